@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ksm.h - offer anonymous memory to ksmd-user for page deduplication.
+ *
+ * The functions mirror the system calls they replace, so that porting a program is a rename:
+ * same arguments, same return values, same errno. Memory that has been offered must from then
+ * on be changed (unmapped, moved, protected, advised) only through these functions, because the
+ * library replaces pages underneath the program and has to order that with every change of the
+ * address space. Plain loads, stores and system calls on the memory need nothing.
+ *
+ * All functions may be called from any thread and from signal handlers that may call munmap(2).
+ * With no daemon running they do what the system call does, and the registration takes effect
+ * when a daemon appears. None of them blocks on the daemon, except ksm_stat() (bounded).
+ */
+#ifndef KSM_H
+#define KSM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KSM_API __attribute__((visibility("default")))
+
+/*
+ * What the service does for this process. The struct may grow: set `size` to sizeof(struct
+ * ksm_stat) before the call; the library fills no more than that. All counts are in pages unless
+ * named otherwise, and have the meaning of /proc/PID/ksm_stat in the kernel's KSM.
+ */
+struct ksm_stat {
+	uint32_t size;           /* in: sizeof(struct ksm_stat) as the program was compiled */
+	uint32_t connected;      /* 1 while a daemon serves this process */
+	uint64_t rmap_items;     /* pages the daemon tracks */
+	uint64_t zero_pages;     /* zero pages given back and still untouched */
+	uint64_t merging_pages;  /* pages that stand on a stable frame */
+	int64_t process_profit;  /* bytes saved less the metadata spent on this process */
+	uint32_t merge_any;      /* ksm_merge_any() is on */
+	uint32_t mergeable;      /* something is registered */
+};
+
+/*
+ * As madvise(2). MADV_MERGEABLE offers the range, MADV_UNMERGEABLE withdraws it and un-shares
+ * it: when the call returns no page of the range stands on a shared frame. Both are idempotent;
+ * memory that cannot be merged is skipped with success. Any other advice is carried out, with
+ * the effect it has on plain anonymous memory.
+ * Returns 0, or -1 and errno: EINVAL addr not page aligned or advice unknown; ENOMEM a part of
+ * the range is not mapped (the rest is done) or memory ran out while un-sharing.
+ */
+KSM_API int ksm_madvise(void *addr, size_t length, int advice);
+
+/* As mmap(2). Memory mapped with it is offered when ksm_merge_any(true) is in force. */
+KSM_API void *ksm_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+
+/* As munmap(2). */
+KSM_API int ksm_munmap(void *addr, size_t length);
+
+/* As mremap(2): flags as there; new_address is read only with MREMAP_FIXED. */
+KSM_API void *ksm_mremap(void *old_address, size_t old_size, size_t new_size, int flags,
+			 void *new_address);
+
+/* As mprotect(2). */
+KSM_API int ksm_mprotect(void *addr, size_t length, int prot);
+
+/*
+ * As prctl(PR_SET_MEMORY_MERGE): offer (or withdraw and un-share) everything that was or will be
+ * mapped with ksm_mmap(). Inherited by fork(2). Returns 0, or -1 with errno ENOMEM.
+ */
+KSM_API int ksm_merge_any(bool enable);
+
+/*
+ * Fill *st. Returns 0 (with connected = 0 and zero counts when no daemon serves this process), or
+ * -1 with errno EINVAL (st NULL or size too small) or ETIMEDOUT (the daemon did not answer within
+ * two seconds; it may be stopped).
+ */
+KSM_API int ksm_stat(struct ksm_stat *st);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

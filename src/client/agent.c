@@ -1,0 +1,821 @@
+// SPDX-License-Identifier: MIT
+/*
+ * agent.c - life of the agent thread; see agent.h for what it is and why it is safe.
+ *
+ * Loop: (re)connect, declare everything that is offered, then serve orders and pass changes on.
+ * It sleeps in one ppoll: the socket, and a signalfd through which program threads wake it. The
+ * signal is SIGURG, sent to this thread alone, which has it blocked; the program's own use of
+ * SIGURG is not touched, and should the signal ever get elsewhere its default is to do nothing.
+ *
+ * The agent never waits for the daemon with the lock held, and answers requests of program threads
+ * also while it waits for room in the socket: a stopped daemon stops nobody.
+ */
+#define _GNU_SOURCE
+#include "client/agent.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include "client/as.h"
+#include "client/client.h"
+#include "client/maps.h"
+#include "client/ops.h"
+#include "client/sysc.h"
+#include "wire/kernel_abi.h"
+#include "wire/runtime_dir.h"
+
+/* Room for the thread's frames (the largest is the 12 KiB of maps and scan buffers) and for the
+ * static TLS of the program, which glibc puts on the same mapping. Untouched pages cost nothing. */
+#define STACK_SIZE (512u << 10)
+#define RETRY_MIN_MS 100
+#define RETRY_MAX_MS 1000
+/* A forked child that is about to exec should not have paid for a connection. */
+#define FORK_DELAY_MS 30
+/* Facts about this process are worth a message once it has been quiet for so long. */
+#define INFO_DELAY_MS 300
+#define HEAP_POLL_MIN_MS 100
+#define HEAP_POLL_MAX_MS 3200
+
+struct agent agent = { .sock = -1, .sigfd = -1, .uffd_async = -1, .uffd_sync = -1,
+		       .arena = -1, .mem = -1, .pagemap = -1 };
+
+static void *private_map(size_t len)
+{
+	long r = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+
+	return sysc_failed(r) ? NULL : (void *)r;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	sysc2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		sysc1(SYS_close, *fd);
+	*fd = -1;
+}
+
+/* ---- requests of program threads ---- */
+
+static void serve_request(struct agent *a)
+{
+	switch (atomic_load_explicit(&a->req_kind, memory_order_acquire)) {
+	case REQ_UNSHARE:
+		a->req_result = unshare_range(a, a->req_start, a->req_end);
+		break;
+	case REQ_STAT: {
+		struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, a->stat_id + 1 };
+
+		if (atomic_load(&a->connected) && a->stat_for == a->req_start)
+			return; /* under way */
+		a->stat_for = a->req_start;
+		a->stat_id++;
+		if (!atomic_load(&a->connected))
+			a->req_result = -ENOTCONN;
+		else if (sysc6(SYS_sendto, a->sock, (long)&m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT,
+			       0, 0) == sizeof(m))
+			return; /* the reply finishes it */
+		else
+			a->req_result = -ETIMEDOUT;
+		break;
+	}
+	default:
+		return;
+	}
+	atomic_store_explicit(&a->req_kind, REQ_NONE, memory_order_release);
+	sysc3(SYS_futex, &a->req_kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+static void drain_pokes(struct agent *a)
+{
+	struct signalfd_siginfo si[4];
+
+	while (sysc3(SYS_read, a->sigfd, si, sizeof(si)) > 0)
+		;
+	atomic_store(&a->poked, 0);
+}
+
+/*
+ * Sleep until the socket has `events`, a poke, or timeout. Requests are served here, so that they
+ * are also while we wait to send. Returns the socket's revents.
+ */
+static short agent_wait(struct agent *a, short events, int timeout_ms)
+{
+	struct pollfd p[2] = { { a->sigfd, POLLIN, 0 }, { a->sock, events, 0 } };
+	struct timespec ts = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
+	long r = sysc5(SYS_ppoll, p, a->sock >= 0 ? 2 : 1, timeout_ms < 0 ? NULL : &ts, NULL, 8);
+
+	if (r > 0 && p[0].revents)
+		drain_pokes(a);
+	serve_request(a);
+	return r > 0 && a->sock >= 0 ? p[1].revents : 0;
+}
+
+void agent_poke(void)
+{
+	int32_t tid = atomic_load_explicit(&agent.tid, memory_order_acquire);
+
+	if (tid > 0 && !atomic_exchange(&agent.poked, 1))
+		sysc3(SYS_tgkill, sysc0(SYS_getpid), tid, SIGURG);
+}
+
+void agent_request_begin(uint64_t *sigmask)
+{
+	uint64_t all = ~0ull;
+	uint32_t zero = 0;
+
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &all, sigmask, sizeof(all));
+	if (atomic_compare_exchange_strong(&agent.req_lock, &zero, 1))
+		return;
+	while (atomic_exchange(&agent.req_lock, 2) != 0)
+		sysc4(SYS_futex, &agent.req_lock, FUTEX_WAIT_PRIVATE, 2, NULL);
+}
+
+void agent_request_end(const uint64_t *sigmask)
+{
+	if (atomic_exchange(&agent.req_lock, 0) == 2)
+		sysc3(SYS_futex, &agent.req_lock, FUTEX_WAKE_PRIVATE, 1);
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, sigmask, NULL, sizeof(*sigmask));
+}
+
+/* Hand the request over and wait; 0 when it was finished, -ETIMEDOUT. */
+static int request(uint32_t kind, int timeout_ms)
+{
+	uint64_t until = now_ms() + (uint64_t)timeout_ms;
+
+	atomic_store_explicit(&agent.req_kind, kind, memory_order_release);
+	agent_poke();
+	while (atomic_load_explicit(&agent.req_kind, memory_order_acquire) == kind) {
+		struct timespec ts = { 1, 0 };
+
+		sysc4(SYS_futex, &agent.req_kind, FUTEX_WAIT_PRIVATE, kind, &ts);
+		if (timeout_ms >= 0 && now_ms() >= until) {
+			atomic_store(&agent.req_kind, REQ_NONE);
+			return -ETIMEDOUT;
+		}
+	}
+	return 0;
+}
+
+int agent_unshare(uint64_t start, uint64_t end)
+{
+	if (agent_start() < 0)
+		return unshare_range(&agent, start, end);
+	agent.req_start = start;
+	agent.req_end = end;
+	request(REQ_UNSHARE, -1);
+	return agent.req_result;
+}
+
+int agent_stat(struct ksm_msg_stat_reply *out)
+{
+	int r;
+
+	if (!atomic_load(&agent.connected))
+		return -ENOTCONN;
+	agent.req_result = 0;
+	agent.req_start++;
+	r = request(REQ_STAT, 2000);
+	if (!r)
+		r = agent.req_result;
+	*out = agent.req_stat;
+	return r;
+}
+
+/* ---- sending ---- */
+
+static bool send_msg(struct agent *a, const void *m, size_t len)
+{
+	for (;;) {
+		long r = sysc6(SYS_sendto, a->sock, (long)m, (long)len,
+			       MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
+
+		if (r == (long)len)
+			return true;
+		if (r == -EAGAIN) {
+			if (agent_wait(a, POLLOUT, -1) & (POLLERR | POLLHUP))
+				return false;
+		} else if (r != -EINTR) {
+			return false;
+		}
+	}
+}
+
+static bool send_range(struct agent *a, uint32_t type, uint64_t start, uint64_t end)
+{
+	struct ksm_msg_range m = { { type, sizeof(m) }, ++a->sent_seq, start, end };
+
+	return send_msg(a, &m, sizeof(m));
+}
+
+static uint32_t count_vmas(void)
+{
+	int n = maps_walk(0, 0, NULL, NULL);
+
+	return n > 0 ? (uint32_t)n : 0;
+}
+
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts = { 0 };
+
+	sysc2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static bool send_info(struct agent *a)
+{
+	struct ksm_msg_info m = { { KSM_MSG_INFO, sizeof(m) }, 0, 0, 0, { 0 } };
+
+	m.cpu_ns = thread_cpu_ns();
+	as_agent_lock();
+	m.flags = as.merge_any ? KSM_INFO_MERGE_ANY : 0;
+	for (size_t i = 0; i < as.nr; i++) {
+		const struct as_range *r = &as.range[i];
+		uint64_t pages = (r->end - r->start) >> KSM_PAGE_SHIFT;
+
+		for (int why = 0; why < KSM_LEFT_CLIENT_NR; why++)
+			if (r->left_out & 1u << why)
+				m.left_out[why] += pages;
+		if ((r->flags & AS_WANTED) && r->prot != (PROT_READ | PROT_WRITE))
+			m.left_out[KSM_LEFT_PROT] += pages;
+	}
+	as_unlock();
+	m.nr_vmas = count_vmas();
+	a->info_due_ms = 0;
+	return send_msg(a, &m, sizeof(m));
+}
+
+/* ---- passing changes on ---- */
+
+struct adopt_ctx {
+	struct agent *a;
+	uint64_t start, end;
+	bool ok;
+};
+
+static void adopt_one(void *arg, const struct maps_entry *e)
+{
+	struct adopt_ctx *c = arg;
+	uint64_t start = e->start > c->start ? e->start : c->start;
+	uint64_t end = e->end < c->end ? e->end : c->end;
+	struct ksm_msg_adopt m = { { KSM_MSG_ADOPT, sizeof(m) }, 0, start, 0, 0 };
+
+	if (!c->ok || !maps_is_arena(e) || e->inode != c->a->arena_ino || e->shared)
+		return;
+	m.seq = ++c->a->sent_seq;
+	m.nr_pages = (uint32_t)((end - start) >> KSM_PAGE_SHIFT);
+	m.frame = (uint32_t)((e->offset + (start - e->start)) >> KSM_PAGE_SHIFT);
+	c->ok = send_msg(c->a, &m, sizeof(m));
+}
+
+/* Tell of the frames that stand in a range already. */
+static bool adopt_range(struct agent *a, uint64_t start, uint64_t end)
+{
+	struct adopt_ctx c = { a, start, end, true };
+
+	maps_walk(start, end, adopt_one, &c);
+	return c.ok;
+}
+
+static bool pass_on(struct agent *a, const struct as_event *e)
+{
+	struct as_range part[32];
+	uint64_t at = e->start;
+
+	if (e->type == KSM_MSG_ADOPT)
+		return adopt_range(a, e->start, e->end);
+	if (e->type == KSM_MSG_DEL || e->type == KSM_MSG_FORGET)
+		if (!send_range(a, e->type, e->start, e->end))
+			return false;
+	if (e->type == KSM_MSG_DEL)
+		return true;
+	/* What is offered of the range by now; it may be less than when the event was made, and
+	 * then another event follows. */
+	while (at < e->end) {
+		size_t nr = 0;
+
+		as_agent_lock();
+		for (size_t i = as_find(at); i < as.nr && as.range[i].start < e->end && nr < 32; i++) {
+			struct as_range r = as.range[i];
+
+			at = r.end;
+			if (!as_offered(&r))
+				continue;
+			r.start = r.start > e->start ? r.start : e->start;
+			r.end = r.end < e->end ? r.end : e->end;
+			part[nr++] = r;
+		}
+		if (nr < 32)
+			at = e->end;
+		for (size_t i = 0; i < nr; i++)
+			uffd_register(a->uffd_async, part[i].start, part[i].end,
+				      UFFDIO_REGISTER_MODE_WP);
+		as_unlock();
+		for (size_t i = 0; i < nr && e->type == KSM_MSG_ADD; i++)
+			if (!send_range(a, KSM_MSG_ADD, part[i].start, part[i].end))
+				return false;
+	}
+	return true;
+}
+
+static bool pass_events(struct agent *a)
+{
+	static struct as_event batch[AS_EVENTS]; /* agent only; too large for its stack */
+	uint32_t nr;
+
+	for (;;) {
+		as_agent_lock();
+		if (as.overflow) {
+			as_unlock();
+			return false; /* reconnect and declare everything anew */
+		}
+		nr = as.nr_events;
+		memcpy(batch, as.event, nr * sizeof(batch[0]));
+		as.nr_events = 0;
+		as_unlock();
+		if (!nr)
+			return true;
+		a->info_due_ms = now_ms() + INFO_DELAY_MS;
+		for (uint32_t i = 0; i < nr; i++)
+			if (!pass_on(a, &batch[i]))
+				return false;
+	}
+}
+
+/* After a connection: everything that is offered, and what stands on frames of this arena. */
+static bool declare_all(struct agent *a)
+{
+	struct as_event all = { KSM_MSG_ADD, 0, 1ull << 47 };
+	struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, 0 };
+
+	as_agent_lock();
+	as.nr_events = 0;
+	as.overflow = false;
+	as_unlock();
+	if (!pass_on(a, &all))
+		return false;
+	all.type = KSM_MSG_ADOPT;
+	if (!pass_on(a, &all))
+		return false;
+	if (!a->old_sentinel)
+		return true;
+	m.id = a->adopt_stat = ++a->stat_id;
+	return send_msg(a, &m, sizeof(m));
+}
+
+/* ---- receiving ---- */
+
+struct fds {
+	int fd[3];
+	int nr;
+};
+
+/* One message; returns its length, 0 at the end, or -errno. Unexpected descriptors are closed. */
+static long recv_msg(struct agent *a, union ksm_msg *m, struct fds *f)
+{
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(3 * sizeof(int))];
+	} ctl;
+	struct iovec iov = { m, sizeof(*m) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
+			     .msg_controllen = sizeof(ctl) };
+	long n = sysc3(SYS_recvmsg, a->sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	f->nr = 0;
+	if (n < 0)
+		return n;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		f->nr = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(f->fd, CMSG_DATA(c), (size_t)f->nr * sizeof(int));
+	}
+	if (n < (long)sizeof(m->hdr) || m->hdr.len != n || ksm_msg_size(m->hdr.type) != n)
+		return n ? -EPROTO : 0;
+	return n;
+}
+
+static void close_fds(struct fds *f)
+{
+	while (f->nr > 0)
+		sysc1(SYS_close, f->fd[--f->nr]);
+}
+
+/* A page whose mapping tells the daemon that a process of this epoch is alive. */
+static void *map_sentinel(int fd)
+{
+	long r = sysc6(SYS_mmap, 0, KSM_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+
+	return sysc_failed(r) ? NULL : (void *)r;
+}
+
+static void unmap_page(void **p)
+{
+	if (*p)
+		sysc2(SYS_munmap, *p, KSM_PAGE_SIZE);
+	*p = NULL;
+}
+
+static bool on_epoch(struct agent *a, const struct ksm_msg_epoch *m, struct fds *f)
+{
+	struct ksm_msg_epoch done = { { KSM_MSG_EPOCH_DONE, sizeof(done) }, m->epoch };
+	void *fresh = f->nr == 1 ? map_sentinel(f->fd[0]) : NULL;
+
+	close_fds(f);
+	if (!fresh)
+		return false;
+	as_agent_lock(); /* a fork must inherit the one or the other */
+	unmap_page(&a->sentinel);
+	a->sentinel = fresh;
+	as_unlock();
+	return send_msg(a, &done, sizeof(done));
+}
+
+static bool on_stat(struct agent *a, const struct ksm_msg_stat_reply *m)
+{
+	if (a->adopt_stat && m->id == a->adopt_stat) {
+		as_agent_lock();
+		unmap_page(&a->old_sentinel);
+		as_unlock();
+		a->adopt_stat = 0;
+	} else if (atomic_load(&a->req_kind) == REQ_STAT && m->id == a->stat_id) {
+		a->req_stat = *m;
+		a->req_result = 0;
+		atomic_store_explicit(&a->req_kind, REQ_NONE, memory_order_release);
+		sysc3(SYS_futex, &a->req_kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	}
+	return true;
+}
+
+static bool on_txn(struct agent *a, const struct ksm_msg_txn *m)
+{
+	struct ksm_msg_txn_done done = { { KSM_MSG_TXN_DONE, sizeof(done) }, m->id, 0, { 0 } };
+
+	txn_execute(a, m, done.result);
+	a->info_due_ms = now_ms() + INFO_DELAY_MS;
+	return send_msg(a, &done, sizeof(done));
+}
+
+static bool on_unmerge(struct agent *a, const struct ksm_msg_unmerge *m)
+{
+	struct ksm_msg_unmerge done = *m;
+
+	done.hdr.type = KSM_MSG_UNMERGE_DONE;
+	done.error = -unshare_range(a, 0, 1ull << 47);
+	return send_msg(a, &done, sizeof(done));
+}
+
+static bool on_message(struct agent *a, const union ksm_msg *m, struct fds *f)
+{
+	if (m->hdr.type == KSM_MSG_EPOCH)
+		return on_epoch(a, &m->epoch, f);
+	close_fds(f);
+	switch (m->hdr.type) {
+	case KSM_MSG_TXN:
+		return m->txn.addr % (KSM_TXN_PAGES * KSM_PAGE_SIZE) == 0 && on_txn(a, &m->txn);
+	case KSM_MSG_UNMERGE:
+		return on_unmerge(a, &m->unmerge);
+	case KSM_MSG_STAT_REPLY:
+		return on_stat(a, &m->stat_reply);
+	default:
+		return false;
+	}
+}
+
+/* ---- connection ---- */
+
+static bool connect_daemon(struct agent *a)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	long fd;
+
+	if (ksm_runtime_path(sun.sun_path, sizeof(sun.sun_path), NULL, KSM_CLIENT_SOCKET) < 0)
+		return false;
+	fd = sysc3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	a->sock = (int)fd;
+	if (sysc3(SYS_connect, fd, &sun, sizeof(sun)) == 0)
+		return true;
+	close_fd(&a->sock);
+	return false;
+}
+
+static uint32_t max_map_count(void)
+{
+	char buf[32] = "";
+	long fd = sysc4(SYS_openat, -100, "/proc/sys/vm/max_map_count", 0, 0);
+	uint32_t v = 0;
+
+	if (fd >= 0) {
+		sysc3(SYS_read, fd, buf, sizeof(buf) - 1);
+		sysc1(SYS_close, fd);
+	}
+	for (const char *p = buf; *p >= '0' && *p <= '9'; p++)
+		v = v * 10 + (uint32_t)(*p - '0');
+	return v ? v : 65530;
+}
+
+static bool send_hello(struct agent *a)
+{
+	struct ksm_msg_hello m = { { KSM_MSG_HELLO, sizeof(m) }, KSM_WIRE_VERSION, 0, 0, 0 };
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(3 * sizeof(int))];
+	} ctl = { .h = { CMSG_LEN(3 * sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
+	struct iovec iov = { &m, sizeof(m) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
+			     .msg_controllen = sizeof(ctl) };
+	int fd[3];
+	long r;
+
+	m.nr_vmas = count_vmas();
+	m.max_map_count = max_map_count();
+	as_agent_lock();
+	m.flags = as.merge_any ? KSM_INFO_MERGE_ANY : 0;
+	as_unlock();
+	fd[0] = (int)sysc2(SYS_pidfd_open, sysc0(SYS_getpid), 0);
+	fd[1] = a->pagemap;
+	fd[2] = a->mem;
+	if (fd[0] < 0)
+		return false;
+	memcpy(CMSG_DATA(&ctl.h), fd, sizeof(fd));
+	r = sysc3(SYS_sendmsg, a->sock, &mh, MSG_NOSIGNAL);
+	sysc1(SYS_close, fd[0]);
+	return r == sizeof(m);
+}
+
+static bool make_staging(struct agent *a)
+{
+	size_t len = KSM_TXN_PAGES * KSM_PAGE_SIZE;
+
+	if (!a->buf)
+		a->buf = private_map(len);
+	if (!a->staging) {
+		a->staging = private_map(len);
+		if (a->staging)
+			sysc3(SYS_madvise, a->staging, len, MADV_DONTFORK);
+		if (a->staging)
+			sysc3(SYS_madvise, a->staging, len, MADV_NOHUGEPAGE);
+	}
+	return a->buf && a->staging &&
+	       uffd_register(a->uffd_sync, (uintptr_t)a->staging, (uintptr_t)a->staging + len,
+			     UFFDIO_REGISTER_MODE_MISSING) == 0;
+}
+
+static bool take_welcome(struct agent *a, const struct ksm_msg_welcome *m, struct fds *f)
+{
+	struct stat st;
+	void *sentinel;
+
+	if (f->nr != 3 || m->version != KSM_WIRE_VERSION || uffd_open(a, f->fd[0]) < 0 ||
+	    !make_staging(a) || sysc2(SYS_fstat, f->fd[1], &st) < 0)
+		return false;
+	sentinel = map_sentinel(f->fd[2]);
+	if (!sentinel)
+		return false;
+	as_agent_lock();
+	/* Frames that this process has from before are protected by the old sentinel until the
+	 * daemon knows of them. Only one can be old: an older one still is our witness. */
+	if (a->old_sentinel)
+		unmap_page(&a->sentinel);
+	else
+		a->old_sentinel = a->sentinel;
+	a->sentinel = sentinel;
+	as_unlock();
+	close_fd(&a->arena);
+	a->arena = f->fd[1];
+	f->fd[1] = f->fd[2];
+	f->nr = 2; /* the rest is closed by the caller */
+	a->arena_id = m->arena_id;
+	a->arena_ino = st.st_ino;
+	a->arena_pages = m->arena_pages;
+	return true;
+}
+
+/* Say hello, wait for the welcome, say ready. */
+static bool handshake(struct agent *a)
+{
+	struct ksm_msg_ready ready = { { KSM_MSG_READY, sizeof(ready) } };
+	union ksm_msg m;
+	struct fds f;
+	long n;
+	bool ok;
+
+	if (!send_hello(a))
+		return false;
+	do {
+		short ev = agent_wait(a, POLLIN, 10000);
+
+		n = ev ? recv_msg(a, &m, &f) : -ETIMEDOUT;
+	} while (n == -EAGAIN || n == -EINTR);
+	if (n <= 0)
+		return false;
+	ok = m.hdr.type == KSM_MSG_WELCOME && take_welcome(a, &m.welcome, &f);
+	close_fds(&f);
+	a->sent_seq = 0;
+	return ok && send_msg(a, &ready, sizeof(ready));
+}
+
+/* How long may we sleep? Until the heap or our own facts want a look. */
+static int next_timeout(struct agent *a)
+{
+	uint64_t now = now_ms();
+	int t = -1;
+
+	if (a->info_due_ms)
+		t = a->info_due_ms > now ? (int)(a->info_due_ms - now) : 0;
+	if (atomic_load(&a->heap_watch) && (t < 0 || t > (int)a->heap_poll_ms))
+		t = (int)a->heap_poll_ms;
+	return t;
+}
+
+static void look_at_heap(struct agent *a)
+{
+	if (!atomic_load(&a->heap_watch))
+		return;
+	if (ksmc_heap_poll(&a->heap_end))
+		a->heap_poll_ms = HEAP_POLL_MIN_MS;
+	else if (a->heap_poll_ms < HEAP_POLL_MAX_MS)
+		a->heap_poll_ms *= 2;
+}
+
+/* Receive until the socket is empty. */
+static bool receive_all(struct agent *a)
+{
+	union ksm_msg m;
+	struct fds f;
+
+	for (;;) {
+		long n = recv_msg(a, &m, &f);
+
+		if (n == -EAGAIN)
+			return true;
+		if (n == -EINTR)
+			continue;
+		if (n <= 0) {
+			close_fds(&f);
+			return false;
+		}
+		if (!on_message(a, &m, &f) || !pass_events(a))
+			return false;
+	}
+}
+
+static void serve(struct agent *a)
+{
+	while (pass_events(a)) {
+		short ev;
+
+		if (a->info_due_ms && now_ms() >= a->info_due_ms && !send_info(a))
+			return;
+		look_at_heap(a);
+		if (!pass_events(a))
+			return;
+		ev = agent_wait(a, POLLIN, next_timeout(a));
+		if (ev && !receive_all(a))
+			return;
+	}
+}
+
+/* The process may have changed its identity since: a domain is chosen by it. */
+static bool open_self(struct agent *a)
+{
+	close_fd(&a->mem);
+	close_fd(&a->pagemap);
+	a->mem = (int)sysc4(SYS_openat, -100, "/proc/self/mem", 02000000 /* O_CLOEXEC */, 0);
+	a->pagemap = (int)sysc4(SYS_openat, -100, "/proc/self/pagemap", 02000000, 0);
+	return a->mem >= 0 && a->pagemap >= 0;
+}
+
+static void agent_loop(struct agent *a, int delay_ms)
+{
+	uint64_t until = now_ms() + (uint64_t)delay_ms;
+
+	for (;;) {
+		uint64_t now = now_ms();
+
+		if (now < until) {
+			agent_wait(a, 0, (int)(until - now));
+			continue;
+		}
+		look_at_heap(a);
+		if (open_self(a) && connect_daemon(a)) {
+			if (handshake(a)) {
+				delay_ms = RETRY_MIN_MS;
+				a->info_due_ms = now_ms() + INFO_DELAY_MS;
+				if (declare_all(a)) {
+					atomic_store(&a->connected, 1);
+					serve(a);
+				}
+			}
+			atomic_store(&a->connected, 0);
+			close_fd(&a->sock);
+			if (atomic_load(&a->req_kind) == REQ_STAT)
+				serve_request(a);
+		}
+		delay_ms = delay_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : delay_ms * 2;
+		if (delay_ms < RETRY_MIN_MS)
+			delay_ms = RETRY_MIN_MS;
+		until = now_ms() + (uint64_t)delay_ms;
+	}
+}
+
+/* ---- thread ---- */
+
+static void *agent_main(void *arg)
+{
+	struct agent *a = &agent;
+	uint64_t urg = 1ull << (SIGURG - 1);
+
+	/* Our own, empty table; the program's stays as it is. */
+	if (sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) < 0)
+		return NULL;
+	sysc5(SYS_prctl, 15 /* PR_SET_NAME */, "ksm-agent", 0, 0, 0);
+	a->sigfd = (int)sysc4(SYS_signalfd4, -1, &urg, sizeof(urg), SFD_CLOEXEC | SFD_NONBLOCK);
+	a->heap_poll_ms = HEAP_POLL_MIN_MS;
+	atomic_store_explicit(&a->tid, (int32_t)sysc0(SYS_gettid), memory_order_release);
+	agent_loop(a, (int)(intptr_t)arg);
+	return NULL;
+}
+
+static int start_thread(int delay_ms)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	sigset_t all, old;
+	int r;
+
+	if (!agent.stack)
+		agent.stack = private_map(STACK_SIZE);
+	if (!agent.stack || pthread_attr_init(&attr))
+		return -ENOMEM;
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstack(&attr, agent.stack, STACK_SIZE);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&thread, &attr, agent_main, (void *)(intptr_t)delay_ms);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return -r;
+}
+
+int agent_start(void)
+{
+	int32_t none = 0, pid = (int32_t)sysc0(SYS_getpid);
+	int delay = agent.pid && agent.pid != pid ? FORK_DELAY_MS : 0;
+	int r;
+
+	if (agent.disabled)
+		return -ENOSYS;
+	if (!atomic_compare_exchange_strong(&agent.tid, &none, -1))
+		return 0;
+	agent.pid = pid;
+	r = start_thread(delay);
+	if (r)
+		atomic_store(&agent.tid, 0);
+	return r;
+}
+
+void agent_reset_child(bool raw)
+{
+	struct agent *a = &agent;
+	void *stack = a->stack, *buf = a->buf, *sentinel = a->sentinel, *old = a->old_sentinel;
+	int32_t pid = a->pid;
+	uint32_t heap = atomic_load(&a->heap_watch);
+	uint64_t heap_end = a->heap_end;
+
+	memset(a, 0, sizeof(*a));
+	a->sock = a->sigfd = a->uffd_async = a->uffd_sync = a->arena = a->mem = a->pagemap = -1;
+	/* glibc has forgotten the parent's threads (and their stacks) by now; the memory is ours. The
+	 * staging area was not inherited. The sentinels are, and witness for us until we adopt. */
+	a->stack = stack;
+	a->buf = buf;
+	a->sentinel = sentinel;
+	a->old_sentinel = old;
+	a->pid = pid;
+	a->disabled = raw;
+	a->heap_end = heap_end;
+	atomic_store(&a->heap_watch, heap);
+}

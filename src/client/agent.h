@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * agent.h - the thread that speaks with the daemon and replaces pages.
+ *
+ * It lives inside the client so that everything happens with the client's own rights, and so that a
+ * daemon that is killed or stopped in the middle of anything leaves no page missing: an order is
+ * one message, and once it is read the agent finishes it alone.
+ *
+ * The agent has a descriptor table of its own (CLOSE_RANGE_UNSHARE): programs that close all
+ * descriptors do not take ours away, never see ours, and do not hand them to children. It never
+ * uses malloc, stdio or errno-based calls once it serves; its buffers and stack are private
+ * mappings that are never offered, because it must not touch memory that it made missing itself.
+ */
+#ifndef KSM_AGENT_H
+#define KSM_AGENT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/wire.h"
+
+/* Kinds of work that a program thread asks of the agent, one at a time. */
+enum agent_req { REQ_NONE, REQ_UNSHARE, REQ_STAT };
+
+struct agent {
+	/* Shared with program threads. */
+	_Atomic int32_t tid;       /* 0: not running */
+	_Atomic uint32_t poked;    /* a wake-up signal is under way */
+	_Atomic uint32_t req_lock; /* 0 free, 1 held, 2 waited for: serialises requests */
+	_Atomic uint32_t req_kind; /* enum agent_req; back to REQ_NONE when done */
+	uint64_t req_start, req_end;
+	int32_t req_result;
+	struct ksm_msg_stat_reply req_stat;
+	_Atomic uint32_t connected;
+	_Atomic uint32_t heap_watch;
+	bool disabled;             /* a raw child: threads cannot be made safely in it */
+	void *stack;
+
+	/* The agent's own. Descriptors are numbers in its private table, -1 when not open. */
+	int32_t pid;
+	int sock, sigfd, epfd;
+	int uffd_async; /* WP_ASYNC: change tracking; every offered range is registered here */
+	int uffd_sync;  /* MISSING and WP: makes threads wait during a transaction */
+	bool event_fork;
+	int arena, mem, pagemap;
+	uint64_t arena_id, arena_ino, arena_pages;
+	uint8_t *staging; /* KSM_TXN_PAGES, registered in uffd_sync, MADV_DONTFORK */
+	uint8_t *buf;     /* KSM_TXN_PAGES: frames are read here to be compared */
+	void *sentinel;   /* mapping of the newest epoch's sentinel */
+	void *old_sentinel; /* of an earlier connection or of the parent: dropped when all that
+			     * this process inherited has been adopted */
+	uint64_t adopt_stat; /* id of the STAT that says so */
+	uint64_t sent_seq, stat_id;
+	uint64_t stat_for; /* the request (its req_start) that the newest STAT was sent for */
+	uint64_t info_due_ms, heap_end;
+	bool info_sent_once;
+	uint32_t heap_poll_ms;
+};
+
+extern struct agent agent;
+
+/* Start the thread if it is not running. Call without the lock. Returns 0 or -errno. */
+int agent_start(void);
+/* Wake it: there is something in the queue. Callable from anywhere. */
+void agent_poke(void);
+/*
+ * In a forked child: there is no agent any more. `raw`: the C library was not told of the fork, so
+ * no thread can be made; such a child is no client by itself, and keeps what it shares.
+ */
+void agent_reset_child(bool raw);
+
+/*
+ * Requests from program threads; signals are blocked from begin to end. agent_unshare() makes
+ * every page of the range that stands on a frame private again; returns 0 or -ENOMEM.
+ */
+void agent_request_begin(uint64_t *sigmask);
+void agent_request_end(const uint64_t *sigmask);
+int agent_unshare(uint64_t start, uint64_t end);
+int agent_stat(struct ksm_msg_stat_reply *out); /* 0, -ENOTCONN, -ETIMEDOUT */
+
+/* txn.c: carry out an order. Fills result[]. Takes the lock. */
+void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KSM_TXN_PAGES]);
+/* unshare.c: see agent_unshare(). Takes the lock, in steps. Agent context. */
+int unshare_range(struct agent *a, uint64_t start, uint64_t end);
+
+/* uffd.c */
+int uffd_open(struct agent *a, int dev);
+int uffd_register(int uffd, uint64_t start, uint64_t end, uint64_t mode);
+void uffd_unregister(int uffd, uint64_t start, uint64_t end);
+void uffd_wake(int uffd, uint64_t start, uint64_t end);
+/* Track every offered part of [start, end). Lock held. */
+void uffd_track(struct agent *a, uint64_t start, uint64_t end);
+/*
+ * Serve forks that happened during a transaction: the child inherited page tables in which the
+ * pages of `moved` (bit per page from addr) were missing; give it copies from `staging`. Returns
+ * when no fork is under way. Lock held.
+ */
+void uffd_serve_forks(struct agent *a, uint64_t addr, uint64_t moved, const uint8_t *staging);
+
+#endif

@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: MIT
+/*
+ * as.c - the tables behind as.h: a sorted array of ranges, frame bits by address, the lock, and the
+ * queue of changes. Why each is safe is said in as.h.
+ *
+ * The range array is searched by bisection and edited with memmove. Neighbours with equal
+ * attributes coalesce as the kernel's VMAs do, so there are few; a tree would cost more than it saves.
+ */
+#define _GNU_SOURCE
+#include "client/as.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "client/maps.h"
+#include "client/sysc.h"
+
+#define GIB_SHIFT 30
+#define L1_SLOTS (1ul << (47 - GIB_SHIFT))
+#define BITS_BYTES ((1ul << (GIB_SHIFT - KSM_PAGE_SHIFT)) / 8)
+#define MIN_CAP 512
+
+struct as as;
+
+static void *private_map(size_t len)
+{
+	long r = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return sysc_failed(r) ? NULL : (void *)r;
+}
+
+/* ---- lock ---- */
+
+static void lock_slow(void)
+{
+	while (atomic_exchange_explicit(&as.lock, 2, memory_order_acquire) != 0)
+		sysc4(SYS_futex, &as.lock, FUTEX_WAIT_PRIVATE, 2, NULL);
+}
+
+static void lock_take(void)
+{
+	uint32_t zero = 0;
+
+	if (!atomic_compare_exchange_strong_explicit(&as.lock, &zero, 1, memory_order_acquire,
+						     memory_order_relaxed))
+		lock_slow();
+}
+
+void as_unlock(void)
+{
+	if (atomic_exchange_explicit(&as.lock, 0, memory_order_release) == 2)
+		sysc3(SYS_futex, &as.lock, FUTEX_WAKE_PRIVATE, 1);
+}
+
+static void block_signals(uint64_t *old)
+{
+	uint64_t all = ~0ull;
+
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, sizeof(all));
+}
+
+void as_enter(struct as_guard *g)
+{
+	block_signals(&g->sigmask);
+	atomic_fetch_add_explicit(&as.waiting, 1, memory_order_relaxed);
+	lock_take();
+	atomic_fetch_sub_explicit(&as.waiting, 1, memory_order_relaxed);
+}
+
+void as_leave(struct as_guard *g)
+{
+	as_unlock();
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &g->sigmask, NULL, sizeof(g->sigmask));
+}
+
+void as_agent_lock(void)
+{
+	/* A futex lock is unfair; without this an agent with many orders would starve the
+	 * program. Bounded: a thread stopped (ptrace) just before the lock must not stop us. */
+	for (int i = 0; i < 1000 && atomic_load_explicit(&as.waiting, memory_order_relaxed); i++)
+		sysc0(SYS_sched_yield);
+	lock_take();
+}
+
+/* ---- life ---- */
+
+int as_init(void)
+{
+	if (!as.range) {
+		as.range = private_map(MIN_CAP * sizeof(*as.range));
+		as.cap = as.range ? MIN_CAP : 0;
+	}
+	if (!as.frames_l1)
+		as.frames_l1 = private_map(L1_SLOTS * sizeof(*as.frames_l1));
+	if (!as.cookie) {
+		void *page = private_map(KSM_PAGE_SIZE);
+
+		if (page && sysc3(SYS_madvise, page, KSM_PAGE_SIZE, MADV_WIPEONFORK) < 0) {
+			sysc2(SYS_munmap, page, KSM_PAGE_SIZE);
+			page = NULL;
+		}
+		as.cookie = page;
+	}
+	if (!as.range || !as.frames_l1 || !as.cookie)
+		return -ENOMEM;
+	atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
+	return 0;
+}
+
+static void recover_frame(void *arg, const struct maps_entry *e)
+{
+	(void)arg;
+	if (maps_is_arena(e))
+		as_frames_set(e->start, e->end);
+}
+
+void as_reset_child(void)
+{
+	atomic_store(&as.lock, 0);
+	atomic_store(&as.waiting, 0);
+	as.nr_events = 0;
+	as.overflow = false;
+	if (as.editing) {
+		as.nr = 0;
+		as.editing = 0;
+		maps_walk(0, UINT64_MAX, recover_frame, NULL);
+	}
+	atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
+}
+
+/* ---- ranges ---- */
+
+size_t as_find(uint64_t addr)
+{
+	size_t lo = 0, hi = as.nr;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (as.range[mid].end <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+bool as_knows(uint64_t start, uint64_t end)
+{
+	size_t i = as_find(start);
+
+	return i < as.nr && as.range[i].start < end;
+}
+
+/* An edit adds at most two entries; have room for them before changing anything. */
+static int reserve(size_t more)
+{
+	long r;
+
+	if (as.nr + more <= as.cap)
+		return 0;
+	r = sysc5(SYS_mremap, as.range, as.cap * sizeof(*as.range), 2 * as.cap * sizeof(*as.range),
+		  MREMAP_MAYMOVE, 0);
+	if (sysc_failed(r))
+		return -ENOMEM;
+	as.range = (struct as_range *)r;
+	as.cap *= 2;
+	return 0;
+}
+
+static void insert_at(size_t i, struct as_range r)
+{
+	memmove(&as.range[i + 1], &as.range[i], (as.nr - i) * sizeof(r));
+	as.range[i] = r;
+	as.nr++;
+}
+
+static void remove_at(size_t i, size_t n)
+{
+	memmove(&as.range[i], &as.range[i + n], (as.nr - i - n) * sizeof(as.range[0]));
+	as.nr -= n;
+}
+
+/* Make `addr` a boundary. Room for one entry is reserved. */
+static void split(uint64_t addr)
+{
+	size_t i = as_find(addr);
+	struct as_range tail;
+
+	if (i == as.nr || as.range[i].start >= addr)
+		return;
+	tail = as.range[i];
+	tail.start = addr;
+	as.range[i].end = addr;
+	insert_at(i + 1, tail);
+}
+
+static bool joins(const struct as_range *a, const struct as_range *b)
+{
+	return a->end == b->start && a->prot == b->prot && a->flags == b->flags &&
+	       a->left_out == b->left_out;
+}
+
+/* Coalesce entries from the one before index i up to address `end`. */
+static void coalesce(size_t i, uint64_t end)
+{
+	if (i > 0)
+		i--;
+	while (i + 1 < as.nr && as.range[i].start <= end) {
+		if (joins(&as.range[i], &as.range[i + 1])) {
+			as.range[i].end = as.range[i + 1].end;
+			remove_at(i + 1, 1);
+		} else {
+			i++;
+		}
+	}
+}
+
+static void cut(uint64_t start, uint64_t end)
+{
+	size_t i, n = 0;
+
+	split(start);
+	split(end);
+	i = as_find(start);
+	while (i + n < as.nr && as.range[i + n].end <= end)
+		n++;
+	if (n)
+		remove_at(i, n);
+}
+
+int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+{
+	struct as_range r = { start, end, prot, flags, left_out };
+	size_t i;
+
+	if (reserve(3) < 0)
+		return -ENOMEM;
+	as.editing = 1;
+	cut(start, end);
+	i = as_find(start);
+	insert_at(i, r);
+	coalesce(i, end);
+	as.editing = 0;
+	atomic_store_explicit(&as.active, true, memory_order_relaxed);
+	return 0;
+}
+
+void as_clear(uint64_t start, uint64_t end)
+{
+	if (!as_knows(start, end))
+		return;
+	/* A hole in the middle of one range needs an entry more. Without memory for it the tail is
+	 * forgotten too: memory that is not known is merely not merged. */
+	as.editing = 1;
+	if (reserve(2) < 0) {
+		size_t i = as_find(start);
+
+		while (i < as.nr && as.range[i].start < end)
+			remove_at(i, 1);
+	} else {
+		cut(start, end);
+	}
+	as.editing = 0;
+}
+
+int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg)
+{
+	size_t first;
+
+	if (!as_knows(start, end))
+		return 0;
+	if (reserve(2) < 0)
+		return -ENOMEM;
+	as.editing = 1;
+	split(start);
+	split(end);
+	first = as_find(start);
+	for (size_t i = first; i < as.nr && as.range[i].start < end; i++)
+		fn(&as.range[i], arg);
+	coalesce(first, end);
+	as.editing = 0;
+	return 0;
+}
+
+/* ---- frame bits ---- */
+
+static uint64_t *bits_of(uint64_t addr)
+{
+	return as.frames_l1 ? as.frames_l1[addr >> GIB_SHIFT] : NULL;
+}
+
+static size_t bit_nr(uint64_t addr)
+{
+	return (addr >> KSM_PAGE_SHIFT) & (BITS_BYTES * 8 - 1);
+}
+
+bool as_frame_bit(uint64_t addr)
+{
+	uint64_t *bits = bits_of(addr);
+	size_t b = bit_nr(addr);
+
+	return bits && (bits[b / 64] >> (b % 64) & 1);
+}
+
+int as_frames_set(uint64_t start, uint64_t end)
+{
+	for (uint64_t a = start; a < end; a += KSM_PAGE_SIZE) {
+		uint64_t *bits = bits_of(a);
+		size_t b = bit_nr(a);
+
+		if (!bits) {
+			bits = private_map(BITS_BYTES);
+			if (!bits)
+				return -ENOMEM;
+			as.frames_l1[a >> GIB_SHIFT] = bits;
+		}
+		if (!(bits[b / 64] >> (b % 64) & 1))
+			as.nr_frame_pages++;
+		bits[b / 64] |= 1ull << (b % 64);
+	}
+	return 0;
+}
+
+void as_frames_clear(uint64_t start, uint64_t end)
+{
+	while (as.nr_frame_pages && as_frames_next(&start, &(uint64_t){ 0 }, end)) {
+		size_t b = bit_nr(start);
+
+		bits_of(start)[b / 64] &= ~(1ull << (b % 64));
+		as.nr_frame_pages--;
+		start += KSM_PAGE_SIZE;
+	}
+}
+
+/* First page at or after addr whose bit is `set`, or end. */
+static uint64_t next_bit(uint64_t addr, uint64_t end, bool set)
+{
+	while (addr < end) {
+		uint64_t *bits = bits_of(addr);
+		size_t b = bit_nr(addr);
+		uint64_t word;
+
+		if (!bits) {
+			if (!set)
+				return addr;
+			addr = ((addr >> GIB_SHIFT) + 1) << GIB_SHIFT;
+			continue;
+		}
+		word = (set ? bits[b / 64] : ~bits[b / 64]) >> (b % 64);
+		if (word) {
+			addr += (uint64_t)__builtin_ctzll(word) << KSM_PAGE_SHIFT;
+			return addr < end ? addr : end;
+		}
+		addr += (64 - b % 64) << KSM_PAGE_SHIFT;
+	}
+	return end;
+}
+
+bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end)
+{
+	if (!as.nr_frame_pages)
+		return false;
+	*start = next_bit(*start, end, true);
+	if (*start >= end)
+		return false;
+	*run_end = next_bit(*start, end, false);
+	return true;
+}
+
+/* ---- queue ---- */
+
+void as_event(uint32_t type, uint64_t start, uint64_t end)
+{
+	struct as_event *last = as.nr_events ? &as.event[as.nr_events - 1] : NULL;
+
+	if (last && last->type == type && last->end == start) {
+		last->end = end;
+	} else if (last && last->type == type && last->start <= start && last->end >= end) {
+		return;
+	} else if (as.nr_events == AS_EVENTS) {
+		as.overflow = true;
+	} else {
+		as.event[as.nr_events++] = (struct as_event){ type, start, end };
+	}
+}

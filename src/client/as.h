@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * as.h - the address space as the library knows it: which memory is offered, and where the agent
+ * has put frames.
+ *
+ * The agent replaces pages with mmap(MAP_FIXED), which destroys whatever stands at the address.
+ * So everything that may change a mapping of known memory holds the one lock of this file, the
+ * agent for the length of a transaction, a wrapper for the length of its system call. The lock:
+ *   - is taken with all signals blocked, so that a handler that calls munmap cannot deadlock;
+ *   - is never held while waiting for the daemon;
+ *   - while a program thread holds it, no page is missing (pages are missing only inside a
+ *     transaction), so touching program memory under it cannot block on the agent.
+ *
+ * Nothing here uses malloc: under ksm-run the heap itself is offered memory. Tables are private
+ * mappings, never offered.
+ *
+ * A child made by a raw clone(2) inherits this state at any instant, with the lock possibly held by
+ * a thread it does not have. A page with MADV_WIPEONFORK tells: where its cookie reads zero the
+ * process is such a child (as_is_orphan) and starts afresh. A table caught in the middle of an
+ * edit (`editing`) is thrown away and the frame bits are read again from /proc/self/maps.
+ */
+#ifndef KSM_AS_H
+#define KSM_AS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire/wire.h"
+
+/* What is known of a range of memory mapped through the library or offered by madvise. */
+enum {
+	AS_WANTED = 1 << 0,  /* offered for merging */
+	AS_ADVISED = 1 << 1, /* by an explicit MADV_MERGEABLE, not by a policy */
+	AS_UNSHARING = 1 << 2, /* being withdrawn: nothing may be merged meanwhile */
+};
+struct as_range {
+	uint64_t start, end; /* page aligned, start < end; sorted, disjoint */
+	uint8_t prot;        /* PROT_* */
+	uint8_t flags;       /* AS_* */
+	uint16_t left_out;   /* bit set of 1 << enum ksm_left_out */
+};
+
+/* A change the daemon has to be told of, in order. */
+struct as_event {
+	uint32_t type; /* KSM_MSG_ADD, _DEL, _FORGET; KSM_MSG_ADOPT: the range moved, look it up */
+	uint64_t start, end;
+};
+/* Events come in bursts of one per wrapper call and are coalesced; when the agent is that far
+ * behind (a stopped daemon), declaring everything anew is cheaper than a longer queue. */
+#define AS_EVENTS 512
+
+/* All fields under the lock unless noted. */
+struct as {
+	_Atomic uint32_t lock;    /* 0 free, 1 held, 2 held and waited for */
+	_Atomic uint32_t waiting; /* program threads that want it: the agent lets them go first */
+	_Atomic uint32_t *cookie; /* in a MADV_WIPEONFORK page */
+	uint32_t editing;
+	struct as_range *range;
+	size_t nr, cap;           /* cap: entries that fit the mapping */
+	uint64_t **frames_l1;     /* page bits by GiB of address: "lies in a frame mapping" */
+	struct as_event event[AS_EVENTS];
+	uint32_t nr_events;
+	bool overflow;            /* events were lost: declare everything anew */
+	bool merge_any, exclude_all;
+	_Atomic bool active;      /* anything known at all; read without the lock */
+	size_t offer_min_pages;
+	uint64_t nr_frame_pages;
+};
+
+extern struct as as;
+
+/* Take and release the lock from a program thread. `saved` keeps its signal mask. */
+struct as_guard {
+	uint64_t sigmask;
+};
+void as_enter(struct as_guard *g);
+void as_leave(struct as_guard *g);
+/* From the agent, whose signals are blocked anyway. */
+void as_agent_lock(void);
+void as_unlock(void);
+
+/* First use of the library, and again in a forked child (keeps ranges and frame bits). Returns 0
+ * or -ENOMEM. Context: no other thread uses `as` yet. */
+int as_init(void);
+/* In a forked child: forget the lock, the queue, the agent. Context: single thread so far. */
+void as_reset_child(void);
+
+/* Index of the first range with end > addr (== nr when none). Lock held. */
+size_t as_find(uint64_t addr);
+/* Replace what is known of [start, end). Returns 0 or -ENOMEM (nothing changed). Lock held. */
+int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out);
+void as_clear(uint64_t start, uint64_t end);
+/* Apply fn to each known part of [start, end), then coalesce. Returns 0 or -ENOMEM. Lock held. */
+int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg);
+/* May pages of this range be merged? */
+static inline bool as_offered(const struct as_range *r)
+{
+	return (r->flags & (AS_WANTED | AS_UNSHARING)) == AS_WANTED && !r->left_out;
+}
+/* Is this a forked child that has not been told so by as_reset_child()? */
+static inline bool as_is_orphan(void)
+{
+	return as.cookie && !atomic_load_explicit(as.cookie, memory_order_relaxed);
+}
+/* Any part of [start, end) known? Lock held. */
+bool as_knows(uint64_t start, uint64_t end);
+
+/* Frame bits. Lock held. as_frames_set returns 0 or -ENOMEM. */
+bool as_frame_bit(uint64_t addr);
+int as_frames_set(uint64_t start, uint64_t end);
+void as_frames_clear(uint64_t start, uint64_t end);
+/* Next run of pages with the bit set in [*start, end); returns false when there is none. */
+bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end);
+
+/* Tell the agent. Lock held; call agent_poke() after releasing it. */
+void as_event(uint32_t type, uint64_t start, uint64_t end);
+
+#endif

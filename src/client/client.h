@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * client.h - what the public API (ksm.c) and the preloaded object call inside the library.
+ *
+ * ksmc_mmap() and the rest of that family are the system calls of the same name with the raw
+ * convention: the result, or a negative errno. On memory the library does not know they cost one
+ * table look-up. They order every change of the address space with the agent thread, which
+ * replaces pages underneath the program; see as.h for the lock.
+ */
+#ifndef KSM_CLIENT_H
+#define KSM_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ksm.h"
+#include "wire/wire.h"
+
+long ksmc_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t off);
+long ksmc_munmap(void *addr, size_t len);
+long ksmc_mremap(void *old, size_t old_len, size_t new_len, int flags, void *new_addr);
+long ksmc_mprotect(void *addr, size_t len, int prot);
+long ksmc_madvise(void *addr, size_t len, int advice);
+
+/*
+ * Offer policy for memory that nobody asked about (ksm-run): private anonymous mappings of at
+ * least min_pages pages are offered as if madvised. 0 switches that off (the default).
+ */
+void ksmc_set_offer_policy(size_t min_pages);
+
+/* PR_SET_MEMORY_MERGE. Returns 0 or -ENOMEM. */
+long ksmc_set_merge_any(bool enable);
+bool ksmc_get_merge_any(void);
+
+/*
+ * Declare the main heap (brk): the agent asks brk(0) from time to time and offers what was added.
+ * The caller has made sure that nothing shrinks the heap behind the library's back.
+ */
+void ksmc_heap_watch(void);
+/* The program moved the break itself through an interposed brk/sbrk: as a system call. */
+long ksmc_brk(void *addr);
+
+/*
+ * Leave a range alone from now on (its pages are un-shared first), for `reason`; or take it back
+ * into consideration. Pages outside known memory are ignored. `all` future mappings too when
+ * addr is NULL and len is 0 (mlockall). Returns 0 or -ENOMEM.
+ */
+long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason);
+void ksmc_include(void *addr, size_t len, enum ksm_left_out reason);
+
+/* Around a fork that bypasses fork(3) and with it the pthread_atfork handlers. */
+void ksmc_fork_prepare(void);
+void ksmc_fork_parent(void);
+void ksmc_fork_child(void);
+
+/* ksm_stat() without errno: 0, -EINVAL, -ETIMEDOUT. */
+long ksmc_stat(struct ksm_stat *st);
+
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+/* ksm.c - the public functions: the raw convention of client.h turned into errno. */
+#define _GNU_SOURCE
+#include "ksm.h"
+
+#include <errno.h>
+
+#include "client/client.h"
+#include "client/sysc.h"
+
+static long to_errno(long r)
+{
+	if (!sysc_failed(r))
+		return r;
+	errno = (int)-r;
+	return -1;
+}
+
+int ksm_madvise(void *addr, size_t length, int advice)
+{
+	return (int)to_errno(ksmc_madvise(addr, length, advice));
+}
+
+void *ksm_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	return (void *)to_errno(ksmc_mmap(addr, length, prot, flags, fd, offset));
+}
+
+int ksm_munmap(void *addr, size_t length)
+{
+	return (int)to_errno(ksmc_munmap(addr, length));
+}
+
+void *ksm_mremap(void *old_address, size_t old_size, size_t new_size, int flags, void *new_address)
+{
+	return (void *)to_errno(ksmc_mremap(old_address, old_size, new_size, flags, new_address));
+}
+
+int ksm_mprotect(void *addr, size_t length, int prot)
+{
+	return (int)to_errno(ksmc_mprotect(addr, length, prot));
+}
+
+int ksm_merge_any(bool enable)
+{
+	return (int)to_errno(ksmc_set_merge_any(enable));
+}
+
+int ksm_stat(struct ksm_stat *st)
+{
+	return (int)to_errno(ksmc_stat(st));
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+/*
+ * maps.c - a line-by-line reader of /proc/self/maps on raw system calls; see maps.h.
+ * The buffer is on the stack and lines are at most PATH_MAX + 100 bytes, longer names are cut.
+ */
+#define _GNU_SOURCE
+#include "client/maps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "client/sysc.h"
+#include "wire/wire.h"
+
+static const char *hex(const char *p, uint64_t *v)
+{
+	for (*v = 0;; p++) {
+		if (*p >= '0' && *p <= '9')
+			*v = *v << 4 | (uint64_t)(*p - '0');
+		else if (*p >= 'a' && *p <= 'f')
+			*v = *v << 4 | (uint64_t)(*p - 'a' + 10);
+		else
+			return p;
+	}
+}
+
+/* "start-end rwxp offset maj:min inode   name" */
+static void parse(const char *p, struct maps_entry *e)
+{
+	uint64_t dev;
+	size_t n = 0;
+
+	p = hex(p, &e->start) + 1;
+	p = hex(p, &e->end) + 1;
+	e->prot = (p[0] == 'r' ? PROT_READ : 0) | (p[1] == 'w' ? PROT_WRITE : 0) |
+		  (p[2] == 'x' ? PROT_EXEC : 0);
+	e->shared = p[3] == 's';
+	p = hex(p + 5, &e->offset) + 1;
+	p = hex(p, &dev) + 1;
+	p = hex(p, &dev) + 1;
+	for (e->inode = 0; *p >= '0' && *p <= '9'; p++)
+		e->inode = e->inode * 10 + (uint64_t)(*p - '0');
+	while (*p == ' ')
+		p++;
+	while (*p && n < sizeof(e->name) - 1)
+		e->name[n++] = *p++;
+	e->name[n] = '\0';
+}
+
+int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct maps_entry *e),
+	      void *arg)
+{
+	char buf[8192];
+	size_t have = 0;
+	int nr = 0;
+	long fd = sysc4(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return (int)fd;
+	for (;;) {
+		long n = sysc3(SYS_read, fd, buf + have, sizeof(buf) - 1 - have);
+		char *line = buf, *nl;
+
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		have += (size_t)n;
+		buf[have] = '\0';
+		while ((nl = memchr(line, '\n', have - (size_t)(line - buf)))) {
+			struct maps_entry e;
+
+			*nl = '\0';
+			parse(line, &e);
+			nr++;
+			if (fn && e.start < end && e.end > start)
+				fn(arg, &e);
+			line = nl + 1;
+		}
+		have -= (size_t)(line - buf);
+		memmove(buf, line, have);
+	}
+	sysc1(SYS_close, fd);
+	return nr;
+}
+
+bool maps_is_arena(const struct maps_entry *e)
+{
+	return strncmp(e->name, "/memfd:" KSM_ARENA_NAME, sizeof("/memfd:" KSM_ARENA_NAME) - 1) == 0;
+}
+
+bool maps_is_anon(const struct maps_entry *e)
+{
+	if (e->inode || e->shared)
+		return false;
+	return !e->name[0] || !strcmp(e->name, "[heap]") || !strncmp(e->name, "[anon:", 6);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* ops.h - see client.h: what the wrappers share with the rest of the library. */
+#ifndef KSM_OPS_H
+#define KSM_OPS_H
+
+#include <stdint.h>
+
+/* First call in the process: tables, fork handlers. Idempotent, thread-safe. Returns 0 or -ENOMEM. */
+int ksmc_init(void);
+/* Agent context, lock not held: offer heap that was added since *known_end. Returns bytes added. */
+uint64_t ksmc_heap_poll(uint64_t *known_end);
+
+#endif

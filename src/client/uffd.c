@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+/*
+ * uffd.c - the two userfaultfds of a client.
+ *
+ * The asynchronous one tracks changes: the kernel resolves write faults itself and PAGEMAP_SCAN (in
+ * the daemon) collects and re-arms. The synchronous one is for the moments of a transaction in
+ * which threads have to wait. A mapping can be in one of them at a time.
+ *
+ * Never UFFD_USER_MODE_ONLY: a system call that writes to a protected page would fail with EFAULT.
+ *
+ * Forks. fork(3) waits for the lock (pthread_atfork), but a raw clone(2) may copy the page tables
+ * while pages stand in the staging area. With UFFD_FEATURE_EVENT_FORK the kernel gives such a child
+ * a userfaultfd of its own over the same ranges: its threads wait, and we copy the pages in
+ * before we let go. The feature needs CAP_SYS_PTRACE; without it fork-like raw clones that are not
+ * seen by the interposers of ksm-run are a documented hazard.
+ * The kernel raises mmap_changing while such an event is not yet read, and UFFDIO_ZEROPAGE says so
+ * with EAGAIN before it looks at anything else: that is the fence used here.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include "client/agent.h"
+#include "client/as.h"
+#include "client/sysc.h"
+#include "wire/kernel_abi.h"
+
+static long uffd_new(int dev, uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	long fd = sysc3(SYS_ioctl, dev, KABI_USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	long r;
+
+	if (fd < 0)
+		return fd;
+	r = sysc3(SYS_ioctl, fd, UFFDIO_API, &api);
+	if (r < 0) {
+		sysc1(SYS_close, fd);
+		return r;
+	}
+	return fd;
+}
+
+#define SYNC_FEATURES                                                                   \
+	(KABI_UFFD_FEATURE_MOVE | KABI_UFFD_FEATURE_WP_UNPOPULATED |                    \
+	 UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |             \
+	 UFFD_FEATURE_MISSING_SHMEM)
+
+int uffd_open(struct agent *a, int dev)
+{
+	long fd;
+
+	if (a->uffd_async < 0) {
+		fd = uffd_new(dev, KABI_UFFD_FEATURE_WP_ASYNC | KABI_UFFD_FEATURE_WP_UNPOPULATED |
+					   UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+					   UFFD_FEATURE_WP_HUGETLBFS_SHMEM);
+		if (fd < 0)
+			return (int)fd;
+		a->uffd_async = (int)fd;
+	}
+	if (a->uffd_sync < 0) {
+		a->event_fork = true;
+		fd = uffd_new(dev, SYNC_FEATURES | UFFD_FEATURE_EVENT_FORK);
+		if (fd == -EPERM) {
+			a->event_fork = false;
+			fd = uffd_new(dev, SYNC_FEATURES);
+		}
+		if (fd < 0)
+			return (int)fd;
+		a->uffd_sync = (int)fd;
+	}
+	return 0;
+}
+
+int uffd_register(int uffd, uint64_t start, uint64_t end, uint64_t mode)
+{
+	struct uffdio_register r = { .range = { start, end - start }, .mode = mode };
+
+	return (int)sysc3(SYS_ioctl, uffd, UFFDIO_REGISTER, &r);
+}
+
+void uffd_unregister(int uffd, uint64_t start, uint64_t end)
+{
+	struct uffdio_range r = { start, end - start };
+
+	sysc3(SYS_ioctl, uffd, UFFDIO_UNREGISTER, &r);
+}
+
+void uffd_wake(int uffd, uint64_t start, uint64_t end)
+{
+	struct uffdio_range r = { start, end - start };
+
+	sysc3(SYS_ioctl, uffd, UFFDIO_WAKE, &r);
+}
+
+void uffd_track(struct agent *a, uint64_t start, uint64_t end)
+{
+	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++) {
+		const struct as_range *r = &as.range[i];
+
+		/* Refusals (EBUSY: the program has its own userfaultfd there) leave the range
+		 * untracked; the daemon's scan skips it. */
+		if (as_offered(r))
+			uffd_register(a->uffd_async, r->start > start ? r->start : start,
+				      r->end < end ? r->end : end, UFFDIO_REGISTER_MODE_WP);
+	}
+}
+
+static void serve_child(int child, uint64_t addr, uint64_t moved, const uint8_t *staging)
+{
+	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
+		struct uffdio_copy c = {
+			.dst = addr + (uint64_t)i * KSM_PAGE_SIZE,
+			.src = (uintptr_t)staging + (uint64_t)i * KSM_PAGE_SIZE,
+			.len = KSM_PAGE_SIZE,
+		};
+
+		if (!(moved >> i & 1))
+			continue;
+		/* EEXIST, ENOENT: the child forked before the page was moved or after it was
+		 * replaced, and has what it needs. ENOMEM and EAGAIN pass. ESRCH: it is dead. */
+		while (1) {
+			long r = sysc3(SYS_ioctl, child, UFFDIO_COPY, &c);
+
+			if (r != -EAGAIN && r != -ENOMEM)
+				break;
+			sysc0(SYS_sched_yield);
+		}
+	}
+	/* Closing takes the child's memory out of userfaultfd and wakes its threads. */
+	sysc1(SYS_close, child);
+}
+
+void uffd_serve_forks(struct agent *a, uint64_t addr, uint64_t moved, const uint8_t *staging)
+{
+	if (!a->event_fork)
+		return;
+	for (;;) {
+		struct uffdio_zeropage fence = { .range = { 0, KSM_PAGE_SIZE } };
+		struct uffd_msg msg;
+
+		while (sysc3(SYS_read, a->uffd_sync, &msg, sizeof(msg)) == sizeof(msg))
+			if (msg.event == UFFD_EVENT_FORK)
+				serve_child((int)msg.arg.fork.ufd, addr, moved, staging);
+		if (sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_ZEROPAGE, &fence) != -EAGAIN)
+			return;
+		sysc0(SYS_sched_yield);
+	}
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+/*
+ * unshare.c - give memory that stands on frames back as private anonymous memory.
+ *
+ * For each run: write-protect it in the synchronous userfaultfd, so that writers wait; see which
+ * pages are still frames; copy these into fresh anonymous memory; mremap(MREMAP_FIXED) that over
+ * the run; wake. The contents are present at every instant, so readers never wait and a fork at any
+ * moment is safe. Pages that broke copy-on-write are private already and may be pinned for DMA: they
+ * stay where they are, anonymous pages in a file mapping (their frame bit stays set).
+ *
+ * A range that cannot be written needs no write-protection: its frames cannot break meanwhile.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "client/agent.h"
+#include "client/as.h"
+#include "client/sysc.h"
+#include "wire/kernel_abi.h"
+
+/* Pages handled under one hold of the lock: 2 MiB, near a millisecond. */
+#define STEP_PAGES 512u
+
+static int protect(struct agent *a, uint64_t start, uint64_t end)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { start, end - start },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+	long r;
+
+	uffd_unregister(a->uffd_async, start, end);
+	r = uffd_register(a->uffd_sync, start, end, UFFDIO_REGISTER_MODE_WP);
+	if (r < 0)
+		return (int)r;
+	while ((r = sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN)
+		uffd_serve_forks(a, start, 0, a->staging);
+	return (int)r;
+}
+
+/* Copy a run of frames into fresh memory and put it in their place. */
+static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
+{
+	size_t len = end - start, have = 0;
+	long m = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+	long r = 0;
+
+	if (sysc_failed(m))
+		return -ENOMEM;
+	/* /proc/self/mem reads what the program may not (PROT_NONE) and cannot fault. */
+	while (have < len) {
+		r = sysc4(SYS_pread64, a->mem, m + (long)have, len - have, start + have);
+		if (r == -EINTR)
+			continue;
+		if (r <= 0)
+			break;
+		have += (size_t)r;
+	}
+	r = have == len ? 0 : -ENOMEM;
+	if (!r && prot != (PROT_READ | PROT_WRITE))
+		r = sysc3(SYS_mprotect, m, len, prot);
+	if (!r) {
+		long at = sysc5(SYS_mremap, m, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, start);
+
+		r = sysc_failed(at) ? at : 0;
+	}
+	if (r) {
+		sysc2(SYS_munmap, m, len);
+		return -ENOMEM;
+	}
+	as_frames_clear(start, end);
+	return 0;
+}
+
+/* Runs in [start, end) that are not private pages: frames, touched or not. */
+static int replace_unbroken(struct agent *a, uint64_t start, uint64_t end, int prot)
+{
+	struct kabi_page_region v[STEP_PAGES];
+	struct kabi_pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)v,
+		.vec_len = STEP_PAGES,
+		.category_inverted = KABI_PAGE_IS_FILE,
+		.category_mask = KABI_PAGE_IS_FILE,
+		.category_anyof_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_SWAPPED,
+		.return_mask = KABI_PAGE_IS_PRESENT,
+	};
+	long n = sysc3(SYS_ioctl, a->pagemap, KABI_PAGEMAP_SCAN, &scan);
+	uint64_t at = start;
+	int err = 0;
+
+	if (n < 0)
+		return -ENOMEM;
+	for (long i = 0; i <= n && !err; i++) {
+		uint64_t stop = i < n ? v[i].start : end;
+
+		if (stop > at)
+			err = replace(a, at, stop, prot);
+		at = i < n ? v[i].end : end;
+	}
+	return err;
+}
+
+static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot)
+{
+	bool writable = prot & PROT_WRITE;
+	int err = 0;
+
+	if (writable)
+		err = protect(a, start, end);
+	if (!err)
+		err = replace_unbroken(a, start, end, prot);
+	if (writable) {
+		uffd_unregister(a->uffd_sync, start, end); /* lifts the protection and wakes */
+		uffd_wake(a->uffd_sync, start, end);
+	}
+	uffd_track(a, start, end);
+	return err;
+}
+
+/* With no userfaultfd (no daemon since this process was forked): let the kernel break it. */
+static int populate_write(uint64_t start, uint64_t end, int prot)
+{
+	long r;
+
+	if (!(prot & PROT_WRITE))
+		sysc3(SYS_mprotect, start, end - start, PROT_READ | PROT_WRITE);
+	do
+		r = sysc3(SYS_madvise, start, end - start, MADV_POPULATE_WRITE);
+	while (r == -EINTR || r == -EAGAIN);
+	if (!(prot & PROT_WRITE))
+		sysc3(SYS_mprotect, start, end - start, prot);
+	return r == -ENOMEM ? -ENOMEM : 0;
+}
+
+int unshare_range(struct agent *a, uint64_t start, uint64_t end)
+{
+	int err = 0;
+
+	while (!err) {
+		uint64_t run_end;
+		size_t i;
+		int prot;
+
+		as_agent_lock();
+		if (!as_frames_next(&start, &run_end, end)) {
+			as_unlock();
+			break;
+		}
+		if (run_end > start + STEP_PAGES * KSM_PAGE_SIZE)
+			run_end = start + STEP_PAGES * KSM_PAGE_SIZE;
+		i = as_find(start);
+		prot = PROT_READ | PROT_WRITE;
+		if (i < as.nr && as.range[i].start <= start) {
+			prot = as.range[i].prot;
+			if (run_end > as.range[i].end)
+				run_end = as.range[i].end;
+		}
+		if (a->uffd_sync >= 0 && a->mem >= 0)
+			err = unshare_step(a, start, run_end, prot);
+		else
+			err = populate_write(start, run_end, prot);
+		as_unlock();
+		start = run_end;
+	}
+	return err;
+}

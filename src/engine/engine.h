@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * engine.h - the deduplication engine: everything that decides, nothing that touches the system.
+ *
+ * One engine is one merge domain: one arena of stable frames, one set of trees. It is told of
+ * clients and their regions, asks its ops what was written, reads and hashes that, looks it up,
+ * and gives orders (transactions) whose outcome it is told. It knows no sockets, clocks, file
+ * descriptors or libnuma: they come in through struct engine_ops. There is no file-scope state,
+ * so any number of engines can live in one process.
+ *
+ * Flow: track -> hash -> stable/unstable tree -> order -> outcome -> counters.
+ *
+ * Context. Every function may be called from any thread and takes the engine lock itself, except
+ * that engine_scan() must be called by one thread at a time. Functions that look up clients or
+ * regions (rcu) must run on a thread registered with liburcu. Ops marked [unlocked] are called
+ * without the engine lock, the others with it; no op may call back into the engine.
+ */
+#ifndef KSM_ENGINE_H
+#define KSM_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/knobs.h"
+#include "wire/wire.h"
+
+struct engine;
+struct mm_slot; /* a client's address space; reference-counted */
+
+/* What change tracking says of a run of present pages that were written since the last look. */
+enum track_kind {
+	TRACK_ANON, /* private anonymous memory */
+	TRACK_FILE, /* a page of a file mapping: a stable frame, unbroken */
+	TRACK_ZERO, /* the kernel's shared zero page */
+};
+struct track_range {
+	uint64_t start, end; /* bytes */
+	enum track_kind kind;
+};
+
+struct engine_ops {
+	/*
+	 * [unlocked] Runs of present pages in [start, end) written since the last call, re-armed
+	 * atomically; at most `max`, ascending, not overlapping. *walk_end: where to go on
+	 * (== end when done). Returns the number, or -ESRCH when the client is gone, or another
+	 * negative errno (the range is skipped).
+	 */
+	int (*track)(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		     uint64_t *walk_end);
+	/* [unlocked] Read client memory. Returns bytes (short where a page cannot be read), or -errno. */
+	ssize_t (*read)(void *client, uint64_t addr, void *buf, size_t len);
+	/* [unlocked] Node of each page, in nids[]; unknown is 0. Not called when nr_nodes is 1. */
+	void (*nid)(void *client, const uint64_t *addr, int nr, int *nids);
+	/*
+	 * Send an order. Returns 0, -EAGAIN (cannot take it now; the engine tries again at the next
+	 * engine_flush()), or another negative errno (client is going away).
+	 * The engine fills id, addr and frame[]; the op fills hdr and seq.
+	 */
+	int (*send_txn)(void *client, struct ksm_msg_txn *txn);
+	/* Write nr contiguous frames. Returns 0 or -ENOSPC, -ENOMEM, -EIO. */
+	int (*frame_write)(void *arena, uint32_t frame, const void *buf, uint32_t nr);
+	/* Read one frame (to check a suspicious one). Returns 0 or -errno. */
+	int (*frame_read)(void *arena, uint32_t frame, void *buf);
+	/* Give the memory of nr contiguous frames back. Must not fail. */
+	void (*frame_free)(void *arena, uint32_t frame, uint32_t nr);
+	/* The last reference to a client's mm_slot is gone: free the client. Any context. */
+	void (*client_release)(void *client);
+};
+
+struct engine_config {
+	const struct engine_ops *ops;
+	void *arena;
+	const struct ksm_knobs *knobs; /* shared by all engines of a daemon; outlives them */
+	int nr_nodes;                  /* 1..64 */
+	uint32_t zone_frames;          /* frames of each node's zone; node n owns [n*z, (n+1)*z) */
+	uint32_t max_frames;           /* most frames in use at a time (arena limit); 0: no limit */
+	uint64_t hash_seed;            /* secret: contents must not be predictable from hashes */
+};
+
+/* Returns the engine or NULL (ENOMEM). */
+struct engine *engine_new(const struct engine_config *cfg);
+/* All clients must have exited (engine_mm_exit) and their references been dropped. */
+void engine_free(struct engine *e);
+
+/*
+ * A client. engine_mm_new() returns a slot with one reference held by the caller, or NULL.
+ * engine_mm_exit() drops everything the engine knows of it: its pages leave the trees, its sites
+ * leave their stable nodes, orders under way are forgotten. It is visible to no scan afterwards.
+ * The caller still owns its reference and drops it with mm_put(). ops->client_release(client) runs
+ * when the last one goes (after an RCU grace period).
+ */
+struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id);
+void engine_mm_exit(struct mm_slot *mm);
+void mm_get(struct mm_slot *mm);
+void mm_put(struct mm_slot *mm);
+/* VMA accounting for the budget: mappings the process has besides ours, and its limit. */
+void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count);
+
+/*
+ * Ranges, page aligned, start < end <= 2^47. ADD of what is there already is fine; DEL and FORGET
+ * of what is not there, too. DEL drops tracking; FORGET keeps the range offered but drops what is
+ * known of its pages (they will be seen anew). Return 0, -EINVAL or -ENOMEM.
+ */
+int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end);
+int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end);
+int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end);
+/*
+ * The client says that pages already stand on frames (it was forked, or moved them). Frames that
+ * are unknown or were freed are counted KSM_LEFT_FOREIGN; retired frames come back to life.
+ * Returns 0, -EINVAL (outside offered memory or outside the arena), -ENOMEM.
+ */
+int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame);
+
+/* Outcome of an order. Returns 0, or -EPROTO when no such order is under way (client lies). */
+int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TXN_PAGES]);
+
+/*
+ * Scan. Works through clients and regions, cursor kept inside, until about *budget pages have been
+ * examined (decremented; a page whose contents are read costs one, a page that change tracking
+ * shows clean a thousandth, at least one per call and region), or the pass is complete.
+ * Returns 1 when a pass over every region was completed, 0 otherwise.
+ */
+int engine_scan(struct engine *e, int64_t *budget);
+/* Send orders that wait: full blocks only, or (all) every one. Called after each batch. */
+void engine_flush(struct engine *e, bool all);
+/* Orders under way or waiting, for callers that wait until merging has settled. */
+uint64_t engine_nr_orders(struct engine *e);
+/* Forget all orders not yet sent (before unmerging). */
+void engine_cancel_orders(struct engine *e);
+
+/*
+ * Grace periods. A frame that lost its last site is retired into the current epoch. The daemon
+ * moves every client on to a new epoch (engine_epoch_advance() returns it), and when no process
+ * that lived in epochs <= upto is left, engine_epoch_free(upto) frees the frames retired in them.
+ */
+uint64_t engine_epoch(struct engine *e);
+uint64_t engine_epoch_advance(struct engine *e);
+uint64_t engine_epoch_free(struct engine *e, uint64_t upto); /* frames freed */
+uint64_t engine_nr_retired(struct engine *e);
+
+struct engine_counters {
+	uint64_t pages_shared;   /* stable nodes with at least one site */
+	uint64_t pages_sharing;  /* sites beyond the first of each */
+	uint64_t pages_unshared; /* pages in the unstable tree */
+	uint64_t pages_volatile; /* tracked and none of the above */
+	uint64_t pages_tracked;  /* rmap_items in use */
+	uint64_t zero_pages;
+	uint64_t pages_scanned;  /* pages whose contents were read and hashed */
+	uint64_t pages_skipped;  /* pages that smart_scan passed over */
+	uint64_t stable_node_chains, stable_node_dups;
+	uint64_t frames_used, frames_retired;
+	uint64_t cow_breaks;     /* merged pages found written */
+	uint64_t pages_merged;   /* sites placed since start */
+	uint64_t txns, txn_pages_failed;
+	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
+	uint64_t left_out[KSM_LEFT_NR];
+};
+void engine_counters(struct engine *e, struct engine_counters *out); /* adds to *out */
+
+struct mm_counters {
+	uint64_t rmap_items, merging_pages, zero_pages;
+	uint64_t region_bytes, nr_regions;
+	uint64_t nr_vmas;        /* the client's own plus an exact count of ours */
+	uint64_t cow_breaks, orders;
+	uint64_t metadata_bytes;
+	uint64_t left_out[KSM_LEFT_NR]; /* daemon-side reasons only */
+};
+void mm_counters(struct mm_slot *mm, struct mm_counters *out);
+
+/*
+ * Reverse mapping walk, for tests and the operator: every site of the frame. fn(arg, client id,
+ * address). Returns the number of sites, or -ENOENT. fn runs under the engine lock.
+ */
+int engine_rmap_walk(struct engine *e, uint32_t frame,
+		     void (*fn)(void *arg, uint32_t client_id, uint64_t addr), void *arg);
+/* Check every invariant (slow; tests and debug builds). Returns 0, or -1 and a text in msg. */
+int engine_check(struct engine *e, char *msg, size_t size);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * knobs.h - the operator's settings: one table of names, ranges and defaults.
+ *
+ * A store validates before it mutates and names the reason as a negative errno, as the kernel's
+ * sysfs stores do. Values are single words read with relaxed atomics by the scan thread; none
+ * depends on another being changed in the same instant.
+ */
+#ifndef KSM_KNOBS_H
+#define KSM_KNOBS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum ksm_run { KSM_RUN_STOP = 0, KSM_RUN_MERGE = 1, KSM_RUN_UNMERGE = 2 };
+enum ksm_advisor { KSM_ADVISOR_NONE = 0, KSM_ADVISOR_SCAN_TIME = 1 };
+
+enum knob_id {
+	KNOB_RUN,
+	KNOB_PAGES_TO_SCAN,
+	KNOB_SLEEP_MILLISECS,
+	KNOB_MERGE_ACROSS_NODES,
+	KNOB_MAX_PAGE_SHARING,
+	KNOB_STABLE_NODE_CHAINS_PRUNE_MILLISECS,
+	KNOB_USE_ZERO_PAGES,
+	KNOB_SMART_SCAN,
+	KNOB_ADVISOR_MODE,
+	KNOB_ADVISOR_MAX_CPU,
+	KNOB_ADVISOR_TARGET_SCAN_TIME,
+	KNOB_ADVISOR_MIN_PAGES_TO_SCAN,
+	KNOB_ADVISOR_MAX_PAGES_TO_SCAN,
+	KNOB_MAX_IDLE_MILLISECS, /* ours: longest pause between passes over calm memory */
+	KNOB_VMA_BUDGET_PERCENT, /* ours: share of vm.max_map_count that merging may use up to */
+	KNOB_NR
+};
+
+struct ksm_knobs {
+	_Atomic uint32_t v[KNOB_NR];
+};
+
+/* What a store must know of the rest of the world. */
+struct knob_guard {
+	bool pages_shared; /* any stable frame is in use: some knobs must not change (EBUSY) */
+};
+
+static inline uint32_t knob_get(const struct ksm_knobs *k, enum knob_id id)
+{
+	return atomic_load_explicit(&k->v[id], memory_order_relaxed);
+}
+
+void knobs_init(struct ksm_knobs *k);
+/* Index of a name, or -1. Name of an index; a line of help text for the operator. */
+int knob_find(const char *name);
+const char *knob_name(enum knob_id id);
+const char *knob_help(enum knob_id id);
+/*
+ * Parse and store. Returns 0, -EINVAL (not a number, out of range, or pages_to_scan while the
+ * advisor runs), -EBUSY (merge_across_nodes or max_page_sharing would change while pages are
+ * shared; the same value succeeds). `value` is NUL-terminated, surrounding white space allowed.
+ */
+int knob_store(struct ksm_knobs *k, enum knob_id id, const char *value, const struct knob_guard *g);
+/* Text as `get` shows it, without newline; advisor_mode as "[none] scan-time". Returns length. */
+int knob_show(const struct ksm_knobs *k, enum knob_id id, char *buf, size_t size);
+
+#endif

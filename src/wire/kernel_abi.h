@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kernel_abi.h - kernel interfaces newer than the C library's headers.
+ *
+ * Debian 12 ships headers of Linux 6.1; UFFDIO_MOVE came with 6.8, PAGEMAP_SCAN and
+ * UFFD_FEATURE_WP_ASYNC with 6.7. Values are from include/uapi/linux/{userfaultfd,fs}.h of
+ * Linux 6.12; they are ABI and do not change.
+ */
+#ifndef KSM_KERNEL_ABI_H
+#define KSM_KERNEL_ABI_H
+
+#include <linux/userfaultfd.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+#define KABI_USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#define KABI_UFFD_FEATURE_WP_UNPOPULATED (1ull << 13)
+#define KABI_UFFD_FEATURE_WP_ASYNC (1ull << 15)
+#define KABI_UFFD_FEATURE_MOVE (1ull << 16)
+
+#define KABI_UFFDIO_MOVE_MODE_DONTWAKE 1ull
+struct kabi_uffdio_move {
+	uint64_t dst, src, len, mode;
+	int64_t move; /* out: bytes moved, or a negative errno */
+};
+#define KABI_UFFDIO_MOVE _IOWR(0xAA, 0x05, struct kabi_uffdio_move)
+
+#define KABI_PAGE_IS_WPALLOWED (1u << 0)
+#define KABI_PAGE_IS_WRITTEN (1u << 1)
+#define KABI_PAGE_IS_FILE (1u << 2)
+#define KABI_PAGE_IS_PRESENT (1u << 3)
+#define KABI_PAGE_IS_SWAPPED (1u << 4)
+#define KABI_PAGE_IS_PFNZERO (1u << 5)
+#define KABI_PAGE_IS_HUGE (1u << 6)
+#define KABI_PM_SCAN_WP_MATCHING (1u << 0)
+struct kabi_page_region {
+	uint64_t start, end, categories;
+};
+struct kabi_pm_scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+#define KABI_PAGEMAP_SCAN _IOWR('f', 16, struct kabi_pm_scan_arg)
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#define PR_GET_MEMORY_MERGE 68
+#endif
+
+#endif

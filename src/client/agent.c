@@ -41,10 +41,13 @@
 #define STACK_SIZE (512u << 10)
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 1000
-/* A forked child that is about to exec should not have paid for a connection. */
-#define FORK_DELAY_MS 30
+/* A forked child that is about to exec, or (under ksm-run) a program that is over in an instant,
+ * should not have paid for a connection. */
+#define START_DELAY_MS 30
 /* Facts about this process are worth a message once it has been quiet for so long. */
 #define INFO_DELAY_MS 300
+/* A daemon that is stopped in the middle of a handshake is tried again after this. */
+#define HANDSHAKE_MS 10000
 #define HEAP_POLL_MIN_MS 100
 #define HEAP_POLL_MAX_MS 3200
 
@@ -178,7 +181,7 @@ static int request(uint32_t kind, int timeout_ms)
 
 int agent_unshare(uint64_t start, uint64_t end)
 {
-	if (agent_start() < 0)
+	if (agent_start(false) < 0)
 		return unshare_range(&agent, start, end);
 	agent.req_start = start;
 	agent.req_end = end;
@@ -505,13 +508,23 @@ static bool on_message(struct agent *a, const union ksm_msg *m, struct fds *f)
 
 /* ---- connection ---- */
 
+void agent_find_daemon(const char *dir)
+{
+	char *path = agent.sock_path;
+
+	if (!path[0] &&
+	    ksm_runtime_path(path, sizeof(agent.sock_path), dir, KSM_CLIENT_SOCKET) < 0)
+		path[0] = '\0';
+}
+
 static bool connect_daemon(struct agent *a)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	long fd;
 
-	if (ksm_runtime_path(sun.sun_path, sizeof(sun.sun_path), NULL, KSM_CLIENT_SOCKET) < 0)
+	if (!a->sock_path[0])
 		return false;
+	memcpy(sun.sun_path, a->sock_path, sizeof(sun.sun_path));
 	fd = sysc3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return false;
@@ -618,6 +631,7 @@ static bool take_welcome(struct agent *a, const struct ksm_msg_welcome *m, struc
 static bool handshake(struct agent *a)
 {
 	struct ksm_msg_ready ready = { { KSM_MSG_READY, sizeof(ready) } };
+	uint64_t until = now_ms() + HANDSHAKE_MS;
 	union ksm_msg m;
 	struct fds f;
 	long n;
@@ -626,10 +640,10 @@ static bool handshake(struct agent *a)
 	if (!send_hello(a))
 		return false;
 	do {
-		short ev = agent_wait(a, POLLIN, 10000);
-
-		n = ev ? recv_msg(a, &m, &f) : -ETIMEDOUT;
-	} while (n == -EAGAIN || n == -EINTR);
+		/* Also woken by pokes; those wait until we are connected. */
+		agent_wait(a, POLLIN, HANDSHAKE_MS);
+		n = recv_msg(a, &m, &f);
+	} while ((n == -EAGAIN || n == -EINTR) && now_ms() < until);
 	if (n <= 0)
 		return false;
 	ok = m.hdr.type == KSM_MSG_WELCOME && take_welcome(a, &m.welcome, &f);
@@ -699,13 +713,26 @@ static void serve(struct agent *a)
 	}
 }
 
-/* The process may have changed its identity since: a domain is chosen by it. */
+/* The one that is open stays when no other can be had. */
+static void reopen(int *fd, const char *path)
+{
+	long r = sysc4(SYS_openat, -100, path, 02000000 /* O_CLOEXEC */, 0);
+
+	if (r < 0)
+		return;
+	close_fd(fd);
+	*fd = (int)r;
+}
+
+/*
+ * Our own memory, for the daemon. Opened at start, since a program that sets its user ID afterwards
+ * may not open them any more (it is not dumpable then), and again for each connection, for a
+ * program that could not open them at first.
+ */
 static bool open_self(struct agent *a)
 {
-	close_fd(&a->mem);
-	close_fd(&a->pagemap);
-	a->mem = (int)sysc4(SYS_openat, -100, "/proc/self/mem", 02000000 /* O_CLOEXEC */, 0);
-	a->pagemap = (int)sysc4(SYS_openat, -100, "/proc/self/pagemap", 02000000, 0);
+	reopen(&a->mem, "/proc/self/mem");
+	reopen(&a->pagemap, "/proc/self/pagemap");
 	return a->mem >= 0 && a->pagemap >= 0;
 }
 
@@ -756,6 +783,7 @@ static void *agent_main(void *arg)
 	a->sigfd = (int)sysc4(SYS_signalfd4, -1, &urg, sizeof(urg), SFD_CLOEXEC | SFD_NONBLOCK);
 	a->heap_poll_ms = HEAP_POLL_MIN_MS;
 	atomic_store_explicit(&a->tid, (int32_t)sysc0(SYS_gettid), memory_order_release);
+	open_self(a);
 	agent_loop(a, (int)(intptr_t)arg);
 	return NULL;
 }
@@ -781,17 +809,21 @@ static int start_thread(int delay_ms)
 	return -r;
 }
 
-int agent_start(void)
+int agent_start(bool told)
 {
 	int32_t none = 0, pid = (int32_t)sysc0(SYS_getpid);
-	int delay = agent.pid && agent.pid != pid ? FORK_DELAY_MS : 0;
+	bool deferred = atomic_load(&agent.deferred);
+	int delay = deferred || (agent.pid && agent.pid != pid) ? START_DELAY_MS : 0;
 	int r;
 
 	if (agent.disabled)
 		return -ENOSYS;
+	if (deferred && !told)
+		return atomic_load(&agent.tid) ? 0 : -EAGAIN;
 	if (!atomic_compare_exchange_strong(&agent.tid, &none, -1))
 		return 0;
 	agent.pid = pid;
+	agent_find_daemon(NULL);
 	r = start_thread(delay);
 	if (r)
 		atomic_store(&agent.tid, 0);
@@ -803,10 +835,13 @@ void agent_reset_child(bool raw)
 	struct agent *a = &agent;
 	void *stack = a->stack, *buf = a->buf, *sentinel = a->sentinel, *old = a->old_sentinel;
 	int32_t pid = a->pid;
-	uint32_t heap = atomic_load(&a->heap_watch);
+	uint32_t heap = atomic_load(&a->heap_watch), deferred = atomic_load(&a->deferred);
 	uint64_t heap_end = a->heap_end;
+	char path[sizeof(a->sock_path)];
 
+	memcpy(path, a->sock_path, sizeof(path));
 	memset(a, 0, sizeof(*a));
+	memcpy(a->sock_path, path, sizeof(path));
 	a->sock = a->sigfd = a->uffd_async = a->uffd_sync = a->arena = a->mem = a->pagemap = -1;
 	/* glibc has forgotten the parent's threads (and their stacks) by now; the memory is ours. The
 	 * staging area was not inherited. The sentinels are, and witness for us until we adopt. */
@@ -818,4 +853,5 @@ void agent_reset_child(bool raw)
 	a->disabled = raw;
 	a->heap_end = heap_end;
 	atomic_store(&a->heap_watch, heap);
+	atomic_store(&a->deferred, deferred);
 }

@@ -35,7 +35,9 @@ struct agent {
 	_Atomic uint32_t connected;
 	_Atomic uint32_t heap_watch;
 	bool disabled;             /* a raw child: threads cannot be made safely in it */
+	_Atomic uint32_t deferred; /* start only when told to: ksmc_defer_agent() */
 	void *stack;
+	char sock_path[108]; /* of the daemon; set before the thread starts, empty: no such place */
 
 	/* The agent's own. Descriptors are numbers in its private table, -1 when not open. */
 	int32_t pid;
@@ -60,8 +62,16 @@ struct agent {
 
 extern struct agent agent;
 
-/* Start the thread if it is not running. Call without the lock. Returns 0 or -errno. */
-int agent_start(void);
+/*
+ * Settle where the daemon is, by `dir` or the environment, unless that was done. Early: a program may
+ * wipe its environment (nginx) or take another identity before the daemon appears.
+ */
+void agent_find_daemon(const char *dir);
+/*
+ * Start the thread if it is not running. Call without the lock. `told`: by ksmc_start_agent().
+ * Returns 0 or -errno (-EAGAIN: it is not running, and deferred).
+ */
+int agent_start(bool told);
 /* Wake it: there is something in the queue. Callable from anywhere. */
 void agent_poke(void);
 /*

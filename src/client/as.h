@@ -66,6 +66,7 @@ struct as {
 	bool merge_any, exclude_all;
 	_Atomic bool active;      /* anything known at all; read without the lock */
 	size_t offer_min_pages;
+	uint8_t learn; /* enum ksmc_learn: memory that may be offered although it was not mapped here */
 	uint64_t nr_frame_pages;
 };
 

@@ -29,6 +29,25 @@ long ksmc_madvise(void *addr, size_t len, int advice);
  */
 void ksmc_set_offer_policy(size_t min_pages);
 
+/*
+ * Which memory a program may offer by madvise that it did not map through the library. Under ksm-run
+ * such memory is the C library's or the loader's own, who unmap it unseen: none of it, except the main
+ * heap where that has been made to grow only.
+ */
+enum ksmc_learn { KSMC_LEARN_ALL, KSMC_LEARN_HEAP, KSMC_LEARN_NONE };
+void ksmc_set_learn(enum ksmc_learn learn);
+
+/*
+ * Starting a thread allocates, and the caller of an interposed mmap may be an allocator with its
+ * locks held; so may be whoever forks, while handlers run. After ksmc_defer_agent() the library
+ * starts the agent only within ksmc_start_agent(), and there only when something is offered.
+ */
+void ksmc_defer_agent(void);
+void ksmc_start_agent(void);
+
+/* Where the daemon is. Without this call: by the environment, when the agent first starts. */
+void ksmc_set_runtime_dir(const char *dir);
+
 /* PR_SET_MEMORY_MERGE. Returns 0 or -ENOMEM. */
 long ksmc_set_merge_any(bool enable);
 bool ksmc_get_merge_any(void);

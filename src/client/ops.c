@@ -83,7 +83,7 @@ void ksmc_fork_child(void)
 	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &g.sigmask, NULL, sizeof(g.sigmask));
 }
 
-static void start_agent_if_wanted(void)
+static void start_agent_if_wanted(bool told)
 {
 	struct as_guard g;
 	bool want = atomic_load(&agent.heap_watch);
@@ -93,7 +93,22 @@ static void start_agent_if_wanted(void)
 		want = as.range[i].flags & AS_WANTED;
 	as_leave(&g);
 	if (want)
-		agent_start();
+		agent_start(told);
+}
+
+void ksmc_defer_agent(void)
+{
+	atomic_store(&agent.deferred, 1);
+}
+
+void ksmc_set_runtime_dir(const char *dir)
+{
+	agent_find_daemon(dir);
+}
+
+void ksmc_start_agent(void)
+{
+	start_agent_if_wanted(true);
 }
 
 static void after_fork_in_child(void)
@@ -101,7 +116,7 @@ static void after_fork_in_child(void)
 	struct as_guard g = fork_guard;
 
 	start_over_in_child(false);
-	start_agent_if_wanted();
+	start_agent_if_wanted(false);
 	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &g.sigmask, NULL, sizeof(g.sigmask));
 }
 
@@ -131,7 +146,7 @@ static void leave_and_tell(struct as_guard *g, bool offered)
 
 	as_leave(g);
 	if (offered)
-		agent_start();
+		agent_start(false);
 	if (events)
 		agent_poke();
 }
@@ -346,7 +361,8 @@ static void follow_move(uint64_t from, size_t len, uint64_t to, size_t extra, bo
 	struct as_range last = { 0 };
 	bool offered = false, frames = false;
 
-	for (size_t i = as_find(from); i < as.nr && as.range[i].start < from + len; i = as_find(at)) {
+	for (size_t i = as_find(from);
+	     at < from + len && i < as.nr && as.range[i].start < from + len; i = as_find(at)) {
 		struct as_range r = as.range[i];
 		uint64_t s = r.start > from ? r.start : from;
 		uint64_t e = r.end < from + len ? r.end : from + len;
@@ -542,6 +558,12 @@ static void want(struct as_range *r, long arg)
 	r->flags |= AS_WANTED | AS_ADVISED;
 }
 
+static bool may_learn(const struct maps_entry *e)
+{
+	return as.learn == KSMC_LEARN_ALL ||
+	       (as.learn == KSMC_LEARN_HEAP && !strcmp(e->name, "[heap]"));
+}
+
 /* One mapping of the range, as the kernel sees it: learn it if it may be merged. */
 static void offer_mapping(void *arg, const struct maps_entry *e)
 {
@@ -551,7 +573,7 @@ static void offer_mapping(void *arg, const struct maps_entry *e)
 
 	c->gap |= start != c->at;
 	c->at = end;
-	if (!maps_is_anon(e) || end > USER_END)
+	if (!maps_is_anon(e) || end > USER_END || !may_learn(e))
 		return;
 	while (start < end) {
 		size_t i = as_find(start);
@@ -718,6 +740,17 @@ void ksmc_set_offer_policy(size_t min_pages)
 	as_leave(&g);
 }
 
+void ksmc_set_learn(enum ksmc_learn learn)
+{
+	struct as_guard g;
+
+	if (ksmc_init() < 0)
+		return;
+	enter(&g);
+	as.learn = (uint8_t)learn;
+	as_leave(&g);
+}
+
 static void want_any(struct as_range *r, long arg)
 {
 	(void)arg;
@@ -753,7 +786,7 @@ void ksmc_heap_watch(void)
 		return;
 	atomic_store(&agent.heap_watch, 1);
 	agent.heap_end = page_up((uint64_t)sysc1(SYS_brk, 0));
-	agent_start();
+	agent_start(false);
 }
 
 uint64_t ksmc_heap_poll(uint64_t *known_end)

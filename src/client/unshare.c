@@ -112,6 +112,9 @@ static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot)
 
 	if (writable)
 		err = protect(a, start, end);
+	/* Protecting an untouched frame leaves a marker that PAGEMAP_SCAN reports as a swapped page. */
+	if (!err)
+		sysc3(SYS_madvise, start, end - start, MADV_POPULATE_READ);
 	if (!err)
 		err = replace_unbroken(a, start, end, prot);
 	if (writable) {

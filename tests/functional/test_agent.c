@@ -1,0 +1,792 @@
+// SPDX-License-Identifier: MIT
+/*
+ * test_agent.c - the client's side alone: libksm against a daemon whose every word is chosen here.
+ *
+ * The test plays the daemon on the client socket, in the same process as the library (whose agent
+ * has a descriptor table of its own). So orders can be wrong, stale, or come in the middle of
+ * anything, and what the agent does with a page is checked at the page: contents, and what
+ * /proc/self/pagemap says of it.
+ */
+#define _GNU_SOURCE
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ksm.h"
+#include "lib/harness.h"
+#include "wire/kernel_abi.h"
+#include "wire/wire.h"
+
+#define PAGE 4096ul
+#define BLOCK (64 * PAGE)
+#define ARENA_PAGES 4096u
+
+/* The daemon's side of one connection. */
+struct peer {
+	int sock, fd[3]; /* pidfd, pagemap, mem */
+	uint64_t seq;    /* newest numbered message taken in */
+	uint32_t nr_adopted;
+	struct ksm_msg_adopt adopt[64];
+	struct ksm_msg_range last;
+};
+static struct fake {
+	char dir[64];
+	int listener, arena, arena_ro, sentinel;
+	uint8_t *frames; /* the arena, writable */
+	uint32_t next_txn;
+} fake;
+
+static int reopen(int fd, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_CLOEXEC);
+}
+
+static void fake_listen(void)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", fake.dir, KSM_CLIENT_SOCKET);
+	unlink(sun.sun_path);
+	fake.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(fake.listener, (void *)&sun, sizeof(sun)), 0);
+	ck_assert_int_eq(listen(fake.listener, 64), 0);
+}
+
+static void fake_start(void)
+{
+	strcpy(fake.dir, "/tmp/ksm-agent-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(fake.dir));
+	setenv("KSMD_RUNTIME_DIR", fake.dir, 1);
+	fake_listen();
+	fake.arena = memfd_create(KSM_ARENA_NAME, MFD_CLOEXEC);
+	ck_assert_int_eq(ftruncate(fake.arena, ARENA_PAGES * PAGE), 0);
+	fake.arena_ro = reopen(fake.arena, O_RDONLY);
+	fake.frames =
+		mmap(NULL, ARENA_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fake.arena, 0);
+	fake.sentinel = memfd_create("ksm-sentinel", MFD_CLOEXEC);
+	ck_assert_int_eq(ftruncate(fake.sentinel, PAGE), 0);
+}
+
+static void fake_stop(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", fake.dir, KSM_CLIENT_SOCKET);
+	unlink(path);
+	rmdir(fake.dir);
+}
+
+static void send_fds(int sock, const void *m, size_t len, const int *fds, int nr)
+{
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(3 * sizeof(int))];
+	} ctl = { .h = { CMSG_LEN((size_t)nr * sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
+	struct iovec iov = { (void *)m, len };
+	struct msghdr mh = { .msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &ctl,
+			     .msg_controllen = CMSG_SPACE((size_t)nr * sizeof(int)) };
+
+	memcpy(CMSG_DATA(&ctl.h), fds, (size_t)nr * sizeof(int));
+	if (sendmsg(sock, &mh, MSG_NOSIGNAL) != (ssize_t)len)
+		harness_die("sendmsg: %s", strerror(errno));
+}
+
+static void recv_hello(struct peer *p)
+{
+	struct ksm_msg_hello hello;
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(3 * sizeof(int))];
+	} ctl;
+	struct iovec iov = { &hello, sizeof(hello) };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof(ctl)
+	};
+
+	ck_assert_int_eq(recvmsg(p->sock, &mh, MSG_CMSG_CLOEXEC), sizeof(hello));
+	ck_assert_uint_eq(hello.hdr.type, KSM_MSG_HELLO);
+	ck_assert_uint_eq(ctl.h.cmsg_len, CMSG_LEN(3 * sizeof(int)));
+	memcpy(p->fd, CMSG_DATA(&ctl.h), sizeof(p->fd));
+}
+
+static void fake_accept(struct peer *p)
+{
+	struct ksm_msg_welcome w = {
+		{ KSM_MSG_WELCOME, sizeof(w) }, KSM_WIRE_VERSION, 1, 7, ARENA_PAGES, 1
+	};
+	int fds[3];
+
+	memset(p, 0, sizeof(*p));
+	p->sock = accept4(fake.listener, NULL, NULL, SOCK_CLOEXEC);
+	ck_assert_int_ge(p->sock, 0);
+	recv_hello(p);
+	fds[0] = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	fds[1] = fake.arena_ro;
+	fds[2] = fake.sentinel;
+	ck_assert_int_ge(fds[0], 0);
+	send_fds(p->sock, &w, sizeof(w), fds, 3);
+	close(fds[0]);
+}
+
+/* Take in messages until one of the wanted type; numbered ones are counted as the daemon does. */
+static void fake_recv(struct peer *p, uint32_t type, union ksm_msg *m)
+{
+	do {
+		ssize_t n = recv(p->sock, m, sizeof(*m), 0);
+
+		ck_assert_msg(n >= (ssize_t)sizeof(m->hdr), "recv: %s", strerror(errno));
+		ck_assert_uint_eq(n, ksm_msg_size(m->hdr.type));
+		if (m->hdr.type == KSM_MSG_STAT) {
+			struct ksm_msg_stat_reply r = {
+				{ KSM_MSG_STAT_REPLY, sizeof(r) }, m->stat.id, 1, 2, 3, 4
+			};
+
+			send(p->sock, &r, sizeof(r), 0);
+		}
+		if (m->hdr.type == KSM_MSG_ADOPT && p->nr_adopted < 64)
+			p->adopt[p->nr_adopted++] = m->adopt;
+		if (m->hdr.type >= KSM_MSG_ADD && m->hdr.type <= KSM_MSG_ADOPT) {
+			ck_assert_uint_eq(m->range.seq, p->seq + 1);
+			p->seq = m->range.seq;
+			p->last = m->range;
+		}
+	} while (m->hdr.type != type);
+}
+
+/* Order nr pages at addr (within one block) to frames from `frame` on. */
+static void order_at(struct peer *p, const void *addr, unsigned int nr, uint32_t frame,
+		     uint64_t seq, uint8_t result[64])
+{
+	struct ksm_msg_txn t = { .hdr = { KSM_MSG_TXN, sizeof(t) },
+				 .id = ++fake.next_txn,
+				 .seq = seq };
+	unsigned int first = (uintptr_t)addr / PAGE % 64;
+	union ksm_msg m;
+
+	t.addr = (uintptr_t)addr - first * PAGE;
+	for (unsigned int i = 0; i < 64; i++)
+		t.frame[i] = KSM_FRAME_NONE;
+	for (unsigned int i = 0; i < nr; i++)
+		t.frame[first + i] = frame == KSM_FRAME_ZERO ? frame : frame + i;
+	ck_assert_int_eq(send(p->sock, &t, sizeof(t), 0), sizeof(t));
+	fake_recv(p, KSM_MSG_TXN_DONE, &m);
+	ck_assert_uint_eq(m.txn_done.id, t.id);
+	memcpy(result, m.txn_done.result + first, nr);
+}
+
+static void order(struct peer *p, const void *addr, unsigned int nr, uint32_t frame,
+		  uint8_t result[64])
+{
+	order_at(p, addr, nr, frame, p->seq, result);
+}
+
+static void expect_all(const uint8_t *result, unsigned int nr, uint8_t want)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		ck_assert_msg(result[i] == want, "page %u: result %u, wanted %u", i, result[i],
+			      want);
+}
+
+static void fill(uint8_t *p, size_t nr, unsigned int salt)
+{
+	for (size_t i = 0; i < nr; i++)
+		for (size_t j = 0; j < PAGE / 8; j++)
+			((uint64_t *)(p + i * PAGE))[j] =
+				(i + 1) * 0x9e3779b97f4a7c15ull + j + salt;
+}
+
+static void check_fill(const uint8_t *p, size_t nr, unsigned int salt)
+{
+	for (size_t i = 0; i < nr; i++)
+		for (size_t j = 0; j < PAGE / 8; j++)
+			if (((uint64_t *)(p + i * PAGE))[j] !=
+			    (i + 1) * 0x9e3779b97f4a7c15ull + j + salt)
+				harness_die("page %zu word %zu is wrong", i, j);
+}
+
+static void check_zero(const uint8_t *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i])
+			harness_die("byte %zu is not zero", i);
+}
+
+/* nr pages of registered memory at a block boundary, and the frames with the same contents. */
+static uint8_t *make_memory(size_t nr, unsigned int salt)
+{
+	uint8_t *raw = ksm_mmap(NULL, (nr + 64) * PAGE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *p = (uint8_t *)(((uintptr_t)raw + BLOCK - 1) & ~(BLOCK - 1));
+
+	ck_assert_ptr_ne(raw, MAP_FAILED);
+	fill(p, nr, salt);
+	fill(fake.frames, nr, salt);
+	ck_assert_int_eq(ksm_madvise(p, nr * PAGE, MADV_MERGEABLE), 0);
+	return p;
+}
+
+static uint64_t pagemap(const void *p)
+{
+	static __thread int fd = -1;
+	uint64_t v;
+
+	if (fd < 0)
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(pread(fd, &v, 8, (off_t)((uintptr_t)p / PAGE * 8)), 8);
+	return v;
+}
+
+#define PM_PRESENT (1ull << 63)
+#define PM_FILE (1ull << 61)
+static bool on_frame(const void *p)
+{
+	*(volatile const uint8_t *)p;
+	return (pagemap(p) & (PM_PRESENT | PM_FILE)) == (PM_PRESENT | PM_FILE);
+}
+
+static void start_joined(struct peer *p, uint8_t **mem, size_t nr)
+{
+	union ksm_msg m;
+
+	fake_start();
+	*mem = make_memory(nr, 1);
+	fake_accept(p);
+	fake_recv(p, KSM_MSG_ADD, &m);
+	ck_assert_uint_eq(m.range.start, (uintptr_t)*mem);
+	ck_assert_uint_eq(m.range.end, (uintptr_t)*mem + nr * PAGE);
+}
+
+START_TEST(test_merge_maps_frames)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	start_joined(&p, &mem, 128);
+	order(&p, mem, 64, 0, res);
+	expect_all(res, 64, KSM_RES_MERGED);
+	order(&p, mem + 80 * PAGE, 20, 80, res);
+	expect_all(res, 20, KSM_RES_MERGED);
+	for (int i = 0; i < 128; i++)
+		ck_assert_int_eq(on_frame(mem + i * PAGE), i < 64 || (i >= 80 && i < 100));
+	check_fill(mem, 128, 1);
+	/* The same page twice is refused: it is no anonymous page any more. */
+	order(&p, mem, 64, 0, res);
+	expect_all(res, 64, KSM_RES_GONE);
+	/* A write is private, the frame stays. */
+	mem[5 * PAGE] ^= 0xff;
+	ck_assert(!on_frame(mem + 5 * PAGE));
+	mem[5 * PAGE] ^= 0xff;
+	check_fill(fake.frames, 128, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_different_pages_stay)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	start_joined(&p, &mem, 64);
+	mem[3 * PAGE + 17]++;
+	mem[63 * PAGE + 4095]++;
+	order(&p, mem, 64, 0, res);
+	for (int i = 0; i < 64; i++) {
+		bool differs = i == 3 || i == 63;
+
+		ck_assert_uint_eq(res[i], differs ? KSM_RES_DIFFERENT : KSM_RES_MERGED);
+		ck_assert_int_eq(on_frame(mem + i * PAGE), !differs);
+	}
+	mem[3 * PAGE + 17]--;
+	mem[63 * PAGE + 4095]--;
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_zero_pages_are_given_back)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	start_joined(&p, &mem, 64);
+	memset(mem, 0, 10 * PAGE);
+	mem[4 * PAGE + 100] = 1;
+	order(&p, mem, 10, KSM_FRAME_ZERO, res);
+	for (int i = 0; i < 10; i++) {
+		ck_assert_uint_eq(res[i], i == 4 ? KSM_RES_DIFFERENT : KSM_RES_MERGED);
+		ck_assert_int_eq(!!(pagemap(mem + i * PAGE) & PM_PRESENT), i == 4);
+	}
+	ck_assert_uint_eq(mem[4 * PAGE + 100], 1);
+	mem[4 * PAGE + 100] = 0;
+	check_zero(mem, 10 * PAGE);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_stale_and_foreign_orders)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+
+	start_joined(&p, &mem, 64);
+	order_at(&p, mem, 64, 0, p.seq - 1, res);
+	expect_all(res, 64, KSM_RES_STALE);
+	/* Memory that was never offered, frames that do not exist, holes. */
+	order(&p, (void *)((uintptr_t)&p & ~(PAGE - 1)), 1, 0, res);
+	expect_all(res, 1, KSM_RES_GONE);
+	order(&p, mem, 4, ARENA_PAGES - 2, res);
+	expect_all(res, 4, KSM_RES_GONE);
+	ck_assert_int_eq(ksm_madvise(mem + 8 * PAGE, 8 * PAGE, MADV_DONTNEED), 0);
+	fake_recv(&p, KSM_MSG_FORGET, &m);
+	order(&p, mem, 32, 0, res);
+	for (int i = 0; i < 32; i++)
+		ck_assert_uint_eq(res[i], i >= 8 && i < 16 ? KSM_RES_GONE : KSM_RES_MERGED);
+	check_fill(mem, 8, 1);
+	check_fill(mem, 0, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_dontneed_gives_zeros)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	ck_assert_int_eq(ksm_madvise(mem + PAGE, 2 * PAGE, MADV_DONTNEED), 0);
+	check_zero(mem + PAGE, 2 * PAGE);
+	fake_recv(&p, KSM_MSG_FORGET, &m);
+	ck_assert_uint_eq(m.range.start, (uintptr_t)mem + PAGE);
+	/* The memory is anonymous again and can be merged again. */
+	memcpy(mem + PAGE, fake.frames + PAGE, 2 * PAGE);
+	order(&p, mem + PAGE, 2, 1, res);
+	expect_all(res, 2, KSM_RES_MERGED);
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_unmerge_restores_anonymous_memory)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+
+	start_joined(&p, &mem, 128);
+	order(&p, mem, 64, 0, res);
+	order(&p, mem + BLOCK, 64, 64, res);
+	mem[7 * PAGE] ^= 1; /* one broken page among them */
+	ck_assert_int_eq(ksm_madvise(mem, 32 * PAGE, MADV_UNMERGEABLE), 0);
+	for (int i = 0; i < 128; i++)
+		ck_assert_int_eq(on_frame(mem + i * PAGE), i >= 32);
+	mem[7 * PAGE] ^= 1;
+	check_fill(mem, 128, 1);
+	fake_recv(&p, KSM_MSG_DEL, &m);
+	ck_assert_uint_eq(m.range.end, (uintptr_t)mem + 32 * PAGE);
+	/* Not offered any more ... */
+	order(&p, mem, 32, 0, res);
+	expect_all(res, 32, KSM_RES_GONE);
+	/* ... until it is again; all but the broken page are plain memory. */
+	ck_assert_int_eq(ksm_madvise(mem, 32 * PAGE, MADV_MERGEABLE), 0);
+	fake_recv(&p, KSM_MSG_ADD, &m);
+	order(&p, mem, 32, 0, res);
+	for (int i = 0; i < 32; i++)
+		ck_assert_uint_eq(res[i], i == 7 ? KSM_RES_GONE : KSM_RES_MERGED);
+	check_fill(mem, 128, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_unmerge_of_prot_none)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	ck_assert_int_eq(ksm_mprotect(mem, 64 * PAGE, PROT_NONE), 0);
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(ksm_mprotect(mem, 64 * PAGE, PROT_READ | PROT_WRITE), 0);
+	for (int i = 0; i < 64; i++)
+		ck_assert(!on_frame(mem + i * PAGE));
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_mremap_takes_frames_along)
+{
+	uint8_t *mem, *to, res[64];
+	struct peer p;
+	union ksm_msg m;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem + 4 * PAGE, 20, 4, res);
+	order(&p, mem + 40 * PAGE, 3, 40, res);
+	to = ksm_mmap(NULL, 200 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_eq(ksm_mremap(mem, 64 * PAGE, 100 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to),
+			 to);
+	check_fill(to, 64, 1);
+	for (int i = 0; i < 64; i++)
+		ck_assert_int_eq(on_frame(to + i * PAGE),
+				 (i >= 4 && i < 24) || (i >= 40 && i < 43));
+	check_zero(to + 64 * PAGE, 36 * PAGE);
+	fake_recv(&p, KSM_MSG_ADOPT, &m);
+	while (p.adopt[p.nr_adopted - 1].addr != (uintptr_t)to + 40 * PAGE)
+		fake_recv(&p, KSM_MSG_ADOPT, &m);
+	ck_assert_uint_eq(p.adopt[p.nr_adopted - 1].frame, 40);
+	ck_assert_uint_eq(p.adopt[p.nr_adopted - 1].nr_pages, 3);
+	/* In place, shrink, and the rest stays mergeable. */
+	ck_assert_ptr_eq(ksm_mremap(to, 100 * PAGE, 30 * PAGE, 0, NULL), to);
+	check_fill(to, 30, 1);
+	ck_assert_ptr_eq(ksm_mremap(to, 30 * PAGE, 31 * PAGE, MREMAP_MAYMOVE, NULL), to);
+	ck_assert_uint_eq(to[30 * PAGE], 0);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_closing_all_descriptors)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	/* As daemons do; only the test's own end of the socket is kept. */
+	start_joined(&p, &mem, 64);
+	for (int fd = 3; fd < 256; fd++)
+		if (fd != p.sock)
+			close(fd);
+	order(&p, mem, 64, 0, res);
+	expect_all(res, 64, KSM_RES_MERGED);
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+static long io_uring_pin(void *buf, size_t len)
+{
+	struct io_uring_params params = { 0 };
+	struct iovec iov = { buf, len };
+	long ring = syscall(SYS_io_uring_setup, 1, &params);
+
+	if (ring < 0)
+		return -errno;
+	if (syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &iov, 1) < 0)
+		return -errno;
+	return ring;
+}
+
+START_TEST(test_pinned_pages_stay)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	long ring;
+
+	start_joined(&p, &mem, 64);
+	ring = io_uring_pin(mem + 8 * PAGE, 4 * PAGE);
+	if (ring < 0) {
+		printf("SKIP: io_uring is not available here (%s)\n", strerror((int)-ring));
+		fake_stop();
+		return;
+	}
+	order(&p, mem, 64, 0, res);
+	for (int i = 0; i < 64; i++)
+		ck_assert_uint_eq(res[i], i >= 8 && i < 12 ? KSM_RES_BUSY : KSM_RES_MERGED);
+	check_fill(mem, 64, 1);
+	close((int)ring);
+	fake_stop();
+}
+END_TEST
+
+/* ---- threads and raw forks in the middle of transactions ---- */
+
+struct storm {
+	uint8_t *_Atomic mem; /* block of this round; the writer takes it up when it sees it */
+	uint8_t *_Atomic seen;
+	_Atomic int stop;
+	_Atomic uint64_t writes, forks;
+};
+
+static uint64_t first_word(int page)
+{
+	return (uint64_t)(page + 1) * 0x9e3779b97f4a7c15ull + 1;
+}
+
+/* One word per page is the writer's and must always be what it stored last; two times out of three
+ * that is the word that makes the page equal to its frame. The rest of the page never changes. */
+static void write_block(struct storm *s, uint8_t *mem)
+{
+	uint64_t shadow[64], n = 0;
+
+	for (int i = 0; i < 64; i++)
+		shadow[i] = first_word(i);
+	s->seen = mem;
+	while (s->mem == mem && !s->stop) {
+		int i = (int)(n++ * 7 % 64);
+		_Atomic uint64_t *w = (void *)(mem + i * PAGE);
+
+		if (*w != shadow[i])
+			harness_die("page %d lost a store", i);
+		shadow[i] = n % 3 ? first_word(i) : n;
+		*w = shadow[i];
+	}
+	s->writes += n;
+	for (int i = 0; i < 64; i++) {
+		if (*(uint64_t *)(mem + i * PAGE) != shadow[i])
+			harness_die("page %d lost a store", i);
+		*(uint64_t *)(mem + i * PAGE) = first_word(i);
+	}
+	s->seen = NULL;
+}
+
+static void *writer(void *arg)
+{
+	struct storm *s = arg;
+
+	while (!s->stop) {
+		uint8_t *mem = s->mem;
+
+		if (mem)
+			write_block(s, mem);
+	}
+	return NULL;
+}
+
+/* A fork that the C library knows nothing of. The child looks at every page but its first word. */
+static void *raw_forker(void *arg)
+{
+	struct storm *s = arg;
+
+	while (!s->stop) {
+		uint8_t *mem = s->mem;
+		pid_t pid = mem ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : -1;
+		int status;
+
+		if (pid == 0) {
+			for (size_t i = 0; i < 64; i++)
+				for (size_t j = 1; j < PAGE / 8; j++)
+					if (((uint64_t *)(mem + i * PAGE))[j] !=
+					    (i + 1) * 0x9e3779b97f4a7c15ull + j + 1)
+						_exit(1);
+			_exit(0);
+		}
+		if (pid < 0)
+			continue;
+		waitpid(pid, &status, 0);
+		if (!WIFEXITED(status) || WEXITSTATUS(status))
+			harness_die("a raw child saw a page that was not there");
+		s->forks++;
+	}
+	return NULL;
+}
+
+/* One round on memory that was never merged: orders while the threads are at it. */
+static unsigned int storm_round(struct storm *s, struct peer *p, uint8_t *area, unsigned int round)
+{
+	uint8_t *mem = area + round * BLOCK, res[64];
+	unsigned int merged = 0;
+
+	s->mem = mem;
+	while (s->seen != mem)
+		sched_yield();
+	for (int k = 0; k < 3; k++) {
+		order(p, mem, 64, 0, res);
+		for (int i = 0; i < 64; i++)
+			merged += res[i] == KSM_RES_MERGED;
+	}
+	s->mem = NULL;
+	while (s->seen)
+		sched_yield();
+	check_fill(mem, 64, 1);
+	return merged;
+}
+
+#define ROUNDS 100u
+static void run_storm(bool forks, unsigned int batches)
+{
+	uint8_t *area;
+	struct peer p;
+	struct storm s = { 0 };
+	pthread_t t[2];
+	unsigned int merged = 0;
+	union ksm_msg m;
+
+	start_joined(&p, &area, 64);
+	pthread_create(&t[0], NULL, writer, &s);
+	if (forks)
+		pthread_create(&t[1], NULL, raw_forker, &s);
+	for (unsigned int b = 0; b < batches; b++) {
+		area = ksm_mmap(NULL, (ROUNDS + 1) * BLOCK, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		area = (uint8_t *)(((uintptr_t)area + BLOCK - 1) & ~(BLOCK - 1));
+		for (unsigned int i = 0; i < ROUNDS; i++)
+			fill(area + i * BLOCK, 64, 1);
+		ck_assert_int_eq(ksm_madvise(area, ROUNDS * BLOCK, MADV_MERGEABLE), 0);
+		fake_recv(&p, KSM_MSG_ADD, &m);
+		for (unsigned int i = 0; i < ROUNDS; i++)
+			merged += storm_round(&s, &p, area, i);
+		ck_assert_int_eq(ksm_munmap(area, ROUNDS * BLOCK), 0);
+		fake_recv(&p, KSM_MSG_DEL, &m);
+	}
+	s.stop = 1;
+	pthread_join(t[0], NULL);
+	if (forks)
+		pthread_join(t[1], NULL);
+	printf("storm: %u orders, %u pages merged, %lu writes, %lu raw forks\n",
+	       batches * ROUNDS * 3, merged, (unsigned long)s.writes, (unsigned long)s.forks);
+	ck_assert_uint_gt(merged, batches * ROUNDS);
+	fake_stop();
+}
+
+START_TEST(test_writers_lose_nothing)
+{
+	run_storm(false, 20);
+}
+END_TEST
+
+/*
+ * Seen to fail without UFFD_FEATURE_EVENT_FORK (features of the synchronous userfaultfd in uffd.c):
+ * children find zeros where pages were in the staging area.
+ */
+START_TEST(test_raw_forks_lose_nothing)
+{
+	if (geteuid() != 0) {
+		printf("SKIP: raw forks are protected with CAP_SYS_PTRACE only\n");
+		return;
+	}
+	run_storm(true, 10);
+}
+END_TEST
+
+START_TEST(test_forked_child_joins_and_adopts)
+{
+	uint8_t *mem, res[64];
+	struct peer p, c;
+	union ksm_msg m;
+	int status, pipefd[2];
+	char ch = 0;
+	pid_t pid;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 32, 0, res);
+	ck_assert_int_eq(pipe(pipefd), 0);
+	pid = fork();
+	if (pid == 0) {
+		read(pipefd[0], &ch, 1);
+		check_fill(mem, 64, 1);
+		_exit(0);
+	}
+	fake_accept(&c);
+	fake_recv(&c, KSM_MSG_STAT, &m); /* the child's "I have told you all" */
+	ck_assert_uint_eq(c.nr_adopted, 1);
+	ck_assert_uint_eq(c.adopt[0].addr, (uintptr_t)mem);
+	ck_assert_uint_eq(c.adopt[0].nr_pages, 32);
+	ck_assert_uint_eq(c.adopt[0].frame, 0);
+	order(&c, mem + 32 * PAGE, 32, 32, res);
+	/* Pages shared by a fork are refused. */
+	expect_all(res, 32, KSM_RES_BUSY);
+	write(pipefd[1], &ch, 1);
+	waitpid(pid, &status, 0);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	order(&p, mem, 1, 0, res); /* the parent's agent is alive and well */
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_reconnects)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 16, 0, res);
+	close(p.sock);
+	fake_accept(&p);
+	fake_recv(&p, KSM_MSG_STAT, &m);
+	ck_assert_uint_eq(p.nr_adopted, 1);
+	ck_assert_uint_eq(p.adopt[0].nr_pages, 16);
+	order(&p, mem + 16 * PAGE, 48, 16, res);
+	expect_all(res, 48, KSM_RES_MERGED);
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_stat)
+{
+	struct ksm_stat st = { .size = sizeof(st) };
+	uint8_t *mem;
+	struct peer p;
+	pid_t pid;
+	union ksm_msg m;
+
+	ck_assert_int_eq(ksm_stat(&st), 0);
+	ck_assert_uint_eq(st.connected, 0);
+	start_joined(&p, &mem, 64);
+	(void)pid;
+	/* The daemon answers from another thread's point of view: here, a stopped one. */
+	st.size = sizeof(st);
+	errno = 0;
+	while (ksm_stat(&st) == 0 && !st.connected)
+		st.size = sizeof(st);
+	ck_assert_int_eq(errno, ETIMEDOUT);
+	fake_recv(&p, KSM_MSG_STAT, &m);
+	st.size = 3;
+	ck_assert_int_eq(ksm_stat(&st), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	fake_stop();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("agent");
+	TCase *tc = tcase_create("agent");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, test_merge_maps_frames);
+	tcase_add_test(tc, test_different_pages_stay);
+	tcase_add_test(tc, test_zero_pages_are_given_back);
+	tcase_add_test(tc, test_stale_and_foreign_orders);
+	tcase_add_test(tc, test_dontneed_gives_zeros);
+	tcase_add_test(tc, test_unmerge_restores_anonymous_memory);
+	tcase_add_test(tc, test_unmerge_of_prot_none);
+	tcase_add_test(tc, test_mremap_takes_frames_along);
+	tcase_add_test(tc, test_closing_all_descriptors);
+	tcase_add_test(tc, test_pinned_pages_stay);
+	tcase_add_test(tc, test_writers_lose_nothing);
+	tcase_add_test(tc, test_raw_forks_lose_nothing);
+	tcase_add_test(tc, test_forked_child_joins_and_adopts);
+	tcase_add_test(tc, test_reconnects);
+	tcase_add_test(tc, test_stat);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

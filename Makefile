@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: MIT
+#
+# Build, test, demonstrate and install ksmd-user. `make help` lists the targets.
+#
+# Sources are found by wildcard, so that a new file in a directory of the project needs no change
+# here. Everything that is built goes to $(BUILD); the sanitizer and clang builds are the same
+# Makefile run again with another $(BUILD). A change of compiler or flags rebuilds (see $(STAMP)).
+
+VERSION   := 0.1.0
+SOVERSION := 0
+
+BUILD     ?= build
+CC        := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+CFLAGS    ?= -O2 -g
+WARNINGS  ?= -Wall -Wextra -Werror
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+PKGCONFIG ?= pkg-config
+OBJCOPY   ?= objcopy
+SANITIZE  ?=
+
+bindir     = $(PREFIX)/bin
+sbindir    = $(PREFIX)/sbin
+libdir     = $(PREFIX)/lib
+includedir = $(PREFIX)/include
+mandir     = $(PREFIX)/share/man
+pcdir      = $(libdir)/pkgconfig
+preloaddir = $(libdir)/ksmd-user
+
+# _GNU_SOURCE is defined as nothing, so that a file that defines it again does not redefine it.
+CPPFLAGS_ALL = -Iinclude -Isrc -I. -Itests -D_GNU_SOURCE= -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
+CFLAGS_ALL   = -std=gnu11 $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
+LDFLAGS_ALL  = $(LDFLAGS) $(SANITIZE) -pthread
+
+# Code that runs inside other people's programs: only ksm_* may be seen (the rest is hidden), and
+# thread-local variables must not need __tls_get_addr(), which allocates.
+CLIENT_CFLAGS  = -fPIC -fvisibility=hidden -ftls-model=initial-exec
+# Interposers are called before the C library is ready; the compiler must not turn a loop into a
+# call of a function that is being interposed.
+PRELOAD_CFLAGS = $(CLIENT_CFLAGS) -fno-builtin
+
+# Looked up when first needed, after tools/setup.sh had its chance to install pkg-config.
+URCU_LIBS   = $(shell $(PKGCONFIG) --libs liburcu liburcu-cds 2>/dev/null || \
+		echo -lurcu -lurcu-common -lurcu-cds)
+CHECK_LIBS  = $(shell $(PKGCONFIG) --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm)
+DAEMON_LIBS = $(URCU_LIBS) -lnuma -lpthread
+BENCH_LIBS  = $(DAEMON_LIBS) -lm
+TEST_LIBS   = $(CHECK_LIBS) $(DAEMON_LIBS)
+
+O     := $(BUILD)/obj
+STAMP := $(O)/flags
+comma := ,
+objs   = $(patsubst %.c,$(O)/%.o,$(1))
+
+ENGINE_SRC  := $(wildcard src/engine/*.c)
+DAEMON_SRC  := $(filter-out src/daemon/main.c,$(wildcard src/daemon/*.c))
+NUMA_SRC    := $(wildcard numa/*.c)
+CLIENT_SRC  := $(wildcard src/client/*.c)
+PRELOAD_SRC := $(wildcard src/preload/*.c)
+BENCH_SRC   := $(wildcard tools/ksm-bench*.c tools/bench/*.c)
+UNIT_SRC    := $(wildcard tests/unit/*.c)
+FUNC_SRC    := $(wildcard tests/functional/test_*.c)
+TESTLIB_SRC := $(wildcard tests/lib/*.c)
+MAIN_SRC    := src/daemon/main.c tools/ksmctl.c tools/ksm-run.c
+ALL_SRC     := $(sort $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC) $(CLIENT_SRC) $(PRELOAD_SRC) \
+		 $(BENCH_SRC) $(wildcard $(MAIN_SRC) tests/*/*.c))
+MAN_SRC     := $(wildcard docs/man/*.[1-8])
+
+FUNC_NAMES  := $(notdir $(basename $(FUNC_SRC)))
+FUNC_BIN    := $(addprefix $(BUILD)/tests/functional/,$(FUNC_NAMES))
+UNIT_BIN    := $(if $(UNIT_SRC),$(BUILD)/tests/unit)
+
+# What `make test` leaves out of a sanitizer run, and `make check` leaves out as slow. Names of
+# binaries without directory. tests/tests.mk may add to these, and give a test more objects or
+# libraries with LIBS_<name>.
+ASAN_SKIP  :=
+TSAN_SKIP  :=
+CHECK_SKIP :=
+-include tests/tests.mk
+
+ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+TSAN_FLAGS := -fsanitize=thread -fno-omit-frame-pointer
+
+PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmctl ksm-run ksm-bench)
+LIBS     := $(addprefix $(BUILD)/,libksm.so libksm.a)
+# The preloaded object goes into programs that do not carry a sanitizer's run time.
+PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all help run test check bench install clean asan tsan clang format-check tidy \
+	tests setup-build setup-run setup-test run-tests FORCE
+
+## all           everything, into build/ (default)
+all: $(PROGRAMS) $(LIBS) $(PRELOAD)
+
+## help          this list
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Variables: CC CFLAGS LDFLAGS WARNINGS BUILD PREFIX DESTDIR'
+
+# ---- compiling -----------------------------------------------------------------------------
+
+# Holds the command line; rewritten (and everything rebuilt) only when that changes.
+$(STAMP): FORCE
+	@mkdir -p $(@D)
+	@new='$(subst ','\'',$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(CLIENT_CFLAGS) $(LDFLAGS_ALL))'; \
+	test "$$(cat $@ 2>/dev/null)" = "$$new" || printf '%s\n' "$$new" >$@
+
+compile = @mkdir -p $(@D); echo '  CC    $<'; \
+	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(1) -MMD -MP -c -o $@ $<
+
+$(O)/src/client/%.o: src/client/%.c $(STAMP)
+	$(call compile,$(CLIENT_CFLAGS))
+
+$(O)/src/preload/%.o: src/preload/%.c $(STAMP)
+	$(call compile,$(PRELOAD_CFLAGS))
+
+$(O)/%.o: %.c $(STAMP)
+	$(call compile,)
+
+-include $(patsubst %.c,$(O)/%.d,$(ALL_SRC))
+
+# ---- linking -------------------------------------------------------------------------------
+
+link = @mkdir -p $(@D); echo '  LINK  $@'; \
+	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o %.a,$^) $(1)
+ar = @mkdir -p $(@D); echo '  AR    $@'; rm -f $@; $(AR) rcs $@ $(filter %.o,$^)
+
+# Everything of the service but main(): for the daemon, the unit tests and the benchmarks.
+CORE       := $(O)/libcore.a
+# The client library with its internals, for tests of them.
+CLIENT_INT := $(O)/libclient.a
+
+$(CORE): $(call objs,$(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC))
+	$(ar)
+
+$(CLIENT_INT): $(call objs,$(CLIENT_SRC))
+	$(ar)
+
+$(BUILD)/ksmd-user: $(O)/src/daemon/main.o $(CORE)
+	$(call link,$(DAEMON_LIBS))
+
+$(BUILD)/ksmctl: $(O)/tools/ksmctl.o
+	$(call link,)
+
+$(BUILD)/ksm-run: $(O)/tools/ksm-run.o
+	$(call link,)
+
+$(BUILD)/ksm-bench: $(call objs,$(BENCH_SRC)) $(CORE) $(CLIENT_INT)
+	$(call link,$(BENCH_LIBS))
+
+$(BUILD)/libksm.so: $(call objs,$(CLIENT_SRC)) src/client/libksm.map
+	$(call link,-shared -Wl$(comma)-soname$(comma)libksm.so.$(SOVERSION) \
+		-Wl$(comma)--version-script=src/client/libksm.map -Wl$(comma)-z$(comma)nodelete \
+		$(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs))
+	@ln -sf libksm.so $@.$(SOVERSION)
+
+# One object whose hidden symbols are local, so that the archive, too, shows only ksm_*.
+$(BUILD)/libksm.a: $(call objs,$(CLIENT_SRC))
+	@mkdir -p $(@D); echo '  AR    $@'; rm -f $@
+	@$(LD) -r -o $(O)/libksm.o $^
+	@$(OBJCOPY) --localize-hidden $(O)/libksm.o
+	@$(AR) rcs $@ $(O)/libksm.o
+
+$(BUILD)/libksm-preload.so: $(call objs,$(CLIENT_SRC) $(PRELOAD_SRC)) src/preload/preload.map
+	$(call link,-shared -Wl$(comma)-soname$(comma)libksm-preload.so \
+		-Wl$(comma)--version-script=src/preload/preload.map -Wl$(comma)-z$(comma)nodelete \
+		-Wl$(comma)-z$(comma)defs -Wl$(comma)-z$(comma)now)
+
+
+# ---- tests ---------------------------------------------------------------------------------
+
+$(BUILD)/tests/unit: $(call objs,$(UNIT_SRC) $(TESTLIB_SRC)) $(CORE) $(CLIENT_INT)
+	$(call link,$(LIBS_unit) $(TEST_LIBS))
+
+$(BUILD)/tests/functional/%: $(O)/tests/functional/%.o $(call objs,$(TESTLIB_SRC)) \
+		$(CORE) $(CLIENT_INT)
+	$(call link,$(LIBS_$*) $(TEST_LIBS))
+
+## tests         build the tests, do not run them
+tests: all $(UNIT_BIN) $(FUNC_BIN)
+
+# One run of the test binaries of one build. RUN_SKIP: names to leave out; RUN_LABEL: for output.
+RUN_SKIP  ?=
+RUN_LABEL ?= plain
+run-tests: tests
+	@tests/run.sh --label $(RUN_LABEL) --build $(BUILD) $(if $(RESULTS),--results $(RESULTS)) -- \
+		$(foreach t,$(UNIT_BIN) $(FUNC_BIN),$(if $(filter $(RUN_SKIP),$(notdir $(t))),,$(t)))
+
+## test          install what is missing, build, run all tests, also under the sanitizers
+test: setup-test
+	@rm -f $(BUILD)/results; mkdir -p $(BUILD)
+	@$(MAKE) --no-print-directory tests
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' tests
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE='$(TSAN_FLAGS)' tests
+	@$(MAKE) --no-print-directory -k run-tests RESULTS=$(BUILD)/results
+	@$(MAKE) --no-print-directory -k run-tests BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' \
+		RUN_LABEL=asan RUN_SKIP='$(ASAN_SKIP)' RESULTS=$(BUILD)/results
+	@$(MAKE) --no-print-directory -k run-tests BUILD=$(BUILD)/tsan SANITIZE='$(TSAN_FLAGS)' \
+		RUN_LABEL=tsan RUN_SKIP='$(TSAN_SKIP)' RESULTS=$(BUILD)/results
+	@tests/run.sh --total $(BUILD)/results
+
+## check         the fast tests of the plain build, under two minutes
+check:
+	@rm -f $(BUILD)/results; mkdir -p $(BUILD)
+	@$(MAKE) --no-print-directory run-tests RUN_SKIP='$(CHECK_SKIP)' RESULTS=$(BUILD)/results
+	@tests/run.sh --total $(BUILD)/results
+
+## asan tsan     build with the address + undefined, or the thread sanitizer
+asan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' tests
+tsan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE='$(TSAN_FLAGS)' tests
+
+## clang         build everything with clang
+clang:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang tests
+
+## format-check  say which files are not in the project's format
+format-check:
+	@clang-format --dry-run --Werror $(ALL_SRC) \
+		$(wildcard include/*.h numa/*.h src/*/*.h tests/*/*.h tools/*.h tools/*/*.h)
+
+## tidy          clang-tidy over all sources
+tidy:
+	@clang-tidy --quiet $(ALL_SRC) -- -std=gnu11 $(CPPFLAGS_ALL)
+
+# ---- running -------------------------------------------------------------------------------
+
+setup-build setup-run setup-test: setup-%:
+	@tools/setup.sh $*
+
+## run           demonstration: merge the memory of unmodified programs, and check their data
+run: setup-run
+	@$(MAKE) --no-print-directory all
+	@/usr/bin/python3 -B tools/demo/demo.py --build $(BUILD)
+
+## bench         benchmarks, with build/ksm-bench
+bench: all
+	@$(BUILD)/ksm-bench
+
+# ---- installing ----------------------------------------------------------------------------
+
+define PC_FILE
+prefix=$(PREFIX)
+libdir=$(libdir)
+includedir=$(includedir)
+
+Name: libksm
+Description: Offer anonymous memory to ksmd-user for page deduplication
+Version: $(VERSION)
+Libs: -L$${libdir} -lksm
+Libs.private: -pthread
+Cflags: -I$${includedir}
+endef
+export PC_FILE
+
+## install       into $(DESTDIR)$(PREFIX)
+install: all
+	install -d $(addprefix $(DESTDIR),$(bindir) $(sbindir) $(includedir) $(pcdir) $(preloaddir))
+	install -m 755 $(BUILD)/ksmd-user $(DESTDIR)$(sbindir)
+	install -m 755 $(addprefix $(BUILD)/,ksm-run ksmctl ksm-bench) $(DESTDIR)$(bindir)
+	install -m 644 include/ksm.h $(DESTDIR)$(includedir)
+	install -m 644 $(BUILD)/libksm.a $(DESTDIR)$(libdir)
+	install -m 755 $(BUILD)/libksm.so $(DESTDIR)$(libdir)/libksm.so.$(VERSION)
+	ln -sf libksm.so.$(VERSION) $(DESTDIR)$(libdir)/libksm.so.$(SOVERSION)
+	ln -sf libksm.so.$(SOVERSION) $(DESTDIR)$(libdir)/libksm.so
+	install -m 755 $(BUILD)/libksm-preload.so $(DESTDIR)$(preloaddir)
+	printf '%s\n' "$$PC_FILE" >$(DESTDIR)$(pcdir)/libksm.pc
+	$(foreach m,$(MAN_SRC),install -D -m 644 $(m) \
+		$(DESTDIR)$(mandir)/man$(patsubst .%,%,$(suffix $(m)))/$(notdir $(m)) &&) true
+
+## clean         remove build/
+clean:
+	rm -rf $(BUILD)

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.c - engine_check(): recompute everything that is kept incrementally, and compare.
+ *
+ * For tests and debug builds: it walks every page, site and frame under the engine lock. The
+ * equations it holds the engine to are the invariants that the struct comments state.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/engine_internal.h"
+
+struct check {
+	struct engine *e;
+	const char *why;
+	uint64_t nr_state[RMAP_NR], left[KSM_LEFT_NR];
+	uint64_t ready, txns, blocks;
+	uint32_t *ordered; /* orders per stable node */
+};
+
+#define REQUIRE(c, cond)                                                                           \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			(c)->why = #cond;                                                          \
+			return -1;                                                                 \
+		}                                                                                  \
+	} while (0)
+
+static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_block *b,
+		      unsigned int slot)
+{
+	enum rmap_state s = rmap_state(b, slot);
+	uint64_t bit = bit64(slot);
+	uint32_t node = b->item[slot].s.node;
+
+	REQUIRE(c, s < RMAP_NR);
+	REQUIRE(c, !(b->tracked & bit) == (s == RMAP_ABSENT));
+	REQUIRE(c, !(b->pending & bit) || s == RMAP_VOLATILE);
+	REQUIRE(c, !(b->fresh & bit) || (b->pending & bit));
+	REQUIRE(c, !((b->ready | b->inflight) & bit) == (s != RMAP_ORDERED));
+	REQUIRE(c, !(b->ready & b->inflight & bit));
+	REQUIRE(c, s == RMAP_ABSENT ||
+			   region_at(mm, ((uint64_t)b->key * BLOCK_PAGES + slot) << PAGE_SHIFT));
+	REQUIRE(c, !(b->state[slot] & ~RMAP_STATE_MASK) || s == RMAP_VOLATILE);
+	c->left[KSM_LEFT_PINNED] += !!(b->state[slot] & RMAP_LEFT_PINNED);
+	c->left[KSM_LEFT_VMA_BUDGET] += !!(b->state[slot] & RMAP_LEFT_VMA);
+	if (s != RMAP_ABSENT)
+		c->nr_state[s]++;
+	if (s == RMAP_ORDERED && node != RMAP_ZERO) {
+		REQUIRE(c, slab_is_used(&c->e->stable.nodes, node));
+		REQUIRE(c, stable_node(&c->e->stable, node)->state == STABLE_LIVE);
+		c->ordered[node]++;
+	}
+	if (s == RMAP_MERGED) {
+		REQUIRE(c, slab_is_used(&c->e->stable.nodes, node));
+		REQUIRE(c, stable_node(&c->e->stable, node)->state == STABLE_LIVE);
+	}
+	return 0;
+}
+
+static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32_t bi)
+{
+	const struct rmap_block *b;
+	unsigned int slot;
+
+	REQUIRE(c, slab_is_used(&c->e->blocks, bi));
+	b = rmap_block(c->e, bi);
+	REQUIRE(c, b->key == key && rmap_find(mm, key) == bi && block_mm(b) == mm);
+	REQUIRE(c, b->tracked);
+	REQUIRE(c, !b->pending || b->on[LINK_PEND]);
+	REQUIRE(c, !b->ready == !b->on[LINK_READY]);
+	REQUIRE(c, !b->inflight || b->txn != NIL);
+	REQUIRE(c, b->txn == NIL || (mm->txn[b->txn].id && mm->txn[b->txn].block == bi));
+	c->ready += (uint64_t)__builtin_popcountll(b->ready);
+	c->blocks++;
+	for (slot = 0; slot < BLOCK_PAGES; slot++)
+		if (check_slot(c, mm, b, slot))
+			return -1;
+	return 0;
+}
+
+/* Mappings that merging added, from scratch: every boundary left of a page, and right of blocks. */
+static uint64_t count_vmas(struct mm_slot *mm)
+{
+	uint64_t nr = 0, pn;
+	uint32_t i;
+	unsigned int slot;
+
+	for (i = 0; i < mm->table.cap; i++) {
+		if (mm->table.slot[i].block == NIL)
+			continue;
+		pn = (uint64_t)mm->table.slot[i].key * BLOCK_PAGES;
+		for (slot = 0; slot < BLOCK_PAGES; slot++)
+			nr += vma_boundary(mm, mm->regions, (pn + slot) << PAGE_SHIFT);
+		/* The next block's own count covers the boundary, if there is a next block. */
+		if (rmap_find(mm, mm->table.slot[i].key + 1) == NIL)
+			nr += vma_boundary(mm, mm->regions, (pn + BLOCK_PAGES) << PAGE_SHIFT);
+	}
+	return nr;
+}
+
+static int check_mm(struct check *c, struct mm_slot *mm)
+{
+	struct check one = { .e = c->e, .ordered = c->ordered };
+	uint64_t txns = 0, reserved = 0;
+	uint32_t i;
+	int s;
+
+	for (i = 0; i + 1 < mm->regions->nr; i++)
+		REQUIRE(c, mm->regions->r[i]->end < mm->regions->r[i + 1]->start);
+	for (i = 0; i < mm->table.cap; i++)
+		if (mm->table.slot[i].block != NIL &&
+		    check_block(&one, mm, mm->table.slot[i].key, mm->table.slot[i].block)) {
+			c->why = one.why;
+			return -1;
+		}
+	for (i = 0; i < MM_MAX_TXNS; i++)
+		if (mm->txn[i].id) {
+			txns++;
+			reserved += mm->txn[i].vmas;
+		}
+	REQUIRE(c, txns == mm->nr_txns && reserved == mm->vmas_reserved);
+	REQUIRE(c, one.blocks == mm->table.nr && one.ready == mm->nr_ready);
+	REQUIRE(c, count_vmas(mm) == mm->vmas_ours);
+	for (s = 0; s < RMAP_NR; s++) {
+		REQUIRE(c, one.nr_state[s] == mm->nr_state[s]);
+		c->nr_state[s] += one.nr_state[s];
+	}
+	for (s = 0; s < KSM_LEFT_NR; s++) {
+		REQUIRE(c, one.left[s] == mm->left[s]);
+		c->left[s] += one.left[s];
+	}
+	c->ready += one.ready;
+	c->txns += txns;
+	c->blocks += one.blocks;
+	return 0;
+}
+
+/* The reverse mapping of one node against what the items say. */
+static int check_node(struct check *c, uint32_t n)
+{
+	struct engine *e = c->e;
+	struct stable_node *node = stable_node(&e->stable, n);
+	uint32_t i, prev = NIL, nr = 0;
+
+	REQUIRE(c, pool_node(&e->pool, node->frame) == n);
+	for (i = node->first; i != NIL; nr++) {
+		const struct rmap_block *b = rmap_block(e, i / BLOCK_PAGES);
+		const struct rmap_item *it = &b->item[i % BLOCK_PAGES];
+
+		REQUIRE(c, rmap_state(b, i % BLOCK_PAGES) == RMAP_MERGED);
+		REQUIRE(c, it->s.node == n && it->s.prev == prev && nr < node->nr_items);
+		prev = i;
+		i = it->s.next;
+	}
+	REQUIRE(c, nr == node->nr_items);
+	REQUIRE(c, c->ordered[n] == node->nr_ordered);
+	REQUIRE(c, !node->nr_items || node->told);
+	REQUIRE(c, node->state != STABLE_LIVE ||
+			   node->root == tree_root(e, pool_nid(&e->pool, node->frame)));
+	return 0;
+}
+
+static int check_all(struct check *c)
+{
+	struct engine *e = c->e;
+	struct mm_slot *mm;
+	uint32_t n;
+	int s;
+
+	cds_list_for_each_entry(mm, &e->mms, list)
+		if (check_mm(c, mm))
+			return -1;
+	for (s = 0; s < RMAP_NR; s++)
+		REQUIRE(c, c->nr_state[s] == e->nr_state[s]);
+	for (s = 0; s < KSM_LEFT_NR; s++)
+		REQUIRE(c, c->left[s] == e->left[s]);
+	REQUIRE(c, c->ready == e->nr_ready && c->txns == e->nr_txns && c->blocks == e->blocks.nr);
+	for (n = 0; n < e->stable.nodes.nr_chunks * SLAB_CHUNK; n++)
+		if (slab_is_used(&e->stable.nodes, n) && check_node(c, n))
+			return -1;
+	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr && !e->write.nr);
+	REQUIRE(c, unstable_check(e) == 0);
+	REQUIRE(c, pool_check(&e->pool) == 0);
+	return stable_check(&e->stable, &c->why);
+}
+
+int engine_check(struct engine *e, char *msg, size_t size)
+{
+	struct check c = { .e = e, .why = "" };
+	int r;
+
+	engine_lock(e);
+	c.ordered = calloc(e->stable.nodes.nr_chunks * SLAB_CHUNK + 1, sizeof(*c.ordered));
+	r = c.ordered ? check_all(&c) : -1;
+	if (r)
+		snprintf(msg, size, "%s", c.ordered ? c.why : "no memory to check with");
+	engine_unlock(e);
+	free(c.ordered);
+	return r;
+}

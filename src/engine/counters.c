@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * counters.c - what the operator is shown. Every figure is kept up as things happen; reading them
+ * costs nothing that grows with memory, except mm_counters()'s sum over a client's regions.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "engine/engine_internal.h"
+
+static uint64_t metadata_bytes(struct engine *e)
+{
+	return e->blocks.bytes + e->stable.nodes.bytes + e->pool.bytes +
+	       __atomic_load_n(&e->table_bytes, __ATOMIC_RELAXED);
+}
+
+static uint64_t tracked(const uint64_t nr_state[RMAP_NR])
+{
+	uint64_t sum = 0;
+	int s;
+
+	for (s = RMAP_ABSENT + 1; s < RMAP_NR; s++)
+		sum += nr_state[s];
+	return sum;
+}
+
+static void left_out(const uint64_t left[KSM_LEFT_NR], const uint64_t nr_state[RMAP_NR],
+		     uint64_t *out)
+{
+	int i;
+
+	for (i = 0; i < KSM_LEFT_NR; i++)
+		out[i] += left[i];
+	out[KSM_LEFT_COW_BROKEN] += nr_state[RMAP_COWED];
+	out[KSM_LEFT_FOREIGN] += nr_state[RMAP_FOREIGN];
+}
+
+static void page_counters(struct engine *e, struct engine_counters *out)
+{
+	uint64_t all = tracked(e->nr_state);
+	uint64_t placed = e->nr_state[RMAP_MERGED] + e->nr_state[RMAP_UNSTABLE] +
+			  e->nr_state[RMAP_ZEROED];
+
+	out->pages_shared += e->stable.nr_shared;
+	out->pages_sharing += e->nr_state[RMAP_MERGED] - e->stable.nr_shared;
+	out->pages_unshared += e->nr_state[RMAP_UNSTABLE];
+	out->pages_volatile += all - placed;
+	out->pages_tracked += all;
+	out->zero_pages += e->nr_state[RMAP_ZEROED];
+}
+
+void engine_counters(struct engine *e, struct engine_counters *out)
+{
+	engine_lock(e);
+	page_counters(e, out);
+	out->pages_scanned += e->pages_scanned;
+	out->pages_skipped += e->pages_skipped;
+	out->stable_node_chains += e->stable.nr_chains;
+	out->stable_node_dups += e->stable.nr_dups;
+	out->frames_used += e->pool.nr_used;
+	out->frames_retired += e->stable.nr_retired;
+	out->cow_breaks += e->cow_breaks;
+	out->pages_merged += e->pages_merged;
+	out->txns += e->txns;
+	out->txn_pages_failed += e->txn_pages_failed;
+	out->metadata_bytes += metadata_bytes(e);
+	left_out(e->left, e->nr_state, out->left_out);
+	engine_unlock(e);
+}
+
+void mm_counters(struct mm_slot *mm, struct mm_counters *out)
+{
+	uint32_t i;
+
+	memset(out, 0, sizeof(*out));
+	engine_lock(mm->e);
+	out->rmap_items = tracked(mm->nr_state);
+	out->merging_pages = mm->nr_state[RMAP_MERGED];
+	out->zero_pages = mm->nr_state[RMAP_ZEROED];
+	out->nr_regions = mm->regions->nr;
+	for (i = 0; i < mm->regions->nr; i++)
+		out->region_bytes += mm->regions->r[i]->end - mm->regions->r[i]->start;
+	out->nr_vmas = mm->vmas_own + mm->vmas_ours;
+	out->cow_breaks = mm->cow_breaks;
+	out->orders = mm->nr_txns + mm->nr_ready;
+	out->metadata_bytes = sizeof(*mm) + mm->table.nr * sizeof(struct rmap_block) +
+			      mm->table.cap * sizeof(*mm->table.slot) +
+			      mm->nr_windows * sizeof(*mm->window) +
+			      mm->regions->nr * (sizeof(struct region) + sizeof(struct region *));
+	left_out(mm->left, mm->nr_state, out->left_out);
+	engine_unlock(mm->e);
+}
+
+int engine_rmap_walk(struct engine *e, uint32_t frame,
+		     void (*fn)(void *arg, uint32_t client_id, uint64_t addr), void *arg)
+{
+	uint32_t node, i;
+	int nr = -ENOENT;
+
+	engine_lock(e);
+	node = pool_node(&e->pool, frame);
+	if (node != POOL_NONE) {
+		nr = 0;
+		for (i = stable_node(&e->stable, node)->first; i != NIL; nr++) {
+			struct rmap_block *b = rmap_block(e, i / BLOCK_PAGES);
+
+			fn(arg, block_mm(b)->id,
+			   b->key * BLOCK_BYTES + i % BLOCK_PAGES * PAGE_BYTES);
+			i = b->item[i % BLOCK_PAGES].s.next;
+		}
+	}
+	engine_unlock(e);
+	return nr;
+}

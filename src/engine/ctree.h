@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ctree.h - a red-black tree whose links are 32-bit indices.
+ *
+ * Why not tree.h of libbsd, or rbtree of liburcu: their links are pointers, 32 bytes a node with
+ * the colour. The unstable tree holds one node per tracked page, and all that this program keeps
+ * of a page has to fit into 24 bytes (engine_internal.h), of which 8 are the hash. Three 32-bit
+ * indices are 12; the colour sits in the spare top bit of the parent. The same code serves the
+ * stable tree.
+ *
+ * This header is a template and may be included several times; without CTREE_NAME it gives only
+ * the types. Define before including it:
+ *	CTREE_NAME		prefix of the functions
+ *	CTREE_CTX		type handed through to the accessors (a pointer)
+ *	CTREE_LINKS(ctx, i)	struct ctree_links * of node i
+ *	CTREE_KEY(ctx, i)	uint64_t key of node i; keys of one tree are unique
+ * A root is a plain uint32_t, CTREE_NIL when empty. The caller does all locking. No function
+ * allocates or fails.
+ *
+ *	NAME_find(ctx, root, key)	node, or CTREE_NIL
+ *	NAME_insert(ctx, &root, i)	CTREE_NIL when inserted; the node of equal key otherwise
+ *	NAME_erase(ctx, &root, i)	i must be in the tree
+ *	NAME_replace(ctx, &root, i, j)	j (same key, in no tree) takes the place of i
+ *	NAME_root_of(ctx, i)		topmost node of the tree that holds i
+ *	NAME_check(ctx, root, &nr)	verify; 0 and the number of nodes, or -1
+ */
+#ifndef KSM_CTREE_H
+#define KSM_CTREE_H
+
+#include <stdint.h>
+
+#define CTREE_NIL 0x7fffffffu
+#define CTREE_RED 0x80000000u
+
+struct ctree_links {
+	uint32_t child[2];
+	uint32_t parent; /* bit 31: this node is red */
+};
+
+#define CTREE_CAT2(a, b) a##b
+#define CTREE_CAT(a, b) CTREE_CAT2(a, b)
+
+#endif /* KSM_CTREE_H */
+
+#ifdef CTREE_NAME
+
+#define CT(x) CTREE_CAT(CTREE_NAME, x)
+
+static inline uint32_t CT(_parent)(CTREE_CTX ctx, uint32_t i)
+{
+	return CTREE_LINKS(ctx, i)->parent & ~CTREE_RED;
+}
+
+static inline void CT(_set_parent)(CTREE_CTX ctx, uint32_t i, uint32_t p)
+{
+	struct ctree_links *l = CTREE_LINKS(ctx, i);
+
+	l->parent = (l->parent & CTREE_RED) | p;
+}
+
+/* Leaves (NIL) are black. */
+static inline int CT(_is_red)(CTREE_CTX ctx, uint32_t i)
+{
+	return i != CTREE_NIL && (CTREE_LINKS(ctx, i)->parent & CTREE_RED);
+}
+
+static inline void CT(_set_red)(CTREE_CTX ctx, uint32_t i, int red)
+{
+	struct ctree_links *l = CTREE_LINKS(ctx, i);
+
+	l->parent = (l->parent & ~CTREE_RED) | (red ? CTREE_RED : 0);
+}
+
+/* Whatever pointed down at `from` points at `to`; `to` may be NIL. */
+static inline void CT(_relink)(CTREE_CTX ctx, uint32_t *root, uint32_t from, uint32_t to)
+{
+	uint32_t p = CT(_parent)(ctx, from);
+
+	if (p == CTREE_NIL) {
+		*root = to;
+	} else {
+		struct ctree_links *l = CTREE_LINKS(ctx, p);
+
+		l->child[l->child[1] == from] = to;
+	}
+	if (to != CTREE_NIL)
+		CT(_set_parent)(ctx, to, p);
+}
+
+/* i goes down on side d, its child of the other side comes up. */
+static inline void CT(_rotate)(CTREE_CTX ctx, uint32_t *root, uint32_t i, int d)
+{
+	uint32_t up = CTREE_LINKS(ctx, i)->child[!d];
+	uint32_t mid = CTREE_LINKS(ctx, up)->child[d];
+
+	CT(_relink)(ctx, root, i, up);
+	CTREE_LINKS(ctx, i)->child[!d] = mid;
+	if (mid != CTREE_NIL)
+		CT(_set_parent)(ctx, mid, i);
+	CTREE_LINKS(ctx, up)->child[d] = i;
+	CT(_set_parent)(ctx, i, up);
+}
+
+static inline uint32_t CT(_find)(CTREE_CTX ctx, uint32_t root, uint64_t key)
+{
+	while (root != CTREE_NIL) {
+		uint64_t k = CTREE_KEY(ctx, root);
+
+		if (k == key)
+			break;
+		root = CTREE_LINKS(ctx, root)->child[k < key];
+	}
+	return root;
+}
+
+static inline void CT(_insert_fixup)(CTREE_CTX ctx, uint32_t *root, uint32_t i)
+{
+	for (;;) {
+		uint32_t p = CT(_parent)(ctx, i), g, u;
+		int d;
+
+		if (p == CTREE_NIL || !CT(_is_red)(ctx, p))
+			break;
+		g = CT(_parent)(ctx, p); /* exists: the root is black */
+		d = CTREE_LINKS(ctx, g)->child[1] == p;
+		u = CTREE_LINKS(ctx, g)->child[!d];
+		if (CT(_is_red)(ctx, u)) {
+			CT(_set_red)(ctx, p, 0);
+			CT(_set_red)(ctx, u, 0);
+			CT(_set_red)(ctx, g, 1);
+			i = g;
+			continue;
+		}
+		if (CTREE_LINKS(ctx, p)->child[!d] == i) {
+			CT(_rotate)(ctx, root, p, d);
+			p = i;
+		}
+		CT(_set_red)(ctx, p, 0);
+		CT(_set_red)(ctx, g, 1);
+		CT(_rotate)(ctx, root, g, !d);
+		break;
+	}
+	CT(_set_red)(ctx, *root, 0);
+}
+
+static inline uint32_t CT(_insert)(CTREE_CTX ctx, uint32_t *root, uint32_t i)
+{
+	uint64_t key = CTREE_KEY(ctx, i);
+	uint32_t at = *root, parent = CTREE_NIL;
+	struct ctree_links *l;
+	int d = 0;
+
+	while (at != CTREE_NIL) {
+		uint64_t k = CTREE_KEY(ctx, at);
+
+		if (k == key)
+			return at;
+		parent = at;
+		d = k < key;
+		at = CTREE_LINKS(ctx, at)->child[d];
+	}
+	l = CTREE_LINKS(ctx, i);
+	l->child[0] = l->child[1] = CTREE_NIL;
+	l->parent = parent | CTREE_RED;
+	if (parent == CTREE_NIL)
+		*root = i;
+	else
+		CTREE_LINKS(ctx, parent)->child[d] = i;
+	CT(_insert_fixup)(ctx, root, i);
+	return CTREE_NIL;
+}
+
+/* The paths through x (child of par, perhaps NIL) are one black node short. */
+static inline void CT(_erase_fixup)(CTREE_CTX ctx, uint32_t *root, uint32_t x, uint32_t par)
+{
+	while (x != *root && !CT(_is_red)(ctx, x)) {
+		int d = CTREE_LINKS(ctx, par)->child[1] == x;
+		uint32_t w = CTREE_LINKS(ctx, par)->child[!d]; /* exists: it has a black more */
+
+		if (CT(_is_red)(ctx, w)) {
+			CT(_set_red)(ctx, w, 0);
+			CT(_set_red)(ctx, par, 1);
+			CT(_rotate)(ctx, root, par, d);
+			w = CTREE_LINKS(ctx, par)->child[!d];
+		}
+		if (!CT(_is_red)(ctx, CTREE_LINKS(ctx, w)->child[0]) &&
+		    !CT(_is_red)(ctx, CTREE_LINKS(ctx, w)->child[1])) {
+			CT(_set_red)(ctx, w, 1);
+			x = par;
+			par = CT(_parent)(ctx, x);
+			continue;
+		}
+		if (!CT(_is_red)(ctx, CTREE_LINKS(ctx, w)->child[!d])) {
+			CT(_set_red)(ctx, CTREE_LINKS(ctx, w)->child[d], 0);
+			CT(_set_red)(ctx, w, 1);
+			CT(_rotate)(ctx, root, w, !d);
+			w = CTREE_LINKS(ctx, par)->child[!d];
+		}
+		CT(_set_red)(ctx, w, CT(_is_red)(ctx, par));
+		CT(_set_red)(ctx, par, 0);
+		CT(_set_red)(ctx, CTREE_LINKS(ctx, w)->child[!d], 0);
+		CT(_rotate)(ctx, root, par, d);
+		x = *root;
+	}
+	if (x != CTREE_NIL)
+		CT(_set_red)(ctx, x, 0);
+}
+
+static inline void CT(_erase)(CTREE_CTX ctx, uint32_t *root, uint32_t i)
+{
+	struct ctree_links *l = CTREE_LINKS(ctx, i), *ly;
+	uint32_t x, par, y = i;
+	int red = CT(_is_red)(ctx, i);
+
+	if (l->child[0] == CTREE_NIL || l->child[1] == CTREE_NIL) {
+		x = l->child[l->child[0] == CTREE_NIL];
+		par = CT(_parent)(ctx, i);
+		CT(_relink)(ctx, root, i, x);
+	} else {
+		y = l->child[1];
+		while (CTREE_LINKS(ctx, y)->child[0] != CTREE_NIL)
+			y = CTREE_LINKS(ctx, y)->child[0];
+		ly = CTREE_LINKS(ctx, y);
+		red = CT(_is_red)(ctx, y);
+		x = ly->child[1];
+		par = CT(_parent)(ctx, y);
+		if (par == i) {
+			par = y;
+		} else {
+			CT(_relink)(ctx, root, y, x);
+			ly->child[1] = l->child[1];
+			CT(_set_parent)(ctx, ly->child[1], y);
+		}
+		CT(_relink)(ctx, root, i, y);
+		ly->child[0] = l->child[0];
+		CT(_set_parent)(ctx, ly->child[0], y);
+		CT(_set_red)(ctx, y, CT(_is_red)(ctx, i));
+	}
+	if (!red)
+		CT(_erase_fixup)(ctx, root, x, par);
+}
+
+static inline void CT(_replace)(CTREE_CTX ctx, uint32_t *root, uint32_t i, uint32_t j)
+{
+	struct ctree_links *l = CTREE_LINKS(ctx, j);
+	int d;
+
+	*l = *CTREE_LINKS(ctx, i);
+	CT(_relink)(ctx, root, i, j);
+	for (d = 0; d < 2; d++)
+		if (l->child[d] != CTREE_NIL)
+			CT(_set_parent)(ctx, l->child[d], j);
+}
+
+static inline uint32_t CT(_root_of)(CTREE_CTX ctx, uint32_t i)
+{
+	uint32_t p;
+
+	while ((p = CT(_parent)(ctx, i)) != CTREE_NIL)
+		i = p;
+	return i;
+}
+
+/* Black height of the subtree, or -1: order, colours, heights and parent links all checked. */
+static inline int CT(_check_sub)(CTREE_CTX ctx, uint32_t i, uint32_t parent, uint64_t lo,
+				 uint64_t hi, uint64_t *nr)
+{
+	struct ctree_links *l;
+	uint64_t key;
+	int a, b;
+
+	if (i == CTREE_NIL)
+		return 1;
+	l = CTREE_LINKS(ctx, i);
+	key = CTREE_KEY(ctx, i);
+	if (CT(_parent)(ctx, i) != parent || key < lo || key > hi)
+		return -1;
+	if (CT(_is_red)(ctx, i) && (parent == CTREE_NIL || CT(_is_red)(ctx, parent)))
+		return -1;
+	if ((l->child[0] != CTREE_NIL && key == 0) || (l->child[1] != CTREE_NIL && key == UINT64_MAX))
+		return -1;
+	(*nr)++;
+	a = CT(_check_sub)(ctx, l->child[0], i, lo, key - 1, nr);
+	b = CT(_check_sub)(ctx, l->child[1], i, key + 1, hi, nr);
+	if (a < 0 || a != b)
+		return -1;
+	return a + !CT(_is_red)(ctx, i);
+}
+
+static inline int CT(_check)(CTREE_CTX ctx, uint32_t root, uint64_t *nr)
+{
+	*nr = 0;
+	return CT(_check_sub)(ctx, root, CTREE_NIL, 0, UINT64_MAX, nr) < 0 ? -1 : 0;
+}
+
+#undef CT
+#undef CTREE_NAME
+#undef CTREE_CTX
+#undef CTREE_LINKS
+#undef CTREE_KEY
+#endif /* CTREE_NAME */

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * engine_internal.h - the engine's own structures.
+ *
+ * Locks. There is one, engine.lock, a mutex; it covers everything below unless said otherwise.
+ * Hashing, change tracking and reading clients are done without it, and what they found is checked
+ * again under it. Order: engine.lock, then whatever the ops take. RCU read sections are short,
+ * take no lock inside, and cover two things: the list of mm_slots and a client's array of regions.
+ *
+ * References. A region counts one reference on its mm_slot; blocks, the live array and the scan
+ * thread count references on a region. So who holds either can go on using it after the client
+ * has gone; it finds mm->dead set, the array empty and no block.
+ */
+#ifndef KSM_ENGINE_INTERNAL_H
+#define KSM_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+#include <urcu.h>
+#include <urcu/list.h>
+#include <urcu/rculist.h>
+#include <urcu/ref.h>
+
+#include "engine/engine.h"
+#include "engine/pool.h"
+#include "engine/rmap.h"
+#include "engine/stable.h"
+
+#define PAGE_SHIFT KSM_PAGE_SHIFT
+#define PAGE_BYTES ((uint64_t)KSM_PAGE_SIZE)
+#define BLOCK_BYTES (PAGE_BYTES * BLOCK_PAGES)
+#define ADDR_MAX (1ull << 47)
+#define MM_MAX_TXNS 64u       /* orders under way per client; the low 6 bits of an order's id */
+#define FRAME_NONE KSM_FRAME_NONE
+
+struct region {
+	struct urcu_ref ref;
+	struct mm_slot *mm; /* counted */
+	uint64_t start, end;
+	struct rcu_head rcu;
+};
+
+/* A client's live regions: sorted, disjoint, not touching. Never changed once published. */
+struct region_array {
+	struct rcu_head rcu;
+	uint32_t nr;
+	struct region *r[]; /* counted */
+};
+
+struct txn {
+	uint32_t id;    /* 0: slot is free */
+	uint32_t block; /* NIL when the block is gone */
+	uint32_t key;   /* where it was */
+	uint32_t vmas;  /* mappings it may add, held back from the budget */
+};
+
+/* Frame numbers laid out linearly for a 128 MiB stretch of addresses. */
+struct window {
+	uint32_t key;   /* address / 128 MiB << 6 | nid */
+	uint32_t frame; /* first frame of the extent */
+};
+
+struct mm_slot {
+	struct urcu_ref ref;
+	struct rcu_head rcu;
+	struct engine *e;
+	void *client;
+	uint32_t id;
+	uint64_t serial;                /* position in the engine's list; grows */
+	struct cds_list_head list;      /* in e->mms: RCU for readers, lock for writers */
+	int dead;                       /* set once, under the lock, before it leaves the list */
+	struct region_array *regions;   /* RCU for readers, lock for writers; never NULL */
+	struct region_array *no_regions; /* empty, kept for the exit, which must not fail */
+	struct block_table table;
+	struct block_head blocks[BLOCK_LIST_NR];
+	int pend_flip;                  /* 1: PEND_NOW and PEND_NEXT have changed places */
+	struct window *window;          /* sorted by key */
+	uint32_t nr_windows;
+	struct txn txn[MM_MAX_TXNS];
+	uint32_t nr_txns, txn_seq;
+
+	uint32_t vmas_own, max_map_count; /* as the client told */
+	uint64_t vmas_ours;     /* region-inner boundaries between pages that need two mappings */
+	uint64_t vmas_reserved; /* sum of txn[].vmas */
+	int refused_level;      /* budget level when an order was refused last */
+	bool flush_owed;        /* engine_flush(all) could not send everything */
+
+	uint64_t nr_state[RMAP_NR];
+	uint64_t nr_ready;      /* pages that wait to be ordered */
+	uint64_t left[KSM_LEFT_NR];
+	uint64_t cow_breaks;
+};
+
+/* What the scan thread is tracking right now, unlocked: no order may start there meanwhile. */
+struct track_window {
+	struct mm_slot *mm; /* NULL: nothing */
+	uint64_t start, end;
+	uint64_t raced_start, raced_end; /* part that DEL, FORGET or ADOPT touched meanwhile */
+};
+
+/* New frames whose bytes are still only in the scan buffer: nr of them, contiguous in both. */
+struct write_batch {
+	const unsigned char *buf;
+	uint32_t frame, nr;
+	uint32_t block;                 /* whose pages are being merged */
+	uint32_t node[BLOCK_PAGES];
+	uint32_t partner[BLOCK_PAGES];  /* item that was in the unstable tree */
+	bool failing;
+};
+
+enum scan_phase { SCAN_TRACK, SCAN_PENDING };
+
+/* Belongs to the scan thread; no lock. */
+struct scan {
+	uint64_t serial; /* client that is next, or under way */
+	uint64_t addr;   /* where in it */
+	enum scan_phase phase;
+	uint32_t clean;  /* clean pages not charged yet */
+	unsigned char *buf; /* BLOCK_BYTES */
+};
+
+struct engine {
+	const struct engine_ops *ops;
+	void *arena;
+	const struct ksm_knobs *knobs;
+	int nr_nodes;
+	uint64_t hash_seed, zero_hash;
+
+	pthread_mutex_t lock;
+	struct cds_list_head mms; /* RCU */
+	uint64_t next_serial;
+	uint64_t nr_mms;          /* not released yet; atomic */
+	struct slab blocks;       /* struct rmap_block */
+	struct stable stable;
+	struct pool pool;
+	uint32_t unstable_root[64];
+	bool merge_across;        /* the knob, taken over when no stable node is live */
+	struct track_window track;
+	struct write_batch write; /* empty whenever the lock is not held */
+	uint64_t epoch;
+	uint64_t table_bytes;     /* mm_slots, their tables and windows, regions, arrays; atomic */
+
+	uint64_t nr_state[RMAP_NR];
+	uint64_t nr_ready;
+	uint64_t nr_txns;
+	uint64_t left[KSM_LEFT_NR];
+	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, txns, txn_pages_failed;
+
+	struct scan scan;
+};
+
+static inline void engine_lock(struct engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+}
+
+static inline void engine_unlock(struct engine *e)
+{
+	pthread_mutex_unlock(&e->lock);
+}
+
+/* Inline: every step down the unstable tree takes one. */
+static inline struct rmap_block *rmap_block(const struct engine *e, uint32_t bi)
+{
+	return slab_get(&e->blocks, bi, sizeof(struct rmap_block));
+}
+
+static inline struct mm_slot *block_mm(const struct rmap_block *b)
+{
+	return b->region->mm;
+}
+
+static inline int tree_root(const struct engine *e, int nid)
+{
+	return e->merge_across ? 0 : nid;
+}
+
+static inline void count_bytes(struct engine *e, int64_t n)
+{
+	__atomic_fetch_add(&e->table_bytes, (uint64_t)n, __ATOMIC_RELAXED);
+}
+
+/* engine.c */
+void engine_settle_nodes(struct engine *e); /* lock held: take over merge_across_nodes if possible */
+void engine_drop_node(struct engine *e, uint32_t node); /* lock held: no sites, no orders left */
+
+/* region.c */
+struct region_array *region_array_empty(struct engine *e);
+void region_array_free(struct engine *e, struct region_array *a);
+void region_array_put_all(struct engine *e, struct region_array *a); /* lock held */
+void region_get(struct region *r);
+void region_put(struct region *r);
+/* First region that ends after addr: its index, or a->nr. */
+uint32_t region_index(const struct region_array *a, uint64_t addr);
+/* First live region that ends after addr, with a reference, or NULL. Takes an RCU read section. */
+struct region *region_next(struct mm_slot *mm, uint64_t addr);
+/* Lock held: the live region that holds addr, or NULL. No reference. */
+struct region *region_at(const struct mm_slot *mm, uint64_t addr);
+
+/* mm_slot.c */
+bool mm_get_unless_zero(struct mm_slot *mm);
+uint32_t mm_window(struct mm_slot *mm, uint64_t pn, int nid); /* frame for this page, or POOL_NONE */
+void mm_windows_trim(struct mm_slot *mm, uint64_t start, uint64_t end); /* a range was withdrawn */
+
+/* vma.c */
+uint32_t vma_frame(const struct engine *e, const struct rmap_block *b, unsigned int slot);
+uint32_t vma_frame_at(const struct mm_slot *mm, uint64_t pn);
+unsigned int vma_differ(uint32_t left, uint32_t right);
+unsigned int vma_boundary(const struct mm_slot *mm, const struct region_array *a, uint64_t addr);
+void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from, uint32_t to);
+uint64_t vma_limit(const struct mm_slot *mm);
+uint64_t vma_used(const struct mm_slot *mm);
+int vma_level(const struct mm_slot *mm);
+uint32_t vma_min_run(int level); /* UINT32_MAX: none that adds a mapping */
+
+/* unstable.c */
+uint32_t unstable_find(struct engine *e, int root, uint64_t hash); /* item, or NIL */
+bool unstable_insert(struct engine *e, int root, uint32_t item);   /* false: content is there */
+void unstable_erase(struct engine *e, uint32_t item);
+void unstable_reset(struct engine *e);
+int unstable_check(struct engine *e);
+
+/* merge.c */
+void merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash, bool zero, int nid,
+		const void *buf);
+void merge_write_flush(struct engine *e);
+void merge_refill(struct engine *e, uint32_t node);
+void merge_requeue_refused(struct mm_slot *mm);
+
+/* hash.c */
+uint64_t page_hash(const struct engine *e, const void *page);
+bool page_is_zero(const void *page);
+
+#endif

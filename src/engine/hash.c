@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hash.c - a page's content as 64 bits.
+ *
+ * A collision costs a refused order and nothing else, because a client compares every byte before
+ * it maps a frame; so 64 bits are enough. The seed is secret: who can choose contents cannot
+ * choose hashes, and cannot make a tree deep or a victim's page miss its partner.
+ */
+#define XXH_INLINE_ALL
+#include <string.h>
+#include <xxhash.h>
+
+#include "engine/engine_internal.h"
+
+uint64_t page_hash(const struct engine *e, const void *page)
+{
+	return XXH3_64bits_withSeed(page, KSM_PAGE_SIZE, e->hash_seed);
+}
+
+bool page_is_zero(const void *page)
+{
+	const unsigned char *p = page;
+
+	return p[0] == 0 && !memcmp(p, p + 1, KSM_PAGE_SIZE - 1);
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * knobs.c - the table of settings, and the one place where text becomes a setting.
+ *
+ * Everything that can be wrong with a value is found before anything is stored, so a refused
+ * store leaves no trace.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/knobs.h"
+
+struct knob {
+	const char *name;
+	uint32_t def, min, max;
+	const char *help;
+};
+
+#define NO_MAX UINT32_MAX
+
+static const struct knob knobs[KNOB_NR] = {
+	[KNOB_RUN] = { "run", 1, 0, 2,
+		"0 stop scanning and keep merges, 1 scan, 2 stop and unmerge everything "
+		"(kernel's default: 0)" },
+	[KNOB_PAGES_TO_SCAN] = { "pages_to_scan", 25600, 1, NO_MAX,
+		"pages to examine before a pause of sleep_millisecs; not writable while an advisor "
+		"runs (kernel's default: 100)" },
+	[KNOB_SLEEP_MILLISECS] = { "sleep_millisecs", 20, 0, NO_MAX,
+		"pause between two batches of pages_to_scan, in milliseconds" },
+	[KNOB_MERGE_ACROSS_NODES] = { "merge_across_nodes", 1, 0, 1,
+		"1 merge pages of different NUMA nodes, 0 only within a node; no change while pages "
+		"are shared" },
+	[KNOB_MAX_PAGE_SHARING] = { "max_page_sharing", 256, 2, NO_MAX,
+		"most pages that share one frame; no change while pages are shared" },
+	[KNOB_STABLE_NODE_CHAINS_PRUNE_MILLISECS] = { "stable_node_chains_prune_millisecs", 2000, 0,
+		NO_MAX, "kept for compatibility: chains shrink at once here, nothing is left to prune" },
+	[KNOB_USE_ZERO_PAGES] = { "use_zero_pages", 0, 0, 1,
+		"1 give pages that are all zeros back instead of merging them" },
+	[KNOB_SMART_SCAN] = { "smart_scan", 1, 0, 1,
+		"1 pass over pages that keep changing, for up to 15 passes" },
+	[KNOB_ADVISOR_MODE] = { "advisor_mode", KSM_ADVISOR_NONE, 0, 1,
+		"none or scan-time: who sets pages_to_scan" },
+	[KNOB_ADVISOR_MAX_CPU] = { "advisor_max_cpu", 70, 1, 100,
+		"most CPU that the scan-time advisor lets scanning use, in percent" },
+	[KNOB_ADVISOR_TARGET_SCAN_TIME] = { "advisor_target_scan_time", 200, 1, NO_MAX,
+		"time that a pass should take, in seconds" },
+	[KNOB_ADVISOR_MIN_PAGES_TO_SCAN] = { "advisor_min_pages_to_scan", 500, 1, NO_MAX,
+		"least pages_to_scan that the advisor sets" },
+	[KNOB_ADVISOR_MAX_PAGES_TO_SCAN] = { "advisor_max_pages_to_scan", 30000, 1, NO_MAX,
+		"most pages_to_scan that the advisor sets" },
+	[KNOB_MAX_IDLE_MILLISECS] = { "max_idle_millisecs", 1000, 1, NO_MAX,
+		"longest pause between two passes while memory is calm, in milliseconds" },
+	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, 0, 100,
+		"share of vm.max_map_count up to which merging may add mappings to a process" },
+};
+
+static const char *const advisor_names[] = {
+	[KSM_ADVISOR_NONE] = "none",
+	[KSM_ADVISOR_SCAN_TIME] = "scan-time",
+};
+
+static void knob_set(struct ksm_knobs *k, enum knob_id id, uint32_t v)
+{
+	atomic_store_explicit(&k->v[id], v, memory_order_relaxed);
+}
+
+void knobs_init(struct ksm_knobs *k)
+{
+	int i;
+
+	for (i = 0; i < KNOB_NR; i++)
+		atomic_init(&k->v[i], knobs[i].def);
+}
+
+int knob_find(const char *name)
+{
+	int i;
+
+	for (i = 0; i < KNOB_NR; i++)
+		if (!strcmp(knobs[i].name, name))
+			return i;
+	return -1;
+}
+
+const char *knob_name(enum knob_id id)
+{
+	return knobs[id].name;
+}
+
+const char *knob_help(enum knob_id id)
+{
+	return knobs[id].help;
+}
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+/* A decimal number and nothing else; strtoul would take signs and other bases. */
+static int parse_u32(const char *s, size_t len, uint32_t *out)
+{
+	uint64_t v = 0;
+	size_t i;
+
+	if (!len)
+		return -EINVAL;
+	for (i = 0; i < len; i++) {
+		if (s[i] < '0' || s[i] > '9')
+			return -EINVAL;
+		v = v * 10 + (uint64_t)(s[i] - '0');
+		if (v > UINT32_MAX)
+			return -EINVAL;
+	}
+	*out = (uint32_t)v;
+	return 0;
+}
+
+static int parse_advisor(const char *s, size_t len, uint32_t *out)
+{
+	uint32_t i;
+
+	for (i = 0; i < sizeof(advisor_names) / sizeof(advisor_names[0]); i++)
+		if (strlen(advisor_names[i]) == len && !memcmp(advisor_names[i], s, len)) {
+			*out = i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int parse(enum knob_id id, const char *value, uint32_t *out)
+{
+	size_t len;
+
+	while (is_space(*value))
+		value++;
+	len = strlen(value);
+	while (len && is_space(value[len - 1]))
+		len--;
+	return id == KNOB_ADVISOR_MODE ? parse_advisor(value, len, out) : parse_u32(value, len, out);
+}
+
+/* Switching the advisor resets what it steers, as the kernel does. */
+static void advisor_switched(struct ksm_knobs *k, uint32_t mode)
+{
+	knob_set(k, KNOB_PAGES_TO_SCAN,
+		 mode == KSM_ADVISOR_SCAN_TIME ? knob_get(k, KNOB_ADVISOR_MIN_PAGES_TO_SCAN) :
+						 knobs[KNOB_PAGES_TO_SCAN].def);
+}
+
+int knob_store(struct ksm_knobs *k, enum knob_id id, const char *value, const struct knob_guard *g)
+{
+	uint32_t v, old = knob_get(k, id);
+	int r = parse(id, value, &v);
+
+	if (r)
+		return r;
+	if (v < knobs[id].min || v > knobs[id].max)
+		return -EINVAL;
+	if (id == KNOB_PAGES_TO_SCAN && knob_get(k, KNOB_ADVISOR_MODE) != KSM_ADVISOR_NONE)
+		return -EINVAL;
+	if (v == old)
+		return 0;
+	if (g->pages_shared && (id == KNOB_MERGE_ACROSS_NODES || id == KNOB_MAX_PAGE_SHARING))
+		return -EBUSY;
+	knob_set(k, id, v);
+	if (id == KNOB_ADVISOR_MODE)
+		advisor_switched(k, v);
+	return 0;
+}
+
+int knob_show(const struct ksm_knobs *k, enum knob_id id, char *buf, size_t size)
+{
+	uint32_t v = knob_get(k, id);
+
+	if (id != KNOB_ADVISOR_MODE)
+		return snprintf(buf, size, "%u", v);
+	return snprintf(buf, size, "%s", v == KSM_ADVISOR_NONE ? "[none] scan-time" :
+								 "none [scan-time]");
+}

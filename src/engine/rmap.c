@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rmap.c - blocks, items, and the one place where a page changes its state.
+ *
+ * Safe because nobody else writes the state, the links or the counters that depend on them. A
+ * transition that is not in the table is a bug of this program, and going on could free a frame
+ * that is still mapped; stopping the daemon is harmless to its clients, so it stops.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine_internal.h"
+
+#define TO(s) (1u << RMAP_##s)
+
+static const uint16_t allowed[RMAP_NR] = {
+	/* seen for the first time; adopted; found to be somebody else's */
+	[RMAP_ABSENT] = TO(VOLATILE) | TO(MERGED) | TO(FOREIGN),
+	/* hashed and unique; partner found; turned into a file page */
+	[RMAP_VOLATILE] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED) | TO(FOREIGN),
+	/* written; partner came */
+	[RMAP_UNSTABLE] = TO(ABSENT) | TO(VOLATILE) | TO(ORDERED) | TO(FOREIGN),
+	/* outcome of the order, or cancelled */
+	[RMAP_ORDERED] = TO(ABSENT) | TO(VOLATILE) | TO(MERGED) | TO(ZEROED),
+	[RMAP_MERGED] = TO(ABSENT) | TO(COWED),
+	[RMAP_ZEROED] = TO(ABSENT),
+	[RMAP_COWED] = TO(ABSENT),
+	[RMAP_FOREIGN] = TO(ABSENT),
+};
+
+/* --- the table that finds a block --- */
+
+static uint32_t table_home(const struct block_table *t, uint32_t key)
+{
+	/* Knuth's multiplicative hash: the golden ratio of 2^32, upper bits. */
+	return (uint32_t)(((uint64_t)(uint32_t)(key * 0x9e3779b1u) * t->cap) >> 32);
+}
+
+static uint32_t table_probe(const struct block_table *t, uint32_t key)
+{
+	uint32_t i = table_home(t, key);
+
+	while (t->slot[i].block != NIL && t->slot[i].key != key)
+		i = (i + 1) & (t->cap - 1);
+	return i;
+}
+
+uint32_t rmap_find(const struct mm_slot *mm, uint32_t key)
+{
+	return mm->table.cap ? mm->table.slot[table_probe(&mm->table, key)].block : NIL;
+}
+
+static int table_resize(struct mm_slot *mm, uint32_t cap)
+{
+	struct block_table *t = &mm->table, n = { .cap = cap, .nr = t->nr };
+	uint32_t i;
+
+	n.slot = malloc(cap * sizeof(*n.slot));
+	if (!n.slot)
+		return -1;
+	for (i = 0; i < cap; i++)
+		n.slot[i].block = NIL;
+	for (i = 0; i < t->cap; i++)
+		if (t->slot[i].block != NIL)
+			n.slot[table_probe(&n, t->slot[i].key)] = t->slot[i];
+	count_bytes(mm->e, ((int64_t)cap - t->cap) * (int64_t)sizeof(*n.slot));
+	free(t->slot);
+	*t = n;
+	return 0;
+}
+
+static int table_insert(struct mm_slot *mm, uint32_t key, uint32_t bi)
+{
+	struct block_table *t = &mm->table;
+
+	if (t->nr + 1 > t->cap / 4 * 3 && table_resize(mm, t->cap ? t->cap * 2 : 16))
+		return -1;
+	t->slot[table_probe(t, key)] = (struct block_slot){ key, bi };
+	t->nr++;
+	return 0;
+}
+
+/* Close the gap: move back what would not be found any more, instead of leaving a tombstone. */
+static void table_erase(struct mm_slot *mm, uint32_t key)
+{
+	struct block_table *t = &mm->table;
+	uint32_t gap = table_probe(t, key), i = gap, home;
+
+	for (;;) {
+		i = (i + 1) & (t->cap - 1);
+		if (t->slot[i].block == NIL)
+			break;
+		home = table_home(t, t->slot[i].key);
+		if (((i - home) & (t->cap - 1)) >= ((i - gap) & (t->cap - 1))) {
+			t->slot[gap] = t->slot[i];
+			gap = i;
+		}
+	}
+	t->slot[gap].block = NIL;
+	t->nr--;
+}
+
+/* Give memory back when most of the table is empty. Failing to does no harm. */
+static void table_shrink(struct mm_slot *mm)
+{
+	struct block_table *t = &mm->table;
+	uint32_t cap = t->cap;
+
+	while (cap > 16 && t->nr < cap / 8)
+		cap /= 2;
+	if (t->nr) {
+		if (cap < t->cap)
+			table_resize(mm, cap);
+		return;
+	}
+	count_bytes(mm->e, -(int64_t)(t->cap * sizeof(*t->slot)));
+	free(t->slot);
+	*t = (struct block_table){ 0 };
+}
+
+/* --- lists of blocks --- */
+
+static const uint8_t list_link[BLOCK_LIST_NR] = { LINK_PEND, LINK_PEND, LINK_READY, LINK_READY };
+
+void block_list_del(struct mm_slot *mm, uint32_t bi, int link)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+	struct block_head *h;
+	uint32_t prev = b->link[link].prev, next = b->link[link].next;
+
+	if (!b->on[link])
+		return;
+	h = &mm->blocks[b->on[link] - 1];
+	*(prev == NIL ? &h->first : &rmap_block(mm->e, prev)->link[link].next) = next;
+	*(next == NIL ? &h->last : &rmap_block(mm->e, next)->link[link].prev) = prev;
+	b->on[link] = 0;
+}
+
+/* At the end; taken off the list that it is on. */
+void block_list_add(struct mm_slot *mm, uint32_t bi, enum block_list list)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+	struct block_head *h = &mm->blocks[list];
+	int link = list_link[list];
+
+	block_list_del(mm, bi, link);
+	b->on[link] = (uint8_t)(list + 1);
+	b->link[link].prev = h->last;
+	b->link[link].next = NIL;
+	*(h->last == NIL ? &h->first : &rmap_block(mm->e, h->last)->link[link].next) = bi;
+	h->last = bi;
+}
+
+/* What was left of the last pass comes first in the next. */
+void block_list_next_pass(struct mm_slot *mm)
+{
+	uint32_t bi;
+
+	while ((bi = mm->blocks[PEND_NEXT ^ mm->pend_flip].first) != NIL &&
+	       mm->blocks[PEND_NOW ^ mm->pend_flip].first != NIL)
+		block_list_add(mm, bi, PEND_NOW ^ mm->pend_flip);
+	if (mm->blocks[PEND_NOW ^ mm->pend_flip].first == NIL)
+		mm->pend_flip ^= 1;
+}
+
+/* --- blocks --- */
+
+uint32_t rmap_get(struct mm_slot *mm, uint32_t key, struct region *region)
+{
+	uint32_t bi = rmap_find(mm, key);
+	struct rmap_block *b;
+
+	if (bi != NIL)
+		return bi;
+	bi = slab_alloc(&mm->e->blocks);
+	if (bi == SLAB_NIL)
+		return NIL;
+	if (table_insert(mm, key, bi)) {
+		slab_free(&mm->e->blocks, bi);
+		return NIL;
+	}
+	b = rmap_block(mm->e, bi);
+	b->key = key;
+	b->txn = NIL;
+	region_get(region);
+	b->region = region;
+	return bi;
+}
+
+void rmap_put(struct mm_slot *mm, uint32_t bi)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+	struct region *region = b->region;
+	int link;
+
+	if (b->tracked)
+		return;
+	for (link = 0; link < LINK_NR; link++)
+		block_list_del(mm, bi, link);
+	/* The outcome of its order is still to come, and is then nobody's. */
+	if (b->txn != NIL)
+		mm->txn[b->txn].block = NIL;
+	table_erase(mm, b->key);
+	slab_free(&mm->e->blocks, bi);
+	region_put(region);
+}
+
+/* --- the setter --- */
+
+static void forbidden(enum rmap_state from, enum rmap_state to)
+{
+	fprintf(stderr, "engine: page state %d may not become %d\n", from, to);
+	abort();
+}
+
+static void site_link(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
+{
+	struct rmap_item *it = &rmap_block(e, bi)->item[slot];
+	struct stable_node *n = stable_node(&e->stable, node);
+
+	it->s.node = node;
+	it->s.prev = NIL;
+	it->s.next = n->first;
+	if (n->first != NIL)
+		rmap_block(e, n->first / BLOCK_PAGES)->item[n->first % BLOCK_PAGES].s.prev =
+			bi * BLOCK_PAGES + slot;
+	n->first = bi * BLOCK_PAGES + slot;
+	stable_add_site(&e->stable, node);
+}
+
+static void site_unlink(struct engine *e, const struct rmap_item *it)
+{
+	uint32_t prev = it->s.prev, next = it->s.next;
+
+	if (prev == NIL)
+		stable_node(&e->stable, it->s.node)->first = next;
+	else
+		rmap_block(e, prev / BLOCK_PAGES)->item[prev % BLOCK_PAGES].s.next = next;
+	if (next != NIL)
+		rmap_block(e, next / BLOCK_PAGES)->item[next % BLOCK_PAGES].s.prev = prev;
+	stable_del_site(&e->stable, it->s.node);
+}
+
+/* Undo what the old state linked. Returns the stable node that lost a site or an order, or NIL. */
+static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+{
+	struct rmap_item *it = &b->item[slot];
+
+	switch (rmap_state(b, slot)) {
+	case RMAP_UNSTABLE:
+		unstable_erase(e, bi * BLOCK_PAGES + slot);
+		return NIL;
+	case RMAP_ORDERED:
+		if (b->ready & bit64(slot)) {
+			e->nr_ready--;
+			block_mm(b)->nr_ready--;
+			b->ready &= ~bit64(slot);
+			if (!b->ready)
+				block_list_del(block_mm(b), bi, LINK_READY);
+		}
+		b->inflight &= ~bit64(slot);
+		if (it->s.node == RMAP_ZERO)
+			return NIL;
+		stable_node(&e->stable, it->s.node)->nr_ordered--;
+		return it->s.node;
+	case RMAP_MERGED:
+		site_unlink(e, it);
+		return it->s.node;
+	default:
+		return NIL;
+	}
+}
+
+static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot,
+		  enum rmap_state state, uint32_t arg, uint32_t old_frame)
+{
+	struct rmap_item *it = &b->item[slot];
+
+	switch (state) {
+	case RMAP_UNSTABLE:
+		if (!unstable_insert(e, (int)arg, bi * BLOCK_PAGES + slot))
+			abort(); /* the caller looked, and found no such content */
+		break;
+	case RMAP_ORDERED:
+		it->s.node = arg;
+		if (arg != RMAP_ZERO)
+			stable_node(&e->stable, arg)->nr_ordered++;
+		b->ready |= bit64(slot);
+		e->nr_ready++;
+		block_mm(b)->nr_ready++;
+		block_list_add(block_mm(b), bi, READY_NEW);
+		break;
+	case RMAP_MERGED:
+		b->age[slot] = 0;
+		site_link(e, bi, slot, arg);
+		break;
+	case RMAP_COWED:
+		it->c.frame = old_frame;
+		break;
+	case RMAP_ABSENT:
+		b->age[slot] = 0;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Counters of states and of reasons; the masks that follow from the state. */
+static void account(struct engine *e, struct rmap_block *b, unsigned int slot, enum rmap_state state)
+{
+	struct mm_slot *mm = block_mm(b);
+	enum rmap_state old = rmap_state(b, slot);
+
+	if (b->state[slot] & RMAP_LEFT_PINNED) {
+		e->left[KSM_LEFT_PINNED]--;
+		mm->left[KSM_LEFT_PINNED]--;
+	}
+	if (b->state[slot] & RMAP_LEFT_VMA) {
+		e->left[KSM_LEFT_VMA_BUDGET]--;
+		mm->left[KSM_LEFT_VMA_BUDGET]--;
+	}
+	if (old != RMAP_ABSENT) {
+		e->nr_state[old]--;
+		mm->nr_state[old]--;
+	}
+	if (state != RMAP_ABSENT) {
+		e->nr_state[state]++;
+		mm->nr_state[state]++;
+		b->tracked |= bit64(slot);
+	} else {
+		b->tracked &= ~bit64(slot);
+	}
+	b->pending &= ~bit64(slot);
+	b->fresh &= ~bit64(slot);
+	b->state[slot] = state;
+}
+
+void rmap_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state, uint32_t arg)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+	enum rmap_state old = rmap_state(b, slot);
+	uint32_t from, to, node;
+
+	if (!(allowed[old] >> state & 1))
+		forbidden(old, state);
+	from = vma_frame(e, b, slot);
+	node = leave(e, b, bi, slot);
+	account(e, b, slot, state);
+	enter(e, b, bi, slot, state, arg, from);
+	to = vma_frame(e, b, slot);
+	if (from != to)
+		vma_changed(e, bi, slot, from, to);
+	if (node == NIL)
+		return;
+	if (!stable_node(&e->stable, node)->nr_items && !stable_node(&e->stable, node)->nr_ordered)
+		engine_drop_node(e, node);
+	else if (state != RMAP_MERGED)
+		merge_refill(e, node);
+}
+
+void rmap_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+	struct mm_slot *mm = block_mm(b);
+
+	b->pending |= bit64(slot);
+	if (fresh)
+		b->fresh |= bit64(slot);
+	if (!b->on[LINK_PEND])
+		block_list_add(mm, bi, PEND_NEXT ^ mm->pend_flip);
+}
+
+void rmap_age(struct rmap_block *b, unsigned int slot)
+{
+	unsigned int age = b->age[slot] & 15, skip;
+
+	age += age < 15;
+	skip = age > 4 ? 15 : (1u << (age - 1)) - 1; /* 0, 1, 3, 7, 15 passes */
+	b->age[slot] = (uint8_t)(skip << 4 | age);
+}
+
+void rmap_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+	int reason = why == RMAP_LEFT_PINNED ? KSM_LEFT_PINNED : KSM_LEFT_VMA_BUDGET;
+
+	if (rmap_state(b, slot) != RMAP_VOLATILE)
+		forbidden(rmap_state(b, slot), RMAP_VOLATILE);
+	if (b->state[slot] & why)
+		return;
+	b->state[slot] |= why;
+	e->left[reason]++;
+	block_mm(b)->left[reason]++;
+}
+
+void rmap_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+
+	for (mask &= b->tracked; mask; mask &= mask - 1)
+		rmap_set(mm->e, bi, (unsigned int)__builtin_ctzll(mask), RMAP_ABSENT, 0);
+	rmap_put(mm, bi);
+}
+
+static uint64_t pages_of_block(uint32_t key, uint64_t start, uint64_t end)
+{
+	uint64_t first = (uint64_t)key << BLOCK_SHIFT, s = start >> PAGE_SHIFT, t = end >> PAGE_SHIFT;
+
+	if (t <= first || s >= first + BLOCK_PAGES)
+		return 0;
+	return mask64(s > first ? (unsigned int)(s - first) : 0,
+		      t < first + BLOCK_PAGES ? (unsigned int)(t - first) : BLOCK_PAGES);
+}
+
+void rmap_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end)
+{
+	uint64_t key = start / BLOCK_BYTES, last = (end - 1) / BLOCK_BYTES, mask;
+	uint32_t i, bi;
+
+	if (last - key < mm->table.cap) {
+		for (; key <= last; key++)
+			if ((bi = rmap_find(mm, (uint32_t)key)) != NIL)
+				rmap_drop(mm, bi, pages_of_block((uint32_t)key, start, end));
+		table_shrink(mm);
+		return;
+	}
+	/* Wide range, few blocks. Erasing moves an entry into the slot just looked at: look again. */
+	for (i = 0; i < mm->table.cap;) {
+		bi = mm->table.slot[i].block;
+		mask = bi == NIL ? 0 : pages_of_block(mm->table.slot[i].key, start, end);
+		if (!mask || !(rmap_block(mm->e, bi)->tracked & mask)) {
+			i++;
+			continue;
+		}
+		rmap_drop(mm, bi, mask);
+	}
+	table_shrink(mm);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rmap.h - what is known of each page of each client.
+ *
+ * One rmap_item per tracked page, 20 bytes, in blocks of 64 (an aligned 64-page piece of address
+ * space, also the unit of a merge order). An item is named by a 32-bit index, block * 64 + slot,
+ * that stays valid while the block exists; a block exists while one of its pages is tracked.
+ * A block is 1488 bytes, 23.25 per page; with the table that finds it a fully tracked page costs
+ * less than 24.
+ *
+ * The states, exclusive. Transitions are in a table in rmap.c, and rmap_set() is the only way
+ * from one to another: it keeps trees, lists, counters and the count of mappings in step.
+ *
+ *   ABSENT    not tracked
+ *   VOLATILE  tracked, in no tree
+ *   UNSTABLE  in the unstable tree, item.t and item.hash are valid
+ *   ORDERED   bound to item.s.node (or RMAP_ZERO), order waits (ready) or is sent (inflight)
+ *   MERGED    a site of stable node item.s.node, on its list by item.s.next/prev
+ *   ZERO      given back; reads as zeros
+ *   COWED     written after merge: private memory in a mapping of frame item.c.frame
+ *   FOREIGN   a file page that this engine did not place
+ *
+ * The engine lock covers everything here.
+ */
+#ifndef KSM_RMAP_H
+#define KSM_RMAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/ctree.h"
+#include "engine/slab.h"
+#include "wire/wire.h"
+
+#define BLOCK_SHIFT 6
+#define BLOCK_PAGES 64u
+#define NIL CTREE_NIL                /* no item, block, node or slot */
+#define RMAP_ZERO 0x7ffffffeu        /* in place of a stable node: the zero page */
+#define RMAP_MAX_BLOCKS (1u << 25)   /* so that item indices stay below RMAP_ZERO */
+
+enum rmap_state {
+	RMAP_ABSENT,
+	RMAP_VOLATILE,
+	RMAP_UNSTABLE,
+	RMAP_ORDERED,
+	RMAP_MERGED,
+	RMAP_ZEROED,
+	RMAP_COWED,
+	RMAP_FOREIGN,
+	RMAP_NR
+};
+/* Why a VOLATILE page is left out; the next transition clears it. */
+#define RMAP_STATE_MASK 0x0f
+#define RMAP_LEFT_PINNED 0x10
+#define RMAP_LEFT_VMA 0x20
+
+struct rmap_item {
+	uint32_t hash[2];
+	union {
+		struct ctree_links t;                          /* UNSTABLE */
+		struct { uint32_t next, prev, node; } s;       /* MERGED; ORDERED: node only */
+		struct { uint32_t frame; } c;                  /* COWED */
+	};
+};
+
+enum { LINK_PEND, LINK_READY, LINK_NR };
+
+struct rmap_block {
+	struct region *region; /* counted; says whose block it is, even when the region is withdrawn */
+	uint64_t tracked;      /* state is not ABSENT */
+	uint64_t pending;      /* VOLATILE, to be hashed when it was clean for a pass */
+	uint64_t fresh;        /* subset of pending: was dirty in this pass, so not in this one */
+	uint64_t ready;        /* ORDERED and not sent */
+	uint64_t inflight;     /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
+	uint32_t key;          /* page number >> BLOCK_SHIFT */
+	uint32_t txn;          /* slot of the order under way in mm->txn[], or NIL */
+	struct { uint32_t prev, next; } link[LINK_NR]; /* lists of the mm, see on[] */
+	uint8_t on[LINK_NR];                           /* 0, or enum block_list + 1 */
+	uint8_t state[BLOCK_PAGES];
+	uint8_t age[BLOCK_PAGES]; /* low 4 bits: times found dirty; high: passes still to skip */
+	struct rmap_item item[BLOCK_PAGES];
+};
+
+/* Lists of blocks that a mm keeps. */
+enum block_list {
+	PEND_NOW,   /* pending, to be looked at in this pass */
+	PEND_NEXT,  /* pending, in the next */
+	READY_NEW,  /* orders wait; one was added since the last flush */
+	READY_OLD,  /* orders wait for more pages of the block */
+	BLOCK_LIST_NR
+};
+struct block_head { uint32_t first, last; };
+
+/* Block by key: open addressing, linear probing, at most 3/4 full. */
+struct block_slot { uint32_t key, block; };
+struct block_table {
+	struct block_slot *slot;
+	uint32_t cap, nr; /* cap is 0 or a power of two */
+};
+
+struct engine;
+struct mm_slot;
+struct region;
+
+static inline uint64_t item_hash(const struct rmap_item *it)
+{
+	return (uint64_t)it->hash[1] << 32 | it->hash[0];
+}
+
+static inline enum rmap_state rmap_state(const struct rmap_block *b, unsigned int slot)
+{
+	return b->state[slot] & RMAP_STATE_MASK;
+}
+
+static inline uint64_t bit64(unsigned int n)
+{
+	return 1ull << n;
+}
+
+/* Bits [from, to) of a word, 0 <= from < to <= 64. */
+static inline uint64_t mask64(unsigned int from, unsigned int to)
+{
+	return (to == 64 ? ~0ull : bit64(to) - 1) & ~(bit64(from) - 1);
+}
+
+uint32_t rmap_find(const struct mm_slot *mm, uint32_t key); /* block or NIL */
+/* Find or make. NIL for want of memory. The region must be one of mm. */
+uint32_t rmap_get(struct mm_slot *mm, uint32_t key, struct region *region);
+/* Free the block if nothing in it is tracked. */
+void rmap_put(struct mm_slot *mm, uint32_t bi);
+/*
+ * The one setter. `arg`: tree root number for UNSTABLE; stable node or RMAP_ZERO for ORDERED;
+ * stable node for MERGED; else unused. A page leaves `pending` whatever happens.
+ */
+void rmap_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state, uint32_t arg);
+/* A VOLATILE page waits to be hashed; fresh: not in this pass. */
+void rmap_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh);
+/* It was dirty once more: wait longer before it is looked at again. */
+void rmap_age(struct rmap_block *b, unsigned int slot);
+/* Count a VOLATILE page as left out (RMAP_LEFT_*). */
+void rmap_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why);
+/* Drop what is known of the pages of mask in block bi. The block may be gone afterwards. */
+void rmap_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask);
+/* The same for all pages in [start, end), bytes. */
+void rmap_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end);
+
+void block_list_add(struct mm_slot *mm, uint32_t bi, enum block_list list);
+void block_list_del(struct mm_slot *mm, uint32_t bi, int link);
+/* All of PEND_NEXT becomes PEND_NOW (which is empty by then, or is joined). */
+void block_list_next_pass(struct mm_slot *mm);
+
+#endif

@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan.c - a pass: what was written, what has been calm since, and what is in it.
+ *
+ * Each client goes through two phases. TRACK asks change tracking for the written pages, stretch by
+ * stretch, and settles what a write means for each. Pages never seen before are hashed at once: if
+ * they change under our hands, the compare before the merge finds out, and a static page then needs
+ * one pass, not two. PENDING visits the blocks with pages that were found dirty earlier and not in
+ * this pass. Blocks without such pages are in no list, so a pass over calm memory costs the calls of
+ * change tracking and nothing per page.
+ *
+ * Safety of what tracking says. The call runs without the lock and consumes what it reports, so its
+ * answer can be older than a message taken in meanwhile, and must then not be believed where it
+ * could hurt. Two rules: (1) no order is under way in a stretch while it is tracked: blocks with an
+ * order under way are left out, and engine_flush() leaves out the stretch being tracked. So
+ * "anonymous" on a merged page means that it was written after the merge. (2) Where DEL, FORGET or
+ * ADOPT touched the stretch meanwhile, nothing is concluded but "look at this page again": above
+ * all, no site is given up, because the frame might still be mapped.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "engine/engine_internal.h"
+
+#define TRACK_RANGES 256         /* written runs fetched per call */
+#define TRACK_MIN_PAGES 512      /* of address space per call: a call should be worth its cost */
+#define TRACK_MAX_PAGES 262144   /* and the pages it reports are handled under one lock */
+
+/* --- phase 1: written pages --- */
+
+/* A written page of a file mapping, or of the zero page, or private memory: what it means. */
+static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+
+	switch (rmap_state(b, slot)) {
+	case RMAP_ZEROED:
+		rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+		/* fall through */
+	case RMAP_ABSENT:
+		rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
+		rmap_pend(e, bi, slot, false);
+		break;
+	case RMAP_ORDERED:
+		/* Sent: impossible here (rule 1). Not sent: the page is too busy to be merged. */
+		if (b->inflight & bit64(slot))
+			break;
+		/* fall through */
+	case RMAP_UNSTABLE:
+		rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
+		/* fall through */
+	case RMAP_VOLATILE:
+		rmap_age(b, slot);
+		rmap_pend(e, bi, slot, true);
+		break;
+	case RMAP_MERGED:
+		if (raced)
+			break;
+		rmap_set(e, bi, slot, RMAP_COWED, 0);
+		e->cow_breaks++;
+		block_mm(b)->cow_breaks++;
+		break;
+	default: /* COWED, FOREIGN: left alone as they are */
+		break;
+	}
+}
+
+static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+{
+	switch (rmap_state(rmap_block(e, bi), slot)) {
+	case RMAP_MERGED:
+	case RMAP_ORDERED:
+	case RMAP_COWED: /* still in the mapping of its frame */
+	case RMAP_FOREIGN:
+		break;
+	case RMAP_ZEROED:
+		rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+		/* fall through */
+	default:
+		if (!raced)
+			rmap_set(e, bi, slot, RMAP_FOREIGN, 0);
+	}
+}
+
+static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+
+	switch (rmap_state(b, slot)) {
+	case RMAP_ABSENT:
+	case RMAP_ZEROED:
+	case RMAP_COWED:
+		break;
+	case RMAP_MERGED:
+		if (!raced)
+			rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+		break;
+	case RMAP_ORDERED:
+		if (b->inflight & bit64(slot))
+			break;
+		/* fall through */
+	default: /* nothing to gain from it any more */
+		rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+	}
+}
+
+static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum track_kind kind)
+{
+	const struct track_window *t = &mm->e->track;
+	uint64_t addr = rmap_block(mm->e, bi)->key * BLOCK_BYTES + slot * PAGE_BYTES;
+	bool raced = addr >= t->raced_start && addr < t->raced_end;
+
+	if (kind == TRACK_ANON)
+		see_anon(mm->e, bi, slot, raced);
+	else if (kind == TRACK_FILE)
+		see_file(mm->e, bi, slot, raced);
+	else
+		see_zero(mm->e, bi, slot, raced);
+}
+
+/* Pages of [start, end), which lies in region r. */
+static void see_run(struct mm_slot *mm, struct region *r, uint64_t start, uint64_t end,
+		    enum track_kind kind)
+{
+	uint64_t addr = start;
+
+	while (addr < end) {
+		uint64_t stop = addr / BLOCK_BYTES * BLOCK_BYTES + BLOCK_BYTES;
+		uint32_t key = (uint32_t)(addr / BLOCK_BYTES), bi;
+
+		stop = stop < end ? stop : end;
+		bi = kind == TRACK_ZERO ? rmap_find(mm, key) : rmap_get(mm, key, r);
+		if (bi == NIL) { /* nothing known of zero pages, or no memory to know it */
+			addr = stop;
+			continue;
+		}
+		for (; addr < stop; addr += PAGE_BYTES)
+			see_page(mm, bi, addr / PAGE_BYTES % BLOCK_PAGES, kind);
+		rmap_put(mm, bi);
+	}
+}
+
+/* The parts of a reported range that are offered still. */
+static void see_range(struct mm_slot *mm, const struct track_range *v)
+{
+	const struct region_array *a = mm->regions;
+	uint32_t i;
+
+	for (i = region_index(a, v->start); i < a->nr && a->r[i]->start < v->end; i++)
+		see_run(mm, a->r[i], v->start > a->r[i]->start ? v->start : a->r[i]->start,
+			v->end < a->r[i]->end ? v->end : a->r[i]->end, v->kind);
+}
+
+/* --- hashing --- */
+
+/* Zero, or the negative errno of the read; *nr pages are in the buffer. */
+static int read_pages(struct engine *e, struct mm_slot *mm, uint64_t addr, unsigned int want,
+		      unsigned int *nr)
+{
+	ssize_t n = e->ops->read(mm->client, addr, e->scan.buf, want * PAGE_BYTES);
+
+	*nr = n > 0 ? (unsigned int)((size_t)n / PAGE_BYTES) : 0;
+	return n < 0 ? (int)n : 0;
+}
+
+static void nids_of(struct engine *e, struct mm_slot *mm, uint64_t addr, unsigned int nr, int *nid)
+{
+	uint64_t v[BLOCK_PAGES];
+	unsigned int i;
+
+	memset(nid, 0, nr * sizeof(*nid));
+	if (e->nr_nodes == 1)
+		return;
+	for (i = 0; i < nr; i++)
+		v[i] = addr + i * PAGE_BYTES;
+	e->ops->nid(mm->client, v, (int)nr, nid);
+	for (i = 0; i < nr; i++)
+		if (nid[i] < 0 || nid[i] >= e->nr_nodes)
+			nid[i] = 0;
+}
+
+struct hashed {
+	uint64_t hash[BLOCK_PAGES];
+	bool zero[BLOCK_PAGES];
+	int nid[BLOCK_PAGES];
+};
+
+/* Lock held. The block may have gone and come back since; only what still waits is looked up. */
+static void look_up(struct mm_slot *mm, uint32_t key, unsigned int first, unsigned int nr,
+		    const struct hashed *h)
+{
+	struct engine *e = mm->e;
+	uint32_t bi = rmap_find(mm, key);
+	unsigned int i;
+
+	for (i = 0; bi != NIL && i < nr; i++) {
+		struct rmap_block *b = rmap_block(e, bi);
+
+		if ((b->pending & bit64(first + i)) == 0)
+			continue;
+		b->pending &= ~bit64(first + i);
+		b->fresh &= ~bit64(first + i);
+		merge_page(e, bi, first + i, h->hash[i], h->zero[i], h->nid[i],
+			   e->scan.buf + i * PAGE_BYTES);
+	}
+	merge_write_flush(e);
+}
+
+/* It cannot be read: it is not there, and would be seen again if it came back. */
+static void unreadable(struct mm_slot *mm, uint32_t key, unsigned int slot)
+{
+	uint32_t bi;
+
+	engine_lock(mm->e);
+	bi = rmap_find(mm, key);
+	if (bi != NIL && (rmap_block(mm->e, bi)->pending & bit64(slot)))
+		rmap_drop(mm, bi, bit64(slot));
+	engine_unlock(mm->e);
+}
+
+/* A run of pending pages of one block. Returns pages dealt with, at least 1, or -ESRCH. */
+static int hash_run(struct mm_slot *mm, uint32_t key, unsigned int first, unsigned int want)
+{
+	struct engine *e = mm->e;
+	uint64_t addr = key * BLOCK_BYTES + first * PAGE_BYTES;
+	struct hashed h;
+	unsigned int nr, i;
+
+	if (read_pages(e, mm, addr, want, &nr) == -ESRCH)
+		return -ESRCH;
+	if (!nr) {
+		unreadable(mm, key, first);
+		return 1;
+	}
+	for (i = 0; i < nr; i++) {
+		h.hash[i] = page_hash(e, e->scan.buf + i * PAGE_BYTES);
+		h.zero[i] = h.hash[i] == e->zero_hash && page_is_zero(e->scan.buf + i * PAGE_BYTES);
+	}
+	nids_of(e, mm, addr, nr, h.nid);
+	engine_lock(e);
+	e->pages_scanned += nr;
+	look_up(mm, key, first, nr, &h);
+	engine_unlock(e);
+	return (int)nr;
+}
+
+/* All pages of a mask. Returns 0 or -ESRCH: the client is gone. */
+static int hash_mask(struct mm_slot *mm, uint32_t key, uint64_t mask, int64_t *budget)
+{
+	while (mask) {
+		unsigned int first = (unsigned int)__builtin_ctzll(mask), n;
+		uint64_t rest = ~(mask >> first);
+		int done;
+
+		n = rest ? (unsigned int)__builtin_ctzll(rest) : BLOCK_PAGES;
+		if (n > BLOCK_PAGES - first)
+			n = BLOCK_PAGES - first;
+		done = hash_run(mm, key, first, n);
+		if (done < 0)
+			return done;
+		*budget -= done;
+		mask &= ~mask64(first, first + (unsigned int)done);
+	}
+	return 0;
+}
+
+/* Hash the pages of a reported range that were seen for the first time. */
+static int hash_new(struct mm_slot *mm, const struct track_range *v, int64_t *budget)
+{
+	uint64_t key = v->start / BLOCK_BYTES, last = (v->end - 1) / BLOCK_BYTES, mask;
+	struct rmap_block *b;
+	uint32_t bi;
+	int r;
+
+	for (; key <= last; key++) {
+		engine_lock(mm->e);
+		bi = rmap_find(mm, (uint32_t)key);
+		mask = 0;
+		if (bi != NIL) {
+			b = rmap_block(mm->e, bi);
+			mask = b->pending & ~b->fresh;
+			if (key * BLOCK_BYTES < v->start)
+				mask &= mask64(v->start / PAGE_BYTES % BLOCK_PAGES, BLOCK_PAGES);
+			if ((key + 1) * BLOCK_BYTES > v->end)
+				mask &= mask64(0, v->end / PAGE_BYTES % BLOCK_PAGES);
+		}
+		engine_unlock(mm->e);
+		r = hash_mask(mm, (uint32_t)key, mask, budget);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* --- a stretch --- */
+
+/*
+ * Open the tracking window over [*start, *end), cut back to leave out blocks with an order under
+ * way. False: *start lies in such a block; *end is where to go on.
+ */
+static bool window_open(struct mm_slot *mm, uint64_t start, uint64_t *end)
+{
+	struct engine *e = mm->e;
+	bool open = true;
+	unsigned int i;
+
+	engine_lock(e);
+	for (i = 0; i < MM_MAX_TXNS && mm->nr_txns; i++) {
+		uint64_t at = mm->txn[i].key * BLOCK_BYTES;
+
+		if (!mm->txn[i].id || at >= *end || at + BLOCK_BYTES <= start)
+			continue;
+		if (at > start) {
+			*end = at;
+		} else {
+			if (at + BLOCK_BYTES < *end)
+				*end = at + BLOCK_BYTES;
+			open = false;
+		}
+	}
+	if (open && !mm->dead)
+		e->track = (struct track_window){ .mm = mm, .start = start, .end = *end };
+	engine_unlock(e);
+	return open;
+}
+
+static void charge_clean(struct engine *e, uint64_t pages, int64_t *budget)
+{
+	uint64_t sum = e->scan.clean + pages;
+
+	*budget -= (int64_t)(sum / 1000);
+	e->scan.clean = (uint32_t)(sum % 1000);
+}
+
+/* Track one stretch of a region. Returns 0 or -ESRCH; e->scan.addr moves on. */
+static int scan_stretch(struct mm_slot *mm, uint64_t start, uint64_t end, int64_t *budget)
+{
+	struct engine *e = mm->e;
+	struct track_range v[TRACK_RANGES];
+	uint64_t walk_end = end;
+	int n, i, r = 0;
+
+	if (!window_open(mm, start, &end)) {
+		e->scan.addr = end;
+		return 0;
+	}
+	walk_end = end;
+	n = e->ops->track(mm->client, start, end, v, TRACK_RANGES, &walk_end);
+	engine_lock(e);
+	for (i = 0; i < n && !mm->dead; i++)
+		see_range(mm, &v[i]);
+	e->track.mm = NULL;
+	engine_unlock(e);
+	e->scan.addr = n < 0 || walk_end <= start || walk_end > end ? end : walk_end;
+	if (n < 0)
+		return n == -ESRCH ? n : 0;
+	charge_clean(e, (e->scan.addr - start) / PAGE_BYTES, budget);
+	for (i = 0; i < n && !r; i++)
+		r = hash_new(mm, &v[i], budget);
+	return r;
+}
+
+/* --- phase 2: pages that were dirty before and are calm now --- */
+
+/* Take the next block off the list of this pass. False: the list is empty. */
+static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask)
+{
+	struct engine *e = mm->e;
+	struct rmap_block *b;
+	uint32_t bi;
+	uint64_t m;
+
+	bi = mm->blocks[PEND_NOW ^ mm->pend_flip].first;
+	if (bi == NIL)
+		return false;
+	b = rmap_block(e, bi);
+	block_list_del(mm, bi, LINK_PEND);
+	*key = b->key;
+	*mask = b->pending & ~b->fresh;
+	b->fresh = 0;
+	for (m = *mask; m && knob_get(e->knobs, KNOB_SMART_SCAN); m &= m - 1) {
+		unsigned int slot = (unsigned int)__builtin_ctzll(m);
+
+		if (b->age[slot] >> 4) {
+			b->age[slot] -= 1 << 4;
+			*mask &= ~bit64(slot);
+			e->pages_skipped++;
+		}
+	}
+	/* What is not hashed now is for the next pass, and so is what hashing leaves pending. */
+	if (b->pending)
+		block_list_add(mm, bi, PEND_NEXT ^ mm->pend_flip);
+	return true;
+}
+
+static int scan_pending(struct mm_slot *mm, int64_t *budget)
+{
+	uint32_t key;
+	uint64_t mask;
+	bool more;
+
+	engine_lock(mm->e);
+	more = next_pending(mm, &key, &mask);
+	engine_unlock(mm->e);
+	if (!more)
+		return 1;
+	return hash_mask(mm, key, mask, budget);
+}
+
+/* --- a client --- */
+
+static void start_pending(struct mm_slot *mm)
+{
+	engine_lock(mm->e);
+	block_list_next_pass(mm);
+	engine_unlock(mm->e);
+	mm->e->scan.phase = SCAN_PENDING;
+}
+
+/* One step. Returns 0: go on; 1: this client is done; -ESRCH: it is gone. */
+static int scan_step(struct mm_slot *mm, int64_t *budget)
+{
+	struct engine *e = mm->e;
+	struct region *r;
+	uint64_t start, pages;
+	int ret;
+
+	if (e->scan.phase == SCAN_PENDING)
+		return scan_pending(mm, budget);
+	r = region_next(mm, e->scan.addr);
+	if (!r) {
+		start_pending(mm);
+		return 0;
+	}
+	--*budget;
+	start = r->start > e->scan.addr ? r->start : e->scan.addr;
+	/* At most as much as the budget allows if all of it was written. */
+	pages = *budget < TRACK_MIN_PAGES ? TRACK_MIN_PAGES : (uint64_t)*budget;
+	pages = pages < TRACK_MAX_PAGES ? pages : TRACK_MAX_PAGES;
+	if (pages > (r->end - start) / PAGE_BYTES)
+		pages = (r->end - start) / PAGE_BYTES;
+	ret = scan_stretch(mm, start, start + pages * PAGE_BYTES, budget);
+	region_put(r);
+	return ret;
+}
+
+/* --- clients --- */
+
+/*
+ * The first client whose serial is at least the cursor's, with a reference; `prev` (may be NULL) is
+ * the one before, on which the caller has a reference. While prev is in the list its successor can
+ * be followed; a client that has left it has stale links, and the list is searched instead.
+ */
+static struct mm_slot *pick_mm(struct engine *e, struct mm_slot *prev)
+{
+	struct cds_list_head *pos;
+	struct mm_slot *mm, *found = NULL;
+
+	rcu_read_lock();
+	pos = prev && !CMM_LOAD_SHARED(prev->dead) ? &prev->list : &e->mms;
+	for (pos = rcu_dereference(pos->next); pos != &e->mms; pos = rcu_dereference(pos->next)) {
+		mm = cds_list_entry(pos, struct mm_slot, list);
+		if (mm->serial >= e->scan.serial && mm_get_unless_zero(mm)) {
+			found = mm;
+			break;
+		}
+	}
+	rcu_read_unlock();
+	return found;
+}
+
+static void cursor_to(struct scan *s, uint64_t serial)
+{
+	s->serial = serial;
+	s->addr = 0;
+	s->phase = SCAN_TRACK;
+}
+
+static void begin_mm(struct mm_slot *mm)
+{
+	struct engine *e = mm->e;
+
+	if (e->scan.serial != mm->serial)
+		cursor_to(&e->scan, mm->serial);
+	if (e->scan.addr || e->scan.phase != SCAN_TRACK)
+		return;
+	engine_lock(e);
+	merge_requeue_refused(mm);
+	engine_unlock(e);
+}
+
+int engine_scan(struct engine *e, int64_t *budget)
+{
+	struct mm_slot *mm, *prev = NULL;
+	int r, done = 0;
+
+	engine_lock(e);
+	engine_settle_nodes(e);
+	engine_unlock(e);
+	while (*budget > 0) {
+		mm = pick_mm(e, prev);
+		if (prev)
+			mm_put(prev);
+		prev = mm;
+		if (!mm) {
+			cursor_to(&e->scan, 0);
+			done = 1;
+			break;
+		}
+		begin_mm(mm);
+		do {
+			r = CMM_LOAD_SHARED(mm->dead) ? -ESRCH : scan_step(mm, budget);
+		} while (!r && *budget > 0);
+		if (r)
+			cursor_to(&e->scan, mm->serial + 1);
+	}
+	if (prev)
+		mm_put(prev);
+	return done;
+}

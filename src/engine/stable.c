@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stable.c - stable nodes, their trees, dup lists and the list of retired ones.
+ *
+ * A chain head node apart from the frames, as the kernel has, was rejected: the head's only use is
+ * to stand in the tree, and any of the dups can do that by ctree_replace().
+ */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "engine/stable.h"
+
+#define CTREE_NAME st
+#define CTREE_CTX struct stable *
+#define CTREE_LINKS(s, i) (&stable_node(s, i)->links)
+#define CTREE_KEY(s, i) (stable_node(s, i)->hash)
+#include "engine/ctree.h"
+
+void stable_init(struct stable *s)
+{
+	int i;
+
+	*s = (struct stable){ .retired_first = CTREE_NIL, .retired_last = CTREE_NIL };
+	slab_init(&s->nodes, sizeof(struct stable_node), CTREE_NIL);
+	for (i = 0; i < 64; i++)
+		s->root[i] = CTREE_NIL;
+}
+
+void stable_deinit(struct stable *s)
+{
+	uint32_t i;
+
+	for (i = 0; s->nodes.nr; i++)
+		if (slab_is_used(&s->nodes, i))
+			slab_free(&s->nodes, i);
+	slab_deinit(&s->nodes);
+}
+
+uint32_t stable_find(struct stable *s, int root, uint64_t hash)
+{
+	return st_find(s, s->root[root], hash);
+}
+
+static uint32_t load(const struct stable_node *n)
+{
+	return n->nr_items + n->nr_ordered;
+}
+
+uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
+{
+	uint32_t head = stable_find(s, root, hash), best = CTREE_NIL, n;
+
+	if (head == CTREE_NIL || load(stable_node(s, head)) < limit)
+		return head;
+	for (n = stable_node(s, head)->dup_next; n != head; n = stable_node(s, n)->dup_next)
+		if (load(stable_node(s, n)) < limit &&
+		    (best == CTREE_NIL ||
+		     load(stable_node(s, n)) > load(stable_node(s, best))))
+			best = n;
+	if (best != CTREE_NIL) {
+		st_replace(s, &s->root[root], head, best);
+		stable_node(s, head)->in_tree = 0;
+		stable_node(s, best)->in_tree = 1;
+	}
+	return best;
+}
+
+/* Stand in the tree, as head: the newest frame of a content is the one with room. */
+static void link_live(struct stable *s, uint32_t i, int root)
+{
+	struct stable_node *n = stable_node(s, i), *h;
+	uint32_t head;
+
+	n->state = STABLE_LIVE;
+	n->root = (uint8_t)root;
+	n->in_tree = 1;
+	n->dup_prev = n->dup_next = i;
+	s->nr_live++;
+	head = st_insert(s, &s->root[root], i);
+	if (head == CTREE_NIL)
+		return;
+	h = stable_node(s, head);
+	st_replace(s, &s->root[root], head, i);
+	h->in_tree = 0;
+	if (h->dup_next == head) {
+		s->nr_chains++;
+		s->nr_dups++;
+	}
+	s->nr_dups++;
+	n->dup_prev = head;
+	n->dup_next = h->dup_next;
+	stable_node(s, h->dup_next)->dup_prev = i;
+	h->dup_next = i;
+}
+
+static void unlink_live(struct stable *s, uint32_t i)
+{
+	struct stable_node *n = stable_node(s, i);
+	uint32_t other = n->dup_next;
+
+	assert(n->state == STABLE_LIVE && !n->nr_items && !n->nr_ordered);
+	s->nr_live--;
+	if (other == i) {
+		st_erase(s, &s->root[n->root], i);
+		return;
+	}
+	if (n->in_tree) {
+		st_replace(s, &s->root[n->root], i, other);
+		stable_node(s, other)->in_tree = 1;
+	}
+	stable_node(s, n->dup_prev)->dup_next = n->dup_next;
+	stable_node(s, n->dup_next)->dup_prev = n->dup_prev;
+	s->nr_dups--;
+	if (stable_node(s, other)->dup_next == other) {
+		s->nr_dups--;
+		s->nr_chains--;
+	}
+}
+
+uint32_t stable_new(struct stable *s, int root, uint64_t hash, uint32_t frame)
+{
+	uint32_t i = slab_alloc(&s->nodes);
+	struct stable_node *n;
+
+	if (i == SLAB_NIL)
+		return CTREE_NIL;
+	n = stable_node(s, i);
+	n->hash = hash;
+	n->frame = frame;
+	n->first = CTREE_NIL;
+	link_live(s, i, root);
+	return i;
+}
+
+void stable_free(struct stable *s, uint32_t n)
+{
+	unlink_live(s, n);
+	slab_free(&s->nodes, n);
+}
+
+void stable_retire(struct stable *s, uint32_t i, uint64_t epoch)
+{
+	struct stable_node *n = stable_node(s, i);
+
+	unlink_live(s, i);
+	n->state = STABLE_RETIRED;
+	n->in_tree = 0;
+	n->epoch = epoch;
+	n->links.child[0] = s->retired_last;
+	n->links.child[1] = CTREE_NIL;
+	if (s->retired_last == CTREE_NIL)
+		s->retired_first = i;
+	else
+		stable_node(s, s->retired_last)->links.child[1] = i;
+	s->retired_last = i;
+	s->nr_retired++;
+}
+
+static void unlink_retired(struct stable *s, uint32_t i)
+{
+	struct stable_node *n = stable_node(s, i);
+	uint32_t prev = n->links.child[0], next = n->links.child[1];
+
+	assert(n->state == STABLE_RETIRED);
+	if (prev == CTREE_NIL)
+		s->retired_first = next;
+	else
+		stable_node(s, prev)->links.child[1] = next;
+	if (next == CTREE_NIL)
+		s->retired_last = prev;
+	else
+		stable_node(s, next)->links.child[0] = prev;
+	s->nr_retired--;
+}
+
+void stable_revive(struct stable *s, uint32_t n, int root)
+{
+	unlink_retired(s, n);
+	link_live(s, n, root);
+}
+
+bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame)
+{
+	uint32_t i = s->retired_first;
+
+	/* Epochs only grow, so the list is in order of epochs. */
+	if (i == CTREE_NIL || stable_node(s, i)->epoch > upto)
+		return false;
+	*frame = stable_node(s, i)->frame;
+	unlink_retired(s, i);
+	slab_free(&s->nodes, i);
+	return true;
+}
+
+void stable_add_site(struct stable *s, uint32_t n)
+{
+	if (!stable_node(s, n)->nr_items++)
+		s->nr_shared++;
+}
+
+void stable_del_site(struct stable *s, uint32_t n)
+{
+	assert(stable_node(s, n)->nr_items);
+	if (!--stable_node(s, n)->nr_items)
+		s->nr_shared--;
+}
+
+/* One content: its head, and the dup list from there. */
+static int check_dups(struct stable *s, uint32_t head, const char **why)
+{
+	struct stable_node *h = stable_node(s, head), *n;
+	uint32_t i = head, nr = 0;
+
+	do {
+		n = stable_node(s, i);
+		*why = "dup list";
+		if (n->state != STABLE_LIVE || n->hash != h->hash || n->root != h->root ||
+		    n->in_tree != (i == head) || stable_node(s, n->dup_next)->dup_prev != i)
+			return -1;
+		i = n->dup_next;
+	} while (i != head && ++nr <= s->nr_live);
+	return i == head ? 0 : -1;
+}
+
+int stable_check(struct stable *s, const char **why)
+{
+	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0, retired = 0, in_trees = 0, nr;
+	uint64_t epoch = 0;
+	uint32_t i;
+	int r;
+
+	for (i = 0; i < s->nodes.nr_chunks * SLAB_CHUNK; i++) {
+		struct stable_node *n;
+
+		if (!slab_is_used(&s->nodes, i))
+			continue;
+		n = stable_node(s, i);
+		if (n->state == STABLE_RETIRED)
+			continue;
+		live++;
+		shared += n->nr_items > 0;
+		dups += n->dup_next != i;
+		heads += n->in_tree;
+		chains += n->in_tree && n->dup_next != i;
+		*why = "live node without sites or orders";
+		if (!n->nr_items && !n->nr_ordered)
+			return -1;
+		if (n->in_tree && check_dups(s, i, why))
+			return -1;
+	}
+	for (i = s->retired_first; i != CTREE_NIL; i = stable_node(s, i)->links.child[1]) {
+		*why = "retired list";
+		if (stable_node(s, i)->state != STABLE_RETIRED || stable_node(s, i)->nr_items ||
+		    stable_node(s, i)->epoch < epoch)
+			return -1;
+		epoch = stable_node(s, i)->epoch;
+		retired++;
+	}
+	for (r = 0; r < 64; r++) {
+		*why = "stable tree";
+		if (st_check(s, s->root[r], &nr))
+			return -1;
+		in_trees += nr;
+	}
+	*why = "stable counters";
+	return live == s->nr_live && shared == s->nr_shared && chains == s->nr_chains &&
+	       dups == s->nr_dups && retired == s->nr_retired && heads == in_trees &&
+	       live + retired == s->nodes.nr ? 0 : -1;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stable.h - the stable trees: one node per frame that holds a known content.
+ *
+ * A node's frame never changes its bytes while the node exists, so the tree never goes stale.
+ * Frames of equal content (max_page_sharing makes them, or adoption) form a circular list of
+ * dups, and one of them, the head, stands in the tree for all. The head is the one that is being
+ * filled; when it is full, the fullest dup with room takes its place.
+ *
+ * LIVE     in a tree, or in the dup list of one that is. nr_items sites stand on it, nr_ordered
+ *          pages have been told to, or will be. At least one of the two is not zero, except
+ *          between stable_insert() and the first order.
+ * RETIRED  nobody stands on it, but a process that we cannot see may: it waits in a list, oldest
+ *          first, for the epochs up to its own to end.
+ *
+ * Knows hashes and frames, not clients: the sites hang on `first`, which belongs to rmap.c.
+ * The engine lock covers everything here.
+ */
+#ifndef KSM_STABLE_H
+#define KSM_STABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/ctree.h"
+#include "engine/slab.h"
+
+enum { STABLE_LIVE = 1, STABLE_RETIRED };
+
+struct stable_node {
+	uint64_t hash;
+	struct ctree_links links; /* LIVE and head: tree. RETIRED: child[0], child[1] are prev, next */
+	uint32_t frame;
+	uint64_t epoch;           /* RETIRED: the one it was retired in */
+	uint32_t first;           /* first rmap_item of the sites' list */
+	uint32_t nr_items, nr_ordered;
+	uint32_t dup_prev, dup_next; /* itself when there is no other of this content */
+	uint8_t state;
+	uint8_t told;    /* a client has heard of the frame, so it may be mapped */
+	uint8_t in_tree; /* head of its content */
+	uint8_t root;    /* tree it belongs to */
+};
+
+struct stable {
+	struct slab nodes;
+	uint32_t root[64];
+	uint32_t retired_first, retired_last;
+	uint64_t nr_live, nr_retired;
+	uint64_t nr_shared;  /* nodes with at least one site */
+	uint64_t nr_chains;  /* contents with two or more live frames */
+	uint64_t nr_dups;    /* live frames of those */
+};
+
+void stable_init(struct stable *s);
+void stable_deinit(struct stable *s); /* nodes still there are forgotten */
+
+static inline struct stable_node *stable_node(const struct stable *s, uint32_t n)
+{
+	return slab_get(&s->nodes, n, sizeof(struct stable_node));
+}
+
+/* Head of this content in the tree, or CTREE_NIL. */
+uint32_t stable_find(struct stable *s, int root, uint64_t hash);
+/* A node of this content with fewer than `limit` sites and orders, or CTREE_NIL. */
+uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit);
+/* New LIVE node, dup if the content is known. CTREE_NIL for want of memory. */
+uint32_t stable_new(struct stable *s, int root, uint64_t hash, uint32_t frame);
+/* Take a node without sites and orders out of its tree, and free it. */
+void stable_free(struct stable *s, uint32_t n);
+/* The same, but keep it in the list of retired ones. */
+void stable_retire(struct stable *s, uint32_t n, uint64_t epoch);
+/* RETIRED to LIVE again. */
+void stable_revive(struct stable *s, uint32_t n, int root);
+/* Oldest retired node if its epoch is <= upto, taken off and freed; *frame is its frame. */
+bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame);
+/* Count sites up or down; keeps nr_shared. */
+void stable_add_site(struct stable *s, uint32_t n);
+void stable_del_site(struct stable *s, uint32_t n);
+/* Recount all. 0 or -1 with a reason in *why. */
+int stable_check(struct stable *s, const char **why);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * unstable.c - trees of calm pages whose content nobody else has yet.
+ *
+ * The kernel throws its unstable tree away after every pass, because it cannot tell which of the
+ * pages changed. Here change tracking does, and takes a written page out. Between the write and
+ * the next look an entry can be stale; that leads at worst to an order that the client refuses.
+ */
+#include "engine/engine_internal.h"
+
+static inline struct rmap_item *item_at(const struct engine *e, uint32_t i)
+{
+	return &rmap_block(e, i / BLOCK_PAGES)->item[i % BLOCK_PAGES];
+}
+
+#define CTREE_NAME ut
+#define CTREE_CTX struct engine *
+#define CTREE_LINKS(e, i) (&item_at(e, i)->t)
+#define CTREE_KEY(e, i) item_hash(item_at(e, i))
+#include "engine/ctree.h"
+
+uint32_t unstable_find(struct engine *e, int root, uint64_t hash)
+{
+	return ut_find(e, e->unstable_root[root], hash);
+}
+
+bool unstable_insert(struct engine *e, int root, uint32_t item)
+{
+	return ut_insert(e, &e->unstable_root[root], item) == NIL;
+}
+
+/* The item has no room for the number of its tree; the way up finds it, and is only walked when
+ * there is more than one tree. */
+void unstable_erase(struct engine *e, uint32_t item)
+{
+	uint32_t top;
+	int r = 0;
+
+	if (e->nr_nodes > 1) {
+		top = ut_root_of(e, item);
+		while (e->unstable_root[r] != top)
+			r++;
+	}
+	ut_erase(e, &e->unstable_root[r], item);
+}
+
+/* Everything back to "to be hashed": the trees are to be cut differently. */
+void unstable_reset(struct engine *e)
+{
+	int r;
+
+	for (r = 0; r < e->nr_nodes; r++)
+		while (e->unstable_root[r] != NIL) {
+			uint32_t i = e->unstable_root[r];
+
+			rmap_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_VOLATILE, 0);
+			rmap_pend(e, i / BLOCK_PAGES, i % BLOCK_PAGES, false);
+		}
+}
+
+int unstable_check(struct engine *e)
+{
+	uint64_t nr, all = 0;
+	int r;
+
+	for (r = 0; r < e->nr_nodes; r++) {
+		if (ut_check(e, e->unstable_root[r], &nr))
+			return -1;
+		all += nr;
+	}
+	return all == e->nr_state[RMAP_UNSTABLE] ? 0 : -1;
+}

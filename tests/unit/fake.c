@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: MIT */
+/* fake.c - see fake.h */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <urcu.h>
+
+#include "fake.h"
+
+uint64_t fake_rand(uint64_t *s)
+{
+	/* splitmix64: any seed is good */
+	uint64_t z = (*s += 0x9e3779b97f4a7c15ull);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return z ^ (z >> 31);
+}
+
+uint64_t fake_seed(void)
+{
+	const char *s = getenv("KSM_TEST_SEED");
+	uint64_t seed = s ? strtoull(s, NULL, 0) : (uint64_t)time(NULL) * 1000003u;
+
+	printf("KSM_TEST_SEED=%llu\n", (unsigned long long)seed);
+	fflush(stdout);
+	return seed;
+}
+
+/* --- ops --- */
+
+static int op_track(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		    uint64_t *walk_end)
+{
+	struct fake_client *c = client;
+	uint64_t at;
+	int n = 0;
+
+	if (c->gone)
+		return -ESRCH;
+	*walk_end = end;
+	for (at = start; at < end; at += PAGE) {
+		struct fake_page *p;
+		enum track_kind kind;
+
+		must(at >= c->base && at < c->base + c->nr * PAGE);
+		p = &c->page[(at - c->base) / PAGE];
+		if (!p->written || p->how == FAKE_NOT_THERE)
+			continue;
+		kind = p->how == FAKE_ANON ? TRACK_ANON : p->how == FAKE_FILE ? TRACK_FILE : TRACK_ZERO;
+		if (n && v[n - 1].end == at && v[n - 1].kind == kind) {
+			v[n - 1].end += PAGE;
+		} else if (n == max) {
+			*walk_end = at;
+			break;
+		} else {
+			v[n++] = (struct track_range){ at, at + PAGE, kind };
+		}
+		p->written = false;
+	}
+	if (c->w->in_track) {
+		void (*fn)(struct fake_client *) = c->w->in_track;
+
+		c->w->in_track = NULL;
+		fn(c);
+	}
+	return n;
+}
+
+static uint64_t tag_read(const struct fake_client *c, uint32_t page)
+{
+	const struct fake_page *p = &c->page[page];
+
+	if (p->how != FAKE_FILE)
+		return p->how == FAKE_ANON ? p->tag : FAKE_ZERO_TAG;
+	must(c->w->frame_tag[p->frame] != FAKE_FREE_TAG);
+	return c->w->frame_tag[p->frame];
+}
+
+static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
+{
+	struct fake_client *c = client;
+	uint64_t *out = buf;
+	size_t i, w;
+
+	if (c->gone)
+		return -ESRCH;
+	must(len <= 64 * PAGE);
+	c->w->reads++;
+	for (i = 0; i < len / PAGE; i++) {
+		uint32_t page = (uint32_t)((addr - c->base) / PAGE + i);
+
+		must(page < c->nr);
+		if (c->page[page].how == FAKE_NOT_THERE)
+			break;
+		for (w = 0; w < 512; w++)
+			*out++ = tag_read(c, page);
+	}
+	if (c->w->in_read) {
+		void (*fn)(struct fake_client *) = c->w->in_read;
+
+		c->w->in_read = NULL;
+		fn(c);
+	}
+	return i ? (ssize_t)(i * PAGE) : -EFAULT;
+}
+
+static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
+{
+	struct fake_client *c = client;
+	int i;
+
+	for (i = 0; i < nr; i++)
+		nids[i] = c->page[(addr[i] - c->base) / PAGE].nid;
+}
+
+static int op_send(void *client, struct ksm_msg_txn *txn)
+{
+	struct fake_client *c = client;
+	struct fake_order *o;
+
+	if (c->full || c->nr_orders == 64)
+		return -EAGAIN;
+	o = &c->order[c->nr_orders++];
+	memset(o, 0, sizeof(*o));
+	o->txn = *txn;
+	o->changes = c->changes;
+	c->w->sent++;
+	return 0;
+}
+
+static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
+{
+	struct fake *w = arena;
+	const uint64_t *in = buf;
+	uint32_t i;
+
+	must(nr && frame + nr <= w->nr_frames);
+	w->writes++;
+	if (w->write_fails) {
+		w->write_fails--;
+		return -ENOSPC;
+	}
+	for (i = 0; i < nr; i++, in += 512) {
+		/* A frame's bytes never change while it is in use. */
+		must(w->frame_tag[frame + i] == FAKE_FREE_TAG);
+		w->frame_tag[frame + i] = in[0];
+	}
+	return 0;
+}
+
+static int op_frame_read(void *arena, uint32_t frame, void *buf)
+{
+	struct fake *w = arena;
+	uint64_t *out = buf;
+	int i;
+
+	for (i = 0; i < 512; i++)
+		out[i] = w->frame_tag[frame];
+	return 0;
+}
+
+static void op_frame_free(void *arena, uint32_t frame, uint32_t nr)
+{
+	struct fake *w = arena;
+	uint32_t i, p;
+	int k;
+
+	must(nr && frame + nr <= w->nr_frames);
+	w->frees++;
+	w->frames_freed += nr;
+	for (i = 0; i < nr; i++)
+		w->frame_tag[frame + i] = FAKE_FREE_TAG;
+	for (k = 0; k < w->nr_clients; k++)
+		for (p = 0; w->client[k] && p < w->client[k]->nr; p++)
+			must_msg(w->client[k]->page[p].how != FAKE_FILE ||
+					      w->client[k]->page[p].frame - frame >= nr,
+				      "frame %u freed under a mapping", w->client[k]->page[p].frame);
+}
+
+static void op_release(void *client)
+{
+	struct fake_client *c = client;
+
+	__atomic_fetch_add(&c->w->released, 1, __ATOMIC_RELAXED);
+	free(c->page);
+	free(c);
+}
+
+static const struct engine_ops fake_ops = {
+	.track = op_track,
+	.read = op_read,
+	.nid = op_nid,
+	.send_txn = op_send,
+	.frame_write = op_frame_write,
+	.frame_read = op_frame_read,
+	.frame_free = op_frame_free,
+	.client_release = op_release,
+};
+
+/* --- life --- */
+
+struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames)
+{
+	struct fake *w = calloc(1, sizeof(*w));
+	struct engine_config cfg = {
+		.ops = &fake_ops, .arena = w, .knobs = &w->knobs, .nr_nodes = nr_nodes,
+		.zone_frames = zone_frames, .max_frames = max_frames, .hash_seed = 42,
+	};
+	uint32_t i;
+
+	knobs_init(&w->knobs);
+	w->nr_nodes = nr_nodes;
+	w->nr_frames = zone_frames * (uint32_t)nr_nodes;
+	w->frame_tag = malloc(w->nr_frames * sizeof(*w->frame_tag));
+	for (i = 0; i < w->nr_frames; i++)
+		w->frame_tag[i] = FAKE_FREE_TAG;
+	w->rng = 1;
+	w->e = engine_new(&cfg);
+	ck_assert_ptr_nonnull(w->e);
+	return w;
+}
+
+void fake_free(struct fake *w)
+{
+	struct engine_counters n;
+	int i, exited = 0;
+	uint32_t f;
+
+	for (i = 0; i < w->nr_clients; i++) {
+		exited++;
+		if (w->client[i])
+			fake_exit(w->client[i]);
+	}
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_tracked, 0);
+	ck_assert_uint_eq(n.pages_shared, 0);
+	ck_assert_uint_eq(n.frames_used, n.frames_retired);
+	engine_epoch_free(w->e, engine_epoch(w->e));
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.frames_used, 0);
+	for (f = 0; f < w->nr_frames; f++)
+		must(w->frame_tag[f] == FAKE_FREE_TAG);
+	engine_free(w->e);
+	ck_assert_int_eq(w->released, exited);
+	free(w->frame_tag);
+	free(w);
+}
+
+void fake_set(struct fake *w, enum knob_id id, uint32_t v)
+{
+	atomic_store(&w->knobs.v[id], v);
+}
+
+struct fake_client *fake_client(struct fake *w, uint64_t base, uint32_t nr)
+{
+	struct fake_client *c = calloc(1, sizeof(*c));
+	uint32_t i;
+
+	c->w = w;
+	c->base = base;
+	c->nr = nr;
+	c->id = (uint32_t)w->nr_clients + 100;
+	c->page = calloc(nr, sizeof(*c->page));
+	for (i = 0; i < nr; i++)
+		c->page[i].offered = true;
+	w->client[w->nr_clients++] = c;
+	c->mm = engine_mm_new(w->e, c, c->id);
+	ck_assert_ptr_nonnull(c->mm);
+	ck_assert_int_eq(engine_region_add(c->mm, base, base + nr * PAGE), 0);
+	return c;
+}
+
+void fake_exit(struct fake_client *c)
+{
+	struct fake *w = c->w;
+	int i;
+
+	for (i = 0; i < w->nr_clients; i++)
+		if (w->client[i] == c)
+			w->client[i] = NULL;
+	engine_mm_exit(c->mm);
+	mm_put(c->mm);
+}
+
+/* --- what a process does --- */
+
+void fake_store(struct fake_client *c, uint32_t i, uint64_t tag)
+{
+	struct fake_page *p = &c->page[i];
+
+	if (p->how == FAKE_FILE)
+		p->cow = true;
+	p->how = FAKE_ANON;
+	p->tag = tag;
+	p->written = true;
+}
+
+void fake_fill(struct fake_client *c, uint32_t from, uint32_t nr, uint64_t tag)
+{
+	while (nr--)
+		fake_store(c, from++, tag);
+}
+
+void fake_fill_unique(struct fake_client *c, uint32_t from, uint32_t nr, uint64_t tag)
+{
+	while (nr--)
+		fake_store(c, from++, tag++);
+}
+
+static void make_private(struct fake_client *c, uint32_t i)
+{
+	struct fake_page *p = &c->page[i];
+
+	if (p->how == FAKE_FILE) {
+		p->how = FAKE_ANON;
+		p->written = true;
+	}
+	p->cow = false;
+}
+
+void fake_del(struct fake_client *c, uint32_t from, uint32_t nr)
+{
+	uint32_t i;
+
+	for (i = from; i < from + nr; i++) {
+		make_private(c, i);
+		c->page[i].offered = false;
+	}
+	c->changes++;
+	ck_assert_int_eq(engine_region_del(c->mm, c->base + from * PAGE,
+					   c->base + (from + nr) * PAGE), 0);
+}
+
+void fake_add(struct fake_client *c, uint32_t from, uint32_t nr)
+{
+	uint32_t i;
+
+	for (i = from; i < from + nr; i++) {
+		/* Newly tracked memory shows as written. */
+		c->page[i].written |= !c->page[i].offered;
+		c->page[i].offered = true;
+	}
+	c->changes++;
+	ck_assert_int_eq(engine_region_add(c->mm, c->base + from * PAGE,
+					   c->base + (from + nr) * PAGE), 0);
+}
+
+void fake_dontneed(struct fake_client *c, uint32_t from, uint32_t nr)
+{
+	uint32_t i;
+
+	for (i = from; i < from + nr; i++) {
+		c->page[i].how = FAKE_NOT_THERE;
+		c->page[i].tag = FAKE_ZERO_TAG;
+		c->page[i].cow = c->page[i].written = false;
+	}
+	c->changes++;
+	ck_assert_int_eq(engine_region_forget(c->mm, c->base + from * PAGE,
+					      c->base + (from + nr) * PAGE), 0);
+}
+
+uint32_t fake_frame(const struct fake_client *c, uint32_t page)
+{
+	return c->page[page].how == FAKE_FILE ? c->page[page].frame : FAKE_NO_FRAME;
+}
+
+/* --- the agent --- */
+
+static enum ksm_res merge_one(struct fake_client *c, uint32_t i, uint32_t frame)
+{
+	struct fake_page *p = &c->page[i];
+	struct fake *w = c->w;
+
+	if ((int)(fake_rand(&w->rng) % 100) < w->fail_percent) {
+		static const enum ksm_res bad[] = { KSM_RES_BUSY, KSM_RES_GONE, KSM_RES_NOMEM };
+
+		return bad[fake_rand(&w->rng) % 3];
+	}
+	if (p->pinned)
+		return KSM_RES_BUSY;
+	if (!p->offered || p->cow || (p->how != FAKE_ANON))
+		return KSM_RES_GONE;
+	if (frame == KSM_FRAME_ZERO) {
+		if (p->tag != FAKE_ZERO_TAG)
+			return KSM_RES_DIFFERENT;
+		p->how = FAKE_NOT_THERE;
+		p->written = false;
+		return KSM_RES_MERGED;
+	}
+	must(frame < w->nr_frames);
+	must(w->frame_tag[frame] != FAKE_FREE_TAG);
+	if (p->tag != w->frame_tag[frame])
+		return KSM_RES_DIFFERENT;
+	p->how = FAKE_FILE;
+	p->frame = frame;
+	/* A new mapping shows as written once, as a file page, or not at all. */
+	p->written = fake_rand(&w->rng) & 1;
+	return KSM_RES_MERGED;
+}
+
+void fake_agent_run(struct fake_client *c)
+{
+	int k;
+	uint32_t s;
+
+	for (k = 0; k < c->nr_orders; k++) {
+		struct fake_order *o = &c->order[k];
+
+		if (o->done)
+			continue;
+		o->done = true;
+		for (s = 0; s < KSM_TXN_PAGES; s++) {
+			if (o->txn.frame[s] == KSM_FRAME_NONE)
+				continue;
+			o->result[s] = KSM_RES_STALE;
+			if (o->changes == c->changes)
+				o->result[s] = (uint8_t)merge_one(
+					c, (uint32_t)((o->txn.addr - c->base) / PAGE) + s,
+					o->txn.frame[s]);
+		}
+	}
+}
+
+void fake_agent_answer(struct fake_client *c)
+{
+	int k, left = 0;
+
+	for (k = 0; k < c->nr_orders; k++) {
+		if (!c->order[k].done) {
+			c->order[left++] = c->order[k];
+			continue;
+		}
+		ck_assert_int_eq(engine_txn_done(c->mm, c->order[k].txn.id, c->order[k].result), 0);
+	}
+	c->nr_orders = left;
+}
+
+/* --- passes --- */
+
+void fake_scan(struct fake *w)
+{
+	int64_t budget;
+	int n = 0;
+
+	do {
+		budget = 1000;
+		ck_assert_int_lt(n++, 1000000);
+	} while (!engine_scan(w->e, &budget));
+}
+
+void fake_orders(struct fake *w)
+{
+	int i, n = 0;
+
+	while (engine_nr_orders(w->e)) {
+		engine_flush(w->e, true);
+		for (i = 0; i < w->nr_clients; i++)
+			if (w->client[i]) {
+				fake_agent_run(w->client[i]);
+				fake_agent_answer(w->client[i]);
+			}
+		ck_assert_int_lt(n++, 100000);
+	}
+}
+
+void fake_pass(struct fake *w)
+{
+	fake_scan(w);
+	fake_check(w);
+	fake_orders(w);
+	fake_check(w);
+}
+
+void fake_passes(struct fake *w, int n)
+{
+	while (n--)
+		fake_pass(w);
+}
+
+/* --- checks --- */
+
+void fake_check(struct fake *w)
+{
+	char msg[256] = "";
+	uint32_t p;
+	int i;
+
+	must_msg(!engine_check(w->e, msg, sizeof(msg)), "engine_check: %s", msg);
+	for (i = 0; i < w->nr_clients; i++)
+		for (p = 0; w->client[i] && p < w->client[i]->nr; p++) {
+			struct fake_page *pg = &w->client[i]->page[p];
+
+			must_msg(tag_read(w->client[i], p) == pg->tag,
+				      "client %d page %u reads wrong", i, p);
+		}
+}
+
+struct engine_counters fake_counters(struct fake *w)
+{
+	struct engine_counters n;
+
+	memset(&n, 0, sizeof(n));
+	engine_counters(w->e, &n);
+	return n;
+}
+
+static uint32_t mapping(const struct fake_page *p)
+{
+	return p->how == FAKE_FILE || p->cow ? p->frame : FAKE_NO_FRAME;
+}
+
+uint64_t fake_vmas(const struct fake_client *c)
+{
+	uint64_t nr = 0;
+	uint32_t i, a, b;
+
+	for (i = 1; i < c->nr; i++) {
+		if (!c->page[i - 1].offered || !c->page[i].offered)
+			continue;
+		a = mapping(&c->page[i - 1]);
+		b = mapping(&c->page[i]);
+		nr += a == FAKE_NO_FRAME || b == FAKE_NO_FRAME ? a != b : b != a + 1;
+	}
+	return nr;
+}

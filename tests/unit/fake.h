@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fake.h - an engine's whole world in memory: clients, their agents, and the arena.
+ *
+ * A page's content is one 64-bit tag, which stands for 512 copies of it; tag 0 is the zero page.
+ * The fake keeps what each page must contain apart from how it is mapped, so that after any step
+ * every page can be read the way its process would read it, through frames, and compared. A frame
+ * that is freed while a page maps it ends the test.
+ *
+ * Orders are queued by send_txn, carried out by fake_agent_run() and answered by
+ * fake_agent_answer(), each when the test says so.
+ */
+#ifndef FAKE_H
+#define FAKE_H
+
+#include <check.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+
+#define FAKE_NO_FRAME 0xffffffffu
+#define FAKE_ZERO_TAG 0ull
+#define PAGE 4096ull
+
+enum fake_how { FAKE_NOT_THERE, FAKE_ANON, FAKE_FILE, FAKE_ZERO };
+
+struct fake_page {
+	uint64_t tag;         /* what the process must read here */
+	enum fake_how how;
+	uint32_t frame;       /* FAKE_FILE; FAKE_ANON in a mapping of a frame: cow is set */
+	bool written, cow, pinned, offered;
+	uint8_t nid;
+};
+
+struct fake_order {
+	struct ksm_msg_txn txn;
+	uint8_t result[KSM_TXN_PAGES];
+	uint64_t changes; /* of the client when the order was sent */
+	bool done;        /* carried out, not answered */
+};
+
+struct fake;
+struct fake_client {
+	struct fake *w;
+	struct mm_slot *mm;
+	uint64_t base;        /* address of page 0 */
+	uint32_t nr;
+	struct fake_page *page;
+	struct fake_order order[64];
+	int nr_orders;
+	uint64_t changes;
+	bool full;            /* send_txn answers -EAGAIN */
+	bool gone;            /* track and read answer -ESRCH */
+	uint32_t id;
+};
+
+struct fake {
+	struct ksm_knobs knobs;
+	struct engine *e;
+	int nr_nodes;
+	uint32_t nr_frames;
+	uint64_t *frame_tag;  /* FAKE_FREE_TAG when it has no content */
+	struct fake_client *client[64];
+	int nr_clients;
+	int released;         /* client_release calls; atomic */
+	int write_fails;      /* frame_write calls that are to fail */
+	uint64_t writes, frees, frames_freed, reads, sent;
+	int fail_percent;     /* of the pages of an order */
+	uint64_t rng;
+	/* Called once, in the middle of the next track or read call (the unlocked part of a scan). */
+	void (*in_track)(struct fake_client *c);
+	void (*in_read)(struct fake_client *c);
+};
+#define FAKE_FREE_TAG 0xfeedfacedeadbeefull
+
+/* As ck_assert_msg(), which tells the parent process of every call: too slow for each page. */
+#define must_msg(cond, ...)                                                                        \
+	do {                                                                                       \
+		if (!(cond))                                                                       \
+			ck_abort_msg(__VA_ARGS__);                                                 \
+	} while (0)
+#define must(cond) must_msg(cond, "%s", #cond)
+
+uint64_t fake_seed(void); /* of this run: KSM_TEST_SEED or the clock; printed when first asked */
+uint64_t fake_rand(uint64_t *state);
+
+struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames);
+void fake_free(struct fake *w); /* exits all clients, frees the engine, checks for leaks */
+void fake_set(struct fake *w, enum knob_id id, uint32_t v);
+
+/* nr pages at base, all offered, none present. */
+struct fake_client *fake_client(struct fake *w, uint64_t base, uint32_t nr);
+void fake_exit(struct fake_client *c);
+void fake_store(struct fake_client *c, uint32_t page, uint64_t tag);
+void fake_fill(struct fake_client *c, uint32_t from, uint32_t nr, uint64_t tag); /* all alike */
+void fake_fill_unique(struct fake_client *c, uint32_t from, uint32_t nr, uint64_t tag);
+/* Withdraw; replace by nothing (MADV_DONTNEED); both as libksm would. */
+void fake_del(struct fake_client *c, uint32_t from, uint32_t nr);
+void fake_add(struct fake_client *c, uint32_t from, uint32_t nr);
+void fake_dontneed(struct fake_client *c, uint32_t from, uint32_t nr);
+/* Frame under a page, FAKE_NO_FRAME if it is private. */
+uint32_t fake_frame(const struct fake_client *c, uint32_t page);
+
+void fake_agent_run(struct fake_client *c);
+void fake_agent_answer(struct fake_client *c);
+/* One pass without orders; a pass with all orders carried out; n such passes. All check. */
+void fake_scan(struct fake *w);
+void fake_pass(struct fake *w);
+void fake_passes(struct fake *w, int n);
+/* Send, run and answer until nothing is left. */
+void fake_orders(struct fake *w);
+/* engine_check(), and every byte of every client. */
+void fake_check(struct fake *w);
+struct engine_counters fake_counters(struct fake *w);
+/* Mappings that merging added to a client, counted from its pages. */
+uint64_t fake_vmas(const struct fake_client *c);
+
+#endif

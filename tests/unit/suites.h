@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SUITES_H
+#define SUITES_H
+
+#include <check.h>
+
+Suite *suite_ctree(void);
+Suite *suite_slab(void);
+Suite *suite_pool(void);
+Suite *suite_knobs(void);
+Suite *suite_advisor(void);
+Suite *suite_region(void);
+Suite *suite_merge(void);
+Suite *suite_scan(void);
+Suite *suite_vma(void);
+Suite *suite_model(void);
+Suite *suite_memory(void);
+Suite *suite_threads(void);
+
+/* Every test runs in a process of its own; engine calls want a thread known to liburcu. */
+void rcu_up(void);
+void rcu_down(void);
+TCase *engine_case(const char *name);
+
+#endif

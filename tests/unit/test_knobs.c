@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/* test_knobs.c - each setting: its default, its range, what is refused and why. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/knobs.h"
+#include "suites.h"
+
+static const struct knob_guard calm = { .pages_shared = false }, shared = { .pages_shared = true };
+
+static const struct {
+	const char *name;
+	uint32_t def;
+	const char *lowest, *below, *highest, *above;
+} table[KNOB_NR] = {
+	[KNOB_RUN] = { "run", 1, "0", "-1", "2", "3" },
+	[KNOB_PAGES_TO_SCAN] = { "pages_to_scan", 25600, "1", "0", "4294967295", "4294967296" },
+	[KNOB_SLEEP_MILLISECS] = { "sleep_millisecs", 20, "0", "-1", "4294967295", "4294967296" },
+	[KNOB_MERGE_ACROSS_NODES] = { "merge_across_nodes", 1, "0", "-1", "1", "2" },
+	[KNOB_MAX_PAGE_SHARING] = { "max_page_sharing", 256, "2", "1", "4294967295", "4294967296" },
+	[KNOB_STABLE_NODE_CHAINS_PRUNE_MILLISECS] = { "stable_node_chains_prune_millisecs", 2000,
+		"0", "-1", "4294967295", "4294967296" },
+	[KNOB_USE_ZERO_PAGES] = { "use_zero_pages", 0, "0", "-1", "1", "2" },
+	[KNOB_SMART_SCAN] = { "smart_scan", 1, "0", "-1", "1", "2" },
+	[KNOB_ADVISOR_MODE] = { "advisor_mode", 0, "none", "", "scan-time", "scan-timer" },
+	[KNOB_ADVISOR_MAX_CPU] = { "advisor_max_cpu", 70, "1", "0", "100", "101" },
+	[KNOB_ADVISOR_TARGET_SCAN_TIME] = { "advisor_target_scan_time", 200, "1", "0", "4294967295",
+		"4294967296" },
+	[KNOB_ADVISOR_MIN_PAGES_TO_SCAN] = { "advisor_min_pages_to_scan", 500, "1", "0",
+		"4294967295", "4294967296" },
+	[KNOB_ADVISOR_MAX_PAGES_TO_SCAN] = { "advisor_max_pages_to_scan", 30000, "1", "0",
+		"4294967295", "4294967296" },
+	[KNOB_MAX_IDLE_MILLISECS] = { "max_idle_millisecs", 1000, "1", "0", "4294967295",
+		"4294967296" },
+	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, "0", "-1", "100", "101" },
+};
+
+START_TEST(names_and_defaults)
+{
+	struct ksm_knobs k;
+	int i;
+
+	knobs_init(&k);
+	for (i = 0; i < KNOB_NR; i++) {
+		ck_assert_str_eq(knob_name(i), table[i].name);
+		ck_assert_int_eq(knob_find(table[i].name), i);
+		ck_assert_uint_eq(knob_get(&k, i), table[i].def);
+		ck_assert_uint_gt(strlen(knob_help(i)), 10);
+	}
+	ck_assert_int_eq(knob_find("no_such_knob"), -1);
+	ck_assert_int_eq(knob_find(""), -1);
+}
+END_TEST
+
+START_TEST(ranges)
+{
+	const char *low = table[_i].lowest, *high = table[_i].highest;
+	struct ksm_knobs k;
+	uint32_t before;
+
+	knobs_init(&k);
+	ck_assert_int_eq(knob_store(&k, _i, high, &calm), 0);
+	before = knob_get(&k, _i);
+	ck_assert_int_eq(knob_store(&k, _i, table[_i].below, &calm), -EINVAL);
+	ck_assert_int_eq(knob_store(&k, _i, table[_i].above, &calm), -EINVAL);
+	ck_assert_uint_eq(knob_get(&k, _i), before);
+	ck_assert_int_eq(knob_store(&k, _i, low, &calm), 0);
+	ck_assert_int_eq(knob_store(&k, _i, low, &calm), 0); /* the same value again */
+	ck_assert_uint_ne(knob_get(&k, _i), before);
+}
+END_TEST
+
+START_TEST(not_numbers)
+{
+	static const char *const bad[] = { "", " ", "x", "1x", "x1", "+1", "0x1", "1 1", "1.0", "--1",
+		"99999999999999999999999999" };
+	struct ksm_knobs k;
+	unsigned int i;
+
+	knobs_init(&k);
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ck_assert_int_eq(knob_store(&k, KNOB_RUN, bad[i], &calm), -EINVAL);
+		ck_assert_int_eq(knob_store(&k, KNOB_ADVISOR_MODE, bad[i], &calm), -EINVAL);
+	}
+	ck_assert_int_eq(knob_store(&k, KNOB_RUN, " \t2\n", &calm), 0);
+	ck_assert_uint_eq(knob_get(&k, KNOB_RUN), 2);
+}
+END_TEST
+
+START_TEST(busy_while_shared)
+{
+	struct ksm_knobs k;
+
+	knobs_init(&k);
+	ck_assert_int_eq(knob_store(&k, KNOB_MERGE_ACROSS_NODES, "0", &shared), -EBUSY);
+	ck_assert_int_eq(knob_store(&k, KNOB_MERGE_ACROSS_NODES, "1", &shared), 0);
+	ck_assert_int_eq(knob_store(&k, KNOB_MERGE_ACROSS_NODES, "7", &shared), -EINVAL);
+	ck_assert_int_eq(knob_store(&k, KNOB_MAX_PAGE_SHARING, "2", &shared), -EBUSY);
+	ck_assert_int_eq(knob_store(&k, KNOB_MAX_PAGE_SHARING, "256", &shared), 0);
+	ck_assert_int_eq(knob_store(&k, KNOB_MAX_PAGE_SHARING, "1", &shared), -EINVAL);
+	ck_assert_uint_eq(knob_get(&k, KNOB_MAX_PAGE_SHARING), 256);
+	ck_assert_int_eq(knob_store(&k, KNOB_SMART_SCAN, "0", &shared), 0);
+	ck_assert_int_eq(knob_store(&k, KNOB_USE_ZERO_PAGES, "1", &shared), 0);
+}
+END_TEST
+
+START_TEST(advisor_owns_pages_to_scan)
+{
+	struct ksm_knobs k;
+	char buf[64];
+
+	knobs_init(&k);
+	ck_assert_int_eq(knob_show(&k, KNOB_ADVISOR_MODE, buf, sizeof(buf)), 16);
+	ck_assert_str_eq(buf, "[none] scan-time");
+	ck_assert_int_eq(knob_store(&k, KNOB_ADVISOR_MODE, "scan-time\n", &calm), 0);
+	knob_show(&k, KNOB_ADVISOR_MODE, buf, sizeof(buf));
+	ck_assert_str_eq(buf, "none [scan-time]");
+	ck_assert_uint_eq(knob_get(&k, KNOB_PAGES_TO_SCAN), 500);
+	ck_assert_int_eq(knob_store(&k, KNOB_PAGES_TO_SCAN, "100", &calm), -EINVAL);
+	ck_assert_int_eq(knob_store(&k, KNOB_PAGES_TO_SCAN, "500", &calm), -EINVAL);
+	ck_assert_int_eq(knob_store(&k, KNOB_ADVISOR_MODE, "none", &calm), 0);
+	ck_assert_uint_eq(knob_get(&k, KNOB_PAGES_TO_SCAN), 25600);
+	ck_assert_int_eq(knob_store(&k, KNOB_PAGES_TO_SCAN, "100", &calm), 0);
+	knob_show(&k, KNOB_PAGES_TO_SCAN, buf, sizeof(buf));
+	ck_assert_str_eq(buf, "100");
+}
+END_TEST
+
+Suite *suite_knobs(void)
+{
+	Suite *s = suite_create("knobs");
+	TCase *tc = tcase_create("knobs");
+
+	tcase_add_test(tc, names_and_defaults);
+	tcase_add_loop_test(tc, ranges, 0, KNOB_NR);
+	tcase_add_test(tc, not_numbers);
+	tcase_add_test(tc, busy_while_shared);
+	tcase_add_test(tc, advisor_owns_pages_to_scan);
+	suite_add_tcase(s, tc);
+	return s;
+}

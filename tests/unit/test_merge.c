@@ -1,0 +1,706 @@
+/* SPDX-License-Identifier: MIT */
+/* test_merge.c - what the counters must be after merging, writing, exiting, adopting. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine_internal.h"
+#include "fake.h"
+#include "suites.h"
+
+#define BASE 0x7f0000000000ull
+
+/* SEMANTICS: shared and sharing for n identical pages under limit m. */
+static void formula(uint64_t n, uint64_t m, uint64_t *shared, uint64_t *sharing)
+{
+	*shared = n / m;
+	*sharing = *shared * (m - 1);
+	if (n % m > 1) {
+		*shared = n / m + 1;
+		*sharing = n - *shared;
+	}
+}
+
+static const struct { uint32_t n, m; } sharing_cases[] = {
+	{ 1, 2 }, { 2, 2 }, { 3, 2 }, { 7, 2 }, { 64, 2 }, { 65, 2 }, { 2, 3 }, { 3, 3 }, { 4, 3 },
+	{ 5, 3 }, { 100, 7 }, { 98, 7 }, { 99, 7 }, { 256, 256 }, { 257, 256 }, { 258, 256 },
+	{ 512, 256 }, { 513, 256 }, { 600, 256 }, { 1000, 256 }, { 255, 256 }, { 1000, 10 },
+};
+
+START_TEST(max_page_sharing)
+{
+	uint32_t n = sharing_cases[_i].n, m = sharing_cases[_i].m;
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, n);
+	uint64_t shared, sharing;
+	struct engine_counters c;
+
+	fake_set(w, KNOB_MAX_PAGE_SHARING, m);
+	fake_fill(a, 0, n, 77);
+	fake_passes(w, 2);
+	formula(n, m, &shared, &sharing);
+	c = fake_counters(w);
+	ck_assert_uint_eq(c.pages_shared, shared);
+	ck_assert_uint_eq(c.pages_sharing, sharing);
+	ck_assert_uint_eq(c.pages_unshared, n - shared - sharing);
+	ck_assert_uint_eq(c.pages_volatile, 0);
+	ck_assert_uint_eq(c.stable_node_chains, shared > 1);
+	ck_assert_uint_eq(c.stable_node_dups, shared > 1 ? shared : 0);
+	ck_assert_uint_eq(c.frames_used, shared);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(max_page_sharing_over_clients)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *c[10];
+	uint64_t shared, sharing;
+	struct engine_counters n;
+	int i;
+
+	fake_set(w, KNOB_MAX_PAGE_SHARING, 8);
+	for (i = 0; i < 10; i++) {
+		c[i] = fake_client(w, BASE + (uint64_t)i * 0x100000000, 9);
+		fake_fill(c[i], 0, 9, 3);
+		fake_pass(w);
+		formula((uint64_t)(i + 1) * 9, 8, &shared, &sharing);
+		n = fake_counters(w);
+		ck_assert_uint_eq(n.pages_shared, shared);
+		ck_assert_uint_eq(n.pages_sharing, sharing);
+	}
+	/* Each exit: never more frames than before, and chains vanish with the last of them. */
+	for (i = 0; i < 10; i++) {
+		fake_exit(c[i]);
+		fake_check(w);
+		fake_orders(w);
+	}
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.stable_node_chains, 0);
+	ck_assert_uint_eq(n.stable_node_dups, 0);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(full_frame_refills)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 5);
+	struct engine_counters n;
+
+	fake_set(w, KNOB_MAX_PAGE_SHARING, 4);
+	fake_fill(a, 0, 5, 9);
+	fake_passes(w, 2);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_sharing, 3);
+	ck_assert_uint_eq(n.pages_unshared, 1);
+	fake_store(a, 0, 10); /* a place is free: the page that was left over takes it, calm as it is */
+	fake_pass(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 1);
+	ck_assert_uint_eq(n.pages_sharing, 3);
+	ck_assert_uint_eq(n.pages_unshared, 0);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(one_pass_is_enough)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 300), *b = fake_client(w, 2 * BASE / 4, 300);
+	struct engine_counters n;
+	uint32_t i;
+
+	fake_fill_unique(a, 0, 300, 1000);
+	fake_fill_unique(b, 0, 300, 1000);
+	fake_pass(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 300);
+	ck_assert_uint_eq(n.pages_sharing, 300);
+	/* Adjacent addresses stand on adjacent frames. */
+	for (i = 1; i < 300; i++)
+		ck_assert_uint_eq(fake_frame(a, i), fake_frame(a, 0) + i);
+	for (i = 0; i < 300; i++)
+		ck_assert_uint_eq(fake_frame(b, i), fake_frame(a, i));
+	ck_assert_uint_eq(fake_vmas(a), 0);
+	/* And were written in whole blocks. */
+	ck_assert_uint_le(w->writes, 10);
+	i = (uint32_t)w->reads;
+	fake_pass(w); /* nothing was written: nothing is read */
+	ck_assert_uint_eq(w->reads, i);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(merge_across_nodes)
+{
+	int across = _i & 1, k = 1 + _i / 2, node;
+	uint32_t n = 30, i; /* times 8 nodes is still within max_page_sharing */
+	struct fake *w = fake_new(k, 4096, 0);
+	struct fake_client *c = fake_client(w, BASE, (uint32_t)k * n);
+	struct engine_counters cn;
+
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, (uint32_t)across);
+	for (i = 0; i < (uint32_t)k * n; i++)
+		c->page[i].nid = (uint8_t)(i % (uint32_t)k);
+	fake_fill(c, 0, (uint32_t)k * n, 4);
+	fake_passes(w, 2);
+	cn = fake_counters(w);
+	ck_assert_uint_eq(cn.pages_shared, across ? 1 : (uint64_t)k);
+	ck_assert_uint_eq(cn.pages_sharing, (uint64_t)k * n - cn.pages_shared);
+	for (i = 0; !across && i < (uint32_t)k * n; i++) {
+		node = (int)(fake_frame(c, i) / 4096);
+		ck_assert_int_eq(node, c->page[i].nid);
+	}
+	/* Changing it while pages are shared is refused by the store; the engine would not follow. */
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, (uint32_t)!across);
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, cn.pages_shared);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(merge_across_nodes_changes)
+{
+	struct fake *w = fake_new(2, 4096, 0);
+	struct fake_client *c = fake_client(w, BASE, 20);
+	uint32_t i;
+
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
+	fake_pass(w); /* takes it over */
+	for (i = 0; i < 20; i++)
+		c->page[i].nid = i >= 10;
+	fake_fill_unique(c, 0, 10, 500);
+	fake_fill_unique(c, 10, 10, 500); /* alike, but on the other node */
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 0);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 20);
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, 1);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 10);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 10);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(cow_counts_down)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 10);
+	struct engine_counters n;
+	struct mm_counters m;
+	uint32_t i;
+
+	fake_fill(a, 0, 10, 7);
+	fake_passes(w, 2);
+	for (i = 0; i < 10; i++) {
+		fake_store(a, i, 100 + i);
+		fake_pass(w);
+		n = fake_counters(w);
+		ck_assert_uint_eq(n.pages_shared, i < 9);
+		ck_assert_uint_eq(n.pages_sharing, i < 9 ? 8 - i : 0);
+		ck_assert_uint_eq(n.cow_breaks, i + 1);
+		ck_assert_uint_eq(n.left_out[KSM_LEFT_COW_BROKEN], i + 1);
+	}
+	ck_assert_uint_eq(n.frames_retired, 1);
+	mm_counters(a->mm, &m);
+	ck_assert_uint_eq(m.cow_breaks, 10);
+	ck_assert_uint_eq(m.merging_pages, 0);
+	ck_assert_uint_eq(m.left_out[KSM_LEFT_COW_BROKEN], 10);
+	/* They lie in file mappings still: left alone even when they are alike again. */
+	fake_fill(a, 0, 10, 7);
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 0);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(zero_pages)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 100);
+	struct engine_counters n;
+	struct mm_counters m;
+
+	fake_fill(a, 0, 50, FAKE_ZERO_TAG);
+	fake_passes(w, 2); /* off: they are merged as any other content */
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.zero_pages, 0);
+	ck_assert_uint_eq(n.pages_sharing, 49);
+	fake_set(w, KNOB_USE_ZERO_PAGES, 1);
+	fake_fill(a, 50, 50, FAKE_ZERO_TAG);
+	fake_passes(w, 2);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.zero_pages, 50);
+	ck_assert_uint_eq(n.pages_sharing, 49);
+	ck_assert_uint_eq(n.pages_volatile, 0);
+	mm_counters(a->mm, &m);
+	ck_assert_uint_eq(m.zero_pages, 50);
+	ck_assert_uint_eq(m.merging_pages, 50);
+	ck_assert_uint_eq(m.nr_vmas, fake_vmas(a));
+	/* A read fault maps the zero page; a write makes it somebody's again. */
+	a->page[60].how = FAKE_ZERO;
+	a->page[60].written = true;
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).zero_pages, 50);
+	fake_store(a, 60, 5);
+	fake_store(a, 61, 6);
+	fake_passes(w, 2);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.zero_pages, 48);
+	ck_assert_uint_eq(n.pages_unshared, 2);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(exit_under_orders)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 200), *b = fake_client(w, BASE, 200);
+	struct engine_counters n;
+
+	fake_fill_unique(a, 0, 200, 1);
+	fake_fill_unique(b, 0, 200, 1);
+	fake_scan(w);
+	if (_i >= 1)
+		engine_flush(w->e, true);
+	if (_i >= 2)
+		fake_agent_run(a);
+	if (_i >= 3)
+		fake_agent_answer(a);
+	if (_i >= 4)
+		fake_agent_run(b);
+	fake_exit(a);
+	fake_check(w);
+	ck_assert_uint_gt(engine_nr_orders(w->e), 0); /* b's */
+	fake_orders(w);
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 200);
+	ck_assert_uint_eq(n.pages_sharing, 0);
+	ck_assert_uint_eq(n.pages_tracked, 200);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(withdrawn_under_orders)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 128);
+	uint8_t none[KSM_TXN_PAGES] = { 0 };
+	uint32_t id;
+
+	fake_fill(a, 0, 128, 6);
+	fake_scan(w);
+	engine_flush(w->e, true);
+	ck_assert_int_eq(a->nr_orders, 2);
+	id = a->order[0].txn.id;
+	fake_del(a, 10, 20);
+	fake_check(w);
+	fake_dontneed(a, 64, 64); /* a whole block, order under way */
+	fake_check(w);
+	fake_orders(w); /* refused as stale; then nothing is left to do in this pass */
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 0);
+	/* An order is answered once; ids that were never given, and bad results, are lies. */
+	ck_assert_int_eq(engine_txn_done(a->mm, id, none), -EPROTO);
+	ck_assert_int_eq(engine_txn_done(a->mm, 0, none), -EPROTO);
+	ck_assert_int_eq(engine_txn_done(a->mm, 0xffffffff, none), -EPROTO);
+	none[3] = KSM_RES_NR;
+	ck_assert_int_eq(engine_txn_done(a->mm, id, none), -EPROTO);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 1);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 43);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(outcomes)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 8);
+	uint8_t res[KSM_TXN_PAGES] = { KSM_RES_MERGED, KSM_RES_DIFFERENT, KSM_RES_BUSY, KSM_RES_GONE,
+				       KSM_RES_NOMEM, KSM_RES_STALE, KSM_RES_NONE, KSM_RES_MERGED };
+	struct engine_counters n;
+	struct fake_order *o;
+	int i;
+
+	fake_fill(a, 0, 8, 6);
+	fake_scan(w);
+	engine_flush(w->e, true);
+	o = &a->order[0];
+	for (i = 0; i < 8; i++)
+		if (res[i] == KSM_RES_MERGED) {
+			a->page[i].how = FAKE_FILE;
+			a->page[i].frame = o->txn.frame[i];
+		}
+	ck_assert_int_eq(engine_txn_done(a->mm, o->txn.id, res), 0);
+	a->nr_orders = 0;
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 1);
+	ck_assert_uint_eq(n.pages_sharing, 1);
+	ck_assert_uint_eq(n.pages_tracked, 7);
+	ck_assert_uint_eq(n.pages_volatile, 5);
+	ck_assert_uint_eq(n.txn_pages_failed, 6);
+	ck_assert_uint_eq(n.left_out[KSM_LEFT_PINNED], 1);
+	fake_passes(w, 3); /* DIFFERENT, BUSY and STALE are tried again, NOMEM and NONE are not */
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_sharing, 4);
+	ck_assert_uint_eq(n.left_out[KSM_LEFT_PINNED], 0);
+	ck_assert_uint_eq(n.pages_volatile, 2);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(unwanted_frame_is_freed)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 2);
+
+	fake_fill(a, 0, 2, 6);
+	fake_scan(w);
+	ck_assert_uint_eq(fake_counters(w).frames_used, 1);
+	engine_cancel_orders(w->e); /* nobody was told of the frame: freed at once */
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).frames_used, 0);
+	ck_assert_uint_eq(w->frames_freed, 1);
+	ck_assert_uint_eq(engine_nr_orders(w->e), 0);
+	fake_scan(w);
+	engine_flush(w->e, true);
+	fake_store(a, 0, 7);
+	fake_store(a, 1, 8);
+	fake_orders(w); /* told, refused by both: it may be mapped for all we know */
+	ck_assert_uint_eq(fake_counters(w).frames_retired, 1);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(retired_until_the_epoch_ends)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 64);
+	uint64_t old = engine_epoch(w->e), new;
+	uint32_t i;
+
+	for (i = 0; i < 32; i++)
+		fake_fill(a, i * 2, 2, 100 + i);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 32);
+	for (i = 0; i < 16; i++)
+		fake_fill(a, i * 2, 2, 1000 + i);
+	fake_pass(w);
+	ck_assert_uint_eq(engine_nr_retired(w->e), 16);
+	ck_assert_uint_eq(engine_epoch_free(w->e, old - 1), 0);
+	new = engine_epoch_advance(w->e);
+	ck_assert_uint_eq(new, old + 1);
+	ck_assert_uint_eq(engine_epoch(w->e), new);
+	for (; i < 32; i++)
+		fake_fill(a, i * 2, 2, 1000 + i);
+	fake_pass(w);
+	ck_assert_uint_eq(engine_nr_retired(w->e), 32);
+	ck_assert_uint_eq(w->frames_freed, 0);
+	ck_assert_uint_eq(engine_epoch_free(w->e, old), 16);
+	ck_assert_uint_eq(w->frames_freed, 16);
+	ck_assert_uint_eq(w->frees, 1); /* neighbours are given back together */
+	fake_check(w);
+	ck_assert_uint_eq(engine_epoch_free(w->e, old), 0);
+	ck_assert_uint_eq(engine_epoch_free(w->e, new), 16);
+	ck_assert_uint_eq(fake_counters(w).frames_used, 0);
+	fake_free(w);
+}
+END_TEST
+
+/* A child inherits its parent's mappings and says so. */
+static struct fake_client *fork_client(struct fake *w, struct fake_client *p)
+{
+	struct fake_client *c = fake_client(w, p->base, p->nr);
+	uint32_t i;
+
+	for (i = 0; i < p->nr; i++) {
+		c->page[i] = p->page[i];
+		c->page[i].written = c->page[i].how == FAKE_ANON;
+		if (c->page[i].how == FAKE_FILE)
+			ck_assert_int_eq(engine_adopt(c->mm, c->base + i * PAGE, 1,
+						      c->page[i].frame), 0);
+	}
+	return c;
+}
+
+START_TEST(adopt_and_revive)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 100), *c, *d;
+	struct engine_counters n;
+	uint32_t frame[50], i;
+
+	for (i = 0; i < 50; i++)
+		fake_fill(a, i * 2, 2, 100 + i);
+	fake_passes(w, 2);
+	c = fork_client(w, a);
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 50);
+	ck_assert_uint_eq(n.pages_sharing, 150);
+	for (i = 0; i < 50; i++)
+		frame[i] = fake_frame(c, i * 2);
+	fake_exit(a);
+	fake_exit(c);
+	ck_assert_uint_eq(engine_nr_retired(w->e), 50);
+	/* Somebody we did not see has them mapped, and turns up now. */
+	d = fake_client(w, BASE, 100);
+	for (i = 0; i < 50; i++) {
+		d->page[i].tag = 100 + i;
+		d->page[i].how = FAKE_FILE;
+		d->page[i].frame = frame[i];
+		ck_assert_int_eq(engine_adopt(d->mm, BASE + i * PAGE, 1, frame[i]), 0);
+	}
+	fake_check(w);
+	ck_assert_uint_eq(engine_nr_retired(w->e), 0);
+	ck_assert_uint_eq(engine_epoch_free(w->e, engine_epoch(w->e)), 0);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 50);
+	ck_assert_uint_eq(n.pages_sharing, 0);
+	/* They serve new pages again. */
+	fake_fill_unique(d, 50, 50, 100);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 50);
+	/* The same again is fine; a frame nobody knows is somebody else's page. */
+	ck_assert_int_eq(engine_adopt(d->mm, BASE, 1, frame[0]), 0);
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 50);
+	d->page[99].how = FAKE_ANON;
+	ck_assert_int_eq(engine_adopt(d->mm, BASE + 99 * PAGE, 1, 4000), 0);
+	ck_assert_uint_eq(fake_counters(w).left_out[KSM_LEFT_FOREIGN], 1);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(revived_frame_joins_its_like)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 4);
+	struct engine_counters n;
+	uint32_t old;
+
+	fake_fill(a, 0, 2, 9);
+	fake_passes(w, 2);
+	old = fake_frame(a, 0);
+	fake_dontneed(a, 0, 2);
+	ck_assert_uint_eq(engine_nr_retired(w->e), 1);
+	fake_fill(a, 2, 2, 9); /* the same content gets a frame anew */
+	fake_passes(w, 2);
+	ck_assert_uint_ne(fake_frame(a, 2), old);
+	a->page[0].how = FAKE_FILE;
+	a->page[0].frame = old;
+	a->page[0].tag = 9;
+	ck_assert_int_eq(engine_adopt(a->mm, BASE, 1, old), 0);
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.stable_node_chains, 1);
+	ck_assert_uint_eq(n.stable_node_dups, 2);
+	ck_assert_uint_eq(n.pages_shared, 2);
+	fake_dontneed(a, 0, 1);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.stable_node_chains, 0);
+	ck_assert_uint_eq(n.stable_node_dups, 0);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(no_frames_left)
+{
+	struct fake *w = fake_new(1, 4096, 3);
+	struct fake_client *a = fake_client(w, BASE, 20);
+	struct engine_counters n;
+	uint32_t i;
+
+	for (i = 0; i < 10; i++)
+		fake_fill(a, i * 2, 2, 100 + i);
+	fake_passes(w, 3);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 3);
+	ck_assert_uint_eq(n.pages_unshared, 7);
+	ck_assert_uint_eq(n.pages_volatile, 7);
+	fake_fill(a, 0, 2, 1); /* two pages let go of a frame, which is used again when it is free */
+	fake_pass(w);
+	engine_epoch_free(w->e, engine_epoch(w->e));
+	fake_passes(w, 20);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 3);
+	ck_assert_uint_eq(n.frames_used, 3);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(frame_write_fails)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 64), *b = fake_client(w, BASE, 64);
+	struct engine_counters n;
+
+	fake_fill_unique(a, 0, 64, 50);
+	fake_fill_unique(b, 0, 60, 50);
+	fake_fill(b, 60, 4, 55); /* three of these hang on a frame that is being written */
+	w->write_fails = 1;
+	fake_scan(w);
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.frames_used, 0);
+	ck_assert_uint_eq(engine_nr_orders(w->e), 0);
+	fake_passes(w, 3); /* tried again */
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 60);
+	ck_assert_uint_eq(n.pages_sharing, 64);
+	fake_free(w);
+}
+END_TEST
+
+struct walked { int nr; uint64_t sum; };
+
+static void count_site(void *arg, uint32_t id, uint64_t addr)
+{
+	struct walked *s = arg;
+
+	s->nr++;
+	s->sum += id + addr;
+}
+
+START_TEST(rmap_walk)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 10), *b = fake_client(w, BASE, 10);
+	struct walked s = { 0, 0 };
+	uint64_t want = 0;
+	uint32_t i, frame;
+
+	fake_fill(a, 0, 10, 8);
+	fake_fill(b, 0, 10, 8);
+	fake_passes(w, 2);
+	frame = fake_frame(a, 0);
+	for (i = 0; i < 10; i++)
+		want += 2 * (BASE + i * PAGE) + a->id + b->id;
+	ck_assert_int_eq(engine_rmap_walk(w->e, frame, count_site, &s), 20);
+	ck_assert_int_eq(s.nr, 20);
+	ck_assert_uint_eq(s.sum, want);
+	for (i = 0; i < 10; i += 2) {
+		fake_store(b, i, 3);
+		want -= BASE + i * PAGE + b->id;
+	}
+	fake_pass(w);
+	s = (struct walked){ 0, 0 };
+	ck_assert_int_eq(engine_rmap_walk(w->e, frame, count_site, &s), 15);
+	ck_assert_uint_eq(s.sum, want);
+	ck_assert_int_eq(engine_rmap_walk(w->e, frame + 1, count_site, &s), -ENOENT);
+	ck_assert_int_eq(engine_rmap_walk(w->e, 0xffffffff, count_site, &s), -ENOENT);
+	fake_exit(a);
+	fake_exit(b);
+	ck_assert_int_eq(engine_rmap_walk(w->e, frame, count_site, &s), 0); /* retired */
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(client_that_takes_nothing)
+{
+	struct fake *w = fake_new(1, 8192, 0);
+	struct fake_client *a = fake_client(w, BASE, 6400), *b = fake_client(w, BASE, 6400);
+	int i;
+
+	a->full = true;
+	fake_fill_unique(a, 0, 6400, 1);
+	fake_fill_unique(b, 0, 6400, 1);
+	fake_scan(w);
+	for (i = 0; i < 5; i++) {
+		engine_flush(w->e, i == 0);
+		fake_check(w);
+		fake_agent_run(b);
+		fake_agent_answer(b);
+	}
+	ck_assert_int_eq(a->nr_orders, 0);
+	ck_assert_uint_eq(engine_nr_orders(w->e), 6400); /* a's; b got the rest without being asked */
+	a->full = false;
+	engine_flush(w->e, false);
+	ck_assert_int_eq(a->nr_orders, 64); /* no more than that at a time */
+	fake_orders(w);
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 6400);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(unmerge_everything)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 300);
+	uint32_t i;
+
+	fake_fill(a, 0, 300, 8);
+	fake_passes(w, 2);
+	fake_set(w, KNOB_RUN, KSM_RUN_UNMERGE);
+	engine_cancel_orders(w->e);
+	for (i = 0; i < 300; i++)
+		if (a->page[i].how == FAKE_FILE)
+			a->page[i].how = FAKE_ANON;
+	for (i = 0; i < 300; i++)
+		a->page[i].cow = false;
+	ck_assert_int_eq(engine_region_forget(a->mm, BASE, BASE + 300 * PAGE), 0);
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).pages_tracked, 0);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 0);
+	fake_set(w, KNOB_RUN, KSM_RUN_MERGE);
+	fake_fill(a, 0, 300, 8);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 2);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(two_engines)
+{
+	struct fake *w = fake_new(1, 4096, 0), *v = fake_new(2, 4096, 10);
+	struct fake_client *a = fake_client(w, BASE, 50), *b = fake_client(v, BASE, 50);
+
+	fake_fill(a, 0, 50, 8);
+	fake_fill(b, 0, 49, 8);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(v).pages_shared, 0);
+	fake_passes(v, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 49);
+	ck_assert_uint_eq(fake_counters(v).pages_sharing, 48);
+	fake_free(w);
+	fake_pass(v);
+	fake_free(v);
+}
+END_TEST
+
+Suite *suite_merge(void)
+{
+	Suite *s = suite_create("merge");
+	TCase *tc = engine_case("merge");
+
+	tcase_add_loop_test(tc, max_page_sharing, 0,
+			    (int)(sizeof(sharing_cases) / sizeof(sharing_cases[0])));
+	tcase_add_test(tc, max_page_sharing_over_clients);
+	tcase_add_test(tc, full_frame_refills);
+	tcase_add_test(tc, one_pass_is_enough);
+	tcase_add_loop_test(tc, merge_across_nodes, 0, 16); /* 1 to 8 nodes, across or not */
+	tcase_add_test(tc, merge_across_nodes_changes);
+	tcase_add_test(tc, cow_counts_down);
+	tcase_add_test(tc, zero_pages);
+	tcase_add_loop_test(tc, exit_under_orders, 0, 5);
+	tcase_add_test(tc, withdrawn_under_orders);
+	tcase_add_test(tc, outcomes);
+	tcase_add_test(tc, unwanted_frame_is_freed);
+	tcase_add_test(tc, retired_until_the_epoch_ends);
+	tcase_add_test(tc, adopt_and_revive);
+	tcase_add_test(tc, revived_frame_joins_its_like);
+	tcase_add_test(tc, no_frames_left);
+	tcase_add_test(tc, frame_write_fails);
+	tcase_add_test(tc, rmap_walk);
+	tcase_add_test(tc, client_that_takes_nothing);
+	tcase_add_test(tc, unmerge_everything);
+	tcase_add_test(tc, two_engines);
+	suite_add_tcase(s, tc);
+	return s;
+}

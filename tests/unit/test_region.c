@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/* test_region.c - offered ranges: coalesce, split, and live on in the hands of a holder. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu.h>
+
+#include "engine/engine_internal.h"
+#include "fake.h"
+#include "suites.h"
+
+#define AT(n) (0x10000000ull + (n) * PAGE)
+
+static struct mm_counters mm_now(struct fake_client *c)
+{
+	struct mm_counters n;
+
+	mm_counters(c->mm, &n);
+	return n;
+}
+
+START_TEST(bad_ranges)
+{
+	struct fake *w = fake_new(1, 1000, 0);
+	struct fake_client *c = fake_client(w, AT(0), 10);
+
+	ck_assert_int_eq(engine_region_add(c->mm, AT(1), AT(1)), -EINVAL);
+	ck_assert_int_eq(engine_region_add(c->mm, AT(2), AT(1)), -EINVAL);
+	ck_assert_int_eq(engine_region_add(c->mm, AT(1) + 1, AT(2)), -EINVAL);
+	ck_assert_int_eq(engine_region_add(c->mm, AT(1), AT(2) + 1), -EINVAL);
+	ck_assert_int_eq(engine_region_add(c->mm, AT(1), (1ull << 47) + PAGE), -EINVAL);
+	ck_assert_int_eq(engine_region_del(c->mm, AT(2), AT(1)), -EINVAL);
+	ck_assert_int_eq(engine_region_forget(c->mm, AT(2), AT(1)), -EINVAL);
+	ck_assert_int_eq(engine_adopt(c->mm, AT(0) + 1, 1, 0), -EINVAL);
+	ck_assert_int_eq(engine_adopt(c->mm, AT(0), 0, 0), -EINVAL);
+	ck_assert_int_eq(engine_adopt(c->mm, AT(9), 2, 0), -EINVAL);
+	ck_assert_int_eq(engine_adopt(c->mm, AT(50), 1, 0), -EINVAL);
+	ck_assert_int_eq(engine_adopt(c->mm, AT(0), 2, 999), -EINVAL);
+	ck_assert_int_eq(engine_adopt(c->mm, AT(0), 1, 0xffffffff), -EINVAL);
+	/* What is not there may be withdrawn. */
+	ck_assert_int_eq(engine_region_del(c->mm, AT(100), AT(200)), 0);
+	ck_assert_int_eq(engine_region_forget(c->mm, AT(100), AT(200)), 0);
+	ck_assert_uint_eq(mm_now(c).region_bytes, 10 * PAGE);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(coalesce_and_split)
+{
+	struct fake *w = fake_new(1, 1000, 0);
+	struct fake_client *c = fake_client(w, AT(0), 10);
+
+	ck_assert_int_eq(engine_region_add(c->mm, AT(20), AT(30)), 0);
+	ck_assert_uint_eq(mm_now(c).nr_regions, 2);
+	ck_assert_int_eq(engine_region_add(c->mm, AT(22), AT(25)), 0); /* inside */
+	ck_assert_uint_eq(mm_now(c).nr_regions, 2);
+	ck_assert_int_eq(engine_region_add(c->mm, AT(10), AT(20)), 0); /* touches both */
+	ck_assert_uint_eq(mm_now(c).nr_regions, 1);
+	ck_assert_uint_eq(mm_now(c).region_bytes, 30 * PAGE);
+	ck_assert_int_eq(engine_region_del(c->mm, AT(5), AT(7)), 0);
+	ck_assert_uint_eq(mm_now(c).nr_regions, 2);
+	ck_assert_int_eq(engine_region_del(c->mm, AT(0), AT(1)), 0);
+	ck_assert_int_eq(engine_region_del(c->mm, AT(29), AT(35)), 0);
+	ck_assert_uint_eq(mm_now(c).region_bytes, 26 * PAGE);
+	ck_assert_int_eq(engine_region_del(c->mm, AT(4), AT(10)), 0); /* across the gap */
+	ck_assert_uint_eq(mm_now(c).region_bytes, 22 * PAGE);
+	ck_assert_int_eq(engine_region_add(c->mm, AT(0), AT(40)), 0); /* over everything */
+	ck_assert_uint_eq(mm_now(c).nr_regions, 1);
+	ck_assert_int_eq(engine_region_del(c->mm, 0, 1ull << 47), 0);
+	ck_assert_uint_eq(mm_now(c).nr_regions, 0);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(random_against_bitmap)
+{
+	enum { N = 300 };
+	struct fake *w = fake_new(1, 1000, 0);
+	struct fake_client *c = fake_client(w, AT(0), N);
+	uint64_t rng = fake_seed(), bytes, regions;
+	bool in[N + 2];
+	int step, i;
+
+	for (i = 0; i < N + 2; i++)
+		in[i] = i < N;
+	for (step = 0; step < 5000; step++) {
+		uint64_t a = fake_rand(&rng) % N, b = a + 1 + fake_rand(&rng) % (N - a);
+		bool add = fake_rand(&rng) & 1;
+
+		if (fake_rand(&rng) % 3)
+			b = a + 1 + (b - a) % 5 < N ? a + 1 + (b - a) % 5 : N;
+		ck_assert_int_eq(add ? engine_region_add(c->mm, AT(a), AT(b)) :
+				       engine_region_del(c->mm, AT(a), AT(b)), 0);
+		for (; a < b; a++)
+			in[a] = add;
+		for (i = 0, bytes = regions = 0; i < N; i++) {
+			bytes += in[i] * PAGE;
+			regions += in[i] && !(i && in[i - 1]);
+		}
+		ck_assert_uint_eq(mm_now(c).region_bytes, bytes);
+		ck_assert_uint_eq(mm_now(c).nr_regions, regions);
+	}
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(withdrawn_pages_leave_their_frames)
+{
+	struct fake *w = fake_new(1, 1000, 0);
+	struct fake_client *a = fake_client(w, AT(0), 100), *b = fake_client(w, AT(0), 100);
+	struct engine_counters n;
+
+	fake_fill_unique(a, 0, 100, 1000);
+	fake_fill_unique(b, 0, 100, 1000);
+	fake_passes(w, 2);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 100);
+	ck_assert_uint_eq(n.pages_sharing, 100);
+	fake_del(a, 30, 40);
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 100);
+	ck_assert_uint_eq(n.pages_sharing, 60);
+	ck_assert_uint_eq(mm_now(a).nr_regions, 2);
+	fake_pass(w); /* what is withdrawn is not looked at */
+	ck_assert_uint_eq(mm_now(a).rmap_items, 60);
+	fake_dontneed(b, 0, 100);
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 60);
+	ck_assert_uint_eq(n.pages_sharing, 0);
+	ck_assert_uint_eq(n.frames_retired, 40);
+	fake_add(a, 30, 40);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(mm_now(a).nr_regions, 1);
+	ck_assert_uint_eq(mm_now(a).rmap_items, 100);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(region_outlives_its_client)
+{
+	struct fake *w = fake_new(1, 1000, 0);
+	struct fake_client *c = fake_client(w, AT(0), 64);
+	struct mm_slot *mm = c->mm;
+	struct region *r;
+
+	fake_fill_unique(c, 0, 64, 5);
+	fake_pass(w);
+	r = region_next(mm, AT(10));
+	ck_assert_ptr_nonnull(r);
+	fake_exit(c);
+	synchronize_rcu();
+	rcu_barrier();
+	ck_assert_int_eq(w->released, 0); /* our reference on the region keeps the client */
+	ck_assert_ptr_eq(r->mm, mm);
+	ck_assert_uint_eq(r->start, AT(0));
+	ck_assert_int_eq(mm->dead, 1);
+	ck_assert_ptr_null(region_next(mm, 0));
+	region_put(r);
+	rcu_barrier();
+	rcu_barrier();
+	ck_assert_int_eq(w->released, 1);
+	fake_free(w);
+}
+END_TEST
+
+Suite *suite_region(void)
+{
+	Suite *s = suite_create("region");
+	TCase *tc = engine_case("region");
+
+	tcase_add_test(tc, bad_ranges);
+	tcase_add_test(tc, coalesce_and_split);
+	tcase_add_test(tc, random_against_bitmap);
+	tcase_add_test(tc, withdrawn_pages_leave_their_frames);
+	tcase_add_test(tc, region_outlives_its_client);
+	suite_add_tcase(s, tc);
+	return s;
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/* test_scan.c - what a pass costs, what it passes over, and what happens while it looks. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine_internal.h"
+#include "fake.h"
+#include "suites.h"
+
+#define BASE 0x7f0000000000ull
+
+START_TEST(empty_engine)
+{
+	struct fake *w = fake_new(1, 64, 0);
+	int64_t budget = 10;
+
+	ck_assert_int_eq(engine_scan(w->e, &budget), 1);
+	budget = 0;
+	ck_assert_int_eq(engine_scan(w->e, &budget), 0);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(budget)
+{
+	struct fake *w = fake_new(1, 8192, 0);
+	struct fake_client *a = fake_client(w, BASE, 4000);
+	int64_t budget;
+	int calls = 0;
+
+	fake_fill_unique(a, 0, 4000, 1);
+	do {
+		budget = 600;
+		calls++;
+		if (engine_scan(w->e, &budget))
+			break;
+		ck_assert_int_ge(budget, -700); /* a stretch is finished once begun */
+	} while (calls < 100);
+	ck_assert_int_ge(calls, 4);
+	ck_assert_int_le(calls, 12);
+	ck_assert_uint_eq(fake_counters(w).pages_scanned, 4000);
+	/* Calm: 4000 pages are 4, and one for the region. */
+	budget = 1000;
+	ck_assert_int_eq(engine_scan(w->e, &budget), 1);
+	ck_assert_int_ge(budget, 990);
+	ck_assert_int_lt(budget, 1000);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(dirty_pages_wait)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 10);
+	struct engine_counters n;
+
+	fake_fill_unique(a, 0, 10, 1);
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 10);
+	fake_fill_unique(a, 0, 10, 100);
+	fake_pass(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_unshared, 0);
+	ck_assert_uint_eq(n.pages_volatile, 10);
+	ck_assert_uint_eq(n.pages_scanned, 10); /* not read while they change */
+	fake_pass(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_unshared, 10);
+	ck_assert_uint_eq(n.pages_scanned, 20);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(smart_scan)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 1);
+	uint64_t scanned, skipped;
+	int i, passes;
+
+	fake_set(w, KNOB_SMART_SCAN, (uint32_t)_i);
+	fake_store(a, 0, 1);
+	fake_pass(w);
+	for (i = 0; i < 8; i++) { /* dirty in 8 passes */
+		fake_store(a, 0, (uint64_t)i + 2);
+		fake_pass(w);
+	}
+	scanned = fake_counters(w).pages_scanned;
+	skipped = fake_counters(w).pages_skipped;
+	for (passes = 0; fake_counters(w).pages_scanned == scanned; passes++) {
+		ck_assert_int_lt(passes, 40);
+		fake_pass(w);
+	}
+	ck_assert_int_eq(passes, _i ? 16 : 1);
+	ck_assert_uint_eq(fake_counters(w).pages_skipped - skipped, _i ? 15 : 0);
+	fake_free(w);
+}
+END_TEST
+
+static void del_all(struct fake_client *c)
+{
+	fake_del(c, 0, c->nr);
+}
+
+static void forget_all(struct fake_client *c)
+{
+	fake_dontneed(c, 0, c->nr);
+}
+
+/* Parts of the world change in the unlocked moments of a scan; nothing may break. */
+START_TEST(change_under_the_scan)
+{
+	static void (*const what[])(struct fake_client *) = { del_all, forget_all, fake_exit };
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 500), *b;
+
+	fake_fill_unique(a, 0, 500, 1);
+	b = fake_client(w, BASE, 500);
+	fake_fill_unique(b, 0, 500, 1);
+	if (_i & 1)
+		w->in_track = what[_i / 2];
+	else
+		w->in_read = what[_i / 2];
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_tracked, 500);
+	fake_free(w);
+}
+END_TEST
+
+static struct fake_client *source;
+
+static void adopt_page_5(struct fake_client *c)
+{
+	/* mremap of a merged page over the private one whose write was just reported */
+	c->page[5].how = FAKE_FILE;
+	c->page[5].frame = fake_frame(source, 0);
+	c->page[5].tag = source->page[0].tag;
+	ck_assert_int_eq(engine_adopt(c->mm, c->base + 5 * PAGE, 1, c->page[5].frame), 0);
+}
+
+START_TEST(adopted_under_the_scan)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 10);
+	struct engine_counters n;
+
+	fake_fill(a, 0, 2, 77);
+	fake_passes(w, 2);
+	fake_store(a, 5, 3);
+	source = a;
+	w->in_track = adopt_page_5;
+	fake_scan(w);
+	fake_check(w);
+	n = fake_counters(w);
+	/* "Written" was said of the page before it was adopted: the site must not be given up. */
+	ck_assert_uint_eq(n.pages_sharing, 2);
+	ck_assert_uint_eq(n.cow_breaks, 0);
+	fake_dontneed(a, 0, 2);
+	ck_assert_uint_eq(engine_epoch_free(w->e, engine_epoch(w->e)), 0); /* frame still mapped */
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
+static void write_page_0(struct fake_client *c)
+{
+	fake_store(c, 0, 999);
+}
+
+START_TEST(written_under_the_read)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 4);
+
+	fake_fill(a, 0, 4, 6);
+	w->in_read = write_page_0; /* after it was read, before it was hashed */
+	fake_pass(w); /* the order is refused for this page by the compare */
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 2);
+	fake_passes(w, 3); /* found different, found written: passed over once before it is read */
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 1);
+	fake_free(w);
+}
+END_TEST
+
+static void flush_and_run(struct fake_client *c)
+{
+	engine_flush(c->w->e, true);
+	fake_agent_run(c);
+	fake_agent_answer(c);
+}
+
+/* A write after the merge must be seen as such, whenever the order is sent and answered. */
+START_TEST(order_under_way_is_not_tracked)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 64);
+	struct engine_counters n;
+
+	fake_fill(a, 0, 64, 6);
+	fake_scan(w);
+	if (_i == 0) {
+		/* Sent, carried out, written, tracked, answered. */
+		engine_flush(w->e, true);
+		fake_agent_run(a);
+		fake_store(a, 3, 7);
+		fake_scan(w);
+		fake_agent_answer(a);
+	} else {
+		/* A flush in the middle of tracking does not send orders for what is tracked. */
+		w->in_track = flush_and_run;
+		fake_scan(w);
+		ck_assert_uint_eq(w->sent, 0);
+		fake_orders(w);
+		fake_store(a, 3, 7);
+	}
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 63);
+	fake_pass(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_sharing, 62);
+	ck_assert_uint_eq(n.cow_breaks, 1);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(written_before_the_order_is_sent)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 2);
+
+	fake_fill(a, 0, 2, 6);
+	fake_scan(w);
+	fake_store(a, 0, 7);
+	fake_scan(w);
+	fake_check(w);
+	ck_assert_uint_eq(engine_nr_orders(w->e), 1); /* its partner's */
+	fake_orders(w);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 1);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(foreign_and_zero_mapped_pages)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 10);
+
+	fake_fill_unique(a, 0, 10, 6);
+	w->frame_tag[99] = 50; /* an earlier daemon's frame, say */
+	a->page[2] = (struct fake_page){ .tag = 50, .how = FAKE_FILE, .frame = 99, .written = true,
+					 .offered = true };
+	a->page[3] = (struct fake_page){ .how = FAKE_ZERO, .written = true, .offered = true };
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).left_out[KSM_LEFT_FOREIGN], 1);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 8);
+	ck_assert_uint_eq(fake_counters(w).pages_tracked, 9);
+	fake_store(a, 2, 51); /* stays foreign: it lies in a file mapping */
+	a->page[4].how = FAKE_ZERO; /* was private, is the zero page now */
+	a->page[4].tag = 0;
+	a->page[4].written = true;
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).left_out[KSM_LEFT_FOREIGN], 1);
+	ck_assert_uint_eq(fake_counters(w).pages_tracked, 8);
+	a->page[2].cow = false;
+	w->frame_tag[99] = FAKE_FREE_TAG;
+	fake_dontneed(a, 2, 1);
+	ck_assert_uint_eq(fake_counters(w).left_out[KSM_LEFT_FOREIGN], 0);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(unreadable_page)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 10);
+
+	fake_fill_unique(a, 0, 10, 6);
+	fake_pass(w);
+	fake_fill_unique(a, 0, 10, 60);
+	fake_pass(w);
+	a->page[4].how = FAKE_NOT_THERE; /* gone, and the message not here yet */
+	a->page[4].tag = 0;
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 9);
+	ck_assert_uint_eq(fake_counters(w).pages_tracked, 9);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(client_gone_without_exit)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 10), *b = fake_client(w, BASE, 10);
+
+	fake_fill(a, 0, 10, 6);
+	fake_fill(b, 0, 10, 6);
+	a->gone = true; /* track says ESRCH; the others go on */
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 9);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(many_written_runs)
+{
+	struct fake *w = fake_new(1, 16384, 0);
+	struct fake_client *a = fake_client(w, BASE, 4000);
+	uint32_t i;
+
+	for (i = 0; i < 4000; i += 2) /* more runs than one call returns */
+		fake_store(a, i, 5000 + i);
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 2000);
+	fake_free(w);
+}
+END_TEST
+
+Suite *suite_scan(void)
+{
+	Suite *s = suite_create("scan");
+	TCase *tc = engine_case("scan");
+
+	tcase_add_test(tc, empty_engine);
+	tcase_add_test(tc, budget);
+	tcase_add_test(tc, dirty_pages_wait);
+	tcase_add_loop_test(tc, smart_scan, 0, 2);
+	tcase_add_loop_test(tc, change_under_the_scan, 0, 6);
+	tcase_add_test(tc, adopted_under_the_scan);
+	tcase_add_test(tc, written_under_the_read);
+	tcase_add_loop_test(tc, order_under_way_is_not_tracked, 0, 2);
+	tcase_add_test(tc, written_before_the_order_is_sent);
+	tcase_add_test(tc, foreign_and_zero_mapped_pages);
+	tcase_add_test(tc, unreadable_page);
+	tcase_add_test(tc, client_gone_without_exit);
+	tcase_add_test(tc, many_written_runs);
+	suite_add_tcase(s, tc);
+	return s;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/* test_vma.c - the count of mappings is exact, and merging stops at the budget. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine_internal.h"
+#include "fake.h"
+#include "suites.h"
+
+#define BASE 0x7f0000000000ull
+
+static uint64_t vmas(struct fake_client *c)
+{
+	struct mm_counters n;
+
+	mm_counters(c->mm, &n);
+	ck_assert_uint_eq(n.nr_vmas, c->mm->vmas_own + fake_vmas(c));
+	return n.nr_vmas;
+}
+
+START_TEST(exact_count)
+{
+	struct fake *w = fake_new(1, 65536, 0);
+	struct fake_client *a = fake_client(w, BASE, 1000), *b = fake_client(w, BASE, 1000);
+	uint64_t rng = fake_seed();
+	uint32_t i;
+	int step;
+
+	for (i = 0; i < 1000; i++) {
+		fake_store(a, i, 1 + fake_rand(&rng) % 300);
+		fake_store(b, i, 1 + (i * 7) % 1000);
+	}
+	for (step = 0; step < 30; step++) {
+		fake_pass(w);
+		vmas(a);
+		vmas(b);
+		for (i = 0; i < 20; i++)
+			fake_store(a, (uint32_t)(fake_rand(&rng) % 1000), 1 + fake_rand(&rng) % 300);
+		i = (uint32_t)(fake_rand(&rng) % 900);
+		if (step % 3 == 0)
+			fake_del(a, i, 1 + (uint32_t)(fake_rand(&rng) % 100));
+		else if (step % 3 == 1)
+			fake_add(a, i, 1 + (uint32_t)(fake_rand(&rng) % 100));
+		else
+			fake_dontneed(b, i, 1 + (uint32_t)(fake_rand(&rng) % 100));
+		fake_check(w);
+		vmas(a);
+		vmas(b);
+	}
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(stops_at_the_budget)
+{
+	struct fake *w = fake_new(1, 65536, 0);
+	struct fake_client *a = fake_client(w, BASE, 4000);
+	struct engine_counters n;
+	uint32_t i;
+
+	engine_mm_set_vmas(a->mm, 100, 1000); /* limit 500 */
+	/* Every second page is mergeable: each costs two mappings. */
+	for (i = 0; i < 4000; i++)
+		fake_store(a, i, i & 1 ? 100000 + i : 5 + i / 4);
+	fake_passes(w, 3);
+	ck_assert_uint_le(vmas(a), 500);
+	ck_assert_uint_ge(vmas(a), 249); /* single pages may use half of it */
+	n = fake_counters(w);
+	ck_assert_uint_gt(n.left_out[KSM_LEFT_VMA_BUDGET], 1000);
+	i = (uint32_t)n.pages_scanned;
+	fake_passes(w, 3); /* refused pages are not looked at again while nothing changes */
+	ck_assert_uint_eq(fake_counters(w).pages_scanned, i);
+	/* More room: they get their turn. */
+	engine_mm_set_vmas(a->mm, 100, 100000);
+	fake_passes(w, 3);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.left_out[KSM_LEFT_VMA_BUDGET], 0);
+	ck_assert_uint_eq(n.pages_sharing + n.pages_shared, 2000);
+	vmas(a);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(long_runs_first)
+{
+	struct fake *w = fake_new(1, 65536, 0);
+	struct fake_client *a = fake_client(w, BASE, 640), *b = fake_client(w, BASE, 640);
+	struct engine_counters n;
+	uint32_t i;
+
+	fake_fill_unique(b, 0, 640, 1);
+	fake_pass(w);
+	engine_mm_set_vmas(a->mm, 90, 200); /* 90 of 100: runs of 16 at least */
+	for (i = 0; i < 640; i++)
+		fake_store(a, i, i % 64 < 32 ? 1 + i : i % 64 < 40 ? 1 + i : 100000 + i);
+	for (i = 0; i < 640; i += 64)
+		fake_store(a, i + 50, 1 + i + 50); /* a lonely page */
+	fake_passes(w, 2);
+	ck_assert_uint_le(vmas(a), 100);
+	n = fake_counters(w);
+	/* Five runs of 40 fit, the first of them at the edge of the region for one mapping. */
+	ck_assert_uint_ge(n.pages_sharing, 5 * 40);
+	for (i = 0; i < 640; i += 64)
+		ck_assert_uint_eq(fake_frame(a, i + 50), FAKE_NO_FRAME);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(no_budget_at_all)
+{
+	struct fake *w = fake_new(1, 65536, 0);
+	struct fake_client *a = fake_client(w, BASE, 128), *b = fake_client(w, BASE, 128);
+
+	fake_set(w, KNOB_VMA_BUDGET_PERCENT, 0);
+	fake_fill_unique(a, 0, 128, 1);
+	fake_fill_unique(b, 0, 128, 1);
+	fake_fill(b, 10, 20, 7);
+	fake_passes(w, 2);
+	/* Only what adds no mapping: a whole region from its edge, here by blocks. */
+	ck_assert_uint_eq(vmas(a), 0);
+	ck_assert_uint_eq(vmas(b), 0);
+	fake_free(w);
+}
+END_TEST
+
+Suite *suite_vma(void)
+{
+	Suite *s = suite_create("vma");
+	TCase *tc = engine_case("vma");
+
+	tcase_add_test(tc, exact_count);
+	tcase_add_test(tc, stops_at_the_budget);
+	tcase_add_test(tc, long_runs_first);
+	tcase_add_test(tc, no_budget_at_all);
+	suite_add_tcase(s, tc);
+	return s;
+}

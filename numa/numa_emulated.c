@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * numa_emulated.c - N nodes on any machine.
+ *
+ * Placement policy must be testable where there is one node. The node of a page follows from its
+ * address in stripes of 2 MiB: a test can put equal contents on chosen nodes by choosing addresses,
+ * and a run repeats exactly. Memory is placed nowhere in particular, so bind() has nothing to do.
+ */
+#include "numa/numa_topology.h"
+
+#include <stdlib.h>
+
+#define STRIPE_SHIFT 21 /* 2 MiB: one pageblock, so that a block of pages never spans two nodes */
+
+static void emulated_page_nids(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr,
+			       int *nids)
+{
+	(void)pid;
+	for (int i = 0; i < nr; i++)
+		nids[i] = (int)((addr[i] >> STRIPE_SHIFT) % (uint64_t)t->nr_nodes);
+}
+
+static int emulated_bind(struct numa_topology *t, void *addr, size_t len, int nid)
+{
+	(void)t;
+	(void)addr;
+	(void)len;
+	(void)nid;
+	return 0;
+}
+
+static void emulated_free(struct numa_topology *t)
+{
+	free(t);
+}
+
+static const struct numa_topology_ops emulated_ops = {
+	.name = "emulated",
+	.page_nids = emulated_page_nids,
+	.bind = emulated_bind,
+	.free = emulated_free,
+};
+
+struct numa_topology *numa_emulated_new(int nr_nodes)
+{
+	struct numa_topology *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->ops = &emulated_ops;
+	t->nr_nodes = nr_nodes;
+	for (int nid = 0; nid < nr_nodes; nid++)
+		t->os_node[nid] = nid;
+	return t;
+}

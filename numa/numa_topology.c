@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * numa_topology.c - choose an implementation by its name on the command line.
+ */
+#include "numa/numa_topology.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EMULATED_PREFIX "emulated:"
+#define MAX_NODES 64
+
+static struct numa_topology *open_emulated(const char *count)
+{
+	char *end;
+	unsigned long nr;
+
+	/* strtoul would take a sign or a blank. */
+	if (*count < '0' || *count > '9') {
+		errno = EINVAL;
+		return NULL;
+	}
+	errno = 0;
+	nr = strtoul(count, &end, 10);
+	if (errno || *end || nr < 1 || nr > MAX_NODES) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return numa_emulated_new((int)nr);
+}
+
+struct numa_topology *numa_topology_open(const char *spec)
+{
+	if (!spec || !strcmp(spec, "auto"))
+		return numa_libnuma_new();
+	if (!strncmp(spec, EMULATED_PREFIX, strlen(EMULATED_PREFIX)))
+		return open_emulated(spec + strlen(EMULATED_PREFIX));
+	errno = EINVAL;
+	return NULL;
+}
+
+void numa_topology_close(struct numa_topology *t)
+{
+	if (t)
+		t->ops->free(t);
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * arena.c - see arena.h.
+ *
+ * The arena is a sparse memfd of the largest size that can ever be needed, so it never grows and
+ * clients can map any frame of it. Sealed against shrinking and growing (a shrunk file would make
+ * clients fault with SIGBUS); not against writing, since freeing a frame punches a hole. Mode 0400
+ * and a descriptor opened read-only keep a client of another uid from ever writing to it: a reopen
+ * through /proc is checked against the mode, and there is no write bit.
+ */
+#include "daemon/arena.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "wire/wire.h"
+
+/* 256 GiB per node. Halved for more than 32 nodes, so that frame numbers stay below 2^31, far from
+ * KSM_FRAME_NONE. */
+#define ZONE_FRAMES (1u << 26)
+#define MAX_ARENA_FRAMES (1ull << 31)
+
+static off_t frame_offset(uint32_t frame)
+{
+	return (off_t)frame << KSM_PAGE_SHIFT;
+}
+
+/*
+ * The policy of a shared file lives in its inode, so a mapping is needed only while it is set.
+ * Failure costs locality, not correctness: say so and go on.
+ */
+static void bind_zones(const struct arena *a, struct numa_topology *t)
+{
+	size_t len = (size_t)a->zone_frames << KSM_PAGE_SHIFT;
+
+	for (int nid = 0; nid < a->nr_nodes && a->nr_nodes > 1; nid++) {
+		void *p = mmap(NULL, len, PROT_NONE, MAP_SHARED | MAP_NORESERVE, a->fd,
+			       (off_t)len * nid);
+		int err = p == MAP_FAILED ? -errno : t->ops->bind(t, p, len, nid);
+
+		if (err)
+			log_msg(KSMD_WARNING, "frames of node %d cannot be bound to it: error %d",
+				nid, -err);
+		if (p != MAP_FAILED)
+			munmap(p, len);
+	}
+}
+
+static int make_file(struct arena *a)
+{
+	uint64_t size = ((uint64_t)a->zone_frames << KSM_PAGE_SHIFT) * (unsigned int)a->nr_nodes;
+
+	/* Executable stays allowed: programs mprotect() pages that stand on a frame. */
+	a->fd = memfd_create("ksm-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (a->fd < 0)
+		return -1;
+	if (fchmod(a->fd, 0400) || ftruncate(a->fd, (off_t)size))
+		return -1;
+	return fcntl(a->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+}
+
+uint32_t arena_zone_frames(int nr_nodes)
+{
+	uint32_t frames = ZONE_FRAMES;
+
+	while ((uint64_t)frames * (unsigned int)nr_nodes > MAX_ARENA_FRAMES)
+		frames /= 2;
+	return frames;
+}
+
+struct arena *arena_new(struct numa_topology *t)
+{
+	struct arena *a = calloc(1, sizeof(*a));
+	int err;
+
+	if (!a)
+		return NULL;
+	a->fd = -1;
+	a->nr_nodes = t->nr_nodes;
+	a->zone_frames = arena_zone_frames(a->nr_nodes);
+	if (make_file(a) || getrandom(&a->id, sizeof(a->id), 0) != sizeof(a->id)) {
+		err = errno;
+		arena_free(a);
+		errno = err;
+		return NULL;
+	}
+	bind_zones(a, t);
+	return a;
+}
+
+void arena_free(struct arena *a)
+{
+	if (!a)
+		return;
+	if (a->fd >= 0)
+		close(a->fd);
+	free(a);
+}
+
+int arena_open_readonly(const struct arena *a)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", a->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
+{
+	struct arena *a = arena;
+	size_t len = (size_t)nr << KSM_PAGE_SHIFT, done = 0;
+
+	while (done < len) {
+		ssize_t n = pwrite(a->fd, (const char *)buf + done, len - done,
+				   frame_offset(frame) + (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == ENOSPC || errno == ENOMEM ? -errno : -EIO;
+		if (n == 0)
+			return -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int arena_frame_read(void *arena, uint32_t frame, void *buf)
+{
+	struct arena *a = arena;
+	ssize_t n = pread(a->fd, buf, KSM_PAGE_SIZE, frame_offset(frame));
+
+	if (n < 0)
+		return -errno;
+	return n == KSM_PAGE_SIZE ? 0 : -EIO;
+}
+
+void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)
+{
+	struct arena *a = arena;
+
+	/* The frame may be used again at once; a hole that was not made only costs its memory. */
+	if (fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, frame_offset(frame),
+		      (off_t)nr << KSM_PAGE_SHIFT))
+		log_msg(KSMD_WARNING, "frames %u+%u keep their memory: error %d", frame, nr, errno);
+}

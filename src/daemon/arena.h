@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * arena.h - the memory of one merge domain's stable frames.
+ *
+ * Only the daemon holds a writable descriptor; clients get one opened read-only. All functions may
+ * be called from any thread; the engine orders calls that concern the same frame.
+ */
+#ifndef KSMD_ARENA_H
+#define KSMD_ARENA_H
+
+#include <stdint.h>
+
+#include "numa/numa_topology.h"
+
+struct arena {
+	int fd;               /* memfd, read and write; never leaves the daemon */
+	uint64_t id;          /* random; differs between any two arenas */
+	uint32_t zone_frames; /* node n owns [n * zone_frames, (n + 1) * zone_frames) */
+	int nr_nodes;
+};
+
+/* Frames of each zone when there are that many nodes. */
+uint32_t arena_zone_frames(int nr_nodes);
+/* Returns the arena, or NULL with errno. Frames take memory only once they are written. */
+struct arena *arena_new(struct numa_topology *t);
+void arena_free(struct arena *a);
+/* A new read-only descriptor for a client, close-on-exec, owned by the caller; or -errno. */
+int arena_open_readonly(const struct arena *a);
+
+/* For struct engine_ops; `arena` is a struct arena. */
+int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr);
+int arena_frame_read(void *arena, uint32_t frame, void *buf);
+void arena_frame_free(void *arena, uint32_t frame, uint32_t nr);
+
+#endif

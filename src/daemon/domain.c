@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* domain.c - see domain.h. */
+#include "daemon/domain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu.h>
+
+#include "daemon/log.h"
+
+static const char *const mode_name[] = {
+	[DOMAIN_UID] = "uid",
+	[DOMAIN_PROCESS] = "process",
+	[DOMAIN_SHARED] = "shared",
+};
+
+const char *domain_mode_name(enum domain_mode mode)
+{
+	return mode_name[mode];
+}
+
+bool domain_mode_parse(const char *name, enum domain_mode *mode)
+{
+	for (unsigned int i = 0; i < sizeof(mode_name) / sizeof(mode_name[0]); i++) {
+		if (!strcmp(name, mode_name[i])) {
+			*mode = (enum domain_mode)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void domain_free(struct domain *d)
+{
+	grace_deinit(&d->grace);
+	if (d->engine)
+		engine_free(d->engine);
+	arena_free(d->arena);
+	free(d);
+}
+
+static struct domain *domain_new(struct domain_table *t, uint64_t key)
+{
+	struct engine_config cfg = {
+		.ops = t->ops,
+		.knobs = t->knobs,
+		.nr_nodes = t->topology->nr_nodes,
+		.max_frames = t->max_frames,
+		.hash_seed = t->hash_seed,
+	};
+	struct domain *d = calloc(1, sizeof(*d));
+	int err;
+
+	if (!d)
+		return NULL;
+	TAILQ_INIT(&d->grace.old);
+	d->key = key;
+	d->refs = 1;
+	d->arena = arena_new(t->topology);
+	if (!d->arena)
+		goto fail;
+	cfg.arena = d->arena;
+	cfg.zone_frames = d->arena->zone_frames;
+	errno = ENOMEM; /* engine_new() fails for no other reason */
+	d->engine = engine_new(&cfg);
+	if (!d->engine)
+		goto fail;
+	err = grace_init(&d->grace, engine_epoch(d->engine));
+	errno = -err;
+	if (err)
+		goto fail;
+	return d;
+fail:
+	err = errno;
+	domain_free(d);
+	errno = err;
+	return NULL;
+}
+
+void domain_table_init(struct domain_table *t)
+{
+	pthread_mutex_init(&t->lock, NULL);
+	TAILQ_INIT(&t->list);
+	t->nr = 0;
+	t->next_id = 1;
+}
+
+void domain_table_deinit(struct domain_table *t)
+{
+	struct domain *d;
+
+	rcu_barrier(); /* the engine may still be finishing with clients it released */
+	while ((d = TAILQ_FIRST(&t->list))) {
+		TAILQ_REMOVE(&t->list, d, link);
+		domain_put(d);
+	}
+	pthread_mutex_destroy(&t->lock);
+}
+
+struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id)
+{
+	uint64_t key = t->mode == DOMAIN_UID ? uid : t->mode == DOMAIN_PROCESS ? client_id : 0;
+	struct domain *d;
+
+	pthread_mutex_lock(&t->lock);
+	TAILQ_FOREACH(d, &t->list, link)
+		if (d->key == key)
+			break;
+	if (!d) {
+		d = domain_new(t, key);
+		if (d) {
+			d->id = t->next_id++;
+			t->nr++;
+			TAILQ_INSERT_TAIL(&t->list, d, link);
+			log_msg(KSMD_DEBUG, "domain %u for %s %llu", d->id, mode_name[t->mode],
+				(unsigned long long)key);
+		}
+	}
+	if (d)
+		d->nr_clients++;
+	pthread_mutex_unlock(&t->lock);
+	return d;
+}
+
+void domain_leave(struct domain *d)
+{
+	d->nr_clients--;
+}
+
+struct domain **domain_table_snapshot(struct domain_table *t, unsigned int *nr)
+{
+	struct domain **v = NULL, *d;
+
+	*nr = 0;
+	pthread_mutex_lock(&t->lock);
+	if (t->nr)
+		v = malloc(t->nr * sizeof(*v));
+	if (v) {
+		TAILQ_FOREACH(d, &t->list, link) {
+			d->refs++;
+			v[(*nr)++] = d;
+		}
+	}
+	pthread_mutex_unlock(&t->lock);
+	return v;
+}
+
+void domain_snapshot_free(struct domain **v, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		domain_put(v[i]);
+	free(v);
+}
+
+struct domain *domain_find(struct domain_table *t, uint32_t id)
+{
+	struct domain *d;
+
+	pthread_mutex_lock(&t->lock);
+	TAILQ_FOREACH(d, &t->list, link)
+		if (d->id == id)
+			break;
+	if (d)
+		d->refs++;
+	pthread_mutex_unlock(&t->lock);
+	return d;
+}
+
+void domain_put(struct domain *d)
+{
+	if (--d->refs)
+		return;
+	/* A client's release runs inside the engine: let it come to its end. */
+	rcu_barrier();
+	log_msg(KSMD_DEBUG, "domain %u is gone", d->id);
+	domain_free(d);
+}
+
+static bool domain_empty(struct domain *d)
+{
+	struct engine_counters c = { 0 };
+
+	if (d->nr_clients)
+		return false;
+	engine_counters(d->engine, &c);
+	return c.frames_used == 0 && c.frames_retired == 0;
+}
+
+void domain_table_reap(struct domain_table *t)
+{
+	TAILQ_HEAD(, domain) gone = TAILQ_HEAD_INITIALIZER(gone);
+	struct domain *d, *next;
+
+	pthread_mutex_lock(&t->lock);
+	for (d = TAILQ_FIRST(&t->list); d; d = next) {
+		next = TAILQ_NEXT(d, link);
+		if (domain_empty(d)) {
+			TAILQ_REMOVE(&t->list, d, link);
+			t->nr--;
+			TAILQ_INSERT_TAIL(&gone, d, link);
+		}
+	}
+	pthread_mutex_unlock(&t->lock);
+	while ((d = TAILQ_FIRST(&gone))) {
+		TAILQ_REMOVE(&gone, d, link);
+		domain_put(d);
+	}
+}
+
+void domain_table_counters(struct domain_table *t, struct engine_counters *sum)
+{
+	struct domain *d;
+
+	pthread_mutex_lock(&t->lock);
+	TAILQ_FOREACH(d, &t->list, link)
+		engine_counters(d->engine, sum);
+	pthread_mutex_unlock(&t->lock);
+}

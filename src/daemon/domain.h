@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * domain.h - merge domains: who may share pages with whom.
+ *
+ * A domain is one engine, one arena and one line of grace periods. Nothing is shared across
+ * domains, neither frames nor trees nor descriptors.
+ *
+ * Life. The table holds one reference, every snapshot another. Clients are counted apart
+ * (nr_clients): they leave from liburcu's callback thread, where a domain must not be torn down.
+ * domain_table_reap() takes a domain out of the table when no client and no frame is left.
+ */
+#ifndef KSMD_DOMAIN_H
+#define KSMD_DOMAIN_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "daemon/arena.h"
+#include "daemon/grace.h"
+#include "engine/engine.h"
+
+enum domain_mode {
+	DOMAIN_UID,     /* one per user: the default */
+	DOMAIN_PROCESS, /* one per client: merges only within a process */
+	DOMAIN_SHARED,  /* one for all: the operator trusts all clients with each other */
+};
+
+struct domain {
+	uint32_t id;
+	uint64_t key; /* uid, client id or 0, as the mode says */
+	struct engine *engine;
+	struct arena *arena;
+	struct grace grace;     /* client thread only */
+	bool pass_done;         /* scan thread only: completed its part of the current pass */
+	_Atomic unsigned int refs;
+	_Atomic unsigned int nr_clients; /* rises under the table lock only */
+	TAILQ_ENTRY(domain) link;        /* table lock */
+};
+
+struct domain_table {
+	pthread_mutex_t lock; /* covers list, nr and next_id; taken before any engine's lock */
+	TAILQ_HEAD(, domain) list;
+	unsigned int nr;
+	uint32_t next_id;
+	/* Set once. */
+	enum domain_mode mode;
+	const struct engine_ops *ops;
+	const struct ksm_knobs *knobs;
+	struct numa_topology *topology;
+	uint32_t max_frames; /* of each arena; 0: no limit */
+	uint64_t hash_seed;
+};
+
+const char *domain_mode_name(enum domain_mode mode);
+/* Returns false when there is no such mode. */
+bool domain_mode_parse(const char *name, enum domain_mode *mode);
+
+void domain_table_init(struct domain_table *t);
+/* All clients must be released. */
+void domain_table_deinit(struct domain_table *t);
+
+/*
+ * The domain that a client belongs to, made if need be, with one client more. domain_leave() undoes
+ * that; it may be called from any context. Returns NULL with errno when there is no memory or there
+ * are no descriptors.
+ */
+struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id);
+void domain_leave(struct domain *d);
+
+/* All domains, each with a reference. Returns an array of *nr (NULL when *nr is 0 or no memory). */
+struct domain **domain_table_snapshot(struct domain_table *t, unsigned int *nr);
+void domain_snapshot_free(struct domain **v, unsigned int nr);
+/* One by its id, with a reference, or NULL. */
+struct domain *domain_find(struct domain_table *t, uint32_t id);
+/* Not from an RCU read section or callback. */
+void domain_put(struct domain *d);
+/* Drop domains that have neither clients nor frames. Client thread. */
+void domain_table_reap(struct domain_table *t);
+/* Sum of the counters of all domains. */
+void domain_table_counters(struct domain_table *t, struct engine_counters *sum);
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * grace.c - see grace.h.
+ *
+ * Why a lock on a mapped file. The daemon is not told of a forked child that does not run the
+ * library, yet that child maps frames. flock(2) belongs to an open file description, and a mapping
+ * holds the description: fork passes it on even when every descriptor is closed, and exit and exec
+ * drop it. So the shared lock of a description that was handed to one process lives exactly as long
+ * as some descendant of that time does, unless the process replaced its own mapping (as it does when
+ * told of a new epoch) and its children are gone.
+ *
+ * Nothing waits for a process that is stopped or slow: its frames stay retired until it moves on.
+ *
+ * A client could take the exclusive lock itself, when it is alone. That only makes us give up the
+ * file for new clients (-EWOULDBLOCK); what it holds stays retired, in its own domain.
+ */
+#include "daemon/grace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/clock.h"
+#include "wire/wire.h"
+
+/* A message to every client per epoch: five times a second is often enough to free memory and too
+ * seldom to be noticed. */
+#define ADVANCE_MS 200
+/* A client answers within milliseconds; a forked child may live for hours. */
+#define POLL_MIN_MS 100
+#define POLL_MAX_MS 2000
+/* More than one old epoch arises only when clients lock sentinels against us. */
+#define MAX_OLD 64
+
+static struct sentinel *sentinel_new(uint64_t epoch)
+{
+	struct sentinel *s = malloc(sizeof(*s));
+	int err;
+
+	if (!s)
+		return NULL;
+	s->epoch = epoch;
+	s->fd = memfd_create("ksm-sentinel", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (s->fd >= 0 && fchmod(s->fd, 0400) == 0 && ftruncate(s->fd, KSM_PAGE_SIZE) == 0 &&
+	    fcntl(s->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
+		return s;
+	err = errno;
+	if (s->fd >= 0)
+		close(s->fd);
+	free(s);
+	errno = err;
+	return NULL;
+}
+
+static void sentinel_free(struct sentinel *s)
+{
+	close(s->fd);
+	free(s);
+}
+
+int grace_init(struct grace *g, uint64_t epoch)
+{
+	TAILQ_INIT(&g->old);
+	g->nr_old = 0;
+	g->next_poll_ms = CLOCK_NEVER;
+	g->poll_ms = POLL_MIN_MS;
+	g->next_advance_ms = 0;
+	g->current = sentinel_new(epoch);
+	return g->current ? 0 : -errno;
+}
+
+void grace_deinit(struct grace *g)
+{
+	struct sentinel *s;
+
+	while ((s = TAILQ_FIRST(&g->old))) {
+		TAILQ_REMOVE(&g->old, s, link);
+		sentinel_free(s);
+	}
+	if (g->current)
+		sentinel_free(g->current);
+	g->current = NULL;
+}
+
+int grace_open_shared(const struct grace *g)
+{
+	char path[32];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", g->current->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_SH | LOCK_NB)) {
+		err = errno;
+		close(fd);
+		return -err;
+	}
+	return fd;
+}
+
+int grace_advance(struct grace *g, uint64_t epoch)
+{
+	struct sentinel *s;
+
+	if (g->nr_old >= MAX_OLD)
+		return -EMFILE;
+	s = sentinel_new(epoch);
+	if (!s)
+		return -errno;
+	TAILQ_INSERT_TAIL(&g->old, g->current, link);
+	g->nr_old++;
+	g->current = s;
+	g->poll_ms = POLL_MIN_MS;
+	g->next_poll_ms = clock_ms() + g->poll_ms;
+	g->next_advance_ms = clock_ms() + ADVANCE_MS;
+	return 0;
+}
+
+bool grace_may_advance(const struct grace *g, uint64_t now_ms)
+{
+	return TAILQ_EMPTY(&g->old) && now_ms >= g->next_advance_ms;
+}
+
+uint64_t grace_poll(struct grace *g, uint64_t now_ms)
+{
+	uint64_t upto = 0;
+	struct sentinel *s;
+
+	if (now_ms < g->next_poll_ms)
+		return 0;
+	while ((s = TAILQ_FIRST(&g->old)) && flock(s->fd, LOCK_EX | LOCK_NB) == 0) {
+		upto = s->epoch;
+		TAILQ_REMOVE(&g->old, s, link);
+		g->nr_old--;
+		sentinel_free(s);
+	}
+	g->poll_ms = upto ? POLL_MIN_MS : g->poll_ms * 2;
+	if (g->poll_ms > POLL_MAX_MS)
+		g->poll_ms = POLL_MAX_MS;
+	g->next_poll_ms = TAILQ_EMPTY(&g->old) ? CLOCK_NEVER : now_ms + g->poll_ms;
+	return upto;
+}

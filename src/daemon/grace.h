@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * grace.h - when no process can map a retired frame any more.
+ *
+ * One sentinel file stands for one epoch of one merge domain. Every process that was connected in
+ * that epoch, and everything it forked, keeps a shared lock on it by mapping it. An epoch is over
+ * when nobody has such a lock.
+ *
+ * Client thread only; no locks.
+ */
+#ifndef KSMD_GRACE_H
+#define KSMD_GRACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+struct sentinel {
+	uint64_t epoch;
+	int fd; /* our own open file description; takes only the exclusive lock that tests */
+	TAILQ_ENTRY(sentinel) link;
+};
+TAILQ_HEAD(sentinel_list, sentinel);
+
+/* Invariant: epochs in `old` ascend and are all below current->epoch. */
+struct grace {
+	struct sentinel *current;
+	struct sentinel_list old;
+	unsigned int nr_old;
+	uint64_t next_poll_ms;
+	unsigned int poll_ms; /* doubles while nothing comes free */
+	uint64_t next_advance_ms;
+};
+
+/* Return 0 or -errno. grace_deinit() closes everything. */
+int grace_init(struct grace *g, uint64_t epoch);
+void grace_deinit(struct grace *g);
+/*
+ * A descriptor of the current sentinel with the shared lock, for one client, owned by the caller.
+ * -EWOULDBLOCK when some process has locked the file against us: start a new epoch and try again.
+ * Other negative errno: out of descriptors.
+ */
+int grace_open_shared(const struct grace *g);
+/* Begin an epoch. Returns 0, -EMFILE (too many epochs are still held) or -errno. */
+int grace_advance(struct grace *g, uint64_t epoch);
+/* May the domain advance now? Not while an epoch is still waited for, nor too often. */
+bool grace_may_advance(const struct grace *g, uint64_t now_ms);
+/*
+ * Close the sentinels of epochs that are over, oldest first. Returns the last such epoch, 0 if
+ * there is none.
+ */
+uint64_t grace_poll(struct grace *g, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ksmd.c - see ksmd.h.
+ *
+ * A pass visits every region of every client once. Domains are taken in turn; one that has finished
+ * its part waits for the others, so that a pass means the same for all of them. Between batches of
+ * pages_to_scan pages the thread sleeps sleep_millisecs, as the kernel's does.
+ *
+ * Where a pass found nothing written, and no merge is under way, the next pass will hardly find
+ * more: the pause after it doubles, up to max_idle_millisecs. So calm memory costs next to nothing,
+ * and memory that starts to change is seen within that time. Without clients the thread sleeps.
+ */
+#include "daemon/ksmd.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu.h>
+
+#include "daemon/clock.h"
+#include "daemon/daemon.h"
+#include "daemon/log.h"
+#include "daemon/session.h"
+#include "engine/advisor.h"
+
+/* Pages between two looks at `run` and at the request to stop: some milliseconds of work, so that a
+ * large pages_to_scan delays neither. */
+#define SLICE_PAGES 4096
+
+struct scan {
+	struct daemon *d;
+	pthread_t thread;
+
+	pthread_mutex_t lock; /* covers stop, kicked and hinted, with cond */
+	pthread_cond_t cond;
+	bool stop;
+	bool kicked;
+	bool hinted;
+
+	_Atomic uint64_t full_scans, cpu_ns, pause_ms;
+
+	/* The rest belongs to the thread. */
+	bool in_pass;
+	uint64_t pass_start_ms, pass_cpu_ns, pass_pages;
+	uint64_t pass_scanned; /* pages_scanned at the start of the pass */
+	struct advisor advisor;
+	bool advising;
+};
+
+static uint32_t knob(const struct scan *s, enum knob_id id)
+{
+	return knob_get(&s->d->knobs, id);
+}
+
+static bool must_stop(struct scan *s)
+{
+	bool stop;
+
+	pthread_mutex_lock(&s->lock);
+	stop = s->stop;
+	pthread_mutex_unlock(&s->lock);
+	return stop;
+}
+
+/* The time `ms` from `from`; ms is not CLOCK_NEVER. */
+static struct timespec time_after(struct timespec from, uint64_t ms)
+{
+	from.tv_sec += (time_t)(ms / 1000);
+	from.tv_nsec += (long)(ms % 1000) * 1000000;
+	if (from.tv_nsec >= 1000000000) {
+		from.tv_sec++;
+		from.tv_nsec -= 1000000000;
+	}
+	return from;
+}
+
+/*
+ * Sleep until kicked, told to stop, or ms have passed (CLOCK_NEVER: no limit). A hint cuts a pause
+ * short, to sleep_millisecs and no further: clients cause hints, and must not set our pace.
+ */
+static void nap(struct scan *s, uint64_t ms)
+{
+	uint64_t least = clock_min(knob(s, KNOB_SLEEP_MILLISECS), ms);
+	struct timespec start, end;
+	int err = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	pthread_mutex_lock(&s->lock);
+	while (!s->stop && !s->kicked && !err) {
+		uint64_t limit = s->hinted ? least : ms;
+
+		if (limit == CLOCK_NEVER) {
+			pthread_cond_wait(&s->cond, &s->lock);
+			continue;
+		}
+		end = time_after(start, limit);
+		err = pthread_cond_timedwait(&s->cond, &s->lock, &end);
+	}
+	if (s->kicked || s->hinted)
+		s->pause_ms = 0;
+	s->kicked = s->hinted = false;
+	pthread_mutex_unlock(&s->lock);
+}
+
+void scan_kick(struct scan *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->kicked = true;
+	pthread_cond_signal(&s->cond);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void scan_hint(struct scan *s)
+{
+	pthread_mutex_lock(&s->lock);
+	/* The first of many is enough. */
+	if (!s->hinted)
+		pthread_cond_signal(&s->cond);
+	s->hinted = true;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- a pass ---- */
+
+/* What tells a pass that found something from one that did not. */
+struct findings {
+	uint64_t pages_scanned, nr_orders;
+};
+
+static struct findings look(struct domain **v, unsigned int nr)
+{
+	struct engine_counters c = { 0 };
+	struct findings f = { 0 };
+
+	for (unsigned int i = 0; i < nr; i++) {
+		engine_counters(v[i]->engine, &c);
+		f.nr_orders += engine_nr_orders(v[i]->engine);
+	}
+	f.pages_scanned = c.pages_scanned;
+	return f;
+}
+
+static void pass_begin(struct scan *s, struct domain **v, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		v[i]->pass_done = false;
+	s->in_pass = true;
+	s->pass_start_ms = clock_ms();
+	s->pass_cpu_ns = clock_thread_cpu_ns();
+	s->pass_pages = 0;
+	s->pass_scanned = look(v, nr).pages_scanned;
+}
+
+static void advise(struct scan *s)
+{
+	struct advisor_input in = {
+		.scan_ms = clock_ms() - s->pass_start_ms,
+		.cpu_ms = (clock_thread_cpu_ns() - s->pass_cpu_ns) / 1000000,
+		.pages = s->pass_pages,
+	};
+	bool on = knob(s, KNOB_ADVISOR_MODE) == KSM_ADVISOR_SCAN_TIME;
+
+	if (on && !s->advising)
+		memset(&s->advisor, 0, sizeof(s->advisor));
+	s->advising = on;
+	if (on)
+		atomic_store_explicit(&s->d->knobs.v[KNOB_PAGES_TO_SCAN],
+				      advisor_pages_to_scan(&s->advisor, &in, &s->d->knobs),
+				      memory_order_relaxed);
+}
+
+/* Returns how long to sleep now. */
+static uint64_t pass_end(struct scan *s, struct domain **v, unsigned int nr)
+{
+	uint64_t pause = knob(s, KNOB_SLEEP_MILLISECS), max = knob(s, KNOB_MAX_IDLE_MILLISECS);
+	struct findings f = look(v, nr);
+
+	s->in_pass = false;
+	s->full_scans++;
+	advise(s);
+	if (f.pages_scanned != s->pass_scanned || f.nr_orders) {
+		s->pause_ms = 0;
+		return pause;
+	}
+	/* 1: sleep_millisecs may be 0, which does not double. */
+	s->pause_ms = s->pause_ms ? s->pause_ms * 2 : pause ? pause : 1;
+	if (s->pause_ms > max)
+		s->pause_ms = max;
+	return s->pause_ms > pause ? s->pause_ms : pause;
+}
+
+static bool scanning(struct scan *s)
+{
+	return knob(s, KNOB_RUN) == KSM_RUN_MERGE && !must_stop(s);
+}
+
+/* Scan one domain until its part of the pass is done or the budget is spent. */
+static void scan_domain(struct scan *s, struct domain *d, int64_t *budget)
+{
+	while (*budget > 0 && !d->pass_done && scanning(s)) {
+		int64_t slice = *budget < SLICE_PAGES ? *budget : SLICE_PAGES, left = slice;
+
+		d->pass_done = engine_scan(d->engine, &left) == 1;
+		*budget -= slice - left;
+		s->pass_pages += (uint64_t)(slice - left);
+		if (left == slice && !d->pass_done)
+			*budget -= 1; /* an engine that makes no progress must not hold us */
+		engine_flush(d->engine, false);
+	}
+}
+
+/* One batch. Returns how long to sleep after it. */
+static uint64_t batch(struct scan *s)
+{
+	int64_t budget = knob(s, KNOB_PAGES_TO_SCAN);
+	uint64_t pause = knob(s, KNOB_SLEEP_MILLISECS);
+	unsigned int nr, active = 0, done = 0;
+	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
+
+	if (!s->in_pass)
+		pass_begin(s, v, nr);
+	for (unsigned int i = 0; i < nr; i++) {
+		/* A domain whose clients have all gone has nothing to scan. */
+		if (!v[i]->nr_clients)
+			continue;
+		active++;
+		scan_domain(s, v[i], &budget);
+		engine_flush(v[i]->engine, true);
+		done += v[i]->pass_done;
+		if (engine_nr_retired(v[i]->engine))
+			sessions_note_retired(s->d->sessions);
+	}
+	if (!active) {
+		s->in_pass = false;
+		pause = CLOCK_NEVER;
+	} else if (done == active) {
+		pause = pass_end(s, v, nr);
+	}
+	domain_snapshot_free(v, nr);
+	s->cpu_ns = clock_thread_cpu_ns();
+	return pause;
+}
+
+/* `run` is 2: make sure that no order goes out any more, then let the clients unmerge. */
+static void quiesce(struct scan *s)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_cancel_orders(v[i]->engine);
+	domain_snapshot_free(v, nr);
+	s->in_pass = false;
+	s->full_scans = 0;
+	s->d->unmerge.state = UNMERGE_SEND;
+	sessions_wake(s->d->sessions);
+}
+
+static void *scan_main(void *arg)
+{
+	struct scan *s = arg;
+
+	rcu_register_thread();
+	while (!must_stop(s)) {
+		if (s->d->unmerge.state == UNMERGE_QUIESCE)
+			quiesce(s);
+		else if (scanning(s))
+			nap(s, batch(s));
+		else
+			nap(s, CLOCK_NEVER);
+	}
+	rcu_unregister_thread();
+	return NULL;
+}
+
+/* ---- life ---- */
+
+struct scan *scan_start(struct daemon *d)
+{
+	struct scan *s = calloc(1, sizeof(*s));
+	pthread_condattr_t attr;
+	int err;
+
+	if (!s)
+		return NULL;
+	s->d = d;
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->cond, &attr);
+	pthread_condattr_destroy(&attr);
+	err = pthread_create(&s->thread, NULL, scan_main, s);
+	if (err) {
+		pthread_cond_destroy(&s->cond);
+		pthread_mutex_destroy(&s->lock);
+		free(s);
+		errno = err;
+		return NULL;
+	}
+	pthread_setname_np(s->thread, "ksmd-scan");
+	return s;
+}
+
+void scan_stop(struct scan *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->stop = true;
+	pthread_cond_signal(&s->cond);
+	pthread_mutex_unlock(&s->lock);
+	pthread_join(s->thread, NULL);
+	pthread_cond_destroy(&s->cond);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+void scan_stats(struct scan *s, struct scan_stats *out)
+{
+	out->full_scans = s->full_scans;
+	out->cpu_ns = s->cpu_ns;
+	out->pause_ms = s->pause_ms;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * place.c - see place.h.
+ *
+ * Who holds the flock on DIR/lock is the daemon of DIR. The kernel drops it when that process ends,
+ * however it ends, so whatever else lies there is stale and may be replaced. The lock file stays:
+ * removing it would let two daemons lock two different files of the same name.
+ */
+#include "daemon/place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "wire/runtime_dir.h"
+#include "wire/wire.h"
+
+/* The daemon of root serves every user, any other only its own. */
+static bool serves_all(void)
+{
+	return geteuid() == 0;
+}
+
+static int make_dir(struct place *p)
+{
+	struct stat st;
+
+	if (mkdir(p->dir, serves_all() ? 0755 : 0700) == 0) {
+		if (chmod(p->dir, serves_all() ? 0755 : 0700) == 0) /* whatever the umask */
+			return 0;
+	} else if (errno == EEXIST) {
+		if (stat(p->dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid())
+			return 0;
+		log_msg(KSMD_ERROR, "%s is not a directory of user %u", p->dir, geteuid());
+		return -1;
+	}
+	log_msg(KSMD_ERROR, "cannot make %s: %s", p->dir, strerror(errno));
+	return -1;
+}
+
+static int take_lock(struct place *p)
+{
+	char path[128], pid[32] = "";
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%s/lock", p->dir);
+	p->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (p->lock < 0) {
+		log_msg(KSMD_ERROR, "cannot open %s: %s", path, strerror(errno));
+		return -1;
+	}
+	if (flock(p->lock, LOCK_EX | LOCK_NB)) {
+		n = pread(p->lock, pid, sizeof(pid) - 1, 0);
+		pid[n > 0 ? n : 0] = '\0';
+		pid[strcspn(pid, "\n")] = '\0';
+		log_msg(KSMD_ERROR, "ksmd-user is already running in %s, process %s", p->dir, pid);
+		return -1;
+	}
+	snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	if (ftruncate(p->lock, 0) || pwrite(p->lock, pid, strlen(pid), 0) < 0) {
+		log_msg(KSMD_ERROR, "cannot write %s: %s", path, strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+static int listen_on(struct place *p, const char *name, int type)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if ((size_t)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", p->dir, name) >=
+	    sizeof(sun.sun_path)) {
+		log_msg(KSMD_ERROR, "%s is too long a name for a directory of sockets", p->dir);
+	} else {
+		unlink(sun.sun_path); /* a dead daemon's: we have the lock */
+		if (fd >= 0 && !bind(fd, (struct sockaddr *)&sun, sizeof(sun)) &&
+		    !chmod(sun.sun_path, serves_all() ? 0666 : 0600) && !listen(fd, SOMAXCONN))
+			return fd;
+		log_msg(KSMD_ERROR, "cannot listen on %s: %s", sun.sun_path, strerror(errno));
+	}
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+int place_open(struct place *p, const char *dir)
+{
+	p->lock = p->client = p->control = -1;
+	if (ksm_runtime_path(p->dir, sizeof(p->dir), dir, NULL)) {
+		log_msg(KSMD_ERROR, "no runtime directory: give --runtime-dir, or set "
+			"$XDG_RUNTIME_DIR (at most 107 characters)");
+		return -1;
+	}
+	if (make_dir(p) || take_lock(p)) {
+		if (p->lock >= 0)
+			close(p->lock);
+		return -1;
+	}
+	p->client = listen_on(p, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);
+	if (p->client >= 0)
+		p->control = listen_on(p, KSM_CONTROL_SOCKET, SOCK_STREAM);
+	if (p->control >= 0)
+		return 0;
+	place_close(p);
+	return -1;
+}
+
+static void remove_name(const struct place *p, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", p->dir, name);
+	unlink(path);
+}
+
+void place_close(struct place *p)
+{
+	remove_name(p, KSM_CLIENT_SOCKET);
+	remove_name(p, KSM_CONTROL_SOCKET);
+	if (p->client >= 0)
+		close(p->client);
+	if (p->control >= 0)
+		close(p->control);
+	close(p->lock);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * probe.c - see probe.h. Each feature is tried, not inferred from the kernel's version: a
+ * distribution may have backported it or built without it.
+ */
+#include "daemon/probe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "wire/kernel_abi.h"
+#include "wire/wire.h"
+
+static bool probe_page_size(void)
+{
+	long size = sysconf(_SC_PAGESIZE);
+
+	if (size == KSM_PAGE_SIZE)
+		return true;
+	log_msg(KSMD_ERROR, "pages here are %ld bytes; only %u is supported", size, KSM_PAGE_SIZE);
+	return false;
+}
+
+static bool probe_pagemap_scan(void)
+{
+	struct kabi_page_region vec[1];
+	struct kabi_pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = (uintptr_t)vec & ~(uint64_t)(KSM_PAGE_SIZE - 1),
+		.end = ((uintptr_t)vec & ~(uint64_t)(KSM_PAGE_SIZE - 1)) + KSM_PAGE_SIZE,
+		.vec = (uintptr_t)vec,
+		.vec_len = 1,
+		.category_mask = KABI_PAGE_IS_PRESENT,
+		.return_mask = KABI_PAGE_IS_PRESENT,
+	};
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), err = 0;
+
+	if (fd < 0) {
+		log_msg(KSMD_ERROR, "cannot open /proc/self/pagemap (%s): mount procfs on /proc",
+			strerror(errno));
+		return false;
+	}
+	if (ioctl(fd, KABI_PAGEMAP_SCAN, &arg) < 0)
+		err = errno;
+	close(fd);
+	if (err)
+		log_msg(KSMD_ERROR, "the PAGEMAP_SCAN ioctl is missing (%s): it came with Linux 6.7; "
+			"run a kernel at least that new", strerror(err));
+	return !err;
+}
+
+static int open_userfaultfd_device(void)
+{
+	int fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0)
+		return fd;
+	if (errno == EACCES || errno == EPERM)
+		log_msg(KSMD_ERROR, "no access to /dev/userfaultfd (in Linux since 6.1): let root run "
+			"`setfacl -m u:%u:rw /dev/userfaultfd`, or add the udev rule "
+			"KERNEL==\"userfaultfd\", GROUP=\"ksmd\", MODE=\"0660\"", geteuid());
+	else
+		log_msg(KSMD_ERROR, "cannot open /dev/userfaultfd (%s): it came with Linux 6.1; run a "
+			"kernel at least that new, built with CONFIG_USERFAULTFD", strerror(errno));
+	return -1;
+}
+
+/* One feature at a time, since asking for an unknown one fails without saying which. */
+static bool probe_feature(int dev, uint64_t feature, const char *name, const char *since)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = feature };
+	int fd = ioctl(dev, KABI_USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK), err = 0;
+
+	if (fd < 0) {
+		log_msg(KSMD_ERROR, "/dev/userfaultfd makes no userfaultfd: %s", strerror(errno));
+		return false;
+	}
+	if (ioctl(fd, UFFDIO_API, &api))
+		err = errno;
+	close(fd);
+	if (err)
+		log_msg(KSMD_ERROR, "userfaultfd lacks %s: it came with Linux %s; run a kernel at least "
+			"that new, on x86-64 or arm64", name, since);
+	return !err;
+}
+
+int probe_kernel(void)
+{
+	int dev;
+
+	if (!probe_page_size() || !probe_pagemap_scan())
+		return -1;
+	dev = open_userfaultfd_device();
+	if (dev < 0)
+		return -1;
+	if (probe_feature(dev, KABI_UFFD_FEATURE_WP_UNPOPULATED, "WP_UNPOPULATED", "6.4") &&
+	    probe_feature(dev, KABI_UFFD_FEATURE_WP_ASYNC, "WP_ASYNC", "6.7") &&
+	    probe_feature(dev, KABI_UFFD_FEATURE_MOVE, "MOVE", "6.8"))
+		return dev;
+	close(dev);
+	return -1;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * track.c - see track.h.
+ *
+ * Two steps. The first PAGEMAP_SCAN finds written pages and protects them again in the same walk, so
+ * a write between the two cannot be missed. It asks for as little as possible (whether a page is a
+ * file's makes the kernel touch its struct page), because most pages it walks over are clean. The
+ * second looks only at what the first returned and says what kind of page is there now. A page that
+ * changed its kind in between was written or unmapped after it was protected: a later scan shows it
+ * again, and nothing is merged without the client comparing it.
+ *
+ * PRESENT leaves out holes and swapped pages. WPALLOWED leaves out mappings where tracking is not set
+ * up (yet): the kernel calls all their pages written, every time.
+ */
+#include "daemon/track.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "wire/kernel_abi.h"
+#include "wire/wire.h"
+
+#define VEC_LEN 1024 /* regions per call: 24 KiB of stack, and few enough calls */
+#define TRACKED (KABI_PAGE_IS_WPALLOWED | KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_WRITTEN)
+/* Runs closer together than this are classified by one call: walking over a clean page costs about
+ * a hundredth of a system call. */
+#define GAP_BYTES (64 * (uint64_t)KSM_PAGE_SIZE)
+
+/* Bounded output under construction. */
+struct out {
+	struct track_range *v;
+	int nr, max;
+};
+
+static int scan(int pagemap, struct kabi_pm_scan_arg *arg)
+{
+	int n;
+
+	arg->size = sizeof(*arg);
+	do
+		n = ioctl(pagemap, KABI_PAGEMAP_SCAN, arg);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+static enum track_kind kind_of(uint64_t categories)
+{
+	if (categories & KABI_PAGE_IS_PFNZERO)
+		return TRACK_ZERO;
+	return categories & KABI_PAGE_IS_FILE ? TRACK_FILE : TRACK_ANON;
+}
+
+static void emit(struct out *o, uint64_t start, uint64_t end, enum track_kind kind)
+{
+	struct track_range *last = o->nr ? &o->v[o->nr - 1] : NULL;
+
+	if (last && last->end == start && last->kind == kind)
+		last->end = end;
+	else if (o->nr < o->max)
+		o->v[o->nr++] = (struct track_range){ start, end, kind };
+}
+
+/*
+ * Emit the part of [r->start, r->end) that is in runs, with the kind of r. *i: the first run that
+ * may still reach r; both lists ascend.
+ */
+static void intersect(struct out *o, const struct kabi_page_region *r,
+		      const struct kabi_page_region *runs, int nr, int *i)
+{
+	while (*i < nr && runs[*i].end <= r->start)
+		(*i)++;
+	for (int k = *i; k < nr && runs[k].start < r->end; k++) {
+		uint64_t start = runs[k].start > r->start ? runs[k].start : r->start;
+		uint64_t end = runs[k].end < r->end ? runs[k].end : r->end;
+
+		emit(o, start, end, kind_of(r->categories));
+	}
+}
+
+/* Say what is at runs[0..nr), which lie close together. */
+static int classify(int pagemap, const struct kabi_page_region *runs, int nr, struct out *o)
+{
+	struct kabi_page_region vec[VEC_LEN];
+	struct kabi_pm_scan_arg arg = {
+		.start = runs[0].start,
+		.end = runs[nr - 1].end,
+		.vec = (uintptr_t)vec,
+		.vec_len = VEC_LEN,
+		.category_mask = KABI_PAGE_IS_PRESENT,
+		.return_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
+	};
+	int i = 0;
+
+	while (arg.start < arg.end) {
+		int n = scan(pagemap, &arg);
+
+		if (n < 0)
+			return n;
+		for (int k = 0; k < n; k++)
+			intersect(o, &vec[k], runs, nr, &i);
+		if (arg.walk_end <= arg.start)
+			break;
+		arg.start = arg.walk_end;
+	}
+	return 0;
+}
+
+static int classify_all(int pagemap, const struct kabi_page_region *runs, int nr, struct out *o)
+{
+	int first = 0, err = 0;
+
+	for (int i = 1; i <= nr && !err; i++) {
+		if (i < nr && runs[i].start - runs[i - 1].end < GAP_BYTES)
+			continue;
+		err = classify(pagemap, runs + first, i - first, o);
+		first = i;
+	}
+	return err;
+}
+
+int track_written(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
+		  uint64_t *walk_end)
+{
+	struct kabi_page_region runs[VEC_LEN];
+	struct out o = { .v = v, .max = max };
+
+	*walk_end = start;
+	while (start < end) {
+		/* What is protected must be reported, and a page makes at most one range: so never
+		 * take more pages than there is room for. */
+		struct kabi_pm_scan_arg arg = {
+			.flags = KABI_PM_SCAN_WP_MATCHING,
+			.start = start,
+			.end = end,
+			.vec = (uintptr_t)runs,
+			.vec_len = VEC_LEN,
+			.max_pages = (uint64_t)(max - o.nr),
+			.category_mask = TRACKED,
+			.return_mask = KABI_PAGE_IS_WRITTEN,
+		};
+		int n = scan(pagemap, &arg), err;
+
+		if (n < 0)
+			return o.nr ? o.nr : n;
+		err = n ? classify_all(pagemap, runs, n, &o) : 0;
+		if (err)
+			return err;
+		if (arg.walk_end <= start)
+			break;
+		start = *walk_end = arg.walk_end;
+		/* Ranges are few where runs are long: go on while there is room worth a call. */
+		if (o.nr > max / 2)
+			break;
+	}
+	return o.nr;
+}
+
+uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed)
+{
+	struct kabi_page_region vec[KSM_TXN_PAGES];
+	struct kabi_pm_scan_arg arg = {
+		.start = addr,
+		.end = addr + KSM_TXN_PAGES * (uint64_t)KSM_PAGE_SIZE,
+		.vec = (uintptr_t)vec,
+		.vec_len = KSM_TXN_PAGES,
+		/* Present, not a file's, not the zero page. */
+		.category_inverted = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
+		.category_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
+		.return_mask = KABI_PAGE_IS_PRESENT,
+	};
+	int n = scan(pagemap, &arg);
+	uint64_t mask = 0;
+
+	for (int i = 0; i < n; i++)
+		for (uint64_t a = vec[i].start; a < vec[i].end; a += KSM_PAGE_SIZE)
+			mask |= 1ull << ((a - addr) >> KSM_PAGE_SHIFT);
+	return mask & claimed;
+}
+
+ssize_t track_read(int mem, uint64_t addr, void *buf, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = pread(mem, buf, len, (off_t)addr);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}

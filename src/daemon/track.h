@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * track.h - what another process has written, and its bytes, by descriptors it gave us.
+ *
+ * Any thread; no locks. A descriptor keeps naming the address space it was opened for, even when
+ * that process is gone and its number reused.
+ */
+#ifndef KSMD_TRACK_H
+#define KSMD_TRACK_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/engine.h"
+
+/*
+ * See engine_ops.track: runs of present pages written since the last call, re-armed. Returns their
+ * number, or -errno.
+ */
+int track_written(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
+		  uint64_t *walk_end);
+/*
+ * Of the pages of the block at addr that are set in `claimed`: those that are present as private
+ * memory, that is, plainly not mapped from a file nor given back. Returns the bit mask or, when it
+ * cannot be told, 0.
+ */
+uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed);
+/* As pread(2) from the address space: short at the first page that cannot be read; or -errno. */
+ssize_t track_read(int mem, uint64_t addr, void *buf, size_t len);
+
+#endif

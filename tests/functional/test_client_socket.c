@@ -1,0 +1,949 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_client_socket.c - what a client may and may not say on client.sock.
+ *
+ * The test speaks the wire protocol itself, without the library, so that it can say what the library
+ * never would. Whatever it says, it must get an ERROR message with the right errno and lose its
+ * connection; the daemon must go on serving others, keep true counters and leak no descriptor.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/lib/harness.h"
+#include "wire/kernel_abi.h"
+#include "wire/wire.h"
+
+#define TIMEOUT_MS 10000 /* for things that take milliseconds, on a loaded machine */
+#define NR_FDS 3
+#define END (1ull << 47)
+
+/* ---- a client by hand ---- */
+
+struct fake {
+	int sock;
+	uint64_t seq;
+	struct ksm_msg_welcome welcome;
+	int fds[NR_FDS]; /* from WELCOME */
+};
+
+static int raw_connect(struct daemon *d)
+{
+	int fd = harness_connect(d->dir, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);
+
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+static ssize_t send_fds(int sock, const void *msg, size_t len, const int *fds, int nr)
+{
+	union {
+		struct cmsghdr hdr;
+		char buf[CMSG_SPACE(8 * sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = (void *)msg, .iov_len = len };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (nr) {
+		memset(&control, 0, sizeof(control));
+		mh.msg_control = &control;
+		mh.msg_controllen = CMSG_SPACE((size_t)nr * sizeof(int));
+		control.hdr.cmsg_level = SOL_SOCKET;
+		control.hdr.cmsg_type = SCM_RIGHTS;
+		control.hdr.cmsg_len = CMSG_LEN((size_t)nr * sizeof(int));
+		memcpy(CMSG_DATA(&control.hdr), fds, (size_t)nr * sizeof(int));
+	}
+	return sendmsg(sock, &mh, MSG_NOSIGNAL);
+}
+
+static void send_msg(int sock, void *msg, uint32_t type)
+{
+	struct ksm_msg_hdr *hdr = msg;
+
+	hdr->type = type;
+	hdr->len = ksm_msg_size(type);
+	ck_assert_int_eq(send(sock, msg, hdr->len, MSG_NOSIGNAL), (ssize_t)hdr->len);
+}
+
+/* Next message and descriptors (fds may be NULL). Returns its length; 0 at the end. */
+static ssize_t recv_msg(int sock, union ksm_msg *msg, int *fds)
+{
+	union {
+		struct cmsghdr hdr;
+		char buf[CMSG_SPACE(NR_FDS * sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = msg, .iov_len = sizeof(*msg) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			     .msg_controllen = sizeof(control) };
+	struct pollfd p = { .fd = sock, .events = POLLIN };
+	struct cmsghdr *c;
+	ssize_t n;
+
+	if (poll(&p, 1, TIMEOUT_MS) <= 0)
+		ck_abort_msg("no message from the daemon");
+	n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
+	c = n > 0 ? CMSG_FIRSTHDR(&mh) : NULL;
+	if (c) {
+		int got[NR_FDS + 1], nr = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+
+		memcpy(got, CMSG_DATA(c), (size_t)nr * sizeof(int));
+		for (int i = 0; i < nr; i++) {
+			if (fds && i < NR_FDS)
+				fds[i] = got[i];
+			else
+				close(got[i]);
+		}
+	}
+	return n;
+}
+
+/* The daemon must say that it ends the connection, and why; and end it. */
+static void expect_error(int sock, int error)
+{
+	union ksm_msg msg;
+
+	do
+		ck_assert_int_gt(recv_msg(sock, &msg, NULL), 0);
+	while (msg.hdr.type != KSM_MSG_ERROR); /* orders may have been on their way */
+	ck_assert_msg(msg.error.error == error, "error %d (%.116s), not %d", msg.error.error,
+		      msg.error.text, error);
+	ck_assert_uint_lt(strnlen(msg.error.text, sizeof(msg.error.text)), sizeof(msg.error.text));
+	ck_assert_int_gt(strnlen(msg.error.text, sizeof(msg.error.text)), 0);
+	ck_assert_int_le(recv_msg(sock, &msg, NULL), 0);
+}
+
+static void expect_end(int sock)
+{
+	union ksm_msg msg;
+
+	ck_assert_int_le(recv_msg(sock, &msg, NULL), 0);
+}
+
+static void own_fds(int fds[NR_FDS])
+{
+	fds[0] = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	fds[1] = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	fds[2] = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	for (int i = 0; i < NR_FDS; i++)
+		ck_assert_int_ge(fds[i], 0);
+}
+
+static void close_fds(const int fds[NR_FDS])
+{
+	for (int i = 0; i < NR_FDS; i++)
+		close(fds[i]);
+}
+
+static struct ksm_msg_hello hello(void)
+{
+	return (struct ksm_msg_hello){
+		.hdr = { KSM_MSG_HELLO, sizeof(struct ksm_msg_hello) },
+		.version = KSM_WIRE_VERSION,
+		.nr_vmas = 30,
+		.max_map_count = 65530,
+	};
+}
+
+static void fake_hello(struct daemon *d, struct fake *f)
+{
+	struct ksm_msg_hello msg = hello();
+	union ksm_msg reply;
+	int fds[NR_FDS];
+
+	f->seq = 0;
+	f->sock = raw_connect(d);
+	own_fds(fds);
+	ck_assert_int_gt(send_fds(f->sock, &msg, sizeof(msg), fds, NR_FDS), 0);
+	close_fds(fds);
+	ck_assert_int_eq(recv_msg(f->sock, &reply, f->fds), sizeof(reply.welcome));
+	ck_assert_uint_eq(reply.hdr.type, KSM_MSG_WELCOME);
+	f->welcome = reply.welcome;
+}
+
+static void fake_ready(struct daemon *d, struct fake *f)
+{
+	struct ksm_msg_ready msg;
+
+	fake_hello(d, f);
+	send_msg(f->sock, &msg, KSM_MSG_READY);
+}
+
+static void fake_close(struct fake *f)
+{
+	close(f->sock);
+	close_fds(f->fds);
+}
+
+static void send_range(struct fake *f, uint32_t type, uint64_t start, uint64_t end)
+{
+	struct ksm_msg_range msg = { .seq = ++f->seq, .start = start, .end = end };
+
+	send_msg(f->sock, &msg, type);
+}
+
+/* The client is served: it asks and is answered. */
+static void expect_served(struct fake *f)
+{
+	struct ksm_msg_stat msg = { .id = 4711 };
+	union ksm_msg reply;
+
+	send_msg(f->sock, &msg, KSM_MSG_STAT);
+	do
+		ck_assert_int_gt(recv_msg(f->sock, &reply, NULL), 0);
+	while (reply.hdr.type != KSM_MSG_STAT_REPLY);
+	ck_assert_uint_eq(reply.stat_reply.id, 4711);
+}
+
+/* Nothing is left of those who were here. */
+static void expect_clean(struct daemon *d, int nr_fds)
+{
+	wait_until(ctl_get_u64(d, "ksm/clients") == 0, TIMEOUT_MS, "all clients are gone");
+	wait_until(ctl_get_u64(d, "daemon/connections") == 0, TIMEOUT_MS, "no connection is left");
+	wait_until(ctl_get_u64(d, "ksm/frames_used") == 0, TIMEOUT_MS, "no frame is left");
+	wait_until(harness_nr_fds(d->pid) <= nr_fds, TIMEOUT_MS, "descriptors are closed");
+}
+
+/* ---- a proper client ---- */
+
+START_TEST(proper_client_is_served)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	struct stat st;
+	struct fake f;
+	void *p;
+
+	fake_ready(d, &f);
+	expect_served(&f);
+	ck_assert_uint_eq(ctl_client_u64(d, getpid(), "uid"), geteuid());
+	/* The arena can be mapped but not written, by no way. */
+	ck_assert_int_eq(fstat(f.fds[1], &st), 0);
+	ck_assert_uint_eq((uint64_t)st.st_size, f.welcome.arena_pages * KSM_PAGE_SIZE);
+	ck_assert_int_lt(write(f.fds[1], "x", 1), 0);
+	ck_assert_int_lt(ftruncate(f.fds[1], 0), 0);
+	p = mmap(NULL, KSM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f.fds[1], 0);
+	ck_assert_ptr_eq(p, MAP_FAILED);
+	p = mmap(NULL, KSM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, f.fds[1], 0);
+	ck_assert_ptr_ne(p, MAP_FAILED);
+	munmap(p, KSM_PAGE_SIZE);
+	fake_close(&f);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(domains_have_different_arenas)
+{
+	struct daemon *d = daemon_start((const char *const[]){ "--domain", "process", NULL });
+	int nr_fds = harness_nr_fds(d->pid);
+	struct fake a, b;
+
+	fake_ready(d, &a);
+	fake_ready(d, &b);
+	ck_assert_uint_ne(a.welcome.arena_id, b.welcome.arena_id);
+	fake_close(&a);
+	fake_close(&b);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(killed_client_leaves_nothing)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+		struct fake f;
+
+		if (pid == 0) {
+			fake_ready(d, &f);
+			expect_served(&f);
+			raise(SIGKILL);
+		}
+		waitpid(pid, NULL, 0);
+	}
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- descriptors ---- */
+
+static int fd_pipe(void)
+{
+	int p[2];
+
+	ck_assert_int_eq(pipe(p), 0);
+	close(p[1]);
+	return p[0];
+}
+
+static int fd_parent_pidfd(void)
+{
+	return (int)syscall(SYS_pidfd_open, getppid(), 0);
+}
+
+static int fd_parent_file(const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)getppid(), name);
+	return open(path, O_RDONLY);
+}
+
+/* A file of the right name and directory name, but not procfs's. */
+static int fd_false_mem(void)
+{
+	char dir[] = "/tmp/ksmd-test.XXXXXX", path[128];
+	int fd;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/%d", dir, (int)getpid());
+	mkdir(path, 0700);
+	snprintf(path, sizeof(path), "%s/%d/mem", dir, (int)getpid());
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	unlink(path);
+	/* Without "(deleted)" in its path it would be the better lie; so make it again. */
+	close(fd);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	return fd;
+}
+
+enum wrong {
+	WRONG_PIDFD_PIPE,
+	WRONG_PIDFD_PARENT,
+	WRONG_PAGEMAP_PIPE,
+	WRONG_PAGEMAP_IS_MEM,
+	WRONG_PAGEMAP_PARENT,
+	WRONG_MEM_NULL,
+	WRONG_MEM_FALSE,
+	WRONG_MEM_WRITE_ONLY,
+	WRONG_MEM_MAPS,
+	WRONG_MEM_PARENT,
+	WRONG_NR
+};
+
+static void replace(int *fd, int by)
+{
+	ck_assert_int_ge(by, 0);
+	close(*fd);
+	*fd = by;
+}
+
+static void spoil(int fds[NR_FDS], enum wrong wrong)
+{
+	switch (wrong) {
+	case WRONG_PIDFD_PIPE:
+		return replace(&fds[0], fd_pipe());
+	case WRONG_PIDFD_PARENT:
+		return replace(&fds[0], fd_parent_pidfd());
+	case WRONG_PAGEMAP_PIPE:
+		return replace(&fds[1], fd_pipe());
+	case WRONG_PAGEMAP_IS_MEM:
+		return replace(&fds[1], open("/proc/self/mem", O_RDONLY));
+	case WRONG_PAGEMAP_PARENT:
+		return replace(&fds[1], fd_parent_file("pagemap"));
+	case WRONG_MEM_NULL:
+		return replace(&fds[2], open("/dev/null", O_RDWR));
+	case WRONG_MEM_FALSE:
+		return replace(&fds[2], fd_false_mem());
+	case WRONG_MEM_WRITE_ONLY:
+		return replace(&fds[2], open("/proc/self/mem", O_WRONLY));
+	case WRONG_MEM_MAPS:
+		return replace(&fds[2], open("/proc/self/maps", O_RDONLY));
+	case WRONG_MEM_PARENT:
+		return replace(&fds[2], fd_parent_file("mem"));
+	case WRONG_NR:
+		break;
+	}
+}
+
+START_TEST(wrong_descriptors)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	struct ksm_msg_hello msg = hello();
+
+	for (enum wrong w = 0; w < WRONG_NR; w++) {
+		int sock = raw_connect(d), fds[NR_FDS];
+
+		own_fds(fds);
+		spoil(fds, w);
+		ck_assert_int_gt(send_fds(sock, &msg, sizeof(msg), fds, NR_FDS), 0);
+		close_fds(fds);
+		expect_error(sock, EBADF);
+		close(sock);
+	}
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), WRONG_NR);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(wrong_number_of_descriptors)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid), fds[2 * NR_FDS];
+	struct ksm_msg_hello msg = hello();
+
+	own_fds(fds);
+	own_fds(fds + NR_FDS);
+	for (int nr = 0; nr <= 2 * NR_FDS; nr++) {
+		int sock = raw_connect(d);
+
+		if (nr == NR_FDS) {
+			close(sock);
+			continue;
+		}
+		ck_assert_int_gt(send_fds(sock, &msg, sizeof(msg), fds, nr), 0);
+		expect_error(sock, EBADF);
+		close(sock);
+	}
+	close_fds(fds);
+	close_fds(fds + NR_FDS);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(descriptors_that_nobody_asked_for)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid), fds[NR_FDS];
+	struct ksm_msg_stat msg = { .hdr = { KSM_MSG_STAT, sizeof(msg) } };
+	struct fake f;
+
+	own_fds(fds);
+	fake_ready(d, &f);
+	ck_assert_int_gt(send_fds(f.sock, &msg, sizeof(msg), fds, NR_FDS), 0);
+	expect_error(f.sock, EBADF);
+	fake_close(&f);
+	close_fds(fds);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- messages ---- */
+
+START_TEST(wrong_version)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct ksm_msg_hello msg = hello();
+	int sock = raw_connect(d), fds[NR_FDS];
+
+	own_fds(fds);
+	msg.version = KSM_WIRE_VERSION + 1;
+	ck_assert_int_gt(send_fds(sock, &msg, sizeof(msg), fds, NR_FDS), 0);
+	expect_error(sock, EPROTONOSUPPORT);
+	close(sock);
+	close_fds(fds);
+	daemon_stop(d);
+}
+END_TEST
+
+/* Every type, in every state in which it must not come. */
+START_TEST(messages_at_the_wrong_time)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+
+	for (uint32_t type = 1; type < KSM_MSG_NR; type++) {
+		union ksm_msg msg = { 0 };
+		struct fake f;
+
+		if (type != KSM_MSG_HELLO) {
+			int sock = raw_connect(d);
+
+			send_msg(sock, &msg, type);
+			expect_error(sock, EPROTO);
+			close(sock);
+		}
+		if (type != KSM_MSG_READY) {
+			fake_hello(d, &f);
+			send_msg(f.sock, &msg, type);
+			expect_error(f.sock, EPROTO);
+			fake_close(&f);
+		}
+		switch (type) {
+		case KSM_MSG_HELLO:
+		case KSM_MSG_READY:
+		case KSM_MSG_WELCOME:
+		case KSM_MSG_TXN:
+		case KSM_MSG_UNMERGE:
+		case KSM_MSG_EPOCH:
+		case KSM_MSG_STAT_REPLY:
+		case KSM_MSG_ERROR:
+			fake_ready(d, &f);
+			send_msg(f.sock, &msg, type);
+			expect_error(f.sock, EPROTO);
+			fake_close(&f);
+		}
+	}
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(wrong_lengths_and_types)
+{
+	static const uint32_t types[] = { 0, KSM_MSG_NR, KSM_MSG_NR + 1, 0xffffffff };
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	char big[8192] = { 0 };
+	struct ksm_msg_hdr *hdr = (void *)big;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		int sock = raw_connect(d);
+
+		*hdr = (struct ksm_msg_hdr){ types[i], sizeof(*hdr) };
+		send(sock, big, sizeof(*hdr), 0);
+		expect_error(sock, EPROTO);
+		close(sock);
+	}
+	for (uint32_t type = 1; type < KSM_MSG_NR; type++) {
+		size_t right = ksm_msg_size(type);
+		size_t lens[] = { right - 1, right + 1, sizeof(big) };
+
+		for (int i = 0; i < 3; i++) {
+			int sock = raw_connect(d);
+
+			*hdr = (struct ksm_msg_hdr){ type, (uint32_t)lens[i] };
+			send(sock, big, lens[i], 0);
+			expect_error(sock, lens[i] < sizeof(*hdr) ? EPROTO : EMSGSIZE);
+			close(sock);
+		}
+	}
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(bytes_without_sense)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	unsigned int seed = 1;
+	char buf[sizeof(union ksm_msg)];
+
+	for (int i = 0; i < 500; i++) {
+		size_t len = (size_t)rand_r(&seed) % sizeof(buf);
+		int sock = raw_connect(d);
+
+		for (size_t k = 0; k < len; k++)
+			buf[k] = (char)rand_r(&seed);
+		send(sock, buf, len, MSG_NOSIGNAL);
+		if (len)
+			expect_error(sock, EPROTO);
+		else
+			expect_end(sock); /* an empty message is the end */
+		close(sock);
+	}
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+static const struct {
+	uint64_t start, end;
+} bad_ranges[] = {
+	{ 0x1001, 0x3000 },	    { 0x1000, 0x3001 },		  { 0x3000, 0x3000 },
+	{ 0x3000, 0x1000 },	    { END, END + 4096 },	  { 0x1000, END + 4096 },
+	{ 0x1000, ~0xfffull },	    { ~0xfffull, 0 },		  { 0, 0 },
+};
+#define NR_BAD_RANGES (sizeof(bad_ranges) / sizeof(bad_ranges[0]))
+
+START_TEST(ranges_that_are_none)
+{
+	static const uint32_t types[] = { KSM_MSG_ADD, KSM_MSG_DEL, KSM_MSG_FORGET };
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	struct fake f;
+
+	for (int t = 0; t < 3; t++) {
+		for (size_t i = 0; i < NR_BAD_RANGES; i++) {
+			fake_ready(d, &f);
+			send_range(&f, types[t], bad_ranges[i].start, bad_ranges[i].end);
+			expect_error(f.sock, EINVAL);
+			fake_close(&f);
+		}
+	}
+	/* The largest that is one, and twice; and taking away what is not there. */
+	fake_ready(d, &f);
+	send_range(&f, KSM_MSG_DEL, 0x1000, 0x2000);
+	send_range(&f, KSM_MSG_ADD, 0x1000, 0x200000);
+	send_range(&f, KSM_MSG_ADD, 0x1000, 0x200000);
+	send_range(&f, KSM_MSG_ADD, END - 0x200000, END);
+	send_range(&f, KSM_MSG_FORGET, 0, END);
+	send_range(&f, KSM_MSG_DEL, 0, END);
+	expect_served(&f);
+	fake_close(&f);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(adoptions_that_are_none)
+{
+	static const struct {
+		uint64_t addr;
+		uint32_t nr_pages, frame;
+	} bad[] = {
+		{ 0x10001, 1, 0 },	   { 0x10000, 0, 0 },		{ 0x800000, 1, 0 },
+		{ END, 1, 0 },		   { END - 4096, 2, 0 },	{ ~0xfffull, 1, 0 },
+		{ 0x10000, 0xffffffff, 0 }, { 0x10000, 1, 0xfffffffe }, { 0x10000, 1, 0xffffffff },
+		{ 0x10000, 2, 0x03ffffff },
+	};
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct ksm_msg_adopt msg = { .addr = bad[i].addr, .nr_pages = bad[i].nr_pages,
+					     .frame = bad[i].frame };
+		struct fake f;
+
+		fake_ready(d, &f);
+		send_range(&f, KSM_MSG_ADD, 0x10000, 0x20000);
+		msg.seq = ++f.seq;
+		send_msg(f.sock, &msg, KSM_MSG_ADOPT);
+		expect_error(f.sock, EINVAL);
+		fake_close(&f);
+	}
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(numbers_must_follow)
+{
+	static const uint64_t bad[] = { 0, 1, 3, ~0ull };
+	struct daemon *d = daemon_start(NULL);
+	struct fake f;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		fake_ready(d, &f);
+		send_range(&f, KSM_MSG_ADD, 0x10000, 0x20000);
+		f.seq = bad[i] - 1;
+		send_range(&f, KSM_MSG_ADD, 0x10000, 0x20000);
+		expect_error(f.sock, EPROTO);
+		fake_close(&f);
+	}
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(answers_to_nothing)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct ksm_msg_txn_done done = { .id = 1 };
+	struct ksm_msg_unmerge unmerge = { .id = 0 };
+	struct ksm_msg_epoch epoch = { .epoch = 99 };
+	struct fake f;
+
+	fake_ready(d, &f);
+	send_msg(f.sock, &done, KSM_MSG_TXN_DONE);
+	expect_error(f.sock, EPROTO);
+	fake_close(&f);
+	fake_ready(d, &f);
+	done.result[63] = KSM_RES_NR;
+	send_msg(f.sock, &done, KSM_MSG_TXN_DONE);
+	expect_error(f.sock, EINVAL);
+	fake_close(&f);
+	fake_ready(d, &f);
+	send_msg(f.sock, &unmerge, KSM_MSG_UNMERGE_DONE);
+	expect_error(f.sock, EPROTO);
+	fake_close(&f);
+	fake_ready(d, &f);
+	send_msg(f.sock, &epoch, KSM_MSG_EPOCH_DONE);
+	expect_error(f.sock, EPROTO);
+	fake_close(&f);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- clients that do not do what they are told ---- */
+
+/* Offer nr equal pages, tracked as the library would; orders will come. */
+static char *offer_equal_pages(struct fake *f, size_t nr)
+{
+	char *p = mmap(NULL, nr * KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = KABI_UFFD_FEATURE_WP_ASYNC | KABI_UFFD_FEATURE_WP_UNPOPULATED,
+	};
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, nr * KSM_PAGE_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	int uffd = ioctl(f->fds[0], KABI_USERFAULTFD_IOC_NEW, O_CLOEXEC);
+
+	ck_assert_ptr_ne(p, MAP_FAILED);
+	ck_assert_int_ge(uffd, 0); /* stays open until the test's process ends */
+	ck_assert_int_eq(ioctl(uffd, UFFDIO_API, &api), 0);
+	memset(p, 7, nr * KSM_PAGE_SIZE);
+	ck_assert_int_eq(ioctl(uffd, UFFDIO_REGISTER, &reg), 0);
+	send_range(f, KSM_MSG_ADD, (uintptr_t)p, (uintptr_t)p + nr * KSM_PAGE_SIZE);
+	return p;
+}
+
+/* Say of every page of every order that it was merged, until hung up on. */
+static int lie(struct fake *f)
+{
+	union ksm_msg msg;
+
+	for (;;) {
+		struct ksm_msg_txn_done done = { 0 };
+
+		ck_assert_int_gt(recv_msg(f->sock, &msg, NULL), 0);
+		if (msg.hdr.type == KSM_MSG_ERROR)
+			return msg.error.error;
+		if (msg.hdr.type != KSM_MSG_TXN)
+			continue;
+		done.id = msg.txn.id;
+		for (unsigned int i = 0; i < KSM_TXN_PAGES; i++)
+			if (msg.txn.frame[i] != KSM_FRAME_NONE)
+				done.result[i] = KSM_RES_MERGED;
+		done.hdr = (struct ksm_msg_hdr){ KSM_MSG_TXN_DONE, sizeof(done) };
+		send(f->sock, &done, sizeof(done), MSG_NOSIGNAL); /* may be hung up on already */
+	}
+}
+
+START_TEST(lying_client_is_dropped)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	struct fake f;
+
+	fake_ready(d, &f);
+	offer_equal_pages(&f, 1024);
+	ck_assert_int_eq(lie(&f), EPROTO);
+	fake_close(&f);
+	expect_clean(d, nr_fds);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 0);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(client_that_answers_nothing)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	struct fake f, other;
+
+	fake_ready(d, &f);
+	offer_equal_pages(&f, 1024);
+	/* Ten seconds without an answer; others are served meanwhile. */
+	wait_until(ctl_client_u64(d, getpid(), "stalled") == 1, 30000, "client is seen as stalled");
+	fake_ready(d, &other);
+	expect_served(&other);
+	fake_close(&other);
+	/* Nobody waits for it. */
+	ck_assert_int_eq(ctl_set(d, "ksm/run", "2"), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), 0);
+	fake_close(&f);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+/* Answer UNMERGE, after other control connections were served; with this error. */
+static void answer_unmerge(struct daemon *d, struct fake *f, int error)
+{
+	struct ksm_msg_unmerge done = { .error = error };
+	union ksm_msg msg;
+
+	do
+		ck_assert_int_gt(recv_msg(f->sock, &msg, NULL), 0);
+	while (msg.hdr.type != KSM_MSG_UNMERGE);
+	/* The store waits for us, and nobody else does. */
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/run"), 2);
+	done.id = msg.unmerge.id;
+	send_msg(f->sock, &done, KSM_MSG_UNMERGE_DONE);
+}
+
+/* The store in a child, so that the test can be the client. Returns its process. */
+static pid_t store_run(struct daemon *d, struct fake *f, const char *value)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		close(f->sock); /* only the test's end counts */
+		_exit(-ctl_set(d, "ksm/run", value));
+	}
+	return pid;
+}
+
+START_TEST(unmerge_waits_for_clients)
+{
+	int error = _i ? ENOMEM : 0, status;
+	struct daemon *d = daemon_start(NULL);
+	struct fake f;
+	pid_t pid;
+
+	fake_ready(d, &f);
+	expect_served(&f);
+	pid = store_run(d, &f, "2");
+	answer_unmerge(d, &f, error);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(WEXITSTATUS(status), error);
+	/* As the kernel: without memory to unmerge, back to 0. */
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/run"), error ? 0 : 2);
+	expect_served(&f);
+	fake_close(&f);
+	daemon_stop(d);
+}
+END_TEST
+
+/* Stores to `run` are carried out one after the other, and a client that leaves is not awaited. */
+START_TEST(unmerge_then_next_store)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct fake f;
+	union ksm_msg msg;
+	pid_t pid, next;
+	int status;
+
+	fake_ready(d, &f);
+	expect_served(&f);
+	pid = store_run(d, &f, "2");
+	do
+		ck_assert_int_gt(recv_msg(f.sock, &msg, NULL), 0);
+	while (msg.hdr.type != KSM_MSG_UNMERGE);
+	next = store_run(d, &f, "1");
+	for (int i = 0; i < 5; i++) /* time enough for it to overtake, if it could */
+		ck_assert_uint_eq(ctl_get_u64(d, "ksm/run"), 2);
+	fake_close(&f);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(waitpid(next, &status, 0), next);
+	ck_assert_int_eq(status, 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/run"), 1);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- crowds ---- */
+
+#define NR_IDLE 1000
+
+START_TEST(thousand_silent_connections)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid), socks[NR_IDLE];
+	uint64_t rss = ctl_get_u64(d, "daemon/rss_bytes");
+	struct fake f;
+
+	for (int i = 0; i < NR_IDLE; i++) {
+		socks[i] = raw_connect(d);
+		if (i % 100 == 0) {
+			fake_ready(d, &f);
+			expect_served(&f);
+			fake_close(&f);
+		}
+	}
+	fake_ready(d, &f);
+	expect_served(&f);
+	/* The oldest have given way to the newest. */
+	expect_error(socks[0], EAGAIN);
+	/* 600 bytes each; the rest is for sanitizers, which multiply it. */
+	ck_assert_uint_lt(ctl_get_u64(d, "daemon/rss_bytes"), rss + 32 * 1048576);
+	fake_close(&f);
+	for (int i = 0; i < NR_IDLE; i++)
+		close(socks[i]);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(silent_connection_is_dropped)
+{
+	struct daemon *d = daemon_start(NULL);
+	int sock = raw_connect(d);
+	struct fake half; /* says HELLO, and then nothing */
+
+	fake_hello(d, &half);
+	expect_error(sock, ETIMEDOUT);
+	expect_error(half.sock, ETIMEDOUT);
+	close(sock);
+	fake_close(&half);
+	expect_clean(d, 1000);
+	daemon_stop(d);
+}
+END_TEST
+
+/* A peer that asks and never reads the answers. */
+START_TEST(client_that_does_not_read)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct ksm_msg_stat msg = { .hdr = { KSM_MSG_STAT, sizeof(msg) } };
+	struct fake f, other;
+
+	fake_ready(d, &f);
+	for (int i = 0; i < 20000; i++)
+		send(f.sock, &msg, sizeof(msg), MSG_NOSIGNAL | MSG_DONTWAIT);
+	fake_ready(d, &other);
+	expect_served(&other);
+	fake_close(&other);
+	fake_close(&f);
+	expect_clean(d, 1000);
+	daemon_stop(d);
+}
+END_TEST
+
+static Suite *client_suite(void)
+{
+	Suite *s = suite_create("client socket");
+	TCase *tc = tcase_create("client socket");
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_test(tc, proper_client_is_served);
+	tcase_add_test(tc, domains_have_different_arenas);
+	tcase_add_test(tc, killed_client_leaves_nothing);
+	tcase_add_test(tc, wrong_descriptors);
+	tcase_add_test(tc, wrong_number_of_descriptors);
+	tcase_add_test(tc, descriptors_that_nobody_asked_for);
+	tcase_add_test(tc, wrong_version);
+	tcase_add_test(tc, messages_at_the_wrong_time);
+	tcase_add_test(tc, wrong_lengths_and_types);
+	tcase_add_test(tc, bytes_without_sense);
+	tcase_add_test(tc, ranges_that_are_none);
+	tcase_add_test(tc, adoptions_that_are_none);
+	tcase_add_test(tc, numbers_must_follow);
+	tcase_add_test(tc, answers_to_nothing);
+	tcase_add_test(tc, lying_client_is_dropped);
+	tcase_add_test(tc, client_that_answers_nothing);
+	tcase_add_loop_test(tc, unmerge_waits_for_clients, 0, 2);
+	tcase_add_test(tc, unmerge_then_next_store);
+	tcase_add_test(tc, thousand_silent_connections);
+	tcase_add_test(tc, silent_connection_is_dropped);
+	tcase_add_test(tc, client_that_does_not_read);
+	suite_add_tcase(s, tc);
+	return s;
+}
+
+int main(void)
+{
+	SRunner *sr = srunner_create(client_suite());
+	int failed;
+
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,642 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_control.c - the operator's side: settings, the tree, the text protocol, start and end.
+ *
+ * Every test has a daemon of its own and speaks to it through the real socket. Bytes that no
+ * operator would send must get a clear error and cost nobody else anything, so tests of bad input
+ * also ask, over another connection, whether the daemon goes on serving, and count its descriptors.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/lib/harness.h"
+#include "wire/wire.h"
+
+#define TIMEOUT_MS 10000 /* for things that take milliseconds, on a loaded machine */
+
+/* ---- a raw connection ---- */
+
+static int raw_open(struct daemon *d)
+{
+	int fd = harness_connect(d->dir, KSM_CONTROL_SOCKET, SOCK_STREAM);
+
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+static void raw_send(int fd, const char *data, size_t len)
+{
+	ck_assert_int_eq(send(fd, data, len, MSG_NOSIGNAL), (ssize_t)len);
+}
+
+static bool readable(int fd, int timeout_ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, timeout_ms) > 0;
+}
+
+/* Read up to the end of line, without it. Returns the length, or -1 at the end of the stream. */
+static int raw_line(int fd, char *buf, size_t size)
+{
+	size_t len = 0;
+
+	while (len + 1 < size) {
+		if (!readable(fd, TIMEOUT_MS))
+			ck_abort_msg("no answer");
+		if (read(fd, buf + len, 1) != 1)
+			return -1;
+		if (buf[len] == '\n')
+			break;
+		len++;
+	}
+	buf[len] = '\0';
+	return (int)len;
+}
+
+static void expect_line(int fd, const char *want)
+{
+	char buf[512];
+
+	ck_assert_int_ge(raw_line(fd, buf, sizeof(buf)), 0);
+	ck_assert_str_eq(buf, want);
+}
+
+/* The answer must begin with this. */
+static void expect_prefix(int fd, const char *want)
+{
+	char buf[512];
+
+	ck_assert_int_ge(raw_line(fd, buf, sizeof(buf)), 0);
+	ck_assert_msg(!strncmp(buf, want, strlen(want)), "got: %s", buf);
+}
+
+static void expect_end(int fd)
+{
+	char c;
+
+	ck_assert(readable(fd, TIMEOUT_MS));
+	ck_assert_int_le(read(fd, &c, 1), 0);
+}
+
+static void expect_alive(struct daemon *d)
+{
+	ck_assert_uint_eq(ctl_get_u64(d, "daemon/pid"), (uint64_t)d->pid);
+}
+
+/* ---- knobs ---- */
+
+static const struct {
+	const char *path, *value;
+	int result;
+	const char *shown; /* NULL: as set */
+} knob_cases[] = {
+	{ "ksm/run", "0", 0, NULL },
+	{ "ksm/run", "0", 0, NULL }, /* the same value again */
+	{ "ksm/run", "1", 0, NULL },
+	{ "ksm/run", "2", 0, NULL },
+	{ "ksm/run", "2", 0, NULL },
+	{ "ksm/run", "3", -EINVAL, NULL },
+	{ "ksm/run", "-1", -EINVAL, NULL },
+	{ "ksm/run", "one", -EINVAL, NULL },
+	{ "ksm/run", "1 1", -EINVAL, NULL },
+	{ "ksm/run", "", -EINVAL, NULL },
+	{ "ksm/run", "99999999999999999999", -EINVAL, NULL },
+	{ "ksm/pages_to_scan", "1234", 0, NULL },
+	{ "ksm/pages_to_scan", "12x", -EINVAL, NULL },
+	{ "ksm/pages_to_scan", "4294967296", -EINVAL, NULL },
+	{ "ksm/sleep_millisecs", "0", 0, NULL },
+	{ "ksm/sleep_millisecs", "  7 ", 0, "7" },
+	{ "ksm/merge_across_nodes", "0", 0, NULL },
+	{ "ksm/merge_across_nodes", "1", 0, NULL },
+	{ "ksm/merge_across_nodes", "2", -EINVAL, NULL },
+	{ "ksm/max_page_sharing", "2", 0, NULL },
+	{ "ksm/max_page_sharing", "1", -EINVAL, NULL },
+	{ "ksm/max_page_sharing", "0", -EINVAL, NULL },
+	{ "ksm/stable_node_chains_prune_millisecs", "0", 0, NULL },
+	{ "ksm/use_zero_pages", "1", 0, NULL },
+	{ "ksm/use_zero_pages", "2", -EINVAL, NULL },
+	{ "ksm/smart_scan", "0", 0, NULL },
+	{ "ksm/smart_scan", "2", -EINVAL, NULL },
+	{ "ksm/advisor_mode", "none", 0, "[none] scan-time" },
+	{ "ksm/advisor_mode", "scan-time", 0, "none [scan-time]" },
+	{ "ksm/advisor_mode", "fast", -EINVAL, NULL },
+	{ "ksm/advisor_max_cpu", "101", -EINVAL, NULL },
+	{ "ksm/advisor_max_cpu", "50", 0, NULL },
+	{ "ksm/advisor_target_scan_time", "10", 0, NULL },
+	{ "ksm/max_idle_millisecs", "300", 0, NULL },
+	{ "ksm/vma_budget_percent", "101", -EINVAL, NULL },
+	{ "ksm/vma_budget_percent", "25", 0, NULL },
+	{ "ksm/nothing", "1", -ENOENT, NULL },
+	{ "ksm/pages_shared", "1", -EACCES, NULL },
+	{ "help/ksm/run", "1", -EACCES, NULL },
+	{ "ksm", "1", -EISDIR, NULL },
+	{ "client/1/uid", "1", -ENOENT, NULL },
+	{ "nothing", "1", -ENOENT, NULL },
+};
+#define NR_KNOB_CASES (int)(sizeof(knob_cases) / sizeof(knob_cases[0]))
+
+START_TEST(knob_rules)
+{
+	struct daemon *d = daemon_start(NULL);
+	char before[128], after[128];
+
+	for (int i = 0; i < NR_KNOB_CASES; i++) {
+		const char *path = knob_cases[i].path, *value = knob_cases[i].value;
+		int had = ctl_get(d, path, before, sizeof(before));
+		int ret = ctl_set(d, path, value);
+
+		ck_assert_msg(ret == knob_cases[i].result, "set %s %s: %d", path, value, ret);
+		if (had < 0)
+			continue;
+		ck_assert_int_ge(ctl_get(d, path, after, sizeof(after)), 0);
+		if (ret == 0)
+			ck_assert_str_eq(after, knob_cases[i].shown ? knob_cases[i].shown : value);
+		else /* a refusal changes nothing */
+			ck_assert_str_eq(after, before);
+	}
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(pages_to_scan_belongs_to_the_advisor)
+{
+	struct daemon *d = daemon_start(NULL);
+
+	ck_assert_int_eq(ctl_set(d, "ksm/advisor_mode", "scan-time"), 0);
+	ck_assert_int_eq(ctl_set(d, "ksm/pages_to_scan", "100"), -EINVAL);
+	ck_assert_int_eq(ctl_set(d, "ksm/advisor_mode", "none"), 0);
+	ck_assert_int_eq(ctl_set(d, "ksm/pages_to_scan", "100"), 0);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(fresh_daemon_is_useful_and_empty)
+{
+	struct daemon *d = daemon_start(NULL);
+
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/run"), 1);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/sleep_millisecs"), 20);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/max_page_sharing"), 256);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/merge_across_nodes"), 1);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/full_scans"), 0);
+	ck_assert_int_eq(ctl_get_s64(d, "ksm/general_profit"), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients"), 0);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- the tree ---- */
+
+/* Every name that ls shows can be read or listed, below any directory. */
+static void walk(struct daemon *d, const char *path, int *nr)
+{
+	char list[8192], value[1024], child[512], *save = NULL;
+
+	ck_assert_int_ge(ctl_ls(d, path, list, sizeof(list)), 0);
+	for (char *n = strtok_r(list, "\n", &save); n; n = strtok_r(NULL, "\n", &save)) {
+		size_t len = strlen(n);
+
+		snprintf(child, sizeof(child), "%s%s%s", path, *path ? "/" : "", n);
+		if (n[len - 1] == '/') {
+			child[strlen(child) - 1] = '\0';
+			ck_assert_int_eq(ctl_get(d, child, value, sizeof(value)), -EISDIR);
+			walk(d, child, nr);
+			continue;
+		}
+		ck_assert_msg(ctl_get(d, child, value, sizeof(value)) >= 0, "get %s", child);
+		ck_assert_int_eq(ctl_ls(d, child, value, sizeof(value)), -ENOTDIR);
+		(*nr)++;
+	}
+}
+
+START_TEST(whole_tree_can_be_read)
+{
+	struct daemon *d = daemon_start((const char *const[]){ "--topology", "emulated:4", NULL });
+	char buf[4096];
+	int nr = 0;
+
+	walk(d, "", &nr);
+	ck_assert_int_gt(nr, 100);
+	ck_assert_int_ge(ctl_ls(d, "node", buf, sizeof(buf)), 0);
+	ck_assert_str_eq(buf, "0/\n1/\n2/\n3/");
+	ck_assert_uint_eq(ctl_get_u64(d, "node/1/frames_start"),
+			  ctl_get_u64(d, "zone/0/frames_end"));
+	ck_assert_int_ge(ctl_get(d, "daemon/topology", buf, sizeof(buf)), 0);
+	ck_assert_str_eq(buf, "emulated:4");
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(paths_that_are_not_there)
+{
+	static const char *const paths[] = {
+		"x", "ksm/x", "ksm//run", "/ksm/run", "/", "//", "ksm/run/x", "ksm/left_out/x",
+		"node/1/os_node", "node/-1", "node/0x0", "node/+0", "client/0", "client/-1/uid",
+		"client/99999999999999999999/uid", "domain/1/key", "help/x", "help/help", "../ksm/run",
+		"ksm/../ksm/run", "KSM/run",
+	};
+	struct daemon *d = daemon_start(NULL);
+	char buf[128], longest[600];
+
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		ck_assert_msg(ctl_get(d, paths[i], buf, sizeof(buf)) == -ENOENT, "%s", paths[i]);
+	memset(longest, 'a', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	ck_assert_int_eq(ctl_get(d, longest, buf, sizeof(buf)), -ENOENT);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- the protocol ---- */
+
+START_TEST(many_commands_on_one_connection)
+{
+	struct daemon *d = daemon_start(NULL);
+	int fd = raw_open(d);
+	const char *all = "get ksm/run\nset ksm/run 0\nget ksm/run\nls ksm/nothing\n";
+
+	raw_send(fd, all, strlen(all));
+	expect_line(fd, "ok 2");
+	expect_line(fd, "1");
+	expect_line(fd, "ok 0");
+	expect_line(fd, "ok 2");
+	expect_line(fd, "0");
+	expect_prefix(fd, "error ENOENT ");
+	close(fd);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(split_writes)
+{
+	struct daemon *d = daemon_start(NULL);
+	const char *line = "get ksm/run\n";
+	int fd = raw_open(d);
+
+	for (int round = 0; round < 3; round++) {
+		for (size_t i = 0; i < strlen(line); i++) {
+			raw_send(fd, line + i, 1);
+			expect_alive(d); /* it has had its turn, and half a line is no line */
+			if (i + 1 < strlen(line))
+				ck_assert(!readable(fd, 0));
+		}
+		expect_line(fd, "ok 2");
+		expect_line(fd, "1");
+	}
+	close(fd);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(half_closed_peer_gets_its_answer)
+{
+	struct daemon *d = daemon_start(NULL);
+	int fd = raw_open(d);
+
+	raw_send(fd, "get ksm/run\nget ksm/ru", 22);
+	shutdown(fd, SHUT_WR);
+	expect_line(fd, "ok 2");
+	expect_line(fd, "1");
+	expect_end(fd); /* the half line is dropped */
+	close(fd);
+	daemon_stop(d);
+}
+END_TEST
+
+static const struct {
+	const char *data;
+	size_t len;
+	const char *answer;
+} bad_lines[] = {
+	{ "\n", 1, "error EINVAL " },
+	{ "get\n", 4, "error EINVAL " },
+	{ "get a b\n", 8, "error EINVAL " },
+	{ "set ksm/run\n", 12, "error EINVAL " },
+	{ "set\n", 4, "error EINVAL " },
+	{ "GET ksm/run\n", 12, "error EINVAL " },
+	{ "get ksm/run\0x\n", 14, "error EINVAL " },
+	{ "\0\0\0\0\n", 5, "error EINVAL " },
+	{ "get ksm/run\r\n", 13, "error EINVAL " },
+	{ "get\tksm/run\n", 12, "error EINVAL " },
+	{ "get ksm/\x1b[2J\n", 13, "error EINVAL " },
+	{ "get \xff\xfe\n", 7, "error ENOENT " },
+	{ "get  ksm/run\n", 13, "error EINVAL " },
+};
+#define NR_BAD_LINES (int)(sizeof(bad_lines) / sizeof(bad_lines[0]))
+
+START_TEST(bad_lines_get_an_error_and_the_next_is_served)
+{
+	struct daemon *d = daemon_start(NULL);
+	int fd = raw_open(d);
+
+	for (int i = 0; i < NR_BAD_LINES; i++) {
+		raw_send(fd, bad_lines[i].data, bad_lines[i].len);
+		expect_prefix(fd, bad_lines[i].answer);
+		raw_send(fd, "get ksm/run\n", 12);
+		expect_line(fd, "ok 2");
+		expect_line(fd, "1");
+	}
+	close(fd);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(line_length_limit)
+{
+	struct daemon *d = daemon_start(NULL);
+	char line[5000];
+	int fd = raw_open(d);
+
+	/* 4096 bytes with the newline: still a line. */
+	memset(line, 'a', sizeof(line));
+	memcpy(line, "get ", 4);
+	line[4095] = '\n';
+	raw_send(fd, line, 4096);
+	expect_prefix(fd, "error ENOENT ");
+	/* One more is not. */
+	line[4095] = 'a';
+	line[4096] = '\n';
+	raw_send(fd, line, 4097);
+	expect_prefix(fd, "error E2BIG ");
+	expect_end(fd);
+	close(fd);
+	expect_alive(d);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(megabytes_without_newline)
+{
+	struct daemon *d = daemon_start(NULL);
+	uint64_t rss = ctl_get_u64(d, "daemon/rss_bytes");
+	int nr_fds = harness_nr_fds(d->pid);
+	static char block[65536];
+	int fd = raw_open(d);
+
+	memset(block, 'x', sizeof(block));
+	for (size_t sent = 0; sent < 10 * 1048576;) {
+		ssize_t n = send(fd, block, sizeof(block), MSG_NOSIGNAL);
+
+		if (n < 0)
+			break; /* hung up on, as it should be */
+		sent += (size_t)n;
+	}
+	expect_prefix(fd, "error E2BIG ");
+	expect_end(fd);
+	close(fd);
+	expect_alive(d);
+	ck_assert_uint_lt(ctl_get_u64(d, "daemon/rss_bytes"), rss + 4 * 1048576);
+	wait_until(harness_nr_fds(d->pid) <= nr_fds, TIMEOUT_MS, "descriptors are closed");
+	daemon_stop(d);
+}
+END_TEST
+
+/* A peer that sends commands and reads nothing must not make the daemon collect answers. */
+START_TEST(answers_that_nobody_reads)
+{
+	struct daemon *d = daemon_start(NULL);
+	uint64_t rss = ctl_get_u64(d, "daemon/rss_bytes");
+	static char block[65536];
+	int fd = raw_open(d);
+
+	for (size_t i = 0; i < sizeof(block); i += 8)
+		memcpy(block + i, "ls ksm/\n", 8);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	for (int i = 0; i < 2000; i++) {
+		if (send(fd, block, sizeof(block), MSG_NOSIGNAL) < 0 && i % 100 == 0)
+			expect_alive(d);
+	}
+	ck_assert_uint_lt(ctl_get_u64(d, "daemon/rss_bytes"), rss + 4 * 1048576);
+	close(fd);
+	expect_alive(d);
+	daemon_stop(d);
+}
+END_TEST
+
+#define NR_IDLE 1000
+
+START_TEST(thousand_idle_connections)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid), fds[NR_IDLE], nr = 0;
+
+	for (int i = 0; i < NR_IDLE; i++) {
+		int fd = harness_connect(d->dir, KSM_CONTROL_SOCKET, SOCK_STREAM);
+
+		ck_assert_int_ge(fd, 0);
+		fds[nr++] = fd;
+		if (i % 50 == 0)
+			expect_alive(d);
+	}
+	expect_alive(d);
+	/* The first has given way, with a reason; the last is served. */
+	expect_prefix(fds[0], "error EMFILE ");
+	raw_send(fds[nr - 1], "get ksm/run\n", 12);
+	expect_line(fds[nr - 1], "ok 2");
+	ck_assert_int_le(harness_nr_fds(d->pid), nr_fds + 64);
+	for (int i = 0; i < nr; i++)
+		close(fds[i]);
+	wait_until(harness_nr_fds(d->pid) <= nr_fds, TIMEOUT_MS, "descriptors are closed");
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- who may set ---- */
+
+static int as_nobody(struct daemon *d)
+{
+	char buf[64];
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		if (setgid(65534) || setuid(65534))
+			_exit(9);
+		if (ctl_get(d, "ksm/run", buf, sizeof(buf)) < 0)
+			_exit(1);
+		if (ctl_ls(d, "ksm", buf, sizeof(buf)) < 0)
+			_exit(2);
+		_exit(ctl_set(d, "ksm/run", "0") == -EACCES ? 0 : 3);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	return WEXITSTATUS(status);
+}
+
+START_TEST(others_may_look_but_not_set)
+{
+	struct daemon *d;
+
+	if (geteuid() != 0) {
+		printf("SKIP: needs root to become another user\n");
+		return;
+	}
+	d = daemon_start(NULL);
+	ck_assert_int_eq(as_nobody(d), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/run"), 1);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- start and end ---- */
+
+static bool exists(struct daemon *d, const char *name)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s", d->dir, name);
+	return access(path, F_OK) == 0;
+}
+
+START_TEST(second_daemon_is_refused)
+{
+	struct daemon *d = daemon_start(NULL);
+	char err[1024], pid[32];
+
+	ck_assert_int_eq(daemon_expect_exit(d->dir, NULL, err, sizeof(err)), 1);
+	snprintf(pid, sizeof(pid), "process %d\n", (int)d->pid);
+	ck_assert_msg(strstr(err, "already running") && strstr(err, pid), "%s", err);
+	ck_assert_msg(strchr(err, '\n') == err + strlen(err) - 1, "more than one line: %s", err);
+	expect_alive(d); /* and its sockets were left alone */
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(stale_directory_is_taken_over)
+{
+	struct daemon *d = daemon_start(NULL);
+	pid_t old = d->pid;
+
+	daemon_kill(d);
+	ck_assert(exists(d, KSM_CLIENT_SOCKET) && exists(d, KSM_CONTROL_SOCKET));
+	daemon_restart(d, NULL);
+	ck_assert_int_ne(d->pid, old);
+	expect_alive(d);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(signal_removes_sockets)
+{
+	int sig = _i ? SIGINT : SIGTERM, status;
+	struct daemon *d = daemon_start(NULL);
+	int fd = raw_open(d); /* a connection must not hold up the end */
+
+	ck_assert(exists(d, KSM_CLIENT_SOCKET) && exists(d, KSM_CONTROL_SOCKET));
+	kill(d->pid, sig);
+	ck_assert_int_eq(waitpid(d->pid, &status, 0), d->pid);
+	ck_assert_int_eq(status, 0);
+	d->pid = 0;
+	ck_assert(!exists(d, KSM_CLIENT_SOCKET) && !exists(d, KSM_CONTROL_SOCKET));
+	close(fd);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(modes_of_the_runtime_directory)
+{
+	char parent[] = "/tmp/ksmd-test.XXXXXX", dir[64], path[128];
+	struct stat st;
+	struct daemon *d;
+
+	ck_assert_ptr_nonnull(mkdtemp(parent));
+	snprintf(dir, sizeof(dir), "%s/run", parent);
+	d = daemon_start_in(dir, NULL);
+	ck_assert_int_eq(stat(dir, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, geteuid() ? 0700 : 0755);
+	snprintf(path, sizeof(path), "%s/" KSM_CLIENT_SOCKET, dir);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, geteuid() ? 0600 : 0666);
+	daemon_stop(d);
+	snprintf(path, sizeof(path), "%s/lock", dir);
+	unlink(path);
+	rmdir(dir);
+	rmdir(parent);
+}
+END_TEST
+
+static const char *const bad_args[][3] = {
+	{ "--topology", "emulated:0" },
+	{ "--topology", "emulated:65" },
+	{ "--topology", "emulated:-1" },
+	{ "--topology", "some" },
+	{ "--domain", "all" },
+	{ "--arena-limit", "-1" },
+	{ "--arena-limit", "1G" },
+	{ "--arena-limit", "99999999999999999999" },
+	{ "--log-level", "loud" },
+	{ "--what" },
+	{ "argument" },
+};
+#define NR_BAD_ARGS (int)(sizeof(bad_args) / sizeof(bad_args[0]))
+
+START_TEST(bad_arguments)
+{
+	char err[1024];
+
+	ck_assert_int_eq(daemon_expect_exit("/nonexistent", bad_args[_i], err, sizeof(err)), 2);
+	ck_assert_str_ne(err, "");
+}
+END_TEST
+
+START_TEST(directory_that_cannot_be_made)
+{
+	char err[1024];
+
+	ck_assert_int_eq(daemon_expect_exit("/nonexistent/dir", NULL, err, sizeof(err)), 1);
+	ck_assert_ptr_nonnull(strstr(err, "/nonexistent/dir"));
+	ck_assert_int_eq(daemon_expect_exit("/proc/version", NULL, err, sizeof(err)), 1);
+}
+END_TEST
+
+static Suite *control_suite(void)
+{
+	Suite *s = suite_create("control");
+	TCase *tc = tcase_create("control");
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, knob_rules);
+	tcase_add_test(tc, pages_to_scan_belongs_to_the_advisor);
+	tcase_add_test(tc, fresh_daemon_is_useful_and_empty);
+	tcase_add_test(tc, whole_tree_can_be_read);
+	tcase_add_test(tc, paths_that_are_not_there);
+	tcase_add_test(tc, many_commands_on_one_connection);
+	tcase_add_test(tc, split_writes);
+	tcase_add_test(tc, half_closed_peer_gets_its_answer);
+	tcase_add_test(tc, bad_lines_get_an_error_and_the_next_is_served);
+	tcase_add_test(tc, line_length_limit);
+	tcase_add_test(tc, megabytes_without_newline);
+	tcase_add_test(tc, answers_that_nobody_reads);
+	tcase_add_test(tc, thousand_idle_connections);
+	tcase_add_test(tc, others_may_look_but_not_set);
+	tcase_add_test(tc, second_daemon_is_refused);
+	tcase_add_test(tc, stale_directory_is_taken_over);
+	tcase_add_loop_test(tc, signal_removes_sockets, 0, 2);
+	tcase_add_test(tc, modes_of_the_runtime_directory);
+	tcase_add_loop_test(tc, bad_arguments, 0, NR_BAD_ARGS);
+	tcase_add_test(tc, directory_that_cannot_be_made);
+	suite_add_tcase(s, tc);
+	return s;
+}
+
+int main(void)
+{
+	SRunner *sr = srunner_create(control_suite());
+	int failed;
+
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peer.c - see peer.h.
+ *
+ * Function pointers can be sent as they are, since a peer is a fork and has the same code at the same
+ * addresses.
+ */
+#include "tests/lib/peer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ksm.h"
+#include "tests/lib/harness.h"
+
+struct call {
+	peer_fn fn; /* NULL: fork */
+	long a[6];
+};
+
+static void peer_loop(int fd, int spare)
+{
+	struct call c;
+	bool child = false;
+
+	while (recv(fd, &c, sizeof(c), 0) == (ssize_t)sizeof(c)) {
+		long r = 0;
+
+		if (c.fn) {
+			r = c.fn(c.a);
+		} else if ((r = fork()) == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			close(fd);
+			fd = spare;
+			child = true;
+			continue; /* the first answer comes from the parent */
+		}
+		if (send(fd, &r, sizeof(r), MSG_NOSIGNAL) != (ssize_t)sizeof(r))
+			_exit(1);
+	}
+	close(fd);
+	if (!child) {
+		close(spare);
+		while (wait(NULL) > 0)
+			;
+	}
+	_exit(0);
+}
+
+static void drop_to(uid_t uid)
+{
+	if (setgroups(0, NULL) || setgid(uid) || setuid(uid))
+		harness_die("cannot become uid %u: %s", (unsigned)uid, strerror(errno));
+	/* As after an execve(): otherwise /proc/self belongs to root. */
+	prctl(PR_SET_DUMPABLE, 1);
+}
+
+struct peer *peer_new_uid(uid_t uid)
+{
+	struct peer *p = calloc(1, sizeof(*p));
+	int sv[2], spare[2];
+
+	if (!p || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spare))
+		harness_die("peer: %s", strerror(errno));
+	fflush(NULL);
+	p->pid = fork();
+	if (p->pid < 0)
+		harness_die("fork: %s", strerror(errno));
+	if (!p->pid) {
+		close_range(3, (unsigned)sv[1] - 1,
+			    0); /* ends of other peers, or they would not end */
+		close(sv[0]);
+		close(spare[0]);
+		if (uid)
+			drop_to(uid);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		peer_loop(sv[1], spare[1]);
+	}
+	close(sv[1]);
+	close(spare[1]);
+	p->fd = sv[0];
+	p->spare = spare[0];
+	return p;
+}
+
+struct peer *peer_new(void)
+{
+	return peer_new_uid(0);
+}
+
+struct peer *peer_fork(struct peer *p)
+{
+	struct peer *child = calloc(1, sizeof(*child));
+
+	if (!child || p->spare < 0)
+		harness_die("peer_fork: no memory, or the second one");
+	child->pid = (pid_t)peer_call_(p, NULL, (const long[6]){ 0 });
+	if (child->pid <= 0)
+		harness_die("fork in a peer failed");
+	child->fd = p->spare;
+	child->spare = p->spare = -1;
+	return child;
+}
+
+void peer_post_(struct peer *p, peer_fn fn, const long a[6])
+{
+	struct call c = { .fn = fn };
+
+	memcpy(c.a, a, sizeof(c.a));
+	if (send(p->fd, &c, sizeof(c), MSG_NOSIGNAL) != (ssize_t)sizeof(c))
+		harness_die("peer %d is gone", (int)p->pid);
+}
+
+long peer_result(struct peer *p)
+{
+	struct pollfd pfd = { .fd = p->fd, .events = POLLIN };
+	long r;
+
+	if (poll(&pfd, 1, PEER_TIMEOUT_MS) != 1)
+		harness_die("peer %d is blocked: no answer within %d ms", (int)p->pid,
+			    PEER_TIMEOUT_MS);
+	if (recv(p->fd, &r, sizeof(r), 0) != (ssize_t)sizeof(r)) {
+		int status = 0;
+
+		waitpid(p->pid, &status, 0);
+		harness_die("peer %d died (status %#x)", (int)p->pid, (unsigned)status);
+	}
+	return r;
+}
+
+long peer_call_(struct peer *p, peer_fn fn, const long a[6])
+{
+	peer_post_(p, fn, a);
+	return peer_result(p);
+}
+
+static void peer_free(struct peer *p)
+{
+	close(p->fd);
+	if (p->spare >= 0)
+		close(p->spare);
+	free(p);
+}
+
+void peer_end(struct peer *p)
+{
+	pid_t pid = p->pid;
+	int status;
+
+	peer_free(p);
+	/* A forked peer is not our child, and waited for elsewhere (ECHILD). */
+	if (waitpid(pid, &status, 0) == pid && status)
+		harness_die("peer %d ended with status %#x", (int)pid, (unsigned)status);
+}
+
+void peer_kill(struct peer *p)
+{
+	kill(p->pid, SIGKILL);
+	waitpid(p->pid, NULL, 0);
+	peer_free(p);
+}
+
+/* ---- functions to call in a peer ---- */
+
+void page_fill(void *page, uint64_t content)
+{
+	uint64_t *p = page, x = content * 0x9e3779b97f4a7c15ull;
+
+	for (unsigned i = 0; i < PEER_PAGE / 8; i++) {
+		p[i] = x; /* 0 stays 0 */
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+	}
+}
+
+bool page_holds(const void *page, uint64_t content)
+{
+	char want[PEER_PAGE] __attribute__((aligned(8)));
+
+	page_fill(want, content);
+	return !memcmp(page, want, PEER_PAGE);
+}
+
+static long result(int r)
+{
+	return r < 0 ? -errno : r;
+}
+
+static long address(void *p)
+{
+	return p == MAP_FAILED ? -errno : (long)p;
+}
+
+long fn_map(const long a[6])
+{
+	int prot = a[1] ? (int)a[1] : PROT_READ | PROT_WRITE;
+	int flags = a[2] ? (int)a[2] : MAP_PRIVATE;
+
+	return address(mmap(NULL, (size_t)a[0] * PEER_PAGE, prot, flags | MAP_ANONYMOUS, -1, 0));
+}
+
+long fn_ksm_map(const long a[6])
+{
+	return address(ksm_mmap(NULL, (size_t)a[0] * PEER_PAGE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+}
+
+long fn_merge_any(const long a[6])
+{
+	return result(ksm_merge_any(a[0]));
+}
+
+long fn_fill(const long a[6])
+{
+	for (long i = 0; i < a[1]; i++)
+		page_fill((char *)a[0] + (size_t)i * PEER_PAGE, (uint64_t)(a[2] + i * a[3]));
+	return 0;
+}
+
+long fn_touch(const long a[6])
+{
+	for (long i = 0; i < a[1]; i++)
+		(void)*(volatile char *)(a[0] + i * (long)PEER_PAGE);
+	return 0;
+}
+
+long fn_check(const long a[6])
+{
+	long bad = 0;
+
+	for (long i = 0; i < a[1]; i++)
+		bad += !page_holds((char *)a[0] + (size_t)i * PEER_PAGE,
+				   (uint64_t)(a[2] + i * a[3]));
+	return bad;
+}
+
+long fn_madvise(const long a[6])
+{
+	return result(ksm_madvise((void *)a[0], (size_t)a[1], (int)a[2]));
+}
+
+long fn_munmap(const long a[6])
+{
+	return result(ksm_munmap((void *)a[0], (size_t)a[1]));
+}
+
+long fn_mremap(const long a[6])
+{
+	return address(
+		ksm_mremap((void *)a[0], (size_t)a[1], (size_t)a[2], (int)a[3], (void *)a[4]));
+}
+
+long fn_mprotect(const long a[6])
+{
+	return result(ksm_mprotect((void *)a[0], (size_t)a[1], (int)a[2]));
+}
+
+long fn_connected(const long a[6])
+{
+	struct ksm_stat st = { .size = sizeof(st) };
+
+	(void)a;
+	return ksm_stat(&st) ? -errno : (long)st.connected;
+}
+
+long fn_offer(const long a[6])
+{
+	long addr = fn_map((const long[6]){ a[0] });
+
+	if (addr < 0)
+		return addr;
+	fn_fill((const long[6]){ addr, a[0], a[1], a[2] });
+	if (ksm_madvise((void *)addr, (size_t)a[0] * PEER_PAGE, MADV_MERGEABLE))
+		return -errno;
+	return addr;
+}
+
+/* ---- what can be seen from outside ---- */
+
+void daemon_hasten(struct daemon *d)
+{
+	if (ctl_set(d, "ksm/run", "1") || ctl_set(d, "ksm/pages_to_scan", "100000") ||
+	    ctl_set(d, "ksm/sleep_millisecs", "5") || ctl_set(d, "ksm/max_idle_millisecs", "20"))
+		harness_die("the daemon refuses knobs");
+}
+
+void wait_counter_at(const char *file, int line, struct daemon *d, const char *path, uint64_t value)
+{
+	uint64_t end = harness_now_ms() + 20000, now;
+
+	while ((now = ctl_get_u64(d, path)) != value) {
+		if (harness_now_ms() > end)
+			harness_die_at(file, line, "%s is %llu and not %llu", path,
+				       (unsigned long long)now, (unsigned long long)value);
+		harness_nap();
+	}
+}
+
+uint64_t pagemap_entry(pid_t pid, long addr)
+{
+	char path[64];
+	uint64_t e = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		harness_die("%s: %s", path, strerror(errno));
+	if (pread(fd, &e, sizeof(e), addr / (long)PEER_PAGE * 8) != (ssize_t)sizeof(e))
+		harness_die("%s: %s", path, strerror(errno));
+	close(fd);
+	return e;
+}
+
+uint64_t page_pfn(pid_t pid, long addr)
+{
+	uint64_t e = pagemap_entry(pid, addr);
+
+	return e >> 63 ? e & ((1ull << 55) - 1) : 0;
+}
+
+bool page_present(pid_t pid, long addr)
+{
+	return pagemap_entry(pid, addr) >> 63;
+}
+
+bool page_is_file(pid_t pid, long addr)
+{
+	uint64_t e = pagemap_entry(pid, addr);
+
+	return (e >> 63) && (e >> 61 & 1);
+}
+
+int pages_on_frames(pid_t pid, long addr, int pages)
+{
+	int nr = 0;
+
+	for (int i = 0; i < pages; i++)
+		nr += page_is_file(pid, addr + i * (long)PEER_PAGE);
+	return nr;
+}
+
+int peer_pages_on_frames(struct peer *p, long addr, int pages)
+{
+	peer_call(p, fn_touch, addr, pages);
+	return pages_on_frames(p->pid, addr, pages);
+}
+
+int pages_sharing_frames(struct peer *p, long a, struct peer *q, long b, int pages)
+{
+	int nr = 0;
+
+	peer_call(p, fn_touch, a, pages);
+	peer_call(q, fn_touch, b, pages);
+	for (long i = 0; i < pages; i++) {
+		uint64_t pfn = page_pfn(p->pid, a + i * (long)PEER_PAGE);
+
+		nr += pfn && pfn == page_pfn(q->pid, b + i * (long)PEER_PAGE);
+	}
+	return nr;
+}
+
+bool pfns_visible(void)
+{
+	static char byte;
+
+	*(volatile char *)&byte = 1;
+	if (page_pfn(getpid(), (long)&byte & -4096))
+		return true;
+	printf("SKIP: the kernel hides page frame numbers from this user (run as root)\n");
+	return false;
+}

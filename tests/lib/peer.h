@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peer.h - processes that take part in a test.
+ *
+ * A peer is a fork of the test that waits to be told which function to run in its own address space.
+ * The test stays outside: it has no memory offered, and asserts what can be seen from outside. A
+ * call that does not come back within PEER_TIMEOUT_MS fails the test, which is how "no client thread
+ * blocks" is checked. Peers die with the test.
+ */
+#ifndef KSM_TEST_PEER_H
+#define KSM_TEST_PEER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PEER_PAGE 4096ul
+#define PEER_TIMEOUT_MS 30000 /* a sanitizer build on a loaded machine; nothing here takes 1 s */
+
+struct peer {
+	pid_t pid;
+	int fd;
+	int spare; /* connection of a child that it may fork, see peer_fork() */
+};
+
+/* Runs in the peer. Negative results are errnos by convention. */
+typedef long (*peer_fn)(const long a[6]);
+
+struct peer *peer_new(void);
+/* A peer that has given up its privileges for those of uid (and gid) `uid`. */
+struct peer *peer_new_uid(uid_t uid);
+/* Let p fork (once). The child is a peer, too; it is not the test's child and is waited for by p. */
+struct peer *peer_fork(struct peer *p);
+/* Run fn(a0, ..., a5) in p. */
+#define peer_call(p, ...) peer_call_(p, PEER_ARGS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
+#define PEER_ARGS(fn, a, b, c, d, e, f, ...)                                                       \
+	fn, (const long[6])                                                                        \
+	{                                                                                          \
+		(long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)                   \
+	}
+long peer_call_(struct peer *p, peer_fn fn, const long a[6]);
+/* Start it, and fetch the result later. */
+void peer_post_(struct peer *p, peer_fn fn, const long a[6]);
+#define peer_post(p, ...) peer_post_(p, PEER_ARGS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
+long peer_result(struct peer *p);
+/* End it: in order (must exit with 0), or by SIGKILL. Both free p. */
+void peer_end(struct peer *p);
+void peer_kill(struct peer *p);
+
+/* ---- functions to call in a peer ---- */
+
+long fn_map(const long a[6]);       /* (pages, prot or 0 for rw, flags or 0 for private): address */
+long fn_merge_any(const long a[6]); /* (enable): ksm_merge_any() */
+long fn_ksm_map(const long a[6]);   /* (pages): ksm_mmap(), address */
+long fn_fill(const long a[6]);    /* (addr, pages, content, step): page i gets content + i * step */
+long fn_touch(const long a[6]);   /* (addr, pages): load from each */
+long fn_check(const long a[6]);   /* (addr, pages, content, step): pages that hold other bytes */
+long fn_madvise(const long a[6]); /* (addr, bytes, advice): ksm_madvise(), 0 or -errno */
+long fn_munmap(const long a[6]);  /* (addr, bytes): ksm_munmap() */
+long fn_mremap(const long a[6]);  /* (addr, old, new, flags, new addr): address or -errno */
+long fn_mprotect(const long a[6]);  /* (addr, bytes, prot) */
+long fn_connected(const long a[6]); /* () 1 when a daemon serves the process and knows its memory */
+/* map, fill, offer in one: (pages, content, step): address */
+long fn_offer(const long a[6]);
+
+/* Content 0 is zeros; pages of different numbers differ in every word of eight bytes, nearly. */
+void page_fill(void *page, uint64_t content);
+bool page_holds(const void *page, uint64_t content);
+
+/* ---- what can be seen from outside ---- */
+
+struct daemon;
+/* Scan without pause (5 ms between batches), so that tests wait for work and not for naps. */
+void daemon_hasten(struct daemon *d);
+/* Wait until ksm/NAME is `value`; die when it is not after 20 s. */
+#define wait_counter(d, name, value)                                                               \
+	wait_counter_at(__FILE__, __LINE__, d, "ksm/" name, (uint64_t)(value))
+void wait_counter_at(const char *file, int line, struct daemon *d, const char *path,
+		     uint64_t value);
+/* Entry of /proc/PID/pagemap. */
+uint64_t pagemap_entry(pid_t pid, long addr);
+/* Frame number of a page, 0 when it is not present or numbers are hidden. */
+uint64_t page_pfn(pid_t pid, long addr);
+bool page_present(pid_t pid, long addr);
+/* It is a page of a file or of shared memory: for private memory, a stable frame. */
+bool page_is_file(pid_t pid, long addr);
+/* Pages among the first `pages` that stand on the same frame in both, after all have been used. */
+int pages_sharing_frames(struct peer *p, long a, struct peer *q, long b, int pages);
+/* Pages that are mapped to a stable frame now. Merged pages may be mapped on their first use only. */
+int pages_on_frames(pid_t pid, long addr, int pages);
+/* The same after all have been used. */
+int peer_pages_on_frames(struct peer *p, long addr, int pages);
+/* Whether the kernel shows frame numbers; says SKIP and why when not. */
+bool pfns_visible(void);
+
+#endif

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+/*
+ * exec.c - ksm-run holds for the programs that a program starts, too.
+ *
+ * The environment carries the settings, and most programs pass theirs on. Those that make a new one
+ * for their children (servers, build tools, sandboxes) would lose them, so every call that takes or
+ * implies an environment goes through here: what is missing in it is added, on the stack, because
+ * the caller may be a vfork child. What the program set itself stays as it is. KSM_RUN_MERGE_ANY is
+ * not a setting but the state of this process, and is always written anew.
+ *
+ * system(3) and popen(3) use the program's `environ` inside the C library; they lose the settings
+ * only where the program has wiped that.
+ */
+#include "preload/preload.h"
+
+#include <alloca.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/client.h"
+#include "preload/settings.h"
+
+#define RUNTIME_DIR "KSMD_RUNTIME_DIR"
+#define PRELOAD_VAR "LD_PRELOAD"
+/* Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, merge-any; NULL. */
+#define NR_ADDED 6
+
+typedef int (*execvpe_fn)(const char *, char *const[], char *const[]);
+typedef int (*spawn_fn)(pid_t *, const char *, const posix_spawn_file_actions_t *,
+			const posix_spawnattr_t *, char *const[], char *const[]);
+
+static void *next_execvpe, *next_spawn, *next_spawnp;
+
+void exec_resolve(void)
+{
+	preload_next(&next_execvpe, "execvpe");
+	preload_next(&next_spawn, "posix_spawn");
+	preload_next(&next_spawnp, "posix_spawnp");
+}
+
+/* Value of `name` in an entry "name=value", or NULL. */
+static const char *value_of(const char *entry, const char *name)
+{
+	size_t n = strlen(name);
+
+	return strncmp(entry, name, n) == 0 && entry[n] == '=' ? entry + n + 1 : NULL;
+}
+
+static const char *find_value(char *const envp[], const char *name)
+{
+	const char *v = NULL;
+
+	for (size_t i = 0; envp && envp[i] && !v; i++)
+		v = value_of(envp[i], name);
+	return v;
+}
+
+static bool lists_us(const char *list)
+{
+	size_t n = strlen(preload.path);
+
+	for (const char *p = list; (p = strstr(p, preload.path)); p += n)
+		if ((p == list || strchr(" :", p[-1])) && strchr(" :", p[n]))
+			return true;
+	return false;
+}
+
+/* Bytes that env_build() needs. */
+static size_t env_room(char *const envp[])
+{
+	const char *list = find_value(envp, PRELOAD_VAR);
+	size_t n = 0;
+
+	while (envp && envp[n])
+		n++;
+	return (n + NR_ADDED) * sizeof(char *) + sizeof(PRELOAD_VAR) + 2 + strlen(preload.path) +
+	       (list ? strlen(list) : 0) + sizeof(RUNTIME_DIR) + 2 + strlen(preload.runtime_dir);
+}
+
+/* The environment with what is missing, in `room`. Strings are shared with envp. */
+static char **env_build(void *room, char *const envp[])
+{
+	static char *const mode[] = {
+		[PRELOAD_UNSET] = KSM_RUN_MODE "=" KSM_RUN_MODE_AUTO,
+		[PRELOAD_OFF] = KSM_RUN_MODE "=" KSM_RUN_MODE_OFF,
+		[PRELOAD_MADVISE] = KSM_RUN_MODE "=" KSM_RUN_MODE_MADVISE,
+		[PRELOAD_AUTO] = KSM_RUN_MODE "=" KSM_RUN_MODE_AUTO,
+	};
+	const char *list = find_value(envp, PRELOAD_VAR);
+	bool have_list = !*preload.path || (list && lists_us(list));
+	char **out = room, *text;
+	size_t n = 0;
+
+	for (size_t i = 0; envp && envp[i]; i++)
+		if (!value_of(envp[i], KSM_RUN_MERGE_ANY) &&
+		    (have_list || !value_of(envp[i], PRELOAD_VAR)))
+			out[n++] = envp[i];
+	text = (char *)&out[n + NR_ADDED];
+	if (!have_list) {
+		out[n++] = text;
+		text += sprintf(text, "%s=%s%s%s", PRELOAD_VAR, preload.path,
+				list && *list ? ":" : "", list ? list : "") +
+			1;
+	}
+	if (!find_value(envp, KSM_RUN_MODE))
+		out[n++] = mode[preload.wanted_mode];
+	if (!find_value(envp, KSM_RUN_MALLOC))
+		out[n++] = preload.native_malloc ? KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_NATIVE :
+						   KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_HEAP;
+	if (*preload.runtime_dir && !find_value(envp, RUNTIME_DIR)) {
+		sprintf(text, "%s=%s", RUNTIME_DIR, preload.runtime_dir);
+		out[n++] = text;
+	}
+	if (ksmc_get_merge_any())
+		out[n++] = KSM_RUN_MERGE_ANY "=1";
+	out[n] = NULL;
+	return out;
+}
+
+/* On the stack of the caller, hence a macro. */
+#define ENV_ALLOCA(envp) (preload_setup(), alloca(env_room(envp)))
+
+/* ---- exec ---- */
+
+long proc_execve(const char *path, char *const argv[], char *const envp[])
+{
+	void *room = ENV_ALLOCA(envp);
+
+	return sysc3(SYS_execve, path, argv, env_build(room, envp));
+}
+
+long proc_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	void *room = ENV_ALLOCA(envp);
+
+	return sysc5(SYS_execveat, dir, path, argv, env_build(room, envp), flags);
+}
+
+static int search_and_exec(const char *file, char *const argv[], char *const envp[])
+{
+	execvpe_fn real = (execvpe_fn)preload_next(&next_execvpe, "execvpe");
+	void *room = ENV_ALLOCA(envp);
+
+	return real(file, argv, env_build(room, envp));
+}
+
+EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+	return (int)preload_ret(proc_execve(path, argv, envp));
+}
+
+EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+	return (int)preload_ret(proc_execveat(dir, path, argv, envp, flags));
+}
+
+EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+	if (fd < 0)
+		return (int)preload_ret(-EINVAL);
+	return (int)preload_ret(proc_execveat(fd, "", argv, envp, AT_EMPTY_PATH));
+}
+
+EXPORT int execv(const char *path, char *const argv[])
+{
+	return (int)preload_ret(proc_execve(path, argv, environ));
+}
+
+EXPORT int execvp(const char *file, char *const argv[])
+{
+	return search_and_exec(file, argv, environ);
+}
+
+EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+	return search_and_exec(file, argv, envp);
+}
+
+/* Arguments up to and with the NULL that ends them; what follows it (execle) is left in ap. */
+static size_t count_args(va_list ap)
+{
+	size_t n = 1;
+
+	while (va_arg(ap, char *))
+		n++;
+	return n;
+}
+
+static void take_args(char **argv, size_t n, const char *first, va_list ap)
+{
+	argv[0] = (char *)first;
+	for (size_t i = 1; i <= n; i++)
+		argv[i] = va_arg(ap, char *);
+}
+
+/* Defines `argv` on the stack from the variable arguments after `first`, and leaves `ap` open. */
+#define ARGS_ALLOCA(first)                                                                         \
+	va_list ap;                                                                                \
+	char **argv;                                                                               \
+	size_t nr_args;                                                                            \
+	va_start(ap, first);                                                                       \
+	nr_args = count_args(ap);                                                                  \
+	va_end(ap);                                                                                \
+	argv = alloca((nr_args + 1) * sizeof(*argv));                                              \
+	va_start(ap, first);                                                                       \
+	take_args(argv, nr_args, first, ap)
+
+EXPORT int execl(const char *path, const char *arg, ...)
+{
+	ARGS_ALLOCA(arg);
+	va_end(ap);
+	return execv(path, argv);
+}
+
+EXPORT int execlp(const char *file, const char *arg, ...)
+{
+	ARGS_ALLOCA(arg);
+	va_end(ap);
+	return execvp(file, argv);
+}
+
+EXPORT int execle(const char *path, const char *arg, ...)
+{
+	char *const *envp;
+
+	ARGS_ALLOCA(arg);
+	envp = va_arg(ap, char *const *);
+	va_end(ap);
+	return execve(path, argv, envp);
+}
+
+/* ---- posix_spawn ---- */
+
+EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	spawn_fn real = (spawn_fn)preload_next(&next_spawn, "posix_spawn");
+	void *room = ENV_ALLOCA(envp);
+
+	return real(pid, path, actions, attr, argv, env_build(room, envp));
+}
+
+EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
+			const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	spawn_fn real = (spawn_fn)preload_next(&next_spawnp, "posix_spawnp");
+	void *room = ENV_ALLOCA(envp);
+
+	return real(pid, file, actions, attr, argv, env_build(room, envp));
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT
+/*
+ * memory.c - the calls that change an address space, handed to the client library.
+ *
+ * Memory is offered when it is mapped private, anonymous, of OFFER_MIN_PAGES pages or more (see
+ * setup.c), and not as a stack, locked or huge; protection may change later. What the client
+ * library does not carry out itself (locking, memory policies, protection keys, System V segments
+ * mapped over something) is ordered here: the range is un-shared and left alone before the kernel
+ * is asked.
+ *
+ * Not here: remap_file_pages(2), which the kernel refuses on private mappings, and shmdt(2), which
+ * takes away what only shmat(2) can have mapped.
+ */
+#include "preload/preload.h"
+
+#include <limits.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/shm.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "client/client.h"
+#include "wire/kernel_abi.h"
+
+#define MPOL_MODE_MASK 0x1fff /* linux/mempolicy.h: the bits above are flags */
+#define MPOL_MODE_DEFAULT 0
+#define PIDFD_SELF_THREAD_FD (-10000) /* linux/pidfd.h since 6.14 */
+#define PIDFD_SELF_PROCESS_FD (-10001)
+
+/* ---- mapping ---- */
+
+EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+	if (!preload_active())
+		return (void *)preload_ret(
+			sysc6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off));
+	return (void *)preload_ret(ksmc_mmap(addr, len, prot, flags, fd, off));
+}
+
+EXPORT_ALIAS(mmap64, mmap);
+
+EXPORT int munmap(void *addr, size_t len)
+{
+	return (int)preload_ret(ksmc_munmap(addr, len));
+}
+
+EXPORT void *mremap(void *old, size_t old_len, size_t new_len, int flags, ...)
+{
+	void *to = NULL;
+	va_list ap;
+
+	if (flags & MREMAP_FIXED) {
+		va_start(ap, flags);
+		to = va_arg(ap, void *);
+		va_end(ap);
+	}
+	return (void *)preload_ret(ksmc_mremap(old, old_len, new_len, flags, to));
+}
+
+EXPORT int mprotect(void *addr, size_t len, int prot)
+{
+	return (int)preload_ret(ksmc_mprotect(addr, len, prot));
+}
+
+/*
+ * Memory with a key is left alone: the agent would have to have the right to it. Key 0 is the one
+ * that memory has that was never given any.
+ */
+long mem_pkey_mprotect(void *addr, size_t len, int prot, int pkey)
+{
+	long r;
+
+	if (pkey == -1 || !preload_active())
+		return pkey == -1 ? ksmc_mprotect(addr, len, prot) :
+				    sysc4(SYS_pkey_mprotect, addr, len, prot, pkey);
+	if (pkey > 0) {
+		r = ksmc_exclude(addr, len, KSM_LEFT_PKEY);
+		if (r)
+			return r;
+	}
+	r = sysc4(SYS_pkey_mprotect, addr, len, prot, pkey);
+	if (!r) {
+		/* Changes nothing in the kernel by now; the library learns the protection. */
+		ksmc_mprotect(addr, len, prot);
+		if (pkey == 0)
+			ksmc_include(addr, len, KSM_LEFT_PKEY);
+	}
+	return r;
+}
+
+EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
+{
+	return (int)preload_ret(mem_pkey_mprotect(addr, len, prot, pkey));
+}
+
+/* ---- advice ---- */
+
+/* A request for merging is the moment to have an agent, where there was nothing to do before. */
+long mem_madvise(void *addr, size_t len, int advice)
+{
+	long r;
+
+	if (!preload_active())
+		return sysc3(SYS_madvise, addr, len, advice);
+	r = ksmc_madvise(addr, len, advice);
+	if (advice == MADV_MERGEABLE)
+		ksmc_start_agent();
+	return r;
+}
+
+EXPORT int madvise(void *addr, size_t len, int advice)
+{
+	return (int)preload_ret(mem_madvise(addr, len, advice));
+}
+
+/* Returns the error, and DONTNEED does nothing, since by POSIX it must not lose data. */
+EXPORT int posix_madvise(void *addr, size_t len, int advice)
+{
+	if (advice == POSIX_MADV_DONTNEED)
+		return 0;
+	return (int)-mem_madvise(addr, len, advice);
+}
+
+/* Does the descriptor name this process? */
+static bool pidfd_is_self(int pidfd)
+{
+	char path[64], buf[512];
+	const char *p;
+	long fd, n, pid;
+
+	if (pidfd == PIDFD_SELF_THREAD_FD || pidfd == PIDFD_SELF_PROCESS_FD)
+		return true;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	fd = sysc4(SYS_openat, -100 /* AT_FDCWD */, path, 0, 0);
+	if (fd < 0)
+		return false;
+	n = sysc3(SYS_read, fd, buf, sizeof(buf) - 1);
+	sysc1(SYS_close, fd);
+	buf[n > 0 ? n : 0] = '\0';
+	p = strstr(buf, "\nPid:\t");
+	return p && sscanf(p, "\nPid:\t%ld", &pid) == 1 && pid == sysc0(SYS_getpid);
+}
+
+long mem_process_madvise(int pidfd, const void *iovec, size_t n, int advice, unsigned int flags)
+{
+	const struct iovec *iov = iovec;
+	long done = 0, r;
+
+	if (!preload_active() || flags || n > IOV_MAX || !pidfd_is_self(pidfd))
+		return sysc5(SYS_process_madvise, pidfd, iov, n, advice, flags);
+	for (size_t i = 0; i < n; i++) {
+		r = mem_madvise(iov[i].iov_base, iov[i].iov_len, advice);
+		if (r)
+			return done ? done : r;
+		done += (long)iov[i].iov_len;
+	}
+	return done;
+}
+
+EXPORT ssize_t process_madvise(int pidfd, const struct iovec *iov, size_t n, int advice,
+			       unsigned int flags)
+{
+	return preload_ret(mem_process_madvise(pidfd, iov, n, advice, flags));
+}
+
+/* ---- the main heap ---- */
+
+/* The C library's idea of the break, which its own malloc goes by. */
+extern void *__curbrk;
+
+EXPORT int brk(void *addr)
+{
+	__curbrk = (void *)(preload_active() ? ksmc_brk(addr) : sysc1(SYS_brk, addr));
+	if (__curbrk >= addr)
+		return 0;
+	errno = ENOMEM;
+	return -1;
+}
+
+EXPORT void *sbrk(intptr_t increment)
+{
+	char *old;
+
+	if (!__curbrk)
+		brk(NULL);
+	old = __curbrk;
+	if (increment == 0)
+		return old;
+	if (increment > 0 ? (uintptr_t)old + (uintptr_t)increment < (uintptr_t)old :
+			    (uintptr_t)old < -(uintptr_t)increment) {
+		errno = ENOMEM;
+		return (void *)-1;
+	}
+	return brk(old + increment) < 0 ? (void *)-1 : old;
+}
+
+EXPORT_ALIAS(__sbrk, sbrk);
+
+/* ---- locking ---- */
+
+/* The range as the kernel rounds it. Returns false where it would refuse or nothing is in it. */
+static bool whole_pages(void **addr, size_t *len)
+{
+	uintptr_t start = (uintptr_t)*addr & ~(uintptr_t)(KSM_PAGE_SIZE - 1);
+	uintptr_t end = ((uintptr_t)*addr + *len + KSM_PAGE_SIZE - 1) &
+			~(uintptr_t)(KSM_PAGE_SIZE - 1);
+
+	if (!*len || end <= start)
+		return false;
+	*addr = (void *)start;
+	*len = end - start;
+	return true;
+}
+
+/* Locked memory is private memory: who locks wants no fault on the first write. */
+long mem_lock(long nr, void *addr, size_t len, int flags)
+{
+	void *start = addr;
+	size_t size = len;
+	long r;
+
+	if (preload_active() && whole_pages(&start, &size)) {
+		r = ksmc_exclude(start, size, KSM_LEFT_MLOCKED);
+		if (r)
+			return r;
+	}
+	r = sysc3(nr, addr, len, flags);
+	if (r && preload_active())
+		ksmc_include(start, size, KSM_LEFT_MLOCKED);
+	return r;
+}
+
+long mem_unlock(void *addr, size_t len)
+{
+	long r = sysc2(SYS_munlock, addr, len);
+
+	if (!r && preload_active() && whole_pages(&addr, &len))
+		ksmc_include(addr, len, KSM_LEFT_MLOCKED);
+	return r;
+}
+
+/* With MCL_FUTURE alone what exists is left alone, too: no harm, and one case less. */
+long mem_lockall(int flags)
+{
+	long r;
+
+	if (preload_active()) {
+		r = flags & MCL_FUTURE ? ksmc_exclude(NULL, 0, KSM_LEFT_MLOCKED) :
+					 ksmc_exclude(NULL, 1ul << 47, KSM_LEFT_MLOCKED);
+		if (r)
+			return r;
+	}
+	r = sysc1(SYS_mlockall, flags);
+	if (r && preload_active())
+		ksmc_include(NULL, 0, KSM_LEFT_MLOCKED);
+	return r;
+}
+
+long mem_unlockall(void)
+{
+	long r = sysc0(SYS_munlockall);
+
+	if (!r && preload_active())
+		ksmc_include(NULL, 0, KSM_LEFT_MLOCKED);
+	return r;
+}
+
+EXPORT int mlock(const void *addr, size_t len)
+{
+	return (int)preload_ret(mem_lock(SYS_mlock, (void *)addr, len, 0));
+}
+
+EXPORT int mlock2(const void *addr, size_t len, unsigned int flags)
+{
+	return (int)preload_ret(
+		mem_lock(flags ? SYS_mlock2 : SYS_mlock, (void *)addr, len, (int)flags));
+}
+
+EXPORT int munlock(const void *addr, size_t len)
+{
+	return (int)preload_ret(mem_unlock((void *)addr, len));
+}
+
+EXPORT int mlockall(int flags)
+{
+	return (int)preload_ret(mem_lockall(flags));
+}
+
+EXPORT int munlockall(void)
+{
+	return (int)preload_ret(mem_unlockall());
+}
+
+/* ---- memory policy ---- */
+
+long mem_bind(void *addr, unsigned long len, int mode, const unsigned long *mask,
+	      unsigned long maxnode, unsigned int flags)
+{
+	bool back = (mode & MPOL_MODE_MASK) == MPOL_MODE_DEFAULT;
+	long r;
+
+	if (!preload_active())
+		return sysc6(SYS_mbind, (long)addr, (long)len, mode, (long)mask, (long)maxnode,
+			     flags);
+	if (!back) {
+		r = ksmc_exclude(addr, len, KSM_LEFT_MEMPOLICY);
+		if (r)
+			return r;
+	}
+	r = sysc6(SYS_mbind, (long)addr, (long)len, mode, (long)mask, (long)maxnode, flags);
+	if (!r && back)
+		ksmc_include(addr, len, KSM_LEFT_MEMPOLICY);
+	return r;
+}
+
+EXPORT long mbind(void *addr, unsigned long len, int mode, const unsigned long *mask,
+		  unsigned long maxnode, unsigned int flags)
+{
+	return preload_ret(mem_bind(addr, len, mode, mask, maxnode, flags));
+}
+
+/* ---- System V segments ---- */
+
+/*
+ * Only SHM_REMAP replaces mappings. What stands there must be given up in an orderly way first, so
+ * find out beforehand, by attaching elsewhere, whether the segment can be had at all.
+ */
+long mem_shmat(int id, const void *addr, int flags)
+{
+	struct shmid_ds ds;
+	long r;
+
+	if (!(flags & SHM_REMAP) || !addr || !preload_active())
+		return sysc3(SYS_shmat, id, addr, flags);
+	if (shmctl(id, IPC_STAT, &ds) != 0)
+		return -errno;
+	r = sysc3(SYS_shmat, id, NULL, flags & ~SHM_REMAP);
+	if (sysc_failed(r))
+		return r;
+	sysc1(SYS_shmdt, r);
+	if (flags & SHM_RND)
+		addr = (void *)((uintptr_t)addr & ~(uintptr_t)(SHMLBA - 1));
+	r = ksmc_munmap((void *)addr, ds.shm_segsz);
+	return r ? r : sysc3(SYS_shmat, id, addr, flags);
+}
+
+EXPORT void *shmat(int id, const void *addr, int flags)
+{
+	return (void *)preload_ret(mem_shmat(id, addr, flags));
+}

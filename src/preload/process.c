@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+/*
+ * process.c - copies of a process, and prctl.
+ *
+ * fork(3) tells the client library through pthread_atfork, so that all is in order in the child.
+ * What is added here is the agent of the child: it cannot be started in the handler, since starting
+ * a thread allocates, and the handlers of an allocator that was there first run after ours. So it
+ * is started when fork returns.
+ *
+ * _Fork(3) and clone(2) without CLONE_VM call no handlers; they are wrapped in the same three
+ * steps by hand. A child of theirs has no agent: it keeps what it inherited, and merges nothing
+ * more. With CLONE_VM (vfork, threads) there is one address space, and nothing to do.
+ */
+#include "preload/preload.h"
+
+#include <pty.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "client/client.h"
+#include "wire/kernel_abi.h"
+
+typedef pid_t (*fork_fn)(void);
+typedef int (*daemon_fn)(int, int);
+typedef pid_t (*forkpty_fn)(int *, char *, const struct termios *, const struct winsize *);
+typedef int (*clone_fn)(int (*)(void *), void *, int, void *, ...);
+
+static void *next_fork, *next__fork, *next_daemon, *next_forkpty, *next_clone;
+
+void process_resolve(void)
+{
+	preload_next(&next_fork, "fork");
+	preload_next(&next__fork, "_Fork");
+	preload_next(&next_daemon, "daemon");
+	preload_next(&next_forkpty, "forkpty");
+	preload_next(&next_clone, "clone");
+}
+
+static pid_t start_agent_in_child(pid_t pid)
+{
+	int keep = errno;
+
+	if (pid == 0 && preload_active())
+		ksmc_start_agent();
+	errno = keep;
+	return pid;
+}
+
+EXPORT pid_t fork(void)
+{
+	return start_agent_in_child(((fork_fn)preload_next(&next_fork, "fork"))());
+}
+
+EXPORT_ALIAS(__fork, fork);
+
+EXPORT int daemon(int nochdir, int noclose)
+{
+	return start_agent_in_child(
+		((daemon_fn)preload_next(&next_daemon, "daemon"))(nochdir, noclose));
+}
+
+EXPORT pid_t forkpty(int *amaster, char *name, const struct termios *termp,
+		     const struct winsize *winp)
+{
+	return start_agent_in_child(
+		((forkpty_fn)preload_next(&next_forkpty, "forkpty"))(amaster, name, termp, winp));
+}
+
+EXPORT pid_t _Fork(void)
+{
+	fork_fn real = (fork_fn)preload_next(&next__fork, "_Fork");
+	pid_t pid;
+
+	if (!preload_active())
+		return real();
+	ksmc_fork_prepare();
+	pid = real();
+	if (pid == 0)
+		ksmc_fork_child();
+	else
+		ksmc_fork_parent();
+	return pid;
+}
+
+/* ---- clone ---- */
+
+/* Any of the system calls that copy a process, by number. */
+long proc_clone(long nr, long a, long b, long c, long d, long e, bool fork_like)
+{
+	long r;
+
+	if (!fork_like || !preload_active())
+		return sysc5(nr, a, b, c, d, e);
+	ksmc_fork_prepare();
+	r = sysc5(nr, a, b, c, d, e);
+	if (r == 0)
+		ksmc_fork_child();
+	else
+		ksmc_fork_parent();
+	return r;
+}
+
+struct clone_start {
+	int (*fn)(void *);
+	void *arg;
+};
+
+/* First in the child, which has a copy of the parent's stack to read `start` from. */
+static int clone_child(void *arg)
+{
+	struct clone_start *start = arg;
+
+	ksmc_fork_child();
+	return start->fn(start->arg);
+}
+
+EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
+{
+	clone_fn real = (clone_fn)preload_next(&next_clone, "clone");
+	struct clone_start start = { fn, arg };
+	void *ptid, *tls, *ctid;
+	va_list ap;
+	int r;
+
+	va_start(ap, arg);
+	ptid = va_arg(ap, void *);
+	tls = va_arg(ap, void *);
+	ctid = va_arg(ap, void *);
+	va_end(ap);
+	if ((flags & CLONE_VM) || !preload_active())
+		return real(fn, stack, flags, arg, ptid, tls, ctid);
+	ksmc_fork_prepare();
+	r = real(clone_child, stack, flags, &start, ptid, tls, ctid);
+	ksmc_fork_parent();
+	return r;
+}
+
+EXPORT_ALIAS(__clone, clone);
+
+/* ---- prctl ---- */
+
+long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
+{
+	long r;
+
+	if ((op != PR_SET_MEMORY_MERGE && op != PR_GET_MEMORY_MERGE) || !preload_active())
+		return sysc5(SYS_prctl, op, a, b, c, d);
+	if (b || c || d || (op == PR_GET_MEMORY_MERGE && a))
+		return -EINVAL;
+	if (op == PR_GET_MEMORY_MERGE)
+		return ksmc_get_merge_any();
+	r = ksmc_set_merge_any(a != 0);
+	if (!r && a) {
+		if (!preload.native_malloc)
+			ksmc_heap_watch();
+		ksmc_start_agent();
+	}
+	return r;
+}
+
+EXPORT int prctl(int op, ...)
+{
+	unsigned long a, b, c, d;
+	va_list ap;
+
+	va_start(ap, op);
+	a = va_arg(ap, unsigned long);
+	b = va_arg(ap, unsigned long);
+	c = va_arg(ap, unsigned long);
+	d = va_arg(ap, unsigned long);
+	va_end(ap);
+	return (int)preload_ret(proc_prctl(op, a, b, c, d));
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * settings.h - what ksm-run says to the preloaded object, through the environment.
+ *
+ * Every program that is started under ksm-run gets these again (see exec.c), so they hold for a
+ * whole tree of processes. A program or a nested ksm-run that sets one itself is heard.
+ */
+#ifndef KSM_SETTINGS_H
+#define KSM_SETTINGS_H
+
+#define KSM_RUN_MODE "KSM_RUN_MODE"
+#define KSM_RUN_MODE_AUTO "auto"       /* offer what memory.c says is worth it */
+#define KSM_RUN_MODE_MADVISE "madvise" /* only what the program asks for */
+#define KSM_RUN_MODE_OFF "off"         /* nothing; the calls go straight to the kernel */
+
+#define KSM_RUN_MALLOC "KSM_RUN_MALLOC"
+#define KSM_RUN_MALLOC_HEAP "heap"     /* all of malloc in the main heap, which is offered */
+#define KSM_RUN_MALLOC_NATIVE "native" /* malloc as it is; its memory is not offered */
+
+/* "1": PR_SET_MEMORY_MERGE was in force in the process that called exec. */
+#define KSM_RUN_MERGE_ANY "KSM_RUN_MERGE_ANY"
+
+#endif

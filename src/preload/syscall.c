@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+/*
+ * syscall.c - syscall(2): programs that go round the C library's functions still meet ours.
+ *
+ * Numbers that concern an address space, a copy of the process or a new program take the same
+ * path as the functions; all others go to the kernel as they are. All six arguments are read
+ * whether or not the caller passed them, which the calling conventions of both architectures allow:
+ * that is how the C library does it.
+ *
+ * A child of clone(2) that is given a stack of its own cannot return from a C function; it cannot
+ * usefully return from the C library's syscall() either, and nobody does this.
+ */
+#include "preload/preload.h"
+
+#include <linux/sched.h>
+#include <stdint.h>
+
+#include "client/client.h"
+
+static bool clone_is_fork(unsigned long flags, unsigned long stack)
+{
+	return !(flags & CLONE_VM) && !stack;
+}
+
+static long sys_clone3(long nr, const struct clone_args *args, size_t size)
+{
+	bool sane = args && size >= CLONE_ARGS_SIZE_VER0;
+
+	return proc_clone(nr, (long)args, (long)size, 0, 0, 0,
+			  sane && clone_is_fork(args->flags, args->stack));
+}
+
+/* Copies and new programs. Returns false when nr is none of them. */
+static bool process_call(long nr, const long a[static 6], long *r)
+{
+	switch (nr) {
+#ifdef SYS_fork
+	case SYS_fork:
+		*r = proc_clone(nr, 0, 0, 0, 0, 0, true);
+		return true;
+#endif
+	case SYS_clone:
+		*r = proc_clone(nr, a[0], a[1], a[2], a[3], a[4],
+				clone_is_fork((unsigned long)a[0], (unsigned long)a[1]));
+		return true;
+	case SYS_clone3:
+		*r = sys_clone3(nr, (const struct clone_args *)a[0], (size_t)a[1]);
+		return true;
+	case SYS_execve:
+		*r = proc_execve((const char *)a[0], (char *const *)a[1], (char *const *)a[2]);
+		return true;
+	case SYS_execveat:
+		*r = proc_execveat((int)a[0], (const char *)a[1], (char *const *)a[2],
+				   (char *const *)a[3], (int)a[4]);
+		return true;
+	case SYS_prctl:
+		*r = proc_prctl((int)a[0], (unsigned long)a[1], (unsigned long)a[2],
+				(unsigned long)a[3], (unsigned long)a[4]);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Mappings and what is done to them. */
+static bool memory_call(long nr, const long a[static 6], long *r)
+{
+	void *addr = (void *)a[0];
+	size_t len = (size_t)a[1];
+
+	switch (nr) {
+	case SYS_mmap:
+		*r = ksmc_mmap(addr, len, (int)a[2], (int)a[3], (int)a[4], a[5]);
+		return true;
+	case SYS_munmap:
+		*r = ksmc_munmap(addr, len);
+		return true;
+	case SYS_mremap:
+		*r = ksmc_mremap(addr, len, (size_t)a[2], (int)a[3], (void *)a[4]);
+		return true;
+	case SYS_mprotect:
+		*r = ksmc_mprotect(addr, len, (int)a[2]);
+		return true;
+	case SYS_pkey_mprotect:
+		*r = mem_pkey_mprotect(addr, len, (int)a[2], (int)a[3]);
+		return true;
+	case SYS_madvise:
+		*r = mem_madvise(addr, len, (int)a[2]);
+		return true;
+	case SYS_brk:
+		*r = ksmc_brk(addr);
+		return true;
+	case SYS_mbind:
+		*r = mem_bind(addr, len, (int)a[2], (const unsigned long *)a[3],
+			      (unsigned long)a[4], (unsigned int)a[5]);
+		return true;
+	case SYS_shmat:
+		*r = mem_shmat((int)a[0], (const void *)a[1], (int)a[2]);
+		return true;
+	case SYS_process_madvise:
+		*r = mem_process_madvise((int)a[0], (const void *)a[1], (size_t)a[2], (int)a[3],
+					 (unsigned int)a[4]);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool lock_call(long nr, const long a[static 6], long *r)
+{
+	switch (nr) {
+	case SYS_mlock:
+	case SYS_mlock2:
+		*r = mem_lock(nr, (void *)a[0], (size_t)a[1], (int)a[2]);
+		return true;
+	case SYS_munlock:
+		*r = mem_unlock((void *)a[0], (size_t)a[1]);
+		return true;
+	case SYS_mlockall:
+		*r = mem_lockall((int)a[0]);
+		return true;
+	case SYS_munlockall:
+		*r = mem_unlockall();
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Declared variadic in unistd.h, under whose name it is exported. */
+EXPORT long preload_syscall(long nr, long a0, long a1, long a2, long a3, long a4,
+			    long a5) __asm__("syscall");
+
+EXPORT long preload_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5)
+{
+	const long a[6] = { a0, a1, a2, a3, a4, a5 };
+	long r;
+
+	if (preload_active() &&
+	    (memory_call(nr, a, &r) || lock_call(nr, a, &r) || process_call(nr, a, &r)))
+		return preload_ret(r);
+	return preload_ret(sysc6(nr, a0, a1, a2, a3, a4, a5));
+}

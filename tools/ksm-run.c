@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT
+/*
+ * ksm-run - run an unmodified program with its anonymous memory offered for merging.
+ *
+ * All the work is done by libksm-preload.so, which the dynamic loader puts in front of the C
+ * library; this program finds that object, writes the settings into the environment and becomes
+ * the program (exec), so that exit status, signals, job control and the process number are those
+ * of the program itself.
+ *
+ * The loader ignores LD_PRELOAD in silence for programs that are set-user-ID or have no dynamic
+ * loader at all. Such a program runs just as well without us, but somebody who asked for merging
+ * wants to know: it is looked at first, and said on the standard error.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "preload/settings.h"
+
+/* As env(1), nice(1) and the rest of that family have it. */
+enum { EXIT_OWN = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
+
+struct options {
+	const char *mode, *malloc_mode;
+	const char *runtime_dir, *preload;
+	bool fixed_layout;
+};
+
+static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+static void vsay(const char *fmt, va_list ap)
+{
+	fputs("ksm-run: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+}
+
+static void say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay(fmt, ap);
+	va_end(ap);
+}
+
+static void die(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay(fmt, ap);
+	va_end(ap);
+	exit(EXIT_OWN);
+}
+
+static void usage(FILE *to)
+{
+	fputs("usage: ksm-run [OPTION]... [--] COMMAND [ARG]...\n"
+	      "\n"
+	      "Run COMMAND with its private anonymous memory offered to ksmd-user for merging.\n"
+	      "\n"
+	      "  --fixed-layout       no address space randomisation: alike programs merge better,\n"
+	      "                       and lose that protection against exploits\n"
+	      "  --madvise-only       offer only what the program itself asks for with\n"
+	      "                       madvise(MADV_MERGEABLE) or prctl(PR_SET_MEMORY_MERGE)\n"
+	      "  --malloc=heap        keep all malloc memory in the main heap and offer that (default)\n"
+	      "  --malloc=native      leave malloc alone; its memory is not offered\n"
+	      "  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
+	      "                       /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user)\n"
+	      "  --preload FILE       use this libksm-preload.so\n"
+	      "  --help, --version\n"
+	      "\n"
+	      "The exit status is that of COMMAND; 125 when ksm-run fails, 126 when COMMAND cannot\n"
+	      "be run, 127 when it is not found.\n",
+	      to);
+}
+
+static void parse(int argc, char **argv, struct options *o)
+{
+	enum { FIXED = 1, MADVISE, MALLOC, RUNTIME_DIR, PRELOAD, HELP, VERSION };
+	static const struct option opts[] = {
+		{ "fixed-layout", no_argument, NULL, FIXED },
+		{ "madvise-only", no_argument, NULL, MADVISE },
+		{ "malloc", required_argument, NULL, MALLOC },
+		{ "runtime-dir", required_argument, NULL, RUNTIME_DIR },
+		{ "preload", required_argument, NULL, PRELOAD },
+		{ "help", no_argument, NULL, HELP },
+		{ "version", no_argument, NULL, VERSION },
+		{ 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "+h", opts, NULL)) != -1) {
+		switch (c) {
+		case FIXED:
+			o->fixed_layout = true;
+			break;
+		case MADVISE:
+			o->mode = KSM_RUN_MODE_MADVISE;
+			break;
+		case MALLOC:
+			if (strcmp(optarg, KSM_RUN_MALLOC_HEAP) != 0 &&
+			    strcmp(optarg, KSM_RUN_MALLOC_NATIVE) != 0)
+				die("--malloc must be heap or native, not '%s'", optarg);
+			o->malloc_mode = optarg;
+			break;
+		case RUNTIME_DIR:
+			if (!*optarg)
+				die("--runtime-dir is empty");
+			o->runtime_dir = optarg;
+			break;
+		case PRELOAD:
+			o->preload = optarg;
+			break;
+		case 'h':
+		case HELP:
+			usage(stdout);
+			exit(0);
+		case VERSION:
+			puts("ksm-run " KSMD_VERSION);
+			exit(0);
+		default:
+			fputs("Try 'ksm-run --help'.\n", stderr);
+			exit(EXIT_OWN);
+		}
+	}
+}
+
+/* The object to preload: as named, else where the build or the installation puts it. */
+static void find_preload(const char *named, char path[static PATH_MAX])
+{
+	static const char *const where[] = { "libksm-preload.so",
+					     "../lib/ksmd-user/libksm-preload.so" };
+	char self[PATH_MAX], try[PATH_MAX + 64];
+	ssize_t n;
+
+	if (named) {
+		if (!realpath(named, path))
+			die("%s: %s", named, strerror(errno));
+		return;
+	}
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n < 0)
+		die("/proc/self/exe: %s (is /proc mounted?)", strerror(errno));
+	self[n] = '\0';
+	*strrchr(self, '/') = '\0';
+	for (size_t i = 0; i < sizeof(where) / sizeof(where[0]); i++) {
+		snprintf(try, sizeof(try), "%s/%s", self, where[i]);
+		if (realpath(try, path) && access(path, R_OK) == 0)
+			return;
+	}
+	die("libksm-preload.so is neither in %s nor in %s/../lib/ksmd-user; name it with --preload",
+	    self, self);
+}
+
+static void set(const char *name, const char *value)
+{
+	if (setenv(name, value, 1) != 0)
+		die("cannot set %s: %s", name, strerror(errno));
+}
+
+/* In front of what is there, and once only. */
+static void set_preload(const char *path)
+{
+	const char *old = getenv("LD_PRELOAD");
+	char *value;
+
+	/* The loader splits the list at both and knows no quoting. */
+	if (strpbrk(path, " :"))
+		die("the path of the preloaded object must not have a space or a colon: %s", path);
+	if (!old || !*old || strcmp(old, path) == 0) {
+		set("LD_PRELOAD", path);
+		return;
+	}
+	if (asprintf(&value, "%s:%s", path, old) < 0)
+		die("out of memory");
+	set("LD_PRELOAD", value);
+	free(value);
+}
+
+/* The program may change its directory before it looks for the daemon. */
+static void set_runtime_dir(const char *dir)
+{
+	char cwd[PATH_MAX], *value;
+
+	if (!dir)
+		dir = getenv("KSMD_RUNTIME_DIR");
+	if (!dir || !*dir)
+		return;
+	if (*dir == '/') {
+		set("KSMD_RUNTIME_DIR", dir);
+		return;
+	}
+	if (!getcwd(cwd, sizeof(cwd)))
+		die("current directory: %s", strerror(errno));
+	if (asprintf(&value, "%s/%s", cwd, dir) < 0)
+		die("out of memory");
+	set("KSMD_RUNTIME_DIR", value);
+	free(value);
+}
+
+/* The file that execvp(3) will run. Returns false where there is none to look at. */
+static bool find_program(const char *name, char path[static PATH_MAX])
+{
+	const char *p = getenv("PATH"), *end;
+	int n;
+
+	if (strchr(name, '/')) {
+		n = snprintf(path, PATH_MAX, "%s", name);
+		return n < PATH_MAX && access(path, X_OK) == 0;
+	}
+	for (p = p ? p : "/bin:/usr/bin"; *p; p = *end ? end + 1 : end) {
+		end = strchrnul(p, ':');
+		n = snprintf(path, PATH_MAX, "%.*s%s%s", (int)(end - p), p, end > p ? "/" : "",
+			     name);
+		if (n < PATH_MAX && access(path, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Why the loader would not load us into this ELF file; NULL when it would. */
+static const char *elf_objection(int fd, const Elf64_Ehdr *eh)
+{
+	Elf64_Phdr ph;
+
+	if (eh->e_ident[EI_CLASS] != ELFCLASS64)
+		return "it is not a 64-bit program";
+	for (int i = 0; i < eh->e_phnum; i++) {
+		off_t at = (off_t)eh->e_phoff + (off_t)i * eh->e_phentsize;
+
+		if (pread(fd, &ph, sizeof(ph), at) != sizeof(ph))
+			return NULL;
+		if (ph.p_type == PT_INTERP)
+			return NULL;
+	}
+	return "it is statically linked";
+}
+
+static const char *privilege_objection(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0)
+		return NULL;
+	if ((st.st_mode & S_ISUID) && st.st_uid != getuid())
+		return "it is set-user-ID";
+	if ((st.st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && st.st_gid != getgid())
+		return "it is set-group-ID";
+	if (geteuid() != 0 && fgetxattr(fd, "security.capability", NULL, 0) > 0)
+		return "it has file capabilities";
+	return NULL;
+}
+
+/* Say so when LD_PRELOAD will have no effect. A script is judged by its interpreter. */
+static void check_program(const char *name, int depth)
+{
+	char path[PATH_MAX], line[256];
+	const char *why = NULL;
+	Elf64_Ehdr eh;
+	ssize_t n;
+	int fd;
+
+	if (!find_program(name, path))
+		return; /* exec says why */
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return; /* may be executable and not readable */
+	n = pread(fd, line, sizeof(line) - 1, 0);
+	if (n > 2 && line[0] == '#' && line[1] == '!' && depth < 4) {
+		char *p = line + 2;
+
+		line[n] = '\0';
+		p += strspn(p, " \t");
+		p[strcspn(p, " \t\n")] = '\0';
+		if (*p == '/')
+			check_program(p, depth + 1);
+	} else if (pread(fd, &eh, sizeof(eh), 0) == sizeof(eh) &&
+		   memcmp(eh.e_ident, ELFMAG, SELFMAG) == 0) {
+		why = elf_objection(fd, &eh);
+		if (!why)
+			why = privilege_objection(fd);
+	}
+	close(fd);
+	if (why)
+		say("warning: %s: %s, so its memory is not offered", path, why);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .mode = KSM_RUN_MODE_AUTO, .malloc_mode = KSM_RUN_MALLOC_HEAP };
+	char preload[PATH_MAX];
+	int err;
+
+	parse(argc, argv, &o);
+	if (optind == argc) {
+		usage(stderr);
+		return EXIT_OWN;
+	}
+	find_preload(o.preload, preload);
+	set_preload(preload);
+	set_runtime_dir(o.runtime_dir);
+	set(KSM_RUN_MODE, o.mode);
+	set(KSM_RUN_MALLOC, o.malloc_mode);
+	if (o.fixed_layout) {
+		int was = personality(0xffffffff);
+
+		if (was < 0 || personality((unsigned long)was | ADDR_NO_RANDOMIZE) < 0)
+			die("--fixed-layout: %s", strerror(errno));
+	}
+	check_program(argv[optind], 0);
+	execvp(argv[optind], argv + optind);
+	err = errno;
+	say("%s: %s", argv[optind], strerror(err));
+	return err == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+}

@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_lifecycle.c - processes come, fork, exec, change users and die; so does the daemon.
+ *
+ * Whoever is killed or stopped at whatever instant: no thread of a client stays blocked (every call into a
+ * peer has a time limit), no byte changes, and the counters return to the truth.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ksm.h"
+#include "tests/lib/harness.h"
+#include "tests/lib/peer.h"
+#include "wire/kernel_abi.h"
+
+static const long PG = PEER_PAGE;
+enum { NR = 150, BIG = 16384, NOBODY = 65534 };
+
+static struct daemon *start(const char *const args[])
+{
+	struct daemon *d = daemon_start(args);
+
+	daemon_hasten(d);
+	return d;
+}
+
+static uint64_t test_seed(void)
+{
+	const char *env = getenv("KSM_TEST_SEED");
+	uint64_t seed = env ? strtoull(env, NULL, 0) : (uint64_t)time(NULL) * 1000003 + getpid();
+
+	printf("seed %llu (set KSM_TEST_SEED to repeat)\n", (unsigned long long)seed);
+	fflush(stdout);
+	return seed | 1;
+}
+
+static void check(struct peer *p, long addr, long pages, long content, long step)
+{
+	ck_assert_int_eq(peer_call(p, fn_check, addr, pages, content, step), 0);
+}
+
+/* ---- clients that end ---- */
+
+static void wait_nothing_left(struct daemon *d)
+{
+	wait_counter(d, "pages_shared", 0);
+	wait_counter(d, "pages_sharing", 0);
+	wait_counter(d, "pages_unshared", 0);
+	wait_counter(d, "pages_volatile", 0);
+	wait_counter(d, "frames_used", 0);
+	wait_counter(d, "frames_retired", 0);
+}
+
+START_TEST(client_killed)
+{
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	long b;
+
+	peer_call(p, fn_offer, NR, 1, 1);
+	b = peer_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", NR);
+	peer_kill(p);
+	wait_counter(d, "pages_sharing", 0);
+	check(q, b, NR, 1, 1);
+	peer_kill(q);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+/* Killed in the middle of merging, at ten random instants. */
+START_TEST(client_killed_while_merging)
+{
+	uint64_t seed = test_seed();
+	struct daemon *d = start(NULL);
+	struct peer *q = peer_new();
+	long b = peer_call(q, fn_offer, BIG, 1, 1);
+	int fds;
+
+	wait_full_scans(d, 1, 20000);
+	fds = harness_nr_fds(d->pid);
+	for (int i = 0; i < 10; i++) {
+		struct peer *p = peer_new();
+		uint64_t goal = (seed = seed * 6364136223846793005ull + 1442695040888963407ull) >>
+				33;
+
+		peer_call(p, fn_offer, BIG, 1, 1);
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= goal % (BIG / 2), 20000,
+			   "merging");
+		peer_kill(p);
+		check(q, b, BIG, 1, 1);
+		wait_counter(d, "pages_sharing", 0);
+	}
+	wait_until(harness_nr_fds(d->pid) <= fds, 20000, "no descriptor is left behind");
+	check(q, b, BIG, 1, 1);
+	peer_end(q);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- a daemon that ends or stands still ---- */
+
+static void expect_served(struct daemon *d, struct peer *p)
+{
+	char path[64], buf[4096];
+
+	snprintf(path, sizeof(path), "client/%d", (int)p->pid);
+	wait_until(ctl_ls(d, path, buf, sizeof(buf)) >= 0, 20000, "client is back by itself");
+}
+
+/* Everything that a client may ask for, while nobody answers. */
+static void use_everything(struct peer *p)
+{
+	long m = peer_call(p, fn_offer, NR, 77, 1), m2;
+
+	ck_assert_int_gt(m, 0);
+	ck_assert_int_eq(peer_call(p, fn_madvise, m, 20 * PG, MADV_DONTNEED), 0);
+	check(p, m, 20, 0, 0);
+	ck_assert_int_eq(peer_call(p, fn_mprotect, m, 30 * PG, PROT_READ), 0);
+	m2 = peer_call(p, fn_mremap, m, NR * PG, 2 * NR * PG, MREMAP_MAYMOVE);
+	ck_assert_int_gt(m2, 0);
+	check(p, m2 + 30 * PG, NR - 30, 77 + 30, 1);
+	ck_assert_int_eq(peer_call(p, fn_madvise, m2, 2 * NR * PG, MADV_UNMERGEABLE), 0);
+	check(p, m2 + 30 * PG, NR - 30, 77 + 30, 1);
+	ck_assert_int_eq(peer_call(p, fn_munmap, m2, 2 * NR * PG), 0);
+}
+
+START_TEST(daemon_killed_while_merging)
+{
+	uint64_t seed = test_seed();
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	long content = 1;
+
+	for (int i = 0; i < 5; i++, content += BIG) {
+		long a = peer_call(p, fn_offer, BIG, content, 1);
+		long b = peer_call(q, fn_offer, BIG, content, 1), a2, b2;
+		uint64_t goal = (seed = seed * 6364136223846793005ull + 1442695040888963407ull) >>
+				33;
+
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= goal % (BIG / 2), 20000,
+			   "merging");
+		daemon_kill(d);
+		check(p, a, BIG, content, 1);
+		check(q, b, BIG, content, 1);
+		use_everything(p);
+		peer_call(p, fn_fill, a, 100, 1000000, 1);
+		check(q, b, BIG, content, 1);
+
+		daemon_restart(d, NULL);
+		daemon_hasten(d);
+		expect_served(d, p);
+		expect_served(d, q);
+		/* What was merged by the daemon before is not looked at here; new memory merges. */
+		a2 = peer_call(p, fn_offer, NR, 5000000, 1);
+		b2 = peer_call(q, fn_offer, NR, 5000000, 1);
+		wait_until(peer_pages_on_frames(p, a2, NR) == NR, 20000, "merging resumes");
+		check(p, a2, NR, 5000000, 1);
+		check(q, b2, NR, 5000000, 1);
+		check(p, a, 100, 1000000, 1);
+		check(p, a + 100 * PG, BIG - 100, content + 100, 1);
+		check(q, b, BIG, content, 1);
+		ck_assert_int_eq(peer_call(p, fn_munmap, a, BIG * PG), 0);
+		ck_assert_int_eq(peer_call(q, fn_munmap, b, BIG * PG), 0);
+		peer_call(p, fn_munmap, a2, NR * PG);
+		peer_call(q, fn_munmap, b2, NR * PG);
+	}
+	peer_end(p);
+	peer_end(q);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+/* Pages that an earlier daemon merged are merged again under the next, and its memory is given back. */
+START_TEST(merged_memory_moves_to_the_next_daemon)
+{
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	long a = peer_call(p, fn_offer, NR, 1, 1), b = peer_call(q, fn_offer, NR, 1, 1);
+
+	wait_counter(d, "pages_sharing", NR);
+	daemon_kill(d);
+	check(p, a, NR, 1, 1);
+	daemon_restart(d, NULL);
+	daemon_hasten(d);
+	expect_served(d, p);
+	expect_served(d, q);
+	wait_counter(d, "pages_sharing", NR);
+	check(p, a, NR, 1, 1);
+	check(q, b, NR, 1, 1);
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(daemon_stopped_while_merging)
+{
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	long content = 1;
+
+	for (int i = 0; i < 3; i++, content += BIG) {
+		long a = peer_call(p, fn_offer, BIG, content, 1);
+		long b = peer_call(q, fn_offer, BIG, content, 1);
+		uint64_t before;
+
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= (uint64_t)(100 << i), 20000,
+			   "merging");
+		kill(d->pid, SIGSTOP);
+		before = harness_now_ms();
+		check(p, a, BIG, content, 1);
+		check(q, b, BIG, content, 1);
+		use_everything(p);
+		peer_call(p, fn_fill, a, BIG, 900000, 1);
+		check(p, a, BIG, 900000, 1);
+		check(q, b, BIG, content, 1);
+		/* ksm_stat() is the one call that asks the daemon; it gives up after 2 s. */
+		ck_assert_int_eq(peer_call(p, fn_connected), -ETIMEDOUT);
+		ck_assert_uint_lt(harness_now_ms() - before, 15000);
+		kill(d->pid, SIGCONT);
+		peer_call(p, fn_fill, a, BIG, content, 1);
+		wait_counter(d, "pages_sharing", BIG);
+		check(p, a, BIG, content, 1);
+		ck_assert_int_eq(peer_call(p, fn_munmap, a, BIG * PG), 0);
+		ck_assert_int_eq(peer_call(q, fn_munmap, b, BIG * PG), 0);
+	}
+	peer_end(p);
+	peer_end(q);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+/* SIGTERM while clients are merged: they keep their memory, and the daemon ends with 0. */
+START_TEST(daemon_ends_in_order)
+{
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	long a = peer_call(p, fn_offer, NR, 1, 1), b = peer_call(q, fn_offer, NR, 1, 1);
+
+	wait_counter(d, "pages_sharing", NR);
+	daemon_stop(d);
+	check(p, a, NR, 1, 1);
+	check(q, b, NR, 1, 1);
+	use_everything(p);
+	peer_call(p, fn_fill, a, NR, 7, 0);
+	check(q, b, NR, 1, 1);
+	peer_end(p);
+	peer_end(q);
+}
+END_TEST
+
+/* ---- fork and exec ---- */
+
+START_TEST(fork_inherits_registrations)
+{
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *child;
+	long a = peer_call(p, fn_offer, NR, 1, 0), b;
+
+	wait_counter(d, "pages_sharing", NR - 1);
+	child = peer_fork(p);
+	/* The child's pages stand on the same frame, and are counted. */
+	/* A fork may take a frame beyond max_page_sharing; NR is more than half of that. */
+	wait_counter(d, "pages_sharing", 2 * NR - 1);
+	check(child, a, NR, 1, 0);
+	ck_assert_uint_gt(ctl_client_u64(d, child->pid, "ksm_merging_pages"), 0);
+	/* Both write; neither sees the other. */
+	peer_call(child, fn_fill, a, 20, 100, 1);
+	peer_call(p, fn_fill, a + 20 * PG, 20, 200, 1);
+	check(p, a, 20, 1, 0);
+	check(p, a + 20 * PG, 20, 200, 1);
+	check(child, a, 20, 100, 1);
+	check(child, a + 20 * PG, NR - 20, 1, 0);
+	/* New memory of the child is its own business, and is merged with others'. */
+	b = peer_call(child, fn_offer, NR, 300, 1);
+	ck_assert_int_gt(peer_call(p, fn_offer, NR, 300, 1), 0);
+	wait_until(peer_pages_on_frames(child, b, NR) == NR, 20000, "child's own memory merged");
+	check(child, b, NR, 300, 1);
+	peer_end(child);
+	check(p, a + 40 * PG, NR - 40, 1, 0);
+	peer_end(p);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+/* The parent dies first: the child's memory must stay whole while frames are freed and used again. */
+START_TEST(fork_outlives_parent)
+{
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *child, *q;
+	long a = peer_call(p, fn_offer, NR, 1, 1);
+
+	q = peer_new();
+	peer_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", NR);
+	child = peer_fork(p);
+	peer_kill(q);
+	check(child, a, NR, 1, 1);
+	ck_assert_int_eq(peer_call(p, fn_madvise, a, NR * PG, MADV_UNMERGEABLE), 0);
+	/* Other contents take whatever frames are free. */
+	peer_call(p, fn_offer, NR, 5000, 1);
+	peer_call(p, fn_offer, NR, 5000, 1);
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= NR, 20000, "frames are in use again");
+	check(child, a, NR, 1, 1);
+	peer_end(child);
+	peer_end(p);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(fork_inherits_merge_any)
+{
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *child;
+	long a;
+
+	ck_assert_int_eq(peer_call(p, fn_merge_any, 1), 0);
+	child = peer_fork(p);
+	a = peer_call(child, fn_ksm_map, NR);
+	peer_call(child, fn_fill, a, NR, 1, 0);
+	wait_counter(d, "pages_sharing", NR - 1);
+	check(child, a, NR, 1, 0);
+	peer_end(child);
+	peer_end(p);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+/* The other face of this program: see main(). Maps, fills, says so, waits, checks. */
+static int hold(const char *then)
+{
+	char c;
+	char *m;
+
+	if (!strcmp(then, "--hold-exec"))
+		return prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) ||
+		       execl("/proc/self/exe", "hold", "--hold-inherited", (char *)NULL);
+	if (!strcmp(then, "--hold-inherited") && prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) != 1)
+		return 4;
+	m = mmap(NULL, NR * PEER_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (m == MAP_FAILED)
+		return 1;
+	fn_fill((const long[6]){ (long)m, NR, 424242, 1 });
+	if (write(STDOUT_FILENO, &m, sizeof(m)) != (ssize_t)sizeof(m))
+		return 2;
+	while (read(STDIN_FILENO, &c, 1) == 1) {
+		fn_touch((const long[6]){ (long)m, NR });
+		if (write(STDOUT_FILENO, &c, 1) != 1)
+			return 2;
+	}
+	return fn_check((const long[6]){ (long)m, NR, 424242, 1 }) ? 3 : 0;
+}
+
+struct held {
+	pid_t pid;
+	int in, out;
+	long addr;
+};
+
+/* ksm-run THIS-PROGRAM what */
+static struct held hold_start(const char *what)
+{
+	struct held h;
+	int in[2], out[2];
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (n < 0 || pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
+		harness_die("pipe: %s", strerror(errno));
+	self[n] = 0;
+	h.pid = fork();
+	if (!h.pid) {
+		dup2(in[0], STDIN_FILENO);
+		dup2(out[1], STDOUT_FILENO);
+		execl(build_path("ksm-run"), "ksm-run", self, what, (char *)NULL);
+		_exit(127);
+	}
+	close(in[0]);
+	close(out[1]);
+	h.in = in[1];
+	h.out = out[0];
+	if (read(h.out, &h.addr, sizeof(h.addr)) != (ssize_t)sizeof(h.addr))
+		harness_die("%s under ksm-run does not start", what);
+	return h;
+}
+
+/* Pages of it that stand on frames, after it has used them all. */
+static int held_on_frames(struct held *h)
+{
+	char c = 't';
+
+	if (write(h->in, &c, 1) != 1 || read(h->out, &c, 1) != 1)
+		harness_die("the program under ksm-run is gone");
+	return pages_on_frames(h->pid, h->addr, NR);
+}
+
+static int hold_end(struct held *h)
+{
+	int status;
+
+	close(h->in);
+	close(h->out);
+	waitpid(h->pid, &status, 0);
+	return status;
+}
+
+START_TEST(ksm_run_merges_and_exec_inherits)
+{
+	const char *what = _i ? "--hold-exec" : "--hold";
+	struct daemon *d;
+	struct held p, q;
+
+	if (access(build_path("libksm-preload.so"), F_OK)) {
+		printf("SKIP: no preload library in this build (sanitizers)\n");
+		return;
+	}
+	d = start(NULL);
+	p = hold_start(what);
+	q = hold_start(what);
+	wait_until(held_on_frames(&p) == NR, 20000, "merged");
+	wait_until(held_on_frames(&q) == NR, 20000, "merged");
+	for (int i = 0; i < NR && pfns_visible(); i++)
+		ck_assert_uint_eq(page_pfn(p.pid, p.addr + i * PG),
+				  page_pfn(q.pid, q.addr + i * PG));
+	ck_assert_uint_eq(ctl_client_u64(d, p.pid, "ksm_merge_any"), (uint64_t)_i);
+	ck_assert_int_eq(hold_end(&p), 0);
+	ck_assert_int_eq(hold_end(&q), 0);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- trust ---- */
+
+START_TEST(another_uid)
+{
+	static const char *const args[] = { "--domain", "uid", NULL };
+	struct daemon *d;
+	struct peer *p, *q, *r;
+	long a, b, c;
+
+	if (geteuid() || !pfns_visible()) {
+		if (geteuid())
+			printf("SKIP: only root can start processes of other users\n");
+		return;
+	}
+	d = start(args);
+	p = peer_new();
+	q = peer_new_uid(NOBODY);
+	r = peer_new_uid(NOBODY);
+	a = peer_call(p, fn_offer, NR, 1, 1);
+	b = peer_call(q, fn_offer, NR, 1, 1);
+	c = peer_call(r, fn_offer, NR, 1, 1);
+	ck_assert_int_gt(b, 0);
+	/* The two of one user share, and not with the third. */
+	wait_until(pages_sharing_frames(q, b, r, c, NR) == NR, 20000, "merged within a uid");
+	wait_full_scans(d, 3, 20000);
+	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, NR), 0);
+	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), NR);
+	check(p, a, NR, 1, 1);
+	check(q, b, NR, 1, 1);
+	check(r, c, NR, 1, 1);
+	/* A user's pages come back from a merge only to that user. */
+	peer_call(q, fn_fill, b, NR, 7, 1);
+	check(r, c, NR, 1, 1);
+	check(p, a, NR, 1, 1);
+	peer_end(p);
+	peer_end(q);
+	peer_end(r);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(domain_per_process)
+{
+	static const char *const args[] = { "--domain", "process", NULL };
+	struct daemon *d;
+	struct peer *p, *q;
+	long a, b;
+
+	if (!pfns_visible())
+		return;
+	d = start(args);
+	p = peer_new();
+	q = peer_new();
+	a = peer_call(p, fn_offer, NR, 1, 0);
+	b = peer_call(q, fn_offer, NR, 1, 0);
+	wait_counter(d, "pages_sharing", 2 * (NR - 1));
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 2);
+	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, NR), 0);
+	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), NR);
+	ck_assert_int_eq(peer_pages_on_frames(q, b, NR), NR);
+	ck_assert_uint_eq(page_pfn(p->pid, a), page_pfn(p->pid, a + PG));
+	ck_assert_uint_ne(page_pfn(p->pid, a), page_pfn(q->pid, b));
+	peer_end(p);
+	peer_end(q);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(domain_shared)
+{
+	static const char *const args[] = { "--domain", "shared", NULL };
+	struct daemon *d;
+	struct peer *p, *q;
+	long a, b;
+
+	if (geteuid() || !pfns_visible()) {
+		if (geteuid())
+			printf("SKIP: only root can start processes of other users\n");
+		return;
+	}
+	d = start(args);
+	p = peer_new();
+	q = peer_new_uid(NOBODY);
+	a = peer_call(p, fn_offer, NR, 1, 1);
+	b = peer_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", NR);
+	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, NR), NR);
+	peer_call(q, fn_fill, b, NR, 7, 1);
+	check(p, a, NR, 1, 1);
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+	Suite *s = suite_create("lifecycle");
+	TCase *t = tcase_create("lifecycle");
+	SRunner *sr;
+	int failed;
+
+	if (argc > 1 && !strncmp(argv[1], "--hold", 6))
+		return hold(argv[1]);
+	tcase_set_timeout(t, 180); /* far above any wait within */
+	suite_add_tcase(s, t);
+	tcase_add_test(t, client_killed);
+	tcase_add_test(t, client_killed_while_merging);
+	tcase_add_test(t, daemon_killed_while_merging);
+	tcase_add_test(t, merged_memory_moves_to_the_next_daemon);
+	tcase_add_test(t, daemon_stopped_while_merging);
+	tcase_add_test(t, daemon_ends_in_order);
+	tcase_add_test(t, fork_inherits_registrations);
+	tcase_add_test(t, fork_outlives_parent);
+	tcase_add_test(t, fork_inherits_merge_any);
+	tcase_add_loop_test(t, ksm_run_merges_and_exec_inherits, 0, 2);
+	tcase_add_test(t, another_uid);
+	tcase_add_test(t, domain_per_process);
+	tcase_add_test(t, domain_shared);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? 1 : 0;
+}

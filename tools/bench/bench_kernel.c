@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench_kernel.c - the kernel's KSM as one side of a comparison.
+ *
+ * Its knobs belong to the whole machine, so a benchmark must give them back in the state in which it
+ * found them, however it ends. They are read once; the process then forks a watchdog, which waits on a
+ * pipe whose only other end is here. If this process returns normally it restores the knobs and
+ * tells the watchdog so; if it dies in any way, SIGKILL included, the watchdog sees the end of the pipe and
+ * restores them itself. The watchdog shares the machine-wide lock (same open file description), so
+ * nobody else can start to measure in between.
+ *
+ * `run` comes last and never as 2: pages that were merged by the benchmark are unmerged first,
+ * and kernel_knobs_save() refuses a machine on which KSM is already at work for somebody else.
+ */
+#include "bench.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KSM_DIR "/sys/kernel/mm/ksm/"
+
+/* In the order in which they are put back: the scan knobs can only be set with the advisor off. */
+static const char *const knob_names[] = {
+	"sleep_millisecs",
+	"pages_to_scan",
+	"merge_across_nodes",
+	"max_page_sharing",
+	"stable_node_chains_prune_millisecs",
+	"use_zero_pages",
+	"smart_scan",
+	"advisor_max_cpu",
+	"advisor_min_pages_to_scan",
+	"advisor_max_pages_to_scan",
+	"advisor_target_scan_time",
+	"advisor_mode",
+	"run",
+};
+enum { NR_KNOBS = sizeof(knob_names) / sizeof(knob_names[0]) };
+
+static struct {
+	char value[NR_KNOBS][64]; /* "": this kernel does not have it */
+	bool saved;
+	int pipe; /* to the watchdog */
+	pid_t watchdog, owner;
+} knobs = { .pipe = -1 };
+
+static int knob_read(const char *name, char *buf, size_t size)
+{
+	char path[128];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), KSM_DIR "%s", name);
+	n = file_read(path, buf, size);
+	if (n < 0)
+		return (int)n;
+	buf[strcspn(buf, "\n")] = 0;
+	return 0;
+}
+
+int kernel_set(const char *name, const char *value)
+{
+	char path[128];
+	int err;
+
+	snprintf(path, sizeof(path), KSM_DIR "%s", name);
+	err = file_write(path, value);
+	if (err)
+		complain("%s: cannot write \"%s\": %s", path, value, strerror(-err));
+	return err;
+}
+
+int kernel_get(const char *name, uint64_t *value)
+{
+	char buf[64];
+	int err = knob_read(name, buf, sizeof(buf));
+
+	if (err) {
+		complain(KSM_DIR "%s: %s", name, strerror(-err));
+		return err;
+	}
+	*value = strtoull(buf, NULL, 10);
+	return 0;
+}
+
+/* "[none] scan-time" is shown, "none" is what can be written. */
+static void strip_choice(char *s)
+{
+	char *open = strchr(s, '['), *close = open ? strchr(open, ']') : NULL;
+
+	if (!close)
+		return;
+	*close = 0;
+	memmove(s, open + 1, strlen(open + 1) + 1);
+}
+
+const char *kernel_knob_saved(const char *name)
+{
+	for (int i = 0; i < NR_KNOBS; i++)
+		if (knobs.saved && !strcmp(knob_names[i], name))
+			return knobs.value[i];
+	return "";
+}
+
+/* Unmerge what we merged, then put every knob back. */
+static void knobs_write_back(void)
+{
+	kernel_set("run", "2");
+	kernel_set("run", "0");
+	if (*kernel_knob_saved("advisor_mode"))
+		kernel_set("advisor_mode", "none");
+	for (int i = 0; i < NR_KNOBS; i++)
+		if (*knobs.value[i] && strcmp(knob_names[i], "run"))
+			kernel_set(knob_names[i], knobs.value[i]);
+	kernel_set("run", kernel_knob_saved("run"));
+}
+
+static void watchdog_main(int fd)
+{
+	char c;
+	ssize_t n;
+
+	setsid();
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	do
+		n = read(fd, &c, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 0)
+		knobs_write_back();
+	_exit(0);
+}
+
+static int watchdog_start(void)
+{
+	int fd[2];
+
+	if (pipe2(fd, O_CLOEXEC))
+		return -errno;
+	knobs.watchdog = fork();
+	if (knobs.watchdog < 0) {
+		int err = -errno;
+
+		close(fd[0]);
+		close(fd[1]);
+		return err;
+	}
+	if (!knobs.watchdog) {
+		close(fd[1]);
+		watchdog_main(fd[0]);
+	}
+	close(fd[0]);
+	knobs.pipe = fd[1];
+	return 0;
+}
+
+/* Others' merged memory would be counted as ours, and run = 2 would unmerge it. */
+static int refuse_if_in_use(void)
+{
+	static const char *const counters[] = { "pages_shared", "pages_unshared",
+						"pages_volatile" };
+	uint64_t v;
+
+	for (int i = 0; i < 3; i++) {
+		int err = kernel_get(counters[i], &v);
+
+		if (err)
+			return err;
+		if (v) {
+			complain(
+				"the kernel's KSM is already at work for other processes (%s is %llu); "
+				"stop it first (echo 2 >" KSM_DIR "run)",
+				counters[i], (unsigned long long)v);
+			return -EBUSY;
+		}
+	}
+	return 0;
+}
+
+int kernel_knobs_save(void)
+{
+	int err;
+
+	if (access(KSM_DIR "run", F_OK)) {
+		complain("this kernel has no KSM (" KSM_DIR " is missing)");
+		return -ENOENT;
+	}
+	if (geteuid() || access(KSM_DIR "run", W_OK)) {
+		complain(
+			"measuring the kernel's KSM needs root, because its knobs are the machine's "
+			"(" KSM_DIR
+			"run is not writable); run it with sudo, or use --only ksmd-user");
+		return -EPERM;
+	}
+	err = refuse_if_in_use();
+	if (err)
+		return err;
+	for (int i = 0; i < NR_KNOBS; i++) {
+		if (knob_read(knob_names[i], knobs.value[i], sizeof(knobs.value[i])))
+			knobs.value[i][0] = 0;
+		strip_choice(knobs.value[i]);
+	}
+	knobs.saved = true;
+	knobs.owner = getpid();
+	return watchdog_start();
+}
+
+void kernel_knobs_restore(void)
+{
+	if (!knobs.saved || knobs.owner != getpid())
+		return;
+	knobs_write_back();
+	knobs.saved = false;
+	if (write(knobs.pipe, "q", 1) < 0)
+		complain("watchdog is gone");
+	close(knobs.pipe);
+	waitpid(knobs.watchdog, NULL, 0);
+}
+
+static pid_t find_ksmd(void)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	pid_t found = -1;
+
+	while (d && found < 0 && (e = readdir(d))) {
+		char path[64], name[32];
+
+		if (strspn(e->d_name, "0123456789") != strlen(e->d_name) || strlen(e->d_name) > 10)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.10s/cmdline", e->d_name);
+		if (file_read(path, name, sizeof(name)) != 0) /* kernel threads have none */
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.10s/comm", e->d_name);
+		if (file_read(path, name, sizeof(name)) > 0 && !strcmp(name, "ksmd\n"))
+			found = (pid_t)atoi(e->d_name);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+static void knobs_describe(struct side *s)
+{
+	size_t n = 0;
+
+	s->knobs_text[0] = 0;
+	for (int i = 0; i < NR_KNOBS - 1; i++) {
+		char v[64];
+
+		if (knob_read(knob_names[i], v, sizeof(v)))
+			continue;
+		strip_choice(v);
+		n += (size_t)snprintf(s->knobs_text + n, KNOBS_TEXT - n, "%s%s=%s", n ? " " : "",
+				      knob_names[i], v);
+	}
+}
+
+int kernel_start(struct side *s)
+{
+	const struct bench_config *cfg = s->cfg;
+	int err;
+
+	s->pid = find_ksmd();
+	if (s->pid < 0) {
+		complain("the kernel thread ksmd is not running");
+		return -ESRCH;
+	}
+	err = kernel_set("run", "2"); /* drops what earlier rounds left; full_scans becomes 0 */
+	err = err ? err : kernel_set("run", "0");
+	if (*kernel_knob_saved("advisor_mode"))
+		err = err ? err : kernel_set("advisor_mode", "none");
+	err = err ? err : kernel_set("sleep_millisecs", "0");
+	err = err ? err : kernel_set("pages_to_scan", BENCH_PAGES_TO_SCAN);
+	if (*kernel_knob_saved("use_zero_pages"))
+		err = err ? err : kernel_set("use_zero_pages", cfg->workload->zero ? "1" : "0");
+	if (cfg->smart_scan >= 0 && *kernel_knob_saved("smart_scan"))
+		err = err ? err : kernel_set("smart_scan", cfg->smart_scan ? "1" : "0");
+	knobs_describe(s);
+	return err;
+}
+
+void kernel_stop(struct side *s)
+{
+	(void)s;
+	kernel_set("run", "2");
+	kernel_set("run", "0");
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench_side.c - what is asked of either side, and where each keeps the answer.
+ */
+#include "bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Sizes in Linux 6.18's mm/ksm.c (with CONFIG_NUMA): the slabs are merged with others, so that
+ * /proc/slabinfo does not tell. */
+enum { KSM_RMAP_ITEM_BYTES = 64, KSM_STABLE_NODE_BYTES = 64 };
+
+int side_start(struct side *s, int id, const struct bench_config *cfg)
+{
+	memset(s, 0, sizeof(*s));
+	s->id = id;
+	s->cfg = cfg;
+	s->control = -1;
+	return id == SIDE_KERNEL ? kernel_start(s) : daemon_start(s);
+}
+
+void side_stop(struct side *s)
+{
+	if (s->id == SIDE_KERNEL)
+		kernel_stop(s);
+	else
+		daemon_stop(s);
+}
+
+int side_get(struct side *s, const char *name, uint64_t *value)
+{
+	char path[128], buf[128];
+	int err;
+
+	if (s->id == SIDE_KERNEL)
+		return kernel_get(name, value);
+	snprintf(path, sizeof(path), "ksm/%s", name);
+	err = daemon_get(s, path, buf, sizeof(buf));
+	if (!err)
+		*value = strtoull(buf, NULL, 10);
+	return err;
+}
+
+int side_set(struct side *s, const char *name, const char *value)
+{
+	char path[128];
+
+	if (s->id == SIDE_KERNEL)
+		return kernel_set(name, value);
+	snprintf(path, sizeof(path), "ksm/%s", name);
+	return daemon_set(s, path, value);
+}
+
+int side_cpu_ns(struct side *s, uint64_t *ns)
+{
+	clockid_t clock;
+	struct timespec ts;
+	int err = clock_getcpuclockid(s->pid, &clock);
+
+	/* The whole process, threads that have ended included, in ns; for ksmd the one thread. */
+	if (err || clock_gettime(clock, &ts)) {
+		complain("no CPU clock of process %d: %s", (int)s->pid,
+			 strerror(err ? err : errno));
+		return err ? -err : -errno;
+	}
+	*ns = (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+	return 0;
+}
+
+static int kernel_metadata(uint64_t *bytes)
+{
+	static const char *const per_page[] = { "pages_sharing", "pages_shared", "pages_unshared",
+						"pages_volatile" };
+	uint64_t v;
+
+	*bytes = 0;
+	for (int i = 0; i < 4; i++) {
+		int err = kernel_get(per_page[i], &v);
+
+		if (err)
+			return err;
+		*bytes += v * KSM_RMAP_ITEM_BYTES;
+		if (i == 1)
+			*bytes += v * KSM_STABLE_NODE_BYTES;
+	}
+	return 0;
+}
+
+/*
+ * The daemon's proportional share: its own memory, and of frames that it maps itself what the clients'
+ * shares leave out. Frames that nobody maps show in the free memory of the machine only.
+ */
+static int daemon_metadata(struct side *s, uint64_t *bytes)
+{
+	char path[64], text[4096], *p;
+	unsigned long pss = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)s->pid);
+	if (file_read(path, text, sizeof(text)) < 0 || !(p = strstr(text, "\nPss:")) ||
+	    sscanf(p, " Pss: %lu", &pss) != 1) {
+		complain("%s cannot be read", path);
+		return -EIO;
+	}
+	*bytes = pss * 1024;
+	return 0;
+}
+
+int side_metadata(struct side *s, uint64_t *bytes)
+{
+	return s->id == SIDE_KERNEL ? kernel_metadata(bytes) : daemon_metadata(s, bytes);
+}

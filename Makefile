@@ -238,9 +238,9 @@ run: setup-run
 	@$(MAKE) --no-print-directory all
 	@/usr/bin/python3 -B tools/demo/demo.py --build $(BUILD)
 
-## bench         benchmarks, with build/ksm-bench
+## bench         compare with the kernel's KSM (needs root); BENCH_ARGS: options of ksm-bench
 bench: all
-	@$(BUILD)/ksm-bench
+	@$(BUILD)/ksm-bench kernel $(BENCH_ARGS)
 
 # ---- installing ----------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@
 
 enum exit_code {
 	EXIT_OK,
-	EXIT_REFUSED,   /* the daemon answered with an error */
+	EXIT_REFUSED, /* the daemon answered with an error */
 	EXIT_USAGE,
 	EXIT_NO_DAEMON, /* nobody answers */
 };
@@ -369,13 +369,14 @@ static void print_summary(const struct sample *s, const struct rates *r)
 	       human((double)(s->sharing + s->zero) * PAGE),
 	       human((double)(s->sharing + s->zero) * PAGE - (double)s->profit));
 	printf("pages     %" PRId64 " shared, %" PRId64 " sharing, %" PRId64 " unshared, %" PRId64
-	       " volatile, %" PRId64 " zero\n", s->shared, s->sharing, s->unshared, s->unstable,
-	       s->zero);
-	printf("frames    %" PRId64 " used, %" PRId64 " retired; %" PRId64 " mappings added; %" PRId64
-	       " merged pages written since\n", s->frames_used, s->frames_retired, s->added_vmas,
-	       s->cow_breaks);
+	       " volatile, %" PRId64 " zero\n",
+	       s->shared, s->sharing, s->unshared, s->unstable, s->zero);
+	printf("frames    %" PRId64 " used, %" PRId64 " retired; %" PRId64
+	       " mappings added; %" PRId64 " merged pages written since\n",
+	       s->frames_used, s->frames_retired, s->added_vmas, s->cow_breaks);
 	printf("scanning  %.0f pages/s read, %.0f pages/s merged, %.1f %% CPU, %" PRId64
-	       " full scans\n", r->scanned, r->merged, r->cpu_percent, s->full_scans);
+	       " full scans\n",
+	       r->scanned, r->merged, r->cpu_percent, s->full_scans);
 }
 
 /* "pinned 3, stack 16": reasons that apply; JSON: all of them. */
@@ -406,7 +407,8 @@ static void each_client(struct ctl *c, void (*fn)(struct ctl *c, const char *dir
 	char *body = ask(c, "ls client"), *save = NULL, dir[64];
 	bool first = true;
 
-	for (char *n = strtok_r(body, "\n/", &save); n && max > 0; n = strtok_r(NULL, "\n/", &save)) {
+	for (char *n = strtok_r(body, "\n/", &save); n && max > 0;
+	     n = strtok_r(NULL, "\n/", &save)) {
 		snprintf(dir, sizeof(dir), "client/%s", n);
 		fn(c, dir, first);
 		first = false;
@@ -422,12 +424,13 @@ static void print_client(struct ctl *c, const char *dir, bool first)
 	if (!comm)
 		return;
 	if (first)
-		printf("\n%7s %-15s %6s %10s %10s %10s %8s  %s\n", "PID", "PROGRAM", "UID", "OFFERED",
-		       "MERGED", "PROFIT", "MAPPINGS", "LEFT OUT (PAGES)");
-	printf("%7s %-15.15s %6" PRId64 " %10s %10s %10s %8" PRId64 "  ", strchr(dir, '/') + 1, comm,
-	       number(c, dir, "uid"), human((double)number(c, dir, "region_bytes")),
+		printf("\n%7s %-15s %6s %10s %10s %10s %8s  %s\n", "PID", "PROGRAM", "UID",
+		       "OFFERED", "MERGED", "PROFIT", "MAPPINGS", "LEFT OUT (PAGES)");
+	printf("%7s %-15.15s %6" PRId64 " %10s %10s %10s %8" PRId64 "  ", strchr(dir, '/') + 1,
+	       comm, number(c, dir, "uid"), human((double)number(c, dir, "region_bytes")),
 	       human((double)(number(c, dir, "ksm_merging_pages") +
-			      number(c, dir, "ksm_zero_pages")) * PAGE),
+			      number(c, dir, "ksm_zero_pages")) *
+		     PAGE),
 	       human((double)number(c, dir, "ksm_process_profit")), number(c, dir, "nr_vmas"));
 	if (number(c, dir, "stalled"))
 		fputs("STALLED; ", stdout);
@@ -487,8 +490,8 @@ static void json_status(struct ctl *c, const struct rates *r)
 	fputs("},\n  \"ksm\": {", stdout);
 	json_members(c, "ksm");
 	printf("},\n  \"rates\": {\"pages_scanned_per_s\": %.1f, \"pages_merged_per_s\": %.1f, "
-	       "\"scan_cpu_percent\": %.2f},\n  \"left_out\": ", r->scanned, r->merged,
-	       r->cpu_percent);
+	       "\"scan_cpu_percent\": %.2f},\n  \"left_out\": ",
+	       r->scanned, r->merged, r->cpu_percent);
 	print_left_out(c, "ksm", true);
 	fputs(",\n  \"clients\": [", stdout);
 	each_client(c, json_client, INT32_MAX);

@@ -58,27 +58,33 @@ static int fill_ksm(struct daemon *d, const char *index, void *values)
 			    (int64_t)v->c.metadata_bytes -
 			    (int64_t)(v->sessions.added_vmas * VMA_BYTES);
 	for (int i = 0; i < KSM_LEFT_NR; i++)
-		v->left_out[i] = v->c.left_out[i] +
-				 (i < KSM_LEFT_CLIENT_NR ? v->sessions.left_out[i] : 0);
+		v->left_out[i] =
+			v->c.left_out[i] + (i < KSM_LEFT_CLIENT_NR ? v->sessions.left_out[i] : 0);
 	return 0;
 }
 
-#define KSM_U64(name, field, help) { name, offsetof(struct ksm_values, field), ATTR_U64, help }
+#define KSM_U64(name, field, help)                                                                 \
+	{                                                                                          \
+		name, offsetof(struct ksm_values, field), ATTR_U64, help                           \
+	}
 static const struct attr ksm_attrs[] = {
 	KSM_U64("pages_shared", c.pages_shared, "stable frames in use"),
 	KSM_U64("pages_sharing", c.pages_sharing,
 		"pages beyond the first that stand on a frame: how much is saved"),
 	KSM_U64("pages_unshared", c.pages_unshared, "pages that are unique so far, and watched"),
-	KSM_U64("pages_volatile", c.pages_volatile, "tracked pages that change too often, or are new"),
+	KSM_U64("pages_volatile", c.pages_volatile,
+		"tracked pages that change too often, or are new"),
 	KSM_U64("pages_tracked", c.pages_tracked, "pages that the daemon keeps a record of"),
 	KSM_U64("pages_scanned", c.pages_scanned, "pages read and hashed, since the start"),
-	KSM_U64("pages_skipped", c.pages_skipped, "pages passed over by smart_scan, since the start"),
+	KSM_U64("pages_skipped", c.pages_skipped,
+		"pages passed over by smart_scan, since the start"),
 	KSM_U64("pages_merged", c.pages_merged, "pages merged, since the start"),
 	KSM_U64("ksm_zero_pages", c.zero_pages,
 		"zero pages given back and still untouched; in neither shared nor sharing"),
 	KSM_U64("full_scans", scan.full_scans,
 		"complete passes over all offered memory; 0 again after run was set to 2"),
-	KSM_U64("stable_node_chains", c.stable_node_chains, "contents that have two or more frames"),
+	KSM_U64("stable_node_chains", c.stable_node_chains,
+		"contents that have two or more frames"),
 	KSM_U64("stable_node_dups", c.stable_node_dups,
 		"frames of those contents, the first of each included"),
 	{ "general_profit", offsetof(struct ksm_values, general_profit), ATTR_S64,
@@ -155,8 +161,7 @@ static int fill_client(struct daemon *d, const char *index, void *values)
 	struct client_view view;
 	unsigned long pid;
 
-	if (!parse_index(index, INT32_MAX, &pid) ||
-	    sessions_view(d->sessions, (pid_t)pid, &view))
+	if (!parse_index(index, INT32_MAX, &pid) || sessions_view(d->sessions, (pid_t)pid, &view))
 		return -ENOENT;
 	read_comm(view.pid, v->comm, sizeof(v->comm));
 	v->uid = view.uid;
@@ -191,7 +196,10 @@ static void list_clients(struct daemon *d, struct text *out)
 	free(v);
 }
 
-#define CLIENT(name, field, kind, help) { name, offsetof(struct client_values, field), kind, help }
+#define CLIENT(name, field, kind, help)                                                            \
+	{                                                                                          \
+		name, offsetof(struct client_values, field), kind, help                            \
+	}
 #define CLIENT_U64(name, field, help) CLIENT(name, field, ATTR_U64, help)
 static const struct attr client_attrs[] = {
 	CLIENT("comm", comm, ATTR_TEXT, "name of the program"),
@@ -205,7 +213,8 @@ static const struct attr client_attrs[] = {
 	CLIENT_U64("ksm_merge_any", merge_any, "1: everything it maps is offered"),
 	CLIENT_U64("ksm_mergeable", mergeable, "1: something is offered"),
 	CLIENT_U64("region_bytes", region_bytes, "memory offered"),
-	CLIENT_U64("nr_vmas", nr_vmas, "mappings of the process, those that merging added included"),
+	CLIENT_U64("nr_vmas", nr_vmas,
+		   "mappings of the process, those that merging added included"),
 	CLIENT_U64("added_vmas", added_vmas, "mappings that merging added"),
 	CLIENT_U64("max_map_count", max_map_count, "most mappings it may have"),
 	CLIENT_U64("agent_cpu_ns", agent_cpu_ns, "CPU time that merging took in the process"),
@@ -252,7 +261,10 @@ static void list_domains(struct daemon *d, struct text *out)
 	domain_snapshot_free(v, nr);
 }
 
-#define DOMAIN_U64(name, field, help) { name, offsetof(struct domain_values, field), ATTR_U64, help }
+#define DOMAIN_U64(name, field, help)                                                              \
+	{                                                                                          \
+		name, offsetof(struct domain_values, field), ATTR_U64, help                        \
+	}
 static const struct attr domain_attrs[] = {
 	DOMAIN_U64("key", key, "uid, client id or 0, as daemon/domain_mode says"),
 	DOMAIN_U64("clients", clients, "processes in it"),
@@ -295,7 +307,10 @@ static void list_nodes(struct daemon *d, struct text *out)
 		text_printf(out, "%d/\n", nid);
 }
 
-#define NODE_U64(name, field, help) { name, offsetof(struct node_values, field), ATTR_U64, help }
+#define NODE_U64(name, field, help)                                                                \
+	{                                                                                          \
+		name, offsetof(struct node_values, field), ATTR_U64, help                          \
+	}
 static const struct attr node_attrs[] = {
 	NODE_U64("os_node", os_node, "the kernel's number of the node"),
 	NODE_U64("frames_start", frames_start, "first frame of the node, in every arena"),
@@ -345,7 +360,10 @@ static int fill_daemon(struct daemon *d, const char *index, void *values)
 	return 0;
 }
 
-#define DAEMON(name, field, kind, help) { name, offsetof(struct daemon_values, field), kind, help }
+#define DAEMON(name, field, kind, help)                                                            \
+	{                                                                                          \
+		name, offsetof(struct daemon_values, field), kind, help                            \
+	}
 static const struct attr daemon_attrs[] = {
 	DAEMON("version", version, ATTR_TEXT, "version of ksmd-user"),
 	DAEMON("pid", pid, ATTR_U64, "process of the daemon"),
@@ -353,8 +371,10 @@ static const struct attr daemon_attrs[] = {
 	DAEMON("rss_bytes", rss_bytes, ATTR_U64, "memory of the daemon, without the frames"),
 	DAEMON("topology", topology, ATTR_TEXT, "--topology"),
 	DAEMON("domain_mode", domain_mode, ATTR_TEXT, "--domain"),
-	DAEMON("arena_limit_bytes", arena_limit_bytes, ATTR_U64, "--arena-limit of each domain; 0: none"),
-	DAEMON("connections", connections, ATTR_U64, "connections to client.sock, silent ones included"),
+	DAEMON("arena_limit_bytes", arena_limit_bytes, ATTR_U64,
+	       "--arena-limit of each domain; 0: none"),
+	DAEMON("connections", connections, ATTR_U64,
+	       "connections to client.sock, silent ones included"),
 };
 
 /* ---- groups ---- */
@@ -391,14 +411,14 @@ static const struct group groups[] = {
 
 /* What a path names, as far as that can be told without looking at the subject. */
 struct target {
-	bool help;                  /* below help/ */
-	const struct group *group;  /* NULL: the root, or help itself */
-	const char *index;          /* subject, NULL: none was named */
-	bool left_out;              /* in left_out/ */
-	int left;                   /* the reason, -1: the directory */
-	int knob;                   /* -1: none */
-	const struct attr *attr;    /* NULL: none */
-	char buf[256];              /* holds index */
+	bool help;                 /* below help/ */
+	const struct group *group; /* NULL: the root, or help itself */
+	const char *index;         /* subject, NULL: none was named */
+	bool left_out;             /* in left_out/ */
+	int left;                  /* the reason, -1: the directory */
+	int knob;                  /* -1: none */
+	const struct attr *attr;   /* NULL: none */
+	char buf[256];             /* holds index */
 };
 
 static bool is_dir(const struct target *t)
@@ -514,8 +534,8 @@ static void show_help(const struct target *t, struct text *out)
 	if (t->left_out)
 		text_printf(out, "pages left out: %s\n", left_names[t->left]);
 	else
-		text_printf(out, "%s\n", t->knob >= 0 ? knob_help((enum knob_id)t->knob) :
-						       t->attr->help);
+		text_printf(out, "%s\n",
+			    t->knob >= 0 ? knob_help((enum knob_id)t->knob) : t->attr->help);
 }
 
 static void show_left(const union values *v, const struct target *t, struct text *out)

@@ -41,11 +41,11 @@ struct conn {
 	struct text out;
 	uint32_t events; /* what epoll was asked for */
 	uint64_t active_ms;
-	enum park park;         /* waits for the unmerge job: its result, or to try again */
+	enum park park;             /* waits for the unmerge job: its result, or to try again */
 	char command[MAX_LINE + 1]; /* to be tried again */
-	bool eof;               /* peer has sent all it will */
-	bool closing;           /* close once the output is out */
-	bool dead;              /* in control.dead */
+	bool eof;                   /* peer has sent all it will */
+	bool closing;               /* close once the output is out */
+	bool dead;                  /* in control.dead */
 	TAILQ_ENTRY(conn) link;
 };
 TAILQ_HEAD(conn_list, conn);
@@ -299,7 +299,7 @@ static unsigned int conns_of(const struct control *ctl, uid_t uid)
 	unsigned int nr = 0;
 
 	TAILQ_FOREACH(c, &ctl->conns, link)
-		nr += c->uid == uid;
+	nr += c->uid == uid;
 	return nr;
 }
 
@@ -309,7 +309,8 @@ static struct conn *to_evict(struct control *ctl)
 	struct conn *c, *victim = NULL;
 	unsigned int most = 0;
 
-	TAILQ_FOREACH(c, &ctl->conns, link) {
+	TAILQ_FOREACH(c, &ctl->conns, link)
+	{
 		unsigned int nr = c->park == PARK_NO ? conns_of(ctl, c->uid) : 0;
 
 		if (nr > most) {
@@ -398,11 +399,13 @@ static void reply_unmerge(struct conn *c, const struct unmerge_job *job)
 	if (job->error == 0)
 		text_printf(&c->out, "ok 0\n");
 	else if (job->error == ETIMEDOUT)
-		text_printf(&c->out, "error ETIMEDOUT client %d does not answer, it may be stopped\n",
+		text_printf(&c->out,
+			    "error ETIMEDOUT client %d does not answer, it may be stopped\n",
 			    job->pid);
 	else
 		text_printf(&c->out, "error %s client %d cannot unmerge\n",
-			    strerrorname_np(job->error) ? strerrorname_np(job->error) : "EIO", job->pid);
+			    strerrorname_np(job->error) ? strerrorname_np(job->error) : "EIO",
+			    job->pid);
 }
 
 static void unmerge_done(struct control *ctl)

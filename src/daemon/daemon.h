@@ -49,9 +49,9 @@ enum unmerge_state {
 
 struct unmerge_job {
 	_Atomic int state;
-	uint32_t id;       /* sent with UNMERGE, comes back with its answer */
-	int error;         /* positive errno, 0: all is unmerged */
-	int pid;           /* of the client that refused or did not answer */
+	uint32_t id; /* sent with UNMERGE, comes back with its answer */
+	int error;   /* positive errno, 0: all is unmerged */
+	int pid;     /* of the client that refused or did not answer */
 };
 
 struct daemon {
@@ -61,8 +61,8 @@ struct daemon {
 	struct sessions *sessions;
 	struct scan *scan;
 	struct unmerge_job unmerge;
-	int uffd_dev;       /* /dev/userfaultfd; clients get copies */
-	int main_event;     /* eventfd: the main thread should look around */
+	int uffd_dev;   /* /dev/userfaultfd; clients get copies */
+	int main_event; /* eventfd: the main thread should look around */
 	uint64_t start_ms;
 	const char *topology_spec;
 };

@@ -105,8 +105,8 @@ struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id
 
 	pthread_mutex_lock(&t->lock);
 	TAILQ_FOREACH(d, &t->list, link)
-		if (d->key == key)
-			break;
+	if (d->key == key)
+		break;
 	if (!d) {
 		d = domain_new(t, key);
 		if (d) {
@@ -137,7 +137,8 @@ struct domain **domain_table_snapshot(struct domain_table *t, unsigned int *nr)
 	if (t->nr)
 		v = malloc(t->nr * sizeof(*v));
 	if (v) {
-		TAILQ_FOREACH(d, &t->list, link) {
+		TAILQ_FOREACH(d, &t->list, link)
+		{
 			d->refs++;
 			v[(*nr)++] = d;
 		}
@@ -159,8 +160,8 @@ struct domain *domain_find(struct domain_table *t, uint32_t id)
 
 	pthread_mutex_lock(&t->lock);
 	TAILQ_FOREACH(d, &t->list, link)
-		if (d->id == id)
-			break;
+	if (d->id == id)
+		break;
 	if (d)
 		d->refs++;
 	pthread_mutex_unlock(&t->lock);
@@ -214,6 +215,6 @@ void domain_table_counters(struct domain_table *t, struct engine_counters *sum)
 
 	pthread_mutex_lock(&t->lock);
 	TAILQ_FOREACH(d, &t->list, link)
-		engine_counters(d->engine, sum);
+	engine_counters(d->engine, sum);
 	pthread_mutex_unlock(&t->lock);
 }

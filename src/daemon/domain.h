@@ -34,8 +34,8 @@ struct domain {
 	uint64_t key; /* uid, client id or 0, as the mode says */
 	struct engine *engine;
 	struct arena *arena;
-	struct grace grace;     /* client thread only */
-	bool pass_done;         /* scan thread only: completed its part of the current pass */
+	struct grace grace; /* client thread only */
+	bool pass_done;     /* scan thread only: completed its part of the current pass */
 	_Atomic unsigned int refs;
 	_Atomic unsigned int nr_clients; /* rises under the table lock only */
 	TAILQ_ENTRY(domain) link;        /* table lock */

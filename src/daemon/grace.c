@@ -47,7 +47,8 @@ static struct sentinel *sentinel_new(uint64_t epoch)
 	s->epoch = epoch;
 	s->fd = memfd_create("ksm-sentinel", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (s->fd >= 0 && fchmod(s->fd, 0400) == 0 && ftruncate(s->fd, KSM_PAGE_SIZE) == 0 &&
-	    fcntl(s->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
+	    fcntl(s->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) ==
+		    0)
 		return s;
 	err = errno;
 	if (s->fd >= 0)

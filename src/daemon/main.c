@@ -235,8 +235,8 @@ static int serve(struct daemon *d, struct loop *l, struct place *p)
 	p->control = -1;
 	err = -sessions_start(d->sessions);
 	if (l->control && !err) {
-		log_msg(KSMD_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION, p->dir,
-			d->topology->nr_nodes, d->topology->nr_nodes == 1 ? "" : "s",
+		log_msg(KSMD_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION,
+			p->dir, d->topology->nr_nodes, d->topology->nr_nodes == 1 ? "" : "s",
 			domain_mode_name(d->domains.mode));
 		run_loop(d, l);
 		log_msg(KSMD_INFO, "ends; clients keep what they have");

@@ -98,7 +98,7 @@ int place_open(struct place *p, const char *dir)
 	p->lock = p->client = p->control = -1;
 	if (ksm_runtime_path(p->dir, sizeof(p->dir), dir, NULL)) {
 		log_msg(KSMD_ERROR, "no runtime directory: give --runtime-dir, or set "
-			"$XDG_RUNTIME_DIR (at most 107 characters)");
+				    "$XDG_RUNTIME_DIR (at most 107 characters)");
 		return -1;
 	}
 	if (make_dir(p) || take_lock(p)) {

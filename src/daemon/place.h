@@ -4,8 +4,8 @@
 #define KSMD_PLACE_H
 
 struct place {
-	char dir[108]; /* a socket's path must fit into 108 bytes anyway */
-	int lock;      /* DIR/lock, locked as long as we run; holds our pid */
+	char dir[108];       /* a socket's path must fit into 108 bytes anyway */
+	int lock;            /* DIR/lock, locked as long as we run; holds our pid */
 	int client, control; /* listening sockets; -1 once somebody else owns them */
 };
 

@@ -50,8 +50,10 @@ static bool probe_pagemap_scan(void)
 		err = errno;
 	close(fd);
 	if (err)
-		log_msg(KSMD_ERROR, "the PAGEMAP_SCAN ioctl is missing (%s): it came with Linux 6.7; "
-			"run a kernel at least that new", strerror(err));
+		log_msg(KSMD_ERROR,
+			"the PAGEMAP_SCAN ioctl is missing (%s): it came with Linux 6.7; "
+			"run a kernel at least that new",
+			strerror(err));
 	return !err;
 }
 
@@ -62,12 +64,16 @@ static int open_userfaultfd_device(void)
 	if (fd >= 0)
 		return fd;
 	if (errno == EACCES || errno == EPERM)
-		log_msg(KSMD_ERROR, "no access to /dev/userfaultfd (in Linux since 6.1): let root run "
+		log_msg(KSMD_ERROR,
+			"no access to /dev/userfaultfd (in Linux since 6.1): let root run "
 			"`setfacl -m u:%u:rw /dev/userfaultfd`, or add the udev rule "
-			"KERNEL==\"userfaultfd\", GROUP=\"ksmd\", MODE=\"0660\"", geteuid());
+			"KERNEL==\"userfaultfd\", GROUP=\"ksmd\", MODE=\"0660\"",
+			geteuid());
 	else
-		log_msg(KSMD_ERROR, "cannot open /dev/userfaultfd (%s): it came with Linux 6.1; run a "
-			"kernel at least that new, built with CONFIG_USERFAULTFD", strerror(errno));
+		log_msg(KSMD_ERROR,
+			"cannot open /dev/userfaultfd (%s): it came with Linux 6.1; run a "
+			"kernel at least that new, built with CONFIG_USERFAULTFD",
+			strerror(errno));
 	return -1;
 }
 
@@ -85,8 +91,10 @@ static bool probe_feature(int dev, uint64_t feature, const char *name, const cha
 		err = errno;
 	close(fd);
 	if (err)
-		log_msg(KSMD_ERROR, "userfaultfd lacks %s: it came with Linux %s; run a kernel at least "
-			"that new, on x86-64 or arm64", name, since);
+		log_msg(KSMD_ERROR,
+			"userfaultfd lacks %s: it came with Linux %s; run a kernel at least "
+			"that new, on x86-64 or arm64",
+			name, since);
 	return !err;
 }
 

@@ -40,8 +40,8 @@
 /* Descriptors of a client (socket, pidfd, pagemap, mem), and with a domain of its own its arena and
  * two sentinels, with one to spare. */
 #define FDS_PER_CLIENT 8
-#define FDS_RESERVED 256 /* control connections, listening sockets, devices */
-#define ACCEPT_BATCH 64  /* then others have their turn */
+#define FDS_RESERVED 256   /* control connections, listening sockets, devices */
+#define ACCEPT_BATCH 64    /* then others have their turn */
 #define GRACE_DELAY_MS 200 /* collect retired frames before asking every client to move on */
 #define UNMERGE_TIMEOUT_MS 30000
 #define UNMERGE_POLL_MS 500 /* how soon a client that has stalled meanwhile is noticed */
@@ -230,7 +230,8 @@ void session_become_ready(struct session *s)
 	if (s->epoch != s->domain->grace.current->epoch)
 		s->want |= WANT_EPOCH;
 	session_flush(s);
-	log_msg(KSMD_DEBUG, "client %d of user %u in domain %u", (int)s->pid, s->uid, s->domain->id);
+	log_msg(KSMD_DEBUG, "client %d of user %u in domain %u", (int)s->pid, s->uid,
+		s->domain->id);
 }
 
 /* ---- accepting ---- */
@@ -241,7 +242,8 @@ static struct session *unfinished_to_evict(struct sessions *ss, uid_t uid)
 	struct session *s, *oldest = NULL;
 	unsigned int nr = 0;
 
-	TAILQ_FOREACH(s, &ss->unfinished, unfinished) {
+	TAILQ_FOREACH(s, &ss->unfinished, unfinished)
+	{
 		if (s->uid != uid)
 			continue;
 		nr++;
@@ -297,7 +299,8 @@ static void admit(struct sessions *ss, int sock)
 		return;
 	}
 	if (ss->nr_connections >= ss->max_connections) {
-		refuse(ss, sock, EMFILE, "too many clients: raise the daemon's limit of open files");
+		refuse(ss, sock, EMFILE,
+		       "too many clients: raise the daemon's limit of open files");
 		return;
 	}
 	s = unfinished_to_evict(ss, peer.uid);
@@ -370,7 +373,8 @@ static void announce_epoch(struct sessions *ss, struct domain *d)
 {
 	struct session *s;
 
-	TAILQ_FOREACH(s, &ss->all, link) {
+	TAILQ_FOREACH(s, &ss->all, link)
+	{
 		if (s->domain != d || s->state != SESSION_READY)
 			continue;
 		s->want |= WANT_EPOCH;
@@ -426,7 +430,7 @@ static void unmerge_finish(struct sessions *ss, int error, int pid)
 	struct session *s;
 
 	TAILQ_FOREACH(s, &ss->all, link)
-		s->unmerge_awaited = false;
+	s->unmerge_awaited = false;
 	ss->nr_unmerge_awaited = 0;
 	job->error = error;
 	job->pid = pid;
@@ -443,7 +447,8 @@ static void unmerge_begin(struct sessions *ss, uint64_t now)
 	ss->unmerge_due_ms = 0;
 	ss->unmerge_deadline_ms = now + UNMERGE_TIMEOUT_MS;
 	ss->d->unmerge.state = UNMERGE_WAIT;
-	TAILQ_FOREACH(s, &ss->all, link) {
+	TAILQ_FOREACH(s, &ss->all, link)
+	{
 		if (s->state != SESSION_READY)
 			continue;
 		s->unmerge_awaited = true;
@@ -460,7 +465,8 @@ static struct session *unmerge_awaited(struct sessions *ss)
 {
 	struct session *s, *first = NULL;
 
-	TAILQ_FOREACH(s, &ss->all, link) {
+	TAILQ_FOREACH(s, &ss->all, link)
+	{
 		if (s->unmerge_awaited && session_stalled(s)) {
 			s->unmerge_awaited = false;
 			ss->nr_unmerge_awaited--;
@@ -582,8 +588,7 @@ int64_t session_profit(struct session *s, const struct mm_counters *c)
 {
 	int64_t saved = (int64_t)((c->merging_pages + c->zero_pages) * KSM_PAGE_SIZE);
 
-	return saved - (int64_t)c->metadata_bytes -
-	       (int64_t)(session_added_vmas(s, c) * VMA_BYTES);
+	return saved - (int64_t)c->metadata_bytes - (int64_t)(session_added_vmas(s, c) * VMA_BYTES);
 }
 
 /* Not the list macros of liburcu, which step back from a null pointer at the end. */
@@ -716,8 +721,10 @@ struct sessions *sessions_new(struct daemon *d, int listen_fd)
 	ss->listen_source.kind = SOURCE_LISTEN;
 	ss->event_source.kind = SOURCE_EVENT;
 	getrlimit(RLIMIT_NOFILE, &nofile);
-	ss->max_connections = nofile.rlim_cur > FDS_RESERVED + FDS_PER_CLIENT ?
-		(unsigned int)((nofile.rlim_cur - FDS_RESERVED) / FDS_PER_CLIENT) : 1;
+	ss->max_connections =
+		nofile.rlim_cur > FDS_RESERVED + FDS_PER_CLIENT ?
+			(unsigned int)((nofile.rlim_cur - FDS_RESERVED) / FDS_PER_CLIENT) :
+			1;
 	ss->epoll = epoll_create1(EPOLL_CLOEXEC);
 	ss->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ss->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -292,8 +292,9 @@ static void handle_hello(struct session *s, struct received *r)
 	int err;
 
 	if (r->msg.hello.version != KSM_WIRE_VERSION) {
-		session_fail(s, ERR_PROTOCOL, EPROTONOSUPPORT, "version %u is not spoken here, only %u",
-			     r->msg.hello.version, KSM_WIRE_VERSION);
+		session_fail(s, ERR_PROTOCOL, EPROTONOSUPPORT,
+			     "version %u is not spoken here, only %u", r->msg.hello.version,
+			     KSM_WIRE_VERSION);
 		return;
 	}
 	if (r->nr_fds != PEER_NR_FDS || r->too_many_fds) {
@@ -325,8 +326,8 @@ static void dispatch(struct session *s, struct received *r)
 		return;
 	}
 	if (r->len != ksm_msg_size(type) || r->msg.hdr.len != r->len) {
-		session_fail(s, ERR_PROTOCOL, EMSGSIZE, "message of type %u must have %u bytes", type,
-			     ksm_msg_size(type));
+		session_fail(s, ERR_PROTOCOL, EMSGSIZE, "message of type %u must have %u bytes",
+			     type, ksm_msg_size(type));
 		return;
 	}
 	if (type == KSM_MSG_HELLO && s->state == SESSION_HELLO) {
@@ -334,7 +335,8 @@ static void dispatch(struct session *s, struct received *r)
 		return;
 	}
 	if (r->nr_fds || r->too_many_fds)
-		session_fail(s, ERR_DESCRIPTORS, EBADF, "message of type %u brings descriptors", type);
+		session_fail(s, ERR_DESCRIPTORS, EBADF, "message of type %u brings descriptors",
+			     type);
 	else if (!(rules[type].states & (1u << s->state)))
 		session_fail(s, ERR_PROTOCOL, EPROTO, "message of type %u must not come now", type);
 	else

@@ -89,14 +89,23 @@ struct session {
 };
 TAILQ_HEAD(session_list, session);
 
-enum error_kind { ERR_PROTOCOL, ERR_DESCRIPTORS, ERR_TIMEOUT, ERR_LIMIT, ERR_RESOURCES, ERR_LIAR, ERR_NR };
+enum error_kind {
+	ERR_PROTOCOL,
+	ERR_DESCRIPTORS,
+	ERR_TIMEOUT,
+	ERR_LIMIT,
+	ERR_RESOURCES,
+	ERR_LIAR,
+	ERR_NR
+};
 
 struct sessions {
 	struct daemon *d;
 	pthread_t thread;
 	bool started;
 	_Atomic bool stop;
-	int epoll, event, listen, spare; /* spare: given up to turn a peer away when none are left */
+	int epoll, event, listen,
+		spare; /* spare: given up to turn a peer away when none are left */
 	struct source listen_source, event_source;
 
 	struct session_list all, unfinished, dead;

@@ -192,15 +192,15 @@ static int op_send_txn(void *client, struct ksm_msg_txn *txn)
 
 /* ---- the engine's other questions ---- */
 
-static int op_track(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
-		    uint64_t *walk_end)
+static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
+		    int max, uint64_t *walk_end)
 {
 	struct session *s = client;
 
 	*walk_end = start;
 	if (s->state == SESSION_DEAD)
 		return -ESRCH;
-	return track_written(s->fds[PEER_PAGEMAP], start, end, v, max, walk_end);
+	return track_written(s->fds[PEER_PAGEMAP], start, end, dense, v, max, walk_end);
 }
 
 static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)

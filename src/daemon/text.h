@@ -44,8 +44,8 @@ static inline void text_add(struct text *t, const char *data, size_t len)
 }
 
 /* At most 1 KiB at a time. */
-__attribute__((format(printf, 2, 3))) static inline void text_printf(struct text *t, const char *fmt,
-								      ...)
+__attribute__((format(printf, 2, 3))) static inline void text_printf(struct text *t,
+								     const char *fmt, ...)
 {
 	char buf[1024];
 	va_list ap;

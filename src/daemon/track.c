@@ -10,7 +10,8 @@
  * again, and nothing is merged without the client comparing it.
  *
  * PRESENT leaves out holes and swapped pages. WPALLOWED leaves out mappings where tracking is not set
- * up (yet): the kernel calls all their pages written, every time.
+ * up (yet): the kernel calls all their pages written, every time. (With PM_SCAN_WP_MATCHING it skips
+ * these by itself.) A dense range is walked for WRITTEN alone, at half the cost per page.
  */
 #include "daemon/track.h"
 
@@ -119,8 +120,8 @@ static int classify_all(int pagemap, const struct kabi_page_region *runs, int nr
 	return err;
 }
 
-int track_written(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
-		  uint64_t *walk_end)
+int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
+		  int max, uint64_t *walk_end)
 {
 	struct kabi_page_region runs[VEC_LEN];
 	struct out o = { .v = v, .max = max };
@@ -136,7 +137,8 @@ int track_written(int pagemap, uint64_t start, uint64_t end, struct track_range 
 			.vec = (uintptr_t)runs,
 			.vec_len = VEC_LEN,
 			.max_pages = (uint64_t)(max - o.nr),
-			.category_mask = TRACKED,
+			/* Exactly this mask takes the kernel's fast walk. */
+			.category_mask = dense ? KABI_PAGE_IS_WRITTEN : TRACKED,
 			.return_mask = KABI_PAGE_IS_WRITTEN,
 		};
 		int n = scan(pagemap, &arg), err;

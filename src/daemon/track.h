@@ -17,8 +17,8 @@
  * See engine_ops.track: runs of present pages written since the last call, re-armed. Returns their
  * number, or -errno.
  */
-int track_written(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
-		  uint64_t *walk_end);
+int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
+		  int max, uint64_t *walk_end);
 /*
  * Of the pages of the block at addr that are set in `claimed`: those that are present as private
  * memory, that is, plainly not mapped from a file nor given back. Returns the bit mask or, when it

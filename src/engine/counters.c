@@ -38,8 +38,8 @@ static void left_out(const uint64_t left[KSM_LEFT_NR], const uint64_t nr_state[R
 static void page_counters(struct engine *e, struct engine_counters *out)
 {
 	uint64_t all = tracked(e->nr_state);
-	uint64_t placed = e->nr_state[RMAP_MERGED] + e->nr_state[RMAP_UNSTABLE] +
-			  e->nr_state[RMAP_ZEROED];
+	uint64_t placed =
+		e->nr_state[RMAP_MERGED] + e->nr_state[RMAP_UNSTABLE] + e->nr_state[RMAP_ZEROED];
 
 	out->pages_shared += e->stable.nr_shared;
 	out->pages_sharing += e->nr_state[RMAP_MERGED] - e->stable.nr_shared;

@@ -9,26 +9,49 @@
  * client was ever told of cannot be mapped and is given back at once.
  */
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/engine_internal.h"
 
+/* The parts that need memory; engine_free_parts() takes any that are there. */
+static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
+{
+	uint32_t i, nr = (uint32_t)cfg->nr_nodes * CTREE_SHARDS;
+
+	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1);
+	e->scan.buf = calloc(1, BLOCK_BYTES);
+	e->unstable_root = malloc(nr * sizeof(*e->unstable_root));
+	if (!e->scan.buf || !e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
+	    pool_init(&e->pool, cfg->nr_nodes, cfg->zone_frames, cfg->max_frames))
+		return -ENOMEM;
+	for (i = 0; i < nr; i++)
+		e->unstable_root[i] = NIL;
+	e->table_bytes = sizeof(*e) + BLOCK_BYTES + 2 * nr * sizeof(*e->unstable_root);
+	return 0;
+}
+
+static void engine_free_parts(struct engine *e)
+{
+	slab_deinit(&e->blocks);
+	stable_deinit(&e->stable);
+	free(e->unstable_root);
+	free(e->scan.buf);
+	free(e);
+}
+
 struct engine *engine_new(const struct engine_config *cfg)
 {
 	struct engine *e;
-	int i;
 
 	if (cfg->nr_nodes < 1 || cfg->nr_nodes > 64)
 		return NULL;
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
-	e->scan.buf = calloc(1, BLOCK_BYTES);
-	if (!e->scan.buf ||
-	    pool_init(&e->pool, cfg->nr_nodes, cfg->zone_frames, cfg->max_frames)) {
-		free(e->scan.buf);
-		free(e);
+	if (engine_make_parts(e, cfg)) {
+		engine_free_parts(e);
 		return NULL;
 	}
 	e->ops = cfg->ops;
@@ -40,11 +63,6 @@ struct engine *engine_new(const struct engine_config *cfg)
 	e->epoch = 1;
 	e->merge_across = knob_get(e->knobs, KNOB_MERGE_ACROSS_NODES);
 	CDS_INIT_LIST_HEAD(&e->mms);
-	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1);
-	stable_init(&e->stable);
-	for (i = 0; i < 64; i++)
-		e->unstable_root[i] = NIL;
-	e->table_bytes = sizeof(*e) + BLOCK_BYTES;
 	pthread_mutex_init(&e->lock, NULL);
 	return e;
 }
@@ -55,12 +73,9 @@ void engine_free(struct engine *e)
 	rcu_barrier();
 	rcu_barrier();
 	assert(__atomic_load_n(&e->nr_mms, __ATOMIC_ACQUIRE) == 0);
-	slab_deinit(&e->blocks);
-	stable_deinit(&e->stable);
 	pool_deinit(&e->pool);
 	pthread_mutex_destroy(&e->lock);
-	free(e->scan.buf);
-	free(e);
+	engine_free_parts(e);
 }
 
 /*

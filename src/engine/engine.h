@@ -44,11 +44,13 @@ struct engine_ops {
 	/*
 	 * [unlocked] Runs of present pages in [start, end) written since the last call, re-armed
 	 * atomically; at most `max`, ascending, not overlapping. *walk_end: where to go on
-	 * (== end when done). Returns the number, or -ESRCH when the client is gone, or another
-	 * negative errno (the range is skipped).
+	 * (== end when done). `dense`: every page of the range is tracked, so hardly any is missing,
+	 * and arming missing pages too (which costs page tables) is a fair price for a faster walk.
+	 * Returns the number, or -ESRCH when the client is gone, or another negative errno (the range
+	 * is skipped).
 	 */
-	int (*track)(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
-		     uint64_t *walk_end);
+	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
+		     int max, uint64_t *walk_end);
 	/* [unlocked] Read client memory. Returns bytes (short where a page cannot be read), or -errno. */
 	ssize_t (*read)(void *client, uint64_t addr, void *buf, size_t len);
 	/* [unlocked] Node of each page, in nids[]; unknown is 0. Not called when nr_nodes is 1. */
@@ -147,12 +149,12 @@ struct engine_counters {
 	uint64_t pages_volatile; /* tracked and none of the above */
 	uint64_t pages_tracked;  /* rmap_items in use */
 	uint64_t zero_pages;
-	uint64_t pages_scanned;  /* pages whose contents were read and hashed */
-	uint64_t pages_skipped;  /* pages that smart_scan passed over */
+	uint64_t pages_scanned; /* pages whose contents were read and hashed */
+	uint64_t pages_skipped; /* pages that smart_scan passed over */
 	uint64_t stable_node_chains, stable_node_dups;
 	uint64_t frames_used, frames_retired;
-	uint64_t cow_breaks;     /* merged pages found written */
-	uint64_t pages_merged;   /* sites placed since start */
+	uint64_t cow_breaks;   /* merged pages found written */
+	uint64_t pages_merged; /* sites placed since start */
 	uint64_t txns, txn_pages_failed;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];
@@ -162,7 +164,7 @@ void engine_counters(struct engine *e, struct engine_counters *out); /* adds to 
 struct mm_counters {
 	uint64_t rmap_items, merging_pages, zero_pages;
 	uint64_t region_bytes, nr_regions;
-	uint64_t nr_vmas;        /* the client's own plus an exact count of ours */
+	uint64_t nr_vmas; /* the client's own plus an exact count of ours */
 	uint64_t cow_breaks, orders;
 	uint64_t metadata_bytes;
 	uint64_t left_out[KSM_LEFT_NR]; /* daemon-side reasons only */

@@ -29,7 +29,7 @@
 #define PAGE_BYTES ((uint64_t)KSM_PAGE_SIZE)
 #define BLOCK_BYTES (PAGE_BYTES * BLOCK_PAGES)
 #define ADDR_MAX (1ull << 47)
-#define MM_MAX_TXNS 64u       /* orders under way per client; the low 6 bits of an order's id */
+#define MM_MAX_TXNS 64u /* orders under way per client; the low 6 bits of an order's id */
 #define FRAME_NONE KSM_FRAME_NONE
 
 struct region {
@@ -59,21 +59,33 @@ struct window {
 	uint32_t frame; /* first frame of the extent */
 };
 
+/*
+ * Runs of blocks in which every page is tracked. Made under the lock when tracked_seq has moved on;
+ * read by the scan thread, which alone touches it. A hint: it may be out of date.
+ */
+struct dense_map {
+	struct dense_run {
+		uint32_t first, last; /* block keys, inclusive */
+	} * run;
+	uint32_t nr;
+	uint64_t seq; /* of the tracked_seq it was made for, plus 1 */
+};
+
 struct mm_slot {
 	struct urcu_ref ref;
 	struct rcu_head rcu;
 	struct engine *e;
 	void *client;
 	uint32_t id;
-	uint64_t serial;                /* position in the engine's list; grows */
-	struct cds_list_head list;      /* in e->mms: RCU for readers, lock for writers */
-	int dead;                       /* set once, under the lock, before it leaves the list */
-	struct region_array *regions;   /* RCU for readers, lock for writers; never NULL */
+	uint64_t serial;                 /* position in the engine's list; grows */
+	struct cds_list_head list;       /* in e->mms: RCU for readers, lock for writers */
+	int dead;                        /* set once, under the lock, before it leaves the list */
+	struct region_array *regions;    /* RCU for readers, lock for writers; never NULL */
 	struct region_array *no_regions; /* empty, kept for the exit, which must not fail */
 	struct block_table table;
 	struct block_head blocks[BLOCK_LIST_NR];
-	int pend_flip;                  /* 1: PEND_NOW and PEND_NEXT have changed places */
-	struct window *window;          /* sorted by key */
+	int pend_flip;         /* 1: PEND_NOW and PEND_NEXT have changed places */
+	struct window *window; /* sorted by key */
 	uint32_t nr_windows;
 	struct txn txn[MM_MAX_TXNS];
 	uint32_t nr_txns, txn_seq;
@@ -84,8 +96,11 @@ struct mm_slot {
 	int refused_level;      /* budget level when an order was refused last */
 	bool flush_owed;        /* engine_flush(all) could not send everything */
 
+	uint64_t tracked_seq; /* counts pages that begin or cease to be tracked */
+	struct dense_map dense;
+
 	uint64_t nr_state[RMAP_NR];
-	uint64_t nr_ready;      /* pages that wait to be ordered */
+	uint64_t nr_ready; /* pages that wait to be ordered */
 	uint64_t left[KSM_LEFT_NR];
 	uint64_t cow_breaks;
 };
@@ -101,9 +116,9 @@ struct track_window {
 struct write_batch {
 	const unsigned char *buf;
 	uint32_t frame, nr;
-	uint32_t block;                 /* whose pages are being merged */
+	uint32_t block; /* whose pages are being merged */
 	uint32_t node[BLOCK_PAGES];
-	uint32_t partner[BLOCK_PAGES];  /* item that was in the unstable tree */
+	uint32_t partner[BLOCK_PAGES]; /* item that was in the unstable tree */
 	bool failing;
 };
 
@@ -114,7 +129,7 @@ struct scan {
 	uint64_t serial; /* client that is next, or under way */
 	uint64_t addr;   /* where in it */
 	enum scan_phase phase;
-	uint32_t clean;  /* clean pages not charged yet */
+	uint32_t clean;     /* clean pages not charged yet */
 	unsigned char *buf; /* BLOCK_BYTES */
 };
 
@@ -128,16 +143,16 @@ struct engine {
 	pthread_mutex_t lock;
 	struct cds_list_head mms; /* RCU */
 	uint64_t next_serial;
-	uint64_t nr_mms;          /* not released yet; atomic */
-	struct slab blocks;       /* struct rmap_block */
+	uint64_t nr_mms;    /* not released yet; atomic */
+	struct slab blocks; /* struct rmap_block */
 	struct stable stable;
 	struct pool pool;
-	uint32_t unstable_root[64];
-	bool merge_across;        /* the knob, taken over when no stable node is live */
+	uint32_t *unstable_root; /* CTREE_SHARDS for each node */
+	bool merge_across;       /* the knob, taken over when no stable node is live */
 	struct track_window track;
 	struct write_batch write; /* empty whenever the lock is not held */
 	uint64_t epoch;
-	uint64_t table_bytes;     /* mm_slots, their tables and windows, regions, arrays; atomic */
+	uint64_t table_bytes; /* mm_slots, their tables and windows, regions, arrays; atomic */
 
 	uint64_t nr_state[RMAP_NR];
 	uint64_t nr_ready;
@@ -180,7 +195,7 @@ static inline void count_bytes(struct engine *e, int64_t n)
 }
 
 /* engine.c */
-void engine_settle_nodes(struct engine *e); /* lock held: take over merge_across_nodes if possible */
+void engine_settle_nodes(struct engine *e); /* lock held: take merge_across_nodes over */
 void engine_drop_node(struct engine *e, uint32_t node); /* lock held: no sites, no orders left */
 
 /* region.c */
@@ -198,7 +213,8 @@ struct region *region_at(const struct mm_slot *mm, uint64_t addr);
 
 /* mm_slot.c */
 bool mm_get_unless_zero(struct mm_slot *mm);
-uint32_t mm_window(struct mm_slot *mm, uint64_t pn, int nid); /* frame for this page, or POOL_NONE */
+uint32_t mm_window(struct mm_slot *mm, uint64_t pn,
+		   int nid); /* frame for this page, or POOL_NONE */
 void mm_windows_trim(struct mm_slot *mm, uint64_t start, uint64_t end); /* a range was withdrawn */
 
 /* vma.c */
@@ -225,6 +241,11 @@ void merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash,
 void merge_write_flush(struct engine *e);
 void merge_refill(struct engine *e, uint32_t node);
 void merge_requeue_refused(struct mm_slot *mm);
+
+/* dense.c */
+void dense_update(struct mm_slot *mm); /* lock held */
+/* Is the stretch at *start dense? Cuts *end (> start) back to where that changes. No lock. */
+bool dense_stretch(const struct mm_slot *mm, uint64_t start, uint64_t *end);
 
 /* hash.c */
 uint64_t page_hash(const struct engine *e, const void *page);

@@ -20,6 +20,7 @@ struct knob {
 
 #define NO_MAX UINT32_MAX
 
+/* clang-format off */
 static const struct knob knobs[KNOB_NR] = {
 	[KNOB_RUN] = { "run", 1, 0, 2,
 		"0 stop scanning and keep merges, 1 scan, 2 stop and unmerge everything "
@@ -30,12 +31,13 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_SLEEP_MILLISECS] = { "sleep_millisecs", 20, 0, NO_MAX,
 		"pause between two batches of pages_to_scan, in milliseconds" },
 	[KNOB_MERGE_ACROSS_NODES] = { "merge_across_nodes", 1, 0, 1,
-		"1 merge pages of different NUMA nodes, 0 only within a node; no change while pages "
-		"are shared" },
+		"1 merge pages of different NUMA nodes, 0 only within a node; no change while "
+		"pages are shared" },
 	[KNOB_MAX_PAGE_SHARING] = { "max_page_sharing", 256, 2, NO_MAX,
 		"most pages that share one frame; no change while pages are shared" },
 	[KNOB_STABLE_NODE_CHAINS_PRUNE_MILLISECS] = { "stable_node_chains_prune_millisecs", 2000, 0,
-		NO_MAX, "kept for compatibility: chains shrink at once here, nothing is left to prune" },
+		NO_MAX,
+		"kept for compatibility: chains shrink at once here, nothing is left to prune" },
 	[KNOB_USE_ZERO_PAGES] = { "use_zero_pages", 0, 0, 1,
 		"1 give pages that are all zeros back instead of merging them" },
 	[KNOB_SMART_SCAN] = { "smart_scan", 1, 0, 1,
@@ -55,6 +57,7 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, 0, 100,
 		"share of vm.max_map_count up to which merging may add mappings to a process" },
 };
+/* clang-format on */
 
 static const char *const advisor_names[] = {
 	[KSM_ADVISOR_NONE] = "none",
@@ -139,7 +142,8 @@ static int parse(enum knob_id id, const char *value, uint32_t *out)
 	len = strlen(value);
 	while (len && is_space(value[len - 1]))
 		len--;
-	return id == KNOB_ADVISOR_MODE ? parse_advisor(value, len, out) : parse_u32(value, len, out);
+	return id == KNOB_ADVISOR_MODE ? parse_advisor(value, len, out) :
+					 parse_u32(value, len, out);
 }
 
 /* Switching the advisor resets what it steers, as the kernel does. */
@@ -177,6 +181,6 @@ int knob_show(const struct ksm_knobs *k, enum knob_id id, char *buf, size_t size
 
 	if (id != KNOB_ADVISOR_MODE)
 		return snprintf(buf, size, "%u", v);
-	return snprintf(buf, size, "%s", v == KSM_ADVISOR_NONE ? "[none] scan-time" :
-								 "none [scan-time]");
+	return snprintf(buf, size, "%s",
+			v == KSM_ADVISOR_NONE ? "[none] scan-time" : "none [scan-time]");
 }

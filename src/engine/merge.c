@@ -45,8 +45,9 @@ static uint32_t frame_after_left(struct engine *e, uint32_t bi, unsigned int slo
 	return node == RMAP_ZERO ? POOL_NONE : stable_node(&e->stable, node)->frame + 1;
 }
 
-/* Best frame: continue the partner's run, else this page's, else this page's place in its window. */
-static uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid)
+/* Best frame: next in the partner's run, else in this page's, else its place in the window. */
+static uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner,
+			  int nid)
 {
 	const struct rmap_block *b = rmap_block(e, bi);
 	uint32_t want = frame_after_left(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES), window;
@@ -270,7 +271,7 @@ static uint64_t within_budget(struct mm_slot *mm, uint32_t bi, uint32_t *reserve
 		for (i = from; i < to && frame != KSM_FRAME_ZERO; i++)
 			l.frame[i + 1] = frame + i - from;
 		take |= mask64(from, to);
-		/* What it adds is held back until the outcome; what it saves is not spent before. */
+		/* What it adds is held back until the outcome, what it saves is not. */
 		sum += cost;
 		if (sum > (int)*reserved) {
 			mm->vmas_reserved += (uint32_t)sum - *reserved;

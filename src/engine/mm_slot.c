@@ -27,6 +27,7 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 	if (!mm->regions || !mm->no_regions) {
 		region_array_free(e, mm->regions);
 		region_array_free(e, mm->no_regions);
+		free(mm->dense.run);
 		free(mm);
 		return NULL;
 	}
@@ -64,6 +65,7 @@ static void mm_free_rcu(struct rcu_head *h)
 
 	region_array_free(e, mm->regions);
 	count_bytes(e, -(int64_t)sizeof(*mm));
+	free(mm->dense.run);
 	free(mm);
 	e->ops->client_release(client);
 	__atomic_fetch_sub(&e->nr_mms, 1, __ATOMIC_RELEASE);
@@ -171,7 +173,8 @@ void mm_windows_trim(struct mm_slot *mm, uint64_t start, uint64_t end)
 		uint64_t s = (uint64_t)(mm->window[i].key >> WINDOW_NID_BITS) * WINDOW_BYTES;
 		uint32_t r = region_index(mm->regions, s);
 
-		if (s >= end || (r < mm->regions->nr && mm->regions->r[r]->start < s + WINDOW_BYTES))
+		if (s >= end ||
+		    (r < mm->regions->nr && mm->regions->r[r]->start < s + WINDOW_BYTES))
 			mm->window[kept++] = mm->window[i];
 		else
 			pool_window_put(&mm->e->pool, mm->window[i].frame);

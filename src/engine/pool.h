@@ -20,16 +20,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define POOL_PB_FRAMES 512u                                /* 2 MiB */
+#define POOL_PB_FRAMES 512u /* 2 MiB */
 #define POOL_EXT_PBS 64u
-#define POOL_EXT_FRAMES (POOL_PB_FRAMES * POOL_EXT_PBS)    /* 128 MiB */
+#define POOL_EXT_FRAMES (POOL_PB_FRAMES * POOL_EXT_PBS) /* 128 MiB */
 #define POOL_NONE 0xffffffffu
 
 struct pageblock {
 	uint64_t used[POOL_PB_FRAMES / 64]; /* bit per frame */
 	uint32_t nr_free;                   /* POOL_PB_FRAMES - bits set in used */
 	int nid;
-	uint32_t node[POOL_PB_FRAMES];      /* stable node of each used frame */
+	uint32_t node[POOL_PB_FRAMES]; /* stable node of each used frame */
 };
 
 struct pool_extent {

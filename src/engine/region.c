@@ -169,9 +169,9 @@ static void note_race(struct mm_slot *mm, uint64_t start, uint64_t end)
 
 /*
  * Replace regions [first, first + nr_old) of the live array by v[0..nr_new), whose references go
- * to the new array. Mappings are counted inside regions only, so every edge, old or new, can gain or
- * lose one; edges of the old ones and of the new ones are each different addresses, and one that is
- * both does not matter: it counts nothing before and after.
+ * to the new array. Mappings are counted inside regions only: an edge of an old region may now lie
+ * inside a new one and gain a mapping, an edge of a new one may have lain inside an old one and
+ * lose it. No address occurs twice among either, and one that is in both counts nothing each time.
  */
 static void splice(struct mm_slot *mm, struct region_array *n, uint32_t first, uint32_t nr_old,
 		   struct region **v, uint32_t nr_new)

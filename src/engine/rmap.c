@@ -307,7 +307,8 @@ static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned 
 }
 
 /* Counters of states and of reasons; the masks that follow from the state. */
-static void account(struct engine *e, struct rmap_block *b, unsigned int slot, enum rmap_state state)
+static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
+		    enum rmap_state state)
 {
 	struct mm_slot *mm = block_mm(b);
 	enum rmap_state old = rmap_state(b, slot);
@@ -320,6 +321,8 @@ static void account(struct engine *e, struct rmap_block *b, unsigned int slot, e
 		e->left[KSM_LEFT_VMA_BUDGET]--;
 		mm->left[KSM_LEFT_VMA_BUDGET]--;
 	}
+	if ((old == RMAP_ABSENT) != (state == RMAP_ABSENT))
+		mm->tracked_seq++;
 	if (old != RMAP_ABSENT) {
 		e->nr_state[old]--;
 		mm->nr_state[old]--;
@@ -405,7 +408,8 @@ void rmap_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask)
 
 static uint64_t pages_of_block(uint32_t key, uint64_t start, uint64_t end)
 {
-	uint64_t first = (uint64_t)key << BLOCK_SHIFT, s = start >> PAGE_SHIFT, t = end >> PAGE_SHIFT;
+	uint64_t first = (uint64_t)key << BLOCK_SHIFT, s = start >> PAGE_SHIFT,
+		 t = end >> PAGE_SHIFT;
 
 	if (t <= first || s >= first + BLOCK_PAGES)
 		return 0;
@@ -425,7 +429,7 @@ void rmap_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end)
 		table_shrink(mm);
 		return;
 	}
-	/* Wide range, few blocks. Erasing moves an entry into the slot just looked at: look again. */
+	/* Wide range, few blocks. Erasing moves an entry into the slot looked at: look again. */
 	for (i = 0; i < mm->table.cap;) {
 		bi = mm->table.slot[i].block;
 		mask = bi == NIL ? 0 : pages_of_block(mm->table.slot[i].key, start, end);

@@ -34,9 +34,9 @@
 
 #define BLOCK_SHIFT 6
 #define BLOCK_PAGES 64u
-#define NIL CTREE_NIL                /* no item, block, node or slot */
-#define RMAP_ZERO 0x7ffffffeu        /* in place of a stable node: the zero page */
-#define RMAP_MAX_BLOCKS (1u << 25)   /* so that item indices stay below RMAP_ZERO */
+#define NIL CTREE_NIL              /* no item, block, node or slot */
+#define RMAP_ZERO 0x7ffffffeu      /* in place of a stable node: the zero page */
+#define RMAP_MAX_BLOCKS (1u << 25) /* so that item indices stay below RMAP_ZERO */
 
 enum rmap_state {
 	RMAP_ABSENT,
@@ -57,25 +57,32 @@ enum rmap_state {
 struct rmap_item {
 	uint32_t hash[2];
 	union {
-		struct ctree_links t;                          /* UNSTABLE */
-		struct { uint32_t next, prev, node; } s;       /* MERGED; ORDERED: node only */
-		struct { uint32_t frame; } c;                  /* COWED */
+		struct ctree_links t; /* UNSTABLE */
+		struct {
+			uint32_t next, prev, node;
+		} s; /* MERGED; ORDERED: node only */
+		struct {
+			uint32_t frame;
+		} c; /* COWED */
 	};
 };
 
 enum { LINK_PEND, LINK_READY, LINK_NR };
 
 struct rmap_block {
-	struct region *region; /* counted; says whose block it is, even when the region is withdrawn */
-	uint64_t tracked;      /* state is not ABSENT */
-	uint64_t pending;      /* VOLATILE, to be hashed when it was clean for a pass */
-	uint64_t fresh;        /* subset of pending: was dirty in this pass, so not in this one */
-	uint64_t ready;        /* ORDERED and not sent */
-	uint64_t inflight;     /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
-	uint32_t key;          /* page number >> BLOCK_SHIFT */
-	uint32_t txn;          /* slot of the order under way in mm->txn[], or NIL */
-	struct { uint32_t prev, next; } link[LINK_NR]; /* lists of the mm, see on[] */
-	uint8_t on[LINK_NR];                           /* 0, or enum block_list + 1 */
+	struct region
+		*region;   /* counted; says whose block it is, even when the region is withdrawn */
+	uint64_t tracked;  /* state is not ABSENT */
+	uint64_t pending;  /* VOLATILE, to be hashed when it was clean for a pass */
+	uint64_t fresh;    /* subset of pending: was dirty in this pass, so not in this one */
+	uint64_t ready;    /* ORDERED and not sent */
+	uint64_t inflight; /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
+	uint32_t key;      /* page number >> BLOCK_SHIFT */
+	uint32_t txn;      /* slot of the order under way in mm->txn[], or NIL */
+	struct {
+		uint32_t prev, next;
+	} link[LINK_NR];     /* lists of the mm, see on[] */
+	uint8_t on[LINK_NR]; /* 0, or enum block_list + 1 */
 	uint8_t state[BLOCK_PAGES];
 	uint8_t age[BLOCK_PAGES]; /* low 4 bits: times found dirty; high: passes still to skip */
 	struct rmap_item item[BLOCK_PAGES];
@@ -83,16 +90,20 @@ struct rmap_block {
 
 /* Lists of blocks that a mm keeps. */
 enum block_list {
-	PEND_NOW,   /* pending, to be looked at in this pass */
-	PEND_NEXT,  /* pending, in the next */
-	READY_NEW,  /* orders wait; one was added since the last flush */
-	READY_OLD,  /* orders wait for more pages of the block */
+	PEND_NOW,  /* pending, to be looked at in this pass */
+	PEND_NEXT, /* pending, in the next */
+	READY_NEW, /* orders wait; one was added since the last flush */
+	READY_OLD, /* orders wait for more pages of the block */
 	BLOCK_LIST_NR
 };
-struct block_head { uint32_t first, last; };
+struct block_head {
+	uint32_t first, last;
+};
 
 /* Block by key: open addressing, linear probing, at most 3/4 full. */
-struct block_slot { uint32_t key, block; };
+struct block_slot {
+	uint32_t key, block;
+};
 struct block_table {
 	struct block_slot *slot;
 	uint32_t cap, nr; /* cap is 0 or a power of two */
@@ -132,7 +143,8 @@ void rmap_put(struct mm_slot *mm, uint32_t bi);
  * The one setter. `arg`: tree root number for UNSTABLE; stable node or RMAP_ZERO for ORDERED;
  * stable node for MERGED; else unused. A page leaves `pending` whatever happens.
  */
-void rmap_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state, uint32_t arg);
+void rmap_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state,
+	      uint32_t arg);
 /* A VOLATILE page waits to be hashed; fresh: not in this pass. */
 void rmap_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh);
 /* It was dirty once more: wait longer before it is looked at again. */

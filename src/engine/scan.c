@@ -6,8 +6,8 @@
  * stretch, and settles what a write means for each. Pages never seen before are hashed at once: if
  * they change under our hands, the compare before the merge finds out, and a static page then needs
  * one pass, not two. PENDING visits the blocks with pages that were found dirty earlier and not in
- * this pass. Blocks without such pages are in no list, so a pass over calm memory costs the calls of
- * change tracking and nothing per page.
+ * this pass. Blocks without such pages are in no list, so a pass over calm memory costs the calls
+ * of change tracking and nothing per page.
  *
  * Safety of what tracking says. The call runs without the lock and consumes what it reports, so its
  * answer can be older than a message taken in meanwhile, and must then not be believed where it
@@ -22,9 +22,9 @@
 
 #include "engine/engine_internal.h"
 
-#define TRACK_RANGES 256         /* written runs fetched per call */
-#define TRACK_MIN_PAGES 512      /* of address space per call: a call should be worth its cost */
-#define TRACK_MAX_PAGES 262144   /* and the pages it reports are handled under one lock */
+#define TRACK_RANGES 256       /* written runs fetched per call */
+#define TRACK_MIN_PAGES 512    /* of address space per call: a call should be worth its cost */
+#define TRACK_MAX_PAGES 262144 /* and the pages it reports are handled under one lock */
 
 /* --- phase 1: written pages --- */
 
@@ -337,7 +337,8 @@ static int scan_stretch(struct mm_slot *mm, uint64_t start, uint64_t end, int64_
 {
 	struct engine *e = mm->e;
 	struct track_range v[TRACK_RANGES];
-	uint64_t walk_end = end;
+	uint64_t walk_end;
+	bool dense = dense_stretch(mm, start, &end);
 	int n, i, r = 0;
 
 	if (!window_open(mm, start, &end)) {
@@ -345,7 +346,7 @@ static int scan_stretch(struct mm_slot *mm, uint64_t start, uint64_t end, int64_
 		return 0;
 	}
 	walk_end = end;
-	n = e->ops->track(mm->client, start, end, v, TRACK_RANGES, &walk_end);
+	n = e->ops->track(mm->client, start, end, dense, v, TRACK_RANGES, &walk_end);
 	engine_lock(e);
 	for (i = 0; i < n && !mm->dead; i++)
 		see_range(mm, &v[i]);
@@ -486,6 +487,7 @@ static void begin_mm(struct mm_slot *mm)
 		return;
 	engine_lock(e);
 	merge_requeue_refused(mm);
+	dense_update(mm);
 	engine_unlock(e);
 }
 

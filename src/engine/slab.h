@@ -25,9 +25,9 @@ struct slab {
 	uint32_t nr_chunks, cap;   /* entries in use / allocated */
 	uint32_t hint;             /* no chunk below this one has a free object */
 	uint32_t obj_size;
-	uint32_t max;              /* objects, at most SLAB_NIL */
-	uint32_t nr;               /* objects in use */
-	uint64_t bytes;            /* memory held */
+	uint32_t max;   /* objects, at most SLAB_NIL */
+	uint32_t nr;    /* objects in use */
+	uint64_t bytes; /* memory held */
 };
 
 void slab_init(struct slab *s, size_t obj_size, uint32_t max);

@@ -6,6 +6,7 @@
  * to stand in the tree, and any of the dups can do that by ctree_replace().
  */
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include "engine/stable.h"
@@ -16,14 +17,24 @@
 #define CTREE_KEY(s, i) (stable_node(s, i)->hash)
 #include "engine/ctree.h"
 
-void stable_init(struct stable *s)
+static uint32_t *root_of(struct stable *s, int root, uint64_t hash)
 {
-	int i;
+	return &s->root[(uint32_t)root * CTREE_SHARDS + ctree_shard(hash)];
+}
+
+int stable_init(struct stable *s, int nr_nodes)
+{
+	uint32_t i;
 
 	*s = (struct stable){ .retired_first = CTREE_NIL, .retired_last = CTREE_NIL };
+	s->nr_roots = (uint32_t)nr_nodes * CTREE_SHARDS;
+	s->root = malloc(s->nr_roots * sizeof(*s->root));
+	if (!s->root)
+		return -ENOMEM;
 	slab_init(&s->nodes, sizeof(struct stable_node), CTREE_NIL);
-	for (i = 0; i < 64; i++)
+	for (i = 0; i < s->nr_roots; i++)
 		s->root[i] = CTREE_NIL;
+	return 0;
 }
 
 void stable_deinit(struct stable *s)
@@ -34,11 +45,12 @@ void stable_deinit(struct stable *s)
 		if (slab_is_used(&s->nodes, i))
 			slab_free(&s->nodes, i);
 	slab_deinit(&s->nodes);
+	free(s->root);
 }
 
 uint32_t stable_find(struct stable *s, int root, uint64_t hash)
 {
-	return st_find(s, s->root[root], hash);
+	return st_find(s, *root_of(s, root, hash), hash);
 }
 
 static uint32_t load(const struct stable_node *n)
@@ -54,11 +66,10 @@ uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
 		return head;
 	for (n = stable_node(s, head)->dup_next; n != head; n = stable_node(s, n)->dup_next)
 		if (load(stable_node(s, n)) < limit &&
-		    (best == CTREE_NIL ||
-		     load(stable_node(s, n)) > load(stable_node(s, best))))
+		    (best == CTREE_NIL || load(stable_node(s, n)) > load(stable_node(s, best))))
 			best = n;
 	if (best != CTREE_NIL) {
-		st_replace(s, &s->root[root], head, best);
+		st_replace(s, root_of(s, root, hash), head, best);
 		stable_node(s, head)->in_tree = 0;
 		stable_node(s, best)->in_tree = 1;
 	}
@@ -76,11 +87,11 @@ static void link_live(struct stable *s, uint32_t i, int root)
 	n->in_tree = 1;
 	n->dup_prev = n->dup_next = i;
 	s->nr_live++;
-	head = st_insert(s, &s->root[root], i);
+	head = st_insert(s, root_of(s, root, n->hash), i);
 	if (head == CTREE_NIL)
 		return;
 	h = stable_node(s, head);
-	st_replace(s, &s->root[root], head, i);
+	st_replace(s, root_of(s, root, n->hash), head, i);
 	h->in_tree = 0;
 	if (h->dup_next == head) {
 		s->nr_chains++;
@@ -101,11 +112,11 @@ static void unlink_live(struct stable *s, uint32_t i)
 	assert(n->state == STABLE_LIVE && !n->nr_items && !n->nr_ordered);
 	s->nr_live--;
 	if (other == i) {
-		st_erase(s, &s->root[n->root], i);
+		st_erase(s, root_of(s, n->root, n->hash), i);
 		return;
 	}
 	if (n->in_tree) {
-		st_replace(s, &s->root[n->root], i, other);
+		st_replace(s, root_of(s, n->root, n->hash), i, other);
 		stable_node(s, other)->in_tree = 1;
 	}
 	stable_node(s, n->dup_prev)->dup_next = n->dup_next;
@@ -224,10 +235,10 @@ static int check_dups(struct stable *s, uint32_t head, const char **why)
 
 int stable_check(struct stable *s, const char **why)
 {
-	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0, retired = 0, in_trees = 0, nr;
+	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0, retired = 0, in_trees = 0,
+		 nr;
 	uint64_t epoch = 0;
-	uint32_t i;
-	int r;
+	uint32_t i, r;
 
 	for (i = 0; i < s->nodes.nr_chunks * SLAB_CHUNK; i++) {
 		struct stable_node *n;
@@ -256,7 +267,7 @@ int stable_check(struct stable *s, const char **why)
 		epoch = stable_node(s, i)->epoch;
 		retired++;
 	}
-	for (r = 0; r < 64; r++) {
+	for (r = 0; r < s->nr_roots; r++) {
 		*why = "stable tree";
 		if (st_check(s, s->root[r], &nr))
 			return -1;
@@ -264,6 +275,8 @@ int stable_check(struct stable *s, const char **why)
 	}
 	*why = "stable counters";
 	return live == s->nr_live && shared == s->nr_shared && chains == s->nr_chains &&
-	       dups == s->nr_dups && retired == s->nr_retired && heads == in_trees &&
-	       live + retired == s->nodes.nr ? 0 : -1;
+			       dups == s->nr_dups && retired == s->nr_retired &&
+			       heads == in_trees && live + retired == s->nodes.nr ?
+		       0 :
+		       -1;
 }

@@ -29,10 +29,11 @@ enum { STABLE_LIVE = 1, STABLE_RETIRED };
 
 struct stable_node {
 	uint64_t hash;
-	struct ctree_links links; /* LIVE and head: tree. RETIRED: child[0], child[1] are prev, next */
+	struct ctree_links
+		links; /* LIVE and head: tree. RETIRED: child[0], child[1] are prev, next */
 	uint32_t frame;
-	uint64_t epoch;           /* RETIRED: the one it was retired in */
-	uint32_t first;           /* first rmap_item of the sites' list */
+	uint64_t epoch; /* RETIRED: the one it was retired in */
+	uint32_t first; /* first rmap_item of the sites' list */
 	uint32_t nr_items, nr_ordered;
 	uint32_t dup_prev, dup_next; /* itself when there is no other of this content */
 	uint8_t state;
@@ -43,16 +44,17 @@ struct stable_node {
 
 struct stable {
 	struct slab nodes;
-	uint32_t root[64];
+	uint32_t *root; /* CTREE_SHARDS for each node */
+	uint32_t nr_roots;
 	uint32_t retired_first, retired_last;
 	uint64_t nr_live, nr_retired;
-	uint64_t nr_shared;  /* nodes with at least one site */
-	uint64_t nr_chains;  /* contents with two or more live frames */
-	uint64_t nr_dups;    /* live frames of those */
+	uint64_t nr_shared; /* nodes with at least one site */
+	uint64_t nr_chains; /* contents with two or more live frames */
+	uint64_t nr_dups;   /* live frames of those */
 };
 
-void stable_init(struct stable *s);
-void stable_deinit(struct stable *s); /* nodes still there are forgotten */
+int stable_init(struct stable *s, int nr_nodes); /* 0 or -ENOMEM */
+void stable_deinit(struct stable *s);            /* nodes still there are forgotten */
 
 static inline struct stable_node *stable_node(const struct stable *s, uint32_t n)
 {

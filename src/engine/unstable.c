@@ -19,37 +19,43 @@ static inline struct rmap_item *item_at(const struct engine *e, uint32_t i)
 #define CTREE_KEY(e, i) item_hash(item_at(e, i))
 #include "engine/ctree.h"
 
+static uint32_t *root_of(struct engine *e, int root, uint64_t hash)
+{
+	return &e->unstable_root[(uint32_t)root * CTREE_SHARDS + ctree_shard(hash)];
+}
+
 uint32_t unstable_find(struct engine *e, int root, uint64_t hash)
 {
-	return ut_find(e, e->unstable_root[root], hash);
+	return ut_find(e, *root_of(e, root, hash), hash);
 }
 
 bool unstable_insert(struct engine *e, int root, uint32_t item)
 {
-	return ut_insert(e, &e->unstable_root[root], item) == NIL;
+	return ut_insert(e, root_of(e, root, item_hash(item_at(e, item))), item) == NIL;
 }
 
 /* The item has no room for the number of its tree; the way up finds it, and is only walked when
  * there is more than one tree. */
 void unstable_erase(struct engine *e, uint32_t item)
 {
+	uint64_t hash = item_hash(item_at(e, item));
 	uint32_t top;
 	int r = 0;
 
 	if (e->nr_nodes > 1) {
 		top = ut_root_of(e, item);
-		while (e->unstable_root[r] != top)
+		while (*root_of(e, r, hash) != top)
 			r++;
 	}
-	ut_erase(e, &e->unstable_root[r], item);
+	ut_erase(e, root_of(e, r, hash), item);
 }
 
 /* Everything back to "to be hashed": the trees are to be cut differently. */
 void unstable_reset(struct engine *e)
 {
-	int r;
+	uint32_t r;
 
-	for (r = 0; r < e->nr_nodes; r++)
+	for (r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++)
 		while (e->unstable_root[r] != NIL) {
 			uint32_t i = e->unstable_root[r];
 
@@ -61,9 +67,9 @@ void unstable_reset(struct engine *e)
 int unstable_check(struct engine *e)
 {
 	uint64_t nr, all = 0;
-	int r;
+	uint32_t r;
 
-	for (r = 0; r < e->nr_nodes; r++) {
+	for (r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++) {
 		if (ut_check(e, e->unstable_root[r], &nr))
 			return -1;
 		all += nr;

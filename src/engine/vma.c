@@ -67,7 +67,8 @@ void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from
 		mm->vmas_ours -= vma_differ(other, from);
 	}
 	if (r->end > addr + PAGE_BYTES) {
-		other = slot + 1 < BLOCK_PAGES ? vma_frame(e, b, slot + 1) : vma_frame_at(mm, pn + 1);
+		other = slot + 1 < BLOCK_PAGES ? vma_frame(e, b, slot + 1) :
+						 vma_frame_at(mm, pn + 1);
 		mm->vmas_ours += vma_differ(to, other);
 		mm->vmas_ours -= vma_differ(from, other);
 	}

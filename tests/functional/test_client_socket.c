@@ -85,7 +85,9 @@ static ssize_t recv_msg(int sock, union ksm_msg *msg, int *fds)
 		char buf[CMSG_SPACE(NR_FDS * sizeof(int))];
 	} control;
 	struct iovec iov = { .iov_base = msg, .iov_len = sizeof(*msg) };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr mh = { .msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
 			     .msg_controllen = sizeof(control) };
 	struct pollfd p = { .fd = sock, .events = POLLIN };
 	struct cmsghdr *c;
@@ -306,21 +308,29 @@ static int fd_parent_file(const char *name)
 }
 
 /* A file of the right name and directory name, but not procfs's. */
+static char false_dir[] = "/tmp/ksmd-test.XXXXXX";
+
 static int fd_false_mem(void)
 {
-	char dir[] = "/tmp/ksmd-test.XXXXXX", path[128];
-	int fd;
+	char path[128];
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(path, sizeof(path), "%s/%d", dir, (int)getpid());
+	ck_assert_ptr_nonnull(mkdtemp(false_dir));
+	snprintf(path, sizeof(path), "%s/%d", false_dir, (int)getpid());
 	mkdir(path, 0700);
-	snprintf(path, sizeof(path), "%s/%d/mem", dir, (int)getpid());
-	fd = open(path, O_RDWR | O_CREAT, 0600);
+	snprintf(path, sizeof(path), "%s/%d/mem", false_dir, (int)getpid());
+	return open(path, O_RDWR | O_CREAT, 0600);
+}
+
+/* Not before the daemon has seen it: the path of a removed file ends in "(deleted)". */
+static void remove_false_mem(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%d/mem", false_dir, (int)getpid());
 	unlink(path);
-	/* Without "(deleted)" in its path it would be the better lie; so make it again. */
-	close(fd);
-	fd = open(path, O_RDWR | O_CREAT, 0600);
-	return fd;
+	*strrchr(path, '/') = '\0';
+	rmdir(path);
+	rmdir(false_dir);
 }
 
 enum wrong {
@@ -388,6 +398,7 @@ START_TEST(wrong_descriptors)
 		expect_error(sock, EBADF);
 		close(sock);
 	}
+	remove_false_mem();
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), WRONG_NR);
 	expect_clean(d, nr_fds);
 	daemon_stop(d);
@@ -561,9 +572,9 @@ END_TEST
 static const struct {
 	uint64_t start, end;
 } bad_ranges[] = {
-	{ 0x1001, 0x3000 },	    { 0x1000, 0x3001 },		  { 0x3000, 0x3000 },
-	{ 0x3000, 0x1000 },	    { END, END + 4096 },	  { 0x1000, END + 4096 },
-	{ 0x1000, ~0xfffull },	    { ~0xfffull, 0 },		  { 0, 0 },
+	{ 0x1001, 0x3000 },    { 0x1000, 0x3001 },  { 0x3000, 0x3000 },
+	{ 0x3000, 0x1000 },    { END, END + 4096 }, { 0x1000, END + 4096 },
+	{ 0x1000, ~0xfffull }, { ~0xfffull, 0 },    { 0, 0 },
 };
 #define NR_BAD_RANGES (sizeof(bad_ranges) / sizeof(bad_ranges[0]))
 
@@ -603,16 +614,18 @@ START_TEST(adoptions_that_are_none)
 		uint64_t addr;
 		uint32_t nr_pages, frame;
 	} bad[] = {
-		{ 0x10001, 1, 0 },	   { 0x10000, 0, 0 },		{ 0x800000, 1, 0 },
-		{ END, 1, 0 },		   { END - 4096, 2, 0 },	{ ~0xfffull, 1, 0 },
-		{ 0x10000, 0xffffffff, 0 }, { 0x10000, 1, 0xfffffffe }, { 0x10000, 1, 0xffffffff },
-		{ 0x10000, 2, 0x03ffffff },
+		{ 0x10001, 1, 0 },          { 0x10000, 0, 0 },
+		{ 0x800000, 1, 0 },         { END, 1, 0 },
+		{ END - 4096, 2, 0 },       { ~0xfffull, 1, 0 },
+		{ 0x10000, 0xffffffff, 0 }, { 0x10000, 1, 0xfffffffe },
+		{ 0x10000, 1, 0xffffffff }, { 0x10000, 2, 0x03ffffff },
 	};
 	struct daemon *d = daemon_start(NULL);
 	int nr_fds = harness_nr_fds(d->pid);
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct ksm_msg_adopt msg = { .addr = bad[i].addr, .nr_pages = bad[i].nr_pages,
+		struct ksm_msg_adopt msg = { .addr = bad[i].addr,
+					     .nr_pages = bad[i].nr_pages,
 					     .frame = bad[i].frame };
 		struct fake f;
 

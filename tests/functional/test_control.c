@@ -242,10 +242,27 @@ END_TEST
 START_TEST(paths_that_are_not_there)
 {
 	static const char *const paths[] = {
-		"x", "ksm/x", "ksm//run", "/ksm/run", "/", "//", "ksm/run/x", "ksm/left_out/x",
-		"node/1/os_node", "node/-1", "node/0x0", "node/+0", "client/0", "client/-1/uid",
-		"client/99999999999999999999/uid", "domain/1/key", "help/x", "help/help", "../ksm/run",
-		"ksm/../ksm/run", "KSM/run",
+		"x",
+		"ksm/x",
+		"ksm//run",
+		"/ksm/run",
+		"/",
+		"//",
+		"ksm/run/x",
+		"ksm/left_out/x",
+		"node/1/os_node",
+		"node/-1",
+		"node/0x0",
+		"node/+0",
+		"client/0",
+		"client/-1/uid",
+		"client/99999999999999999999/uid",
+		"domain/1/key",
+		"help/x",
+		"help/help",
+		"../ksm/run",
+		"ksm/../ksm/run",
+		"KSM/run",
 	};
 	struct daemon *d = daemon_start(NULL);
 	char buf[128], longest[600];

@@ -26,9 +26,9 @@
 enum fake_how { FAKE_NOT_THERE, FAKE_ANON, FAKE_FILE, FAKE_ZERO };
 
 struct fake_page {
-	uint64_t tag;         /* what the process must read here */
+	uint64_t tag; /* what the process must read here */
 	enum fake_how how;
-	uint32_t frame;       /* FAKE_FILE; FAKE_ANON in a mapping of a frame: cow is set */
+	uint32_t frame; /* FAKE_FILE; FAKE_ANON in a mapping of a frame: cow is set */
 	bool written, cow, pinned, offered;
 	uint8_t nid;
 };
@@ -44,14 +44,14 @@ struct fake;
 struct fake_client {
 	struct fake *w;
 	struct mm_slot *mm;
-	uint64_t base;        /* address of page 0 */
+	uint64_t base; /* address of page 0 */
 	uint32_t nr;
 	struct fake_page *page;
 	struct fake_order order[64];
 	int nr_orders;
 	uint64_t changes;
-	bool full;            /* send_txn answers -EAGAIN */
-	bool gone;            /* track and read answer -ESRCH */
+	bool full; /* send_txn answers -EAGAIN */
+	bool gone; /* track and read answer -ESRCH */
 	uint32_t id;
 };
 
@@ -60,15 +60,15 @@ struct fake {
 	struct engine *e;
 	int nr_nodes;
 	uint32_t nr_frames;
-	uint64_t *frame_tag;  /* FAKE_FREE_TAG when it has no content */
+	uint64_t *frame_tag; /* FAKE_FREE_TAG when it has no content */
 	struct fake_client *client[64];
 	int nr_clients;
-	int released;         /* client_release calls; atomic */
-	int write_fails;      /* frame_write calls that are to fail */
+	int released;    /* client_release calls; atomic */
+	int write_fails; /* frame_write calls that are to fail */
 	uint64_t writes, frees, frames_freed, reads, sent;
-	int fail_percent;     /* of the pages of an order */
+	int fail_percent; /* of the pages of an order */
 	uint64_t rng;
-	/* Called once, in the middle of the next track or read call (the unlocked part of a scan). */
+	/* Called once, in the next track or read call (the unlocked part of a scan). */
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
 };

@@ -49,7 +49,7 @@ START_TEST(change_is_smoothed)
 	struct advisor a = { 0 };
 
 	ck_assert_uint_eq(step(&a, &k, 200, 2000), 2000);
-	/* The pass took twice as long: change 200 %, smoothed (70 * 100 + 30 * 200) / 100 = 130 %. */
+	/* Twice as long: change 200 %, smoothed (70 * 100 + 30 * 200) / 100 = 130 %. */
 	ck_assert_uint_eq(step(&a, &k, 400, 4000), 2000 * 2 * 130 / 100);
 	ck_assert_uint_eq(a.change, 130);
 }
@@ -66,7 +66,7 @@ START_TEST(limits)
 	a = (struct advisor){ 0 };
 	ck_assert_uint_eq(step(&a, &k, 100000, 1000), 30000); /* maximum */
 	a = (struct advisor){ 0 };
-	ck_assert_uint_eq(step(&a, &k, 0, 0), 500); /* minimum */
+	ck_assert_uint_eq(step(&a, &k, 0, 0), 500);                    /* minimum */
 	ck_assert_uint_eq(advisor_pages_to_scan(&a, &none, &k), 2000); /* nothing to learn from */
 	/* Nonsense in, something in range out. */
 	k = knobs_with(UINT32_MAX, UINT32_MAX, 100);

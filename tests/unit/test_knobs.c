@@ -20,19 +20,19 @@ static const struct {
 	[KNOB_MERGE_ACROSS_NODES] = { "merge_across_nodes", 1, "0", "-1", "1", "2" },
 	[KNOB_MAX_PAGE_SHARING] = { "max_page_sharing", 256, "2", "1", "4294967295", "4294967296" },
 	[KNOB_STABLE_NODE_CHAINS_PRUNE_MILLISECS] = { "stable_node_chains_prune_millisecs", 2000,
-		"0", "-1", "4294967295", "4294967296" },
+						      "0", "-1", "4294967295", "4294967296" },
 	[KNOB_USE_ZERO_PAGES] = { "use_zero_pages", 0, "0", "-1", "1", "2" },
 	[KNOB_SMART_SCAN] = { "smart_scan", 1, "0", "-1", "1", "2" },
 	[KNOB_ADVISOR_MODE] = { "advisor_mode", 0, "none", "", "scan-time", "scan-timer" },
 	[KNOB_ADVISOR_MAX_CPU] = { "advisor_max_cpu", 70, "1", "0", "100", "101" },
 	[KNOB_ADVISOR_TARGET_SCAN_TIME] = { "advisor_target_scan_time", 200, "1", "0", "4294967295",
-		"4294967296" },
+					    "4294967296" },
 	[KNOB_ADVISOR_MIN_PAGES_TO_SCAN] = { "advisor_min_pages_to_scan", 500, "1", "0",
-		"4294967295", "4294967296" },
+					     "4294967295", "4294967296" },
 	[KNOB_ADVISOR_MAX_PAGES_TO_SCAN] = { "advisor_max_pages_to_scan", 30000, "1", "0",
-		"4294967295", "4294967296" },
+					     "4294967295", "4294967296" },
 	[KNOB_MAX_IDLE_MILLISECS] = { "max_idle_millisecs", 1000, "1", "0", "4294967295",
-		"4294967296" },
+				      "4294967296" },
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, "0", "-1", "100", "101" },
 };
 
@@ -73,8 +73,17 @@ END_TEST
 
 START_TEST(not_numbers)
 {
-	static const char *const bad[] = { "", " ", "x", "1x", "x1", "+1", "0x1", "1 1", "1.0", "--1",
-		"99999999999999999999999999" };
+	static const char *const bad[] = { "",
+					   " ",
+					   "x",
+					   "1x",
+					   "x1",
+					   "+1",
+					   "0x1",
+					   "1 1",
+					   "1.0",
+					   "--1",
+					   "99999999999999999999999999" };
 	struct ksm_knobs k;
 	unsigned int i;
 

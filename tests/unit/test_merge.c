@@ -21,10 +21,13 @@ static void formula(uint64_t n, uint64_t m, uint64_t *shared, uint64_t *sharing)
 	}
 }
 
-static const struct { uint32_t n, m; } sharing_cases[] = {
-	{ 1, 2 }, { 2, 2 }, { 3, 2 }, { 7, 2 }, { 64, 2 }, { 65, 2 }, { 2, 3 }, { 3, 3 }, { 4, 3 },
-	{ 5, 3 }, { 100, 7 }, { 98, 7 }, { 99, 7 }, { 256, 256 }, { 257, 256 }, { 258, 256 },
-	{ 512, 256 }, { 513, 256 }, { 600, 256 }, { 1000, 256 }, { 255, 256 }, { 1000, 10 },
+static const struct {
+	uint32_t n, m;
+} sharing_cases[] = {
+	{ 1, 2 },     { 2, 2 },      { 3, 2 },     { 7, 2 },     { 64, 2 },    { 65, 2 },
+	{ 2, 3 },     { 3, 3 },      { 4, 3 },     { 5, 3 },     { 100, 7 },   { 98, 7 },
+	{ 99, 7 },    { 256, 256 },  { 257, 256 }, { 258, 256 }, { 512, 256 }, { 513, 256 },
+	{ 600, 256 }, { 1000, 256 }, { 255, 256 }, { 1000, 10 },
 };
 
 START_TEST(max_page_sharing)
@@ -94,7 +97,8 @@ START_TEST(full_frame_refills)
 	n = fake_counters(w);
 	ck_assert_uint_eq(n.pages_sharing, 3);
 	ck_assert_uint_eq(n.pages_unshared, 1);
-	fake_store(a, 0, 10); /* a place is free: the page that was left over takes it, calm as it is */
+	fake_store(a, 0,
+		   10); /* a place is free: the page that was left over takes it, calm as it is */
 	fake_pass(w);
 	n = fake_counters(w);
 	ck_assert_uint_eq(n.pages_shared, 1);
@@ -152,7 +156,7 @@ START_TEST(merge_across_nodes)
 		node = (int)(fake_frame(c, i) / 4096);
 		ck_assert_int_eq(node, c->page[i].nid);
 	}
-	/* Changing it while pages are shared is refused by the store; the engine would not follow. */
+	/* The store refuses a change while pages are shared; the engine would not follow. */
 	fake_set(w, KNOB_MERGE_ACROSS_NODES, (uint32_t)!across);
 	fake_pass(w);
 	ck_assert_uint_eq(fake_counters(w).pages_shared, cn.pages_shared);
@@ -319,8 +323,9 @@ START_TEST(outcomes)
 {
 	struct fake *w = fake_new(1, 4096, 0);
 	struct fake_client *a = fake_client(w, BASE, 8);
-	uint8_t res[KSM_TXN_PAGES] = { KSM_RES_MERGED, KSM_RES_DIFFERENT, KSM_RES_BUSY, KSM_RES_GONE,
-				       KSM_RES_NOMEM, KSM_RES_STALE, KSM_RES_NONE, KSM_RES_MERGED };
+	uint8_t res[KSM_TXN_PAGES] = { KSM_RES_MERGED, KSM_RES_DIFFERENT, KSM_RES_BUSY,
+				       KSM_RES_GONE,   KSM_RES_NOMEM,     KSM_RES_STALE,
+				       KSM_RES_NONE,   KSM_RES_MERGED };
 	struct engine_counters n;
 	struct fake_order *o;
 	int i;
@@ -421,8 +426,8 @@ static struct fake_client *fork_client(struct fake *w, struct fake_client *p)
 		c->page[i] = p->page[i];
 		c->page[i].written = c->page[i].how == FAKE_ANON;
 		if (c->page[i].how == FAKE_FILE)
-			ck_assert_int_eq(engine_adopt(c->mm, c->base + i * PAGE, 1,
-						      c->page[i].frame), 0);
+			ck_assert_int_eq(
+				engine_adopt(c->mm, c->base + i * PAGE, 1, c->page[i].frame), 0);
 	}
 	return c;
 }
@@ -523,7 +528,8 @@ START_TEST(no_frames_left)
 	ck_assert_uint_eq(n.pages_shared, 3);
 	ck_assert_uint_eq(n.pages_unshared, 7);
 	ck_assert_uint_eq(n.pages_volatile, 7);
-	fake_fill(a, 0, 2, 1); /* two pages let go of a frame, which is used again when it is free */
+	fake_fill(a, 0, 2,
+		  1); /* two pages let go of a frame, which is used again when it is free */
 	fake_pass(w);
 	engine_epoch_free(w->e, engine_epoch(w->e));
 	fake_passes(w, 20);
@@ -557,7 +563,10 @@ START_TEST(frame_write_fails)
 }
 END_TEST
 
-struct walked { int nr; uint64_t sum; };
+struct walked {
+	int nr;
+	uint64_t sum;
+};
 
 static void count_site(void *arg, uint32_t id, uint64_t addr)
 {
@@ -618,7 +627,8 @@ START_TEST(client_that_takes_nothing)
 		fake_agent_answer(b);
 	}
 	ck_assert_int_eq(a->nr_orders, 0);
-	ck_assert_uint_eq(engine_nr_orders(w->e), 6400); /* a's; b got the rest without being asked */
+	ck_assert_uint_eq(engine_nr_orders(w->e),
+			  6400); /* a's; b got the rest without being asked */
 	a->full = false;
 	engine_flush(w->e, false);
 	ck_assert_int_eq(a->nr_orders, 64); /* no more than that at a time */

@@ -50,8 +50,8 @@ static void fork_from(struct fake *w, struct fake_client *p)
 		c->page[i].pinned = false;
 		c->page[i].written = c->page[i].how != FAKE_NOT_THERE;
 		if (c->page[i].how == FAKE_FILE)
-			ck_assert_int_eq(engine_adopt(c->mm, c->base + i * PAGE, 1,
-						      c->page[i].frame), 0);
+			ck_assert_int_eq(
+				engine_adopt(c->mm, c->base + i * PAGE, 1, c->page[i].frame), 0);
 		/* A child that was merged by its parent's daemon has its broken pages in a file
 		 * mapping as well; here it made them anonymous first. */
 		if (cow)
@@ -93,7 +93,9 @@ static void step(struct fake *w, uint64_t *rng)
 	p = rnd(rng, PAGES);
 	n = 1 + rnd(rng, PAGES - p < 40 ? PAGES - p : 40);
 	switch (rnd(rng, 24)) {
-	case 0: case 1: case 2:
+	case 0:
+	case 1:
+	case 2:
 		for (i = p; i < p + n; i++)
 			fake_store(c, i, rnd(rng, 60));
 		break;
@@ -105,7 +107,8 @@ static void step(struct fake *w, uint64_t *rng)
 		settle(c, rng);
 		fake_del(c, p, n);
 		break;
-	case 5: case 6:
+	case 5:
+	case 6:
 		settle(c, rng);
 		fake_add(c, p, n);
 		break;
@@ -150,13 +153,16 @@ static void step(struct fake *w, uint64_t *rng)
 		for (i = p; i < p + n; i++)
 			c->page[i].nid = (uint8_t)rnd(rng, (uint32_t)w->nr_nodes);
 		break;
-	case 16: case 17:
+	case 16:
+	case 17:
 		engine_flush(w->e, rnd(rng, 2));
 		break;
-	case 18: case 19:
+	case 18:
+	case 19:
 		fake_agent_run(c);
 		break;
-	case 20: case 21:
+	case 20:
+	case 21:
 		fake_agent_answer(c);
 		break;
 	default:

@@ -9,7 +9,7 @@
 #include "fake.h"
 #include "suites.h"
 
-#define AT(n) (0x10000000ull + (n) * PAGE)
+#define AT(n) (0x10000000ull + (n)*PAGE)
 
 static struct mm_counters mm_now(struct fake_client *c)
 {
@@ -90,7 +90,8 @@ START_TEST(random_against_bitmap)
 		if (fake_rand(&rng) % 3)
 			b = a + 1 + (b - a) % 5 < N ? a + 1 + (b - a) % 5 : N;
 		ck_assert_int_eq(add ? engine_region_add(c->mm, AT(a), AT(b)) :
-				       engine_region_del(c->mm, AT(a), AT(b)), 0);
+				       engine_region_del(c->mm, AT(a), AT(b)),
+				 0);
 		for (; a < b; a++)
 			in[a] = add;
 		for (i = 0, bytes = regions = 0; i < N; i++) {

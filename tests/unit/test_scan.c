@@ -174,7 +174,7 @@ START_TEST(written_under_the_read)
 
 	fake_fill(a, 0, 4, 6);
 	w->in_read = write_page_0; /* after it was read, before it was hashed */
-	fake_pass(w); /* the order is refused for this page by the compare */
+	fake_pass(w);              /* the order is refused for this page by the compare */
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, 2);
 	fake_passes(w, 3); /* found different, found written: passed over once before it is read */
 	ck_assert_uint_eq(fake_counters(w).pages_unshared, 1);
@@ -247,14 +247,15 @@ START_TEST(foreign_and_zero_mapped_pages)
 
 	fake_fill_unique(a, 0, 10, 6);
 	w->frame_tag[99] = 50; /* an earlier daemon's frame, say */
-	a->page[2] = (struct fake_page){ .tag = 50, .how = FAKE_FILE, .frame = 99, .written = true,
-					 .offered = true };
+	a->page[2] = (struct fake_page){
+		.tag = 50, .how = FAKE_FILE, .frame = 99, .written = true, .offered = true
+	};
 	a->page[3] = (struct fake_page){ .how = FAKE_ZERO, .written = true, .offered = true };
 	fake_pass(w);
 	ck_assert_uint_eq(fake_counters(w).left_out[KSM_LEFT_FOREIGN], 1);
 	ck_assert_uint_eq(fake_counters(w).pages_unshared, 8);
 	ck_assert_uint_eq(fake_counters(w).pages_tracked, 9);
-	fake_store(a, 2, 51); /* stays foreign: it lies in a file mapping */
+	fake_store(a, 2, 51);       /* stays foreign: it lies in a file mapping */
 	a->page[4].how = FAKE_ZERO; /* was private, is the zero page now */
 	a->page[4].tag = 0;
 	a->page[4].written = true;

@@ -6,7 +6,9 @@
 #include "fake.h"
 #include "suites.h"
 
-struct thing { uint64_t a, b, c; };
+struct thing {
+	uint64_t a, b, c;
+};
 
 START_TEST(random_alloc_free)
 {

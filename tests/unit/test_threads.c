@@ -32,11 +32,12 @@ struct client {
 };
 
 /* Everything was always written; contents say which of 8 pages it is. */
-static int op_track(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
-		    uint64_t *walk_end)
+static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
+		    int max, uint64_t *walk_end)
 {
 	(void)client;
 	(void)max;
+	(void)dense;
 	*walk_end = end;
 	v[0] = (struct track_range){ start, end, start / PAGE % 3 ? TRACK_ANON : TRACK_FILE };
 	return 1;
@@ -92,8 +93,12 @@ static void op_release(void *client)
 }
 
 static const struct engine_ops ops = {
-	.track = op_track, .read = op_read, .send_txn = op_send, .frame_write = op_write,
-	.frame_free = op_free, .client_release = op_release,
+	.track = op_track,
+	.read = op_read,
+	.send_txn = op_send,
+	.frame_write = op_write,
+	.frame_free = op_free,
+	.client_release = op_release,
 };
 
 static void answer(struct client *c, uint64_t *rng)
@@ -192,8 +197,12 @@ static void *scan_main(void *arg)
 START_TEST(clients_come_and_go)
 {
 	static struct world w;
-	struct engine_config cfg = { .ops = &ops, .knobs = &w.knobs, .nr_nodes = 1,
-				     .zone_frames = 4096, .max_frames = 100, .hash_seed = 1 };
+	struct engine_config cfg = { .ops = &ops,
+				     .knobs = &w.knobs,
+				     .nr_nodes = 1,
+				     .zone_frames = 4096,
+				     .max_frames = 100,
+				     .hash_seed = 1 };
 	pthread_t t[THREADS], scan;
 	int i;
 

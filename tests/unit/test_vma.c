@@ -35,7 +35,8 @@ START_TEST(exact_count)
 		vmas(a);
 		vmas(b);
 		for (i = 0; i < 20; i++)
-			fake_store(a, (uint32_t)(fake_rand(&rng) % 1000), 1 + fake_rand(&rng) % 300);
+			fake_store(a, (uint32_t)(fake_rand(&rng) % 1000),
+				   1 + fake_rand(&rng) % 300);
 		i = (uint32_t)(fake_rand(&rng) % 900);
 		if (step % 3 == 0)
 			fake_del(a, i, 1 + (uint32_t)(fake_rand(&rng) % 100));

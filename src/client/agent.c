@@ -51,8 +51,13 @@
 #define HEAP_POLL_MIN_MS 100
 #define HEAP_POLL_MAX_MS 3200
 
-struct agent agent = { .sock = -1, .sigfd = -1, .uffd_async = -1, .uffd_sync = -1,
-		       .arena = -1, .mem = -1, .pagemap = -1 };
+struct agent agent = { .sock = -1,
+		       .sigfd = -1,
+		       .uffd_async = -1,
+		       .uffd_sync = -1,
+		       .arena = -1,
+		       .mem = -1,
+		       .pagemap = -1 };
 
 static void *private_map(size_t len)
 {
@@ -94,8 +99,8 @@ static void serve_request(struct agent *a)
 		a->stat_id++;
 		if (!atomic_load(&a->connected))
 			a->req_result = -ENOTCONN;
-		else if (sysc6(SYS_sendto, a->sock, (long)&m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT,
-			       0, 0) == sizeof(m))
+		else if (sysc6(SYS_sendto, a->sock, (long)&m, sizeof(m),
+			       MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0) == sizeof(m))
 			return; /* the reply finishes it */
 		else
 			a->req_result = -ETIMEDOUT;
@@ -209,8 +214,8 @@ int agent_stat(struct ksm_msg_stat_reply *out)
 static bool send_msg(struct agent *a, const void *m, size_t len)
 {
 	for (;;) {
-		long r = sysc6(SYS_sendto, a->sock, (long)m, (long)len,
-			       MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
+		long r = sysc6(SYS_sendto, a->sock, (long)m, (long)len, MSG_NOSIGNAL | MSG_DONTWAIT,
+			       0, 0);
 
 		if (r == (long)len)
 			return true;
@@ -300,7 +305,18 @@ static bool adopt_range(struct agent *a, uint64_t start, uint64_t end)
 	return c.ok;
 }
 
-static bool pass_on(struct agent *a, const struct as_event *e)
+static void track_part(struct agent *a, const struct as_range *r, bool anew)
+{
+	if (anew)
+		uffd_unregister(a->uffd_async, r->start, r->end);
+	uffd_register(a->uffd_async, r->start, r->end, UFFDIO_REGISTER_MODE_WP);
+}
+
+/*
+ * `anew`: forget what tracking knows, so that everything shows as written. The daemon that armed it may
+ * be gone, and another one would never see pages that do not change.
+ */
+static bool pass_on(struct agent *a, const struct as_event *e, bool anew)
 {
 	struct as_range part[32];
 	uint64_t at = e->start;
@@ -318,7 +334,8 @@ static bool pass_on(struct agent *a, const struct as_event *e)
 		size_t nr = 0;
 
 		as_agent_lock();
-		for (size_t i = as_find(at); i < as.nr && as.range[i].start < e->end && nr < 32; i++) {
+		for (size_t i = as_find(at); i < as.nr && as.range[i].start < e->end && nr < 32;
+		     i++) {
 			struct as_range r = as.range[i];
 
 			at = r.end;
@@ -331,8 +348,7 @@ static bool pass_on(struct agent *a, const struct as_event *e)
 		if (nr < 32)
 			at = e->end;
 		for (size_t i = 0; i < nr; i++)
-			uffd_register(a->uffd_async, part[i].start, part[i].end,
-				      UFFDIO_REGISTER_MODE_WP);
+			track_part(a, &part[i], anew);
 		as_unlock();
 		for (size_t i = 0; i < nr && e->type == KSM_MSG_ADD; i++)
 			if (!send_range(a, KSM_MSG_ADD, part[i].start, part[i].end))
@@ -360,7 +376,7 @@ static bool pass_events(struct agent *a)
 			return true;
 		a->info_due_ms = now_ms() + INFO_DELAY_MS;
 		for (uint32_t i = 0; i < nr; i++)
-			if (!pass_on(a, &batch[i]))
+			if (!pass_on(a, &batch[i], false))
 				return false;
 	}
 }
@@ -375,10 +391,10 @@ static bool declare_all(struct agent *a)
 	as.nr_events = 0;
 	as.overflow = false;
 	as_unlock();
-	if (!pass_on(a, &all))
+	if (!pass_on(a, &all, true))
 		return false;
 	all.type = KSM_MSG_ADOPT;
-	if (!pass_on(a, &all))
+	if (!pass_on(a, &all, true))
 		return false;
 	if (!a->old_sentinel)
 		return true;
@@ -401,8 +417,9 @@ static long recv_msg(struct agent *a, union ksm_msg *m, struct fds *f)
 		char space[CMSG_SPACE(3 * sizeof(int))];
 	} ctl;
 	struct iovec iov = { m, sizeof(*m) };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
-			     .msg_controllen = sizeof(ctl) };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof(ctl)
+	};
 	long n = sysc3(SYS_recvmsg, a->sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 	f->nr = 0;
@@ -512,8 +529,7 @@ void agent_find_daemon(const char *dir)
 {
 	char *path = agent.sock_path;
 
-	if (!path[0] &&
-	    ksm_runtime_path(path, sizeof(agent.sock_path), dir, KSM_CLIENT_SOCKET) < 0)
+	if (!path[0] && ksm_runtime_path(path, sizeof(agent.sock_path), dir, KSM_CLIENT_SOCKET) < 0)
 		path[0] = '\0';
 }
 
@@ -558,8 +574,9 @@ static bool send_hello(struct agent *a)
 		char space[CMSG_SPACE(3 * sizeof(int))];
 	} ctl = { .h = { CMSG_LEN(3 * sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
 	struct iovec iov = { &m, sizeof(m) };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl,
-			     .msg_controllen = sizeof(ctl) };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof(ctl)
+	};
 	int fd[3];
 	long r;
 
@@ -584,7 +601,7 @@ static bool make_staging(struct agent *a)
 	size_t len = KSM_TXN_PAGES * KSM_PAGE_SIZE;
 
 	if (!a->buf)
-		a->buf = private_map(len);
+		a->buf = private_map(2 * len);
 	if (!a->staging) {
 		a->staging = private_map(len);
 		if (a->staging)

@@ -48,9 +48,9 @@ struct agent {
 	int arena, mem, pagemap;
 	uint64_t arena_id, arena_ino, arena_pages;
 	uint8_t *staging; /* KSM_TXN_PAGES, registered in uffd_sync, MADV_DONTFORK */
-	uint8_t *buf;     /* KSM_TXN_PAGES: frames are read here to be compared */
-	void *sentinel;   /* mapping of the newest epoch's sentinel */
-	void *old_sentinel; /* of an earlier connection or of the parent: dropped when all that
+	uint8_t *buf;   /* twice KSM_TXN_PAGES: frames (and memory) are read here to be compared */
+	void *sentinel; /* mapping of the newest epoch's sentinel */
+	void *old_sentinel;  /* of an earlier connection or of the parent: dropped when all that
 			     * this process inherited has been adopted */
 	uint64_t adopt_stat; /* id of the STAT that says so */
 	uint64_t sent_seq, stat_id;
@@ -93,6 +93,25 @@ int agent_stat(struct ksm_msg_stat_reply *out); /* 0, -ENOTCONN, -ETIMEDOUT */
 void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KSM_TXN_PAGES]);
 /* unshare.c: see agent_unshare(). Takes the lock, in steps. Agent context. */
 int unshare_range(struct agent *a, uint64_t start, uint64_t end);
+
+/*
+ * inplace.c: the part of an order, pages [from, to), that lies in frame mappings already. result[] is
+ * KSM_RES_GONE throughout on entry. Lock held.
+ */
+void inplace_execute(struct agent *a, const struct ksm_msg_txn *m, unsigned int from,
+		     unsigned int to, uint8_t *result);
+
+/* hold.c; lock held. At most HOLD_MAX_PAGES pages at a time: 2 MiB, near a millisecond. */
+#define HOLD_MAX_PAGES 512u
+struct kabi_page_region;
+/* Writers wait from here on. 0 or -errno; hold_end() in either case. */
+int hold_begin(struct agent *a, uint64_t start, uint64_t end);
+/* Writers go on; the range is in no userfaultfd. */
+void hold_end(struct agent *a, uint64_t start, uint64_t end);
+/* Runs of private pages in v[HOLD_MAX_PAGES]; their number or -errno. */
+long hold_private(struct agent *a, uint64_t start, uint64_t end, struct kabi_page_region *v);
+/* Could a device be writing to memory of this process? Errs on the side of yes. */
+bool hold_may_be_pinned(void);
 
 /* uffd.c */
 int uffd_open(struct agent *a, int dev);

@@ -31,8 +31,8 @@
 
 /* What is known of a range of memory mapped through the library or offered by madvise. */
 enum {
-	AS_WANTED = 1 << 0,  /* offered for merging */
-	AS_ADVISED = 1 << 1, /* by an explicit MADV_MERGEABLE, not by a policy */
+	AS_WANTED = 1 << 0,    /* offered for merging */
+	AS_ADVISED = 1 << 1,   /* by an explicit MADV_MERGEABLE, not by a policy */
 	AS_UNSHARING = 1 << 2, /* being withdrawn: nothing may be merged meanwhile */
 };
 struct as_range {
@@ -58,13 +58,13 @@ struct as {
 	_Atomic uint32_t *cookie; /* in a MADV_WIPEONFORK page */
 	uint32_t editing;
 	struct as_range *range;
-	size_t nr, cap;           /* cap: entries that fit the mapping */
-	uint64_t **frames_l1;     /* page bits by GiB of address: "lies in a frame mapping" */
+	size_t nr, cap;       /* cap: entries that fit the mapping */
+	uint64_t **frames_l1; /* page bits by GiB of address: "lies in a frame mapping" */
 	struct as_event event[AS_EVENTS];
 	uint32_t nr_events;
-	bool overflow;            /* events were lost: declare everything anew */
+	bool overflow; /* events were lost: declare everything anew */
 	bool merge_any, exclude_all;
-	_Atomic bool active;      /* anything known at all; read without the lock */
+	_Atomic bool active; /* anything known at all; read without the lock */
 	size_t offer_min_pages;
 	uint8_t learn; /* enum ksmc_learn: memory that may be offered although it was not mapped here */
 	uint64_t nr_frame_pages;

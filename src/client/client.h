@@ -40,7 +40,8 @@ void ksmc_set_learn(enum ksmc_learn learn);
 /*
  * Starting a thread allocates, and the caller of an interposed mmap may be an allocator with its
  * locks held; so may be whoever forks, while handlers run. After ksmc_defer_agent() the library
- * starts the agent only within ksmc_start_agent(), and there only when something is offered.
+ * starts the agent only within ksmc_start_agent(), and there only when something is offered or a
+ * policy says that it will be.
  */
 void ksmc_defer_agent(void);
 void ksmc_start_agent(void);

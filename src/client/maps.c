@@ -88,7 +88,8 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 
 bool maps_is_arena(const struct maps_entry *e)
 {
-	return strncmp(e->name, "/memfd:" KSM_ARENA_NAME, sizeof("/memfd:" KSM_ARENA_NAME) - 1) == 0;
+	return strncmp(e->name, "/memfd:" KSM_ARENA_NAME, sizeof("/memfd:" KSM_ARENA_NAME) - 1) ==
+	       0;
 }
 
 bool maps_is_anon(const struct maps_entry *e)

@@ -13,9 +13,9 @@
 
 struct maps_entry {
 	uint64_t start, end, offset, inode;
-	uint8_t prot;    /* PROT_* */
+	uint8_t prot; /* PROT_* */
 	bool shared;
-	char name[64];   /* cut off where longer */
+	char name[64]; /* cut off where longer */
 };
 
 /*

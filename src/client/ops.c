@@ -89,6 +89,7 @@ static void start_agent_if_wanted(bool told)
 	bool want = atomic_load(&agent.heap_watch);
 
 	as_enter(&g);
+	want |= as.offer_min_pages || as.merge_any; /* what comes will be offered */
 	for (size_t i = 0; i < as.nr && !want; i++)
 		want = as.range[i].flags & AS_WANTED;
 	as_leave(&g);
@@ -342,8 +343,8 @@ static void empty_frames(uint64_t start, uint64_t end)
 
 	while (as_frames_next(&start, &run_end, end)) {
 		size_t i = as_find(start);
-		int prot = i < as.nr && as.range[i].start <= start ? as.range[i].prot
-								   : PROT_READ | PROT_WRITE;
+		int prot = i < as.nr && as.range[i].start <= start ? as.range[i].prot :
+								     PROT_READ | PROT_WRITE;
 
 		if (i < as.nr && as.range[i].start <= start && run_end > as.range[i].end)
 			run_end = as.range[i].end;
@@ -413,7 +414,8 @@ static long grow_in_place(uint64_t old, size_t old_len, size_t new_len)
 static long reserve_target(uint64_t old, size_t new_len, int flags, void *new_addr)
 {
 	size_t i = as_find(old);
-	int prot = i < as.nr && as.range[i].start <= old ? as.range[i].prot : PROT_READ | PROT_WRITE;
+	int prot = i < as.nr && as.range[i].start <= old ? as.range[i].prot :
+							   PROT_READ | PROT_WRITE;
 	int how = MAP_PRIVATE | MAP_ANONYMOUS | (flags & MREMAP_FIXED ? MAP_FIXED : 0);
 
 	return sysc6(SYS_mmap, (long)(flags & MREMAP_FIXED ? new_addr : NULL), (long)new_len, prot,
@@ -505,7 +507,7 @@ static void mark_unsharing(struct as_range *r, long why)
 	if (why >= 0)
 		r->left_out |= (uint16_t)(1u << why);
 	else
-		r->flags &= (uint8_t)~(AS_WANTED | AS_ADVISED);
+		r->flags &= (uint8_t) ~(AS_WANTED | AS_ADVISED);
 }
 
 static void unmark_unsharing(struct as_range *r, long arg)
@@ -639,7 +641,7 @@ static long discard(uint64_t start, uint64_t end, int advice)
 
 static void undo_reason(struct as_range *r, long why)
 {
-	r->left_out &= (uint16_t)~(1u << why);
+	r->left_out &= (uint16_t) ~(1u << why);
 }
 
 static int reason_of_advice(int advice, bool *undo)

@@ -49,7 +49,7 @@ static inline long sysc6(long nr, long a, long b, long c, long d, long e, long f
 #define sysc2(nr, a, b) sysc6((nr), (long)(a), (long)(b), 0, 0, 0, 0)
 #define sysc3(nr, a, b, c) sysc6((nr), (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define sysc4(nr, a, b, c, d) sysc6((nr), (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
-#define sysc5(nr, a, b, c, d, e) \
+#define sysc5(nr, a, b, c, d, e)                                                                   \
 	sysc6((nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 
 /* Addresses the kernel can return never lie in the last page, errno values do. */

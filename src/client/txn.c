@@ -14,6 +14,8 @@
  *  6. populate the mappings (one call for many pages, where the program would take one fault each),
  *     register for tracking again, drop the staging pages.
  *
+ * Pages that lie in a mapping of frames already cannot be moved: inplace.c.
+ *
  * Every step that fails leads back: a page is moved back unless its frame is mapped. Moving back
  * can only fail for want of memory for page tables, so it is repeated until it succeeds: a page is
  * never given up. Holding the lock (as.h) means that no wrapper changes the address space meanwhile.
@@ -36,11 +38,11 @@
 #define POPULATE_MIN 8
 
 struct run {
-	uint64_t addr;      /* of page `from` */
+	uint64_t addr;         /* of page `from` */
 	unsigned int from, to; /* page numbers in the block */
-	uint64_t moved;     /* pages now in staging, bit per page of the block */
-	uint64_t mapped;    /* replaced by frames */
-	uint64_t dropped;   /* zero pages given back */
+	uint64_t moved;        /* pages now in staging, bit per page of the block */
+	uint64_t mapped;       /* replaced by frames */
+	uint64_t dropped;      /* zero pages given back */
 };
 
 static uint64_t bit(unsigned int i)
@@ -48,8 +50,8 @@ static uint64_t bit(unsigned int i)
 	return 1ull << i;
 }
 
-/* Pages of the order that may be replaced now. */
-static uint64_t eligible(const struct ksm_msg_txn *m)
+/* Pages of the order that may be replaced now; *in_frames: those in frame mappings already. */
+static uint64_t eligible(const struct ksm_msg_txn *m, uint64_t *in_frames)
 {
 	uint64_t mask = 0;
 	size_t r = as_find(m->addr);
@@ -64,8 +66,11 @@ static uint64_t eligible(const struct ksm_msg_txn *m)
 		if (r == as.nr)
 			break;
 		if (as.range[r].start <= a && as_offered(&as.range[r]) &&
-		    as.range[r].prot == (PROT_READ | PROT_WRITE) && !as_frame_bit(a))
+		    as.range[r].prot == (PROT_READ | PROT_WRITE)) {
 			mask |= bit(i);
+			if (as_frame_bit(a))
+				*in_frames |= bit(i);
+		}
 	}
 	return mask;
 }
@@ -353,7 +358,7 @@ static void execute_run(struct agent *a, const struct ksm_msg_txn *m, unsigned i
 
 void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KSM_TXN_PAGES])
 {
-	uint64_t mask;
+	uint64_t mask, in_frames = 0;
 	unsigned int i = 0;
 
 	as_agent_lock();
@@ -365,15 +370,22 @@ void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KS
 	}
 	for (i = 0; i < KSM_TXN_PAGES; i++)
 		result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE : KSM_RES_GONE;
-	mask = eligible(m);
+	mask = eligible(m, &in_frames);
 	for (i = 0; i < KSM_TXN_PAGES;) {
-		unsigned int k = i;
+		unsigned int k = i + 1;
 
-		while (k < KSM_TXN_PAGES && (mask & bit(k)))
+		if (!(mask & bit(i))) {
+			i++;
+			continue;
+		}
+		while (k < KSM_TXN_PAGES && (mask & bit(k)) &&
+		       !(in_frames & bit(k)) == !(in_frames & bit(i)))
 			k++;
-		if (k > i)
+		if (in_frames & bit(i))
+			inplace_execute(a, m, i, k, result);
+		else
 			execute_run(a, m, i, k, result);
-		i = k + 1;
+		i = k;
 	}
 	as_unlock();
 }

@@ -42,9 +42,9 @@ static long uffd_new(int dev, uint64_t features)
 	return fd;
 }
 
-#define SYNC_FEATURES                                                                   \
-	(KABI_UFFD_FEATURE_MOVE | KABI_UFFD_FEATURE_WP_UNPOPULATED |                    \
-	 UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |             \
+#define SYNC_FEATURES                                                                              \
+	(KABI_UFFD_FEATURE_MOVE | KABI_UFFD_FEATURE_WP_UNPOPULATED |                               \
+	 UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |                        \
 	 UFFD_FEATURE_MISSING_SHMEM)
 
 int uffd_open(struct agent *a, int dev)

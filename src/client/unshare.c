@@ -19,26 +19,6 @@
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
-/* Pages handled under one hold of the lock: 2 MiB, near a millisecond. */
-#define STEP_PAGES 512u
-
-static int protect(struct agent *a, uint64_t start, uint64_t end)
-{
-	struct uffdio_writeprotect wp = {
-		.range = { start, end - start },
-		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
-	long r;
-
-	uffd_unregister(a->uffd_async, start, end);
-	r = uffd_register(a->uffd_sync, start, end, UFFDIO_REGISTER_MODE_WP);
-	if (r < 0)
-		return (int)r;
-	while ((r = sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN)
-		uffd_serve_forks(a, start, 0, a->staging);
-	return (int)r;
-}
-
 /* Copy a run of frames into fresh memory and put it in their place. */
 static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
 {
@@ -74,27 +54,14 @@ static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
 	return 0;
 }
 
-/* Runs in [start, end) that are not private pages: frames, touched or not. */
-static int replace_unbroken(struct agent *a, uint64_t start, uint64_t end, int prot)
+/* What is not private in [start, end): frames, touched or not. Held. */
+static int replace_frames(struct agent *a, uint64_t start, uint64_t end, int prot)
 {
-	struct kabi_page_region v[STEP_PAGES];
-	struct kabi_pm_scan_arg scan = {
-		.size = sizeof(scan),
-		.start = start,
-		.end = end,
-		.vec = (uintptr_t)v,
-		.vec_len = STEP_PAGES,
-		.category_inverted = KABI_PAGE_IS_FILE,
-		.category_mask = KABI_PAGE_IS_FILE,
-		.category_anyof_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_SWAPPED,
-		.return_mask = KABI_PAGE_IS_PRESENT,
-	};
-	long n = sysc3(SYS_ioctl, a->pagemap, KABI_PAGEMAP_SCAN, &scan);
+	struct kabi_page_region v[HOLD_MAX_PAGES];
+	long n = hold_private(a, start, end, v);
 	uint64_t at = start;
-	int err = 0;
+	int err = n < 0 ? -ENOMEM : 0;
 
-	if (n < 0)
-		return -ENOMEM;
 	for (long i = 0; i <= n && !err; i++) {
 		uint64_t stop = i < n ? v[i].start : end;
 
@@ -108,19 +75,12 @@ static int replace_unbroken(struct agent *a, uint64_t start, uint64_t end, int p
 static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot)
 {
 	bool writable = prot & PROT_WRITE;
-	int err = 0;
+	int err = writable ? hold_begin(a, start, end) : 0;
 
+	if (!err)
+		err = replace_frames(a, start, end, prot);
 	if (writable)
-		err = protect(a, start, end);
-	/* Protecting an untouched frame leaves a marker that PAGEMAP_SCAN reports as a swapped page. */
-	if (!err)
-		sysc3(SYS_madvise, start, end - start, MADV_POPULATE_READ);
-	if (!err)
-		err = replace_unbroken(a, start, end, prot);
-	if (writable) {
-		uffd_unregister(a->uffd_sync, start, end); /* lifts the protection and wakes */
-		uffd_wake(a->uffd_sync, start, end);
-	}
+		hold_end(a, start, end);
 	uffd_track(a, start, end);
 	return err;
 }
@@ -154,8 +114,8 @@ int unshare_range(struct agent *a, uint64_t start, uint64_t end)
 			as_unlock();
 			break;
 		}
-		if (run_end > start + STEP_PAGES * KSM_PAGE_SIZE)
-			run_end = start + STEP_PAGES * KSM_PAGE_SIZE;
+		if (run_end > start + HOLD_MAX_PAGES * KSM_PAGE_SIZE)
+			run_end = start + HOLD_MAX_PAGES * KSM_PAGE_SIZE;
 		i = as_find(start);
 		prot = PROT_READ | PROT_WRITE;
 		if (i < as.nr && as.range[i].start <= start) {

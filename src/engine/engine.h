@@ -97,7 +97,10 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id);
 void engine_mm_exit(struct mm_slot *mm);
 void mm_get(struct mm_slot *mm);
 void mm_put(struct mm_slot *mm);
-/* VMA accounting for the budget: mappings the process has besides ours, and its limit. */
+/*
+ * VMA accounting for the budget: all mappings of the process as it counted them just now, ours
+ * included, and its limit. Between two counts the engine follows its own orders.
+ */
 void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count);
 
 /*

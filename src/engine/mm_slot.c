@@ -117,7 +117,8 @@ void engine_mm_exit(struct mm_slot *mm)
 void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count)
 {
 	engine_lock(mm->e);
-	mm->vmas_own = nr_vmas;
+	/* The client counts all of them, ours included. */
+	mm->vmas_own = nr_vmas > mm->vmas_ours ? nr_vmas - (uint32_t)mm->vmas_ours : 0;
 	mm->max_map_count = max_map_count;
 	engine_unlock(mm->e);
 }

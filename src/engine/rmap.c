@@ -23,10 +23,11 @@ static const uint16_t allowed[RMAP_NR] = {
 	[RMAP_UNSTABLE] = TO(ABSENT) | TO(VOLATILE) | TO(ORDERED) | TO(FOREIGN),
 	/* outcome of the order, or cancelled */
 	[RMAP_ORDERED] = TO(ABSENT) | TO(VOLATILE) | TO(MERGED) | TO(ZEROED),
-	[RMAP_MERGED] = TO(ABSENT) | TO(COWED),
+	[RMAP_MERGED] = TO(ABSENT) | TO(COWED), /* written */
 	[RMAP_ZEROED] = TO(ABSENT),
-	[RMAP_COWED] = TO(ABSENT),
-	[RMAP_FOREIGN] = TO(ABSENT),
+	/* calm again, hashed: unique, or a partner was found */
+	[RMAP_COWED] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED),
+	[RMAP_FOREIGN] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED),
 };
 
 /* --- the table that finds a block --- */

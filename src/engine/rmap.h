@@ -18,7 +18,10 @@
  *   MERGED    a site of stable node item.s.node, on its list by item.s.next/prev
  *   ZERO      given back; reads as zeros
  *   COWED     written after merge: private memory in a mapping of frame item.c.frame
- *   FOREIGN   a file page that this engine did not place
+ *   FOREIGN   a file page that this engine did not place (an earlier daemon's)
+ *
+ * COWED and FOREIGN pages wait like VOLATILE ones until they are calm, and are then hashed and go
+ * the way of the others; the client sees for itself how such a page has to be replaced.
  *
  * The engine lock covers everything here.
  */
@@ -73,7 +76,7 @@ struct rmap_block {
 	struct region
 		*region;   /* counted; says whose block it is, even when the region is withdrawn */
 	uint64_t tracked;  /* state is not ABSENT */
-	uint64_t pending;  /* VOLATILE, to be hashed when it was clean for a pass */
+	uint64_t pending;  /* VOLATILE, COWED or FOREIGN, to be hashed when it was clean for a pass */
 	uint64_t fresh;    /* subset of pending: was dirty in this pass, so not in this one */
 	uint64_t ready;    /* ORDERED and not sent */
 	uint64_t inflight; /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */

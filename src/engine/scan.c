@@ -59,8 +59,13 @@ static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool race
 		rmap_set(e, bi, slot, RMAP_COWED, 0);
 		e->cow_breaks++;
 		block_mm(b)->cow_breaks++;
+		/* fall through */
+	case RMAP_COWED:
+	case RMAP_FOREIGN:
+		rmap_age(b, slot);
+		rmap_pend(e, bi, slot, true);
 		break;
-	default: /* COWED, FOREIGN: left alone as they are */
+	default:
 		break;
 	}
 }
@@ -77,8 +82,10 @@ static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool race
 		rmap_set(e, bi, slot, RMAP_ABSENT, 0);
 		/* fall through */
 	default:
-		if (!raced)
-			rmap_set(e, bi, slot, RMAP_FOREIGN, 0);
+		if (raced)
+			break;
+		rmap_set(e, bi, slot, RMAP_FOREIGN, 0);
+		rmap_pend(e, bi, slot, false);
 	}
 }
 

@@ -8,7 +8,9 @@
  * after the merge still lies in the file's mapping and counts as standing on its frame. Region
  * edges are not counted: change tracking makes them boundaries anyway.
  *
- * The count is kept on every transition, never recounted, except by engine_check().
+ * The count is kept on every transition, never recounted, except by engine_check(). It is exact but
+ * for pages that were written after a merge and hashed again since: their item has no room for the
+ * frame that their mapping shows. The client's own count, sent when it comes to rest, sets that right.
  */
 #include "engine/engine_internal.h"
 

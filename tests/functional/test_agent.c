@@ -289,14 +289,39 @@ START_TEST(test_merge_maps_frames)
 	for (int i = 0; i < 128; i++)
 		ck_assert_int_eq(on_frame(mem + i * PAGE), i < 64 || (i >= 80 && i < 100));
 	check_fill(mem, 128, 1);
-	/* The same page twice is refused: it is no anonymous page any more. */
-	order(&p, mem, 64, 0, res);
-	expect_all(res, 64, KSM_RES_GONE);
 	/* A write is private, the frame stays. */
 	mem[5 * PAGE] ^= 0xff;
 	ck_assert(!on_frame(mem + 5 * PAGE));
-	mem[5 * PAGE] ^= 0xff;
 	check_fill(fake.frames, 128, 1);
+	fake_stop();
+}
+END_TEST
+
+START_TEST(test_broken_pages_merge_again)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	for (int i = 0; i < 10; i++)
+		mem[i * PAGE] ^= 0xff;
+	for (int i = 0; i < 8; i++)
+		mem[i * PAGE] ^= 0xff;
+	order(&p, mem, 64, 0, res);
+	for (int i = 0; i < 64; i++) {
+		bool differs = i == 8 || i == 9;
+
+		ck_assert_uint_eq(res[i], differs ? KSM_RES_DIFFERENT : KSM_RES_MERGED);
+		ck_assert_int_eq(on_frame(mem + i * PAGE), !differs);
+	}
+	/* To other frames of the same contents, as when an earlier daemon's are given up. */
+	memcpy(fake.frames + 200 * PAGE, fake.frames + 20 * PAGE, 40 * PAGE);
+	order(&p, mem + 20 * PAGE, 40, 200, res);
+	expect_all(res, 40, KSM_RES_MERGED);
+	mem[8 * PAGE] ^= 0xff;
+	mem[9 * PAGE] ^= 0xff;
+	check_fill(mem, 64, 1);
 	fake_stop();
 }
 END_TEST
@@ -413,8 +438,7 @@ START_TEST(test_unmerge_restores_anonymous_memory)
 	ck_assert_int_eq(ksm_madvise(mem, 32 * PAGE, MADV_MERGEABLE), 0);
 	fake_recv(&p, KSM_MSG_ADD, &m);
 	order(&p, mem, 32, 0, res);
-	for (int i = 0; i < 32; i++)
-		ck_assert_uint_eq(res[i], i == 7 ? KSM_RES_GONE : KSM_RES_MERGED);
+	expect_all(res, 32, KSM_RES_MERGED);
 	check_fill(mem, 128, 1);
 	fake_stop();
 }
@@ -516,6 +540,41 @@ START_TEST(test_pinned_pages_stay)
 		ck_assert_uint_eq(res[i], i >= 8 && i < 12 ? KSM_RES_BUSY : KSM_RES_MERGED);
 	check_fill(mem, 64, 1);
 	close((int)ring);
+	fake_stop();
+}
+END_TEST
+
+/*
+ * A page that broke copy-on-write is anonymous memory in a file mapping, where the kernel offers no test
+ * for pins. Seen to fail (MERGED in place of BUSY) with hold_may_be_pinned() returning false.
+ */
+START_TEST(test_broken_pages_that_may_be_pinned_stay)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	char path[] = "/var/tmp/ksm-direct-XXXXXX";
+	int direct = mkstemp(path);
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	for (int i = 0; i < 4; i++) {
+		volatile uint8_t *byte = mem + i * PAGE;
+
+		*byte = *byte;
+	}
+	unlink(path);
+	/* Any descriptor with O_DIRECT may have a read into these pages under way. */
+	if (fcntl(direct, F_SETFL, O_DIRECT) == 0) {
+		order(&p, mem, 8, 0, res);
+		for (int i = 0; i < 8; i++)
+			ck_assert_uint_eq(res[i], i < 4 ? KSM_RES_BUSY : KSM_RES_MERGED);
+	} else {
+		printf("SKIP: no O_DIRECT on /var/tmp\n");
+	}
+	close(direct);
+	order(&p, mem, 8, 0, res);
+	expect_all(res, 8, KSM_RES_MERGED);
+	check_fill(mem, 64, 1);
 	fake_stop();
 }
 END_TEST
@@ -779,6 +838,8 @@ int main(void)
 	tcase_add_test(tc, test_mremap_takes_frames_along);
 	tcase_add_test(tc, test_closing_all_descriptors);
 	tcase_add_test(tc, test_pinned_pages_stay);
+	tcase_add_test(tc, test_broken_pages_merge_again);
+	tcase_add_test(tc, test_broken_pages_that_may_be_pinned_stay);
 	tcase_add_test(tc, test_writers_lose_nothing);
 	tcase_add_test(tc, test_raw_forks_lose_nothing);
 	tcase_add_test(tc, test_forked_child_joins_and_adopts);

@@ -484,8 +484,9 @@ class Demo:
               f"{total['available'] / MIB:+14.0f}")
         profit = daemon.number("ksm/general_profit")
         saved = total["before"] - total["after"]
-        print(f"The daemon itself uses {daemon.number('daemon/rss_bytes') / MIB:.0f} MiB. By its own "
-              f"count {profit / MIB:.0f} MiB are saved, less all metadata (general_profit).")
+        rss = daemon.number("daemon/rss_bytes")
+        print(f"The daemon itself uses {rss / MIB:.0f} MiB. By its own count {profit / MIB:.0f} MiB "
+              f"are saved, less all metadata (general_profit).")
         print("'available': change of what the whole machine has available, with the daemon, its "
               "frames and all else.")
         if abs(total["available"] - saved) > saved / 4:

@@ -1,0 +1,749 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_preload.c - ksm-run, seen from inside a program that knows nothing of it.
+ *
+ * The test starts itself again under ksm-run with "--inside NAME". The function of that name (see
+ * `insides`) is plain C that a program might have: it checks what it sees with EXPECT(), which ends
+ * the process with status 1. The suite looks at exit states, and from outside through the daemon.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/lib/harness.h"
+#include "tests/lib/peer.h"
+#include "wire/kernel_abi.h"
+
+#define PG PEER_PAGE
+#define MIB (1ul << 20)
+/* No test takes a second on an idle machine. */
+#define TIMEOUT_S 60
+/* For --inside work: how long to stress, and with how many threads. */
+#define STRESS_S 6
+#define STRESS_THREADS 3
+
+/* ---- inside ---- */
+
+#define EXPECT(cond)                                                                               \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			fprintf(stderr, "%s:%d: not so: %s (errno %d)\n", __FILE__, __LINE__,      \
+				#cond, errno);                                                     \
+			_exit(1);                                                                  \
+		}                                                                                  \
+	} while (0)
+
+static char self[4096]; /* path of this program */
+
+static void *map(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	EXPECT(p != MAP_FAILED);
+	return p;
+}
+
+/* Content of page i of the memory that is to be merged: no page like another. */
+static void fill(unsigned char *p, size_t len, unsigned int seed)
+{
+	for (size_t i = 0; i < len; i += PG) {
+		memset(p + i, (int)(seed + i / PG) & 0xff, PG);
+		memcpy(p + i, &i, sizeof(i));
+		memcpy(p + i + 8, &seed, sizeof(seed));
+	}
+}
+
+static bool is_filled(const unsigned char *p, size_t len, unsigned int seed)
+{
+	unsigned char *want = malloc(len);
+	bool same;
+
+	fill(want, len, seed);
+	same = !memcmp(p, want, len);
+	free(want);
+	return same;
+}
+
+static void wait_child(pid_t pid)
+{
+	int status;
+
+	EXPECT(pid > 0);
+	EXPECT(waitpid(pid, &status, 0) == pid);
+	EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* Started by exec_keeps_settings with an environment of its own. */
+static int inside_look_at_environment(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+	int merge_any = prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0);
+
+	EXPECT(preload && strstr(preload, "libksm-preload.so"));
+	EXPECT(getenv("KSM_RUN_MODE") && getenv("KSM_RUN_MALLOC") && getenv("KSMD_RUNTIME_DIR"));
+	EXPECT(merge_any == (getenv("WANT_MERGE_ANY") != NULL));
+	EXPECT(!getenv("WANT_OTHER_PRELOAD") || strstr(preload, getenv("WANT_OTHER_PRELOAD")));
+	return 0;
+}
+
+static char *look[] = { self, "--inside", "look_at_environment", NULL };
+static char *no_env[] = { NULL };
+
+/* Carry out an exec call in a child, by fork or vfork; it must end with 0. */
+#define EXEC_IN_CHILD(how, call)                                                                   \
+	do {                                                                                       \
+		pid_t pid_ = how();                                                                \
+		if (pid_ == 0) {                                                                   \
+			call;                                                                      \
+			_exit(99);                                                                 \
+		}                                                                                  \
+		wait_child(pid_);                                                                  \
+	} while (0)
+
+static int inside_exec_keeps_settings(void)
+{
+	char *other[] = { "LD_PRELOAD=libm.so.6", "WANT_OTHER_PRELOAD=libm.so.6", NULL };
+	int fd = open(self, O_RDONLY | O_CLOEXEC);
+	pid_t pid;
+
+	EXEC_IN_CHILD(fork, execve(self, look, no_env));
+	EXEC_IN_CHILD(vfork, execve(self, look, no_env));
+	EXEC_IN_CHILD(fork, execve(self, look, other));
+	EXEC_IN_CHILD(fork, execvpe(self, look, no_env));
+	EXEC_IN_CHILD(fork, execle(self, self, look[1], look[2], (char *)NULL, no_env));
+	EXEC_IN_CHILD(fork, fexecve(fd, look, no_env));
+	EXEC_IN_CHILD(fork, execveat(AT_FDCWD, self, look, no_env, 0));
+	EXEC_IN_CHILD(fork, syscall(SYS_execve, self, look, no_env));
+	EXEC_IN_CHILD(fork, clearenv(); execv(self, look));
+	EXEC_IN_CHILD(fork, clearenv(); execvp(self, look));
+	EXEC_IN_CHILD(fork, clearenv(); execl(self, self, look[1], look[2], (char *)NULL));
+	EXEC_IN_CHILD(fork, clearenv(); execlp(self, self, look[1], look[2], (char *)NULL));
+	EXPECT(!posix_spawn(&pid, self, NULL, NULL, look, no_env));
+	wait_child(pid);
+	EXPECT(!posix_spawnp(&pid, self, NULL, NULL, look, no_env));
+	wait_child(pid);
+	return 0;
+}
+
+static int inside_merge_any_over_exec(void)
+{
+	char *want[] = { "WANT_MERGE_ANY=1", NULL };
+
+	EXPECT(prctl(PR_SET_MEMORY_MERGE, 1, 1, 0, 0) == -1 && errno == EINVAL);
+	EXPECT(prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 0);
+	EXPECT(prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0);
+	EXEC_IN_CHILD(fork, execve(self, look, want));
+	EXPECT(prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0) == 0);
+	EXEC_IN_CHILD(fork, execve(self, look, no_env));
+	return 0;
+}
+
+static unsigned char *shared_view; /* what the copies below look at */
+
+static int child_looks(void *arg)
+{
+	unsigned char *p = map(MIB);
+
+	(void)arg;
+	if (!is_filled(shared_view, MIB, 1))
+		return 1;
+	fill(shared_view, MIB, 2);
+	fill(p, MIB, 3);
+	return !is_filled(shared_view, MIB, 2) || !is_filled(p, MIB, 3) || munmap(p, MIB);
+}
+
+#define COPY_AND_LOOK(call)                                                                        \
+	do {                                                                                       \
+		pid_t pid_ = (pid_t)(call);                                                        \
+		if (pid_ == 0)                                                                     \
+			_exit(child_looks(NULL));                                                  \
+		wait_child(pid_);                                                                  \
+		EXPECT(is_filled(shared_view, MIB, 1));                                            \
+	} while (0)
+
+static int inside_copies(void)
+{
+	struct clone_args args = { .exit_signal = SIGCHLD };
+	char *stack = (char *)map(256 * 1024) + 256 * 1024;
+
+	shared_view = map(MIB);
+	fill(shared_view, MIB, 1);
+	for (int i = 0; i < 20; i++) {
+		COPY_AND_LOOK(fork());
+		COPY_AND_LOOK(_Fork());
+		COPY_AND_LOOK(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+		COPY_AND_LOOK(syscall(SYS_clone3, &args, sizeof(args)));
+		wait_child(clone(child_looks, stack, SIGCHLD, NULL));
+		EXPECT(is_filled(shared_view, MIB, 1));
+	}
+	return 0;
+}
+
+/* All of malloc lies between the start of the heap and the break, and nothing is given back. */
+static int inside_heap(void)
+{
+	char *start = sbrk(0), *big, *end;
+	struct mallinfo2 info;
+
+	EXPECT(mallopt(M_MMAP_THRESHOLD, 4096) == 1 && mallopt(M_TRIM_THRESHOLD, 0) == 1);
+	big = malloc(64 * MIB);
+	memset(big, 1, 64 * MIB);
+	end = sbrk(0);
+	EXPECT(big < end && end - start >= (long)(64 * MIB));
+	free(big);
+	EXPECT(malloc_trim(0) == 0);
+	info = mallinfo2();
+	EXPECT(info.hblks == 0);
+	EXPECT(sbrk(0) == end);
+	/* The program may use the break, too, and malloc gets on with that. */
+	EXPECT(sbrk(MIB) == end && (char *)sbrk(0) == end + MIB);
+	memset(end, 2, MIB);
+	big = malloc(100 * MIB);
+	memset(big, 3, 100 * MIB);
+	for (size_t i = 0; i < MIB; i++)
+		EXPECT(end[i] == 2);
+	return 0;
+}
+
+static int inside_native_heap(void)
+{
+	char *p = malloc(8 * MIB);
+
+	EXPECT(mallinfo2().hblks == 1);
+	/* Not an error, and of no effect: free() would take it from under the agent. */
+	EXPECT(!madvise((void *)((uintptr_t)p & ~(PG - 1)), 4 * MIB, MADV_MERGEABLE));
+	EXPECT((unsigned int)malloc_trim(0) <= 1);
+	free(p);
+	return 0;
+}
+
+/* Calls with special memory: they work, and the memory is as it should be. */
+static int inside_calls(void)
+{
+	unsigned char *p = map(MIB), *q;
+	int key, id;
+
+	fill(p, MIB, 1);
+	EXPECT(!mlock(p + 100, 5000) && !munlock(p + 100, 5000));
+	EXPECT(mlock((void *)PG, PG) == -1 && errno == ENOMEM);
+	EXPECT(!mlockall(MCL_CURRENT | MCL_FUTURE) && !munlockall());
+	EXPECT(mlockall(0) == -1 && errno == EINVAL);
+	EXPECT(!posix_madvise(p, MIB, POSIX_MADV_DONTNEED) && is_filled(p, MIB, 1));
+	EXPECT(posix_madvise(p + 1, MIB, POSIX_MADV_NORMAL) == EINVAL);
+	EXPECT(!madvise(p + MIB / 2, MIB / 2, MADV_DONTNEED) && p[MIB / 2] == 0);
+	key = pkey_alloc(0, 0);
+	if (key > 0) {
+		EXPECT(!pkey_mprotect(p, MIB, PROT_READ, key));
+		EXPECT(!pkey_mprotect(p, MIB, PROT_READ | PROT_WRITE, 0));
+	}
+	EXPECT(!pkey_mprotect(p, MIB, PROT_READ | PROT_WRITE, -1));
+	EXPECT(is_filled(p, MIB / 2, 1));
+	q = mremap(p, MIB, 2 * MIB, MREMAP_MAYMOVE);
+	EXPECT(q != MAP_FAILED && is_filled(q, MIB / 2, 1));
+	id = shmget(IPC_PRIVATE, MIB, IPC_CREAT | 0600);
+	EXPECT(id >= 0 && shmat(id, q, SHM_REMAP) == q && !shmctl(id, IPC_RMID, NULL));
+	EXPECT(q[0] == 0 && q[MIB - 1] == 0 && !shmdt(q));
+	EXPECT(!syscall(SYS_munmap, q + MIB, MIB));
+	EXPECT(syscall(SYS_close, -1) == -1 && errno == EBADF);
+	EXPECT(syscall(SYS_getppid) == getppid());
+	EXPECT(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
+	       errno == EINVAL);
+	return 0;
+}
+
+/*
+ * Hold equal memory, said to be ready by a line on standard output, until a byte comes in; then it
+ * must still be what it was.
+ */
+static int hold(unsigned char *p, size_t len)
+{
+	char c;
+
+	fill(p, len, 1);
+	EXPECT(write(STDOUT_FILENO, "ready\n", 6) == 6);
+	EXPECT(read(STDIN_FILENO, &c, 1) >= 0);
+	EXPECT(is_filled(p, len, 1));
+	fill(p, len, 2);
+	EXPECT(is_filled(p, len, 2));
+	return 0;
+}
+
+static int inside_hold_mapping(void)
+{
+	return hold(map(4 * MIB), 4 * MIB);
+}
+
+static int inside_hold_heap(void)
+{
+	return hold(malloc(4 * MIB), 4 * MIB);
+}
+
+static int inside_hold_asked_for(void)
+{
+	unsigned char *p = map(4 * MIB);
+
+	EXPECT(!madvise(p, 4 * MIB, MADV_MERGEABLE));
+	return hold(p, 4 * MIB);
+}
+
+/* ---- inside: a busy program ---- */
+
+struct block {
+	unsigned char *p;
+	size_t len;
+	bool mapped;
+	unsigned int seed;
+};
+#define NR_BLOCKS 16
+
+static volatile bool stop;
+
+static void check_block(const struct block *b)
+{
+	EXPECT(is_filled(b->p, b->len, b->seed));
+}
+
+static void new_block(struct block *b, unsigned int *rnd)
+{
+	b->mapped = rand_r(rnd) % 2;
+	b->len = (1 + (size_t)rand_r(rnd) % 200) * PG;
+	b->seed = (unsigned int)rand_r(rnd) % 3;
+	b->p = b->mapped ? map(b->len) : malloc(b->len);
+	EXPECT(b->p);
+	fill(b->p, b->len, b->seed);
+}
+
+static void drop_block(struct block *b)
+{
+	check_block(b);
+	if (b->mapped)
+		EXPECT(!munmap(b->p, b->len));
+	else
+		free(b->p);
+}
+
+static void resize_block(struct block *b, unsigned int *rnd)
+{
+	size_t len = (1 + (size_t)rand_r(rnd) % 200) * PG, both = len < b->len ? len : b->len;
+
+	b->p = b->mapped ? mremap(b->p, b->len, len, MREMAP_MAYMOVE) : realloc(b->p, len);
+	EXPECT(b->p && b->p != MAP_FAILED);
+	b->len = both;
+	check_block(b);
+	b->len = len;
+	fill(b->p, b->len, b->seed);
+}
+
+static void advise_block(struct block *b)
+{
+	if (!b->mapped)
+		return;
+	EXPECT(!mprotect(b->p, b->len, PROT_READ));
+	check_block(b);
+	EXPECT(!mprotect(b->p, b->len, PROT_READ | PROT_WRITE));
+	EXPECT(!madvise(b->p, b->len, MADV_DONTNEED));
+	for (size_t i = 0; i < b->len; i += 64)
+		EXPECT(b->p[i] == 0);
+	fill(b->p, b->len, b->seed);
+}
+
+/* The kernel writes into memory that may be merged or about to be. */
+static void read_into_block(struct block *b)
+{
+	size_t len = b->len < 60000 ? b->len : 60000, got = 0;
+	int fd[2];
+
+	EXPECT(!pipe2(fd, O_CLOEXEC));
+	EXPECT(write(fd[1], b->p, len) == (ssize_t)len);
+	memset(b->p, 0xee, len);
+	while (got < len) {
+		ssize_t n = read(fd[0], b->p + got, len - got);
+
+		EXPECT(n > 0);
+		got += (size_t)n;
+	}
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static void fork_with_blocks(struct block *b, unsigned int *rnd)
+{
+	pid_t pid = rand_r(rnd) % 2 ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+
+	if (pid == 0) {
+		alarm(TIMEOUT_S);
+		for (int i = 0; i < NR_BLOCKS; i++) {
+			/* No malloc: after a raw clone its locks may be held by nobody. */
+			size_t sum = 0;
+
+			for (size_t k = 0; k < b[i].len; k += PG)
+				sum += memcmp(b[i].p + k, &k, sizeof(k)) != 0;
+			if (sum)
+				_exit(1);
+			memset(b[i].p, 0xaa, b[i].len);
+		}
+		_exit(0);
+	}
+	wait_child(pid);
+}
+
+static void *be_busy(void *arg)
+{
+	unsigned int rnd = (unsigned int)(uintptr_t)arg;
+	struct block b[NR_BLOCKS];
+
+	for (int i = 0; i < NR_BLOCKS; i++)
+		new_block(&b[i], &rnd);
+	while (!stop) {
+		struct block *x = &b[rand_r(&rnd) % NR_BLOCKS];
+
+		check_block(x);
+		switch (rand_r(&rnd) % 64) {
+		case 0 ... 9:
+			drop_block(x);
+			new_block(x, &rnd);
+			break;
+		case 10 ... 19:
+			resize_block(x, &rnd);
+			break;
+		case 20 ... 29:
+			advise_block(x);
+			break;
+		case 30 ... 39:
+			read_into_block(x);
+			break;
+		case 40:
+			fork_with_blocks(b, &rnd);
+			break;
+		case 41 ... 50:
+			usleep(2000);
+			break;
+		default:
+			fill(x->p, x->len, x->seed);
+		}
+	}
+	for (int i = 0; i < NR_BLOCKS; i++)
+		drop_block(&b[i]);
+	return NULL;
+}
+
+static int inside_busy(void)
+{
+	pthread_t thread[STRESS_THREADS];
+
+	for (uintptr_t i = 0; i < STRESS_THREADS; i++)
+		EXPECT(!pthread_create(&thread[i], NULL, be_busy, (void *)(i + 1)));
+	sleep(STRESS_S);
+	stop = true;
+	for (int i = 0; i < STRESS_THREADS; i++)
+		EXPECT(!pthread_join(thread[i], NULL));
+	return 0;
+}
+
+#define INSIDE(name) { #name, inside_##name }
+static const struct {
+	const char *name;
+	int (*fn)(void);
+} insides[] = {
+	INSIDE(look_at_environment), INSIDE(exec_keeps_settings), INSIDE(merge_any_over_exec),
+	INSIDE(copies),              INSIDE(heap),                INSIDE(native_heap),
+	INSIDE(calls),               INSIDE(hold_mapping),        INSIDE(hold_heap),
+	INSIDE(hold_asked_for),      INSIDE(busy),
+};
+
+static int inside(const char *name)
+{
+	alarm(TIMEOUT_S);
+	for (size_t i = 0; i < sizeof(insides) / sizeof(insides[0]); i++)
+		if (!strcmp(insides[i].name, name))
+			return insides[i].fn();
+	return 99;
+}
+
+/* ---- outside ---- */
+
+struct program {
+	pid_t pid;
+	int in, out;
+};
+
+/* ksm-run [options] -- argv, with pipes. Dies with the test. */
+static struct program run(const char *const options[], const char *const argv[])
+{
+	const char *v[16] = { build_path("ksm-run") };
+	struct program p;
+	int in[2], out[2], n = 1;
+
+	ck_assert(!pipe2(in, O_CLOEXEC) && !pipe2(out, O_CLOEXEC));
+	for (int i = 0; options && options[i]; i++)
+		v[n++] = options[i];
+	v[n++] = "--";
+	for (int i = 0; argv[i]; i++)
+		v[n++] = argv[i];
+	v[n] = NULL;
+	p.pid = fork();
+	ck_assert_int_ge(p.pid, 0);
+	if (p.pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(in[0], STDIN_FILENO);
+		dup2(out[1], STDOUT_FILENO);
+		execv(v[0], (char *const *)v);
+		_exit(98);
+	}
+	close(in[0]);
+	close(out[1]);
+	p.in = in[1];
+	p.out = out[0];
+	return p;
+}
+
+static struct program run_inside(const char *const options[], const char *name)
+{
+	const char *const argv[] = { self, "--inside", name, NULL };
+
+	return run(options, argv);
+}
+
+static int end(struct program *p)
+{
+	int status;
+
+	close(p->in);
+	ck_assert_int_eq(waitpid(p->pid, &status, 0), p->pid);
+	close(p->out);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static int run_to_end(const char *const options[], const char *name)
+{
+	struct program p = run_inside(options, name);
+
+	return end(&p);
+}
+
+static void wait_ready(const struct program *p)
+{
+	char line[6];
+
+	ck_assert_int_eq(read(p->out, line, sizeof(line)), sizeof(line));
+}
+
+static const char *const native[] = { "--malloc=native", NULL };
+static const char *const asked[] = { "--madvise-only", NULL };
+static const char *const fixed[] = { "--fixed-layout", NULL };
+
+/* With no daemon: nothing of a program's behaviour changes. */
+START_TEST(without_daemon)
+{
+	static const struct {
+		const char *const *options;
+		const char *name;
+	} runs[] = {
+		{ NULL, "exec_keeps_settings" }, { NULL, "merge_any_over_exec" }, { NULL, "copies" },
+		{ NULL, "heap" },                { NULL, "calls" },               { native, "calls" },
+		{ asked, "calls" },              { native, "native_heap" },       { fixed, "copies" },
+		{ asked, "exec_keeps_settings" },
+	};
+
+	setenv("KSMD_RUNTIME_DIR", "/nonexistent", 1);
+	ck_assert_int_eq(run_to_end(runs[_i].options, runs[_i].name), 0);
+}
+END_TEST
+#define NR_WITHOUT_DAEMON 10
+
+START_TEST(with_daemon)
+{
+	static const char *const names[] = { "exec_keeps_settings", "merge_any_over_exec", "copies",
+					     "heap", "calls" };
+	struct daemon *d = daemon_start(NULL);
+
+	daemon_hasten(d);
+	ck_assert_int_eq(run_to_end(NULL, names[_i]), 0);
+	daemon_stop(d);
+}
+END_TEST
+#define NR_WITH_DAEMON 5
+
+/* Two programs with the same contents in mappings, in malloc, or in memory they ask for. */
+START_TEST(merges)
+{
+	static const struct {
+		const char *const *options;
+		const char *name;
+		bool merges;
+	} runs[] = {
+		{ NULL, "hold_mapping", true },     { NULL, "hold_heap", true },
+		{ NULL, "hold_asked_for", true },   { asked, "hold_mapping", false },
+		{ asked, "hold_heap", false },      { asked, "hold_asked_for", true },
+		{ native, "hold_mapping", true },   { native, "hold_heap", false },
+		{ native, "hold_asked_for", true },
+	};
+	/* All but the pages at the ends of the range, which malloc's own data share. */
+	const uint64_t pages = 4 * MIB / PG - 2;
+	struct daemon *d = daemon_start(NULL);
+	struct program p[2];
+
+	daemon_hasten(d);
+	for (int i = 0; i < 2; i++)
+		p[i] = run_inside(runs[_i].options, runs[_i].name);
+	for (int i = 0; i < 2; i++)
+		wait_ready(&p[i]);
+	if (runs[_i].merges) {
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= pages, 20000, "merged");
+	} else {
+		/* Longer than the agent takes to look at the heap for the first time. */
+		for (int i = 0; i < 10; i++)
+			usleep(50000);
+		ck_assert_uint_lt(ctl_get_u64(d, "ksm/pages_sharing"), pages / 2);
+	}
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(write(p[i].in, "x", 1), 1);
+		ck_assert_int_eq(end(&p[i]), 0);
+	}
+	daemon_stop(d);
+}
+END_TEST
+#define NR_MERGES 9
+
+/* Three busy programs while the daemon merges; with the C library's malloc and with another. */
+START_TEST(busy_programs)
+{
+	static const char *const jemalloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+	struct daemon *d;
+	struct program p[3];
+
+	if (_i == 1 && access(jemalloc, R_OK)) {
+		printf("SKIP: %s is not installed\n", jemalloc);
+		return;
+	}
+	if (_i == 1)
+		setenv("LD_PRELOAD", jemalloc, 1);
+	d = daemon_start(NULL);
+	daemon_hasten(d);
+	for (int i = 0; i < 3; i++)
+		p[i] = run_inside(NULL, "busy");
+	wait_until(ctl_get_u64(d, "ksm/pages_merged") > 0, 20000, "something was merged");
+	for (int i = 0; i < 3; i++)
+		ck_assert_int_eq(end(&p[i]), 0);
+	wait_until(ctl_get_u64(d, "ksm/pages_shared") == 0, 20000, "all is given back");
+	daemon_stop(d);
+}
+END_TEST
+
+static int status_of(const char *const options[], const char *command)
+{
+	const char *const argv[] = { command, NULL };
+	struct program p = run(options, argv);
+
+	return end(&p);
+}
+
+START_TEST(exit_states)
+{
+	static const char *const bad_option[] = { "--no-such-option", NULL };
+	static const char *const bad_malloc[] = { "--malloc=other", NULL };
+	static const char *const bad_preload[] = { "--preload", "/nonexistent.so", NULL };
+	static const char *const help[] = { "--help", NULL };
+
+	ck_assert_int_eq(status_of(NULL, "true"), 0);
+	ck_assert_int_eq(status_of(NULL, "false"), 1);
+	ck_assert_int_eq(status_of(NULL, "/nonexistent"), 127);
+	ck_assert_int_eq(status_of(NULL, "no-such-program-anywhere"), 127);
+	ck_assert_int_eq(status_of(NULL, "/etc/passwd"), 126);
+	ck_assert_int_eq(status_of(bad_option, "true"), 125);
+	ck_assert_int_eq(status_of(bad_malloc, "true"), 125);
+	ck_assert_int_eq(status_of(bad_preload, "true"), 125);
+	ck_assert_int_eq(status_of(help, "false"), 0);
+}
+END_TEST
+
+/* A program that the loader cannot put us into runs, and that is said. */
+START_TEST(says_when_static)
+{
+	char text[512] = "";
+	int err[2], keep = dup(STDERR_FILENO);
+	ssize_t n;
+
+	/* Debian links it statically, to be able to mend a broken loader cache. */
+	if (access("/sbin/ldconfig", X_OK)) {
+		printf("SKIP: there is no /sbin/ldconfig\n");
+		return;
+	}
+	ck_assert(!pipe2(err, O_CLOEXEC));
+	dup2(err[1], STDERR_FILENO);
+	status_of(NULL, "/sbin/ldconfig.no-such");
+	ck_assert_int_eq(end(&(struct program[]){ run(NULL, (const char *const[]){
+						"/sbin/ldconfig", "--version", NULL }) }[0]), 0);
+	dup2(keep, STDERR_FILENO);
+	close(err[1]);
+	n = read(err[0], text, sizeof(text) - 1);
+	ck_assert_int_gt(n, 0);
+	ck_assert_ptr_nonnull(strstr(text, "ldconfig.no-such: No such file"));
+	ck_assert_ptr_nonnull(strstr(text, "/sbin/ldconfig: it is statically linked"));
+}
+END_TEST
+
+/* KSM_RUN_MODE=off keeps a program out of everything. */
+START_TEST(off)
+{
+	static const char *const argv[] = { "env", "KSM_RUN_MODE=off", self, "--inside",
+					    "hold_mapping", NULL };
+	struct daemon *d = daemon_start(NULL);
+	struct program p = run(NULL, argv);
+
+	daemon_hasten(d);
+	wait_ready(&p);
+	usleep(300000); /* ten times the agent's delay at the start */
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients"), 0);
+	ck_assert_int_eq(write(p.in, "x", 1), 1);
+	ck_assert_int_eq(end(&p), 0);
+	daemon_stop(d);
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+	Suite *s = suite_create("preload");
+	TCase *t = tcase_create("preload");
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	SRunner *sr;
+	int failed;
+
+	if (n < 0)
+		return 1;
+	if (argc == 3 && !strcmp(argv[1], "--inside"))
+		return inside(argv[2]);
+	if (access(build_path("libksm-preload.so"), R_OK)) {
+		printf("SKIP: this build has no libksm-preload.so (a sanitizer's)\n");
+		return 0;
+	}
+	tcase_set_timeout(t, 2 * TIMEOUT_S);
+	suite_add_tcase(s, t);
+	tcase_add_loop_test(t, without_daemon, 0, NR_WITHOUT_DAEMON);
+	tcase_add_loop_test(t, with_daemon, 0, NR_WITH_DAEMON);
+	tcase_add_loop_test(t, merges, 0, NR_MERGES);
+	tcase_add_loop_test(t, busy_programs, 0, 2);
+	tcase_add_test(t, exit_states);
+	tcase_add_test(t, says_when_static);
+	tcase_add_test(t, off);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? 1 : 0;
+}

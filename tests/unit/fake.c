@@ -391,7 +391,10 @@ static enum ksm_res merge_one(struct fake_client *c, uint32_t i, uint32_t frame)
 	}
 	if (p->pinned)
 		return KSM_RES_BUSY;
-	if (!p->offered || p->cow || (p->how != FAKE_ANON))
+	if (!p->offered || p->how == FAKE_NOT_THERE || p->how == FAKE_ZERO)
+		return KSM_RES_GONE;
+	/* Memory in a mapping of frames is merged in place, but cannot be given back. */
+	if (frame == KSM_FRAME_ZERO && (p->cow || p->how == FAKE_FILE))
 		return KSM_RES_GONE;
 	if (frame == KSM_FRAME_ZERO) {
 		if (p->tag != FAKE_ZERO_TAG)
@@ -406,6 +409,7 @@ static enum ksm_res merge_one(struct fake_client *c, uint32_t i, uint32_t frame)
 		return KSM_RES_DIFFERENT;
 	p->how = FAKE_FILE;
 	p->frame = frame;
+	p->cow = false;
 	/* A new mapping shows as written once, as a file page, or not at all. */
 	p->written = fake_rand(&w->rng) & 1;
 	return KSM_RES_MERGED;

@@ -545,6 +545,8 @@ static bool connect_daemon(struct agent *a)
 	if (fd < 0)
 		return false;
 	a->sock = (int)fd;
+	a->uid = (uint32_t)sysc0(SYS_getuid);
+	a->euid = (uint32_t)sysc0(SYS_geteuid);
 	if (sysc3(SYS_connect, fd, &sun, sizeof(sun)) == 0)
 		return true;
 	close_fd(&a->sock);
@@ -692,6 +694,12 @@ static void look_at_heap(struct agent *a)
 		a->heap_poll_ms *= 2;
 }
 
+/* A process that changed its user belongs to another domain, and must lose the arena of this one. */
+static bool same_identity(const struct agent *a)
+{
+	return a->uid == (uint32_t)sysc0(SYS_getuid) && a->euid == (uint32_t)sysc0(SYS_geteuid);
+}
+
 /* Receive until the socket is empty. */
 static bool receive_all(struct agent *a)
 {
@@ -705,7 +713,7 @@ static bool receive_all(struct agent *a)
 			return true;
 		if (n == -EINTR)
 			continue;
-		if (n <= 0) {
+		if (n <= 0 || !same_identity(a)) {
 			close_fds(&f);
 			return false;
 		}
@@ -716,7 +724,7 @@ static bool receive_all(struct agent *a)
 
 static void serve(struct agent *a)
 {
-	while (pass_events(a)) {
+	while (pass_events(a) && same_identity(a)) {
 		short ev;
 
 		if (a->info_due_ms && now_ms() >= a->info_due_ms && !send_info(a))
@@ -776,6 +784,7 @@ static void agent_loop(struct agent *a, int delay_ms)
 			}
 			atomic_store(&a->connected, 0);
 			close_fd(&a->sock);
+			close_fd(&a->arena);
 			if (atomic_load(&a->req_kind) == REQ_STAT)
 				serve_request(a);
 		}

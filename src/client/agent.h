@@ -41,6 +41,7 @@ struct agent {
 
 	/* The agent's own. Descriptors are numbers in its private table, -1 when not open. */
 	int32_t pid;
+	uint32_t uid, euid; /* as which the connection was made; they choose the domain */
 	int sock, sigfd, epfd;
 	int uffd_async; /* WP_ASYNC: change tracking; every offered range is registered here */
 	int uffd_sync;  /* MISSING and WP: makes threads wait during a transaction */

@@ -48,6 +48,8 @@ void hold_end(struct agent *a, uint64_t start, uint64_t end)
 {
 	uffd_unregister(a->uffd_sync, start, end); /* lifts the protection */
 	uffd_wake(a->uffd_sync, start, end);
+	/* A thread that forked meanwhile waits for its event to be read. Nothing was missing. */
+	uffd_serve_forks(a, start, 0, a->staging);
 }
 
 /*

@@ -351,6 +351,8 @@ static void execute_run(struct agent *a, const struct ksm_msg_txn *m, unsigned i
 	uffd_wake(a->uffd_sync, start, end);
 	populate(m, &run);
 	resume_tracking(a, &run, start, end);
+	/* The last forks that saw the run registered: their threads wait for the event to be read. */
+	uffd_serve_forks(a, m->addr, 0, a->staging);
 	if (run.moved)
 		sysc3(SYS_madvise, a->staging + (size_t)from * KSM_PAGE_SIZE,
 		      (long)(to - from) * KSM_PAGE_SIZE, MADV_DONTNEED);

@@ -739,6 +739,96 @@ START_TEST(test_raw_forks_lose_nothing)
 }
 END_TEST
 
+static void *spin_forker(void *arg)
+{
+	struct storm *s = arg;
+
+	while (!s->stop) {
+		pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+
+		if (pid == 0) {
+			for (size_t i = 0; i < 64; i++)
+				for (size_t j = 0; j < PAGE / 8; j++)
+					if (((uint64_t *)(s->mem + i * PAGE))[j] !=
+					    (i + 1) * 0x9e3779b97f4a7c15ull + j + 1)
+						_exit(1);
+			_exit(0);
+		}
+		if (pid > 0) {
+			int status;
+
+			waitpid(pid, &status, 0);
+			if (status)
+				harness_die("a raw child saw a page that was not there");
+			s->forks++;
+		}
+	}
+	return NULL;
+}
+
+/*
+ * A fork while a range is held still leaves an event that somebody has to read, or it waits for ever.
+ * Seen to hang without uffd_serve_forks() in hold_end().
+ */
+START_TEST(test_raw_forks_go_on_after_unmerge)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	struct storm s = { 0 };
+	pthread_t t;
+	union ksm_msg m;
+
+	if (geteuid() != 0) {
+		printf("SKIP: fork events need CAP_SYS_PTRACE\n");
+		return;
+	}
+	start_joined(&p, &mem, 64);
+	s.mem = mem;
+	pthread_create(&t, NULL, spin_forker, &s);
+	for (int round = 0; round < 100; round++) {
+		uint64_t before;
+
+		order(&p, mem, 64, 0, res);
+		ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_UNMERGEABLE), 0);
+		ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_MERGEABLE), 0);
+		fake_recv(&p, KSM_MSG_ADD, &m);
+		before = s.forks;
+		wait_until(s.forks > before + 1, 10000, "a raw fork hangs");
+	}
+	s.stop = 1;
+	pthread_join(t, NULL);
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+/* Who changes its user belongs to another domain: the connection and the arena are given up. */
+START_TEST(test_change_of_user_reconnects)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	char path[128];
+
+	if (geteuid() != 0) {
+		printf("SKIP: only root can change its user\n");
+		return;
+	}
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 16, 0, res);
+	chmod(fake.dir, 0755);
+	snprintf(path, sizeof(path), "%s/%s", fake.dir, KSM_CLIENT_SOCKET);
+	chmod(path, 0666);
+	ck_assert_int_eq(seteuid(65534), 0);
+	/* The agent looks when it has something to do. */
+	ck_assert_int_eq(ksm_madvise(mem, PAGE, MADV_DONTNEED), 0);
+	ck_assert_int_eq(recv(p.sock, res, sizeof(res), MSG_PEEK | MSG_TRUNC) >= 0, 1);
+	while (recv(p.sock, res, sizeof(res), 0) > 0)
+		;
+	ck_assert_int_eq(seteuid(0), 0);
+	fake_stop();
+}
+END_TEST
+
 START_TEST(test_forked_child_joins_and_adopts)
 {
 	uint8_t *mem, res[64];
@@ -842,6 +932,8 @@ int main(void)
 	tcase_add_test(tc, test_broken_pages_that_may_be_pinned_stay);
 	tcase_add_test(tc, test_writers_lose_nothing);
 	tcase_add_test(tc, test_raw_forks_lose_nothing);
+	tcase_add_test(tc, test_raw_forks_go_on_after_unmerge);
+	tcase_add_test(tc, test_change_of_user_reconnects);
 	tcase_add_test(tc, test_forked_child_joins_and_adopts);
 	tcase_add_test(tc, test_reconnects);
 	tcase_add_test(tc, test_stat);

@@ -744,12 +744,16 @@ static void *spin_forker(void *arg)
 	struct storm *s = arg;
 
 	while (!s->stop) {
-		pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+		pid_t pid;
 
+		s->seen = s->mem; /* NULL: the main thread wants no forks now */
+		if (!s->seen)
+			continue;
+		pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 		if (pid == 0) {
 			for (size_t i = 0; i < 64; i++)
 				for (size_t j = 0; j < PAGE / 8; j++)
-					if (((uint64_t *)(s->mem + i * PAGE))[j] !=
+					if (((uint64_t *)(s->seen + i * PAGE))[j] !=
 					    (i + 1) * 0x9e3779b97f4a7c15ull + j + 1)
 						_exit(1);
 			_exit(0);
@@ -783,12 +787,19 @@ START_TEST(test_raw_forks_go_on_after_unmerge)
 		return;
 	}
 	start_joined(&p, &mem, 64);
-	s.mem = mem;
 	pthread_create(&t, NULL, spin_forker, &s);
-	for (int round = 0; round < 100; round++) {
+	for (int round = 0; round < 300; round++) {
 		uint64_t before;
 
+		/* Pages that a fork shares are not merged until they are written. */
+		s.mem = NULL;
+		wait_until(!s.seen, 10000, "the forker pauses");
+		for (int i = 0; i < 64; i++)
+			*(volatile uint8_t *)(mem + i * PAGE) = mem[i * PAGE];
 		order(&p, mem, 64, 0, res);
+		expect_all(res, 64, KSM_RES_MERGED);
+		s.mem = mem;
+		wait_until(s.seen, 10000, "the forker goes on");
 		ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_UNMERGEABLE), 0);
 		ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_MERGEABLE), 0);
 		fake_recv(&p, KSM_MSG_ADD, &m);

@@ -28,7 +28,7 @@ pcdir      = $(libdir)/pkgconfig
 preloaddir = $(libdir)/ksmd-user
 
 # _GNU_SOURCE is defined as nothing, so that a file that defines it again does not redefine it.
-CPPFLAGS_ALL = -Iinclude -Isrc -I. -Itests -D_GNU_SOURCE= -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
+CPPFLAGS_ALL = -DURCU_INLINE_SMALL_FUNCTIONS -Iinclude -Isrc -I. -Itests -D_GNU_SOURCE= -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
 CFLAGS_ALL   = -std=gnu11 $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
 LDFLAGS_ALL  = $(LDFLAGS) $(SANITIZE) -pthread
 
@@ -60,7 +60,7 @@ PRELOAD_SRC := $(wildcard src/preload/*.c)
 BENCH_SRC   := $(wildcard tools/ksm-bench*.c tools/bench/*.c)
 UNIT_SRC    := $(wildcard tests/unit/*.c)
 FUNC_SRC    := $(wildcard tests/functional/test_*.c)
-TESTLIB_SRC := $(wildcard tests/lib/*.c)
+TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
 MAIN_SRC    := src/daemon/main.c tools/ksmctl.c tools/ksm-run.c
 ALL_SRC     := $(sort $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC) $(CLIENT_SRC) $(PRELOAD_SRC) \
 		 $(BENCH_SRC) $(wildcard $(MAIN_SRC) tests/*/*.c))
@@ -79,7 +79,9 @@ CHECK_SKIP :=
 -include tests/tests.mk
 
 ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-TSAN_FLAGS := -fsanitize=thread -fno-omit-frame-pointer
+# Volatile accesses are how liburcu publishes pointers: tests/lib/tsan_volatile.c.
+TSAN_FLAGS := -fsanitize=thread -fno-omit-frame-pointer --param tsan-distinguish-volatile=1
+TSAN_OBJ   := $(if $(findstring thread,$(SANITIZE)),$(BUILD)/obj/tests/lib/tsan_volatile.o)
 
 PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmctl ksm-run ksm-bench)
 LIBS     := $(addprefix $(BUILD)/,libksm.so libksm.a)
@@ -126,8 +128,10 @@ $(O)/%.o: %.c $(STAMP)
 # ---- linking -------------------------------------------------------------------------------
 
 link = @mkdir -p $(@D); echo '  LINK  $@'; \
-	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o %.a,$^) $(1)
+	$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o %.a,$^) $(TSAN_OBJ) $(1)
 ar = @mkdir -p $(@D); echo '  AR    $@'; rm -f $@; $(AR) rcs $@ $(filter %.o,$^)
+
+$(PROGRAMS) $(LIBS) $(UNIT_BIN) $(FUNC_BIN): | $(TSAN_OBJ)
 
 # Everything of the service but main(): for the daemon, the unit tests and the benchmarks.
 CORE       := $(O)/libcore.a

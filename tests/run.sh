@@ -70,6 +70,10 @@ run_one()
 	log=$logs/$name.log
 	start=$SECONDS
 
+	# Of the units only that suite has threads; the others would take minutes to show nothing.
+	unset CK_RUN_SUITE
+	[ "$label/$name" != tsan/unit ] || export CK_RUN_SUITE=threads
+
 	# setsid: timeout and everything the test starts are one group, which goes as a whole.
 	setsid timeout --kill-after=10 "$LIMIT" "${wrap[@]}" "$bin" >"$log" 2>&1 </dev/null &
 	running=$!

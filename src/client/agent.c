@@ -610,6 +610,8 @@ static bool make_staging(struct agent *a)
 			sysc3(SYS_madvise, a->staging, len, MADV_DONTFORK);
 		if (a->staging)
 			sysc3(SYS_madvise, a->staging, len, MADV_NOHUGEPAGE);
+		if (a->staging)
+			sysc3(SYS_mprotect, a->staging, len, PROT_NONE);
 	}
 	return a->buf && a->staging &&
 	       uffd_register(a->uffd_sync, (uintptr_t)a->staging, (uintptr_t)a->staging + len,

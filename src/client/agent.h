@@ -48,7 +48,8 @@ struct agent {
 	bool event_fork;
 	int arena, mem, pagemap;
 	uint64_t arena_id, arena_ino, arena_pages;
-	uint8_t *staging; /* KSM_TXN_PAGES, registered in uffd_sync, MADV_DONTFORK */
+	uint8_t *staging; /* KSM_TXN_PAGES, registered in uffd_sync, MADV_DONTFORK; between
+			   * transactions empty and PROT_NONE, see txn.c */
 	uint8_t *buf;   /* twice KSM_TXN_PAGES: frames (and memory) are read here to be compared */
 	void *sentinel; /* mapping of the newest epoch's sentinel */
 	void *old_sentinel;  /* of an earlier connection or of the parent: dropped when all that

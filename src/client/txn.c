@@ -355,7 +355,30 @@ static void execute_run(struct agent *a, const struct ksm_msg_txn *m, unsigned i
 	uffd_serve_forks(a, m->addr, 0, a->staging);
 	if (run.moved)
 		sysc3(SYS_madvise, a->staging + (size_t)from * KSM_PAGE_SIZE,
-		      (long)(to - from) * KSM_PAGE_SIZE, MADV_DONTNEED);
+		      (long)(to - from) * KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
+}
+
+/*
+ * The staging area is the one range that is always registered for missing pages, and nobody
+ * answers for it. mlockall(2) of the program wants to fill every mapping that can be accessed, and
+ * would wait there for ever; so it cannot be accessed but in a transaction, and who ran into it then is
+ * woken to see that. It must not stay locked either: pages move between mappings that are both locked
+ * or both not, and locked memory is not ours to replace.
+ */
+static bool staging_open(struct agent *a)
+{
+	size_t len = KSM_TXN_PAGES * KSM_PAGE_SIZE;
+
+	sysc2(SYS_munlock, a->staging, len);
+	return sysc3(SYS_mprotect, a->staging, len, PROT_READ | PROT_WRITE) == 0;
+}
+
+static void staging_close(struct agent *a)
+{
+	size_t len = KSM_TXN_PAGES * KSM_PAGE_SIZE;
+
+	sysc3(SYS_mprotect, a->staging, len, PROT_NONE);
+	uffd_wake(a->uffd_sync, (uintptr_t)a->staging, (uintptr_t)a->staging + len);
 }
 
 void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KSM_TXN_PAGES])
@@ -373,6 +396,8 @@ void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KS
 	for (i = 0; i < KSM_TXN_PAGES; i++)
 		result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE : KSM_RES_GONE;
 	mask = eligible(m, &in_frames);
+	if ((mask & ~in_frames) && !staging_open(a))
+		mask &= in_frames;
 	for (i = 0; i < KSM_TXN_PAGES;) {
 		unsigned int k = i + 1;
 
@@ -389,5 +414,7 @@ void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KS
 			execute_run(a, m, i, k, result);
 		i = k;
 	}
+	if (mask & ~in_frames)
+		staging_close(a);
 	as_unlock();
 }

@@ -515,7 +515,7 @@ static struct outcome outcome(int ret)
  * Two equal layouts of 16 pages: 0-3 private, 4-5 a hole, 6-9 private, 10-11 shared, 12-13 read-only,
  * 14-15 PROT_NONE. Far below where the kernel puts mappings by itself, so that nobody fills the hole.
  */
-#define LAYOUT_AT 0x200000000l
+#define LAYOUT_AT 0x10000000l /* also where the sanitizers allow mappings */
 static char *make_layout(long at)
 {
 	char *m = mmap((void *)at, 16 * PEER_PAGE, PROT_READ | PROT_WRITE,
@@ -569,7 +569,7 @@ static const struct {
 /* Returns 1 + the number of the call that differs, 0 if none does; *second: of which pass. */
 static long fn_compare_calls(const long a[6])
 {
-	char *theirs = make_layout(LAYOUT_AT), *ours = make_layout(LAYOUT_AT + (1l << 30));
+	char *theirs = make_layout(LAYOUT_AT), *ours = make_layout(LAYOUT_AT + (1l << 26));
 
 	(void)a;
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
@@ -619,7 +619,7 @@ static struct outcome outcome_map(void *p)
 /* The other calls, on offered memory. Returns the line of the first that differs, or 0. */
 static long fn_compare_others(const long a[6])
 {
-	char *t = make_layout(LAYOUT_AT + (2l << 30)), *o = make_layout(LAYOUT_AT + (3l << 30));
+	char *t = make_layout(LAYOUT_AT + (2l << 26)), *o = make_layout(LAYOUT_AT + (3l << 26));
 
 	(void)a;
 	ksm_madvise(o, 16 * PEER_PAGE, MADV_MERGEABLE);
@@ -665,7 +665,7 @@ END_TEST
 static long fn_offer_with_hole(const long a[6])
 {
 	/* Far below where the kernel puts mappings by itself: nobody else fills the hole. */
-	long addr = (long)mmap((void *)0x100000000, 12 * PEER_PAGE, PROT_READ | PROT_WRITE,
+	long addr = (long)mmap((void *)0x40000000, 12 * PEER_PAGE, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 	(void)a;

@@ -1,4 +1,3 @@
 # What the sanitizer runs leave out (see the Makefile).
 # The preloaded object goes into programs that do not carry a sanitizer's run time.
 ASAN_SKIP += test_preload
-TSAN_SKIP += test_preload

@@ -38,7 +38,8 @@
 
 /* Room for the thread's frames (the largest is the 12 KiB of maps and scan buffers) and for the
  * static TLS of the program, which glibc puts on the same mapping. Untouched pages cost nothing. */
-#define STACK_SIZE (512u << 10)
+#define STACK_MIN (1u << 20)
+#define STACK_MAX (16u << 20)
 #define RETRY_MIN_MS 100
 #define RETRY_MAX_MS 1000
 /* A forked child that is about to exec, or (under ksm-run) a program that is over in an instant,
@@ -84,18 +85,27 @@ static void close_fd(int *fd)
 
 /* ---- requests of program threads ---- */
 
+/* One that has timed out may have made room for another by now, which is not done. */
+static void finish_request(struct agent *a, uint32_t kind)
+{
+	if (atomic_compare_exchange_strong(&a->req_kind, &kind, REQ_NONE))
+		sysc3(SYS_futex, &a->req_kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
 static void serve_request(struct agent *a)
 {
-	switch (atomic_load_explicit(&a->req_kind, memory_order_acquire)) {
+	uint32_t kind = atomic_load_explicit(&a->req_kind, memory_order_acquire);
+
+	switch (kind) {
 	case REQ_UNSHARE:
 		a->req_result = unshare_range(a, a->req_start, a->req_end);
 		break;
 	case REQ_STAT: {
 		struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, a->stat_id + 1 };
 
-		if (atomic_load(&a->connected) && a->stat_for == a->req_start)
+		if (atomic_load(&a->connected) && a->stat_for == a->req_nr)
 			return; /* under way */
-		a->stat_for = a->req_start;
+		a->stat_for = a->req_nr;
 		a->stat_id++;
 		if (!atomic_load(&a->connected))
 			a->req_result = -ENOTCONN;
@@ -109,8 +119,7 @@ static void serve_request(struct agent *a)
 	default:
 		return;
 	}
-	atomic_store_explicit(&a->req_kind, REQ_NONE, memory_order_release);
-	sysc3(SYS_futex, &a->req_kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	finish_request(a, kind);
 }
 
 static void drain_pokes(struct agent *a)
@@ -142,8 +151,10 @@ void agent_poke(void)
 {
 	int32_t tid = atomic_load_explicit(&agent.tid, memory_order_acquire);
 
+	/* Not getpid(): a vfork child shares our memory but not our process id, and a signal that
+	 * gets nowhere would leave `poked` set for ever. */
 	if (tid > 0 && !atomic_exchange(&agent.poked, 1))
-		sysc3(SYS_tgkill, sysc0(SYS_getpid), tid, SIGURG);
+		sysc3(SYS_tgkill, agent.pid, tid, SIGURG);
 }
 
 void agent_request_begin(uint64_t *sigmask)
@@ -165,7 +176,7 @@ void agent_request_end(const uint64_t *sigmask)
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, sigmask, NULL, sizeof(*sigmask));
 }
 
-/* Hand the request over and wait; 0 when it was finished, -ETIMEDOUT. */
+/* Hand the request over and wait; 0 when it was finished, -ETIMEDOUT, -ENOSYS: nobody is there. */
 static int request(uint32_t kind, int timeout_ms)
 {
 	uint64_t until = now_ms() + (uint64_t)timeout_ms;
@@ -175,6 +186,10 @@ static int request(uint32_t kind, int timeout_ms)
 	while (atomic_load_explicit(&agent.req_kind, memory_order_acquire) == kind) {
 		struct timespec ts = { 1, 0 };
 
+		if (atomic_load(&agent.disabled)) {
+			atomic_store(&agent.req_kind, REQ_NONE);
+			return -ENOSYS;
+		}
 		sysc4(SYS_futex, &agent.req_kind, FUTEX_WAIT_PRIVATE, kind, &ts);
 		if (timeout_ms >= 0 && now_ms() >= until) {
 			atomic_store(&agent.req_kind, REQ_NONE);
@@ -190,7 +205,8 @@ int agent_unshare(uint64_t start, uint64_t end)
 		return unshare_range(&agent, start, end);
 	agent.req_start = start;
 	agent.req_end = end;
-	request(REQ_UNSHARE, -1);
+	if (request(REQ_UNSHARE, -1) < 0)
+		return unshare_range(&agent, start, end);
 	return agent.req_result;
 }
 
@@ -201,7 +217,7 @@ int agent_stat(struct ksm_msg_stat_reply *out)
 	if (!atomic_load(&agent.connected))
 		return -ENOTCONN;
 	agent.req_result = 0;
-	agent.req_start++;
+	agent.req_nr++;
 	r = request(REQ_STAT, 2000);
 	if (!r)
 		r = agent.req_result;
@@ -396,7 +412,7 @@ static bool declare_all(struct agent *a)
 	all.type = KSM_MSG_ADOPT;
 	if (!pass_on(a, &all, true))
 		return false;
-	if (!a->old_sentinel)
+	if (!a->nr_old)
 		return true;
 	m.id = a->adopt_stat = ++a->stat_id;
 	return send_msg(a, &m, sizeof(m));
@@ -472,18 +488,43 @@ static bool on_epoch(struct agent *a, const struct ksm_msg_epoch *m, struct fds 
 	return send_msg(a, &done, sizeof(done));
 }
 
+struct foreign_ctx {
+	uint64_t arena_ino;
+	bool found;
+};
+
+static void find_foreign(void *arg, const struct maps_entry *e)
+{
+	struct foreign_ctx *c = arg;
+
+	c->found |= maps_is_arena(e) && e->inode != c->arena_ino;
+}
+
+/*
+ * What stands on this arena has been adopted. Frames of another arena cannot be: after a change of
+ * user, or in a child where every process is a domain of its own, that arena's daemon may well be
+ * alive, and the old sentinel is all that tells it of us.
+ */
+static void drop_old_sentinels(struct agent *a)
+{
+	struct foreign_ctx c = { a->arena_ino, false };
+
+	as_agent_lock();
+	if (maps_walk(0, UINT64_MAX, find_foreign, &c) >= 0 && !c.found)
+		while (a->nr_old)
+			unmap_page(&a->old_sentinel[--a->nr_old]);
+	as_unlock();
+}
+
 static bool on_stat(struct agent *a, const struct ksm_msg_stat_reply *m)
 {
 	if (a->adopt_stat && m->id == a->adopt_stat) {
-		as_agent_lock();
-		unmap_page(&a->old_sentinel);
-		as_unlock();
+		drop_old_sentinels(a);
 		a->adopt_stat = 0;
 	} else if (atomic_load(&a->req_kind) == REQ_STAT && m->id == a->stat_id) {
 		a->req_stat = *m;
 		a->req_result = 0;
-		atomic_store_explicit(&a->req_kind, REQ_NONE, memory_order_release);
-		sysc3(SYS_futex, &a->req_kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+		finish_request(a, REQ_STAT);
 	}
 	return true;
 }
@@ -630,12 +671,10 @@ static bool take_welcome(struct agent *a, const struct ksm_msg_welcome *m, struc
 	if (!sentinel)
 		return false;
 	as_agent_lock();
-	/* Frames that this process has from before are protected by the old sentinel until the
-	 * daemon knows of them. Only one can be old: an older one still is our witness. */
-	if (a->old_sentinel)
-		unmap_page(&a->sentinel);
-	else
-		a->old_sentinel = a->sentinel;
+	/* Frames that this process has from before are protected by the old sentinels until the
+	 * daemon knows of them. */
+	if (a->sentinel && a->nr_old < OLD_SENTINELS)
+		a->old_sentinel[a->nr_old++] = a->sentinel;
 	a->sentinel = sentinel;
 	as_unlock();
 	close_fd(&a->arena);
@@ -665,8 +704,10 @@ static bool handshake(struct agent *a)
 		agent_wait(a, POLLIN, HANDSHAKE_MS);
 		n = recv_msg(a, &m, &f);
 	} while ((n == -EAGAIN || n == -EINTR) && now_ms() < until);
-	if (n <= 0)
+	if (n <= 0) {
+		close_fds(&f);
 		return false;
+	}
 	ok = m.hdr.type == KSM_MSG_WELCOME && take_welcome(a, &m.welcome, &f);
 	close_fds(&f);
 	a->sent_seq = 0;
@@ -799,6 +840,14 @@ static void agent_loop(struct agent *a, int delay_ms)
 
 /* ---- thread ---- */
 
+/* A sandbox (seccomp) refuses what we need. Somebody may be waiting for us already. */
+static void *give_up(struct agent *a)
+{
+	atomic_store(&a->disabled, true);
+	sysc3(SYS_futex, &a->req_kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	return NULL;
+}
+
 static void *agent_main(void *arg)
 {
 	struct agent *a = &agent;
@@ -806,9 +855,11 @@ static void *agent_main(void *arg)
 
 	/* Our own, empty table; the program's stays as it is. */
 	if (sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) < 0)
-		return NULL;
+		return give_up(a);
 	sysc5(SYS_prctl, 15 /* PR_SET_NAME */, "ksm-agent", 0, 0, 0);
 	a->sigfd = (int)sysc4(SYS_signalfd4, -1, &urg, sizeof(urg), SFD_CLOEXEC | SFD_NONBLOCK);
+	if (a->sigfd < 0)
+		return give_up(a);
 	a->heap_poll_ms = HEAP_POLL_MIN_MS;
 	atomic_store_explicit(&a->tid, (int32_t)sysc0(SYS_gettid), memory_order_release);
 	open_self(a);
@@ -816,25 +867,42 @@ static void *agent_main(void *arg)
 	return NULL;
 }
 
-static int start_thread(int delay_ms)
+static int try_start(int delay_ms, size_t size)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
 	sigset_t all, old;
 	int r;
 
-	if (!agent.stack)
-		agent.stack = private_map(STACK_SIZE);
+	if (!agent.stack) {
+		agent.stack = private_map(size);
+		agent.stack_size = size;
+	}
 	if (!agent.stack || pthread_attr_init(&attr))
 		return -ENOMEM;
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstack(&attr, agent.stack, STACK_SIZE);
+	pthread_attr_setstack(&attr, agent.stack, agent.stack_size);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = pthread_create(&thread, &attr, agent_main, (void *)(intptr_t)delay_ms);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	return -r;
+}
+
+/* A program with much static TLS (sanitizers, for one) is refused the small stack with EINVAL. */
+static int start_thread(int delay_ms)
+{
+	int r = -EINVAL;
+
+	for (size_t size = STACK_MIN; r == -EINVAL && size <= STACK_MAX; size *= 2) {
+		r = try_start(delay_ms, size);
+		if (r == -EINVAL && agent.stack) {
+			sysc2(SYS_munmap, agent.stack, agent.stack_size);
+			agent.stack = NULL;
+		}
+	}
+	return r;
 }
 
 int agent_start(bool told)
@@ -861,22 +929,28 @@ int agent_start(bool told)
 void agent_reset_child(bool raw)
 {
 	struct agent *a = &agent;
-	void *stack = a->stack, *buf = a->buf, *sentinel = a->sentinel, *old = a->old_sentinel;
+	void *stack = a->stack, *buf = a->buf, *sentinel = a->sentinel;
+	void *old[OLD_SENTINELS];
+	size_t stack_size = a->stack_size;
+	uint32_t nr_old = a->nr_old;
 	int32_t pid = a->pid;
 	uint32_t heap = atomic_load(&a->heap_watch), deferred = atomic_load(&a->deferred);
 	uint64_t heap_end = a->heap_end;
 	char path[sizeof(a->sock_path)];
 
 	memcpy(path, a->sock_path, sizeof(path));
+	memcpy(old, a->old_sentinel, sizeof(old));
 	memset(a, 0, sizeof(*a));
 	memcpy(a->sock_path, path, sizeof(path));
 	a->sock = a->sigfd = a->uffd_async = a->uffd_sync = a->arena = a->mem = a->pagemap = -1;
 	/* glibc has forgotten the parent's threads (and their stacks) by now; the memory is ours. The
 	 * staging area was not inherited. The sentinels are, and witness for us until we adopt. */
 	a->stack = stack;
+	a->stack_size = stack_size;
 	a->buf = buf;
 	a->sentinel = sentinel;
-	a->old_sentinel = old;
+	memcpy(a->old_sentinel, old, sizeof(old));
+	a->nr_old = nr_old;
 	a->pid = pid;
 	a->disabled = raw;
 	a->heap_end = heap_end;

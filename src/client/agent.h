@@ -16,6 +16,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "wire/wire.h"
@@ -23,20 +24,23 @@
 /* Kinds of work that a program thread asks of the agent, one at a time. */
 enum agent_req { REQ_NONE, REQ_UNSHARE, REQ_STAT };
 
+#define OLD_SENTINELS 16
+
 struct agent {
 	/* Shared with program threads. */
-	_Atomic int32_t tid;       /* 0: not running */
-	_Atomic uint32_t poked;    /* a wake-up signal is under way */
-	_Atomic uint32_t req_lock; /* 0 free, 1 held, 2 waited for: serialises requests */
-	_Atomic uint32_t req_kind; /* enum agent_req; back to REQ_NONE when done */
-	uint64_t req_start, req_end;
+	_Atomic int32_t tid;                 /* 0: not running */
+	_Atomic uint32_t poked;              /* a wake-up signal is under way */
+	_Atomic uint32_t req_lock;           /* 0 free, 1 held, 2 waited for: serialises requests */
+	_Atomic uint32_t req_kind;           /* enum agent_req; back to REQ_NONE when done */
+	uint64_t req_start, req_end, req_nr; /* range; which STAT */
 	int32_t req_result;
 	struct ksm_msg_stat_reply req_stat;
 	_Atomic uint32_t connected;
 	_Atomic uint32_t heap_watch;
-	bool disabled;             /* a raw child: threads cannot be made safely in it */
+	_Atomic bool disabled;     /* a raw child, where threads cannot be made safely; a sandbox */
 	_Atomic uint32_t deferred; /* start only when told to: ksmc_defer_agent() */
 	void *stack;
+	size_t stack_size;
 	char sock_path[108]; /* of the daemon; set before the thread starts, empty: no such place */
 
 	/* The agent's own. Descriptors are numbers in its private table, -1 when not open. */
@@ -52,11 +56,14 @@ struct agent {
 			   * transactions empty and PROT_NONE, see txn.c */
 	uint8_t *buf;   /* twice KSM_TXN_PAGES: frames (and memory) are read here to be compared */
 	void *sentinel; /* mapping of the newest epoch's sentinel */
-	void *old_sentinel;  /* of an earlier connection or of the parent: dropped when all that
-			     * this process inherited has been adopted */
+	/* Of earlier connections and of the parent: dropped when all that this process has on frames
+	 * has been adopted. Several, since they may be of different daemons or domains, and none of
+	 * these knows the others' epochs. When there are too many the rest stays mapped for ever. */
+	void *old_sentinel[OLD_SENTINELS];
+	uint32_t nr_old;
 	uint64_t adopt_stat; /* id of the STAT that says so */
 	uint64_t sent_seq, stat_id;
-	uint64_t stat_for; /* the request (its req_start) that the newest STAT was sent for */
+	uint64_t stat_for; /* the request (its req_nr) that the newest STAT was sent for */
 	uint64_t info_due_ms, heap_end;
 	bool info_sent_once;
 	uint32_t heap_poll_ms;

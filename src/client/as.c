@@ -112,6 +112,8 @@ int as_init(void)
 	return 0;
 }
 
+static void remove_at(size_t i, size_t n);
+
 static void recover_frame(void *arg, const struct maps_entry *e)
 {
 	(void)arg;
@@ -129,6 +131,15 @@ void as_reset_child(void)
 		as.nr = 0;
 		as.editing = 0;
 		maps_walk(0, UINT64_MAX, recover_frame, NULL);
+	}
+	/* Memory that was not inherited: who knows what will be mapped there. And the thread that
+	 * was about to withdraw a range does not exist here. */
+	for (size_t i = as.nr; i-- > 0;) {
+		as.range[i].flags &= (uint8_t)~AS_UNSHARING;
+		if (as.range[i].left_out & 1u << KSM_LEFT_DONTFORK) {
+			as_frames_clear(as.range[i].start, as.range[i].end);
+			remove_at(i, 1);
+		}
 	}
 	atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
 }
@@ -366,6 +377,8 @@ bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end)
 {
 	if (!as.nr_frame_pages)
 		return false;
+	if (end > (L1_SLOTS << GIB_SHIFT)) /* programs may give any length */
+		end = L1_SLOTS << GIB_SHIFT;
 	*start = next_bit(*start, end, true);
 	if (*start >= end)
 		return false;
@@ -379,6 +392,8 @@ void as_event(uint32_t type, uint64_t start, uint64_t end)
 {
 	struct as_event *last = as.nr_events ? &as.event[as.nr_events - 1] : NULL;
 
+	if (end > (L1_SLOTS << GIB_SHIFT)) /* programs may give any length */
+		end = L1_SLOTS << GIB_SHIFT;
 	if (last && last->type == type && last->end == start) {
 		last->end = end;
 	} else if (last && last->type == type && last->start <= start && last->end >= end) {

@@ -89,20 +89,26 @@ static long slurp(const char *path, char *buf, size_t size)
 	return n;
 }
 
-/* Pages pinned for long (io_uring fixed buffers, RDMA, vfio). Unknown is "yes". */
+static bool may_be_positive(const char *status, const char *key)
+{
+	const char *p = strstr(status, key);
+
+	if (!p)
+		return true;
+	for (p += strlen(key); *p == ' ' || *p == '\t'; p++)
+		;
+	return *p != '0';
+}
+
+/* Pages pinned for long (io_uring fixed buffers, RDMA; vfio counts its own as locked). Unknown is
+ * "yes". */
 static bool has_long_pins(void)
 {
 	char buf[4096];
-	const char *p;
 
 	if (slurp("/proc/self/status", buf, sizeof(buf)) < 0)
 		return true;
-	p = strstr(buf, "VmPin:");
-	if (!p)
-		return true;
-	for (p += 6; *p == ' ' || *p == '\t'; p++)
-		;
-	return *p != '0';
+	return may_be_positive(buf, "VmPin:") || may_be_positive(buf, "VmLck:");
 }
 
 /* "flags:\t0140002": O_DIRECT, in octal. io_uring descriptors show themselves by other lines. */
@@ -172,8 +178,7 @@ static bool has_aio(void)
 
 	if (slurp("/proc/sys/fs/aio-nr", buf, sizeof(buf)) > 0 && buf[0] == '0')
 		return false;
-	maps_walk(0, UINT64_MAX, find_aio, &found);
-	return found;
+	return maps_walk(0, UINT64_MAX, find_aio, &found) < 0 || found;
 }
 
 bool hold_may_be_pinned(void)

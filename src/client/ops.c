@@ -8,6 +8,7 @@
  * not:
  *   MADV_DONTNEED  on a frame would show the frame again: fresh anonymous memory is mapped over.
  *   MADV_FREE      is refused on file mappings: as DONTNEED there.
+ *   MADV_GUARD_INSTALL throws the contents away, too: when the guard goes there must be zeros.
  *   MADV_WIPEONFORK, DONTFORK, DONTDUMP: the range is un-shared first and left alone from then on.
  *   mremap         cannot cross mappings (before Linux 6.17): moved piece by piece.
  *
@@ -29,11 +30,11 @@
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED 24
-#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
 #define USER_END (1ull << 47)
 
@@ -157,10 +158,10 @@ static void leave_and_tell(struct as_guard *g, bool offered)
 /* [start, end) is not what it was: nothing is known of it, and the daemon must forget it. */
 static void forget(uint64_t start, uint64_t end)
 {
+	as_frames_clear(start, end); /* these outlive a table that was thrown away (as.h) */
 	if (!as_knows(start, end))
 		return;
 	as_clear(start, end);
-	as_frames_clear(start, end);
 	as_event(KSM_MSG_DEL, start, end);
 }
 
@@ -235,6 +236,20 @@ static void set_prot(struct as_range *r, long prot)
 	r->prot = (uint8_t)prot;
 }
 
+struct relearn_ctx {
+	uint64_t start, end;
+};
+
+static void relearn_prot(void *arg, const struct maps_entry *e)
+{
+	const struct relearn_ctx *c = arg;
+	uint64_t start = e->start > c->start ? e->start : c->start;
+	uint64_t end = e->end < c->end ? e->end : c->end;
+
+	if (as_edit(start, end, set_prot, e->prot) < 0)
+		as_clear(start, end);
+}
+
 long ksmc_mprotect(void *addr, size_t len, int prot)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
@@ -245,9 +260,13 @@ long ksmc_mprotect(void *addr, size_t len, int prot)
 		return sysc3(SYS_mprotect, addr, len, prot);
 	enter(&g);
 	r = sysc3(SYS_mprotect, addr, len, prot);
-	/* Where it failed half-way the protection is unknown, and PROT_NONE merges nothing. If the
-	 * table cannot follow, the range is given up: unknown memory is never merged. */
-	if (as_edit(start, end, set_prot, r ? 0 : prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) < 0)
+	/* It may have failed half-way: fresh memory that we map must have the protection that the
+	 * program has there. If the table cannot follow, the range is given up: unknown memory is
+	 * never merged. */
+	if (r && start % KSM_PAGE_SIZE == 0)
+		maps_walk(start, end, relearn_prot, &(struct relearn_ctx){ start, end });
+	else if (!r &&
+		 as_edit(start, end, set_prot, prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) < 0)
 		as_clear(start, end);
 	leave_and_tell(&g, false);
 	return r;
@@ -528,6 +547,8 @@ static long withdraw(uint64_t start, uint64_t end, int why)
 	bool frames = false;
 	long r;
 
+	if (as_is_orphan()) /* whose parent's threads may have held the request lock */
+		start_over_in_child(true);
 	agent_request_begin(&sigmask);
 	enter(&g);
 	if (!as_knows(start, end)) {
@@ -623,14 +644,15 @@ static long unmerge(uint64_t start, uint64_t end)
 	return r || c.gap || c.at < end ? -ENOMEM : 0;
 }
 
-/* DONTNEED and FREE: frames in the range become fresh zeros. */
+/* DONTNEED, FREE and guards: frames in the range become fresh zeros. */
 static long discard(uint64_t start, uint64_t end, int advice)
 {
 	struct as_guard g;
+	uint64_t at = start, run_end;
 	long r;
 
 	enter(&g);
-	if (as_knows(start, end)) {
+	if (as_knows(start, end) || as_frames_next(&at, &run_end, end)) {
 		empty_frames(start, end);
 		as_event(KSM_MSG_FORGET, start, end);
 	}
@@ -679,7 +701,8 @@ long ksmc_madvise(void *addr, size_t len, int advice)
 	if (!atomic_load_explicit(&as.active, memory_order_relaxed) || start % KSM_PAGE_SIZE ||
 	    end <= start)
 		return sysc3(SYS_madvise, addr, len, advice);
-	if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_FREE)
+	if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_FREE ||
+	    advice == MADV_GUARD_INSTALL)
 		return discard(start, end, advice);
 	if (advice == MADV_REMOVE && as_knows(start, end))
 		return -EINVAL; /* as on anonymous memory */
@@ -702,6 +725,8 @@ long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason)
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
 	struct as_guard g;
 
+	if (start % KSM_PAGE_SIZE)
+		return 0; /* the kernel refuses what the caller is about to ask for */
 	if (ksmc_init() < 0)
 		return -ENOMEM;
 	if (!addr && !len) {
@@ -718,7 +743,8 @@ void ksmc_include(void *addr, size_t len, enum ksm_left_out reason)
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
 	struct as_guard g;
 
-	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
+	if (!atomic_load_explicit(&as.active, memory_order_relaxed) || start % KSM_PAGE_SIZE ||
+	    (len && end <= start))
 		return;
 	enter(&g);
 	if (!addr && !len) {
@@ -839,6 +865,8 @@ long ksmc_stat(struct ksm_stat *st)
 		return -EINVAL;
 	if (ksmc_init() < 0)
 		return -ENOMEM;
+	if (as_is_orphan())
+		start_over_in_child(true);
 	agent_request_begin(&sigmask);
 	err = agent_stat(&r);
 	agent_request_end(&sigmask);

@@ -341,6 +341,7 @@ static void execute_run(struct agent *a, const struct ksm_msg_txn *m, unsigned i
 	r = uffd_register(a->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
 	if (r < 0) {
 		memset(result + from, res_of_errno(r), to - from);
+		uffd_unregister(a->uffd_sync, start, end); /* it may have failed half-way */
 		uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 		return;
 	}

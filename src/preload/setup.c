@@ -75,6 +75,8 @@ static bool program_is_go(void)
 	size_t n = getauxval(AT_PHNUM);
 	uintptr_t base = 0;
 
+	if (!ph)
+		return false;
 	for (size_t i = 0; i < n; i++)
 		if (ph[i].p_type == PT_PHDR)
 			base = (uintptr_t)ph - ph[i].p_vaddr;

@@ -11,7 +11,9 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/io_uring.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -921,6 +924,230 @@ START_TEST(test_stat)
 }
 END_TEST
 
+/* The signal that wakes the agent went to the child's process id, and no other was sent after it. */
+START_TEST(test_vfork_child_wakes_the_agent)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+	pid_t pid;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	fake_recv(&p, KSM_MSG_INFO, &m); /* from here on it sleeps until it is woken */
+	pid = vfork();
+	if (pid == 0) {
+		ksm_madvise(mem, PAGE, MADV_DONTNEED);
+		_exit(0);
+	}
+	waitpid(pid, NULL, 0);
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_UNMERGEABLE), 0);
+	fake_recv(&p, KSM_MSG_DEL, &m);
+	fake_stop();
+}
+END_TEST
+
+static void *stat_thread(void *arg)
+{
+	struct ksm_stat st = { .size = sizeof(st) };
+
+	(void)arg;
+	return (void *)(intptr_t)(ksm_stat(&st) ? errno : st.connected ? 0 : -1);
+}
+
+/* Requests of different kinds once shared the number by which a STAT under way is known. */
+START_TEST(test_stat_after_the_same_unmerge)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+	pthread_t t;
+	void *err;
+
+	start_joined(&p, &mem, 64);
+	fake_recv(&p, KSM_MSG_INFO, &m);
+	for (int i = 0; i < 2; i++) {
+		order(&p, mem, 64, 0, res);
+		expect_all(res, 64, KSM_RES_MERGED);
+		ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_UNMERGEABLE), 0);
+		pthread_create(&t, NULL, stat_thread, NULL);
+		fake_recv(&p, KSM_MSG_STAT, &m);
+		pthread_join(t, &err);
+		ck_assert_int_eq((intptr_t)err, 0);
+		ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_MERGEABLE), 0);
+		fake_recv(&p, KSM_MSG_ADD, &m);
+	}
+	fake_stop();
+}
+END_TEST
+
+/* A refused mprotect() must not decide what protection fresh memory gets, nor where ranges end. */
+START_TEST(test_failed_mprotect_changes_nothing)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	ck_assert_int_eq(ksm_mprotect(mem, 64 * PAGE, 0x7fff0000), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_eq(ksm_mprotect(mem + 8 * PAGE + 1, PAGE, PROT_READ), -1);
+	ck_assert_int_eq(errno, EINVAL);
+	ck_assert_int_eq(ksm_madvise(mem, 16 * PAGE, MADV_DONTNEED), 0);
+	fake_recv(&p, KSM_MSG_FORGET, &m);
+	memcpy(mem, fake.frames, 16 * PAGE);
+	order(&p, mem, 64, 0, res);
+	expect_all(res, 64, KSM_RES_MERGED);
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+/* Lengths far beyond the end of the address space: the kernel's answer, not a crash. */
+START_TEST(test_absurd_lengths)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	ck_assert_int_eq(ksm_madvise(mem + 60 * PAGE, 1ul << 62, MADV_UNMERGEABLE), -1);
+	ck_assert_int_eq(errno, ENOMEM);
+	fake_recv(&p, KSM_MSG_DEL, &m);
+	ck_assert_uint_le(m.range.end, 1ul << 47);
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+/* MADV_GUARD_INSTALL throws away what is there, as MADV_DONTNEED does. */
+START_TEST(test_guards_leave_zeros)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	if (ksm_madvise(mem, 2 * PAGE, 102 /* MADV_GUARD_INSTALL */)) {
+		printf("SKIP: this kernel has no guard pages\n");
+	} else {
+		ck_assert_int_eq(ksm_madvise(mem, 2 * PAGE, 103 /* MADV_GUARD_REMOVE */), 0);
+		check_zero(mem, 2 * PAGE);
+	}
+	fake_stop();
+}
+END_TEST
+
+static unsigned int nr_sentinels(void)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	char line[512];
+	unsigned int nr = 0;
+
+	while (fgets(line, sizeof(line), f))
+		nr += strstr(line, "ksm-sentinel") != NULL;
+	fclose(f);
+	return nr;
+}
+
+/*
+ * A new connection with another arena, as after a change of user. The old arena's daemon knows of
+ * this process by the old sentinel alone, and would reuse frames that still stand here.
+ */
+START_TEST(test_sentinel_stays_with_frames_of_another_arena)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+	int first;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 16, 0, res);
+	first = fake.arena_ro;
+	fake.arena = memfd_create(KSM_ARENA_NAME, MFD_CLOEXEC);
+	ck_assert_int_eq(ftruncate(fake.arena, ARENA_PAGES * PAGE), 0);
+	fake.arena_ro = reopen(fake.arena, O_RDONLY);
+	close(p.sock);
+	fake_accept(&p);
+	fake_recv(&p, KSM_MSG_STAT, &m); /* and its answer */
+	ck_assert_uint_eq(p.nr_adopted, 0);
+	order(&p, mem, 1, 0, res); /* comes after the answer */
+	ck_assert_uint_eq(nr_sentinels(), 2);
+	/* Back to the first arena, and all is adopted. */
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_UNMERGEABLE), 0);
+	fake.arena_ro = first;
+	close(p.sock);
+	fake_accept(&p);
+	fake_recv(&p, KSM_MSG_STAT, &m);
+	order(&p, mem, 1, 0, res);
+	ck_assert_uint_eq(nr_sentinels(), 1);
+	fake_stop();
+}
+END_TEST
+
+/* What the parent kept to itself is not the child's: something else may be mapped there by now. */
+START_TEST(test_child_forgets_what_it_did_not_inherit)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	int fd = memfd_create("file", 0), status;
+	pid_t pid;
+
+	ck_assert_int_eq(ftruncate(fd, PAGE), 0);
+	ck_assert_int_eq(pwrite(fd, "file", 4, 0), 4);
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	mem[0] ^= 1; /* a private page in a frame mapping, which un-sharing leaves where it is */
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_DONTFORK), 0);
+	pid = fork();
+	if (pid == 0) {
+		/* As if the kernel had chosen the address. */
+		if (ksm_mmap(mem, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0) != mem)
+			_exit(1);
+		if (ksm_madvise(mem, PAGE, MADV_DONTNEED))
+			_exit(2);
+		_exit(memcmp(mem, "file", 4) ? 3 : 0);
+	}
+	waitpid(pid, &status, 0);
+	ck_assert_int_eq(status, 0);
+	fake_stop();
+}
+END_TEST
+
+/* A child in a sandbox inherits frames but cannot have an agent; it must not wait for one. */
+START_TEST(test_sandboxed_child_unmerges_alone)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close_range, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { sizeof(code) / sizeof(code[0]), code };
+	uint8_t *mem, res[64];
+	struct peer p;
+	int status;
+	pid_t pid;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (ksm_madvise(mem, 64 * PAGE, MADV_UNMERGEABLE))
+			_exit(1);
+		check_fill(mem, 64, 1);
+		_exit(on_frame(mem) || on_frame(mem + 63 * PAGE) ? 2 : 0);
+	}
+	waitpid(pid, &status, 0);
+	ck_assert_int_eq(status, 0);
+	fake_stop();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("agent");
@@ -948,6 +1175,14 @@ int main(void)
 	tcase_add_test(tc, test_forked_child_joins_and_adopts);
 	tcase_add_test(tc, test_reconnects);
 	tcase_add_test(tc, test_stat);
+	tcase_add_test(tc, test_vfork_child_wakes_the_agent);
+	tcase_add_test(tc, test_stat_after_the_same_unmerge);
+	tcase_add_test(tc, test_failed_mprotect_changes_nothing);
+	tcase_add_test(tc, test_absurd_lengths);
+	tcase_add_test(tc, test_guards_leave_zeros);
+	tcase_add_test(tc, test_sentinel_stays_with_frames_of_another_arena);
+	tcase_add_test(tc, test_child_forgets_what_it_did_not_inherit);
+	tcase_add_test(tc, test_sandboxed_child_unmerges_alone);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);

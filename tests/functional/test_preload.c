@@ -25,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/sysc.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/peer.h"
 #include "wire/kernel_abi.h"
@@ -73,6 +74,7 @@ static bool is_filled(const unsigned char *p, size_t len, unsigned int seed)
 	unsigned char *want = malloc(len);
 	bool same;
 
+	EXPECT(want);
 	fill(want, len, seed);
 	same = !memcmp(p, want, len);
 	free(want);
@@ -301,6 +303,33 @@ static int inside_hold_asked_for(void)
 	return hold(p, 4 * MIB);
 }
 
+/*
+ * Lock everything while the agent is at work, first as everybody does and then past the interposers,
+ * and let go again. It must come back, and nothing may change.
+ */
+static int inside_hold_and_lock(void)
+{
+	const size_t len = 4 * MIB;
+	unsigned char *p = map(len), *q = map(len);
+	char c;
+
+	fill(p, len, 1);
+	EXPECT(write(STDOUT_FILENO, "ready\n", 6) == 6);
+	EXPECT(read(STDIN_FILENO, &c, 1) == 1);
+	for (int i = 0; i < 20; i++) {
+		if (i % 2)
+			EXPECT(!mlockall(MCL_CURRENT));
+		else
+			EXPECT(!sysc1(SYS_mlockall, MCL_CURRENT));
+		EXPECT(is_filled(p, len, 1));
+		fill(q, len, (unsigned int)i);
+		EXPECT(!munlockall());
+		EXPECT(is_filled(q, len, (unsigned int)i));
+		usleep(10000);
+	}
+	return hold(p, len);
+}
+
 /* ---- inside: a busy program ---- */
 
 struct block {
@@ -463,7 +492,7 @@ static const struct {
 	INSIDE(look_at_environment), INSIDE(exec_keeps_settings), INSIDE(merge_any_over_exec),
 	INSIDE(copies),              INSIDE(heap),                INSIDE(native_heap),
 	INSIDE(calls),               INSIDE(hold_mapping),        INSIDE(hold_heap),
-	INSIDE(hold_asked_for),      INSIDE(busy),
+	INSIDE(hold_asked_for),      INSIDE(hold_and_lock),       INSIDE(busy),
 };
 
 static int inside(const char *name)
@@ -620,6 +649,30 @@ START_TEST(merges)
 END_TEST
 #define NR_MERGES 9
 
+START_TEST(everything_locked)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct program p[2];
+
+	daemon_hasten(d);
+	for (int i = 0; i < 2; i++) {
+		p[i] = run_inside(NULL, "hold_and_lock");
+		wait_ready(&p[i]);
+	}
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 4 * MIB / PG, 20000, "merged");
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(write(p[i].in, "x", 1), 1);
+	for (int i = 0; i < 2; i++)
+		wait_ready(&p[i]);
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 4 * MIB / PG, 20000, "merged again");
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(write(p[i].in, "x", 1), 1);
+		ck_assert_int_eq(end(&p[i]), 0);
+	}
+	daemon_stop(d);
+}
+END_TEST
+
 /* Three busy programs while the daemon merges; with the C library's malloc and with another. */
 START_TEST(busy_programs)
 {
@@ -737,6 +790,7 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(t, without_daemon, 0, NR_WITHOUT_DAEMON);
 	tcase_add_loop_test(t, with_daemon, 0, NR_WITH_DAEMON);
 	tcase_add_loop_test(t, merges, 0, NR_MERGES);
+	tcase_add_test(t, everything_locked);
 	tcase_add_loop_test(t, busy_programs, 0, 2);
 	tcase_add_test(t, exit_states);
 	tcase_add_test(t, says_when_static);

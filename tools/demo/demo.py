@@ -39,8 +39,10 @@ PYTHON = "/usr/bin/python3"
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
-# Merging has come to rest when nothing was added for so long, over at least two passes.
+# Merging has come to rest when nearly nothing was added for so long, over at least two passes. Not
+# nothing: programs go on writing to a few pages, which part and merge again.
 CALM_SECONDS = 2.0
+CALM_SHARE = 0.005
 # More than any machine needs for a few hundred MiB; a daemon that does not come to rest is broken.
 MERGE_TIMEOUT = 60.0
 START_TIMEOUT = 30.0
@@ -419,17 +421,20 @@ class Demo:
                    *options, "--", *argv], **kwargs)
 
     def merge(self, daemon, kind):
-        """Let the daemon merge until nothing is added any more. Returns seconds to 99 %."""
+        """Let the daemon merge until it comes to rest. Returns seconds to 99 % of the result."""
         start = time.monotonic()
         base = daemon.state()
-        seen, changed, shown = [(0.0, base["pages_sharing"])], start, -1.0
+        rested = base["pages_sharing"]
+        seen, changed, shown = [(0.0, rested)], start, -1.0
         daemon.run(1)
         while True:
             time.sleep(0.05)
             now, state = time.monotonic(), daemon.state()
-            if state["pages_sharing"] != seen[-1][1]:
+            if state["pages_sharing"] > seen[-1][1]:
+                gain = state["pages_sharing"] - base["pages_sharing"]
+                if state["pages_sharing"] - rested > CALM_SHARE * gain:
+                    rested, changed = state["pages_sharing"], now
                 seen.append((now - start, state["pages_sharing"]))
-                changed = now
             if sys.stdout.isatty() and now - shown > 0.2:
                 shown = now
                 print(f"\r          {kind.name}: {state['pages_sharing'] - base['pages_sharing']} "
@@ -485,13 +490,13 @@ class Demo:
         profit = daemon.number("ksm/general_profit")
         saved = total["before"] - total["after"]
         rss = daemon.number("daemon/rss_bytes")
-        print(f"The daemon itself uses {rss / MIB:.0f} MiB. By its own count {profit / MIB:.0f} MiB "
-              f"are saved, less all metadata (general_profit).")
+        print(f"The daemon itself uses {rss / MIB:.0f} MiB. By its own count "
+              f"{profit / MIB:.0f} MiB are saved, less all metadata (general_profit).")
         print("'available': change of what the whole machine has available, with the daemon, its "
               "frames and all else.")
         if abs(total["available"] - saved) > saved / 4:
-            print("(It is far from what the programs saved: something else on this machine took or "
-                  "gave memory meanwhile.)")
+            print("(It is far from what the programs saved: something else on this machine took "
+                  "or gave memory meanwhile.)")
         print()
         if profit <= 0 or saved <= 0:
             raise Failure("merging cost more memory than it saved")

@@ -37,10 +37,9 @@ while [ $# -gt 0 ]; do
 	esac
 done
 
-KSM_BUILD=$(cd "$build" && pwd) || exit 2
-export KSM_BUILD
+build_abs=$(cd "$build" && pwd) || exit 2
 top=$(cd "$(dirname "$0")/.." && pwd)
-logs=$KSM_BUILD/logs
+logs=$build_abs/logs
 mkdir -p "$logs"
 own=
 [ -n "$results" ] || results=$(mktemp) own=1
@@ -73,6 +72,17 @@ run_one()
 	# Of the units only that suite has threads; the others would take minutes to show nothing.
 	unset CK_RUN_SUITE
 	[ "$label/$name" != tsan/unit ] || export CK_RUN_SUITE=threads
+
+	# A program that is not built with the sanitizer brings its own library; only the daemon is.
+	unset KSM_DAEMON
+	export KSM_BUILD=$build_abs
+	case $bin in
+	"$build"/*) ;;
+	*)
+		export KSM_DAEMON=$build_abs/ksmd-user
+		KSM_BUILD=$(cd "${bin%/tests/*}" && pwd)
+		;;
+	esac
 
 	# setsid: timeout and everything the test starts are one group, which goes as a whole.
 	setsid timeout --kill-after=10 "$LIMIT" "${wrap[@]}" "$bin" >"$log" 2>&1 </dev/null &

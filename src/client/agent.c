@@ -139,7 +139,11 @@ static short agent_wait(struct agent *a, short events, int timeout_ms)
 {
 	struct pollfd p[2] = { { a->sigfd, POLLIN, 0 }, { a->sock, events, 0 } };
 	struct timespec ts = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
-	long r = sysc5(SYS_ppoll, p, a->sock >= 0 ? 2 : 1, timeout_ms < 0 ? NULL : &ts, NULL, 8);
+	/* glibc's own two signals (32: cancel, 33: setxid) are let in here and nowhere else: the
+	 * handler of setxid reads the caller's stack, which may be missing in a transaction. */
+	uint64_t mask = ~(3ull << 31);
+	long r = sysc5(SYS_ppoll, p, a->sock >= 0 ? 2 : 1, timeout_ms < 0 ? NULL : &ts, &mask,
+		       sizeof(mask));
 
 	if (r > 0 && p[0].revents)
 		drain_pokes(a);
@@ -762,6 +766,8 @@ static bool receive_all(struct agent *a)
 		}
 		if (!on_message(a, &m, &f) || !pass_events(a))
 			return false;
+		/* Orders may keep coming for seconds; requests and signals must not wait for that. */
+		agent_wait(a, 0, 0);
 	}
 }
 
@@ -851,7 +857,7 @@ static void *give_up(struct agent *a)
 static void *agent_main(void *arg)
 {
 	struct agent *a = &agent;
-	uint64_t urg = 1ull << (SIGURG - 1);
+	uint64_t urg = 1ull << (SIGURG - 1), all = ~0ull;
 
 	/* Our own, empty table; the program's stays as it is. */
 	if (sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) < 0)
@@ -860,6 +866,7 @@ static void *agent_main(void *arg)
 	a->sigfd = (int)sysc4(SYS_signalfd4, -1, &urg, sizeof(urg), SFD_CLOEXEC | SFD_NONBLOCK);
 	if (a->sigfd < 0)
 		return give_up(a);
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all)); /* see agent_wait() */
 	a->heap_poll_ms = HEAP_POLL_MIN_MS;
 	atomic_store_explicit(&a->tid, (int32_t)sysc0(SYS_gettid), memory_order_release);
 	open_self(a);

@@ -144,7 +144,8 @@ int ksmc_init(void)
 /* Something changed: let the agent know, make sure there is one where something is offered. */
 static void leave_and_tell(struct as_guard *g, bool offered)
 {
-	bool events = as.nr_events || as.overflow;
+	/* With no daemon nobody empties the queue, and a connection begins by declaring everything. */
+	bool events = (as.nr_events || as.overflow) && atomic_load(&agent.connected);
 
 	as_leave(g);
 	if (offered)

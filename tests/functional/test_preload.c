@@ -484,15 +484,26 @@ static int inside_busy(void)
 	return 0;
 }
 
-#define INSIDE(name) { #name, inside_##name }
+#define INSIDE(name)                                                                               \
+	{                                                                                          \
+#name, inside_##name                                                               \
+	}
 static const struct {
 	const char *name;
 	int (*fn)(void);
 } insides[] = {
-	INSIDE(look_at_environment), INSIDE(exec_keeps_settings), INSIDE(merge_any_over_exec),
-	INSIDE(copies),              INSIDE(heap),                INSIDE(native_heap),
-	INSIDE(calls),               INSIDE(hold_mapping),        INSIDE(hold_heap),
-	INSIDE(hold_asked_for),      INSIDE(hold_and_lock),       INSIDE(busy),
+	INSIDE(look_at_environment),
+	INSIDE(exec_keeps_settings),
+	INSIDE(merge_any_over_exec),
+	INSIDE(copies),
+	INSIDE(heap),
+	INSIDE(native_heap),
+	INSIDE(calls),
+	INSIDE(hold_mapping),
+	INSIDE(hold_heap),
+	INSIDE(hold_asked_for),
+	INSIDE(hold_and_lock),
+	INSIDE(busy),
 };
 
 static int inside(const char *name)
@@ -583,9 +594,15 @@ START_TEST(without_daemon)
 		const char *const *options;
 		const char *name;
 	} runs[] = {
-		{ NULL, "exec_keeps_settings" }, { NULL, "merge_any_over_exec" }, { NULL, "copies" },
-		{ NULL, "heap" },                { NULL, "calls" },               { native, "calls" },
-		{ asked, "calls" },              { native, "native_heap" },       { fixed, "copies" },
+		{ NULL, "exec_keeps_settings" },
+		{ NULL, "merge_any_over_exec" },
+		{ NULL, "copies" },
+		{ NULL, "heap" },
+		{ NULL, "calls" },
+		{ native, "calls" },
+		{ asked, "calls" },
+		{ native, "native_heap" },
+		{ fixed, "copies" },
 		{ asked, "exec_keeps_settings" },
 	};
 
@@ -740,8 +757,10 @@ START_TEST(says_when_static)
 	ck_assert(!pipe2(err, O_CLOEXEC));
 	dup2(err[1], STDERR_FILENO);
 	status_of(NULL, "/sbin/ldconfig.no-such");
-	ck_assert_int_eq(end(&(struct program[]){ run(NULL, (const char *const[]){
-						"/sbin/ldconfig", "--version", NULL }) }[0]), 0);
+	ck_assert_int_eq(
+		end(&(struct program[]){ run(
+			NULL, (const char *const[]){ "/sbin/ldconfig", "--version", NULL }) }[0]),
+		0);
 	dup2(keep, STDERR_FILENO);
 	close(err[1]);
 	n = read(err[0], text, sizeof(text) - 1);
@@ -754,8 +773,8 @@ END_TEST
 /* KSM_RUN_MODE=off keeps a program out of everything. */
 START_TEST(off)
 {
-	static const char *const argv[] = { "env", "KSM_RUN_MODE=off", self, "--inside",
-					    "hold_mapping", NULL };
+	static const char *const argv[] = { "env",      "KSM_RUN_MODE=off", self,
+					    "--inside", "hold_mapping",     NULL };
 	struct daemon *d = daemon_start(NULL);
 	struct program p = run(NULL, argv);
 

@@ -105,7 +105,9 @@ int harness_nr_fds(pid_t pid)
 
 static void exec_daemon(const char *dir, const char *const extra_args[], pid_t parent)
 {
-	const char *argv[MAX_ARGS] = { build_path("ksmd-user"), "--runtime-dir", dir };
+	const char *daemon = getenv("KSM_DAEMON");
+	const char *argv[MAX_ARGS] = { daemon ? daemon : build_path("ksmd-user"), "--runtime-dir",
+				       dir };
 	int argc = 3;
 
 	for (int i = 0; extra_args && extra_args[i] && argc < MAX_ARGS - 1; i++)

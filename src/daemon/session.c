@@ -226,6 +226,7 @@ void session_become_ready(struct session *s)
 {
 	forget_unfinished(s);
 	s->state = SESSION_READY;
+	s->epoch_done = s->epoch;
 	/* It may have missed the beginning of an epoch while it was getting ready. */
 	if (s->epoch != s->domain->grace.current->epoch)
 		s->want |= WANT_EPOCH;
@@ -382,15 +383,32 @@ static void announce_epoch(struct sessions *ss, struct domain *d)
 	}
 }
 
+/*
+ * A client unmaps its old sentinel when it is told of an epoch, and what it said before (that pages moved
+ * and stand on frames that look retired here) may still lie in its socket. Its answer comes behind that.
+ */
+static bool all_moved_on(struct sessions *ss, const struct domain *d)
+{
+	const struct session *s;
+
+	TAILQ_FOREACH(s, &ss->all, link)
+	{
+		if (s->domain == d && s->state == SESSION_READY &&
+		    s->epoch_done < d->grace.current->epoch)
+			return false;
+	}
+	return true;
+}
+
 /* Returns when to look again. */
 static uint64_t domain_grace(struct sessions *ss, struct domain *d, uint64_t now)
 {
-	uint64_t upto = grace_poll(&d->grace, now);
+	uint64_t upto = all_moved_on(ss, d) ? grace_poll(&d->grace, now) : 0;
 
 	if (upto)
 		engine_epoch_free(d->engine, upto);
-	if (!TAILQ_EMPTY(&d->grace.old))
-		return d->grace.next_poll_ms;
+	if (!TAILQ_EMPTY(&d->grace.old)) /* an answer wakes us sooner */
+		return d->grace.next_poll_ms > now ? d->grace.next_poll_ms : now + GRACE_DELAY_MS;
 	if (!engine_nr_retired(d->engine))
 		return CLOCK_NEVER;
 	if (!grace_may_advance(&d->grace, now))

@@ -211,14 +211,17 @@ static void handle_unmerge_done(struct session *s, const union ksm_msg *msg)
 
 /* ---- the rest ---- */
 
-/* The sentinel's lock says what matters; the message is for those who watch. */
+/* The sentinel's lock says who lives; this says that nothing older is under way (all_moved_on()). */
 static void handle_epoch_done(struct session *s, const union ksm_msg *msg)
 {
-	if (msg->epoch.epoch > s->epoch)
+	if (msg->epoch.epoch > s->epoch) {
 		session_fail(s, ERR_PROTOCOL, EPROTO, "epoch %llu is not yet",
 			     (unsigned long long)msg->epoch.epoch);
-	else
-		sessions_grace_soon(s->owner);
+		return;
+	}
+	if (msg->epoch.epoch == s->epoch)
+		s->epoch_done = s->epoch;
+	sessions_grace_soon(s->owner);
 }
 
 static void handle_stat(struct session *s, const union ksm_msg *msg)

@@ -67,7 +67,8 @@ struct session {
 	struct cds_lfht_node by_pid;
 	uint64_t accepted_ms;
 
-	uint64_t epoch; /* the last it was told of */
+	uint64_t epoch;      /* the last it was told of */
+	uint64_t epoch_done; /* the last it has said it lives in; what it sent before has been read */
 	uint32_t want;
 	bool polls_out;       /* EPOLLOUT is asked for */
 	bool unmerge_awaited; /* by the job under way */

@@ -690,7 +690,7 @@ static void run_storm(bool forks, unsigned int batches)
 {
 	uint8_t *area;
 	struct peer p;
-	struct storm s = { 0 };
+	struct storm s = { .stop = 0 };
 	pthread_t t[2];
 	unsigned int merged = 0;
 	union ksm_msg m;
@@ -781,7 +781,7 @@ START_TEST(test_raw_forks_go_on_after_unmerge)
 {
 	uint8_t *mem, res[64];
 	struct peer p;
-	struct storm s = { 0 };
+	struct storm s = { .stop = 0 };
 	pthread_t t;
 	union ksm_msg m;
 

@@ -247,7 +247,7 @@ run: setup-run
 
 ## bench         compare with the kernel's KSM (needs root); BENCH_ARGS: options of ksm-bench
 bench: all
-	@$(BUILD)/ksm-bench kernel $(BENCH_ARGS)
+	@$(BUILD)/ksm-bench kernel $(or $(BENCH_ARGS),--workload all --size 256 --rounds 3)
 
 # ---- installing ----------------------------------------------------------------------------
 

@@ -31,7 +31,6 @@
 #include "client/as.h"
 #include "client/client.h"
 #include "client/maps.h"
-#include "client/ops.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 #include "wire/runtime_dir.h"
@@ -735,7 +734,7 @@ static void look_at_heap(struct agent *a)
 {
 	if (!atomic_load(&a->heap_watch))
 		return;
-	if (ksmc_heap_poll(&a->heap_end))
+	if (heap_poll(&a->heap_end))
 		a->heap_poll_ms = HEAP_POLL_MIN_MS;
 	else if (a->heap_poll_ms < HEAP_POLL_MAX_MS)
 		a->heap_poll_ms *= 2;

@@ -122,6 +122,9 @@ long hold_private(struct agent *a, uint64_t start, uint64_t end, struct kabi_pag
 /* Could a device be writing to memory of this process? Errs on the side of yes. */
 bool hold_may_be_pinned(void);
 
+/* heap.c: offer heap that was added since *known_end. Lock not held. Returns bytes added. */
+uint64_t heap_poll(uint64_t *known_end);
+
 /* uffd.c */
 int uffd_open(struct agent *a, int dev);
 int uffd_register(int uffd, uint64_t start, uint64_t end, uint64_t mode);

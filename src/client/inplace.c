@@ -105,5 +105,6 @@ void inplace_execute(struct agent *a, const struct ksm_msg_txn *m, unsigned int 
 		}
 	}
 	hold_end(a, start, end);
+	sysc3(SYS_madvise, start, end - start, MADV_POPULATE_READ); /* as in txn.c */
 	uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }

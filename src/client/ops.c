@@ -818,23 +818,6 @@ void ksmc_heap_watch(void)
 	agent_start(false);
 }
 
-uint64_t ksmc_heap_poll(uint64_t *known_end)
-{
-	uint64_t added = 0, end;
-
-	as_agent_lock();
-	/* The last page is shared with what comes next; it is offered when the break passes it. */
-	end = (uint64_t)sysc1(SYS_brk, 0) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
-	if (end > *known_end && as_set(*known_end, end, PROT_READ | PROT_WRITE, AS_WANTED,
-				       as.exclude_all ? 1u << KSM_LEFT_MLOCKED : 0) == 0) {
-		as_event(KSM_MSG_ADD, *known_end, end);
-		added = end - *known_end;
-		*known_end = end;
-	}
-	as_unlock();
-	return added;
-}
-
 long ksmc_brk(void *addr)
 {
 	struct as_guard g;

@@ -7,7 +7,5 @@
 
 /* First call in the process: tables, fork handlers. Idempotent, thread-safe. Returns 0 or -ENOMEM. */
 int ksmc_init(void);
-/* Agent context, lock not held: offer heap that was added since *known_end. Returns bytes added. */
-uint64_t ksmc_heap_poll(uint64_t *known_end);
 
 #endif

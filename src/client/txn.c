@@ -33,10 +33,6 @@
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
-/* Mappings of at least this many pages are populated at once. A shorter one costs as much here as
- * the fault that may never come. */
-#define POPULATE_MIN 8
-
 struct run {
 	uint64_t addr;         /* of page `from` */
 	unsigned int from, to; /* page numbers in the block */
@@ -301,27 +297,32 @@ static void return_the_rest(struct agent *a, const struct ksm_msg_txn *m, struct
 	}
 }
 
+/*
+ * One call for the whole stretch, where the program would take a fault for each page. It also keeps
+ * pagemap, change tracking and another daemon from taking an untouched frame for a hole.
+ */
 static void populate(const struct ksm_msg_txn *m, const struct run *run)
 {
-	unsigned int i = run->from;
+	unsigned int first, last;
 
-	while (i < run->to) {
-		unsigned int k = i;
-
-		while (k < run->to && (run->mapped & bit(k)))
-			k++;
-		if (k - i >= POPULATE_MIN)
-			sysc3(SYS_madvise, m->addr + (uint64_t)i * KSM_PAGE_SIZE,
-			      (long)(k - i) * KSM_PAGE_SIZE, MADV_POPULATE_READ);
-		i = k + 1;
-	}
+	if (!run->mapped)
+		return;
+	first = (unsigned int)__builtin_ctzll(run->mapped);
+	last = 63 - (unsigned int)__builtin_clzll(run->mapped);
+	sysc3(SYS_madvise, m->addr + (uint64_t)first * KSM_PAGE_SIZE,
+	      (long)(last + 1 - first) * KSM_PAGE_SIZE, MADV_POPULATE_READ);
 }
 
-/* Leave the synchronous userfaultfd where the old mapping still stands, then track again. */
-static void resume_tracking(struct agent *a, const struct run *run, uint64_t start, uint64_t end)
+/*
+ * Leave the synchronous userfaultfd where the old mapping still stands (before anything is populated:
+ * a hole that is still registered would make the agent wait for itself), then track again.
+ */
+static void resume_tracking(struct agent *a, const struct ksm_msg_txn *m, const struct run *run,
+			    uint64_t start, uint64_t end)
 {
 	if (run->mapped != bits(run->from, run->to))
 		uffd_unregister(a->uffd_sync, start, end);
+	populate(m, run);
 	uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
 
@@ -350,8 +351,7 @@ static void execute_run(struct agent *a, const struct ksm_msg_txn *m, unsigned i
 	uffd_serve_forks(a, m->addr, run.moved, a->staging);
 	return_the_rest(a, m, &run);
 	uffd_wake(a->uffd_sync, start, end);
-	populate(m, &run);
-	resume_tracking(a, &run, start, end);
+	resume_tracking(a, m, &run, start, end);
 	/* The last forks that saw the run registered: their threads wait for the event to be read. */
 	uffd_serve_forks(a, m->addr, 0, a->staging);
 	if (run.moved)

@@ -197,6 +197,8 @@ static int knobs_set(struct side *s)
 
 	err = err ? err : knob(s, "advisor_mode", "none");
 	err = err ? err : knob(s, "sleep_millisecs", "0");
+	/* The kernel's passes follow each other without a pause; ours would rest between them. */
+	err = err ? err : knob(s, "max_idle_millisecs", "1");
 	err = err ? err : knob(s, "pages_to_scan", BENCH_PAGES_TO_SCAN);
 	err = err ? err : knob(s, "use_zero_pages", cfg->workload->zero ? "1" : "0");
 	if (cfg->smart_scan >= 0)

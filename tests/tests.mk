@@ -1,3 +1,5 @@
 # What the sanitizer runs leave out (see the Makefile).
 # The preloaded object goes into programs that do not carry a sanitizer's run time.
 ASAN_SKIP += test_preload
+# Slow, and about input that seldom changes: not in the quick loop.
+CHECK_SKIP += test_client_socket test_lifecycle

@@ -332,6 +332,8 @@ START_TEST(fork_inherits_merge_any)
 	long a;
 
 	ck_assert_int_eq(peer_call(p, fn_merge_any, 1), 0);
+	/* The address sanitizer's run time does not survive a fork in the middle of a thread's start. */
+	wait_until(peer_call(p, fn_connected) == 1, 20000, "the parent is connected");
 	child = peer_fork(p);
 	a = peer_call(child, fn_ksm_map, NR);
 	peer_call(child, fn_fill, a, NR, 1, 0);

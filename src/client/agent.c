@@ -30,6 +30,7 @@
 
 #include "client/as.h"
 #include "client/client.h"
+#include "client/io.h"
 #include "client/maps.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
@@ -600,13 +601,9 @@ static bool connect_daemon(struct agent *a)
 static uint32_t max_map_count(void)
 {
 	char buf[32] = "";
-	long fd = sysc4(SYS_openat, -100, "/proc/sys/vm/max_map_count", 0, 0);
 	uint32_t v = 0;
 
-	if (fd >= 0) {
-		sysc3(SYS_read, fd, buf, sizeof(buf) - 1);
-		sysc1(SYS_close, fd);
-	}
+	io_slurp("/proc/sys/vm/max_map_count", buf, sizeof(buf));
 	for (const char *p = buf; *p >= '0' && *p <= '9'; p++)
 		v = v * 10 + (uint32_t)(*p - '0');
 	return v ? v : 65530;

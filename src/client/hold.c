@@ -20,6 +20,7 @@
 
 #include "client/agent.h"
 #include "client/as.h"
+#include "client/io.h"
 #include "client/maps.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
@@ -73,22 +74,6 @@ long hold_private(struct agent *a, uint64_t start, uint64_t end, struct kabi_pag
 	return sysc3(SYS_ioctl, a->pagemap, KABI_PAGEMAP_SCAN, &scan);
 }
 
-/* Read a small file of /proc. Returns its length, NUL-terminated, or -1. */
-static long slurp(const char *path, char *buf, size_t size)
-{
-	long fd = sysc4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	long n;
-
-	if (fd < 0)
-		return -1;
-	n = sysc3(SYS_read, fd, buf, size - 1);
-	sysc1(SYS_close, fd);
-	if (n < 0)
-		return -1;
-	buf[n] = '\0';
-	return n;
-}
-
 static bool may_be_positive(const char *status, const char *key)
 {
 	const char *p = strstr(status, key);
@@ -106,7 +91,7 @@ static bool has_long_pins(void)
 {
 	char buf[4096];
 
-	if (slurp("/proc/self/status", buf, sizeof(buf)) < 0)
+	if (io_slurp("/proc/self/status", buf, sizeof(buf)) < 0)
 		return true;
 	return may_be_positive(buf, "VmPin:") || may_be_positive(buf, "VmLck:");
 }
@@ -119,7 +104,7 @@ static bool fd_can_pin(const char *name)
 	const char *p;
 
 	strncat(path, name, 20);
-	if (slurp(path, buf, sizeof(buf)) < 0)
+	if (io_slurp(path, buf, sizeof(buf)) < 0)
 		return false; /* closed meanwhile */
 	p = strstr(buf, "flags:");
 	for (p = p ? p + 6 : ""; *p == ' ' || *p == '\t'; p++)
@@ -176,7 +161,7 @@ static bool has_aio(void)
 	char buf[32];
 	bool found = false;
 
-	if (slurp("/proc/sys/fs/aio-nr", buf, sizeof(buf)) > 0 && buf[0] == '0')
+	if (io_slurp("/proc/sys/fs/aio-nr", buf, sizeof(buf)) > 0 && buf[0] == '0')
 		return false;
 	return maps_walk(0, UINT64_MAX, find_aio, &found) < 0 || found;
 }

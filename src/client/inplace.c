@@ -15,26 +15,13 @@
 
 #include "client/agent.h"
 #include "client/as.h"
+#include "client/io.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
 static uint64_t page_at(const struct ksm_msg_txn *m, unsigned int i)
 {
 	return m->addr + (uint64_t)i * KSM_PAGE_SIZE;
-}
-
-static bool read_all(int fd, uint8_t *dst, size_t len, uint64_t off)
-{
-	while (len) {
-		long n = sysc4(SYS_pread64, fd, dst, len, off);
-
-		if (n <= 0)
-			return false;
-		dst += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return true;
 }
 
 /* One stretch with contiguous frames. The memory itself is read through /proc/self/mem. */
@@ -45,8 +32,8 @@ static void settle(struct agent *a, const struct ksm_msg_txn *m, unsigned int fr
 	uint8_t *mine = a->buf, *frames = a->buf + KSM_TXN_PAGES * KSM_PAGE_SIZE;
 
 	if (m->frame[from] + (uint64_t)(to - from) > a->arena_pages ||
-	    !read_all(a->mem, mine, len, page_at(m, from)) ||
-	    !read_all(a->arena, frames, len, (uint64_t)m->frame[from] * KSM_PAGE_SIZE))
+	    !io_pread_all(a->mem, mine, len, page_at(m, from)) ||
+	    !io_pread_all(a->arena, frames, len, (uint64_t)m->frame[from] * KSM_PAGE_SIZE))
 		return; /* GONE, as set by the caller */
 	for (unsigned int i = from, k; i < to; i = k) {
 		for (k = i;

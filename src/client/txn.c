@@ -30,6 +30,7 @@
 
 #include "client/agent.h"
 #include "client/as.h"
+#include "client/io.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
@@ -179,20 +180,8 @@ static void move_back(struct agent *a, const struct ksm_msg_txn *m, struct run *
 /* Read nr frames into the buffer, at the place of page i. */
 static bool read_frames(struct agent *a, unsigned int i, uint32_t frame, unsigned int nr)
 {
-	size_t want = (size_t)nr * KSM_PAGE_SIZE, have = 0;
-	uint8_t *dst = a->buf + (size_t)i * KSM_PAGE_SIZE;
-
-	while (have < want) {
-		long n = sysc4(SYS_pread64, a->arena, dst + have, want - have,
-			       (long)frame * KSM_PAGE_SIZE + (long)have);
-
-		if (n == -EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		have += (size_t)n;
-	}
-	return true;
+	return io_pread_all(a->arena, a->buf + (size_t)i * KSM_PAGE_SIZE,
+			    (size_t)nr * KSM_PAGE_SIZE, (uint64_t)frame * KSM_PAGE_SIZE);
 }
 
 static bool page_is_zero(const uint8_t *p)

@@ -16,29 +16,22 @@
 
 #include "client/agent.h"
 #include "client/as.h"
+#include "client/io.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
 /* Copy a run of frames into fresh memory and put it in their place. */
 static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
 {
-	size_t len = end - start, have = 0;
+	size_t len = end - start;
 	long m = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		       -1, 0);
-	long r = 0;
+	long r;
 
 	if (sysc_failed(m))
 		return -ENOMEM;
 	/* /proc/self/mem reads what the program may not (PROT_NONE) and cannot fault. */
-	while (have < len) {
-		r = sysc4(SYS_pread64, a->mem, m + (long)have, len - have, start + have);
-		if (r == -EINTR)
-			continue;
-		if (r <= 0)
-			break;
-		have += (size_t)r;
-	}
-	r = have == len ? 0 : -ENOMEM;
+	r = io_pread_all(a->mem, (void *)m, len, start) ? 0 : -ENOMEM;
 	if (!r && prot != (PROT_READ | PROT_WRITE))
 		r = sysc3(SYS_mprotect, m, len, prot);
 	if (!r) {

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io.h - read files without the C library: whole ranges, and small files of /proc.
+ */
+#ifndef KSM_IO_H
+#define KSM_IO_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/sysc.h"
+
+/* All len bytes at off, or false: an error, or the end of the file. */
+static inline bool io_pread_all(int fd, void *dst, size_t len, uint64_t off)
+{
+	size_t have = 0;
+
+	while (have < len) {
+		long n = sysc4(SYS_pread64, fd, (uint8_t *)dst + have, len - have, off + have);
+
+		if (n == -EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		have += (size_t)n;
+	}
+	return true;
+}
+
+/* The first size - 1 bytes of a file, NUL-terminated. Returns how many, or -1. */
+static inline long io_slurp(const char *path, char *buf, size_t size)
+{
+	/* AT_FDCWD, O_RDONLY | O_CLOEXEC */
+	long fd = sysc4(SYS_openat, -100, path, 02000000, 0);
+	long n;
+
+	if (fd < 0)
+		return -1;
+	n = sysc3(SYS_read, fd, buf, size - 1);
+	sysc1(SYS_close, fd);
+	if (n < 0)
+		return -1;
+	buf[n] = '\0';
+	return n;
+}
+
+#endif

@@ -6,6 +6,9 @@
  * its part waits for the others, so that a pass means the same for all of them. Between batches of
  * pages_to_scan pages the thread sleeps sleep_millisecs, as the kernel's does.
  *
+ * Where there is much to read, other threads scan other clients at the same time (scan_threads, by
+ * default one for each CPU): two processes of 512 MiB are merged in half the time.
+ *
  * Where a pass found nothing written, and no merge is under way, the next pass will hardly find
  * more: the pause after it doubles, up to max_idle_millisecs. So calm memory costs next to nothing,
  * and memory that starts to change is seen within that time. Without clients the thread sleeps.
@@ -14,19 +17,30 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <urcu.h>
 
 #include "daemon/clock.h"
+#include "daemon/crew.h"
 #include "daemon/daemon.h"
 #include "daemon/log.h"
 #include "daemon/session.h"
 #include "engine/advisor.h"
 
-/* Pages between two looks at `run` and at the request to stop: some milliseconds of work, so that a
+/* Pages between two looks at `run` and at the request to stop: a millisecond of work, so that a
  * large pages_to_scan delays neither. */
-#define SLICE_PAGES 4096
+#define SLICE_PAGES 1024
+/* Pages that must have been read before others are woken to help: a millisecond of work, some fifty
+ * times what waking costs. */
+#define ALONE_PAGES 1024
+/* Orders for a part of a block wait for more of it, but no longer than this. */
+#define HOLD_MS 200
+/* While nothing but orders is under way, look for answers that often; after so many looks, look for
+ * written pages again. */
+#define SETTLE_MS 1
+#define SETTLE_LOOKS 50
 
 struct scan {
 	struct daemon *d;
@@ -39,11 +53,15 @@ struct scan {
 	bool hinted;
 
 	_Atomic uint64_t full_scans, cpu_ns, pause_ms;
+	struct crew *crew;
+	unsigned int nr_cpus;
 
 	/* The rest belongs to the thread. */
 	bool in_pass;
 	uint64_t pass_start_ms, pass_cpu_ns, pass_pages;
 	uint64_t pass_scanned; /* pages_scanned at the start of the pass */
+	uint64_t flushed_ms;   /* when all orders were sent last */
+	unsigned int looks;    /* still to be taken for orders to settle, before the next pass */
 	struct advisor advisor;
 	bool advising;
 };
@@ -51,6 +69,12 @@ struct scan {
 static uint32_t knob(const struct scan *s, enum knob_id id)
 {
 	return knob_get(&s->d->knobs, id);
+}
+
+/* The scan thread's and its helpers'. */
+static uint64_t cpu_ns(const struct scan *s)
+{
+	return clock_thread_cpu_ns() + crew_cpu_ns(s->crew);
 }
 
 static bool must_stop(struct scan *s)
@@ -147,7 +171,7 @@ static void pass_begin(struct scan *s, struct domain **v, unsigned int nr)
 		v[i]->pass_done = false;
 	s->in_pass = true;
 	s->pass_start_ms = clock_ms();
-	s->pass_cpu_ns = clock_thread_cpu_ns();
+	s->pass_cpu_ns = cpu_ns(s);
 	s->pass_pages = 0;
 	s->pass_scanned = look(v, nr).pages_scanned;
 }
@@ -156,7 +180,7 @@ static void advise(struct scan *s)
 {
 	struct advisor_input in = {
 		.scan_ms = clock_ms() - s->pass_start_ms,
-		.cpu_ms = (clock_thread_cpu_ns() - s->pass_cpu_ns) / 1000000,
+		.cpu_ms = (cpu_ns(s) - s->pass_cpu_ns) / 1000000,
 		.pages = s->pass_pages,
 	};
 	bool on = knob(s, KNOB_ADVISOR_MODE) == KSM_ADVISOR_SCAN_TIME;
@@ -179,9 +203,14 @@ static uint64_t pass_end(struct scan *s, struct domain **v, unsigned int nr)
 	s->in_pass = false;
 	s->full_scans++;
 	advise(s);
-	if (f.pages_scanned != s->pass_scanned || f.nr_orders) {
+	if (f.pages_scanned != s->pass_scanned) {
 		s->pause_ms = 0;
 		return pause;
+	}
+	if (f.nr_orders) {
+		s->pause_ms = 0;
+		s->looks = SETTLE_LOOKS;
+		return SETTLE_MS;
 	}
 	/* 1: sleep_millisecs may be 0, which does not double. */
 	s->pause_ms = s->pause_ms ? s->pause_ms * 2 : pause ? pause : 1;
@@ -195,19 +224,83 @@ static bool scanning(struct scan *s)
 	return knob(s, KNOB_RUN) == KSM_RUN_MERGE && !must_stop(s);
 }
 
-/* Scan one domain until its part of the pass is done or the budget is spent. */
+/* One domain's share of a batch, worked off by one thread or several. */
+struct share {
+	struct scan *s;
+	struct domain *d;
+	_Atomic int64_t budget;
+};
+
+/* Take at most `most` of the budget. 0: there is none left. */
+static int64_t take(struct share *sh, int64_t most)
+{
+	int64_t have = sh->budget, want;
+
+	do {
+		want = have < most ? have : most;
+		if (want <= 0)
+			return 0;
+	} while (!atomic_compare_exchange_weak(&sh->budget, &have, have - want));
+	return want;
+}
+
+/* Scan until the domain's part of the pass is done, or nothing is left to do for this worker. */
+static void work(void *arg, unsigned int worker)
+{
+	struct share *sh = arg;
+	int64_t slice, left;
+	enum engine_scan r = ENGINE_SCAN_BUDGET;
+
+	while (r == ENGINE_SCAN_BUDGET && scanning(sh->s) && (slice = take(sh, SLICE_PAGES)) > 0) {
+		left = slice;
+		r = engine_scan(sh->d->engine, worker, &left);
+		/* An engine that makes no progress must not hold us. */
+		sh->budget += left < slice ? left : left - 1;
+		engine_flush(sh->d->engine, false);
+	}
+	if (r == ENGINE_SCAN_PASS)
+		sh->d->pass_done = true;
+}
+
+static unsigned int helpers(const struct scan *s, const struct domain *d)
+{
+	unsigned int want = knob(s, KNOB_SCAN_THREADS), clients = d->nr_clients;
+
+	if (!want)
+		want = s->nr_cpus;
+	want = want < clients ? want : clients;
+	return want ? want - 1 : 0;
+}
+
+/* Alone at first, with help when that was not enough. */
 static void scan_domain(struct scan *s, struct domain *d, int64_t *budget)
 {
-	while (*budget > 0 && !d->pass_done && scanning(s)) {
-		int64_t slice = *budget < SLICE_PAGES ? *budget : SLICE_PAGES, left = slice;
+	int64_t alone = *budget < ALONE_PAGES ? *budget : ALONE_PAGES;
+	struct share sh = { .s = s, .d = d, .budget = alone };
 
-		d->pass_done = engine_scan(d->engine, &left) == 1;
-		*budget -= slice - left;
-		s->pass_pages += (uint64_t)(slice - left);
-		if (left == slice && !d->pass_done)
-			*budget -= 1; /* an engine that makes no progress must not hold us */
-		engine_flush(d->engine, false);
+	work(&sh, 0);
+	if (!d->pass_done && *budget > alone) {
+		sh.budget += *budget - alone;
+		crew_run(s->crew, helpers(s, d), work, &sh);
 	}
+	s->pass_pages += (uint64_t)(*budget - sh.budget);
+	*budget = sh.budget;
+}
+
+/* Send what clients can take now. Returns true if another look is worth it before the next pass. */
+static bool settle(struct scan *s)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
+	bool busy = false;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		engine_flush(v[i]->engine, true);
+		busy |= engine_nr_orders(v[i]->engine) > 0;
+	}
+	domain_snapshot_free(v, nr);
+	s->looks = busy ? s->looks - 1 : 0;
+	return s->looks > 0;
 }
 
 /* One batch. Returns how long to sleep after it. */
@@ -215,18 +308,22 @@ static uint64_t batch(struct scan *s)
 {
 	int64_t budget = knob(s, KNOB_PAGES_TO_SCAN);
 	uint64_t pause = knob(s, KNOB_SLEEP_MILLISECS);
+	bool hold_over = clock_ms() - s->flushed_ms >= HOLD_MS;
 	unsigned int nr, active = 0, done = 0;
 	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
 
 	if (!s->in_pass)
 		pass_begin(s, v, nr);
+	if (hold_over)
+		s->flushed_ms = clock_ms();
 	for (unsigned int i = 0; i < nr; i++) {
 		/* A domain whose clients have all gone has nothing to scan. */
 		if (!v[i]->nr_clients)
 			continue;
 		active++;
-		scan_domain(s, v[i], &budget);
-		engine_flush(v[i]->engine, true);
+		if (budget > 0 && !v[i]->pass_done)
+			scan_domain(s, v[i], &budget);
+		engine_flush(v[i]->engine, v[i]->pass_done || hold_over);
 		done += v[i]->pass_done;
 		if (engine_nr_retired(v[i]->engine))
 			sessions_note_retired(s->d->sessions);
@@ -238,7 +335,7 @@ static uint64_t batch(struct scan *s)
 		pause = pass_end(s, v, nr);
 	}
 	domain_snapshot_free(v, nr);
-	s->cpu_ns = clock_thread_cpu_ns();
+	s->cpu_ns = cpu_ns(s);
 	return pause;
 }
 
@@ -265,6 +362,8 @@ static void *scan_main(void *arg)
 	while (!must_stop(s)) {
 		if (s->d->unmerge.state == UNMERGE_QUIESCE)
 			quiesce(s);
+		else if (scanning(s) && s->looks)
+			nap(s, settle(s) ? SETTLE_MS : 0);
 		else if (scanning(s))
 			nap(s, batch(s));
 		else
@@ -276,6 +375,16 @@ static void *scan_main(void *arg)
 
 /* ---- life ---- */
 
+static unsigned int count_cpus(void)
+{
+	cpu_set_t set;
+
+	/* More than a cpu_set_t holds: then certainly more than there are workers. */
+	if (sched_getaffinity(0, sizeof(set), &set))
+		return ENGINE_WORKERS;
+	return (unsigned int)CPU_COUNT(&set);
+}
+
 struct scan *scan_start(struct daemon *d)
 {
 	struct scan *s = calloc(1, sizeof(*s));
@@ -285,6 +394,12 @@ struct scan *scan_start(struct daemon *d)
 	if (!s)
 		return NULL;
 	s->d = d;
+	s->nr_cpus = count_cpus();
+	s->crew = crew_new(ENGINE_WORKERS - 1);
+	if (!s->crew) {
+		free(s);
+		return NULL;
+	}
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -294,6 +409,7 @@ struct scan *scan_start(struct daemon *d)
 	if (err) {
 		pthread_cond_destroy(&s->cond);
 		pthread_mutex_destroy(&s->lock);
+		crew_free(s->crew);
 		free(s);
 		errno = err;
 		return NULL;
@@ -309,6 +425,7 @@ void scan_stop(struct scan *s)
 	pthread_cond_signal(&s->cond);
 	pthread_mutex_unlock(&s->lock);
 	pthread_join(s->thread, NULL);
+	crew_free(s->crew);
 	pthread_cond_destroy(&s->cond);
 	pthread_mutex_destroy(&s->lock);
 	free(s);

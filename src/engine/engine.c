@@ -21,9 +21,9 @@ static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 	uint32_t i, nr = (uint32_t)cfg->nr_nodes * CTREE_SHARDS;
 
 	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1);
-	e->scan.buf = calloc(1, BLOCK_BYTES);
+	e->worker[0].buf = calloc(1, BLOCK_BYTES);
 	e->unstable_root = malloc(nr * sizeof(*e->unstable_root));
-	if (!e->scan.buf || !e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
+	if (!e->worker[0].buf || !e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
 	    pool_init(&e->pool, cfg->nr_nodes, cfg->zone_frames, cfg->max_frames))
 		return -ENOMEM;
 	for (i = 0; i < nr; i++)
@@ -34,10 +34,13 @@ static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 
 static void engine_free_parts(struct engine *e)
 {
+	unsigned int i;
+
 	slab_deinit(&e->blocks);
 	stable_deinit(&e->stable);
 	free(e->unstable_root);
-	free(e->scan.buf);
+	for (i = 0; i < ENGINE_WORKERS; i++)
+		free(e->worker[i].buf);
 	free(e);
 }
 
@@ -59,7 +62,7 @@ struct engine *engine_new(const struct engine_config *cfg)
 	e->knobs = cfg->knobs;
 	e->nr_nodes = cfg->nr_nodes;
 	e->hash_seed = cfg->hash_seed;
-	e->zero_hash = page_hash(e, e->scan.buf);
+	e->zero_hash = page_hash(e, e->worker[0].buf);
 	e->epoch = 1;
 	e->merge_across = knob_get(e->knobs, KNOB_MERGE_ACROSS_NODES);
 	CDS_INIT_LIST_HEAD(&e->mms);
@@ -98,6 +101,8 @@ void engine_drop_node(struct engine *e, uint32_t node)
 	struct stable_node *n = stable_node(&e->stable, node);
 	uint32_t frame = n->frame;
 
+	if (n->filling)
+		return; /* merge_fill() comes back to it */
 	if (n->told) {
 		stable_retire(&e->stable, node, e->epoch);
 		return;

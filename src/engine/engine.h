@@ -10,8 +10,8 @@
  *
  * Flow: track -> hash -> stable/unstable tree -> order -> outcome -> counters.
  *
- * Context. Every function may be called from any thread and takes the engine lock itself, except
- * that engine_scan() must be called by one thread at a time. Functions that look up clients or
+ * Context. Every function may be called from any thread and takes the engine lock itself;
+ * engine_scan() by one thread at a time for each worker. Functions that look up clients or
  * regions (rcu) must run on a thread registered with liburcu. Ops marked [unlocked] are called
  * without the engine lock, the others with it; no op may call back into the engine.
  */
@@ -121,14 +121,25 @@ int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame)
 /* Outcome of an order. Returns 0, or -EPROTO when no such order is under way (client lies). */
 int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TXN_PAGES]);
 
+/* Most threads that can scan at a time; more than that many cores share few clients' memory anyway. */
+#define ENGINE_WORKERS 8u
+enum engine_scan {
+	ENGINE_SCAN_BUDGET,  /* the budget is used up */
+	ENGINE_SCAN_PASS,    /* the pass over every region of every client is complete */
+	ENGINE_SCAN_NO_WORK, /* other workers are at the last clients of the pass */
+};
 /*
  * Scan. Works through clients and regions, cursor kept inside, until about *budget pages have been
  * examined (decremented; a page whose contents are read costs one, a page that change tracking
  * shows clean a thousandth, at least one per call and region), or the pass is complete.
- * Returns 1 when a pass over every region was completed, 0 otherwise.
+ * worker: below ENGINE_WORKERS, of this thread alone until the call returns. A client is scanned by one worker at a
+ * time; who scans next goes on where another stopped for want of budget.
  */
-int engine_scan(struct engine *e, int64_t *budget);
-/* Send orders that wait: full blocks only, or (all) every one. Called after each batch. */
+enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *budget);
+/*
+ * Send orders that wait: those of full blocks, and of blocks that have not got more for several
+ * flushes; or (all) every one. Called after each thousand pages or so.
+ */
 void engine_flush(struct engine *e, bool all);
 /* Orders under way or waiting, for callers that wait until merging has settled. */
 uint64_t engine_nr_orders(struct engine *e);

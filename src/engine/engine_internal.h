@@ -61,7 +61,7 @@ struct window {
 
 /*
  * Runs of blocks in which every page is tracked. Made under the lock when tracked_seq has moved on;
- * read by the scan thread, which alone touches it. A hint: it may be out of date.
+ * read by the worker that scans the client, which alone touches it. A hint: it may be out of date.
  */
 struct dense_map {
 	struct dense_run {
@@ -94,6 +94,7 @@ struct mm_slot {
 	uint64_t vmas_ours;     /* region-inner boundaries between pages that need two mappings */
 	uint64_t vmas_reserved; /* sum of txn[].vmas */
 	int refused_level;      /* budget level when an order was refused last */
+	bool vmas_released;     /* the shares kept for longer runs are open to single pages */
 	bool flush_owed;        /* engine_flush(all) could not send everything */
 
 	uint64_t tracked_seq; /* counts pages that begin or cease to be tracked */
@@ -105,32 +106,42 @@ struct mm_slot {
 	uint64_t cow_breaks;
 };
 
-/* What the scan thread is tracking right now, unlocked: no order may start there meanwhile. */
+/* What a worker is tracking right now, unlocked: no order may start there meanwhile. */
 struct track_window {
 	struct mm_slot *mm; /* NULL: nothing */
 	uint64_t start, end;
 	uint64_t raced_start, raced_end; /* part that DEL, FORGET or ADOPT touched meanwhile */
 };
 
-/* New frames whose bytes are still only in the scan buffer: nr of them, contiguous in both. */
-struct write_batch {
-	const unsigned char *buf;
-	uint32_t frame, nr;
-	uint32_t block; /* whose pages are being merged */
-	uint32_t node[BLOCK_PAGES];
+/*
+ * New frames whose bytes are still only in the worker's buffer. Their nodes are `filling`: pages may
+ * be bound to them, but no order for them is sent, and they are not dropped. The worker that made
+ * them writes them with the lock released.
+ */
+struct fill {
+	uint32_t nr;
+	uint32_t node[BLOCK_PAGES], frame[BLOCK_PAGES];
 	uint32_t partner[BLOCK_PAGES]; /* item that was in the unstable tree */
-	bool failing;
+	uint8_t page[BLOCK_PAGES];     /* where in the buffer */
+	bool failed[BLOCK_PAGES];
 };
 
 enum scan_phase { SCAN_TRACK, SCAN_PENDING };
 
-/* Belongs to the scan thread; no lock. */
-struct scan {
-	uint64_t serial; /* client that is next, or under way */
+/* How far the scan of one client is. */
+struct scan_cursor {
+	uint64_t serial; /* of the client */
 	uint64_t addr;   /* where in it */
 	enum scan_phase phase;
+};
+
+/* Belongs to the thread that runs it, but for `track`, which the lock covers. */
+struct scan_worker {
+	struct track_window track;
+	struct scan_cursor at;
 	uint32_t clean;     /* clean pages not charged yet */
-	unsigned char *buf; /* BLOCK_BYTES */
+	unsigned char *buf; /* BLOCK_BYTES; made when first needed */
+	struct fill fill;   /* empty whenever the lock is not held, but while it is written */
 };
 
 struct engine {
@@ -149,9 +160,8 @@ struct engine {
 	struct pool pool;
 	uint32_t *unstable_root; /* CTREE_SHARDS for each node */
 	bool merge_across;       /* the knob, taken over when no stable node is live */
-	struct track_window track;
-	struct write_batch write; /* empty whenever the lock is not held */
 	uint64_t epoch;
+	uint16_t nr_flushes; /* wraps */
 	uint64_t table_bytes; /* mm_slots, their tables and windows, regions, arrays; atomic */
 
 	uint64_t nr_state[RMAP_NR];
@@ -160,7 +170,14 @@ struct engine {
 	uint64_t left[KSM_LEFT_NR];
 	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, txns, txn_pages_failed;
 
-	struct scan scan;
+	/*
+	 * A pass. Clients up to next_scan are done, or a worker is at them (nr_scanning), or their
+	 * worker ran out of budget and left its cursor here for whoever comes next.
+	 */
+	uint64_t next_scan;
+	uint32_t nr_scanning, nr_parked;
+	struct scan_cursor parked[ENGINE_WORKERS];
+	struct scan_worker worker[ENGINE_WORKERS];
 };
 
 static inline void engine_lock(struct engine *e)
@@ -228,6 +245,9 @@ uint64_t vma_used(const struct mm_slot *mm);
 int vma_level(const struct mm_slot *mm);
 uint32_t vma_min_run(int level); /* UINT32_MAX: none that adds a mapping */
 
+/* stable.c, unstable.c: bring what look-ups of these hashes will touch into the cache. */
+void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsigned int nr);
+
 /* unstable.c */
 uint32_t unstable_find(struct engine *e, int root, uint64_t hash); /* item, or NIL */
 bool unstable_insert(struct engine *e, int root, uint32_t item);   /* false: content is there */
@@ -236,9 +256,13 @@ void unstable_reset(struct engine *e);
 int unstable_check(struct engine *e);
 
 /* merge.c */
-void merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash, bool zero, int nid,
-		const void *buf);
-void merge_write_flush(struct engine *e);
+/* `page`: where the worker's buffer has its bytes. */
+void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
+		uint64_t hash, bool zero, int nid, unsigned int page);
+/* Lock held, after the pages of a block were looked up: give up what the budget does not allow. */
+void merge_within_budget(struct scan_worker *w, struct engine *e, uint32_t bi);
+/* No lock held: write the new frames, and let orders for them go. */
+void merge_fill(struct scan_worker *w, struct engine *e);
 void merge_refill(struct engine *e, uint32_t node);
 void merge_requeue_refused(struct mm_slot *mm);
 

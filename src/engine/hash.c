@@ -6,9 +6,13 @@
  * it maps a frame; so 64 bits are enough. The seed is secret: who can choose contents cannot
  * choose hashes, and cannot make a tree deep or a victim's page miss its partner.
  */
-#define XXH_INLINE_ALL
 #include <string.h>
 #include <xxhash.h>
+#ifdef __x86_64__
+/* The library picks the widest vectors that the processor has: 0.27 us a page in place of 0.70 with
+ * those that every x86-64 has (memory not in the cache). */
+#include <xxh_x86dispatch.h>
+#endif
 
 #include "engine/engine_internal.h"
 

@@ -33,6 +33,7 @@ enum knob_id {
 	KNOB_ADVISOR_MAX_PAGES_TO_SCAN,
 	KNOB_MAX_IDLE_MILLISECS, /* ours: longest pause between passes over calm memory */
 	KNOB_VMA_BUDGET_PERCENT, /* ours: share of vm.max_map_count that merging may use up to */
+	KNOB_SCAN_THREADS,       /* ours: threads that scan while there is much to read */
 	KNOB_NR
 };
 

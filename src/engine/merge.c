@@ -18,6 +18,13 @@
 
 #include "engine/engine_internal.h"
 
+/*
+ * A block whose pages find their partners one by one is best merged in one order: longer runs, fewer
+ * calls. So orders for a part of a block wait until that many flushes (one for each thousand pages
+ * scanned) have brought nothing new for it.
+ */
+#define HOLD_FLUSHES 8
+
 static uint32_t limit_of_node(const struct engine *e)
 {
 	return knob_get(e->knobs, KNOB_MAX_PAGE_SHARING);
@@ -59,60 +66,12 @@ static uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint
 	return pool_alloc(&e->pool, nid, want, window);
 }
 
-/* Write what the batch holds. On failure every page bound to one of its frames is unbound. */
-void merge_write_flush(struct engine *e)
-{
-	struct write_batch *w = &e->write;
-	struct rmap_block *b;
-	uint32_t i, node, p;
-	unsigned int slot;
-
-	if (!w->nr)
-		return;
-	w->failing = e->ops->frame_write(e->arena, w->frame, w->buf, w->nr) < 0;
-	for (i = 0; w->failing && i < w->nr; i++) {
-		node = w->node[i];
-		p = w->partner[i];
-		/* Only its partner and pages of this block can be bound to so new a node. */
-		b = rmap_block(e, w->block);
-		for (slot = 0; slot < BLOCK_PAGES; slot++)
-			if (rmap_state(b, slot) == RMAP_ORDERED && b->item[slot].s.node == node &&
-			    w->block * BLOCK_PAGES + slot != p) {
-				rmap_set(e, w->block, slot, RMAP_VOLATILE, 0);
-				rmap_age(b, slot);
-				rmap_pend(e, w->block, slot, true);
-			}
-		rmap_set(e, p / BLOCK_PAGES, p % BLOCK_PAGES, RMAP_VOLATILE, 0);
-		rmap_age(rmap_block(e, p / BLOCK_PAGES), p % BLOCK_PAGES);
-		rmap_pend(e, p / BLOCK_PAGES, p % BLOCK_PAGES, true);
-	}
-	w->failing = false;
-	w->nr = 0;
-}
-
-static void write_later(struct engine *e, uint32_t bi, uint32_t node, uint32_t partner,
-			const unsigned char *buf)
-{
-	struct write_batch *w = &e->write;
-	uint32_t frame = stable_node(&e->stable, node)->frame;
-
-	if (w->nr && (w->frame + w->nr != frame || w->buf + w->nr * PAGE_BYTES != buf ||
-		      pool_nid(&e->pool, w->frame) != pool_nid(&e->pool, frame)))
-		merge_write_flush(e);
-	if (!w->nr) {
-		w->buf = buf;
-		w->frame = frame;
-		w->block = bi;
-	}
-	w->node[w->nr] = node;
-	w->partner[w->nr++] = partner;
-}
-
 /* A page and its partner from the unstable tree get a frame. False: there is none to be had. */
-static bool merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash,
-		       uint32_t partner, int nid, const void *buf)
+static bool merge_pair(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
+		       uint64_t hash, uint32_t partner, int nid, unsigned int page)
 {
 	uint32_t frame = frame_for(e, bi, slot, partner, nid), node;
+	struct fill *f = &w->fill;
 
 	if (frame == POOL_NONE)
 		return false;
@@ -122,15 +81,19 @@ static bool merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint64_
 		return false;
 	}
 	pool_set_node(&e->pool, frame, node);
+	stable_node(&e->stable, node)->filling = STABLE_FILLING;
+	f->node[f->nr] = node;
+	f->frame[f->nr] = frame;
+	f->partner[f->nr] = partner;
+	f->page[f->nr++] = (uint8_t)page;
 	rmap_set(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, RMAP_ORDERED, node);
 	rmap_set(e, bi, slot, RMAP_ORDERED, node);
-	write_later(e, bi, node, partner, buf);
 	return true;
 }
 
 /* A VOLATILE page that was just read and hashed: look for its like. */
-void merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash, bool zero, int nid,
-		const void *buf)
+void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
+		uint64_t hash, bool zero, int nid, unsigned int page)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 	int root = tree_root(e, nid);
@@ -150,7 +113,7 @@ void merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash,
 	partner = unstable_find(e, root, hash);
 	if (partner == NIL) {
 		rmap_set(e, bi, slot, RMAP_UNSTABLE, (uint32_t)root);
-	} else if (!merge_pair(e, bi, slot, hash, partner, nid, buf)) {
+	} else if (!merge_pair(w, e, bi, slot, hash, partner, nid, page)) {
 		/* No frame. The page backs off, for it is hashed again until there is one. */
 		rmap_age(b, slot);
 		rmap_pend(e, bi, slot, true);
@@ -168,11 +131,95 @@ void merge_refill(struct engine *e, uint32_t node)
 	uint32_t i;
 
 	if (n->state != STABLE_LIVE || n->nr_items + n->nr_ordered + 1 != limit_of_node(e) ||
-	    e->write.failing || knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE)
+	    n->filling == STABLE_FILL_FAILED || knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE)
 		return;
 	i = unstable_find(e, n->root, n->hash);
 	if (i != NIL)
 		rmap_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
+}
+
+/* --- new frames --- */
+
+/* Bytes of the worker's new frames, in as few calls as they are contiguous in buffer and arena. */
+static void write_frames(struct scan_worker *w, struct engine *e)
+{
+	struct fill *f = &w->fill;
+	uint32_t i, to;
+
+	for (i = 0; i < f->nr; i = to) {
+		for (to = i + 1; to < f->nr && f->frame[to] == f->frame[to - 1] + 1 &&
+				 f->page[to] == f->page[to - 1] + 1 &&
+				 pool_nid(&e->pool, f->frame[to]) == pool_nid(&e->pool, f->frame[i]);
+		     to++)
+			;
+		memset(f->failed + i,
+		       e->ops->frame_write(e->arena, f->frame[i], w->buf + f->page[i] * PAGE_BYTES,
+					   to - i) < 0,
+		       to - i);
+	}
+}
+
+/* Nothing of it was sent, so all that is bound to a node without bytes is on the ready lists. */
+static void unbind_failed(struct mm_slot *mm, uint32_t bi)
+{
+	struct engine *e = mm->e;
+	struct rmap_block *b = rmap_block(e, bi);
+	uint64_t m;
+
+	for (m = b->ready; m; m &= m - 1) {
+		unsigned int slot = (unsigned int)__builtin_ctzll(m);
+		uint32_t node = b->item[slot].s.node;
+
+		if (node == RMAP_ZERO ||
+		    stable_node(&e->stable, node)->filling != STABLE_FILL_FAILED)
+			continue;
+		rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
+		rmap_age(b, slot);
+		rmap_pend(e, bi, slot, true);
+	}
+}
+
+static void unbind_all_failed(struct engine *e)
+{
+	struct mm_slot *mm;
+	uint32_t bi, next;
+	int list;
+
+	cds_list_for_each_entry(mm, &e->mms, list)
+		for (list = READY_NEW; list <= READY_OLD; list++)
+			for (bi = mm->blocks[list].first; bi != NIL; bi = next) {
+				next = rmap_block(e, bi)->link[LINK_READY].next;
+				unbind_failed(mm, bi);
+			}
+}
+
+void merge_fill(struct scan_worker *w, struct engine *e)
+{
+	struct fill *f = &w->fill;
+	struct stable_node *n;
+	bool failed = false;
+	uint32_t i;
+
+	if (!f->nr)
+		return;
+	write_frames(w, e);
+	engine_lock(e);
+	for (i = 0; i < f->nr; i++) {
+		stable_node(&e->stable, f->node[i])->filling =
+			f->failed[i] ? STABLE_FILL_FAILED : STABLE_FILLED;
+		failed |= f->failed[i];
+	}
+	if (failed)
+		unbind_all_failed(e);
+	for (i = 0; i < f->nr; i++) {
+		n = stable_node(&e->stable, f->node[i]);
+		n->filling = STABLE_FILLED;
+		/* All who wanted it may have gone meanwhile. */
+		if (!n->nr_items && !n->nr_ordered)
+			engine_drop_node(e, f->node[i]);
+	}
+	f->nr = 0;
+	engine_unlock(e);
 }
 
 /* --- orders --- */
@@ -237,15 +284,54 @@ static void refuse(struct mm_slot *mm, uint32_t bi, unsigned int from, unsigned 
 }
 
 /*
- * Which of the ready pages fit into the client's budget of mappings; the others are refused.
+ * A page that is alone on a frame nobody was told of: its partner was refused or has gone. Back into
+ * the unstable tree, where the frame's content must not stand a second time: the node goes first.
+ */
+static void unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot)
+{
+	uint32_t root = stable_node(&e->stable, rmap_block(e, bi)->item[slot].s.node)->root;
+
+	rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
+	if (unstable_find(e, (int)root, item_hash(&rmap_block(e, bi)->item[slot])) == NIL)
+		rmap_set(e, bi, slot, RMAP_UNSTABLE, root);
+	else
+		rmap_pend(e, bi, slot, false);
+}
+
+/* Ready pages whose orders can be sent: their frames have their bytes, and somebody shares them. */
+static uint64_t sendable(struct engine *e, uint32_t bi)
+{
+	const struct rmap_block *b = rmap_block(e, bi);
+	uint64_t m, send = b->ready;
+
+	for (m = send; m; m &= m - 1) {
+		unsigned int slot = (unsigned int)__builtin_ctzll(m);
+		uint32_t node = b->item[slot].s.node;
+		const struct stable_node *n;
+
+		if (node == RMAP_ZERO)
+			continue;
+		n = stable_node(&e->stable, node);
+		if (n->filling) {
+			send &= ~bit64(slot);
+		} else if (!n->told && n->nr_items + n->nr_ordered == 1) {
+			unbind_lonely(e, bi, slot);
+			send &= ~bit64(slot);
+		}
+	}
+	return send;
+}
+
+/*
+ * Which of these ready pages fit into the client's budget of mappings; the others are refused.
  * Run by run, from left to right, each counted against what the ones before leave. Returns the
  * pages that fit; mm->vmas_reserved has grown by *reserved.
  */
-static uint64_t within_budget(struct mm_slot *mm, uint32_t bi, uint32_t *reserved)
+static uint64_t within_budget(struct mm_slot *mm, uint32_t bi, uint64_t left, uint32_t *reserved)
 {
 	struct engine *e = mm->e;
 	struct rmap_block *b = rmap_block(e, bi);
-	uint64_t left = b->ready, take = 0;
+	uint64_t take = 0;
 	struct layout l;
 	int sum = 0;
 
@@ -281,6 +367,52 @@ static uint64_t within_budget(struct mm_slot *mm, uint32_t bi, uint32_t *reserve
 	return take;
 }
 
+/* A new frame whose pages were refused, but perhaps for one. Returns true if it is gone. */
+static bool give_up(struct engine *e, uint32_t node, uint32_t partner)
+{
+	struct stable_node *n = stable_node(&e->stable, node);
+	const struct rmap_block *b = rmap_block(e, partner / BLOCK_PAGES);
+	unsigned int slot = partner % BLOCK_PAGES;
+
+	if (!n->nr_ordered) {
+		n->filling = STABLE_FILLED;
+		engine_drop_node(e, node);
+		return true;
+	}
+	/* If the one is not the partner it is found to be alone when its order is due. */
+	if (n->nr_ordered > 1 || rmap_state(b, slot) != RMAP_ORDERED ||
+	    b->item[slot].s.node != node)
+		return false;
+	n->filling = STABLE_FILLED; /* so that it goes with its last page */
+	unbind_lonely(e, partner / BLOCK_PAGES, slot);
+	return true;
+}
+
+/*
+ * Refusing here, where the partners are at hand, spares frames that would serve one page: they cost
+ * a copy, an order and mappings, and save nothing.
+ */
+void merge_within_budget(struct scan_worker *w, struct engine *e, uint32_t bi)
+{
+	struct mm_slot *mm = block_mm(rmap_block(e, bi));
+	struct fill *f = &w->fill;
+	uint32_t i, kept, reserved;
+
+	if (!vma_level(mm) || !rmap_block(e, bi)->ready)
+		return;
+	within_budget(mm, bi, rmap_block(e, bi)->ready, &reserved);
+	mm->vmas_reserved -= reserved; /* the order reserves again */
+	for (i = kept = 0; i < f->nr; i++) {
+		if (give_up(e, f->node[i], f->partner[i]))
+			continue;
+		f->node[kept] = f->node[i];
+		f->frame[kept] = f->frame[i];
+		f->partner[kept] = f->partner[i];
+		f->page[kept++] = f->page[i];
+	}
+	f->nr = kept;
+}
+
 static struct txn *free_txn(struct mm_slot *mm)
 {
 	unsigned int i;
@@ -311,15 +443,20 @@ static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask)
 		block_list_del(mm, bi, LINK_READY);
 }
 
-/* One order for the ready pages of a block. False: the client takes no more now. */
-static bool send_order(struct mm_slot *mm, uint32_t bi, struct txn *t)
+/*
+ * One order for the ready pages of a block. False: the client takes no more now. *waiting: pages are
+ * left whose frames are being written.
+ */
+static bool send_order(struct mm_slot *mm, uint32_t bi, struct txn *t, bool *waiting)
 {
 	struct engine *e = mm->e;
 	struct rmap_block *b = rmap_block(e, bi);
 	struct ksm_msg_txn msg;
+	uint64_t send = sendable(e, bi), take, m;
 	uint32_t reserved;
-	uint64_t take = within_budget(mm, bi, &reserved), m;
 
+	*waiting = b->ready & ~send;
+	take = within_budget(mm, bi, send, &reserved);
 	if (!take)
 		return true;
 	memset(&msg, 0, sizeof(msg));
@@ -343,41 +480,78 @@ static bool send_order(struct mm_slot *mm, uint32_t bi, struct txn *t)
 	return true;
 }
 
-/* The scan thread is looking at these pages: what it is told must not be older than an order. */
+/* A worker is tracking these pages: what it is told must not be older than an order. */
 static bool being_tracked(const struct mm_slot *mm, const struct rmap_block *b)
 {
-	const struct track_window *t = &mm->e->track;
 	uint64_t addr = (uint64_t)b->key * BLOCK_BYTES;
+	const struct track_window *t;
+	unsigned int i;
 
-	return t->mm == mm && addr < t->end && addr + BLOCK_BYTES > t->start;
+	for (i = 0; i < ENGINE_WORKERS; i++) {
+		t = &mm->e->worker[i].track;
+		if (t->mm == mm && addr < t->end && addr + BLOCK_BYTES > t->start)
+			return true;
+	}
+	return false;
 }
 
-/* Blocks of one list. False: stop, the client takes no more. *skipped: some must be seen again. */
-static bool flush_list(struct mm_slot *mm, enum block_list list, bool all, bool *skipped)
+/* Send the orders of a block. False: the client takes no more. *skipped: see it again. */
+static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *waiting)
 {
-	struct engine *e = mm->e;
-	uint32_t bi = mm->blocks[list].first, next;
-	struct rmap_block *b;
+	struct rmap_block *b = rmap_block(mm->e, bi);
 	struct txn *t;
 
+	if (b->txn != NIL || being_tracked(mm, b)) {
+		*skipped = true;
+		return true;
+	}
+	t = free_txn(mm);
+	if (!t || !send_order(mm, bi, t, waiting)) {
+		*skipped = true;
+		return false;
+	}
+	*skipped |= *waiting;
+	return true;
+}
+
+/* Blocks that got new orders. False: stop, the client takes no more. */
+static bool flush_new(struct mm_slot *mm, bool all, bool *skipped)
+{
+	struct engine *e = mm->e;
+	uint32_t bi = mm->blocks[READY_NEW].first, next;
+	struct rmap_block *b;
+
 	for (; bi != NIL; bi = next) {
+		bool waiting = false;
+
 		b = rmap_block(e, bi);
 		next = b->link[LINK_READY].next;
-		if (all || b->ready == b->tracked) {
-			if (b->txn != NIL || being_tracked(mm, b)) {
-				*skipped = true;
-				continue;
-			}
-			t = free_txn(mm);
-			if (!t || !send_order(mm, bi, t)) {
-				*skipped = true;
-				return false;
-			}
-		}
-		if (b->on[LINK_READY] && list == READY_NEW)
+		if ((all || b->ready == b->tracked) && !flush_block(mm, bi, skipped, &waiting))
+			return false;
+		if (b->on[LINK_READY] && !waiting) {
+			b->flush = e->nr_flushes;
 			block_list_add(mm, bi, READY_OLD);
+		}
 	}
 	return true;
+}
+
+/* Blocks that got no new orders for a while, or all; they stand in order of age. */
+static void flush_old(struct mm_slot *mm, bool all, bool *skipped)
+{
+	struct engine *e = mm->e;
+	uint32_t bi = mm->blocks[READY_OLD].first, next;
+	bool waiting;
+
+	for (; bi != NIL; bi = next) {
+		const struct rmap_block *b = rmap_block(e, bi);
+
+		next = b->link[LINK_READY].next;
+		if (!all && (uint16_t)(e->nr_flushes - b->flush) < HOLD_FLUSHES)
+			return;
+		if (!flush_block(mm, bi, skipped, &waiting))
+			return;
+	}
 }
 
 void engine_flush(struct engine *e, bool all)
@@ -385,13 +559,14 @@ void engine_flush(struct engine *e, bool all)
 	struct mm_slot *mm;
 
 	engine_lock(e);
+	e->nr_flushes++;
 	cds_list_for_each_entry(mm, &e->mms, list) {
 		bool every = all || mm->flush_owed, skipped = false;
 
 		if (!mm->nr_ready)
 			continue;
-		if (flush_list(mm, READY_NEW, every, &skipped) && every)
-			flush_list(mm, READY_OLD, true, &skipped);
+		if (flush_new(mm, every, &skipped))
+			flush_old(mm, every, &skipped);
 		mm->flush_owed = every && skipped;
 	}
 	engine_unlock(e);
@@ -507,14 +682,24 @@ int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TX
 	return 0;
 }
 
-/* Mappings have become less scarce than when pages were refused: hash these again. */
+/*
+ * Mappings have become less scarce than when pages were refused: hash these again. A client that
+ * has come to rest after a pass gets all of its budget but a last share for what may come: what is
+ * longer than single pages has been merged by then.
+ */
 void merge_requeue_refused(struct mm_slot *mm)
 {
 	struct engine *e = mm->e;
 	uint32_t i, bi;
 	unsigned int slot;
 
-	if (!mm->left[KSM_LEFT_VMA_BUDGET] || vma_level(mm) >= mm->refused_level)
+	if (!mm->left[KSM_LEFT_VMA_BUDGET]) {
+		mm->vmas_released = false;
+		return;
+	}
+	if (!mm->nr_ready && !mm->nr_txns)
+		mm->vmas_released = true;
+	if (vma_level(mm) >= mm->refused_level)
 		return;
 	for (i = 0; i < mm->table.cap; i++) {
 		bi = mm->table.slot[i].block;

@@ -151,12 +151,16 @@ static bool range_ok(uint64_t start, uint64_t end)
 	return start < end && end <= ADDR_MAX && !(start % PAGE_BYTES) && !(end % PAGE_BYTES);
 }
 
-/* DEL, FORGET and ADOPT: what the scan thread saw of these pages just now may be older. */
+/* DEL, FORGET and ADOPT: what the scan saw of these pages just now may be older. */
 static void note_race(struct mm_slot *mm, uint64_t start, uint64_t end)
 {
-	struct track_window *t = &mm->e->track;
+	struct track_window *t = NULL;
+	unsigned int i;
 
-	if (t->mm != mm || end <= t->start || start >= t->end)
+	for (i = 0; i < ENGINE_WORKERS && !t; i++)
+		if (mm->e->worker[i].track.mm == mm)
+			t = &mm->e->worker[i].track;
+	if (!t || end <= t->start || start >= t->end)
 		return;
 	if (t->raced_start == t->raced_end) {
 		t->raced_start = start;
@@ -321,6 +325,8 @@ static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame)
 
 	if (bi == NIL)
 		return false;
+	if (node != POOL_NONE && stable_node(&e->stable, node)->filling)
+		node = POOL_NONE; /* nobody was told of it yet: not true */
 	if (node != POOL_NONE) {
 		/* First of all: dropping the page's old state must not free this very frame. */
 		n = stable_node(&e->stable, node);

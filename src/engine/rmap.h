@@ -88,6 +88,7 @@ struct rmap_block {
 	uint8_t on[LINK_NR]; /* 0, or enum block_list + 1 */
 	uint8_t state[BLOCK_PAGES];
 	uint8_t age[BLOCK_PAGES]; /* low 4 bits: times found dirty; high: passes still to skip */
+	uint16_t flush;           /* READY_OLD: number of the flush that found it with new orders */
 	struct rmap_item item[BLOCK_PAGES];
 };
 
@@ -96,7 +97,7 @@ enum block_list {
 	PEND_NOW,  /* pending, to be looked at in this pass */
 	PEND_NEXT, /* pending, in the next */
 	READY_NEW, /* orders wait; one was added since the last flush */
-	READY_OLD, /* orders wait for more pages of the block */
+	READY_OLD, /* orders wait for more pages of the block; longest first */
 	BLOCK_LIST_NR
 };
 struct block_head {

@@ -2,6 +2,8 @@
 /*
  * scan.c - a pass: what was written, what has been calm since, and what is in it.
  *
+ * A client is scanned by one worker at a time; several clients by several workers.
+ *
  * Each client goes through two phases. TRACK asks change tracking for the written pages, stretch by
  * stretch, and settles what a write means for each. Pages never seen before are hashed at once: if
  * they change under our hands, the compare before the merge finds out, and a static page then needs
@@ -18,6 +20,7 @@
  * all, no site is given up, because the frame might still be mapped.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/engine_internal.h"
@@ -111,9 +114,9 @@ static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool race
 	}
 }
 
-static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum track_kind kind)
+static void see_page(const struct track_window *t, struct mm_slot *mm, uint32_t bi,
+		     unsigned int slot, enum track_kind kind)
 {
-	const struct track_window *t = &mm->e->track;
 	uint64_t addr = rmap_block(mm->e, bi)->key * BLOCK_BYTES + slot * PAGE_BYTES;
 	bool raced = addr >= t->raced_start && addr < t->raced_end;
 
@@ -126,7 +129,7 @@ static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum tr
 }
 
 /* Pages of [start, end), which lies in region r. */
-static void see_run(struct mm_slot *mm, struct region *r, uint64_t start, uint64_t end,
+static void see_run(const struct track_window *t, struct mm_slot *mm, struct region *r, uint64_t start, uint64_t end,
 		    enum track_kind kind)
 {
 	uint64_t addr = start;
@@ -142,29 +145,30 @@ static void see_run(struct mm_slot *mm, struct region *r, uint64_t start, uint64
 			continue;
 		}
 		for (; addr < stop; addr += PAGE_BYTES)
-			see_page(mm, bi, addr / PAGE_BYTES % BLOCK_PAGES, kind);
+			see_page(t, mm, bi, addr / PAGE_BYTES % BLOCK_PAGES, kind);
 		rmap_put(mm, bi);
 	}
 }
 
 /* The parts of a reported range that are offered still. */
-static void see_range(struct mm_slot *mm, const struct track_range *v)
+static void see_range(const struct track_window *t, struct mm_slot *mm,
+		      const struct track_range *v)
 {
 	const struct region_array *a = mm->regions;
 	uint32_t i;
 
 	for (i = region_index(a, v->start); i < a->nr && a->r[i]->start < v->end; i++)
-		see_run(mm, a->r[i], v->start > a->r[i]->start ? v->start : a->r[i]->start,
+		see_run(t, mm, a->r[i], v->start > a->r[i]->start ? v->start : a->r[i]->start,
 			v->end < a->r[i]->end ? v->end : a->r[i]->end, v->kind);
 }
 
 /* --- hashing --- */
 
 /* Zero, or the negative errno of the read; *nr pages are in the buffer. */
-static int read_pages(struct engine *e, struct mm_slot *mm, uint64_t addr, unsigned int want,
+static int read_pages(struct scan_worker *w, struct mm_slot *mm, uint64_t addr, unsigned int want,
 		      unsigned int *nr)
 {
-	ssize_t n = e->ops->read(mm->client, addr, e->scan.buf, want * PAGE_BYTES);
+	ssize_t n = mm->e->ops->read(mm->client, addr, w->buf, want * PAGE_BYTES);
 
 	*nr = n > 0 ? (unsigned int)((size_t)n / PAGE_BYTES) : 0;
 	return n < 0 ? (int)n : 0;
@@ -192,25 +196,38 @@ struct hashed {
 	int nid[BLOCK_PAGES];
 };
 
+static void warm(struct engine *e, const struct hashed *h, unsigned int nr)
+{
+	int root[BLOCK_PAGES];
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		root[i] = tree_root(e, h->nid[i]);
+	stable_warm(&e->stable, root, h->hash, nr);
+	unstable_warm(e, root, h->hash, nr);
+}
+
 /* Lock held. The block may have gone and come back since; only what still waits is looked up. */
-static void look_up(struct mm_slot *mm, uint32_t key, unsigned int first, unsigned int nr,
-		    const struct hashed *h)
+static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
+		    unsigned int nr, const struct hashed *h)
 {
 	struct engine *e = mm->e;
 	uint32_t bi = rmap_find(mm, key);
 	unsigned int i;
 
-	for (i = 0; bi != NIL && i < nr; i++) {
+	if (bi == NIL)
+		return;
+	warm(e, h, nr);
+	for (i = 0; i < nr; i++) {
 		struct rmap_block *b = rmap_block(e, bi);
 
 		if ((b->pending & bit64(first + i)) == 0)
 			continue;
 		b->pending &= ~bit64(first + i);
 		b->fresh &= ~bit64(first + i);
-		merge_page(e, bi, first + i, h->hash[i], h->zero[i], h->nid[i],
-			   e->scan.buf + i * PAGE_BYTES);
+		merge_page(w, e, bi, first + i, h->hash[i], h->zero[i], h->nid[i], i);
 	}
-	merge_write_flush(e);
+	merge_within_budget(w, e, bi);
 }
 
 /* It cannot be read: it is not there, and would be seen again if it came back. */
@@ -226,33 +243,36 @@ static void unreadable(struct mm_slot *mm, uint32_t key, unsigned int slot)
 }
 
 /* A run of pending pages of one block. Returns pages dealt with, at least 1, or -ESRCH. */
-static int hash_run(struct mm_slot *mm, uint32_t key, unsigned int first, unsigned int want)
+static int hash_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
+		    unsigned int want)
 {
 	struct engine *e = mm->e;
 	uint64_t addr = key * BLOCK_BYTES + first * PAGE_BYTES;
 	struct hashed h;
 	unsigned int nr, i;
 
-	if (read_pages(e, mm, addr, want, &nr) == -ESRCH)
+	if (read_pages(w, mm, addr, want, &nr) == -ESRCH)
 		return -ESRCH;
 	if (!nr) {
 		unreadable(mm, key, first);
 		return 1;
 	}
 	for (i = 0; i < nr; i++) {
-		h.hash[i] = page_hash(e, e->scan.buf + i * PAGE_BYTES);
-		h.zero[i] = h.hash[i] == e->zero_hash && page_is_zero(e->scan.buf + i * PAGE_BYTES);
+		h.hash[i] = page_hash(e, w->buf + i * PAGE_BYTES);
+		h.zero[i] = h.hash[i] == e->zero_hash && page_is_zero(w->buf + i * PAGE_BYTES);
 	}
 	nids_of(e, mm, addr, nr, h.nid);
 	engine_lock(e);
 	e->pages_scanned += nr;
-	look_up(mm, key, first, nr, &h);
+	look_up(w, mm, key, first, nr, &h);
 	engine_unlock(e);
+	merge_fill(w, e);
 	return (int)nr;
 }
 
 /* All pages of a mask. Returns 0 or -ESRCH: the client is gone. */
-static int hash_mask(struct mm_slot *mm, uint32_t key, uint64_t mask, int64_t *budget)
+static int hash_mask(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uint64_t mask,
+		     int64_t *budget)
 {
 	while (mask) {
 		unsigned int first = (unsigned int)__builtin_ctzll(mask), n;
@@ -262,7 +282,7 @@ static int hash_mask(struct mm_slot *mm, uint32_t key, uint64_t mask, int64_t *b
 		n = rest ? (unsigned int)__builtin_ctzll(rest) : BLOCK_PAGES;
 		if (n > BLOCK_PAGES - first)
 			n = BLOCK_PAGES - first;
-		done = hash_run(mm, key, first, n);
+		done = hash_run(w, mm, key, first, n);
 		if (done < 0)
 			return done;
 		*budget -= done;
@@ -272,7 +292,8 @@ static int hash_mask(struct mm_slot *mm, uint32_t key, uint64_t mask, int64_t *b
 }
 
 /* Hash the pages of a reported range that were seen for the first time. */
-static int hash_new(struct mm_slot *mm, const struct track_range *v, int64_t *budget)
+static int hash_new(struct scan_worker *w, struct mm_slot *mm, const struct track_range *v,
+		    int64_t *budget)
 {
 	uint64_t key = v->start / BLOCK_BYTES, last = (v->end - 1) / BLOCK_BYTES, mask;
 	struct rmap_block *b;
@@ -292,7 +313,7 @@ static int hash_new(struct mm_slot *mm, const struct track_range *v, int64_t *bu
 				mask &= mask64(0, v->end / PAGE_BYTES % BLOCK_PAGES);
 		}
 		engine_unlock(mm->e);
-		r = hash_mask(mm, (uint32_t)key, mask, budget);
+		r = hash_mask(w, mm, (uint32_t)key, mask, budget);
 		if (r)
 			return r;
 	}
@@ -305,7 +326,7 @@ static int hash_new(struct mm_slot *mm, const struct track_range *v, int64_t *bu
  * Open the tracking window over [*start, *end), cut back to leave out blocks with an order under
  * way. False: *start lies in such a block; *end is where to go on.
  */
-static bool window_open(struct mm_slot *mm, uint64_t start, uint64_t *end)
+static bool window_open(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t *end)
 {
 	struct engine *e = mm->e;
 	bool open = true;
@@ -326,21 +347,22 @@ static bool window_open(struct mm_slot *mm, uint64_t start, uint64_t *end)
 		}
 	}
 	if (open && !mm->dead)
-		e->track = (struct track_window){ .mm = mm, .start = start, .end = *end };
+		w->track = (struct track_window){ .mm = mm, .start = start, .end = *end };
 	engine_unlock(e);
 	return open;
 }
 
-static void charge_clean(struct engine *e, uint64_t pages, int64_t *budget)
+static void charge_clean(struct scan_worker *w, uint64_t pages, int64_t *budget)
 {
-	uint64_t sum = e->scan.clean + pages;
+	uint64_t sum = w->clean + pages;
 
 	*budget -= (int64_t)(sum / 1000);
-	e->scan.clean = (uint32_t)(sum % 1000);
+	w->clean = (uint32_t)(sum % 1000);
 }
 
-/* Track one stretch of a region. Returns 0 or -ESRCH; e->scan.addr moves on. */
-static int scan_stretch(struct mm_slot *mm, uint64_t start, uint64_t end, int64_t *budget)
+/* Track one stretch of a region. Returns 0 or -ESRCH; the cursor moves on. */
+static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t end,
+			int64_t *budget)
 {
 	struct engine *e = mm->e;
 	struct track_range v[TRACK_RANGES];
@@ -348,23 +370,23 @@ static int scan_stretch(struct mm_slot *mm, uint64_t start, uint64_t end, int64_
 	bool dense = dense_stretch(mm, start, &end);
 	int n, i, r = 0;
 
-	if (!window_open(mm, start, &end)) {
-		e->scan.addr = end;
+	if (!window_open(w, mm, start, &end)) {
+		w->at.addr = end;
 		return 0;
 	}
 	walk_end = end;
 	n = e->ops->track(mm->client, start, end, dense, v, TRACK_RANGES, &walk_end);
 	engine_lock(e);
 	for (i = 0; i < n && !mm->dead; i++)
-		see_range(mm, &v[i]);
-	e->track.mm = NULL;
+		see_range(&w->track, mm, &v[i]);
+	w->track.mm = NULL;
 	engine_unlock(e);
-	e->scan.addr = n < 0 || walk_end <= start || walk_end > end ? end : walk_end;
+	w->at.addr = n < 0 || walk_end <= start || walk_end > end ? end : walk_end;
 	if (n < 0)
 		return n == -ESRCH ? n : 0;
-	charge_clean(e, (e->scan.addr - start) / PAGE_BYTES, budget);
+	charge_clean(w, (w->at.addr - start) / PAGE_BYTES, budget);
 	for (i = 0; i < n && !r; i++)
-		r = hash_new(mm, &v[i], budget);
+		r = hash_new(w, mm, &v[i], budget);
 	return r;
 }
 
@@ -401,7 +423,7 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask)
 	return true;
 }
 
-static int scan_pending(struct mm_slot *mm, int64_t *budget)
+static int scan_pending(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 {
 	uint32_t key;
 	uint64_t mask;
@@ -412,42 +434,41 @@ static int scan_pending(struct mm_slot *mm, int64_t *budget)
 	engine_unlock(mm->e);
 	if (!more)
 		return 1;
-	return hash_mask(mm, key, mask, budget);
+	return hash_mask(w, mm, key, mask, budget);
 }
 
 /* --- a client --- */
 
-static void start_pending(struct mm_slot *mm)
+static void start_pending(struct scan_worker *w, struct mm_slot *mm)
 {
 	engine_lock(mm->e);
 	block_list_next_pass(mm);
 	engine_unlock(mm->e);
-	mm->e->scan.phase = SCAN_PENDING;
+	w->at.phase = SCAN_PENDING;
 }
 
 /* One step. Returns 0: go on; 1: this client is done; -ESRCH: it is gone. */
-static int scan_step(struct mm_slot *mm, int64_t *budget)
+static int scan_step(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 {
-	struct engine *e = mm->e;
 	struct region *r;
 	uint64_t start, pages;
 	int ret;
 
-	if (e->scan.phase == SCAN_PENDING)
-		return scan_pending(mm, budget);
-	r = region_next(mm, e->scan.addr);
+	if (w->at.phase == SCAN_PENDING)
+		return scan_pending(w, mm, budget);
+	r = region_next(mm, w->at.addr);
 	if (!r) {
-		start_pending(mm);
+		start_pending(w, mm);
 		return 0;
 	}
 	--*budget;
-	start = r->start > e->scan.addr ? r->start : e->scan.addr;
+	start = r->start > w->at.addr ? r->start : w->at.addr;
 	/* At most as much as the budget allows if all of it was written. */
 	pages = *budget < TRACK_MIN_PAGES ? TRACK_MIN_PAGES : (uint64_t)*budget;
 	pages = pages < TRACK_MAX_PAGES ? pages : TRACK_MAX_PAGES;
 	if (pages > (r->end - start) / PAGE_BYTES)
 		pages = (r->end - start) / PAGE_BYTES;
-	ret = scan_stretch(mm, start, start + pages * PAGE_BYTES, budget);
+	ret = scan_stretch(w, mm, start, start + pages * PAGE_BYTES, budget);
 	region_put(r);
 	return ret;
 }
@@ -455,75 +476,113 @@ static int scan_step(struct mm_slot *mm, int64_t *budget)
 /* --- clients --- */
 
 /*
- * The first client whose serial is at least the cursor's, with a reference; `prev` (may be NULL) is
- * the one before, on which the caller has a reference. While prev is in the list its successor can
- * be followed; a client that has left it has stale links, and the list is searched instead.
+ * Lock held. The first client whose serial is at least this; `prev` (may be NULL) is one before
+ * it, to start from. A client that has left the list has stale links, and it is searched anew.
  */
-static struct mm_slot *pick_mm(struct engine *e, struct mm_slot *prev)
+static struct mm_slot *mm_from(struct engine *e, struct mm_slot *prev, uint64_t serial)
 {
-	struct cds_list_head *pos;
-	struct mm_slot *mm, *found = NULL;
+	struct cds_list_head *pos = prev && !prev->dead ? &prev->list : &e->mms;
+	struct mm_slot *mm;
 
-	rcu_read_lock();
-	pos = prev && !CMM_LOAD_SHARED(prev->dead) ? &prev->list : &e->mms;
-	for (pos = rcu_dereference(pos->next); pos != &e->mms; pos = rcu_dereference(pos->next)) {
+	for (pos = pos->next; pos != &e->mms; pos = pos->next) {
 		mm = cds_list_entry(pos, struct mm_slot, list);
-		if (mm->serial >= e->scan.serial && mm_get_unless_zero(mm)) {
-			found = mm;
-			break;
+		if (mm->serial >= serial)
+			return mm;
+	}
+	return NULL;
+}
+
+/* What another worker had to leave for want of budget. NULL: nothing. */
+static struct mm_slot *take_parked(struct scan_worker *w, struct engine *e)
+{
+	struct mm_slot *mm;
+
+	while (e->nr_parked) {
+		w->at = e->parked[--e->nr_parked];
+		mm = mm_from(e, NULL, w->at.serial);
+		if (mm && mm->serial == w->at.serial)
+			return mm;
+	}
+	return NULL;
+}
+
+/* A client to scan, with a reference, and w->at set to where. NULL: there is none left. */
+static struct mm_slot *take_up(struct scan_worker *w, struct engine *e, struct mm_slot *prev)
+{
+	struct mm_slot *mm;
+
+	engine_lock(e);
+	mm = take_parked(w, e);
+	if (!mm) {
+		mm = mm_from(e, prev, e->next_scan);
+		if (mm) {
+			e->next_scan = mm->serial + 1;
+			w->at = (struct scan_cursor){ .serial = mm->serial };
+			merge_requeue_refused(mm);
+			dense_update(mm);
 		}
 	}
-	rcu_read_unlock();
-	return found;
+	if (mm) {
+		mm_get(mm); /* its owner's goes after it left the list */
+		e->nr_scanning++;
+	}
+	engine_unlock(e);
+	return mm;
 }
 
-static void cursor_to(struct scan *s, uint64_t serial)
+static void put_down(struct scan_worker *w, struct engine *e, bool finished)
 {
-	s->serial = serial;
-	s->addr = 0;
-	s->phase = SCAN_TRACK;
-}
-
-static void begin_mm(struct mm_slot *mm)
-{
-	struct engine *e = mm->e;
-
-	if (e->scan.serial != mm->serial)
-		cursor_to(&e->scan, mm->serial);
-	if (e->scan.addr || e->scan.phase != SCAN_TRACK)
-		return;
 	engine_lock(e);
-	merge_requeue_refused(mm);
-	dense_update(mm);
+	if (!finished)
+		e->parked[e->nr_parked++] = w->at;
+	e->nr_scanning--;
 	engine_unlock(e);
 }
 
-int engine_scan(struct engine *e, int64_t *budget)
+/* This worker found nothing to take up: is the pass over? */
+static enum engine_scan nothing_left(struct engine *e)
 {
-	struct mm_slot *mm, *prev = NULL;
-	int r, done = 0;
+	enum engine_scan ret = ENGINE_SCAN_NO_WORK;
 
+	engine_lock(e);
+	if (!e->nr_scanning && !e->nr_parked) {
+		e->next_scan = 0;
+		ret = ENGINE_SCAN_PASS;
+	}
+	engine_unlock(e);
+	return ret;
+}
+
+enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *budget)
+{
+	struct scan_worker *w = &e->worker[worker];
+	struct mm_slot *mm = NULL, *prev = NULL;
+	int r;
+
+	if (!w->buf) {
+		w->buf = malloc(BLOCK_BYTES);
+		if (!w->buf)
+			return ENGINE_SCAN_NO_WORK; /* worker 0 has one */
+		count_bytes(e, BLOCK_BYTES);
+	}
 	engine_lock(e);
 	engine_settle_nodes(e);
 	engine_unlock(e);
 	while (*budget > 0) {
-		mm = pick_mm(e, prev);
+		mm = take_up(w, e, prev);
 		if (prev)
 			mm_put(prev);
 		prev = mm;
-		if (!mm) {
-			cursor_to(&e->scan, 0);
-			done = 1;
+		if (!mm)
 			break;
-		}
-		begin_mm(mm);
 		do {
-			r = CMM_LOAD_SHARED(mm->dead) ? -ESRCH : scan_step(mm, budget);
+			r = CMM_LOAD_SHARED(mm->dead) ? -ESRCH : scan_step(w, mm, budget);
 		} while (!r && *budget > 0);
-		if (r)
-			cursor_to(&e->scan, mm->serial + 1);
+		put_down(w, e, r != 0);
 	}
-	if (prev)
-		mm_put(prev);
-	return done;
+	if (mm) {
+		mm_put(mm);
+		return ENGINE_SCAN_BUDGET;
+	}
+	return *budget > 0 ? nothing_left(e) : ENGINE_SCAN_BUDGET;
 }

@@ -48,6 +48,18 @@ void stable_deinit(struct stable *s)
 	free(s->root);
 }
 
+void stable_warm(struct stable *s, const int *root, const uint64_t *hash, unsigned int nr)
+{
+	uint32_t *at[CTREE_WARM];
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		at[i] = root_of(s, root[i], hash[i]);
+		__builtin_prefetch(at[i]);
+	}
+	st_warm(s, at, hash, nr);
+}
+
 uint32_t stable_find(struct stable *s, int root, uint64_t hash)
 {
 	return st_find(s, *root_of(s, root, hash), hash);
@@ -254,7 +266,7 @@ int stable_check(struct stable *s, const char **why)
 		heads += n->in_tree;
 		chains += n->in_tree && n->dup_next != i;
 		*why = "live node without sites or orders";
-		if (!n->nr_items && !n->nr_ordered)
+		if (!n->nr_items && !n->nr_ordered && !n->filling)
 			return -1;
 		if (n->in_tree && check_dups(s, i, why))
 			return -1;

@@ -9,7 +9,7 @@
  *
  * LIVE     in a tree, or in the dup list of one that is. nr_items sites stand on it, nr_ordered
  *          pages have been told to, or will be. At least one of the two is not zero, except
- *          between stable_insert() and the first order.
+ *          while it is filling.
  * RETIRED  nobody stands on it, but a process that we cannot see may: it waits in a list, oldest
  *          first, for the epochs up to its own to end.
  *
@@ -26,6 +26,8 @@
 #include "engine/slab.h"
 
 enum { STABLE_LIVE = 1, STABLE_RETIRED };
+/* Has the frame its bytes? While it has not, no order for it is sent, and the node is not dropped. */
+enum stable_fill { STABLE_FILLED, STABLE_FILLING, STABLE_FILL_FAILED };
 
 struct stable_node {
 	uint64_t hash;
@@ -40,6 +42,7 @@ struct stable_node {
 	uint8_t told;    /* a client has heard of the frame, so it may be mapped */
 	uint8_t in_tree; /* head of its content */
 	uint8_t root;    /* tree it belongs to */
+	uint8_t filling; /* enum stable_fill */
 };
 
 struct stable {
@@ -61,6 +64,8 @@ static inline struct stable_node *stable_node(const struct stable *s, uint32_t n
 	return slab_get(&s->nodes, n, sizeof(struct stable_node));
 }
 
+/* Bring what look-ups of these hashes, each in its tree, will touch into the cache. nr <= 64. */
+void stable_warm(struct stable *s, const int *root, const uint64_t *hash, unsigned int nr);
 /* Head of this content in the tree, or CTREE_NIL. */
 uint32_t stable_find(struct stable *s, int root, uint64_t hash);
 /* A node of this content with fewer than `limit` sites and orders, or CTREE_NIL. */

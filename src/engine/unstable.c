@@ -24,6 +24,18 @@ static uint32_t *root_of(struct engine *e, int root, uint64_t hash)
 	return &e->unstable_root[(uint32_t)root * CTREE_SHARDS + ctree_shard(hash)];
 }
 
+void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsigned int nr)
+{
+	uint32_t *at[CTREE_WARM];
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		at[i] = root_of(e, root[i], hash[i]);
+		__builtin_prefetch(at[i]);
+	}
+	ut_warm(e, at, hash, nr);
+}
+
 uint32_t unstable_find(struct engine *e, int root, uint64_t hash)
 {
 	return ut_find(e, *root_of(e, root, hash), hash);

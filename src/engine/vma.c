@@ -90,6 +90,8 @@ uint64_t vma_used(const struct mm_slot *mm)
 /*
  * How scarce mappings are, 0 (plenty) to 4 (none left). The steps leave the longer runs a share
  * of what is left each time: half of the budget is for everybody, the last eighth for runs of 16.
+ * A client that has come to rest needs no such shares; a thirty-second is kept for long runs that
+ * may come later.
  */
 int vma_level(const struct mm_slot *mm)
 {
@@ -97,6 +99,8 @@ int vma_level(const struct mm_slot *mm)
 
 	if (used >= limit)
 		return 4;
+	if (mm->vmas_released)
+		return used < limit - limit / 32 ? 0 : 3;
 	if (used * 100 < limit * 50)
 		return 0;
 	if (used * 100 < limit * 75)

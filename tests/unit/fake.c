@@ -462,7 +462,7 @@ void fake_scan(struct fake *w)
 	do {
 		budget = 1000;
 		ck_assert_int_lt(n++, 1000000);
-	} while (!engine_scan(w->e, &budget));
+	} while (!engine_scan(w->e, 0, &budget));
 }
 
 void fake_orders(struct fake *w)

@@ -282,7 +282,9 @@ START_TEST(exit_under_orders)
 	fake_orders(w);
 	fake_check(w);
 	n = fake_counters(w);
-	ck_assert_uint_eq(n.pages_shared, 200);
+	/* A frame that nobody was told of is given up when only one page is left to stand on it. */
+	ck_assert_uint_eq(n.pages_shared, _i ? 200 : 0);
+	ck_assert_uint_eq(n.pages_unshared, _i ? 0 : 200);
 	ck_assert_uint_eq(n.pages_sharing, 0);
 	ck_assert_uint_eq(n.pages_tracked, 200);
 	fake_free(w);

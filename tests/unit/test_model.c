@@ -166,7 +166,7 @@ static void step(struct fake *w, uint64_t *rng)
 		fake_agent_answer(c);
 		break;
 	default:
-		engine_scan(w->e, &budget);
+		engine_scan(w->e, 0, &budget);
 		break;
 	}
 }

@@ -185,7 +185,7 @@ static void *scan_main(void *arg)
 		struct engine_counters n = { 0 };
 
 		budget = 500;
-		engine_scan(w->e, &budget);
+		engine_scan(w->e, 0, &budget);
 		engine_flush(w->e, false);
 		engine_counters(w->e, &n);
 		must_msg(!engine_check(w->e, msg, sizeof(msg)), "%s", msg);

@@ -13,6 +13,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <urcu.h>
 
 #include "daemon/clock.h"
@@ -55,6 +58,7 @@ static void *helper_main(void *arg)
 	struct crew *c = h->crew;
 
 	rcu_register_thread();
+	crew_nice();
 	pthread_mutex_lock(&c->lock);
 	while (wait_for_job(c, h)) {
 		uint64_t cpu = clock_thread_cpu_ns();
@@ -138,6 +142,15 @@ unsigned int crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg
 		pthread_mutex_unlock(&c->lock);
 	}
 	return nr;
+}
+
+void crew_nice(void)
+{
+	/* Linux gives each thread a nice value of its own. A service that runs at a higher one stays. */
+	pid_t tid = (pid_t)syscall(SYS_gettid);
+
+	if (getpriority(PRIO_PROCESS, (id_t)tid) < 5)
+		setpriority(PRIO_PROCESS, (id_t)tid, 5);
 }
 
 uint64_t crew_cpu_ns(const struct crew *c)

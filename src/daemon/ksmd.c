@@ -359,6 +359,7 @@ static void *scan_main(void *arg)
 	struct scan *s = arg;
 
 	rcu_register_thread();
+	crew_nice();
 	while (!must_stop(s)) {
 		if (s->d->unmerge.state == UNMERGE_QUIESCE)
 			quiesce(s);

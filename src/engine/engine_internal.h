@@ -139,7 +139,8 @@ struct scan_cursor {
 struct scan_worker {
 	struct track_window track;
 	struct scan_cursor at;
-	uint32_t clean;     /* clean pages not charged yet */
+	uint32_t clean;       /* clean pages not charged yet */
+	uint64_t track_pages; /* how far the next call of change tracking looks */
 	unsigned char *buf; /* BLOCK_BYTES; made when first needed */
 	struct fill fill;   /* empty whenever the lock is not held, but while it is written */
 };

@@ -138,10 +138,15 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 {
 	struct fake *w = arena;
 	const uint64_t *in = buf;
+	void (*hook)(struct fake *w) = w->in_write;
 	uint32_t i;
 
 	must(nr && frame + nr <= w->nr_frames);
 	w->writes++;
+	if (hook) {
+		w->in_write = NULL;
+		hook(w);
+	}
 	if (w->write_fails) {
 		w->write_fails--;
 		return -ENOSPC;

@@ -71,6 +71,8 @@ struct fake {
 	/* Called once, in the next track or read call (the unlocked part of a scan). */
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
+	/* Called once, in the next frame_write: bytes of new frames are written unlocked as well. */
+	void (*in_write)(struct fake *w);
 };
 #define FAKE_FREE_TAG 0xfeedfacedeadbeefull
 

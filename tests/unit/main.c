@@ -39,6 +39,7 @@ int main(void)
 	srunner_add_suite(sr, suite_merge());
 	srunner_add_suite(sr, suite_scan());
 	srunner_add_suite(sr, suite_vma());
+	srunner_add_suite(sr, suite_workers());
 	srunner_add_suite(sr, suite_model());
 	srunner_add_suite(sr, suite_memory());
 	srunner_add_suite(sr, suite_threads());

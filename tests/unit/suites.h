@@ -13,6 +13,7 @@ Suite *suite_region(void);
 Suite *suite_merge(void);
 Suite *suite_scan(void);
 Suite *suite_vma(void);
+Suite *suite_workers(void);
 Suite *suite_model(void);
 Suite *suite_memory(void);
 Suite *suite_threads(void);

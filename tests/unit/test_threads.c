@@ -13,14 +13,15 @@
 #include "fake.h"
 #include "suites.h"
 
-enum { PAGES = 256, THREADS = 3, ROUNDS = 150 };
+enum { PAGES = 256, THREADS = 3, SCANNERS = 2, ROUNDS = 150 };
 #define BASE 0x7f0000000000ull
 
 struct world {
 	struct engine *e;
 	struct ksm_knobs knobs;
 	int clients, released; /* atomic */
-	int stop;              /* atomic */
+	unsigned int nr_workers;   /* atomic */
+	int stop;                  /* atomic */
 };
 
 struct client {
@@ -177,6 +178,7 @@ static void *clients_main(void *arg)
 static void *scan_main(void *arg)
 {
 	struct world *w = arg;
+	unsigned int worker = __atomic_fetch_add(&w->nr_workers, 1, __ATOMIC_RELAXED);
 	char msg[128];
 	int64_t budget;
 
@@ -185,7 +187,7 @@ static void *scan_main(void *arg)
 		struct engine_counters n = { 0 };
 
 		budget = 500;
-		engine_scan(w->e, 0, &budget);
+		engine_scan(w->e, worker, &budget);
 		engine_flush(w->e, false);
 		engine_counters(w->e, &n);
 		must_msg(!engine_check(w->e, msg, sizeof(msg)), "%s", msg);
@@ -203,19 +205,21 @@ START_TEST(clients_come_and_go)
 				     .zone_frames = 4096,
 				     .max_frames = 100,
 				     .hash_seed = 1 };
-	pthread_t t[THREADS], scan;
+	pthread_t t[THREADS], scan[SCANNERS];
 	int i;
 
 	knobs_init(&w.knobs);
 	w.e = engine_new(&cfg);
 	ck_assert_ptr_nonnull(w.e);
-	ck_assert_int_eq(pthread_create(&scan, NULL, scan_main, &w), 0);
+	for (i = 0; i < SCANNERS; i++)
+		ck_assert_int_eq(pthread_create(&scan[i], NULL, scan_main, &w), 0);
 	for (i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_create(&t[i], NULL, clients_main, &w), 0);
 	for (i = 0; i < THREADS; i++)
 		pthread_join(t[i], NULL);
 	__atomic_store_n(&w.stop, 1, __ATOMIC_RELEASE);
-	pthread_join(scan, NULL);
+	for (i = 0; i < SCANNERS; i++)
+		pthread_join(scan[i], NULL);
 	engine_epoch_free(w.e, engine_epoch(w.e));
 	engine_free(w.e);
 	ck_assert_int_eq(w.released, THREADS * ROUNDS);

@@ -33,30 +33,6 @@ static const char *const shown[] = { "sleep_millisecs",
 				     "max_idle_millisecs",
 				     "vma_budget_percent" };
 
-/* $KSMD_USER, or ksmd-user next to this program. */
-static int daemon_path(char *path, size_t size)
-{
-	const char *env = getenv("KSMD_USER");
-	char self[512];
-	ssize_t n;
-
-	if (env) {
-		snprintf(path, size, "%s", env);
-	} else {
-		n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-		if (n < 0)
-			return -errno;
-		self[n] = 0;
-		*strrchr(self, '/') = 0;
-		snprintf(path, size, "%s/ksmd-user", self);
-	}
-	if (access(path, X_OK)) {
-		complain("%s: %s (build it, or name it in $KSMD_USER)", path, strerror(errno));
-		return -errno;
-	}
-	return 0;
-}
-
 static int control_connect(struct side *s)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -117,7 +93,7 @@ static int request(struct side *s, const char *line, char *buf, size_t size)
 	return err ? err : -EPROTO;
 }
 
-int daemon_get(struct side *s, const char *path, char *buf, size_t size)
+int user_get(struct side *s, const char *path, char *buf, size_t size)
 {
 	char line[256];
 
@@ -125,7 +101,7 @@ int daemon_get(struct side *s, const char *path, char *buf, size_t size)
 	return request(s, line, buf, size);
 }
 
-int daemon_set(struct side *s, const char *path, const char *value)
+int user_set(struct side *s, const char *path, const char *value)
 {
 	char line[256], buf[256];
 
@@ -133,10 +109,10 @@ int daemon_set(struct side *s, const char *path, const char *value)
 	return request(s, line, buf, sizeof(buf));
 }
 
-static int daemon_spawn(struct side *s)
+static int user_spawn(struct side *s)
 {
 	char path[600];
-	int err = daemon_path(path, sizeof(path));
+	int err = sibling_path("KSMD_USER", "ksmd-user", path, sizeof(path));
 
 	if (err)
 		return err;
@@ -163,7 +139,7 @@ static int daemon_spawn(struct side *s)
 	return 0;
 }
 
-static int daemon_wait(struct side *s)
+static int user_wait(struct side *s)
 {
 	for (int i = 0; i < 1000; i++) { /* ten seconds: it only has to make two sockets */
 		int status, err = control_connect(s);
@@ -187,7 +163,7 @@ static int knob(struct side *s, const char *name, const char *value)
 	char path[128];
 
 	snprintf(path, sizeof(path), "ksm/%s", name);
-	return daemon_set(s, path, value);
+	return user_set(s, path, value);
 }
 
 static int knobs_set(struct side *s)
@@ -221,7 +197,7 @@ static int knobs_describe(struct side *s)
 		int err;
 
 		snprintf(path, sizeof(path), "ksm/%s", shown[i]);
-		err = daemon_get(s, path, v, sizeof(v));
+		err = user_get(s, path, v, sizeof(v));
 		if (err)
 			return err;
 		if (strchr(v, '[')) {
@@ -235,11 +211,11 @@ static int knobs_describe(struct side *s)
 	return 0;
 }
 
-int daemon_start(struct side *s)
+int user_start(struct side *s)
 {
-	int err = daemon_spawn(s);
+	int err = user_spawn(s);
 
-	err = err ? err : daemon_wait(s);
+	err = err ? err : user_wait(s);
 	err = err ? err : knobs_set(s);
 	err = err ? err : knobs_describe(s);
 	if (!err)
@@ -247,7 +223,7 @@ int daemon_start(struct side *s)
 	return err;
 }
 
-void daemon_stop(struct side *s)
+void user_stop(struct side *s)
 {
 	if (s->control >= 0)
 		close(s->control);

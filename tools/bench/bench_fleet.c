@@ -129,15 +129,19 @@ int fleet_start(struct fleet *f, struct side *s, uint64_t nr_pages)
 
 		err = command_send(&f->w[i], &c);
 	}
-	for (int i = 0; i < f->nr && !err; i++)
+	for (int i = 0; i < f->nr && !err; i++) {
 		err = reply_read(&f->w[i], &r);
+		f->w[i].start = r.v[0];
+		f->w[i].end = r.v[1];
+	}
 	return err;
 }
 
 void fleet_stop(struct fleet *f)
 {
 	for (int i = 0; i < f->nr; i++) {
-		close(f->w[i].fd);
+		if (f->w[i].fd >= 0)
+			close(f->w[i].fd);
 		kill(f->w[i].pid, SIGKILL);
 	}
 	for (int i = 0; i < f->nr; i++)
@@ -151,6 +155,17 @@ static uint64_t task_cpu_ns(pid_t pid, const char *tid)
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%.12s/schedstat", (int)pid, tid);
 	return file_read(path, text, sizeof(text)) < 0 ? 0 : strtoull(text, NULL, 10);
+}
+
+/* A worker says which threads are its own; a real program cannot, but agents have a name. */
+static bool is_agent(const struct fleet_worker *w, const char *tid)
+{
+	char path[64], text[32];
+
+	if (!w->program)
+		return atoi(tid) != w->own_tid[0] && atoi(tid) != w->own_tid[1];
+	snprintf(path, sizeof(path), "/proc/%d/task/%.12s/comm", (int)w->pid, tid);
+	return file_read(path, text, sizeof(text)) > 0 && !strcmp(text, "ksm-agent\n");
 }
 
 int fleet_agents_cpu_ns(struct fleet *f, uint64_t *ns)
@@ -169,9 +184,7 @@ int fleet_agents_cpu_ns(struct fleet *f, uint64_t *ns)
 			return -errno;
 		}
 		while ((e = readdir(d))) {
-			pid_t tid = atoi(e->d_name);
-
-			if (tid && tid != w->own_tid[0] && tid != w->own_tid[1])
+			if (atoi(e->d_name) && is_agent(w, e->d_name))
 				*ns += task_cpu_ns(w->pid, e->d_name);
 		}
 		closedir(d);
@@ -186,22 +199,23 @@ static int field(const char *text, const char *name, uint64_t *kib)
 	return p && sscanf(p + strlen(name), ": %lu", kib) == 1 ? 0 : -EIO;
 }
 
-static uint64_t count_vmas(pid_t pid)
+static void count_vmas(const struct fleet_worker *w, struct fleet_memory *m)
 {
-	char path[64], buf[65536];
-	uint64_t n = 0;
-	size_t len;
+	char path[64], line[512];
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)w->pid);
 	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	while ((len = fread(buf, 1, sizeof(buf), f)))
-		for (size_t i = 0; i < len; i++)
-			n += buf[i] == '\n';
-	fclose(f);
-	return n;
+	while (f && fgets(line, sizeof(line), f)) {
+		uint64_t start, end;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) != 2)
+			continue; /* the rest of a long name */
+		m->vmas++;
+		m->region_vmas += start < w->end && end > w->start;
+	}
+	if (f)
+		fclose(f);
 }
 
 int fleet_memory(struct fleet *f, struct fleet_memory *m)
@@ -220,7 +234,7 @@ int fleet_memory(struct fleet *f, struct fleet_memory *m)
 			goto unreadable;
 		m->pss += pss * 1024;
 		m->pte += pte * 1024;
-		m->vmas += count_vmas(f->w[i].pid);
+		count_vmas(&f->w[i], m);
 	}
 	return 0;
 unreadable:

@@ -2,9 +2,10 @@
 /*
  * bench_json.c - a reader for what `ksm-bench --json` writes.
  *
- * Objects, arrays, strings without \u escapes, numbers, true, false, null: all of JSON but surrogates.
- * Nesting is limited, so that a hostile file cannot exhaust the stack. Several documents may follow one
- * another in a text, so that results can be collected with >>.
+ * All of JSON, but that an escape in a string becomes a question mark unless it is one that --json writes.
+ * A text from anywhere does no harm: nesting is limited, so that it cannot exhaust the stack, numbers are finite,
+ * and nothing is read behind the NUL. Several documents may follow one another in a text, so that
+ * results can be collected with >>.
  */
 #include "bench.h"
 
@@ -16,7 +17,7 @@
 enum { MAX_DEPTH = 16 };
 
 struct json {
-	enum { JSON_NULL, JSON_NUMBER, JSON_STRING, JSON_LIST } type;
+	enum { JSON_NULL, JSON_TRUE, JSON_FALSE, JSON_NUMBER, JSON_STRING, JSON_LIST } type;
 	char *key; /* in an object; NULL in an array */
 	double number;
 	char *string;
@@ -45,9 +46,10 @@ static char *parse_string(const char **t)
 	if (!s)
 		return NULL;
 	for (const char *q = *t + 1; q < p; q++) {
-		if (*q == '\\')
-			q++;
-		*out++ = *q;
+		if (*q != '\\')
+			*out++ = *q;
+		else
+			*out++ = *++q == '"' || *q == '\\' || *q == '/' ? *q : '?';
 	}
 	*out = 0;
 	*t = p + 1;
@@ -70,8 +72,9 @@ static bool parse_members(const char **t, struct json *list, char end, int depth
 			if (**t != '"' || !(key = parse_string(t)))
 				return false;
 			skip_space(t);
-			if (*(*t)++ != ':')
+			if (**t != ':')
 				return free(key), false;
+			(*t)++;
 		}
 		*tail = parse_value(t, depth + 1);
 		if (!*tail)
@@ -95,10 +98,21 @@ static bool parse_word(const char **t, const char *word)
 	return true;
 }
 
-static bool parse_into(const char **t, struct json *j, int depth)
+/* JSON's numbers: strtod() takes more (words, hexadecimal, a plus). */
+static bool parse_number(const char **t, double *number)
 {
+	const char *digits = *t + (**t == '-');
 	char *end;
 
+	if (*digits < '0' || *digits > '9' || digits[1] == 'x' || digits[1] == 'X')
+		return false;
+	*number = strtod(*t, &end);
+	*t = end;
+	return isfinite(*number);
+}
+
+static bool parse_into(const char **t, struct json *j, int depth)
+{
 	if (**t == '{' || **t == '[') {
 		char close = **t == '{' ? '}' : ']';
 
@@ -111,14 +125,14 @@ static bool parse_into(const char **t, struct json *j, int depth)
 		j->string = parse_string(t);
 		return j->string;
 	}
-	if (parse_word(t, "null") || parse_word(t, "true") || parse_word(t, "false"))
+	if (parse_word(t, "null"))
 		return true;
+	if (parse_word(t, "true"))
+		return j->type = JSON_TRUE, true;
+	if (parse_word(t, "false"))
+		return j->type = JSON_FALSE, true;
 	j->type = JSON_NUMBER;
-	j->number = strtod(*t, &end);
-	if (end == *t)
-		return false;
-	*t = end;
-	return true;
+	return parse_number(t, &j->number);
 }
 
 static struct json *parse_value(const char **t, int depth)
@@ -166,6 +180,11 @@ const struct json *json_at(const struct json *array, int i)
 	while (j && i-- > 0)
 		j = j->next;
 	return j;
+}
+
+bool json_true(const struct json *j)
+{
+	return j && j->type == JSON_TRUE;
 }
 
 double json_number(const struct json *j)

@@ -7,7 +7,9 @@
  * pipe whose only other end is here. If this process returns normally it restores the knobs and
  * tells the watchdog so; if it dies in any way, SIGKILL included, the watchdog sees the end of the pipe and
  * restores them itself. The watchdog shares the machine-wide lock (same open file description), so
- * nobody else can start to measure in between.
+ * nobody else can start to measure in between. Should the watchdog be killed, too, the values stand in
+ * SAVED_FILE, which the next ksm-bench puts back before it does anything else. The file is in /run: it is
+ * root's alone, and gone after a boot, as the knobs are.
  *
  * `run` comes last and never as 2: pages that were merged by the benchmark are unmerged first,
  * and kernel_knobs_save() refuses a machine on which KSM is already at work for somebody else.
@@ -23,7 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KSM_DIR "/sys/kernel/mm/ksm/"
+#define KSM_DIR "/sys/kernel/mm/ksm/" /* in messages; knob_path() knows where they are */
+#define SAVED_FILE "ksm-bench.knobs"
 
 /* In the order in which they are put back: the scan knobs can only be set with the advisor off. */
 static const char *const knob_names[] = {
@@ -50,13 +53,19 @@ static struct {
 	pid_t watchdog, owner;
 } knobs = { .pipe = -1 };
 
+static const char *knob_path(const char *name, char *path, size_t size)
+{
+	char in_dir[64];
+
+	snprintf(in_dir, sizeof(in_dir), "ksm/%s", name);
+	return bench_place("/sys/kernel/mm", in_dir, path, size);
+}
+
 static int knob_read(const char *name, char *buf, size_t size)
 {
-	char path[128];
-	ssize_t n;
+	char path[512];
+	ssize_t n = file_read(knob_path(name, path, sizeof(path)), buf, size);
 
-	snprintf(path, sizeof(path), KSM_DIR "%s", name);
-	n = file_read(path, buf, size);
 	if (n < 0)
 		return (int)n;
 	buf[strcspn(buf, "\n")] = 0;
@@ -65,11 +74,9 @@ static int knob_read(const char *name, char *buf, size_t size)
 
 int kernel_set(const char *name, const char *value)
 {
-	char path[128];
-	int err;
+	char path[512];
+	int err = file_write(knob_path(name, path, sizeof(path)), value);
 
-	snprintf(path, sizeof(path), KSM_DIR "%s", name);
-	err = file_write(path, value);
 	if (err)
 		complain("%s: cannot write \"%s\": %s", path, value, strerror(-err));
 	return err;
@@ -107,17 +114,105 @@ const char *kernel_knob_saved(const char *name)
 	return "";
 }
 
-/* Unmerge what we merged, then put every knob back. */
+/* Written whole or not at all: half of it would be put back as if it were all. */
+static int saved_write(void)
+{
+	char path[512], temp[520], text[NR_KNOBS * 128];
+	size_t n = 0;
+	int fd, err = 0;
+
+	for (int i = 0; i < NR_KNOBS; i++)
+		if (*knobs.value[i])
+			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s %s\n", knob_names[i],
+					      knobs.value[i]);
+	bench_place("/run", SAVED_FILE, path, sizeof(path));
+	snprintf(temp, sizeof(temp), "%s.new", path);
+	unlink(temp);
+	fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, text, n) != (ssize_t)n || rename(temp, path)) {
+		err = -errno;
+		complain("%s: %s", temp, strerror(errno));
+	}
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+static void saved_remove(void)
+{
+	char path[512];
+
+	unlink(bench_place("/run", SAVED_FILE, path, sizeof(path)));
+}
+
+/* The file must be ours, and hold only knobs and values as saved_write() writes them. */
+static int saved_read(const char *path)
+{
+	char text[NR_KNOBS * 128], *save = NULL;
+	struct stat st;
+	ssize_t n;
+
+	if (lstat(path, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid())
+		return -EPERM;
+	n = file_read(path, text, sizeof(text));
+	if (n <= 0 || n == (ssize_t)sizeof(text) - 1 || text[n - 1] != '\n')
+		return -EINVAL;
+	memset(knobs.value, 0, sizeof(knobs.value));
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char name[64], value[64], more;
+		int i;
+
+		if (sscanf(line, "%63s %63s %c", name, value, &more) != 2)
+			return -EINVAL;
+		for (i = 0; i < NR_KNOBS && strcmp(knob_names[i], name); i++)
+			;
+		if (i == NR_KNOBS)
+			return -EINVAL;
+		snprintf(knobs.value[i], sizeof(knobs.value[i]), "%s", value);
+	}
+	return *knobs.value[NR_KNOBS - 1] ? 0 : -EINVAL; /* run is always there */
+}
+
+/*
+ * Unmerge what we merged, then put every knob back. Not to be interrupted: a signal makes the kernel
+ * give up unmerging.
+ */
 static void knobs_write_back(void)
 {
+	sigset_t all, before;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
 	kernel_set("run", "2");
 	kernel_set("run", "0");
-	if (*kernel_knob_saved("advisor_mode"))
+	if (*knobs.value[NR_KNOBS - 2])
 		kernel_set("advisor_mode", "none");
 	for (int i = 0; i < NR_KNOBS; i++)
 		if (*knobs.value[i] && strcmp(knob_names[i], "run"))
 			kernel_set(knob_names[i], knobs.value[i]);
-	kernel_set("run", kernel_knob_saved("run"));
+	kernel_set("run", knobs.value[NR_KNOBS - 1]);
+	saved_remove();
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+int kernel_knobs_recover(void)
+{
+	char path[512];
+	int err = saved_read(bench_place("/run", SAVED_FILE, path, sizeof(path)));
+
+	if (err == -ENOENT)
+		return 0;
+	if (err) {
+		complain("%s, the kernel's knobs as a killed run found them, cannot be used (%s); "
+			 "set the knobs in " KSM_DIR " by hand, and remove the file",
+			 path, strerror(-err));
+		return err;
+	}
+	knobs_write_back();
+	complain("put the kernel's knobs back, which a killed run had left changed");
+	return 0;
 }
 
 static void watchdog_main(int fd)
@@ -186,20 +281,22 @@ static int refuse_if_in_use(void)
 
 int kernel_knobs_save(void)
 {
+	char path[512];
 	int err;
 
-	if (access(KSM_DIR "run", F_OK)) {
+	if (access(knob_path("run", path, sizeof(path)), F_OK)) {
 		complain("this kernel has no KSM (" KSM_DIR " is missing)");
 		return -ENOENT;
 	}
-	if (geteuid() || access(KSM_DIR "run", W_OK)) {
+	if (access(path, W_OK)) {
 		complain(
 			"measuring the kernel's KSM needs root, because its knobs are the machine's "
 			"(" KSM_DIR
 			"run is not writable); run it with sudo, or use --only ksmd-user");
 		return -EPERM;
 	}
-	err = refuse_if_in_use();
+	err = kernel_knobs_recover();
+	err = err ? err : refuse_if_in_use();
 	if (err)
 		return err;
 	for (int i = 0; i < NR_KNOBS; i++) {
@@ -207,9 +304,12 @@ int kernel_knobs_save(void)
 			knobs.value[i][0] = 0;
 		strip_choice(knobs.value[i]);
 	}
+	if (!*knobs.value[NR_KNOBS - 1])
+		return -EIO;
 	knobs.saved = true;
 	knobs.owner = getpid();
-	return watchdog_start();
+	err = saved_write();
+	return err ? err : watchdog_start();
 }
 
 void kernel_knobs_restore(void)
@@ -218,6 +318,8 @@ void kernel_knobs_restore(void)
 		return;
 	knobs_write_back();
 	knobs.saved = false;
+	if (knobs.pipe < 0) /* no watchdog was started */
+		return;
 	if (write(knobs.pipe, "q", 1) < 0)
 		complain("watchdog is gone");
 	close(knobs.pipe);

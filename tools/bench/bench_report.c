@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench_report.c - results as JSON, as a Markdown table, and as a plot.
+ * bench_report.c - results as JSON and as Markdown; ksm-bench report.
  *
  * The JSON holds every single value, so that tables and plots can be made later and elsewhere; it is the
- * only form that is read back. A ratio is ksmd-user's median over the kernel's.
+ * only form that is read back. In it a ratio is ksmd-user's median over the kernel's; in tables, where
+ * a reader looks for what is better, it is a gain: how many times better ksmd-user is.
  */
 #include "bench.h"
 
@@ -11,6 +12,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* More than any set of results; less than would hurt. */
+enum { MAX_TEXT = 16 << 20 };
 
 static void json_escape(FILE *f, const char *s)
 {
@@ -59,201 +64,197 @@ static double ratio(const struct bench_result *r, int m)
 	return k > 0 ? u / k : NAN;
 }
 
+static void json_side(FILE *f, const struct bench_result *r, int s)
+{
+	fprintf(f, "\"%s\":{\"knobs\":", side_name[s]);
+	json_escape(f, r->knobs[s]);
+	fprintf(f, ",\"incomplete\":%s", r->incomplete[s] ? "true" : "false");
+	for (int m = 0; m < M_NR; m++) {
+		if (!series_summary(&r->series[s][m]).nr)
+			continue;
+		fprintf(f, ",\"%s\":", metric_info[m].key);
+		json_series(f, &r->series[s][m]);
+	}
+	putc('}', f);
+}
+
 /* One document on one line. */
 void report_json(FILE *f, const struct bench_result *r)
 {
+	bool first = true;
+
 	fputs("{\"benchmark\":\"kernel\",\"machine\":{\"cpu\":", f);
 	json_escape(f, r->machine.cpu);
 	fputs(",\"kernel\":", f);
 	json_escape(f, r->machine.kernel);
-	fprintf(f, ",\"cpus\":%d,\"memory_mib\":%llu},\"workload\":", r->machine.cpus,
+	fprintf(f, ",\"cpus\":%d,\"memory_mib\":%llu},\"date\":", r->machine.cpus,
 		(unsigned long long)r->machine.memory_mib);
+	json_escape(f, r->date);
+	fputs(",\"workload\":", f);
 	json_escape(f, r->workload);
-	fprintf(f, ",\"size_mib\":%u,\"processes\":%u,\"rounds\":%u,\"sides\":{", r->size_mib,
-		r->processes, r->rounds);
-	for (int s = 0; s < SIDE_NR; s++) {
-		fprintf(f, "%s\"%s\":{\"knobs\":", s ? "," : "", side_name[s]);
-		json_escape(f, r->knobs[s]);
-		for (int m = 0; m < M_NR; m++) {
-			fprintf(f, ",\"%s\":", metric_info[m].key);
-			json_series(f, &r->series[s][m]);
-		}
-		putc('}', f);
+	fprintf(f, ",\"size_mib\":%u,\"processes\":%u,\"rounds\":%u", r->size_mib, r->processes,
+		r->rounds);
+	fputs(",\"skipped\":", f);
+	json_escape(f, r->skipped);
+	fputs(",\"notes\":[", f);
+	for (int i = 0; i < r->nr_notes; i++) {
+		if (i)
+			putc(',', f);
+		json_escape(f, r->note[i]);
 	}
+	fputs("],\"sides\":{", f);
+	json_side(f, r, SIDE_KERNEL);
+	putc(',', f);
+	json_side(f, r, SIDE_USER);
 	fputs("},\"ratios\":{", f);
 	for (int m = 0; m < M_NR; m++) {
-		fprintf(f, "%s\"%s\":", m ? "," : "", metric_info[m].key);
+		if (isnan(ratio(r, m)))
+			continue;
+		fprintf(f, "%s\"%s\":", first ? "" : ",", metric_info[m].key);
 		json_value(f, ratio(r, m));
+		first = false;
 	}
 	fputs("}}\n", f);
 }
 
-static void cell(FILE *f, const struct summary *s)
+/* ---- Markdown ---- */
+
+static void cell(FILE *f, const struct summary *s, const char *unit)
 {
+	char median[32], min[32], max[32];
+
 	if (!s->nr)
 		fputs(" - |", f);
 	else if (s->nr == 1)
-		fprintf(f, " %.4g |", s->median);
+		fprintf(f, " %s%s |", figure(s->median, median), unit);
 	else
-		fprintf(f, " %.4g (%.4g..%.4g) |", s->median, s->min, s->max);
+		fprintf(f, " %s%s (%s..%s) |", figure(s->median, median), unit, figure(s->min, min),
+			figure(s->max, max));
+}
+
+void result_label(const struct bench_result *all, int nr, int i, char *buf, size_t size)
+{
+	bool alone = true;
+
+	for (int k = 0; k < nr; k++)
+		if (k != i && !strcmp(all[k].workload, all[i].workload))
+			alone = false;
+	if (alone)
+		snprintf(buf, size, "%s", all[i].workload);
+	else
+		snprintf(buf, size, "%s %ux%u MiB", all[i].workload, all[i].processes,
+			 all[i].size_mib);
+}
+
+static const char *verdict_word(const struct verdict *v)
+{
+	switch (v->holds) {
+	case VERDICT_YES:
+		return "yes";
+	case VERDICT_NO:
+		return "**no**";
+	default:
+		return "?";
+	}
+}
+
+static void summary_line(FILE *f, const struct target *t, const struct bench_result *r,
+			 const char *label)
+{
+	const char *unit = t->kind == AT_MOST ? metric_info[t->metric].unit : "x";
+	struct verdict v = target_check(t, r);
+
+	fprintf(f, "| %s | %s | %s %.3g%s%s |", label, metric_info[t->metric].label,
+		t->kind == AT_MOST ? "<=" : ">=", t->wanted, *unit && *unit != 'x' ? " " : "",
+		unit);
+	cell(f, &v.seen, t->kind == AT_MOST && *unit != 'x' ? "" : "x");
+	fprintf(f, " %s%s%s |\n", verdict_word(&v), *v.why ? ": " : "", v.why);
+}
+
+void report_summary(FILE *f, const struct bench_result *r, int nr)
+{
+	char label[64];
+
+	fprintf(f, "Measured on %s, %d CPUs, %llu MiB of memory, %s%s%s.\n\n", r->machine.cpu,
+		r->machine.cpus, (unsigned long long)r->machine.memory_mib, r->machine.kernel,
+		*r->date ? ", " : "", r->date);
+	fputs("| workload | what | wanted | seen: median (least..most of the rounds) | holds |\n"
+	      "|---|---|---|---|---|\n",
+	      f);
+	for (int i = 0; i < nr; i++) {
+		result_label(r, nr, i, label, sizeof(label));
+		if (*r[i].skipped)
+			fprintf(f, "| %s | all | | skipped: %s | ? |\n", label, r[i].skipped);
+		for (int t = 0; t < nr_targets; t++)
+			if (target_concerns(&targets[t], &r[i]))
+				summary_line(f, &targets[t], &r[i], label);
+	}
+	fputs("\nx: so many times better than the kernel's KSM (less time, less CPU, more memory saved); "
+	      "in `growth`, the quotient itself.\n\n",
+	      f);
+}
+
+static void markdown_metric(FILE *f, const struct bench_result *r, int m)
+{
+	struct summary k = series_summary(&r->series[SIDE_KERNEL][m]);
+	struct summary u = series_summary(&r->series[SIDE_USER][m]);
+	struct summary gain = result_gain(r, (enum metric)m);
+	const struct metric_info *info = &metric_info[m];
+	char text[32];
+
+	if (!k.nr && !u.nr)
+		return;
+	fprintf(f, "| %s%s%s%s |", info->label, *info->unit ? " [" : "", info->unit,
+		*info->unit ? "]" : "");
+	cell(f, &k, "");
+	cell(f, &u, "");
+	if (!info->better)
+		fputs(" |\n", f);
+	else if (gain.nr)
+		fprintf(f, " %sx |\n", figure(gain.median, text));
+	else
+		fputs(" - |\n", f);
 }
 
 void report_markdown(FILE *f, const struct bench_result *r)
 {
-	fprintf(f, "### %s: %u x %u MiB, %u rounds\n\n", r->workload, r->processes, r->size_mib,
-		r->rounds);
-	fprintf(f, "%s, %d CPUs, %llu MiB; %s\n\n", r->machine.cpu, r->machine.cpus,
-		(unsigned long long)r->machine.memory_mib, r->machine.kernel);
+	fprintf(f, "### %s: %u x %u MiB, %u %s\n\n", r->workload, r->processes, r->size_mib,
+		r->rounds, r->rounds == 1 ? "round" : "rounds");
+	if (*r->skipped)
+		fprintf(f, "Skipped: %s.\n\n", r->skipped);
+	for (int i = 0; i < r->nr_notes; i++)
+		fprintf(f, "- Not complete: %s\n%s", r->note[i], i == r->nr_notes - 1 ? "\n" : "");
 	for (int s = 0; s < SIDE_NR; s++)
 		if (*r->knobs[s])
 			fprintf(f, "Knobs of %s: %s\n\n", side_name[s], r->knobs[s]);
-	fputs("| median (min..max) | unit | kernel | ksmd-user | ksmd-user / kernel | better |\n"
-	      "|---|---|---|---|---|---|\n",
+	if (*r->skipped)
+		return;
+	fputs("| median (least..most) | kernel | ksmd-user | times better |\n|---|---|---|---|\n",
 	      f);
-	for (int m = 0; m < M_NR; m++) {
-		struct summary k = series_summary(&r->series[SIDE_KERNEL][m]);
-		struct summary u = series_summary(&r->series[SIDE_USER][m]);
-		double q = ratio(r, m);
-
-		if (!k.nr && !u.nr)
-			continue;
-		fprintf(f, "| %s | %s |", metric_info[m].label, metric_info[m].unit);
-		cell(f, &k);
-		cell(f, &u);
-		if (isnan(q))
-			fputs(" - |", f);
-		else
-			fprintf(f, " %.3g |", q);
-		fprintf(f, " %s |\n", metric_info[m].better < 0 ? "less" : "more");
-	}
+	for (int m = 0; m < M_NR; m++)
+		markdown_metric(f, r, m);
 	putc('\n', f);
 }
 
-/* ---- plot ---- */
-
-enum { BAR = 14, GROUP = 44, LABEL_W = 110, PLOT_W = 480, HEAD = 50, PANEL_GAP = 46 };
-static const enum metric plotted[] = { M_MERGE_S, M_CPU_S,       M_REST_CPU_MS, M_SAVED_NET_MIB,
-				       M_COW_NS,  M_LOAD_MAX_US, M_STORE_MAX_US };
-enum { NR_PLOTTED = sizeof(plotted) / sizeof(plotted[0]) };
-
-static double panel_max(const struct bench_result *r, int nr, int m)
+static void report_all(FILE *f, const struct bench_result *r, int nr)
 {
-	double max = 0;
-
+	report_summary(f, r, nr);
 	for (int i = 0; i < nr; i++)
-		for (int s = 0; s < SIDE_NR; s++)
-			max = fmax(max,
-				   series_summary(&r[i].series[s][m]).max); /* fmax skips NAN */
-	return max;
-}
-
-static void svg_bar(FILE *f, int y, int side, const struct summary *s, double scale)
-{
-	static const char *const colour[SIDE_NR] = { "#8a8f98", "#2f6fb0" };
-	double w = fmax(0, s->median) * scale, lo = fmax(0, s->min) * scale,
-	       hi = fmax(0, s->max) * scale;
-
-	if (!s->nr)
-		return;
-	fprintf(f, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n", LABEL_W,
-		y, w, BAR, colour[side]);
-	fprintf(f, "<path d=\"M%.1f %dH%.1f\" stroke=\"#222\"/>\n", LABEL_W + lo, y + BAR / 2,
-		LABEL_W + hi);
-	fprintf(f, "<text x=\"%.1f\" y=\"%d\">%.3g</text>\n", LABEL_W + hi + 4, y + 11, s->median);
-}
-
-static int svg_panel(FILE *f, const struct bench_result *r, int nr, int m, int y)
-{
-	double max = panel_max(r, nr, m), scale = max > 0 ? PLOT_W / max : 0;
-
-	fprintf(f, "<text x=\"10\" y=\"%d\" font-weight=\"bold\">%s [%s]</text>\n", y,
-		metric_info[m].label, metric_info[m].unit);
-	y += 10;
-	for (int i = 0; i < nr; i++, y += GROUP) {
-		fprintf(f, "<text x=\"10\" y=\"%d\">%s</text>\n", y + BAR + 4, r[i].workload);
-		for (int s = 0; s < SIDE_NR; s++) {
-			struct summary sum = series_summary(&r[i].series[s][m]);
-
-			svg_bar(f, y + s * (BAR + 2), s, &sum, scale);
-		}
-	}
-	return y + PANEL_GAP - 10;
-}
-
-int report_svg(const char *path, const struct bench_result *r, int nr)
-{
-	int y = HEAD + 30, height = HEAD + 30 + NR_PLOTTED * (nr * GROUP + PANEL_GAP);
-	FILE *f = fopen(path, "we");
-
-	if (!f) {
-		complain("%s: %s", path, strerror(errno));
-		return -errno;
-	}
-	fprintf(f,
-		"<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
-		"font-family=\"sans-serif\" font-size=\"12\">\n"
-		"<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
-		LABEL_W + PLOT_W + 90, height);
-	fprintf(f,
-		"<text x=\"10\" y=\"20\" font-size=\"15\">Kernel KSM (grey) and ksmd-user (blue): "
-		"medians, lines from least to most</text>\n<text x=\"10\" y=\"40\">%s, %s</text>\n",
-		r->machine.cpu, r->machine.kernel);
-	for (int p = 0; p < NR_PLOTTED; p++)
-		y = svg_panel(f, r, nr, plotted[p], y);
-	fputs("</svg>\n", f);
-	if (ferror(f) | fclose(f)) {
-		complain("%s: %s", path, strerror(errno));
-		return -EIO;
-	}
-	return 0;
+		report_markdown(f, &r[i]);
 }
 
 /* ---- ksm-bench report ---- */
 
-static void load_series(const struct json *j, struct series *s)
+static char *read_all(FILE *f, size_t *len)
 {
-	const struct json *values = json_get(j, "values"), *v;
-
-	for (s->nr = 0; s->nr < BENCH_MAX_ROUNDS && (v = json_at(values, s->nr)); s->nr++)
-		s->v[s->nr] = json_number(v);
-}
-
-static bool load_result(const struct json *j, struct bench_result *r)
-{
-	const struct json *machine = json_get(j, "machine"), *sides = json_get(j, "sides");
-
-	memset(r, 0, sizeof(*r));
-	if (strcmp(json_string(json_get(j, "benchmark")), "kernel") || !machine || !sides)
-		return false;
-	snprintf(r->machine.cpu, sizeof(r->machine.cpu), "%s",
-		 json_string(json_get(machine, "cpu")));
-	snprintf(r->machine.kernel, sizeof(r->machine.kernel), "%s",
-		 json_string(json_get(machine, "kernel")));
-	r->machine.cpus = (int)fmax(0, json_number(json_get(machine, "cpus")));
-	r->machine.memory_mib = (uint64_t)fmax(0, json_number(json_get(machine, "memory_mib")));
-	snprintf(r->workload, sizeof(r->workload), "%s", json_string(json_get(j, "workload")));
-	r->size_mib = (unsigned int)fmax(0, json_number(json_get(j, "size_mib")));
-	r->processes = (unsigned int)fmax(0, json_number(json_get(j, "processes")));
-	r->rounds = (unsigned int)fmax(0, json_number(json_get(j, "rounds")));
-	for (int s = 0; s < SIDE_NR; s++) {
-		const struct json *side = json_get(sides, side_name[s]);
-
-		snprintf(r->knobs[s], KNOBS_TEXT, "%s", json_string(json_get(side, "knobs")));
-		for (int m = 0; m < M_NR; m++)
-			load_series(json_get(side, metric_info[m].key), &r->series[s][m]);
-	}
-	return true;
-}
-
-static char *read_all(FILE *f)
-{
-	size_t size = 1 << 16, len = 0, n;
+	size_t size = 1 << 16, n;
 	char *text = malloc(size);
 
-	while (text && (n = fread(text + len, 1, size - 1 - len, f))) {
-		len += n;
-		if (len == size - 1) {
-			char *more = realloc(text, size *= 2);
+	*len = 0;
+	while (text && (n = fread(text + *len, 1, size - 1 - *len, f))) {
+		*len += n;
+		if (*len == size - 1) {
+			char *more = size < MAX_TEXT ? realloc(text, size *= 2) : NULL;
 
 			if (!more)
 				free(text);
@@ -261,69 +262,136 @@ static char *read_all(FILE *f)
 		}
 	}
 	if (text)
-		text[len] = 0;
+		text[*len] = 0;
 	return text;
 }
 
-/* All documents of a text. Returns their number, or -1 when something else is in it. */
-static int load_all(const char *text, struct bench_result **results)
+static int load_file(const char *path, struct bench_result **results, int *nr)
 {
-	struct json *j;
-	int nr = 0;
+	FILE *f = path ? fopen(path, "re") : stdin;
+	const char *why = "is too large";
+	char *text;
+	size_t len;
+	int err;
 
-	*results = NULL;
-	while ((j = json_parse(&text))) {
-		struct bench_result *more = realloc(*results, (size_t)(nr + 1) * sizeof(**results));
-		bool ok = more && load_result(j, &more[nr]);
-
-		json_free(j);
-		if (more)
-			*results = more;
-		if (!ok)
-			return -1;
-		nr++;
+	if (!f) {
+		complain("%s: %s", path, strerror(errno));
+		return -errno;
 	}
-	return *text ? -1 : nr;
+	text = read_all(f, &len);
+	if (!text)
+		err = -EFBIG;
+	else if (ferror(f))
+		err = -EIO, why = "cannot be read";
+	else
+		err = load_results(text, len, results, nr, &why);
+	if (path)
+		fclose(f);
+	free(text);
+	if (err)
+		complain("%s: %s", path ? path : "standard input", why);
+	return err;
+}
+
+static const char BEGIN[] = "<!-- results: begin -->\n", END[] = "<!-- results: end -->\n";
+
+static int update_write(const char *path, const char *text, const struct bench_result *r, int nr)
+{
+	const char *begin = strstr(text, BEGIN), *end = begin ? strstr(begin, END) : NULL;
+	char temp[4096];
+	FILE *f;
+
+	if (!end) {
+		complain("%s: has no lines %.*s and %.*s", path, (int)sizeof(BEGIN) - 2, BEGIN,
+			 (int)sizeof(END) - 2, END);
+		return -EINVAL;
+	}
+	snprintf(temp, sizeof(temp), "%s.new", path);
+	f = fopen(temp, "we");
+	if (!f) {
+		complain("%s: %s", temp, strerror(errno));
+		return -errno;
+	}
+	fwrite(text, 1, (size_t)(begin - text) + strlen(BEGIN), f);
+	putc('\n', f);
+	report_all(f, r, nr);
+	fputs(end, f);
+	if (ferror(f) | fclose(f) || rename(temp, path)) {
+		complain("%s: %s", path, strerror(errno));
+		unlink(temp);
+		return -EIO;
+	}
+	return 0;
+}
+
+/* Replace what stands between two lines of a document. */
+static int report_update(const char *path, const struct bench_result *r, int nr)
+{
+	FILE *f = fopen(path, "re");
+	char *text;
+	size_t len;
+	int err;
+
+	if (!f) {
+		complain("%s: %s", path, strerror(errno));
+		return -errno;
+	}
+	text = read_all(f, &len);
+	fclose(f);
+	err = text ? update_write(path, text, r, nr) : -ENOMEM;
+	free(text);
+	return err;
+}
+
+struct report_args {
+	const char *svg, *update;
+	char **files;
+	int nr_files;
+	bool summary;
+};
+
+static int report_parse(int argc, char **argv, struct report_args *a)
+{
+	a->files = argv; /* moved to the front */
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--svg") && i + 1 < argc) {
+			a->svg = argv[++i];
+		} else if (!strcmp(argv[i], "--update") && i + 1 < argc) {
+			a->update = argv[++i];
+		} else if (!strcmp(argv[i], "--summary")) {
+			a->summary = true;
+		} else if (argv[i][0] != '-') {
+			a->files[a->nr_files++] = argv[i];
+		} else {
+			complain("report: what is \"%s\"? Usage: ksm-bench report [FILE...] "
+				 "[--summary] [--svg FILE] [--update FILE.md]",
+				 argv[i]);
+			return 2;
+		}
+	}
+	return 0;
 }
 
 int report_main(int argc, char **argv)
 {
-	const char *svg = NULL, *path = NULL;
+	struct report_args a = { 0 };
 	struct bench_result *results = NULL;
-	char *text;
-	FILE *f = stdin;
-	int nr, err = 0;
+	int nr = 0, err = report_parse(argc, argv, &a);
 
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--svg") && i + 1 < argc) {
-			svg = argv[++i];
-		} else if (argv[i][0] != '-' && !path) {
-			path = argv[i];
-		} else {
-			complain(
-				"report: what is \"%s\"? Usage: ksm-bench report [FILE.json] [--svg FILE]",
-				argv[i]);
-			return 2;
-		}
-	}
-	if (path && !(f = fopen(path, "re"))) {
-		complain("%s: %s", path, strerror(errno));
-		return 1;
-	}
-	text = read_all(f);
-	if (path)
-		fclose(f);
-	nr = text ? load_all(text, &results) : -1;
-	if (nr <= 0) {
-		complain("%s: %s", path ? path : "standard input",
-			 nr ? "is not what ksm-bench --json writes" : "is empty");
-		err = -EINVAL;
-	}
-	for (int i = 0; i < nr; i++)
-		report_markdown(stdout, &results[i]);
-	if (!err && svg)
-		err = report_svg(svg, results, nr);
+	if (err)
+		return err;
+	if (!a.nr_files)
+		err = load_file(NULL, &results, &nr);
+	for (int i = 0; i < a.nr_files && !err; i++)
+		err = load_file(a.files[i], &results, &nr);
+	if (!err && a.update)
+		err = report_update(a.update, results, nr);
+	else if (!err && a.summary)
+		report_summary(stdout, results, nr);
+	else if (!err)
+		report_all(stdout, results, nr);
+	if (!err && a.svg)
+		err = report_svg(a.svg, results, nr);
 	free(results);
-	free(text);
 	return err ? 1 : 0;
 }

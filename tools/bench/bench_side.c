@@ -19,7 +19,7 @@ int side_start(struct side *s, int id, const struct bench_config *cfg)
 	s->id = id;
 	s->cfg = cfg;
 	s->control = -1;
-	return id == SIDE_KERNEL ? kernel_start(s) : daemon_start(s);
+	return id == SIDE_KERNEL ? kernel_start(s) : user_start(s);
 }
 
 void side_stop(struct side *s)
@@ -27,7 +27,7 @@ void side_stop(struct side *s)
 	if (s->id == SIDE_KERNEL)
 		kernel_stop(s);
 	else
-		daemon_stop(s);
+		user_stop(s);
 }
 
 int side_get(struct side *s, const char *name, uint64_t *value)
@@ -38,7 +38,7 @@ int side_get(struct side *s, const char *name, uint64_t *value)
 	if (s->id == SIDE_KERNEL)
 		return kernel_get(name, value);
 	snprintf(path, sizeof(path), "ksm/%s", name);
-	err = daemon_get(s, path, buf, sizeof(buf));
+	err = user_get(s, path, buf, sizeof(buf));
 	if (!err)
 		*value = strtoull(buf, NULL, 10);
 	return err;
@@ -51,7 +51,7 @@ int side_set(struct side *s, const char *name, const char *value)
 	if (s->id == SIDE_KERNEL)
 		return kernel_set(name, value);
 	snprintf(path, sizeof(path), "ksm/%s", name);
-	return daemon_set(s, path, value);
+	return user_set(s, path, value);
 }
 
 int side_cpu_ns(struct side *s, uint64_t *ns)
@@ -89,26 +89,31 @@ static int kernel_metadata(uint64_t *bytes)
 	return 0;
 }
 
+static int daemon_memory(struct side *s, const char *field, uint64_t *bytes)
+{
+	char path[64], text[4096], *p;
+	unsigned long kib = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)s->pid);
+	if (file_read(path, text, sizeof(text)) < 0 || !(p = strstr(text, field)) ||
+	    sscanf(p + strlen(field), " %lu", &kib) != 1) {
+		complain("%s cannot be read", path);
+		return -EIO;
+	}
+	*bytes = kib * 1024;
+	return 0;
+}
+
 /*
  * The daemon's proportional share: its own memory, and of frames that it maps itself what the clients'
  * shares leave out. Frames that nobody maps show in the free memory of the machine only.
  */
-static int daemon_metadata(struct side *s, uint64_t *bytes)
-{
-	char path[64], text[4096], *p;
-	unsigned long pss = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)s->pid);
-	if (file_read(path, text, sizeof(text)) < 0 || !(p = strstr(text, "\nPss:")) ||
-	    sscanf(p, " Pss: %lu", &pss) != 1) {
-		complain("%s cannot be read", path);
-		return -EIO;
-	}
-	*bytes = pss * 1024;
-	return 0;
-}
-
 int side_metadata(struct side *s, uint64_t *bytes)
 {
-	return s->id == SIDE_KERNEL ? kernel_metadata(bytes) : daemon_metadata(s, bytes);
+	return s->id == SIDE_KERNEL ? kernel_metadata(bytes) : daemon_memory(s, "\nPss:", bytes);
+}
+
+int side_metadata_rss(struct side *s, uint64_t *bytes)
+{
+	return s->id == SIDE_KERNEL ? kernel_metadata(bytes) : daemon_memory(s, "\nRss:", bytes);
 }

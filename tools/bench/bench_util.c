@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -40,6 +41,12 @@ void complain(const char *fmt, ...)
 	va_end(ap);
 }
 
+const char *figure(double v, char buf[32])
+{
+	snprintf(buf, 32, v >= 1000 && v < 1e9 ? "%.0f" : "%.3g", v);
+	return buf;
+}
+
 ssize_t file_read(const char *path, char *buf, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -58,7 +65,7 @@ ssize_t file_read(const char *path, char *buf, size_t size)
 
 int file_write(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC), err = 0;
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC), err = 0;
 
 	if (fd < 0)
 		return -errno;
@@ -66,6 +73,48 @@ int file_write(const char *path, const char *text)
 		err = -errno;
 	close(fd);
 	return err;
+}
+
+int sibling_path(const char *env, const char *name, char *path, size_t size)
+{
+	const char *set = getenv(env);
+	char self[512];
+	ssize_t n;
+
+	if (set) {
+		snprintf(path, size, "%s", set);
+	} else {
+		n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+		if (n < 0)
+			return -errno;
+		self[n] = 0;
+		*strrchr(self, '/') = 0;
+		snprintf(path, size, "%s/%s", self, name);
+	}
+	if (access(path, X_OK)) {
+		complain("%s: %s (build it, or name it in $%s)", path, strerror(errno), env);
+		return -errno;
+	}
+	return 0;
+}
+
+const char *bench_place(const char *machine, const char *name, char *path, size_t size)
+{
+	const char *dir = getenv("KSM_BENCH_DIR");
+
+	snprintf(path, size, "%s/%s", dir ? dir : machine, name);
+	return path;
+}
+
+uint64_t memory_available(void)
+{
+	char text[4096], *p;
+	unsigned long kib = 0;
+
+	if (file_read("/proc/meminfo", text, sizeof(text)) > 0 &&
+	    (p = strstr(text, "MemAvailable:")))
+		sscanf(p, "MemAvailable: %lu", &kib);
+	return (uint64_t)kib * 1024;
 }
 
 void machine_read(struct machine *m)
@@ -87,4 +136,10 @@ void machine_read(struct machine *m)
 	if (file_read("/proc/meminfo", text, sizeof(text)) > 0 && (p = strstr(text, "MemTotal:")))
 		sscanf(p, "MemTotal: %lu", &kib);
 	m->memory_mib = kib / 1024;
+}
+
+void result_note(struct bench_result *r, const char *text)
+{
+	if (r->nr_notes < BENCH_MAX_NOTES)
+		snprintf(r->note[r->nr_notes++], BENCH_NOTE, "%s", text);
 }

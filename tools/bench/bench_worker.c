@@ -6,24 +6,15 @@
  * fresh process image has no memory in common with its parent by fork, which would spoil both
  * page counts and PSS. The worker remembers a content number for each page and can therefore check every
  * byte at any time.
- *
- * The prober is a thread that touches random pages and takes the time of each touch. It touches in
- * short bursts, because a prober that never sleeps takes a CPU away from the merging that it watches, and
- * then times the scheduler. Its stores write back the byte that is there. It runs in rounds of its
- * own, since its stores un-merge pages.
  */
 #include "bench.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,9 +23,6 @@
 enum {
 	WORDS = BENCH_PAGE / 8,
 	HUGE_BYTES = 2 << 20,
-	PROBE_LOADS = 63,      /* per burst */
-	PROBE_STORE_EVERY = 4, /* bursts: a store un-merges a page, so few of them */
-	PROBE_PAUSE_NS = 50000,
 	CONNECT_TIMEOUT_MS = 10000,
 };
 
@@ -45,14 +33,7 @@ struct worker {
 	uint64_t nr_pages;
 	uint32_t proc, side;
 	uint64_t next_content; /* for rewrites: numbers that nobody else uses */
-
-	pthread_t prober;
-	bool probing;
-	atomic_bool probe_stop;
-	atomic_uint probe_generation; /* a change makes the prober forget what it has seen */
-	pid_t prober_tid;
-	struct hist hist[2];
-	pthread_mutex_t lock; /* hist, prober_tid */
+	struct prober *prober; /* NULL: none runs */
 };
 
 /* Pages of different numbers differ in their first word already: multiplication by an odd number. */
@@ -85,7 +66,7 @@ static uint64_t *page(const struct worker *w, uint64_t i)
 	return (uint64_t *)(w->mem + i * BENCH_PAGE);
 }
 
-static int worker_setup(struct worker *w, const struct worker_cmd *c)
+static int worker_setup(struct worker *w, const struct worker_cmd *c, struct worker_reply *r)
 {
 	size_t len = c->nr_pages * BENCH_PAGE;
 	unsigned char *m;
@@ -110,6 +91,8 @@ static int worker_setup(struct worker *w, const struct worker_cmd *c)
 		w->content[i] = workload_content(w->workload, w->proc, i, w->nr_pages);
 		page_fill(page(w, i), w->content[i]);
 	}
+	r->v[0] = (uintptr_t)w->mem;
+	r->v[1] = (uintptr_t)w->mem + len;
 	return 0;
 }
 
@@ -160,76 +143,21 @@ static uint64_t random_next(uint64_t *x)
 	return *x;
 }
 
-static void probe_burst(struct worker *w, uint64_t *rnd, bool store, struct hist hist[2])
+static int worker_probe(struct worker *w, uint32_t arg, struct worker_reply *r)
 {
-	for (int i = 0; i < PROBE_LOADS; i++) {
-		volatile unsigned char *p = (void *)page(w, random_next(rnd) % w->nr_pages);
-		uint64_t t = now_ns();
-
-		(void)*p;
-		hist_add(&hist[0], now_ns() - t);
-	}
-	if (store) {
-		volatile uint64_t *p = page(w, random_next(rnd) % w->nr_pages);
-		uint64_t word = *p, t = now_ns();
-
-		*p = word;
-		hist_add(&hist[1], now_ns() - t);
-	}
-}
-
-static void *prober_main(void *arg)
-{
-	struct worker *w = arg;
-	const struct timespec pause = { .tv_nsec = PROBE_PAUSE_NS };
-	uint64_t rnd = 0x1234567ull + w->proc;
-	unsigned int generation = 0;
-
-	prctl(PR_SET_TIMERSLACK, 1);
-	pthread_mutex_lock(&w->lock);
-	w->prober_tid = (pid_t)syscall(SYS_gettid);
-	for (uint64_t n = 0; !atomic_load(&w->probe_stop); n++) {
-		/* The lock is only contended when the parent fetches the result. */
-		if (atomic_load(&w->probe_generation) != generation) {
-			generation = atomic_load(&w->probe_generation);
-			memset(w->hist, 0, sizeof(w->hist));
-		}
-		probe_burst(w, &rnd, n % PROBE_STORE_EVERY == 0, w->hist);
-		pthread_mutex_unlock(&w->lock);
-		nanosleep(&pause, NULL);
-		pthread_mutex_lock(&w->lock);
-	}
-	pthread_mutex_unlock(&w->lock);
-	return NULL;
-}
-
-static int worker_probe(struct worker *w, uint32_t what, struct worker_reply *r)
-{
-	int err = 0;
-
-	switch (what) {
-	case 0:
-		if (!w->probing)
-			break;
-		atomic_store(&w->probe_stop, true);
-		pthread_join(w->prober, NULL);
-		w->probing = false;
+	switch (arg & 255) {
+	case PROBE_STOP:
+		prober_stop(&w->prober, r);
 		break;
-	case 1:
-		if (w->probing)
-			break;
-		atomic_store(&w->probe_stop, false);
-		err = pthread_create(&w->prober, NULL, prober_main, w);
-		w->probing = !err;
-		break;
-	case 2:
-		atomic_fetch_add(&w->probe_generation, 1);
+	case PROBE_START:
+		return w->prober ? 0 :
+				   prober_start(&w->prober, w->mem, w->nr_pages, (arg >> 8) * 1000,
+						w->proc);
+	case PROBE_FORGET:
+		prober_forget(w->prober);
 		break;
 	}
-	pthread_mutex_lock(&w->lock);
-	memcpy(r->hist, w->hist, sizeof(r->hist));
-	pthread_mutex_unlock(&w->lock);
-	return err;
+	return 0;
 }
 
 /* Rewrite 1 % of the pages with bytes that nobody else has. */
@@ -272,14 +200,23 @@ static bool page_merged(struct worker *w, int pagemap, int kpageflags, uint64_t 
 	return flags >> KPF_KSM & 1 || (w->workload->zero && flags >> KPF_ZERO_PAGE & 1);
 }
 
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
 /* Time single writes to merged pages, spread evenly over the memory. */
 static int worker_cow(struct worker *w, uint32_t writes, struct worker_reply *r)
 {
+	uint64_t *ns = calloc(writes, sizeof(*ns));
+	int err = ns ? 0 : ENOMEM;
 	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	int kpageflags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	uint64_t step = w->nr_pages / writes;
 
-	for (uint64_t i = 0; i < w->nr_pages && r->v[0] < writes; i++) {
+	for (uint64_t i = 0; ns && i < w->nr_pages && r->v[0] < writes; i++) {
 		volatile uint64_t *p = page(w, i);
 		uint64_t word, t;
 
@@ -288,14 +225,18 @@ static int worker_cow(struct worker *w, uint32_t writes, struct worker_reply *r)
 		word = *p;
 		t = now_ns();
 		*p = word;
-		hist_add(&r->hist[0], now_ns() - t);
-		r->v[0]++;
+		ns[r->v[0]++] = now_ns() - t;
 		i += step - 1;
+	}
+	if (r->v[0]) {
+		qsort(ns, r->v[0], sizeof(*ns), compare);
+		r->v[1] = ns[r->v[0] / 2];
 	}
 	close(pagemap);
 	if (kpageflags >= 0)
 		close(kpageflags);
-	return 0;
+	free(ns);
+	return err;
 }
 
 static int worker_verify(struct worker *w, struct worker_reply *r)
@@ -320,7 +261,7 @@ static int worker_do(struct worker *w, const struct worker_cmd *c, struct worker
 {
 	switch (c->op) {
 	case WOP_SETUP:
-		return worker_setup(w, c);
+		return worker_setup(w, c, r);
 	case WOP_REGISTER:
 		return worker_register(w, r);
 	case WOP_PROBE:
@@ -339,7 +280,7 @@ static int worker_do(struct worker *w, const struct worker_cmd *c, struct worker
 
 int worker_main(int fd)
 {
-	static struct worker w = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	static struct worker w;
 	static struct worker_reply r;
 	struct worker_cmd c;
 
@@ -348,9 +289,7 @@ int worker_main(int fd)
 		r.op = c.op;
 		r.error = worker_do(&w, &c, &r);
 		r.tid[0] = getpid();
-		pthread_mutex_lock(&w.lock);
-		r.tid[1] = w.prober_tid;
-		pthread_mutex_unlock(&w.lock);
+		r.tid[1] = prober_tid(w.prober);
 		if (send(fd, &r, sizeof(r), MSG_NOSIGNAL) != (ssize_t)sizeof(r))
 			return 1;
 	}

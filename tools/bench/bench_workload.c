@@ -44,6 +44,16 @@ const struct workload workloads[] = {
 	  .size_mib = 512,
 	  .processes = 2,
 	  .huge = true },
+	{ .name = "real",
+	  .what = "redis-server and memcached, two of each with the same data",
+	  .size_mib = 64,
+	  .processes = 4,
+	  .real = true },
+	{ .name = "growth",
+	  .what = "cost per page: 16 times the size; 200 processes against 2 of the same total",
+	  .size_mib = 4096,
+	  .processes = 2,
+	  .growth = true },
 	{ .name = NULL },
 };
 
@@ -53,6 +63,14 @@ const struct workload *workload_find(const char *name)
 		if (!strcmp(w->name, name))
 			return w;
 	return NULL;
+}
+
+uint64_t workload_bytes(const struct workload *w, unsigned int processes, unsigned int size_mib)
+{
+	uint64_t bytes = (uint64_t)processes * size_mib << 20;
+
+	/* Data, and what programs add to it; frames, before the pages that they replace are free. */
+	return w->real ? 2 * bytes : bytes + bytes / 8;
 }
 
 static uint64_t mix(uint64_t x)
@@ -112,7 +130,7 @@ uint64_t workload_expected(const struct workload *w, uint32_t processes, uint64_
 {
 	uint64_t nr = 0;
 
-	if (!strcmp(w->name, "unique"))
+	if (!strcmp(w->name, "unique") || w->real) /* nobody knows what programs have alike */
 		return 0;
 	if (!strcmp(w->name, "scattered"))
 		return (processes - 1) * ((nr_pages + TWIN_EVERY - 1) / TWIN_EVERY);

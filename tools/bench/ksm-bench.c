@@ -6,6 +6,9 @@
  * run, so that drift of the machine hits both. A lock makes sure that no other ksm-bench measures
  * or changes the kernel's knobs at the same time. Signals only set a flag; every wait looks at it and unwinds
  * to main(), which restores the knobs. What happens on SIGKILL is in bench_kernel.c.
+ *
+ * A side that fails in a round, or does not come to its end, is given up for this workload only: what was
+ * measured is reported with a note, everything else goes on, and the exit status tells.
  */
 #include "bench.h"
 
@@ -16,22 +19,33 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INCOMPLETE = 3 };
 
 static void usage(FILE *f)
 {
 	fputs("Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB] [--processes N]\n"
-	      "                        [--rounds N] [--smart-scan 0|1] [--only kernel|ksmd-user] [--json]\n"
-	      "       ksm-bench report [FILE.json] [--svg FILE]\n\n"
+	      "                        [--rounds N] [--smart-scan 0|1] [--only kernel|ksmd-user]\n"
+	      "                        [--limit SECONDS] [--json]\n"
+	      "       ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]\n"
+	      "       ksm-bench report [FILE...] [--summary] [--svg FILE] [--update FILE.md]\n"
+	      "       ksm-bench restore\n\n"
 	      "kernel   compare with the kernel's KSM; needs root, since the kernel's knobs are the\n"
 	      "         machine's (they are put back afterwards). --only ksmd-user needs no root.\n"
 	      "         --size is per process. --json: one line per workload on standard output.\n"
-	      "report   Markdown tables, and a plot, of what --json wrote.\n\nWorkloads:\n",
+	      "growth   workload growth on ksmd-user alone; --size: per process, of the large case.\n"
+	      "report   Markdown tables, and a plot, of what --json wrote.\n"
+	      "restore  put the kernel's knobs back, should a run have been killed with its watchdog\n"
+	      "         (the next run does that, too).\n\nWorkloads:\n",
 	      f);
 	for (const struct workload *w = workloads; w->name; w++)
 		fprintf(f, "  %-10s %s (%u x %u MiB)\n", w->name, w->what, w->processes,
 			w->size_mib);
 }
+
+static uint64_t started; /* measuring, when the lock was there */
 
 static void on_signal(int sig)
 {
@@ -51,13 +65,15 @@ static void catch_signals(void)
 /* Held until exit, and by the watchdog a little longer. */
 static int take_lock(void)
 {
-	static const char *const paths[] = { "/run/lock/ksm-bench.lock", "/tmp/ksm-bench.lock" };
+	static const char *const dirs[] = { "/run/lock", "/tmp" };
+	char path[512];
 	int fd = -1;
 
 	for (int i = 0; i < 2 && fd < 0; i++)
-		fd = open(paths[i], O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+		fd = open(bench_place(dirs[i], "ksm-bench.lock", path, sizeof(path)),
+			  O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
 	if (fd < 0) {
-		complain("%s: %s", paths[1], strerror(errno));
+		complain("%s: %s", path, strerror(errno));
 		return -errno;
 	}
 	if (!flock(fd, LOCK_EX | LOCK_NB))
@@ -101,6 +117,7 @@ static int parse(int argc, char **argv, struct bench_config *cfg, const char **n
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "smart-scan", required_argument, NULL, 'm' },
 		{ "only", required_argument, NULL, 'o' },
+		{ "limit", required_argument, NULL, 'l' },
 		{ "json", no_argument, NULL, 'j' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -129,6 +146,9 @@ static int parse(int argc, char **argv, struct bench_config *cfg, const char **n
 		case 'o':
 			err = parse_side(cfg, optarg);
 			break;
+		case 'l':
+			err = number("--limit", optarg, 1, 10 * BENCH_LIMIT_S, &cfg->limit_s);
+			break;
 		case 'j':
 			cfg->json = true;
 			break;
@@ -143,65 +163,157 @@ static int parse(int argc, char **argv, struct bench_config *cfg, const char **n
 	return err;
 }
 
-static void tell_round(int side, unsigned int round, const double v[M_NR])
+static void tell_round(const struct bench_config *cfg, int side, unsigned int round,
+		       const struct round *out)
 {
-	fprintf(stderr,
-		"  round %u, %-9s: merged %.1f %% in %.3f s with %.3f s CPU, a later pass %.3f ms,"
-		" %.1f MiB saved net\n",
-		round + 1, side_name[side], v[M_MERGED_PCT], v[M_MERGE_S], v[M_CPU_S],
-		v[M_REST_CPU_MS], v[M_SAVED_NET_MIB]);
+	static const enum metric told[] = { M_MERGED_PCT,    M_MERGE_S,       M_CPU_S,
+					    M_REST_CPU_MS,   M_SAVED_NET_MIB, M_STORE_P999_US,
+					    M_GROW_SIZE_CPU, M_GROW_MANY_CPU };
+	static const char *const form[] = { "merged %.1f %%",
+					    "in %.3f s",
+					    "CPU %.3f s",
+					    "a later pass %.3f ms",
+					    "%.1f MiB saved net",
+					    "99.9 %% of stores below %.0f us",
+					    "16 times the size costs %.2f",
+					    "many processes %.2f" };
+	const char *comma = "";
+
+	fprintf(stderr, "  [%3.0f s] round %u of %u, %-9s: ", (double)(now_ns() - started) / 1e9,
+		round + 1, cfg->rounds, side_name[side]);
+	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+		if (isnan(out->value[told[i]]))
+			continue;
+		fputs(comma, stderr);
+		fprintf(stderr, form[i], out->value[told[i]]);
+		comma = ", ";
+	}
+	fprintf(stderr, "%s\n", out->incomplete ? " (not complete)" : "");
 }
 
-/* The sides take turns in going first. */
+static int round_on(const struct bench_config *cfg, struct bench_result *r, int side,
+		    unsigned int round)
+{
+	static struct round out;
+	char note[BENCH_NOTE];
+	int err = cfg->workload->growth ? growth_round(cfg, side, &out) :
+					  measure_round(cfg, side, &out);
+
+	tell_round(cfg, side, round, &out);
+	if (*out.knobs)
+		memcpy(r->knobs[side], out.knobs, KNOBS_TEXT);
+	for (int m = 0; m < M_NR; m++) {
+		struct series *s = &r->series[side][m];
+
+		s->v[s->nr++] = out.value[m];
+	}
+	if (out.incomplete) {
+		r->incomplete[side] = true;
+		snprintf(note, sizeof(note), "round %u: %.200s", round + 1, out.note);
+		result_note(r, note);
+	}
+	return err;
+}
+
+/*
+ * The sides take turns in going first. A side that failed would most likely do so again, and take
+ * its time over it: it gets no further round. Returns the worst error; -ETIME is the mildest.
+ */
 static int run_rounds(const struct bench_config *cfg, struct bench_result *r)
 {
+	bool go[SIDE_NR] = { cfg->side[0], cfg->side[1] };
+	int worst = 0;
+
+	if (cfg->workload->growth && go[SIDE_USER])
+		go[SIDE_KERNEL] = false;
 	for (unsigned int round = 0; round < cfg->rounds; round++) {
 		for (int i = 0; i < SIDE_NR; i++) {
 			int side = (int)(round + (unsigned int)i) % SIDE_NR, err;
-			double v[M_NR];
 
-			if (!cfg->side[side])
+			if (!go[side])
 				continue;
-			err = measure_round(cfg, side, v, r->knobs[side]);
-			if (err)
+			err = round_on(cfg, r, side, round);
+			if (err == -EINTR)
 				return err;
-			tell_round(side, round, v);
-			for (int m = 0; m < M_NR; m++) {
-				struct series *s = &r->series[side][m];
-
-				s->v[s->nr++] = v[m];
-			}
+			if (r->incomplete[side])
+				go[side] = false;
+			if (err && worst != -EIO)
+				worst = err == -ETIME ? -ETIME : -EIO;
+			if (!err && r->incomplete[side] && !worst)
+				worst = -ETIME;
 		}
 	}
-	return 0;
+	return worst;
+}
+
+static void why_skipped(const struct bench_config *cfg, char why[BENCH_NOTE])
+{
+	uint64_t need = workload_bytes(cfg->workload, cfg->processes, cfg->size_mib),
+		 have = memory_available();
+	const char *missing = cfg->workload->real ? real_missing(cfg) : NULL;
+
+	if (missing)
+		snprintf(why, BENCH_NOTE, "%s", missing);
+	else if (need > have)
+		snprintf(why, BENCH_NOTE, "it needs %lu MiB of memory, %lu MiB are available",
+			 need >> 20, have >> 20);
+}
+
+static void result_init(struct bench_result *r, const struct bench_config *cfg)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	memset(r, 0, sizeof(*r));
+	machine_read(&r->machine);
+	if (gmtime_r(&now, &tm))
+		strftime(r->date, sizeof(r->date), "%Y-%m-%d", &tm);
+	snprintf(r->workload, sizeof(r->workload), "%s", cfg->workload->name);
+	r->size_mib = cfg->size_mib;
+	r->processes = cfg->processes;
+	r->rounds = cfg->rounds;
 }
 
 static int run_workload(const struct bench_config *base, const struct workload *w)
 {
 	static struct bench_result r;
 	struct bench_config cfg = *base;
-	int err;
+	int err = 0;
 
-	memset(&r, 0, sizeof(r));
 	cfg.workload = w;
 	cfg.size_mib = cfg.size_mib ? cfg.size_mib : w->size_mib;
 	cfg.processes = cfg.processes ? cfg.processes : w->processes;
-	machine_read(&r.machine);
-	snprintf(r.workload, sizeof(r.workload), "%s", w->name);
-	r.size_mib = cfg.size_mib;
-	r.processes = cfg.processes;
-	r.rounds = cfg.rounds;
-	fprintf(stderr, "%s (%s): %u x %u MiB, on %s, %s\n", w->name, w->what, cfg.processes,
-		cfg.size_mib, r.machine.cpu, r.machine.kernel);
-	err = run_rounds(&cfg, &r);
-	if (err)
-		return err;
+	result_init(&r, &cfg);
+	fprintf(stderr, "[%3.0f s] %s (%s): %u x %u MiB, on %s, %s\n",
+		(double)(now_ns() - started) / 1e9, w->name, w->what, cfg.processes, cfg.size_mib,
+		r.machine.cpu, r.machine.kernel);
+	why_skipped(&cfg, r.skipped);
+	if (*r.skipped)
+		complain("%s: skipped: %s", w->name, r.skipped);
+	else
+		err = run_rounds(&cfg, &r);
 	if (cfg.json)
 		report_json(stdout, &r);
 	else
 		report_markdown(stdout, &r);
 	fflush(stdout);
-	return 0;
+	return err;
+}
+
+/* -EINTR ends all; else the worst counts. */
+static int worse(int a, int b)
+{
+	static const int order[] = { 0, -ETIME };
+
+	if (a == -EINTR || b == -EINTR)
+		return -EINTR;
+	for (int i = 0; i < 2; i++) {
+		if (a == order[i])
+			return b;
+		if (b == order[i])
+			return a;
+	}
+	return a;
 }
 
 static int run_named(const struct bench_config *cfg, char *names)
@@ -210,12 +322,13 @@ static int run_named(const struct bench_config *cfg, char *names)
 	int err = 0;
 
 	if (!strcmp(names, "all")) {
-		for (const struct workload *w = workloads; w->name && !err; w++)
-			err = run_workload(cfg, w);
+		for (const struct workload *w = workloads; w->name && err != -EINTR; w++)
+			err = worse(err, run_workload(cfg, w));
 		return err;
 	}
-	for (char *n = strtok_r(names, ",", &save); n && !err; n = strtok_r(NULL, ",", &save))
-		err = run_workload(cfg, workload_find(n));
+	for (char *n = strtok_r(names, ",", &save); n && err != -EINTR;
+	     n = strtok_r(NULL, ",", &save))
+		err = worse(err, run_workload(cfg, workload_find(n)));
 	return err;
 }
 
@@ -236,19 +349,31 @@ static int check_names(const char *names)
 	return err;
 }
 
-static int kernel_main(int argc, char **argv)
+static int exit_status(int err)
 {
-	struct bench_config cfg = { .rounds = 3, .smart_scan = -1, .side = { true, true } };
-	const char *names = "clones";
+	if (bench_stop)
+		return 128 + bench_stop;
+	if (err == -ETIME)
+		return EXIT_INCOMPLETE;
+	return err ? EXIT_FAILED : 0;
+}
+
+static int kernel_main(int argc, char **argv, bool growth)
+{
+	struct bench_config cfg = { .rounds = 3, .smart_scan = -1, .limit_s = BENCH_LIMIT_S };
+	const char *names = growth ? "growth" : "clones";
 	char *copy;
 	int err;
 
+	cfg.side[SIDE_KERNEL] = !growth;
+	cfg.side[SIDE_USER] = true;
 	if (parse(argc, argv, &cfg, &names) || check_names(names)) {
 		usage(stderr);
-		return 2;
+		return EXIT_USAGE;
 	}
 	catch_signals();
 	err = take_lock();
+	started = now_ns();
 	if (!err && cfg.side[SIDE_KERNEL])
 		err = kernel_knobs_save();
 	copy = strdup(names);
@@ -256,9 +381,16 @@ static int kernel_main(int argc, char **argv)
 		err = copy ? run_named(&cfg, copy) : -ENOMEM;
 	free(copy);
 	kernel_knobs_restore();
-	if (bench_stop)
-		return 128 + bench_stop;
-	return err ? 1 : 0;
+	return exit_status(err);
+}
+
+static int restore_main(void)
+{
+	int err;
+
+	catch_signals();
+	err = take_lock();
+	return exit_status(err ? err : kernel_knobs_recover());
 }
 
 int main(int argc, char **argv)
@@ -266,13 +398,17 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "--worker"))
 		return worker_main(atoi(argv[2]));
 	if (argc >= 2 && !strcmp(argv[1], "kernel"))
-		return kernel_main(argc - 1, argv + 1);
+		return kernel_main(argc - 1, argv + 1, false);
+	if (argc >= 2 && !strcmp(argv[1], "growth"))
+		return kernel_main(argc - 1, argv + 1, true);
 	if (argc >= 2 && !strcmp(argv[1], "report"))
 		return report_main(argc - 1, argv + 1);
+	if (argc == 2 && !strcmp(argv[1], "restore"))
+		return restore_main();
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		usage(stdout);
 		return 0;
 	}
 	usage(stderr);
-	return 2;
+	return EXIT_USAGE;
 }

@@ -43,6 +43,8 @@
 #define BENCH_MAX_ROUNDS 100
 /* A round that takes longer to merge than this has not ended. The slowest that does takes a tenth. */
 #define BENCH_LIMIT_S 60
+/* Of one CPU: what others may use before it is worth a word. Polling takes some. */
+#define BENCH_BUSY_PCT 15
 /* Notes on one workload, and their length. */
 #define BENCH_MAX_NOTES 8
 #define BENCH_NOTE 240
@@ -112,6 +114,7 @@ enum metric {
 	M_CONTROL_MAX_US, /* worst touch of the control, load or store */
 	M_PROBES,         /* stores that were timed; there are PROBE_LOADS times as many loads */
 	M_PROBE_GAP_MS,   /* longest time without one */
+	M_OTHERS_PCT,     /* of one CPU, that was used by anything else while merging */
 	M_PAGE_CPU_US,    /* bench_growth.c: first size, and the same, larger; first number ... */
 	M_PAGE_WALL_US,
 	M_SIZE_CPU_US,
@@ -271,8 +274,8 @@ struct round {
 	bool incomplete;       /* something did not come to its end */
 };
 /*
- * One round on one side. What was measured before an error stands in `out`, with a note. -ENOPKG: the
- * programs are not on this machine.
+ * One round on one side. What was measured before an error stands in `out`, with a note; -ETIME: only
+ * because something did not end in time.
  */
 int measure_round(const struct bench_config *cfg, int side, struct round *out);
 /* Only time and CPU until all is merged. */
@@ -367,6 +370,8 @@ int sibling_path(const char *env, const char *name, char *path, size_t size);
  * $KSM_BENCH_DIR, so that tests need not touch the machine's.
  */
 const char *bench_place(const char *machine, const char *name, char *path, size_t size);
+/* Time that all CPUs were busy, or taken by the machine's host, s. NAN: not known. */
+double machine_busy(void);
 /* Free memory, caches included, bytes. */
 uint64_t memory_available(void);
 extern volatile sig_atomic_t bench_stop; /* the signal that asked us to stop, or 0 */

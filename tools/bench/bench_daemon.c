@@ -132,7 +132,7 @@ static int user_spawn(struct side *s)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(null, 0);
 		dup2(2, 1);
-		execl(path, path, "--runtime-dir", s->dir, (char *)NULL);
+		execl(path, path, "--runtime-dir", s->dir, "--log-level", "warning", (char *)NULL);
 		complain("%s: %s", path, strerror(errno));
 		_exit(127);
 	}

@@ -92,7 +92,7 @@ static bool parse_members(const char **t, struct json *list, char end, int depth
 
 static bool parse_word(const char **t, const char *word)
 {
-	if (strncmp(*t, word, strlen(word)))
+	if (strncmp(*t, word, strlen(word)) != 0)
 		return false;
 	*t += strlen(word);
 	return true;

@@ -166,7 +166,7 @@ static int saved_read(const char *path)
 
 		if (sscanf(line, "%63s %63s %c", name, value, &more) != 2)
 			return -EINVAL;
-		for (i = 0; i < NR_KNOBS && strcmp(knob_names[i], name); i++)
+		for (i = 0; i < NR_KNOBS && strcmp(knob_names[i], name) != 0; i++)
 			;
 		if (i == NR_KNOBS)
 			return -EINVAL;
@@ -190,7 +190,7 @@ static void knobs_write_back(void)
 	if (*knobs.value[NR_KNOBS - 2])
 		kernel_set("advisor_mode", "none");
 	for (int i = 0; i < NR_KNOBS; i++)
-		if (*knobs.value[i] && strcmp(knob_names[i], "run"))
+		if (*knobs.value[i] && strcmp(knob_names[i], "run") != 0)
 			kernel_set(knob_names[i], knobs.value[i]);
 	kernel_set("run", knobs.value[NR_KNOBS - 1]);
 	saved_remove();

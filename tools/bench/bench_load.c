@@ -54,7 +54,7 @@ static bool load_result(const struct json *j, struct bench_result *r)
 	const struct json *notes = json_get(j, "notes");
 
 	memset(r, 0, sizeof(*r));
-	if (strcmp(json_string(json_get(j, "benchmark")), "kernel") || !machine || !sides)
+	if (strcmp(json_string(json_get(j, "benchmark")), "kernel") != 0 || !machine || !sides)
 		return false;
 	load_string(json_get(machine, "cpu"), r->machine.cpu, sizeof(r->machine.cpu));
 	load_string(json_get(machine, "kernel"), r->machine.kernel, sizeof(r->machine.kernel));

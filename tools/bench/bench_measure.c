@@ -374,18 +374,37 @@ static void run_stop(struct run *r)
 	side_stop(&r->side);
 }
 
+/*
+ * Figures of a machine that does something else besides are to be doubted. /proc/stat counts in hundredths
+ * of seconds, which is good enough for that.
+ */
+static int others(struct run *r, double busy0, uint64_t cpu0, uint64_t start)
+{
+	uint64_t cpu1;
+	double elapsed = (double)(now_ns() - start) / 1e9, busy = machine_busy() - busy0;
+	int err = cpu_now(r, true, &cpu1);
+
+	if (!err)
+		r->out->value[M_OTHERS_PCT] =
+			fmax(0, 100 * (busy - (double)(cpu1 - cpu0) / 1e9) / elapsed);
+	return err;
+}
+
 /* Register (real programs are already), start, and wait for the end of merging. */
 static int run_merge(struct run *r)
 {
 	bool real = r->cfg->workload->real;
 	double *v = r->out->value;
 	struct settled s = { 0 };
-	uint64_t start, cpu0, agents = 0;
+	uint64_t start, cpu0, cpu_registered, agents = 0;
+	double busy0;
 	int err = cpu_now(r, false, &cpu0);
 
 	if (!err && !real)
 		err = fleet_command(&r->fleet, WOP_REGISTER, 0, on_register, r);
 	start = now_ns();
+	busy0 = machine_busy();
+	err = err ? err : cpu_now(r, true, &cpu_registered);
 	err = err ? err : side_set(&r->side, "run", "1");
 	if (!err)
 		err = real ? settle_unknown(r, start, &s) :
@@ -396,11 +415,12 @@ static int run_merge(struct run *r)
 		err = fleet_agents_cpu_ns(&r->fleet, &agents);
 	if (err)
 		return err;
+	err = others(r, busy0, cpu_registered, start);
 	v[M_MERGE_S] = (double)s.ns / 1e9;
 	v[M_CPU_S] = (double)(s.cpu - cpu0 + agents + r->register_cpu_ns) / 1e9;
 	if (!real)
 		v[M_REGISTER_MS] = (double)r->register_wall_ns / 1e6;
-	return 0;
+	return err;
 }
 
 /* What a page that is tracked and not merged costs, where none is merged. */

@@ -169,7 +169,7 @@ static int control_map(struct prober *p)
 			err = errno;
 	}
 	close(fd);
-	if (err) {
+	if (err || !p->control) {
 		p->control = NULL;
 		return err;
 	}

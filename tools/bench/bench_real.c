@@ -281,7 +281,7 @@ static int batch_do(struct batch *b, struct fleet_worker *w)
 	int err = transfer(w->fd, b->ask, b->nr_ask, true);
 
 	err = err ? err : transfer(w->fd, b->got, b->nr_want, false);
-	if (!err && memcmp(b->got, b->want, b->nr_want))
+	if (!err && memcmp(b->got, b->want, b->nr_want) != 0)
 		err = -EILSEQ;
 	b->nr_ask = b->nr_want = 0;
 	return err;

@@ -171,10 +171,33 @@ static void summary_line(FILE *f, const struct target *t, const struct bench_res
 	fprintf(f, " %s%s%s |\n", verdict_word(&v), *v.why ? ": " : "", v.why);
 }
 
+/* What makes the figures doubtful. */
+static void report_doubts(FILE *f, const struct bench_result *r, int nr)
+{
+	char label[64];
+
+	for (int i = 0; i < nr; i++) {
+		double kernel = series_summary(&r[i].series[SIDE_KERNEL][M_OTHERS_PCT]).median,
+		       user = series_summary(&r[i].series[SIDE_USER][M_OTHERS_PCT]).median,
+		       others = fmax(kernel, user); /* skips NAN */
+
+		result_label(r, nr, i, label, sizeof(label));
+		for (int n = 0; n < r[i].nr_notes; n++)
+			fprintf(f, "- %s is not complete: %s\n", label, r[i].note[n]);
+		if (others > BENCH_BUSY_PCT)
+			fprintf(f,
+				"- %s: the machine was not idle, other programs used %.0f %% of a CPU\n",
+				label, others);
+	}
+	putc('\n', f);
+}
+
 void report_summary(FILE *f, const struct bench_result *r, int nr)
 {
 	char label[64];
 
+	if (nr < 1)
+		return;
 	fprintf(f, "Measured on %s, %d CPUs, %llu MiB of memory, %s%s%s.\n\n", r->machine.cpu,
 		r->machine.cpus, (unsigned long long)r->machine.memory_mib, r->machine.kernel,
 		*r->date ? ", " : "", r->date);
@@ -192,6 +215,7 @@ void report_summary(FILE *f, const struct bench_result *r, int nr)
 	fputs("\nx: so many times better than the kernel's KSM (less time, less CPU, more memory saved); "
 	      "in `growth`, the quotient itself.\n\n",
 	      f);
+	report_doubts(f, r, nr);
 }
 
 static void markdown_metric(FILE *f, const struct bench_result *r, int m)

@@ -154,6 +154,7 @@ const struct metric_info metric_info[M_NR] = {
 	[M_CONTROL_MAX_US] = { "control_max_us", "load or store, control, worst", "us", -1 },
 	[M_PROBES] = { "probes", "stores timed", "", 0 },
 	[M_PROBE_GAP_MS] = { "probe_gap_ms", "longest time without a probe", "ms", 0 },
+	[M_OTHERS_PCT] = { "others_pct", "CPU used by others while merging", "% of one", 0 },
 	[M_PAGE_CPU_US] = { "page_cpu_us", "CPU per page, small", "us", -1 },
 	[M_PAGE_WALL_US] = { "page_wall_us", "time per page, small", "us", -1 },
 	[M_SIZE_CPU_US] = { "size_cpu_us", "CPU per page, 16 times the size", "us", -1 },

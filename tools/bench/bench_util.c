@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -104,6 +105,19 @@ const char *bench_place(const char *machine, const char *name, char *path, size_
 
 	snprintf(path, size, "%s/%s", dir ? dir : machine, name);
 	return path;
+}
+
+double machine_busy(void)
+{
+	char text[256];
+	double v[8];
+
+	if (file_read("/proc/stat", text, sizeof(text)) < 0 ||
+	    sscanf(text, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &v[0], &v[1], &v[2], &v[3], &v[4],
+		   &v[5], &v[6], &v[7]) != 8)
+		return NAN;
+	/* user nice system - - irq softirq steal */
+	return (v[0] + v[1] + v[2] + v[5] + v[6] + v[7]) / (double)sysconf(_SC_CLK_TCK);
 }
 
 uint64_t memory_available(void)

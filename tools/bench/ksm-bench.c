@@ -121,7 +121,7 @@ static int parse(int argc, char **argv, struct bench_config *cfg, const char **n
 		{ "json", no_argument, NULL, 'j' },
 		{ NULL, 0, NULL, 0 },
 	};
-	unsigned int smart;
+	unsigned int smart = 0;
 	int c, err = 0;
 
 	while (!err && (c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
@@ -188,6 +188,8 @@ static void tell_round(const struct bench_config *cfg, int side, unsigned int ro
 		fprintf(stderr, form[i], out->value[told[i]]);
 		comma = ", ";
 	}
+	if (out->value[M_OTHERS_PCT] > BENCH_BUSY_PCT)
+		fprintf(stderr, "%sothers used %.0f %% of a CPU", comma, out->value[M_OTHERS_PCT]);
 	fprintf(stderr, "%s\n", out->incomplete ? " (not complete)" : "");
 }
 
@@ -338,7 +340,7 @@ static int check_names(const char *names)
 	char *copy = strdup(names), *save = NULL;
 	int err = copy ? 0 : -ENOMEM;
 
-	if (copy && strcmp(names, "all"))
+	if (copy && strcmp(names, "all") != 0)
 		for (char *n = strtok_r(copy, ",", &save); n && !err;
 		     n = strtok_r(NULL, ",", &save))
 			if (!workload_find(n)) {

@@ -74,16 +74,28 @@ static int control_read(struct side *s, char *buf, size_t size, size_t len)
 	return 0;
 }
 
+static int exchange(struct side *s, const char *line, char *head, size_t size)
+{
+	if (send(s->control, line, strlen(line), MSG_NOSIGNAL) < 0)
+		return -errno;
+	return control_read(s, head, size, 0);
+}
+
 static int request(struct side *s, const char *line, char *buf, size_t size)
 {
 	char head[256];
 	size_t len;
-	int err = 0;
+	int err;
 
 	buf[0] = 0;
-	if (send(s->control, line, strlen(line), MSG_NOSIGNAL) < 0)
-		err = -errno;
-	err = err ? err : control_read(s, head, sizeof(head), 0);
+	err = exchange(s, line, head, sizeof(head));
+	if (err == -EPIPE || err == -ECONNRESET) {
+		/* The daemon gives up connections on which nothing was said for long: filling 8 GiB. */
+		close(s->control);
+		s->control = -1;
+		err = control_connect(s);
+		err = err ? err : exchange(s, line, head, sizeof(head));
+	}
 	if (!err && sscanf(head, "ok %zu", &len) == 1)
 		return len ? control_read(s, buf, size, len) : 0;
 	if (err == -EINTR || bench_stop)

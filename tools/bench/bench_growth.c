@@ -34,6 +34,7 @@ static int measure_case(const struct bench_config *cfg, int side, const struct g
 	err = measure_cost(&mine, side, &one);
 	out->value[c->cpu] = one.value[M_CPU_S] / pages * 1e6;
 	out->value[c->wall] = one.value[M_MERGE_S] / pages * 1e6;
+	out->value[M_OTHERS_PCT] = fmax(out->value[M_OTHERS_PCT], one.value[M_OTHERS_PCT]);
 	memcpy(out->knobs, one.knobs, sizeof(out->knobs));
 	fprintf(stderr, "    %3u x %4u MiB: %.2f us CPU, %.2f us per page\n", c->processes,
 		c->size_mib, out->value[c->cpu], out->value[c->wall]);

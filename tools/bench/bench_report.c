@@ -177,8 +177,8 @@ static void report_doubts(FILE *f, const struct bench_result *r, int nr)
 	char label[64];
 
 	for (int i = 0; i < nr; i++) {
-		double kernel = series_summary(&r[i].series[SIDE_KERNEL][M_OTHERS_PCT]).median,
-		       user = series_summary(&r[i].series[SIDE_USER][M_OTHERS_PCT]).median,
+		double kernel = series_summary(&r[i].series[SIDE_KERNEL][M_OTHERS_PCT]).max,
+		       user = series_summary(&r[i].series[SIDE_USER][M_OTHERS_PCT]).max,
 		       others = fmax(kernel, user); /* skips NAN */
 
 		result_label(r, nr, i, label, sizeof(label));
@@ -186,7 +186,7 @@ static void report_doubts(FILE *f, const struct bench_result *r, int nr)
 			fprintf(f, "- %s is not complete: %s\n", label, r[i].note[n]);
 		if (others > BENCH_BUSY_PCT)
 			fprintf(f,
-				"- %s: the machine was not idle, other programs used %.0f %% of a CPU\n",
+				"- %s: the machine was not idle, in one round other programs used %.0f %% of a CPU\n",
 				label, others);
 	}
 	putc('\n', f);

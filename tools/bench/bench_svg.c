@@ -28,6 +28,7 @@ enum {
 	LEGEND_H = 34,
 	TICK_GAP = 30, /* least distance of two numbers below an axis */
 	MAX_TICKS = 16,
+	PLAIN_STEPS = 4, /* of axis_ticks() */
 };
 
 static const struct {
@@ -109,6 +110,9 @@ static void axis_ticks(FILE *f, const struct axis *a, int top, int bottom)
 		     n++, decade = n % 2 ? (n + 1) / 2 : -(n / 2)) {
 			double v = steps[s] * pow(10, decade), x = axis_x(a, v);
 			bool free = x >= a->x && x <= a->x + AXIS_W;
+
+			if (s >= PLAIN_STEPS && a->hi - a->lo > 1)
+				continue; /* odd numbers only where there is nothing else */
 
 			for (int i = 0; i < nr; i++)
 				free = free && fabs(x - at[i]) >= TICK_GAP;

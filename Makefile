@@ -94,7 +94,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help run test check bench install clean asan tsan clang format-check tidy \
+.PHONY: all help run test check bench bench-docs install clean asan tsan clang format-check tidy \
 	tests setup-build setup-run setup-test run-tests FORCE
 
 ## all           everything, into build/ (default)
@@ -245,9 +245,21 @@ run: setup-run
 	@$(MAKE) --no-print-directory all
 	@/usr/bin/python3 -B tools/demo/demo.py --build $(BUILD)
 
-## bench         compare with the kernel's KSM (needs root); BENCH_ARGS: options of ksm-bench
-bench: all
-	@$(BUILD)/ksm-bench kernel $(or $(BENCH_ARGS),--workload all --size 256 --rounds 3)
+## bench         compare with the kernel's KSM (root, under 15 minutes); BENCH_ARGS: its options
+bench: setup-run
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/ksm-bench kernel $(or $(BENCH_ARGS),--workload all --rounds 3) --json \
+		>$(BUILD)/bench.json; status=$$?; \
+	if test -s $(BUILD)/bench.json; then \
+		$(BUILD)/ksm-bench report $(BUILD)/bench.json --summary --svg $(BUILD)/bench.svg; \
+		echo "All figures: $(BUILD)/ksm-bench report $(BUILD)/bench.json"; \
+	fi; exit $$status
+
+## bench-docs    tables and plot of docs/performance.md anew, from the last bench if there was one
+bench-docs: all
+	@test ! -s $(BUILD)/bench.json || cp $(BUILD)/bench.json docs/performance.json
+	@$(BUILD)/ksm-bench report docs/performance.json --svg docs/performance.svg \
+		--update docs/performance.md
 
 # ---- installing ----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "client/client.h"
+#include "client/user.h"
 #include "preload/settings.h"
 
 #define RUNTIME_DIR "KSMD_RUNTIME_DIR"
@@ -122,6 +123,8 @@ static char **env_build(void *room, char *const envp[])
 	return out;
 }
 
+/* An environment that cannot be read is the kernel's to refuse, and goes there as it is. */
+
 /* On the stack of the caller, hence a macro. */
 #define ENV_ALLOCA(envp) (preload_setup(), alloca(env_room(envp)))
 
@@ -129,23 +132,32 @@ static char **env_build(void *room, char *const envp[])
 
 long proc_execve(const char *path, char *const argv[], char *const envp[])
 {
-	void *room = ENV_ALLOCA(envp);
+	void *room;
 
+	if (!user_strings(envp))
+		return sysc3(SYS_execve, path, argv, envp);
+	room = ENV_ALLOCA(envp);
 	return sysc3(SYS_execve, path, argv, env_build(room, envp));
 }
 
 long proc_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	void *room = ENV_ALLOCA(envp);
+	void *room;
 
+	if (!user_strings(envp))
+		return sysc5(SYS_execveat, dir, path, argv, envp, flags);
+	room = ENV_ALLOCA(envp);
 	return sysc5(SYS_execveat, dir, path, argv, env_build(room, envp), flags);
 }
 
 static int search_and_exec(const char *file, char *const argv[], char *const envp[])
 {
 	execvpe_fn real = (execvpe_fn)preload_next(&next_execvpe, "execvpe");
-	void *room = ENV_ALLOCA(envp);
+	void *room;
 
+	if (!user_strings(envp))
+		return real(file, argv, envp);
+	room = ENV_ALLOCA(envp);
 	return real(file, argv, env_build(room, envp));
 }
 
@@ -240,8 +252,11 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
 	spawn_fn real = (spawn_fn)preload_next(&next_spawn, "posix_spawn");
-	void *room = ENV_ALLOCA(envp);
+	void *room;
 
+	if (!user_strings(envp))
+		return real(pid, path, actions, attr, argv, envp);
+	room = ENV_ALLOCA(envp);
 	return real(pid, path, actions, attr, argv, env_build(room, envp));
 }
 
@@ -249,7 +264,10 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 			const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
 	spawn_fn real = (spawn_fn)preload_next(&next_spawnp, "posix_spawnp");
-	void *room = ENV_ALLOCA(envp);
+	void *room;
 
+	if (!user_strings(envp))
+		return real(pid, file, actions, attr, argv, envp);
+	room = ENV_ALLOCA(envp);
 	return real(pid, file, actions, attr, argv, env_build(room, envp));
 }

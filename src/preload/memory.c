@@ -25,6 +25,7 @@
 #include <sys/uio.h>
 
 #include "client/client.h"
+#include "client/user.h"
 #include "wire/kernel_abi.h"
 
 #define MPOL_MODE_MASK 0x1fff /* linux/mempolicy.h: the bits above are flags */
@@ -151,7 +152,8 @@ long mem_process_madvise(int pidfd, const void *iovec, size_t n, int advice, uns
 	const struct iovec *iov = iovec;
 	long done = 0, r;
 
-	if (!preload_active() || flags || n > IOV_MAX || !pidfd_is_self(pidfd))
+	if (!preload_active() || flags || n > IOV_MAX || !pidfd_is_self(pidfd) ||
+	    !user_range(iov, n * sizeof(*iov)))
 		return sysc5(SYS_process_madvise, pidfd, iov, n, advice, flags);
 	for (size_t i = 0; i < n; i++) {
 		r = mem_madvise(iov[i].iov_base, iov[i].iov_len, advice);

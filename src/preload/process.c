@@ -129,7 +129,7 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 	tls = va_arg(ap, void *);
 	ctid = va_arg(ap, void *);
 	va_end(ap);
-	if ((flags & CLONE_VM) || !preload_active())
+	if ((flags & CLONE_VM) || !fn || !stack || !preload_active())
 		return real(fn, stack, flags, arg, ptid, tls, ctid);
 	ksmc_fork_prepare();
 	r = real(clone_child, stack, flags, &start, ptid, tls, ctid);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "client/client.h"
+#include "client/user.h"
 
 static bool clone_is_fork(unsigned long flags, unsigned long stack)
 {
@@ -24,7 +25,7 @@ static bool clone_is_fork(unsigned long flags, unsigned long stack)
 
 static long sys_clone3(long nr, const struct clone_args *args, size_t size)
 {
-	bool sane = args && size >= CLONE_ARGS_SIZE_VER0;
+	bool sane = size >= CLONE_ARGS_SIZE_VER0 && user_range(args, CLONE_ARGS_SIZE_VER0);
 
 	return proc_clone(nr, (long)args, (long)size, 0, 0, 0,
 			  sane && clone_is_fork(args->flags, args->stack));

@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -269,6 +270,46 @@ static int inside_calls(void)
 }
 
 /*
+ * Bad pointers are the kernel's to refuse. Each of these ended the process with SIGSEGV where the
+ * interposer looked at what it was given (clone: where it did not).
+ */
+static int inside_bad_pointers(void)
+{
+	unsigned char *p = map(2 * PG);
+	struct iovec *edge = (struct iovec *)(p + PG) - 1;
+	char *const *volatile bad_env = (char *const *)8; /* volatile: gcc sees through it */
+	char *bad_entry[] = { "A=B", (char *)8, NULL };
+	char *unended = (char *)p + PG - 2, *runs_out[] = { unended, NULL };
+	char *argv[] = { "true", NULL };
+	posix_spawnattr_t *attr = NULL;
+	int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	pid_t pid;
+
+	EXPECT(!munmap(p + PG, PG));
+	*edge = (struct iovec){ p, PG };
+	EXPECT(process_madvise(pidfd, (struct iovec *)8, 1, MADV_DONTNEED, 0) == -1);
+	EXPECT(errno == EFAULT);
+	p[0] = 1;
+	EXPECT(process_madvise(pidfd, edge, 2, MADV_DONTNEED, 0) == -1 && errno == EFAULT);
+	EXPECT(p[0] == 1);
+	EXPECT(syscall(SYS_process_madvise, pidfd, 8, 1, MADV_DONTNEED, 0) == -1);
+	EXPECT(errno == EFAULT);
+	EXPECT(syscall(SYS_clone3, 8, sizeof(struct clone_args)) == -1 && errno == EFAULT);
+	EXPECT(clone(NULL, p, SIGCHLD, NULL) == -1 && errno == EINVAL);
+	EXPECT(clone(child_looks, NULL, SIGCHLD, NULL) == -1 && errno == EINVAL);
+	memset(unended, 'x', 2);
+	EXPECT(execve("/bin/true", argv, bad_env) == -1 && errno == EFAULT);
+	EXPECT(execve("/bin/true", argv, bad_entry) == -1 && errno == EFAULT);
+	EXPECT(execve("/bin/true", argv, runs_out) == -1 && errno == EFAULT);
+	EXPECT(execvpe("true", argv, bad_entry) == -1 && errno == EFAULT);
+	EXPECT(execveat(AT_FDCWD, "/bin/true", argv, bad_env, 0) == -1 && errno == EFAULT);
+	EXPECT(syscall(SYS_execve, "/bin/true", argv, bad_entry) == -1 && errno == EFAULT);
+	EXPECT(posix_spawn(&pid, "/bin/true", NULL, attr, argv, bad_entry) == EFAULT);
+	EXPECT(posix_spawnp(&pid, "true", NULL, attr, argv, bad_env) == EFAULT);
+	return 0;
+}
+
+/*
  * Hold equal memory, said to be ready by a line on standard output, until a byte comes in; then it
  * must still be what it was.
  */
@@ -499,6 +540,7 @@ static const struct {
 	INSIDE(heap),
 	INSIDE(native_heap),
 	INSIDE(calls),
+	INSIDE(bad_pointers),
 	INSIDE(hold_mapping),
 	INSIDE(hold_heap),
 	INSIDE(hold_asked_for),
@@ -604,13 +646,14 @@ START_TEST(without_daemon)
 		{ native, "native_heap" },
 		{ fixed, "copies" },
 		{ asked, "exec_keeps_settings" },
+		{ NULL, "bad_pointers" },
 	};
 
 	setenv("KSMD_RUNTIME_DIR", "/nonexistent", 1);
 	ck_assert_int_eq(run_to_end(runs[_i].options, runs[_i].name), 0);
 }
 END_TEST
-#define NR_WITHOUT_DAEMON 10
+#define NR_WITHOUT_DAEMON 11
 
 START_TEST(with_daemon)
 {

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * user.h - look at what a program's pointers point to, where the kernel would.
+ *
+ * A system call with a bad pointer fails with EFAULT; a wrapper that reads the same memory would end
+ * the program instead. So a page is asked for before it is read: process_vm_readv(2) of a byte of
+ * oneself says EFAULT where a load would be SIGSEGV. A page that another thread unmaps between the two
+ * is a race that the program has with its own system call.
+ */
+#ifndef KSM_USER_H
+#define KSM_USER_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "client/sysc.h"
+#include "wire/wire.h"
+
+/* May the page of addr be read? *last: the page that was found to be readable last, 0 at first. */
+static inline bool user_page(uintptr_t *last, const void *addr)
+{
+	uintptr_t page = (uintptr_t)addr & ~(uintptr_t)(KSM_PAGE_SIZE - 1);
+	char c;
+	struct iovec here = { &c, 1 }, there = { (void *)addr, 1 };
+
+	if (page == *last && page)
+		return true;
+	if (sysc6(SYS_process_vm_readv, sysc0(SYS_getpid), (long)&here, 1, (long)&there, 1, 0) ==
+	    -EFAULT)
+		return false;
+	*last = page; /* or we may not ask (a sandbox): as if there were no check */
+	return true;
+}
+
+static inline bool user_range(const void *addr, size_t len)
+{
+	uintptr_t last = 0, at = (uintptr_t)addr, end = at + len;
+
+	if (end < at)
+		return false;
+	for (; at < end; at = (at | (KSM_PAGE_SIZE - 1)) + 1)
+		if (!user_page(&last, (const void *)at))
+			return false;
+	return true;
+}
+
+/* Every string of an array that ends with NULL, and the array; NULL stands for an empty one. */
+static inline bool user_strings(char *const v[])
+{
+	uintptr_t last_v = 0, last_s = 0;
+
+	for (; v; v++) {
+		if ((uintptr_t)v % sizeof(*v) && !user_range(v, sizeof(*v)))
+			return false;
+		if (!user_page(&last_v, v))
+			return false;
+		if (!*v)
+			break;
+		for (const char *s = *v;; s++) {
+			if (!user_page(&last_s, s))
+				return false;
+			if (!*s)
+				break;
+		}
+	}
+	return true;
+}
+
+#endif

@@ -6,7 +6,8 @@
  * it are by now private file mappings of frames. Where the kernel treats the two alike (munmap,
  * mprotect, most advice) the call goes straight through and only the tables follow. Where it does
  * not:
- *   MADV_DONTNEED  on a frame would show the frame again: fresh anonymous memory is mapped over.
+ *   MADV_DONTNEED  on a frame would show the frame again: fresh anonymous memory is mapped over,
+ *                  but for locked memory, which the kernel refuses.
  *   MADV_FREE      is refused on file mappings: as DONTNEED there.
  *   MADV_GUARD_INSTALL throws the contents away, too: when the guard goes there must be zeros.
  *   MADV_WIPEONFORK, DONTFORK, DONTDUMP: the range is un-shared first and left alone from then on.
@@ -356,23 +357,43 @@ static long move_all(uint64_t from, size_t len, uint64_t to, int flags)
 	return r;
 }
 
-/* MREMAP_DONTUNMAP leaves the mappings behind; where they were frames that must be zeros now. */
-static void empty_frames(uint64_t start, uint64_t end)
+/* What the kernel was told of memory that is left alone, for a mapping that takes its place. */
+static void repeat_advice(uint64_t start, uint64_t end, uint16_t left_out)
+{
+	if (left_out & 1u << KSM_LEFT_DONTFORK)
+		sysc3(SYS_madvise, start, end - start, MADV_DONTFORK);
+	if (left_out & 1u << KSM_LEFT_WIPEONFORK)
+		sysc3(SYS_madvise, start, end - start, MADV_WIPEONFORK);
+	if (left_out & 1u << KSM_LEFT_DONTDUMP)
+		sysc3(SYS_madvise, start, end - start, MADV_DONTDUMP);
+}
+
+/* Where frames stood are zeros now. Returns 0, or -ENOMEM: from there on nothing was done. */
+static long empty_frames(uint64_t start, uint64_t end)
 {
 	uint64_t run_end;
 
 	while (as_frames_next(&start, &run_end, end)) {
+		struct as_range r = { .prot = PROT_READ | PROT_WRITE };
 		size_t i = as_find(start);
-		int prot = i < as.nr && as.range[i].start <= start ? as.range[i].prot :
-								     PROT_READ | PROT_WRITE;
 
-		if (i < as.nr && as.range[i].start <= start && run_end > as.range[i].end)
-			run_end = as.range[i].end;
-		if (!sysc_failed(sysc6(SYS_mmap, (long)start, (long)(run_end - start), prot,
-				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)))
+		if (i < as.nr && as.range[i].start <= start) {
+			r = as.range[i];
+			run_end = run_end < r.end ? run_end : r.end;
+		}
+		if (!sysc_failed(sysc6(SYS_mmap, (long)start, (long)(run_end - start), r.prot,
+				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0))) {
 			as_frames_clear(start, run_end);
+			repeat_advice(start, run_end, r.left_out);
+		} else if ((r.prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE)) {
+			/* No mapping to be had: zeros all the same. */
+			memset((void *)start, 0, run_end - start);
+		} else {
+			return -ENOMEM;
+		}
 		start = run_end;
 	}
+	return 0;
 }
 
 /* The tables follow a move of len bytes; `extra` bytes were added behind. */
@@ -645,6 +666,90 @@ static long unmerge(uint64_t start, uint64_t end)
 	return r || c.gap || c.at < end ? -ENOMEM : 0;
 }
 
+/* ---- advice that throws contents away ---- */
+
+/*
+ * Does the kernel know memory of [start, end) as locked? MADV_COLD refuses it by the same rule as
+ * MADV_DONTNEED, does nothing to contents, and comes right before these are thrown away.
+ */
+static bool any_locked(uint64_t start, uint64_t end)
+{
+	return sysc3(SYS_madvise, start, end - start, MADV_COLD) == -EINVAL;
+}
+
+/* End of the part of [start, end) that is not locked, or that is; uniform. */
+static uint64_t same_lock(uint64_t start, uint64_t end, bool locked)
+{
+	uint64_t ok = start + KSM_PAGE_SIZE, bad = end;
+
+	if (locked) { /* every page counts; ranges that are locked and stand on frames are small */
+		while (ok < end && any_locked(ok, ok + KSM_PAGE_SIZE))
+			ok += KSM_PAGE_SIZE;
+		return ok;
+	}
+	if (!any_locked(start, end))
+		return end;
+	while (bad - ok > KSM_PAGE_SIZE) {
+		uint64_t mid = ok + (bad - ok) / 2 / KSM_PAGE_SIZE * KSM_PAGE_SIZE;
+
+		if (any_locked(start, mid))
+			bad = mid;
+		else
+			ok = mid;
+	}
+	return ok;
+}
+
+/* A run of frames becomes fresh zeros, if the kernel would let anonymous memory there. */
+static long discard_run(uint64_t start, uint64_t end, int advice)
+{
+	while (start < end) {
+		bool locked = any_locked(start, start + KSM_PAGE_SIZE);
+		uint64_t stop = same_lock(start, end, locked);
+		long r;
+
+		if (locked && advice != MADV_DONTNEED_LOCKED)
+			return -EINVAL;
+		r = empty_frames(start, stop);
+		if (!r && advice == MADV_GUARD_INSTALL)
+			r = sysc3(SYS_madvise, start, stop - start, advice);
+		if (r)
+			return r;
+		if (locked)
+			sysc3(SYS_mlock2, start, stop - start, MLOCK_ONFAULT);
+		start = stop;
+	}
+	return 0;
+}
+
+/*
+ * In the order of addresses, as the kernel goes: what comes before memory that it refuses is done, what
+ * comes after is not, and a gap is an error in the end.
+ */
+static long discard_range(uint64_t start, uint64_t end, int advice)
+{
+	long gap = 0, r;
+
+	while (start < end) {
+		uint64_t run = start, run_end = end;
+
+		if (!as_frames_next(&run, &run_end, end))
+			run = run_end = end;
+		if (run > start) {
+			r = sysc3(SYS_madvise, start, run - start, advice);
+			if (r == -ENOMEM)
+				gap = r;
+			else if (r)
+				return r;
+		}
+		r = run < run_end ? discard_run(run, run_end, advice) : 0;
+		if (r)
+			return r;
+		start = run_end;
+	}
+	return gap;
+}
+
 /* DONTNEED, FREE and guards: frames in the range become fresh zeros. */
 static long discard(uint64_t start, uint64_t end, int advice)
 {
@@ -653,11 +758,13 @@ static long discard(uint64_t start, uint64_t end, int advice)
 	long r;
 
 	enter(&g);
-	if (as_knows(start, end) || as_frames_next(&at, &run_end, end)) {
-		empty_frames(start, end);
+	/* Nothing may be lost to an advice that this kernel does not know: asked with no length. */
+	if (as_frames_next(&at, &run_end, end) && !sysc3(SYS_madvise, start, 0, advice))
+		r = discard_range(start, end, advice);
+	else
+		r = sysc3(SYS_madvise, start, end - start, advice);
+	if (as_knows(start, end))
 		as_event(KSM_MSG_FORGET, start, end);
-	}
-	r = sysc3(SYS_madvise, start, end - start, advice);
 	leave_and_tell(&g, false);
 	return r;
 }

@@ -908,6 +908,28 @@ static int start_thread(int delay_ms)
 	return r;
 }
 
+void agent_clear_own(void)
+{
+	const struct {
+		const void *p;
+		size_t len;
+	} own[] = {
+		{ &agent, sizeof(agent) },
+		{ agent.stack, agent.stack_size },
+		{ agent.buf, 2 * KSM_TXN_PAGES * KSM_PAGE_SIZE },
+		{ agent.staging, KSM_TXN_PAGES * KSM_PAGE_SIZE },
+	};
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		uint64_t start = (uintptr_t)own[i].p & ~(uint64_t)(KSM_PAGE_SIZE - 1);
+		uint64_t end = ((uintptr_t)own[i].p + own[i].len + KSM_PAGE_SIZE - 1) &
+			       ~(uint64_t)(KSM_PAGE_SIZE - 1);
+
+		if (own[i].p)
+			as_clear(start, end);
+	}
+}
+
 int agent_start(bool told)
 {
 	int32_t none = 0, pid = (int32_t)sysc0(SYS_getpid);

@@ -81,6 +81,8 @@ void agent_find_daemon(const char *dir);
  * Returns 0 or -errno (-EAGAIN: it is not running, and deferred).
  */
 int agent_start(bool told);
+/* Nothing is known (as.h) of what the agent touches while pages are missing. Lock held. */
+void agent_clear_own(void);
 /* Wake it: there is something in the queue. Callable from anywhere. */
 void agent_poke(void);
 /*

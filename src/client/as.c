@@ -168,19 +168,32 @@ bool as_knows(uint64_t start, uint64_t end)
 	return i < as.nr && as.range[i].start < end;
 }
 
-/* An edit adds at most two entries; have room for them before changing anything. */
-static int reserve(size_t more)
+bool as_covers(uint64_t start, uint64_t end)
 {
+	for (size_t i = as_find(start); start < end; i++) {
+		if (i == as.nr || as.range[i].start > start)
+			return false;
+		start = as.range[i].end;
+	}
+	return true;
+}
+
+/* An edit adds at most two entries; have room for them before changing anything. */
+int as_reserve(size_t more)
+{
+	size_t cap = as.cap;
 	long r;
 
-	if (as.nr + more <= as.cap)
+	while (as.nr + more > cap)
+		cap *= 2;
+	if (cap == as.cap)
 		return 0;
-	r = sysc5(SYS_mremap, as.range, as.cap * sizeof(*as.range), 2 * as.cap * sizeof(*as.range),
+	r = sysc5(SYS_mremap, as.range, as.cap * sizeof(*as.range), cap * sizeof(*as.range),
 		  MREMAP_MAYMOVE, 0);
 	if (sysc_failed(r))
 		return -ENOMEM;
 	as.range = (struct as_range *)r;
-	as.cap *= 2;
+	as.cap = cap;
 	return 0;
 }
 
@@ -250,7 +263,7 @@ int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t l
 	struct as_range r = { start, end, prot, flags, left_out };
 	size_t i;
 
-	if (reserve(3) < 0)
+	if (as_reserve(3) < 0)
 		return -ENOMEM;
 	as.editing = 1;
 	cut(start, end);
@@ -269,7 +282,7 @@ void as_clear(uint64_t start, uint64_t end)
 	/* A hole in the middle of one range needs an entry more. Without memory for it the tail is
 	 * forgotten too: memory that is not known is merely not merged. */
 	as.editing = 1;
-	if (reserve(2) < 0) {
+	if (as_reserve(2) < 0) {
 		size_t i = as_find(start);
 
 		while (i < as.nr && as.range[i].start < end)
@@ -280,13 +293,51 @@ void as_clear(uint64_t start, uint64_t end)
 	as.editing = 0;
 }
 
+int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+{
+	while (start < end) {
+		size_t i = as_find(start);
+		uint64_t gap_end = end;
+
+		if (i < as.nr && as.range[i].start <= start) {
+			start = as.range[i].end;
+			continue;
+		}
+		if (i < as.nr && as.range[i].start < end)
+			gap_end = as.range[i].start;
+		if (as_set(start, gap_end, prot, flags, left_out) < 0)
+			return -ENOMEM;
+		start = gap_end;
+	}
+	return 0;
+}
+
+static void clear_object(const void *p, size_t len)
+{
+	uint64_t start = (uintptr_t)p & ~(uint64_t)(KSM_PAGE_SIZE - 1);
+
+	if (p)
+		as_clear(start,
+			 ((uintptr_t)p + len + KSM_PAGE_SIZE - 1) & ~(uint64_t)(KSM_PAGE_SIZE - 1));
+}
+
+void as_clear_own(void)
+{
+	clear_object(&as, sizeof(as));
+	clear_object(as.range, as.cap * sizeof(*as.range));
+	clear_object(as.cookie, KSM_PAGE_SIZE);
+	clear_object(as.frames_l1, L1_SLOTS * sizeof(*as.frames_l1));
+	for (size_t i = 0; i < L1_SLOTS; i++)
+		clear_object(as.frames_l1[i], BITS_BYTES);
+}
+
 int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg)
 {
 	size_t first;
 
 	if (!as_knows(start, end))
 		return 0;
-	if (reserve(2) < 0)
+	if (as_reserve(2) < 0)
 		return -ENOMEM;
 	as.editing = 1;
 	split(start);

@@ -93,6 +93,12 @@ size_t as_find(uint64_t addr);
 /* Replace what is known of [start, end). Returns 0 or -ENOMEM (nothing changed). Lock held. */
 int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out);
 void as_clear(uint64_t start, uint64_t end);
+/* The same for what is not known of it yet. Returns 0 or -ENOMEM (a part was done). Lock held. */
+int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out);
+/* Room for so many more entries, so that edits that add no more cannot fail. 0 or -ENOMEM. */
+int as_reserve(size_t more);
+/* Nothing is known of the library's own tables, whatever ranges a program names. Lock held. */
+void as_clear_own(void);
 /* Apply fn to each known part of [start, end), then coalesce. Returns 0 or -ENOMEM. Lock held. */
 int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg);
 /* May pages of this range be merged? */
@@ -105,8 +111,9 @@ static inline bool as_is_orphan(void)
 {
 	return as.cookie && !atomic_load_explicit(as.cookie, memory_order_relaxed);
 }
-/* Any part of [start, end) known? Lock held. */
+/* Any part of [start, end) known? All of it? Lock held. */
 bool as_knows(uint64_t start, uint64_t end);
+bool as_covers(uint64_t start, uint64_t end);
 
 /* Frame bits. Lock held. as_frames_set returns 0 or -ENOMEM. */
 bool as_frame_bit(uint64_t addr);

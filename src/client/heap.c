@@ -12,6 +12,12 @@
 #include "client/as.h"
 #include "client/sysc.h"
 
+static void want(struct as_range *r, long arg)
+{
+	(void)arg;
+	r->flags |= AS_WANTED;
+}
+
 uint64_t heap_poll(uint64_t *known_end)
 {
 	uint64_t added = 0, end;
@@ -19,8 +25,11 @@ uint64_t heap_poll(uint64_t *known_end)
 	as_agent_lock();
 	/* The last page is shared with what comes next; it is offered when the break passes it. */
 	end = (uint64_t)sysc1(SYS_brk, 0) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
-	if (end > *known_end && as_set(*known_end, end, PROT_READ | PROT_WRITE, AS_WANTED,
-				       as.exclude_all ? 1u << KSM_LEFT_MLOCKED : 0) == 0) {
+	/* What is known of it already was left alone for a reason that stands. */
+	if (end > *known_end &&
+	    as_fill(*known_end, end, PROT_READ | PROT_WRITE, 0,
+		    as.exclude_all ? 1u << KSM_LEFT_MLOCKED : 0) == 0 &&
+	    as_edit(*known_end, end, want, 0) == 0) {
 		as_event(KSM_MSG_ADD, *known_end, end);
 		added = end - *known_end;
 		*known_end = end;

@@ -10,7 +10,9 @@
  *                  but for locked memory, which the kernel refuses.
  *   MADV_FREE      is refused on file mappings: as DONTNEED there.
  *   MADV_GUARD_INSTALL throws the contents away, too: when the guard goes there must be zeros.
- *   MADV_WIPEONFORK, DONTFORK, DONTDUMP: the range is un-shared first and left alone from then on.
+ *   MADV_WIPEONFORK, DONTFORK, DONTDUMP: the range is un-shared first and left alone from then on, also
+ *                  where it is not known yet. WIPEONFORK is refused on file mappings, in which pages
+ *                  that broke copy-on-write still lie: the child gets empty memory there from us.
  *   mremap         cannot cross mappings (before Linux 6.17): moved piece by piece.
  *
  * All of it under the lock (as.h), and the daemon is told afterwards, in order, by the agent.
@@ -48,9 +50,34 @@ static uint64_t page_up(uint64_t x)
 
 static struct as_guard fork_guard; /* of the thread that forks; under the lock */
 
+/*
+ * Pages in mappings of frames that the parent wants wiped: the kernel keeps them from the child (see
+ * advice_on_frames()), which gets empty memory here. Nothing may have come to stand there yet.
+ */
+static void wipe_in_child(void)
+{
+	uint64_t at, run_end;
+
+	for (size_t i = 0; i < as.nr; i++) {
+		const struct as_range *r = &as.range[i];
+
+		if (!(r->left_out & 1u << KSM_LEFT_WIPEONFORK))
+			continue;
+		for (at = r->start; as_frames_next(&at, &run_end, r->end); at = run_end) {
+			long p = sysc6(SYS_mmap, (long)at, (long)(run_end - at), r->prot,
+				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+			as_frames_clear(at, run_end);
+			if (!sysc_failed(p))
+				sysc3(SYS_madvise, at, run_end - at, MADV_WIPEONFORK);
+		}
+	}
+}
+
 static void start_over_in_child(bool raw)
 {
 	as_reset_child();
+	wipe_in_child();
 	agent_reset_child(raw);
 }
 
@@ -610,7 +637,7 @@ static bool may_learn(const struct maps_entry *e)
 }
 
 /* One mapping of the range, as the kernel sees it: learn it if it may be merged. */
-static void offer_mapping(void *arg, const struct maps_entry *e)
+static void learn_mapping(void *arg, const struct maps_entry *e)
 {
 	struct offer_ctx *c = arg;
 	uint64_t start = e->start > c->start ? e->start : c->start;
@@ -618,18 +645,28 @@ static void offer_mapping(void *arg, const struct maps_entry *e)
 
 	c->gap |= start != c->at;
 	c->at = end;
-	if (!maps_is_anon(e) || end > USER_END || !may_learn(e))
-		return;
-	while (start < end) {
-		size_t i = as_find(start);
-		uint64_t stop = i < as.nr && as.range[i].start < end ? as.range[i].start : end;
+	if (maps_is_anon(e) && end <= USER_END && may_learn(e) &&
+	    as_fill(start, end, e->prot, 0, 0) < 0)
+		c->nomem = true;
+}
 
-		if (stop > start && as_set(start, stop, e->prot, 0, 0) < 0)
-			c->nomem = true;
-		i = as_find(stop);
-		start = stop < end && i < as.nr ? as.range[i].end : stop;
-		if (start == stop && stop < end)
-			break; /* no memory to learn it */
+/*
+ * Learn what is not known of [start, end). The table must not move meanwhile: it might be learned
+ * where it is no more.
+ */
+static void learn(struct offer_ctx *c)
+{
+	bool known = as_covers(c->start, c->end);
+	int nr = known ? 0 : maps_walk(0, 0, NULL, NULL);
+
+	if (nr < 0 || (!known && as_reserve(2 * ((size_t)nr + as.nr) + 8) < 0)) {
+		c->nomem = true;
+		return;
+	}
+	maps_walk(c->start, c->end, learn_mapping, c);
+	if (!known) {
+		as_clear_own();
+		agent_clear_own();
 	}
 }
 
@@ -641,7 +678,7 @@ static long offer(uint64_t start, uint64_t end)
 	if (ksmc_init() < 0)
 		return -ENOMEM;
 	enter(&g);
-	maps_walk(start, end, offer_mapping, &c);
+	learn(&c);
 	if (as_edit(start, end, want, 0) < 0)
 		c.nomem = true;
 	as_event(KSM_MSG_ADD, start, end);
@@ -792,12 +829,81 @@ static int reason_of_advice(int advice, bool *undo)
 	}
 }
 
+/*
+ * What to say of a run of frames in place of `advice`. After un-sharing only pages that broke
+ * copy-on-write stand there, and memory of a file cannot be wiped on fork: it is kept from the child,
+ * who gets fresh memory from wipe_in_child().
+ */
+static int advice_on_frames(int advice, uint16_t left_out)
+{
+	bool dontfork = left_out & 1u << KSM_LEFT_DONTFORK;
+	bool wipe = left_out & 1u << KSM_LEFT_WIPEONFORK;
+
+	switch (advice) {
+	case MADV_WIPEONFORK:
+		return MADV_DONTFORK;
+	case MADV_KEEPONFORK:
+		return dontfork ? MADV_NORMAL : MADV_DOFORK;
+	case MADV_DOFORK:
+		return wipe ? MADV_NORMAL : MADV_DOFORK;
+	default:
+		return advice;
+	}
+}
+
+/* Part by part, in the order of addresses; see discard_range(). Lock held. */
+static long advise_parts(uint64_t start, uint64_t end, int advice)
+{
+	long gap = 0, r;
+
+	while (start < end) {
+		uint64_t run = start, run_end = end;
+		int say = advice;
+
+		if (!as_frames_next(&run, &run_end, end)) {
+			run = end;
+		} else if (run == start) {
+			size_t i = as_find(start);
+			bool known = i < as.nr && as.range[i].start <= start;
+
+			if (known && as.range[i].end < run_end)
+				run_end = as.range[i].end;
+			say = advice_on_frames(advice, known ? as.range[i].left_out : 0);
+			run = run_end;
+		}
+		r = sysc3(SYS_madvise, start, run - start, say);
+		if (r == -ENOMEM)
+			gap = r;
+		else if (r)
+			return r;
+		start = run;
+	}
+	return gap;
+}
+
+/* DONTFORK, WIPEONFORK, DONTDUMP and their opposites. */
+static long advise_forks(uint64_t start, uint64_t end, int advice, enum ksm_left_out why, bool undo)
+{
+	struct as_guard g;
+	long r = undo ? 0 : ksmc_exclude((void *)start, end - start, why);
+
+	if (r)
+		return r;
+	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
+		return sysc3(SYS_madvise, start, end - start, advice);
+	enter(&g);
+	r = advise_parts(start, end, advice);
+	leave_and_tell(&g, false);
+	if (undo && !r)
+		ksmc_include((void *)start, end - start, why);
+	return r;
+}
+
 long ksmc_madvise(void *addr, size_t len, int advice)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
 	bool undo;
 	int why;
-	long r;
 
 	if (advice == MADV_MERGEABLE || advice == MADV_UNMERGEABLE) {
 		if (start % KSM_PAGE_SIZE || end < start || (len && end == start))
@@ -806,24 +912,19 @@ long ksmc_madvise(void *addr, size_t len, int advice)
 			return 0;
 		return advice == MADV_MERGEABLE ? offer(start, end) : unmerge(start, end);
 	}
-	if (!atomic_load_explicit(&as.active, memory_order_relaxed) || start % KSM_PAGE_SIZE ||
-	    end <= start)
+	why = reason_of_advice(advice, &undo);
+	if (start % KSM_PAGE_SIZE || end <= start)
+		return sysc3(SYS_madvise, addr, len, advice);
+	if (why >= 0)
+		return advise_forks(start, end, advice, (enum ksm_left_out)why, undo);
+	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
 		return sysc3(SYS_madvise, addr, len, advice);
 	if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_FREE ||
 	    advice == MADV_GUARD_INSTALL)
 		return discard(start, end, advice);
 	if (advice == MADV_REMOVE && as_knows(start, end))
 		return -EINVAL; /* as on anonymous memory */
-	why = reason_of_advice(advice, &undo);
-	if (why >= 0 && !undo) {
-		r = ksmc_exclude(addr, end - start, (enum ksm_left_out)why);
-		if (r)
-			return r;
-	}
-	r = sysc3(SYS_madvise, addr, len, advice);
-	if (why >= 0 && undo && !r)
-		ksmc_include(addr, end - start, (enum ksm_left_out)why);
-	return r;
+	return sysc3(SYS_madvise, addr, len, advice);
 }
 
 /* ---- policy, heap, reasons ---- */
@@ -831,6 +932,7 @@ long ksmc_madvise(void *addr, size_t len, int advice)
 long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
+	struct offer_ctx c = { start, end, start, false, false };
 	struct as_guard g;
 
 	if (start % KSM_PAGE_SIZE)
@@ -843,7 +945,13 @@ long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason)
 		as_leave(&g);
 		return withdraw(0, USER_END, (int)reason);
 	}
-	return end > start ? withdraw(start, end, (int)reason) : 0;
+	if (end <= start)
+		return 0;
+	/* The reason is remembered, too, for memory that is offered later. */
+	enter(&g);
+	learn(&c);
+	leave_and_tell(&g, false);
+	return c.nomem ? -ENOMEM : withdraw(start, end, (int)reason);
 }
 
 void ksmc_include(void *addr, size_t len, enum ksm_left_out reason)

@@ -30,6 +30,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/agent.h"
+#include "client/as.h"
 #include "ksm.h"
 #include "lib/harness.h"
 #include "wire/kernel_abi.h"
@@ -1040,6 +1042,130 @@ START_TEST(test_guards_leave_zeros)
 }
 END_TEST
 
+static int fork_and_look(const uint8_t *mem, bool wiped)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		if (wiped)
+			check_zero(mem, 64 * PAGE);
+		else
+			check_fill(mem, 64, 1);
+		memset((void *)mem, 7, 64 * PAGE);
+		_exit(mem[64 * PAGE - 1] == 7 ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	check_fill(mem, 64, 1);
+	return status;
+}
+
+/*
+ * Wiping on fork is for memory in which a page broke copy-on-write, too. Seen to fail with EINVAL when the
+ * advice was handed to the kernel as it is.
+ */
+START_TEST(test_wipeonfork_with_broken_pages)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	for (int i = 5; i < 64; i += 20) {
+		volatile uint8_t *byte = mem + i * PAGE;
+
+		*byte = *byte;
+	}
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_WIPEONFORK), 0);
+	check_fill(mem, 64, 1);
+	ck_assert_int_eq(fork_and_look(mem, true), 0);
+	/* Wiped memory is wiped in a child of a child, and after it was thrown away. */
+	ck_assert_int_eq(ksm_madvise(mem + 5 * PAGE, PAGE, MADV_DONTNEED), 0);
+	memcpy(mem + 5 * PAGE, fake.frames + 5 * PAGE, PAGE);
+	ck_assert_int_eq(fork_and_look(mem, true), 0);
+	/* What is to be wiped, and then not to be inherited and inherited again, is wiped. */
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_DONTFORK), 0);
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_DOFORK), 0);
+	ck_assert_int_eq(fork_and_look(mem, true), 0);
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_KEEPONFORK), 0);
+	ck_assert_int_eq(fork_and_look(mem, false), 0);
+	fake_stop();
+}
+END_TEST
+
+/*
+ * Advice for memory that is offered only later. Seen to fail (MERGED) when advice on memory that the
+ * library does not know went past it.
+ */
+START_TEST(test_advice_before_the_offer)
+{
+	static const int advice[][2] = { { MADV_DONTFORK, MADV_DOFORK },
+					 { MADV_WIPEONFORK, MADV_KEEPONFORK },
+					 { MADV_DONTDUMP, MADV_DODUMP } };
+	uint8_t *mem, *raw, res[64];
+	struct peer p;
+	union ksm_msg m;
+
+	start_joined(&p, &mem, 64);
+	for (int i = 0; i < 3; i++) {
+		raw = mmap(NULL, 2 * BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			   0);
+		raw = (uint8_t *)(((uintptr_t)raw + BLOCK - 1) & ~(BLOCK - 1));
+		fill(raw, 64, 1);
+		ck_assert_int_eq(ksm_madvise(raw + 8 * PAGE, 8 * PAGE, advice[i][0]), 0);
+		ck_assert_int_eq(ksm_madvise(raw, 64 * PAGE, MADV_MERGEABLE), 0);
+		fake_recv(&p, KSM_MSG_ADD, &m);
+		while (p.last.end != (uintptr_t)raw + 64 * PAGE)
+			fake_recv(&p, KSM_MSG_ADD, &m);
+		order(&p, raw, 64, 0, res);
+		for (int k = 0; k < 64; k++)
+			ck_assert_uint_eq(res[k], k >= 8 && k < 16 ? KSM_RES_GONE : KSM_RES_MERGED);
+		ck_assert_int_eq(ksm_madvise(raw + 8 * PAGE, 8 * PAGE, advice[i][1]), 0);
+		fake_recv(&p, KSM_MSG_ADD, &m);
+		order(&p, raw + 8 * PAGE, 8, 8, res);
+		expect_all(res, 8, KSM_RES_MERGED);
+		check_fill(raw, 64, 1);
+	}
+	fake_stop();
+}
+END_TEST
+
+/*
+ * A program may offer everything it has, and with it the memory that the agent works with while pages
+ * are missing. Seen to fail (the first table was moved away and compared) without as_clear_own() and
+ * agent_clear_own().
+ */
+START_TEST(test_own_tables_are_left_alone)
+{
+	uint8_t *mem, res[64];
+	struct peer p;
+	union ksm_msg m;
+	void *own[6];
+
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	own[0] = as.range;
+	own[1] = as.frames_l1;
+	own[2] = agent.buf;
+	own[3] = (uint8_t *)agent.stack + agent.stack_size - PAGE;
+	own[4] = as.frames_l1[(uintptr_t)mem >> 30];
+	own[5] = &as;
+	ck_assert_int_eq(ksm_madvise((void *)PAGE, (1ul << 47) - 2 * PAGE, MADV_MERGEABLE), -1);
+	ck_assert_int_eq(errno, ENOMEM); /* there are gaps */
+	ck_assert_ptr_eq(own[0], as.range);
+	fake_recv(&p, KSM_MSG_ADD, &m);
+	do /* the rest of the messages comes before the answer */
+		order(&p, mem, 1, 0, res);
+	while (res[0] == KSM_RES_STALE);
+	for (int i = 0; i < 6; i++) {
+		order(&p, (void *)((uintptr_t)own[i] & ~(PAGE - 1)), 1, 5, res);
+		ck_assert_msg(res[0] == KSM_RES_GONE, "own %d: result %u", i, res[0]);
+	}
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
 static long vm_lck_kb(void)
 {
 	FILE *f = fopen("/proc/self/status", "re");
@@ -1229,6 +1355,9 @@ int main(void)
 	tcase_add_test(tc, test_failed_mprotect_changes_nothing);
 	tcase_add_test(tc, test_absurd_lengths);
 	tcase_add_test(tc, test_guards_leave_zeros);
+	tcase_add_test(tc, test_wipeonfork_with_broken_pages);
+	tcase_add_test(tc, test_advice_before_the_offer);
+	tcase_add_test(tc, test_own_tables_are_left_alone);
 	tcase_add_test(tc, test_locked_pages_are_not_discarded);
 	tcase_add_test(tc, test_sentinel_stays_with_frames_of_another_arena);
 	tcase_add_test(tc, test_child_forgets_what_it_did_not_inherit);

@@ -370,18 +370,26 @@ bool as_frame_bit(uint64_t addr)
 	return bits && (bits[b / 64] >> (b % 64) & 1);
 }
 
+int as_frames_reserve(uint64_t start, uint64_t end)
+{
+	for (size_t i = start >> GIB_SHIFT; i <= (end - 1) >> GIB_SHIFT; i++) {
+		if (!as.frames_l1[i])
+			as.frames_l1[i] = private_map(BITS_BYTES);
+		if (!as.frames_l1[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 int as_frames_set(uint64_t start, uint64_t end)
 {
 	for (uint64_t a = start; a < end; a += KSM_PAGE_SIZE) {
-		uint64_t *bits = bits_of(a);
+		uint64_t *bits;
 		size_t b = bit_nr(a);
 
-		if (!bits) {
-			bits = private_map(BITS_BYTES);
-			if (!bits)
-				return -ENOMEM;
-			as.frames_l1[a >> GIB_SHIFT] = bits;
-		}
+		if (!bits_of(a) && as_frames_reserve(a, a + 1) < 0)
+			return -ENOMEM;
+		bits = bits_of(a);
 		if (!(bits[b / 64] >> (b % 64) & 1))
 			as.nr_frame_pages++;
 		bits[b / 64] |= 1ull << (b % 64);

@@ -118,6 +118,8 @@ bool as_covers(uint64_t start, uint64_t end);
 /* Frame bits. Lock held. as_frames_set returns 0 or -ENOMEM. */
 bool as_frame_bit(uint64_t addr);
 int as_frames_set(uint64_t start, uint64_t end);
+/* Room for the bits of [start, end): after that as_frames_set() cannot fail. 0 or -ENOMEM. */
+int as_frames_reserve(uint64_t start, uint64_t end);
 void as_frames_clear(uint64_t start, uint64_t end);
 /* Next run of pages with the bit set in [*start, end); returns false when there is none. */
 bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end);

@@ -13,7 +13,7 @@
  *   MADV_WIPEONFORK, DONTFORK, DONTDUMP: the range is un-shared first and left alone from then on, also
  *                  where it is not known yet. WIPEONFORK is refused on file mappings, in which pages
  *                  that broke copy-on-write still lie: the child gets empty memory there from us.
- *   mremap         cannot cross mappings (before Linux 6.17): moved piece by piece.
+ *   mremap         cannot cross mappings: remap.c.
  *
  * All of it under the lock (as.h), and the daemon is told afterwards, in order, by the agent.
  */
@@ -39,12 +39,6 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
-#define USER_END (1ull << 47)
-
-static uint64_t page_up(uint64_t x)
-{
-	return (x + KSM_PAGE_SIZE - 1) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
-}
 
 /* ---- first use, forks ---- */
 
@@ -81,7 +75,7 @@ static void start_over_in_child(bool raw)
 	agent_reset_child(raw);
 }
 
-static void enter(struct as_guard *g)
+void ops_enter(struct as_guard *g)
 {
 	if (as_is_orphan())
 		start_over_in_child(true);
@@ -92,7 +86,7 @@ void ksmc_fork_prepare(void)
 {
 	struct as_guard g;
 
-	enter(&g);
+	ops_enter(&g);
 	fork_guard = g;
 }
 
@@ -169,8 +163,7 @@ int ksmc_init(void)
 	return r;
 }
 
-/* Something changed: let the agent know, make sure there is one where something is offered. */
-static void leave_and_tell(struct as_guard *g, bool offered)
+void ops_leave(struct as_guard *g, bool offered)
 {
 	/* With no daemon nobody empties the queue, and a connection begins by declaring everything. */
 	bool events = (as.nr_events || as.overflow) && atomic_load(&agent.connected);
@@ -184,8 +177,7 @@ static void leave_and_tell(struct as_guard *g, bool offered)
 
 /* ---- mmap, munmap, mprotect ---- */
 
-/* [start, end) is not what it was: nothing is known of it, and the daemon must forget it. */
-static void forget(uint64_t start, uint64_t end)
+void ops_forget(uint64_t start, uint64_t end)
 {
 	as_frames_clear(start, end); /* these outlive a table that was thrown away (as.h) */
 	if (!as_knows(start, end))
@@ -221,14 +213,14 @@ long ksmc_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t off)
 		return sysc6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
 	if (ksmc_init() < 0)
 		return -ENOMEM;
-	enter(&g);
+	ops_enter(&g);
 	r = sysc6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
 	if (sysc_failed(r)) {
 		as_leave(&g);
 		return r;
 	}
 	end = page_up((uint64_t)r + len);
-	forget((uint64_t)r, end);
+	ops_forget((uint64_t)r, end);
 	if (anon && end <= USER_END) {
 		bool policy = as.offer_min_pages &&
 			      len >= as.offer_min_pages * (size_t)KSM_PAGE_SIZE;
@@ -240,7 +232,7 @@ long ksmc_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t off)
 		if (offer)
 			as_event(KSM_MSG_ADD, (uint64_t)r, end);
 	}
-	leave_and_tell(&g, offer);
+	ops_leave(&g, offer);
 	return r;
 }
 
@@ -252,11 +244,11 @@ long ksmc_munmap(void *addr, size_t len)
 
 	if (!atomic_load_explicit(&as.active, memory_order_relaxed) || end <= start)
 		return sysc2(SYS_munmap, addr, len);
-	enter(&g);
+	ops_enter(&g);
 	r = sysc2(SYS_munmap, addr, len);
 	if (!r)
-		forget(start, end);
-	leave_and_tell(&g, false);
+		ops_forget(start, end);
+	ops_leave(&g, false);
 	return r;
 }
 
@@ -287,7 +279,7 @@ long ksmc_mprotect(void *addr, size_t len, int prot)
 
 	if (!atomic_load_explicit(&as.active, memory_order_relaxed) || end <= start)
 		return sysc3(SYS_mprotect, addr, len, prot);
-	enter(&g);
+	ops_enter(&g);
 	r = sysc3(SYS_mprotect, addr, len, prot);
 	/* It may have failed half-way: fresh memory that we map must have the protection that the
 	 * program has there. If the table cannot follow, the range is given up: unknown memory is
@@ -297,95 +289,13 @@ long ksmc_mprotect(void *addr, size_t len, int prot)
 	else if (!r &&
 		 as_edit(start, end, set_prot, prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) < 0)
 		as_clear(start, end);
-	leave_and_tell(&g, false);
+	ops_leave(&g, false);
 	return r;
 }
 
-/* ---- mremap ---- */
+/* ---- fresh memory where frames stood ---- */
 
-struct pieces {
-	struct maps_entry *e;
-	size_t nr, cap;
-};
-
-static void add_piece(void *arg, const struct maps_entry *e)
-{
-	struct pieces *p = arg;
-
-	if (p->nr == p->cap) {
-		long r = sysc5(SYS_mremap, p->e, p->cap * sizeof(*e), 2 * p->cap * sizeof(*e),
-			       MREMAP_MAYMOVE, 0);
-
-		if (sysc_failed(r))
-			return; /* seen as a gap by the caller, who gives up */
-		p->e = (struct maps_entry *)r;
-		p->cap *= 2;
-	}
-	p->e[p->nr++] = *e;
-}
-
-/* The mappings of [start, end), clipped; -EFAULT when there is a gap. */
-static long find_pieces(struct pieces *p, uint64_t start, uint64_t end)
-{
-	uint64_t at = start;
-	long r;
-
-	p->cap = 64;
-	p->nr = 0;
-	r = sysc6(SYS_mmap, 0, (long)(p->cap * sizeof(*p->e)), PROT_READ | PROT_WRITE,
-		  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (sysc_failed(r))
-		return -ENOMEM;
-	p->e = (struct maps_entry *)r;
-	maps_walk(start, end, add_piece, p);
-	for (size_t i = 0; i < p->nr; i++) {
-		struct maps_entry *e = &p->e[i];
-
-		e->start = e->start > start ? e->start : start;
-		e->end = e->end < end ? e->end : end;
-		if (e->start != at)
-			return -EFAULT;
-		at = e->end;
-	}
-	return at == end ? 0 : -EFAULT;
-}
-
-static void drop_pieces(struct pieces *p)
-{
-	if (p->e)
-		sysc2(SYS_munmap, p->e, p->cap * sizeof(*p->e));
-}
-
-static long move_piece(uint64_t from, uint64_t to, size_t len, int flags)
-{
-	long r = sysc5(SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED | flags, to);
-
-	return sysc_failed(r) ? r : 0;
-}
-
-/* Move [from, from+len) over to, which is ours to overwrite; all or (on failure) nothing. */
-static long move_all(uint64_t from, size_t len, uint64_t to, int flags)
-{
-	struct pieces p = { 0 };
-	long r = find_pieces(&p, from, from + len);
-
-	for (size_t i = 0; i < p.nr && !r; i++) {
-		struct maps_entry *e = &p.e[i];
-
-		r = move_piece(e->start, to + (e->start - from), e->end - e->start, flags);
-		while (r && i-- > 0) {
-			e = &p.e[i];
-			move_piece(to + (e->start - from), e->start, e->end - e->start, 0);
-		}
-		if (r)
-			break;
-	}
-	drop_pieces(&p);
-	return r;
-}
-
-/* What the kernel was told of memory that is left alone, for a mapping that takes its place. */
-static void repeat_advice(uint64_t start, uint64_t end, uint16_t left_out)
+void ops_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out)
 {
 	if (left_out & 1u << KSM_LEFT_DONTFORK)
 		sysc3(SYS_madvise, start, end - start, MADV_DONTFORK);
@@ -395,8 +305,7 @@ static void repeat_advice(uint64_t start, uint64_t end, uint16_t left_out)
 		sysc3(SYS_madvise, start, end - start, MADV_DONTDUMP);
 }
 
-/* Where frames stood are zeros now. Returns 0, or -ENOMEM: from there on nothing was done. */
-static long empty_frames(uint64_t start, uint64_t end)
+long ops_empty_frames(uint64_t start, uint64_t end)
 {
 	uint64_t run_end;
 
@@ -411,7 +320,7 @@ static long empty_frames(uint64_t start, uint64_t end)
 		if (!sysc_failed(sysc6(SYS_mmap, (long)start, (long)(run_end - start), r.prot,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0))) {
 			as_frames_clear(start, run_end);
-			repeat_advice(start, run_end, r.left_out);
+			ops_repeat_advice(start, run_end, r.left_out);
 		} else if ((r.prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE)) {
 			/* No mapping to be had: zeros all the same. */
 			memset((void *)start, 0, run_end - start);
@@ -421,150 +330,6 @@ static long empty_frames(uint64_t start, uint64_t end)
 		start = run_end;
 	}
 	return 0;
-}
-
-/* The tables follow a move of len bytes; `extra` bytes were added behind. */
-static void follow_move(uint64_t from, size_t len, uint64_t to, size_t extra, bool keep_old)
-{
-	uint64_t at = from, run_end;
-	struct as_range last = { 0 };
-	bool offered = false, frames = false;
-
-	for (size_t i = as_find(from);
-	     at < from + len && i < as.nr && as.range[i].start < from + len; i = as_find(at)) {
-		struct as_range r = as.range[i];
-		uint64_t s = r.start > from ? r.start : from;
-		uint64_t e = r.end < from + len ? r.end : from + len;
-
-		at = e;
-		last = r;
-		offered |= r.flags & AS_WANTED;
-		as_set(to + (s - from), to + (e - from), r.prot, r.flags, r.left_out);
-	}
-	if (extra && last.end)
-		as_set(to + len, to + len + extra, last.prot, last.flags, last.left_out);
-	for (at = from; as_frames_next(&at, &run_end, from + len); at = run_end) {
-		frames = true;
-		as_frames_set(to + (at - from), to + (run_end - from));
-	}
-	if (keep_old) {
-		empty_frames(from, from + len);
-		as_event(KSM_MSG_FORGET, from, from + len);
-	} else {
-		forget(from, from + len);
-	}
-	if (offered)
-		as_event(KSM_MSG_ADD, to, to + len + extra);
-	if (frames)
-		as_event(KSM_MSG_ADOPT, to, to + len);
-}
-
-/* Grow without moving: what follows is free. */
-static long grow_in_place(uint64_t old, size_t old_len, size_t new_len)
-{
-	size_t i = as_find(old + old_len - KSM_PAGE_SIZE);
-	struct as_range r;
-	long at;
-
-	if (i == as.nr || as.range[i].start >= old + old_len)
-		return -ENOMEM;
-	r = as.range[i];
-	at = sysc6(SYS_mmap, (long)(old + old_len), (long)(new_len - old_len), r.prot,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	if (sysc_failed(at))
-		return -ENOMEM;
-	if (as_set(old + old_len, old + new_len, r.prot, r.flags, r.left_out) == 0 &&
-	    (r.flags & AS_WANTED))
-		as_event(KSM_MSG_ADD, old + old_len, old + new_len);
-	return (long)old;
-}
-
-static long reserve_target(uint64_t old, size_t new_len, int flags, void *new_addr)
-{
-	size_t i = as_find(old);
-	int prot = i < as.nr && as.range[i].start <= old ? as.range[i].prot :
-							   PROT_READ | PROT_WRITE;
-	int how = MAP_PRIVATE | MAP_ANONYMOUS | (flags & MREMAP_FIXED ? MAP_FIXED : 0);
-
-	return sysc6(SYS_mmap, (long)(flags & MREMAP_FIXED ? new_addr : NULL), (long)new_len, prot,
-		     how, -1, 0);
-}
-
-/* mremap of known memory; lengths are whole pages, new_len >= what is moved. */
-static long remap_known(uint64_t old, size_t old_len, size_t new_len, int flags, void *new_addr)
-{
-	size_t move = old_len < new_len ? old_len : new_len;
-	bool keep = flags & MREMAP_DONTUNMAP;
-	long to, r;
-
-	if (!(flags & MREMAP_FIXED)) {
-		if (new_len <= old_len && !keep) {
-			if (new_len < old_len) {
-				sysc2(SYS_munmap, old + new_len, old_len - new_len);
-				forget(old + new_len, old + old_len);
-			}
-			return (long)old;
-		}
-		if (!keep) {
-			r = grow_in_place(old, old_len, new_len);
-			if (r > 0 || !(flags & MREMAP_MAYMOVE))
-				return r;
-		}
-	}
-	to = reserve_target(old, new_len, flags, new_addr);
-	if (sysc_failed(to))
-		return to;
-	forget((uint64_t)to, (uint64_t)to + new_len);
-	r = move_all(old, move, (uint64_t)to, keep ? MREMAP_DONTUNMAP : 0);
-	if (r) {
-		sysc2(SYS_munmap, to, new_len);
-		return r;
-	}
-	follow_move(old, move, (uint64_t)to, new_len - move, keep);
-	if (old_len > move) {
-		sysc2(SYS_munmap, old + move, old_len - move);
-		forget(old + move, old + old_len);
-	}
-	return to;
-}
-
-static bool remap_is_valid(uint64_t old, size_t old_len, size_t new_len, int flags, uint64_t to)
-{
-	if (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP))
-		return false;
-	if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && !(flags & MREMAP_MAYMOVE))
-		return false;
-	if ((flags & MREMAP_DONTUNMAP) && old_len != new_len)
-		return false;
-	if (old % KSM_PAGE_SIZE || !old_len || !new_len)
-		return false;
-	if (flags & MREMAP_FIXED)
-		return to % KSM_PAGE_SIZE == 0 && (to + new_len <= old || to >= old + old_len) &&
-		       to + new_len <= USER_END;
-	return true;
-}
-
-long ksmc_mremap(void *old_p, size_t old_len, size_t new_len, int flags, void *new_addr)
-{
-	uint64_t old = (uintptr_t)old_p, to = (uintptr_t)new_addr;
-	struct as_guard g;
-	bool known;
-	long r;
-
-	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
-		return sysc5(SYS_mremap, old, old_len, new_len, flags, new_addr);
-	enter(&g);
-	known = old_len && as_knows(old, page_up(old + old_len));
-	if (!known || !remap_is_valid(old, page_up(old_len), page_up(new_len), flags, to)) {
-		/* Not ours, or an error: the kernel's word. */
-		r = sysc5(SYS_mremap, old, old_len, new_len, flags, new_addr);
-		if (!sysc_failed(r) && r != (long)old)
-			forget((uint64_t)r, page_up((uint64_t)r + new_len));
-	} else {
-		r = remap_known(old, page_up(old_len), page_up(new_len), flags, new_addr);
-	}
-	leave_and_tell(&g, false);
-	return r;
 }
 
 /* ---- madvise ---- */
@@ -599,7 +364,7 @@ static long withdraw(uint64_t start, uint64_t end, int why)
 	if (as_is_orphan()) /* whose parent's threads may have held the request lock */
 		start_over_in_child(true);
 	agent_request_begin(&sigmask);
-	enter(&g);
+	ops_enter(&g);
 	if (!as_knows(start, end)) {
 		as_leave(&g);
 		agent_request_end(&sigmask);
@@ -610,11 +375,11 @@ static long withdraw(uint64_t start, uint64_t end, int why)
 	as_leave(&g);
 	if (frames)
 		r = agent_unshare(start, end);
-	enter(&g);
+	ops_enter(&g);
 	as_edit(start, end, unmark_unsharing, 0);
 	if (!r)
 		as_event(KSM_MSG_DEL, start, end);
-	leave_and_tell(&g, false);
+	ops_leave(&g, false);
 	agent_request_end(&sigmask);
 	return r;
 }
@@ -677,12 +442,12 @@ static long offer(uint64_t start, uint64_t end)
 
 	if (ksmc_init() < 0)
 		return -ENOMEM;
-	enter(&g);
+	ops_enter(&g);
 	learn(&c);
 	if (as_edit(start, end, want, 0) < 0)
 		c.nomem = true;
 	as_event(KSM_MSG_ADD, start, end);
-	leave_and_tell(&g, as_knows(start, end));
+	ops_leave(&g, as_knows(start, end));
 	return c.nomem || c.gap || c.at < end ? -ENOMEM : 0;
 }
 
@@ -747,7 +512,7 @@ static long discard_run(uint64_t start, uint64_t end, int advice)
 
 		if (locked && advice != MADV_DONTNEED_LOCKED)
 			return -EINVAL;
-		r = empty_frames(start, stop);
+		r = ops_empty_frames(start, stop);
 		if (!r && advice == MADV_GUARD_INSTALL)
 			r = sysc3(SYS_madvise, start, stop - start, advice);
 		if (r)
@@ -794,7 +559,7 @@ static long discard(uint64_t start, uint64_t end, int advice)
 	uint64_t at = start, run_end;
 	long r;
 
-	enter(&g);
+	ops_enter(&g);
 	/* Nothing may be lost to an advice that this kernel does not know: asked with no length. */
 	if (as_frames_next(&at, &run_end, end) && !sysc3(SYS_madvise, start, 0, advice))
 		r = discard_range(start, end, advice);
@@ -802,7 +567,7 @@ static long discard(uint64_t start, uint64_t end, int advice)
 		r = sysc3(SYS_madvise, start, end - start, advice);
 	if (as_knows(start, end))
 		as_event(KSM_MSG_FORGET, start, end);
-	leave_and_tell(&g, false);
+	ops_leave(&g, false);
 	return r;
 }
 
@@ -891,9 +656,9 @@ static long advise_forks(uint64_t start, uint64_t end, int advice, enum ksm_left
 		return r;
 	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
 		return sysc3(SYS_madvise, start, end - start, advice);
-	enter(&g);
+	ops_enter(&g);
 	r = advise_parts(start, end, advice);
-	leave_and_tell(&g, false);
+	ops_leave(&g, false);
 	if (undo && !r)
 		ksmc_include((void *)start, end - start, why);
 	return r;
@@ -940,7 +705,7 @@ long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason)
 	if (ksmc_init() < 0)
 		return -ENOMEM;
 	if (!addr && !len) {
-		enter(&g);
+		ops_enter(&g);
 		as.exclude_all = true;
 		as_leave(&g);
 		return withdraw(0, USER_END, (int)reason);
@@ -948,9 +713,9 @@ long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason)
 	if (end <= start)
 		return 0;
 	/* The reason is remembered, too, for memory that is offered later. */
-	enter(&g);
+	ops_enter(&g);
 	learn(&c);
-	leave_and_tell(&g, false);
+	ops_leave(&g, false);
 	return c.nomem ? -ENOMEM : withdraw(start, end, (int)reason);
 }
 
@@ -962,7 +727,7 @@ void ksmc_include(void *addr, size_t len, enum ksm_left_out reason)
 	if (!atomic_load_explicit(&as.active, memory_order_relaxed) || start % KSM_PAGE_SIZE ||
 	    (len && end <= start))
 		return;
-	enter(&g);
+	ops_enter(&g);
 	if (!addr && !len) {
 		as.exclude_all = false;
 		end = USER_END;
@@ -970,7 +735,7 @@ void ksmc_include(void *addr, size_t len, enum ksm_left_out reason)
 	as_edit(start, end, undo_reason, reason);
 	if (as_knows(start, end))
 		as_event(KSM_MSG_ADD, start, end);
-	leave_and_tell(&g, false);
+	ops_leave(&g, false);
 }
 
 void ksmc_set_offer_policy(size_t min_pages)
@@ -979,7 +744,7 @@ void ksmc_set_offer_policy(size_t min_pages)
 
 	if (ksmc_init() < 0)
 		return;
-	enter(&g);
+	ops_enter(&g);
 	as.offer_min_pages = min_pages;
 	as_leave(&g);
 }
@@ -990,7 +755,7 @@ void ksmc_set_learn(enum ksmc_learn learn)
 
 	if (ksmc_init() < 0)
 		return;
-	enter(&g);
+	ops_enter(&g);
 	as.learn = (uint8_t)learn;
 	as_leave(&g);
 }
@@ -1008,14 +773,14 @@ long ksmc_set_merge_any(bool enable)
 
 	if (ksmc_init() < 0)
 		return -ENOMEM;
-	enter(&g);
+	ops_enter(&g);
 	was = as.merge_any;
 	as.merge_any = enable;
 	if (enable) {
 		as_edit(0, USER_END, want_any, 0);
 		as_event(KSM_MSG_ADD, 0, USER_END);
 	}
-	leave_and_tell(&g, enable);
+	ops_leave(&g, enable);
 	return was && !enable ? withdraw(0, USER_END, -1) : 0;
 }
 
@@ -1040,15 +805,15 @@ long ksmc_brk(void *addr)
 
 	if (!addr || !atomic_load_explicit(&as.active, memory_order_relaxed))
 		return sysc1(SYS_brk, addr);
-	enter(&g);
+	ops_enter(&g);
 	was = (uint64_t)sysc1(SYS_brk, 0);
 	now = (uint64_t)sysc1(SYS_brk, addr);
 	if (now < was) {
-		forget(page_up(now), page_up(was));
+		ops_forget(page_up(now), page_up(was));
 		if (agent.heap_end > page_up(now))
 			agent.heap_end = page_up(now);
 	}
-	leave_and_tell(&g, false);
+	ops_leave(&g, false);
 	return (long)now;
 }
 
@@ -1078,7 +843,7 @@ long ksmc_stat(struct ksm_stat *st)
 		full.merging_pages = r.merging_pages;
 		full.process_profit = r.process_profit;
 	}
-	enter(&g);
+	ops_enter(&g);
 	full.merge_any = as.merge_any;
 	for (size_t i = 0; i < as.nr; i++)
 		full.mergeable |= as_offered(&as.range[i]);

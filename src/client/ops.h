@@ -3,9 +3,33 @@
 #ifndef KSM_OPS_H
 #define KSM_OPS_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "client/as.h"
+
+#define USER_END (1ull << 47)
+
+static inline uint64_t page_up(uint64_t x)
+{
+	return (x + KSM_PAGE_SIZE - 1) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
+}
 
 /* First call in the process: tables, fork handlers. Idempotent, thread-safe. Returns 0 or -ENOMEM. */
 int ksmc_init(void);
+
+/* Take the lock; in a raw child, start over first. */
+void ops_enter(struct as_guard *g);
+/* Something changed: let the agent know, make sure there is one where something is offered. */
+void ops_leave(struct as_guard *g, bool offered);
+
+/* All with the lock held. */
+
+/* [start, end) is not what it was: nothing is known of it, and the daemon must forget it. */
+void ops_forget(uint64_t start, uint64_t end);
+/* Where frames stood are zeros now. Returns 0, or -ENOMEM: from there on nothing was done. */
+long ops_empty_frames(uint64_t start, uint64_t end);
+/* What the kernel was told of memory that is left alone, for a mapping that takes its place. */
+void ops_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out);
 
 #endif

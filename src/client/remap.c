@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT
+/*
+ * remap.c - mremap(2) of memory in which frames may stand.
+ *
+ * The kernel moves and grows one mapping at a time, and a range that was one mapping for the program may
+ * be many by now, some of them of the arena's file (which would grow by whatever the file holds there).
+ * So:
+ *  - where no frames stand, and to shrink in place, the kernel is asked first: what it does is right, and
+ *    it accounts for the growth alone. Only where it says that the range spans mappings (EFAULT) is that
+ *    perhaps our doing;
+ *  - else the tail is cut off first, as the kernel does, a target is reserved, and the mappings are moved
+ *    over one by one; if one cannot be, the others are moved back.
+ *
+ * The tables must follow whatever was moved: a frame whose bit is not set would show through after
+ * MADV_DONTNEED. So they get their memory before anything is moved.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "client/as.h"
+#include "client/client.h"
+#include "client/maps.h"
+#include "client/ops.h"
+#include "client/sysc.h"
+
+/* A call: lengths are whole pages. */
+struct remap {
+	uint64_t old, old_len, new_len;
+	int flags;
+	uint64_t to; /* with MREMAP_FIXED */
+};
+
+/* ---- piece by piece ---- */
+
+struct pieces {
+	struct maps_entry *e;
+	size_t nr, cap;
+};
+
+static void add_piece(void *arg, const struct maps_entry *e)
+{
+	struct pieces *p = arg;
+
+	if (p->nr == p->cap) {
+		long r = sysc5(SYS_mremap, p->e, p->cap * sizeof(*e), 2 * p->cap * sizeof(*e),
+			       MREMAP_MAYMOVE, 0);
+
+		if (sysc_failed(r))
+			return; /* seen as a gap by the caller, who gives up */
+		p->e = (struct maps_entry *)r;
+		p->cap *= 2;
+	}
+	p->e[p->nr++] = *e;
+}
+
+/* The mappings of [start, end), clipped; -EFAULT when there is a gap. */
+static long find_pieces(struct pieces *p, uint64_t start, uint64_t end)
+{
+	uint64_t at = start;
+	long r;
+
+	p->cap = 64;
+	p->nr = 0;
+	r = sysc6(SYS_mmap, 0, (long)(p->cap * sizeof(*p->e)), PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (sysc_failed(r))
+		return -ENOMEM;
+	p->e = (struct maps_entry *)r;
+	maps_walk(start, end, add_piece, p);
+	for (size_t i = 0; i < p->nr; i++) {
+		struct maps_entry *e = &p->e[i];
+
+		e->start = e->start > start ? e->start : start;
+		e->end = e->end < end ? e->end : end;
+		if (e->start != at)
+			return -EFAULT;
+		at = e->end;
+	}
+	return at == end ? 0 : -EFAULT;
+}
+
+static void drop_pieces(struct pieces *p)
+{
+	if (p->e)
+		sysc2(SYS_munmap, p->e, p->cap * sizeof(*p->e));
+}
+
+static long move_piece(uint64_t from, uint64_t to, size_t len, int flags)
+{
+	long r = sysc5(SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED | flags, to);
+
+	return sysc_failed(r) ? r : 0;
+}
+
+/* Move [from, from+len) over to, which is ours to overwrite; all or (on failure) nothing. */
+static long move_all(uint64_t from, size_t len, uint64_t to, int flags)
+{
+	struct pieces p = { 0 };
+	long r = find_pieces(&p, from, from + len);
+
+	for (size_t i = 0; i < p.nr && !r; i++) {
+		struct maps_entry *e = &p.e[i];
+
+		r = move_piece(e->start, to + (e->start - from), e->end - e->start, flags);
+		while (r && i-- > 0) {
+			e = &p.e[i];
+			move_piece(to + (e->start - from), e->start, e->end - e->start, 0);
+		}
+		if (r)
+			break;
+	}
+	drop_pieces(&p);
+	return r;
+}
+
+/* ---- the tables follow ---- */
+
+/* [at, at + len) was added behind `last`, of which it is a part now. */
+static void follow_growth(const struct as_range *last, uint64_t at, uint64_t len)
+{
+	ops_forget(at, at + len);
+	if (!last->end)
+		return;
+	as_set(at, at + len, last->prot, last->flags, last->left_out);
+	if (last->flags & AS_WANTED)
+		as_event(KSM_MSG_ADD, at, at + len);
+}
+
+/* What is known of the page before `end`; all zeros when nothing is. */
+static struct as_range last_known(uint64_t end)
+{
+	size_t i = as_find(end - KSM_PAGE_SIZE);
+
+	return i < as.nr && as.range[i].start < end ? as.range[i] : (struct as_range){ 0 };
+}
+
+/* The tables follow a move of len bytes. Nothing was known at the new place. */
+static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
+{
+	uint64_t at = from, run_end;
+	bool offered = false, frames = false;
+
+	for (size_t i = as_find(from);
+	     at < from + len && i < as.nr && as.range[i].start < from + len; i = as_find(at)) {
+		struct as_range r = as.range[i];
+		uint64_t s = r.start > from ? r.start : from;
+		uint64_t e = r.end < from + len ? r.end : from + len;
+
+		at = e;
+		offered |= r.flags & AS_WANTED;
+		as_set(to + (s - from), to + (e - from), r.prot, r.flags, r.left_out);
+	}
+	for (at = from; as_frames_next(&at, &run_end, from + len); at = run_end) {
+		frames = true;
+		as_frames_set(to + (at - from), to + (run_end - from));
+	}
+	if (keep_old) {
+		ops_empty_frames(from, from + len);
+		as_event(KSM_MSG_FORGET, from, from + len);
+	} else {
+		ops_forget(from, from + len);
+	}
+	if (offered)
+		as_event(KSM_MSG_ADD, to, to + len);
+	if (frames)
+		as_event(KSM_MSG_ADOPT, to, to + len);
+}
+
+/* Memory for at most so many entries as a move adds. */
+static int reserve_ranges(uint64_t start, uint64_t end)
+{
+	size_t i = as_find(start), first = i;
+
+	while (i < as.nr && as.range[i].start < end)
+		i++;
+	return as_reserve(4 * (i - first) + 16);
+}
+
+struct holes_ctx {
+	uint64_t at, end;
+};
+
+static void forget_hole(void *arg, const struct maps_entry *e)
+{
+	struct holes_ctx *c = arg;
+
+	if (e->start > c->at)
+		ops_forget(c->at, e->start);
+	c->at = e->end;
+}
+
+/* A call that failed may have unmapped some of this. */
+static void forget_holes(uint64_t start, uint64_t end)
+{
+	struct holes_ctx c = { start, end };
+
+	if (!as_knows(start, end) || maps_walk(start, end, forget_hole, &c) < 0)
+		return;
+	if (c.at < end)
+		ops_forget(c.at, end);
+}
+
+/* ---- ways to do it ---- */
+
+/* The kernel's own, and its result. */
+static long by_kernel(const struct remap *m)
+{
+	struct as_range last = last_known(m->old + m->old_len);
+	uint64_t moved = m->old_len < m->new_len ? m->old_len : m->new_len;
+	long r = sysc5(SYS_mremap, m->old, m->old_len, m->new_len, m->flags, m->to);
+	uint64_t to = (uint64_t)r;
+
+	if (sysc_failed(r)) {
+		forget_holes(m->old, m->old + m->old_len);
+		if (m->flags & MREMAP_FIXED)
+			forget_holes(m->to, m->to + m->new_len);
+		return r;
+	}
+	if (to != m->old) {
+		ops_forget(to, to + m->new_len);
+		follow_move(m->old, moved, to, m->flags & MREMAP_DONTUNMAP);
+	}
+	if (m->old_len > m->new_len)
+		ops_forget(m->old + moved, m->old + m->old_len);
+	if (m->new_len > m->old_len)
+		follow_growth(&last, to + moved, m->new_len - moved);
+	return r;
+}
+
+static long map_like(const struct as_range *r, uint64_t at, uint64_t len, int flags)
+{
+	int prot = r->end ? r->prot : PROT_READ | PROT_WRITE;
+	long p = sysc6(SYS_mmap, (long)at, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1,
+		       0);
+
+	if (!sysc_failed(p))
+		ops_repeat_advice((uint64_t)p, (uint64_t)p + len, r->left_out);
+	return p;
+}
+
+/* Grow without moving: what follows is free. */
+static long grow_in_place(const struct remap *m)
+{
+	struct as_range last = last_known(m->old + m->old_len);
+	uint64_t end = m->old + m->old_len, more = m->new_len - m->old_len;
+
+	if (!last.end || sysc_failed(map_like(&last, end, more, MAP_FIXED_NOREPLACE)))
+		return -ENOMEM;
+	follow_growth(&last, end, more);
+	return (long)m->old;
+}
+
+static long cut_tail(struct remap *m)
+{
+	uint64_t tail = m->old + m->new_len, len = m->old_len - m->new_len;
+	long r = sysc2(SYS_munmap, tail, len);
+
+	if (r)
+		return r;
+	ops_forget(tail, tail + len);
+	m->old_len = m->new_len;
+	return 0;
+}
+
+/* To a place of its own, which is reserved first; with what is to be added. */
+static long by_pieces(struct remap *m)
+{
+	struct as_range last = last_known(m->old + m->old_len);
+	bool fixed = m->flags & MREMAP_FIXED, keep = m->flags & MREMAP_DONTUNMAP;
+	long to, r = 0;
+
+	/* Before the target is overwritten, if we know where it is. */
+	if (fixed)
+		r = as_frames_reserve(m->to, m->to + m->new_len);
+	if (r)
+		return r;
+	to = map_like(&last, fixed ? m->to : 0, m->new_len, fixed ? MAP_FIXED : 0);
+	if (sysc_failed(to))
+		return to;
+	ops_forget((uint64_t)to, (uint64_t)to + m->new_len);
+	r = as_frames_reserve((uint64_t)to, (uint64_t)to + m->new_len);
+	if (!r)
+		r = move_all(m->old, m->old_len, (uint64_t)to, keep ? MREMAP_DONTUNMAP : 0);
+	if (r) {
+		sysc2(SYS_munmap, to, m->new_len);
+		return r;
+	}
+	follow_move(m->old, m->old_len, (uint64_t)to, keep);
+	if (m->new_len > m->old_len)
+		follow_growth(&last, (uint64_t)to + m->old_len, m->new_len - m->old_len);
+	return to;
+}
+
+static long remap_known(struct remap *m)
+{
+	bool keep = m->flags & MREMAP_DONTUNMAP, moves = keep || (m->flags & MREMAP_FIXED);
+	bool shrinks = !moves && m->new_len <= m->old_len;
+	uint64_t at = m->old, run_end;
+	long r = reserve_ranges(m->old, m->old + m->old_len);
+
+	if (r)
+		return r;
+	if (shrinks || !as_frames_next(&at, &run_end, m->old + m->old_len)) {
+		r = by_kernel(m);
+		if (r != -EFAULT)
+			return r;
+	}
+	if (m->new_len < m->old_len)
+		r = cut_tail(m);
+	else
+		r = 0;
+	if (r || shrinks)
+		return r ? r : (long)m->old;
+	if (!moves) {
+		r = grow_in_place(m);
+		if (r > 0 || !(m->flags & MREMAP_MAYMOVE))
+			return r;
+	}
+	return by_pieces(m);
+}
+
+static bool remap_is_valid(const struct remap *m)
+{
+	if (m->flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP))
+		return false;
+	if ((m->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && !(m->flags & MREMAP_MAYMOVE))
+		return false;
+	if ((m->flags & MREMAP_DONTUNMAP) && m->old_len != m->new_len)
+		return false;
+	if (m->old % KSM_PAGE_SIZE || !m->old_len || !m->new_len ||
+	    m->old + m->old_len > USER_END || m->old_len > USER_END)
+		return false;
+	if (m->flags & MREMAP_FIXED)
+		return m->to % KSM_PAGE_SIZE == 0 && m->new_len <= USER_END &&
+		       (m->to + m->new_len <= m->old || m->to >= m->old + m->old_len) &&
+		       m->to + m->new_len <= USER_END;
+	return true;
+}
+
+long ksmc_mremap(void *old_p, size_t old_len, size_t new_len, int flags, void *new_addr)
+{
+	struct remap m = {
+		.old = (uintptr_t)old_p,
+		.old_len = page_up(old_len),
+		.new_len = page_up(new_len),
+		.flags = flags,
+		.to = (uintptr_t)new_addr,
+	};
+	struct as_guard g;
+	long r;
+
+	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
+		return sysc5(SYS_mremap, old_p, old_len, new_len, flags, new_addr);
+	ops_enter(&g);
+	if (remap_is_valid(&m) && as_knows(m.old, m.old + m.old_len)) {
+		r = remap_known(&m);
+	} else {
+		/* Not ours, or an error: the kernel's word. */
+		r = sysc5(SYS_mremap, old_p, old_len, new_len, flags, new_addr);
+		if (!sysc_failed(r) && r != (long)m.old)
+			ops_forget((uint64_t)r, (uint64_t)r + m.new_len);
+		else if (sysc_failed(r) && (flags & MREMAP_FIXED) && m.new_len <= USER_END)
+			forget_holes(m.to, m.to + m.new_len);
+	}
+	ops_leave(&g, false);
+	return r;
+}

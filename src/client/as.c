@@ -36,10 +36,32 @@ static void *private_map(size_t len)
 
 /* ---- lock ---- */
 
+/* Held by a call that waits for its child: ours, as soon as the child has its copy. */
+static bool take_over(uint32_t seen)
+{
+	_Atomic uint32_t *copied = &as.copied[seen - AS_LOCK_VFORK];
+
+	while (!atomic_load_explicit(copied, memory_order_acquire))
+		sysc4(SYS_futex, copied, FUTEX_WAIT, 0, NULL);
+	return atomic_compare_exchange_strong_explicit(&as.lock, &seen, 2, memory_order_acquire,
+						       memory_order_relaxed);
+}
+
 static void lock_slow(void)
 {
-	while (atomic_exchange_explicit(&as.lock, 2, memory_order_acquire) != 0)
-		sysc4(SYS_futex, &as.lock, FUTEX_WAIT_PRIVATE, 2, NULL);
+	for (;;) {
+		uint32_t seen = 0;
+
+		if (atomic_compare_exchange_strong_explicit(
+			    &as.lock, &seen, 2, memory_order_acquire, memory_order_relaxed))
+			return;
+		if (seen >= AS_LOCK_VFORK) {
+			if (take_over(seen))
+				return;
+		} else if (seen == 2 || atomic_compare_exchange_strong(&as.lock, &seen, 2)) {
+			sysc4(SYS_futex, &as.lock, FUTEX_WAIT_PRIVATE, 2, NULL);
+		}
+	}
 }
 
 static void lock_take(void)
@@ -55,6 +77,46 @@ void as_unlock(void)
 {
 	if (atomic_exchange_explicit(&as.lock, 0, memory_order_release) == 2)
 		sysc3(SYS_futex, &as.lock, FUTEX_WAKE_PRIVATE, 1);
+}
+
+uint32_t as_vfork_begin(void)
+{
+	uint32_t slot;
+
+	if (!as.copied) {
+		long r = sysc6(SYS_mmap, 0, KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+		if (sysc_failed(r))
+			return 0;
+		as.copied = (void *)r;
+	}
+	slot = as.vfork_slot = as.vfork_slot % (AS_VFORK_SLOTS - 1) + 1;
+	atomic_store(&as.copied[slot], 0);
+	if (atomic_exchange(&as.lock, AS_LOCK_VFORK + slot) == 2)
+		sysc3(SYS_futex, &as.lock, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	return slot;
+}
+
+void as_vfork_copied(uint32_t slot)
+{
+	if (!slot)
+		return;
+	atomic_store_explicit(&as.copied[slot], 1, memory_order_release);
+	sysc3(SYS_futex, &as.copied[slot], FUTEX_WAKE, INT32_MAX);
+}
+
+void as_vfork_end(uint32_t slot)
+{
+	uint32_t ours = AS_LOCK_VFORK + slot;
+
+	if (!slot) {
+		as_unlock();
+		return;
+	}
+	atomic_compare_exchange_strong_explicit(&as.lock, &ours, 0, memory_order_release,
+						memory_order_relaxed);
+	as_vfork_copied(slot); /* who waits for it finds the lock free, or another's */
 }
 
 static void block_signals(uint64_t *old)
@@ -125,6 +187,7 @@ void as_reset_child(void)
 {
 	atomic_store(&as.lock, 0);
 	atomic_store(&as.waiting, 0);
+	as.copied = NULL; /* the parent's; a page of it stays mapped */
 	as.nr_events = 0;
 	as.overflow = false;
 	if (as.editing) {

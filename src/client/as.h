@@ -53,7 +53,10 @@ struct as_event {
 
 /* All fields under the lock unless noted. */
 struct as {
-	_Atomic uint32_t lock;    /* 0 free, 1 held, 2 held and waited for */
+	/* 0 free, 1 held, 2 held and waited for, AS_LOCK_VFORK + n: see as_vfork_begin() */
+	_Atomic uint32_t lock;
+	_Atomic uint32_t *copied; /* shared with children; word n: child n has its copy */
+	uint32_t vfork_slot;      /* used last */
 	_Atomic uint32_t waiting; /* program threads that want it: the agent lets them go first */
 	_Atomic uint32_t *cookie; /* in a MADV_WIPEONFORK page */
 	uint32_t editing;
@@ -81,6 +84,19 @@ void as_leave(struct as_guard *g);
 /* From the agent, whose signals are blocked anyway. */
 void as_agent_lock(void);
 void as_unlock(void);
+
+/*
+ * A clone(2) with CLONE_VFORK but without CLONE_VM copies the address space, for which the lock is needed,
+ * and then does not return before the child is gone. So the child, when it runs, says by a word of
+ * shared memory that the copy is made, and whoever waits for the lock takes it over. The parent
+ * gives up what nobody took. Slot: by which as_vfork_end() and as_vfork_copied() know the call; 0 when
+ * there is no shared memory, and the lock is held throughout.
+ */
+#define AS_LOCK_VFORK 4u
+#define AS_VFORK_SLOTS (KSM_PAGE_SIZE / sizeof(uint32_t))
+uint32_t as_vfork_begin(void);       /* lock held */
+void as_vfork_copied(uint32_t slot); /* in the child, first */
+void as_vfork_end(uint32_t slot);    /* in the parent: the lock is not held any more */
 
 /* First use of the library, and again in a forked child (keeps ranges and frame bits). Returns 0
  * or -ENOMEM. Context: no other thread uses `as` yet. */

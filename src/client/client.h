@@ -74,6 +74,18 @@ void ksmc_fork_prepare(void);
 void ksmc_fork_parent(void);
 void ksmc_fork_child(void);
 
+/*
+ * The same around a copy that does not return before the child has gone (CLONE_VFORK without CLONE_VM):
+ * other threads go on as soon as the child runs.
+ */
+struct ksmc_vfork {
+	uint64_t sigmask;
+	uint32_t slot;
+};
+void ksmc_vfork_prepare(struct ksmc_vfork *v);
+void ksmc_vfork_parent(const struct ksmc_vfork *v);
+void ksmc_vfork_child(const struct ksmc_vfork *v);
+
 /* ksm_stat() without errno: 0, -EINVAL, -ETIMEDOUT. */
 long ksmc_stat(struct ksm_stat *st);
 

@@ -106,6 +106,28 @@ void ksmc_fork_child(void)
 	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &g.sigmask, NULL, sizeof(g.sigmask));
 }
 
+void ksmc_vfork_prepare(struct ksmc_vfork *v)
+{
+	struct as_guard g;
+
+	ops_enter(&g);
+	v->sigmask = g.sigmask;
+	v->slot = as_vfork_begin();
+}
+
+void ksmc_vfork_parent(const struct ksmc_vfork *v)
+{
+	as_vfork_end(v->slot);
+	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &v->sigmask, NULL, sizeof(v->sigmask));
+}
+
+void ksmc_vfork_child(const struct ksmc_vfork *v)
+{
+	as_vfork_copied(v->slot);
+	start_over_in_child(true);
+	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &v->sigmask, NULL, sizeof(v->sigmask));
+}
+
 static void start_agent_if_wanted(bool told)
 {
 	struct as_guard g;

@@ -80,7 +80,9 @@ long mem_bind(void *addr, unsigned long len, int mode, const unsigned long *mask
 	      unsigned long maxnode, unsigned int flags);
 long mem_shmat(int id, const void *addr, int flags);
 long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
-long proc_clone(long nr, long a, long b, long c, long d, long e, bool fork_like);
+/* What a clone does to the address space: nothing to us, a copy, a copy and a wait for the child. */
+enum copy_kind { COPY_NONE, COPY, COPY_AND_WAIT };
+long proc_clone(long nr, long a, long b, long c, long d, long e, enum copy_kind kind);
 long proc_execve(const char *path, char *const argv[], char *const envp[]);
 long proc_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags);
 

@@ -9,7 +9,8 @@
  *
  * _Fork(3) and clone(2) without CLONE_VM call no handlers; they are wrapped in the same three
  * steps by hand. A child of theirs has no agent: it keeps what it inherited, and merges nothing
- * more. With CLONE_VM (vfork, threads) there is one address space, and nothing to do.
+ * more. With CLONE_VM (vfork, threads) there is one address space, and nothing to do. CLONE_VFORK
+ * without CLONE_VM copies and then waits for the child, without the library's lock.
  */
 #include "preload/preload.h"
 
@@ -86,13 +87,29 @@ EXPORT pid_t _Fork(void)
 
 /* ---- clone ---- */
 
+static long clone_and_wait(long nr, long a, long b, long c, long d, long e)
+{
+	struct ksmc_vfork v;
+	long r;
+
+	ksmc_vfork_prepare(&v);
+	r = sysc5(nr, a, b, c, d, e);
+	if (r == 0)
+		ksmc_vfork_child(&v);
+	else
+		ksmc_vfork_parent(&v);
+	return r;
+}
+
 /* Any of the system calls that copy a process, by number. */
-long proc_clone(long nr, long a, long b, long c, long d, long e, bool fork_like)
+long proc_clone(long nr, long a, long b, long c, long d, long e, enum copy_kind kind)
 {
 	long r;
 
-	if (!fork_like || !preload_active())
+	if (kind == COPY_NONE || !preload_active())
 		return sysc5(nr, a, b, c, d, e);
+	if (kind == COPY_AND_WAIT)
+		return clone_and_wait(nr, a, b, c, d, e);
 	ksmc_fork_prepare();
 	r = sysc5(nr, a, b, c, d, e);
 	if (r == 0)
@@ -105,6 +122,8 @@ long proc_clone(long nr, long a, long b, long c, long d, long e, bool fork_like)
 struct clone_start {
 	int (*fn)(void *);
 	void *arg;
+	bool waits;
+	struct ksmc_vfork v;
 };
 
 /* First in the child, which has a copy of the parent's stack to read `start` from. */
@@ -112,14 +131,17 @@ static int clone_child(void *arg)
 {
 	struct clone_start *start = arg;
 
-	ksmc_fork_child();
+	if (start->waits)
+		ksmc_vfork_child(&start->v);
+	else
+		ksmc_fork_child();
 	return start->fn(start->arg);
 }
 
 EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 {
 	clone_fn real = (clone_fn)preload_next(&next_clone, "clone");
-	struct clone_start start = { fn, arg };
+	struct clone_start start = { .fn = fn, .arg = arg, .waits = flags & CLONE_VFORK };
 	void *ptid, *tls, *ctid;
 	va_list ap;
 	int r;
@@ -131,9 +153,15 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 	va_end(ap);
 	if ((flags & CLONE_VM) || !fn || !stack || !preload_active())
 		return real(fn, stack, flags, arg, ptid, tls, ctid);
-	ksmc_fork_prepare();
+	if (start.waits)
+		ksmc_vfork_prepare(&start.v);
+	else
+		ksmc_fork_prepare();
 	r = real(clone_child, stack, flags, &start, ptid, tls, ctid);
-	ksmc_fork_parent();
+	if (start.waits)
+		ksmc_vfork_parent(&start.v);
+	else
+		ksmc_fork_parent();
 	return r;
 }
 

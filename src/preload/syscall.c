@@ -18,9 +18,11 @@
 #include "client/client.h"
 #include "client/user.h"
 
-static bool clone_is_fork(unsigned long flags, unsigned long stack)
+static enum copy_kind kind_of_clone(unsigned long flags, unsigned long stack)
 {
-	return !(flags & CLONE_VM) && !stack;
+	if ((flags & CLONE_VM) || stack)
+		return COPY_NONE;
+	return flags & CLONE_VFORK ? COPY_AND_WAIT : COPY;
 }
 
 static long sys_clone3(long nr, const struct clone_args *args, size_t size)
@@ -28,7 +30,7 @@ static long sys_clone3(long nr, const struct clone_args *args, size_t size)
 	bool sane = size >= CLONE_ARGS_SIZE_VER0 && user_range(args, CLONE_ARGS_SIZE_VER0);
 
 	return proc_clone(nr, (long)args, (long)size, 0, 0, 0,
-			  sane && clone_is_fork(args->flags, args->stack));
+			  sane ? kind_of_clone(args->flags, args->stack) : COPY_NONE);
 }
 
 /* Copies and new programs. Returns false when nr is none of them. */
@@ -37,12 +39,12 @@ static bool process_call(long nr, const long a[static 6], long *r)
 	switch (nr) {
 #ifdef SYS_fork
 	case SYS_fork:
-		*r = proc_clone(nr, 0, 0, 0, 0, 0, true);
+		*r = proc_clone(nr, 0, 0, 0, 0, 0, COPY);
 		return true;
 #endif
 	case SYS_clone:
 		*r = proc_clone(nr, a[0], a[1], a[2], a[3], a[4],
-				clone_is_fork((unsigned long)a[0], (unsigned long)a[1]));
+				kind_of_clone((unsigned long)a[0], (unsigned long)a[1]));
 		return true;
 	case SYS_clone3:
 		*r = sys_clone3(nr, (const struct clone_args *)a[0], (size_t)a[1]);

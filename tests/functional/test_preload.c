@@ -197,6 +197,63 @@ static int inside_copies(void)
 	return 0;
 }
 
+static int release[2]; /* a pipe: a byte lets the child below end */
+
+static int wait_for_release(void *arg)
+{
+	char c;
+
+	(void)arg;
+	return read(release[0], &c, 1) == 1 ? child_looks(NULL) : 1;
+}
+
+static void *use_memory_and_release(void *arg)
+{
+	/* For as long as it takes until the other thread is in its call for certain. */
+	for (int i = 0; i < 2000; i++)
+		munmap(map(MIB), MIB);
+	EXPECT(write(release[1], "x", 1) == 1);
+	return arg;
+}
+
+/*
+ * While a thread waits for a child that has an address space of its own, the other threads go on. The
+ * child ends only when one of them has mapped and unmapped memory. Seen to hang when the library's lock
+ * was held until the child had gone.
+ */
+static int inside_copy_and_wait(void)
+{
+	const int flags = CLONE_VFORK | SIGCHLD;
+	struct clone_args args = { .flags = CLONE_VFORK, .exit_signal = SIGCHLD };
+	char *stack = (char *)map(256 * 1024) + 256 * 1024;
+
+	EXPECT(!pipe2(release, O_CLOEXEC));
+	shared_view = map(MIB);
+	fill(shared_view, MIB, 1);
+	for (int i = 0; i < 30; i++) {
+		pthread_t t[2];
+		pid_t pid = 0;
+
+		for (int k = 0; k < 1 + i % 2; k++)
+			EXPECT(!pthread_create(&t[k], NULL, use_memory_and_release, NULL));
+		if (i % 3 == 0)
+			pid = clone(wait_for_release, stack, flags, NULL);
+		else if (i % 3 == 1)
+			pid = (pid_t)syscall(SYS_clone, flags, 0, 0, 0, 0);
+		else
+			pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+		if (pid == 0)
+			_exit(wait_for_release(NULL));
+		wait_child(pid);
+		for (int k = 0; k < 1 + i % 2; k++)
+			EXPECT(!pthread_join(t[k], NULL));
+		if (i % 2)
+			EXPECT(read(release[0], stack - 1, 1) == 1);
+		EXPECT(is_filled(shared_view, MIB, 1));
+	}
+	return 0;
+}
+
 /* All of malloc lies between the start of the heap and the break, and nothing is given back. */
 static int inside_heap(void)
 {
@@ -533,19 +590,13 @@ static const struct {
 	const char *name;
 	int (*fn)(void);
 } insides[] = {
-	INSIDE(look_at_environment),
-	INSIDE(exec_keeps_settings),
-	INSIDE(merge_any_over_exec),
-	INSIDE(copies),
-	INSIDE(heap),
-	INSIDE(native_heap),
-	INSIDE(calls),
-	INSIDE(bad_pointers),
-	INSIDE(hold_mapping),
-	INSIDE(hold_heap),
-	INSIDE(hold_asked_for),
-	INSIDE(hold_and_lock),
-	INSIDE(busy),
+	INSIDE(look_at_environment), INSIDE(exec_keeps_settings),
+	INSIDE(merge_any_over_exec), INSIDE(copies),
+	INSIDE(copy_and_wait),       INSIDE(heap),
+	INSIDE(native_heap),         INSIDE(calls),
+	INSIDE(bad_pointers),        INSIDE(hold_mapping),
+	INSIDE(hold_heap),           INSIDE(hold_asked_for),
+	INSIDE(hold_and_lock),       INSIDE(busy),
 };
 
 static int inside(const char *name)
@@ -647,18 +698,21 @@ START_TEST(without_daemon)
 		{ fixed, "copies" },
 		{ asked, "exec_keeps_settings" },
 		{ NULL, "bad_pointers" },
+		{ NULL, "copy_and_wait" },
 	};
 
 	setenv("KSMD_RUNTIME_DIR", "/nonexistent", 1);
 	ck_assert_int_eq(run_to_end(runs[_i].options, runs[_i].name), 0);
 }
 END_TEST
-#define NR_WITHOUT_DAEMON 11
+#define NR_WITHOUT_DAEMON 12
 
 START_TEST(with_daemon)
 {
-	static const char *const names[] = { "exec_keeps_settings", "merge_any_over_exec", "copies",
-					     "heap", "calls" };
+	static const char *const names[] = {
+		"exec_keeps_settings", "merge_any_over_exec", "copies", "heap", "calls",
+		"copy_and_wait"
+	};
 	struct daemon *d = daemon_start(NULL);
 
 	daemon_hasten(d);
@@ -666,7 +720,7 @@ START_TEST(with_daemon)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_WITH_DAEMON 5
+#define NR_WITH_DAEMON 6
 
 /* Two programs with the same contents in mappings, in malloc, or in memory they ask for. */
 START_TEST(merges)

@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,14 +33,14 @@ extern "C" {
  * named otherwise, and have the meaning of /proc/PID/ksm_stat in the kernel's KSM.
  */
 struct ksm_stat {
-	uint32_t size;           /* in: sizeof(struct ksm_stat) as the program was compiled */
-	uint32_t connected;      /* 1 while a daemon serves this process */
-	uint64_t rmap_items;     /* pages the daemon tracks */
-	uint64_t zero_pages;     /* zero pages given back and still untouched */
-	uint64_t merging_pages;  /* pages that stand on a stable frame */
-	int64_t process_profit;  /* bytes saved less the metadata spent on this process */
-	uint32_t merge_any;      /* ksm_merge_any() is on */
-	uint32_t mergeable;      /* something is registered */
+	uint32_t size;          /* in: sizeof(struct ksm_stat) as the program was compiled */
+	uint32_t connected;     /* 1 while a daemon serves this process */
+	uint64_t rmap_items;    /* pages the daemon tracks */
+	uint64_t zero_pages;    /* zero pages given back and still untouched */
+	uint64_t merging_pages; /* pages that stand on a stable frame */
+	int64_t process_profit; /* bytes saved less the metadata spent on this process */
+	uint32_t merge_any;     /* ksm_merge_any() is on */
+	uint32_t mergeable;     /* something is registered */
 };
 
 /*
@@ -64,6 +65,14 @@ KSM_API void *ksm_mremap(void *old_address, size_t old_size, size_t new_size, in
 
 /* As mprotect(2). */
 KSM_API int ksm_mprotect(void *addr, size_t length, int prot);
+
+/*
+ * As vmsplice(2). A pipe that was given pages refers to the pages themselves, and its reader sees what is
+ * written to them afterwards; nothing tells the library of that reference. So pages that are given to a
+ * pipe are un-shared first and left alone until they are offered anew with MADV_MERGEABLE. Memory that
+ * went to a pipe by vmsplice(2) itself may be merged, and the reader then finds what stood there before.
+ */
+KSM_API ssize_t ksm_vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags);
 
 /*
  * As prctl(PR_SET_MEMORY_MERGE): offer (or withdraw and un-share) everything that was or will be

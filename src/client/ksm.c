@@ -41,6 +41,11 @@ int ksm_mprotect(void *addr, size_t length, int prot)
 	return (int)to_errno(ksmc_mprotect(addr, length, prot));
 }
 
+ssize_t ksm_vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags)
+{
+	return to_errno(ksmc_vmsplice(fd, iov, nr_segs, flags));
+}
+
 int ksm_merge_any(bool enable)
 {
 	return (int)to_errno(ksmc_set_merge_any(enable));

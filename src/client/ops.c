@@ -21,6 +21,8 @@
 #include "client/ops.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -31,6 +33,7 @@
 #include "client/client.h"
 #include "client/maps.h"
 #include "client/sysc.h"
+#include "client/user.h"
 #include "wire/kernel_abi.h"
 
 #ifndef MADV_COLLAPSE
@@ -415,6 +418,8 @@ static void want(struct as_range *r, long arg)
 {
 	(void)arg;
 	r->flags |= AS_WANTED | AS_ADVISED;
+	r->left_out &=
+		(uint16_t) ~(1u << KSM_LEFT_SPLICED); /* the program's word that it is over */
 }
 
 static bool may_learn(const struct maps_entry *e)
@@ -758,6 +763,51 @@ void ksmc_include(void *addr, size_t len, enum ksm_left_out reason)
 	if (as_knows(start, end))
 		as_event(KSM_MSG_ADD, start, end);
 	ops_leave(&g, false);
+}
+
+/* Nothing left to do for a range that was left alone for this reason before? */
+static bool is_left_alone(uint64_t start, uint64_t end, enum ksm_left_out reason)
+{
+	struct as_guard g;
+	bool all = true;
+
+	ops_enter(&g);
+	for (size_t i = as_find(start); all && start < end; i++) {
+		all = i < as.nr && as.range[i].start <= start &&
+		      (as.range[i].left_out & 1u << reason) && !(as.range[i].flags & AS_UNSHARING);
+		start = all ? as.range[i].end : end;
+	}
+	as_leave(&g);
+	return all;
+}
+
+static long leave_spliced(const struct iovec *iov)
+{
+	uint64_t start = (uintptr_t)iov->iov_base & ~(uint64_t)(KSM_PAGE_SIZE - 1);
+	uint64_t end = page_up((uintptr_t)iov->iov_base + iov->iov_len);
+
+	if (!iov->iov_len || end <= start || end > USER_END ||
+	    is_left_alone(start, end, KSM_LEFT_SPLICED))
+		return 0;
+	return ksmc_exclude((void *)start, end - start, KSM_LEFT_SPLICED);
+}
+
+/*
+ * Into a pipe goes a reference to the page, which is no pin (UFFDIO_MOVE does not see it): what the
+ * program writes later would miss the reader. The kernel's own KSM leaves such a page alone, by its
+ * reference count. Out of a pipe (its reading end) bytes are copied.
+ */
+long ksmc_vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags)
+{
+	long mode = sysc3(SYS_fcntl, fd, F_GETFL, 0), r = 0;
+	bool gives = mode >= 0 && (mode & O_ACCMODE) != O_RDONLY;
+
+	if (ksmc_init() < 0)
+		return -ENOMEM;
+	if (gives && nr <= IOV_MAX && user_range(iov, nr * sizeof(*iov)))
+		for (size_t i = 0; i < nr && !r; i++)
+			r = leave_spliced(&iov[i]);
+	return r ? r : sysc4(SYS_vmsplice, fd, iov, nr, flags);
 }
 
 void ksmc_set_offer_policy(size_t min_pages)

@@ -170,6 +170,20 @@ EXPORT ssize_t process_madvise(int pidfd, const struct iovec *iov, size_t n, int
 	return preload_ret(mem_process_madvise(pidfd, iov, n, advice, flags));
 }
 
+/* ---- pipes ---- */
+
+long mem_vmsplice(int fd, const void *iov, size_t n, unsigned int flags)
+{
+	if (!preload_active())
+		return sysc4(SYS_vmsplice, fd, iov, n, flags);
+	return ksmc_vmsplice(fd, iov, n, flags);
+}
+
+EXPORT ssize_t vmsplice(int fd, const struct iovec *iov, size_t n, unsigned int flags)
+{
+	return preload_ret(mem_vmsplice(fd, iov, n, flags));
+}
+
 /* ---- the main heap ---- */
 
 /* The C library's idea of the break, which its own malloc goes by. */

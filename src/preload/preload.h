@@ -72,6 +72,7 @@ void *preload_next(void **slot, const char *name);
 long mem_madvise(void *addr, size_t len, int advice);
 long mem_pkey_mprotect(void *addr, size_t len, int prot, int pkey);
 long mem_process_madvise(int pidfd, const void *iov, size_t n, int advice, unsigned int flags);
+long mem_vmsplice(int fd, const void *iov, size_t n, unsigned int flags);
 long mem_lock(long nr, void *addr, size_t len, int flags);
 long mem_lockall(int flags);
 long mem_unlock(void *addr, size_t len);

@@ -100,6 +100,9 @@ static bool memory_call(long nr, const long a[static 6], long *r)
 	case SYS_shmat:
 		*r = mem_shmat((int)a[0], (const void *)a[1], (int)a[2]);
 		return true;
+	case SYS_vmsplice:
+		*r = mem_vmsplice((int)a[0], (const void *)a[1], (size_t)a[2], (unsigned int)a[3]);
+		return true;
 	case SYS_process_madvise:
 		*r = mem_process_madvise((int)a[0], (const void *)a[1], (size_t)a[2], (int)a[3],
 					 (unsigned int)a[4]);

@@ -64,6 +64,7 @@ enum ksm_left_out {
 	KSM_LEFT_SHARED,
 	KSM_LEFT_HUGETLB,
 	KSM_LEFT_STACK,
+	KSM_LEFT_SPLICED,    /* handed to vmsplice(2): a pipe may hold the page itself */
 	KSM_LEFT_PROT,       /* not readable and writable */
 	KSM_LEFT_CLIENT_NR,  /* the ones above are known to the client and sent in INFO */
 	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* refused by UFFDIO_MOVE: DMA, or shared by a fork */
@@ -74,7 +75,7 @@ enum ksm_left_out {
 };
 #define KSM_LEFT_NAMES                                                                             \
 	{ "mlocked", "dontfork", "wipeonfork", "dontdump", "mempolicy", "pkey", "shared", "hugetlb", \
-	  "stack", "prot", "pinned", "cow_broken", "vma_budget", "foreign" }
+	  "stack", "spliced", "prot", "pinned", "cow_broken", "vma_budget", "foreign" }
 
 /* Outcome of one page of an order. */
 enum ksm_res {

@@ -27,6 +27,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@
 #include "client/as.h"
 #include "ksm.h"
 #include "lib/harness.h"
+#include "lib/slowfile.h"
 #include "wire/kernel_abi.h"
 #include "wire/wire.h"
 
@@ -690,6 +692,200 @@ START_TEST(test_broken_pages_that_may_be_pinned_stay)
 	close(direct);
 	order(&p, mem, 8, 0, res);
 	expect_all(res, 8, KSM_RES_MERGED);
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+/* ---- devices in the middle of writing to memory ---- */
+
+struct direct_read {
+	int fd;
+	uint8_t *buf;
+	ssize_t got;
+};
+
+static void *read_directly(void *arg)
+{
+	struct direct_read *d = arg;
+
+	d->got = pread(d->fd, d->buf, 2 * PAGE, 0);
+	return NULL;
+}
+
+/*
+ * A direct read is under way while its buffer is to be merged; what it brings in the end must be in
+ * memory. _i: whether the buffer was merged before, and broke copy-on-write.
+ * Seen to lose the bytes: for fresh memory with every page taken for one in frames (txn_execute) and
+ * hold_may_be_pinned() false; for broken pages with the latter alone.
+ */
+START_TEST(test_direct_read_in_flight)
+{
+	struct direct_read d;
+	struct slowfile f;
+	uint8_t *mem, res[64];
+	struct peer p;
+	pthread_t t;
+	int err = slowfile_open(&f);
+
+	if (err) {
+		printf("SKIP: cannot mount FUSE here: %s\n", strerror(-err));
+		return;
+	}
+	start_joined(&p, &mem, 64);
+	if (_i) {
+		order(&p, mem, 16, 0, res);
+		expect_all(res, 16, KSM_RES_MERGED);
+	}
+	d = (struct direct_read){ .fd = f.fd, .buf = mem + 4 * PAGE };
+	pthread_create(&t, NULL, read_directly, &d);
+	slowfile_wait_read(&f);
+	order(&p, mem, 16, 0, res);
+	slowfile_answer(&f, 0x5a);
+	pthread_join(t, NULL);
+	ck_assert_int_eq(d.got, 2 * PAGE);
+	for (size_t i = 0; i < 2 * PAGE; i++)
+		ck_assert_uint_eq(mem[4 * PAGE + i], 0x5a);
+	for (int i = 0; i < 16; i++)
+		ck_assert_uint_eq(res[i], i == 4 || i == 5 ? KSM_RES_BUSY : KSM_RES_MERGED);
+	check_fill(mem, 4, 1);
+	slowfile_close(&f);
+	fake_stop();
+}
+END_TEST
+
+struct ring {
+	int fd;
+	struct io_uring_params params;
+	uint8_t *sq, *cq; /* one mapping (IORING_FEAT_SINGLE_MMAP) */
+	struct io_uring_sqe *sqe;
+};
+
+static uint32_t *ring_word(uint8_t *base, uint32_t off)
+{
+	return (uint32_t *)(base + off);
+}
+
+/* A ring of one entry; false and a word of why where there are none. */
+static bool ring_open(struct ring *r)
+{
+	size_t len;
+
+	memset(r, 0, sizeof(*r));
+	r->fd = (int)syscall(SYS_io_uring_setup, 1, &r->params);
+	if (r->fd < 0) {
+		printf("SKIP: io_uring is not available here (%s)\n", strerror(errno));
+		return false;
+	}
+	ck_assert(r->params.features & IORING_FEAT_SINGLE_MMAP);
+	len = r->params.cq_off.cqes + r->params.cq_entries * sizeof(struct io_uring_cqe) + PAGE;
+	r->sq = r->cq =
+		mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, IORING_OFF_SQ_RING);
+	r->sqe = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, IORING_OFF_SQES);
+	ck_assert(r->sq != MAP_FAILED && (void *)r->sqe != MAP_FAILED);
+	return true;
+}
+
+/* Start a read into a buffer that is registered as number 0. */
+static void ring_read_fixed(struct ring *r, int fd, void *buf, size_t len)
+{
+	uint32_t *tail = ring_word(r->sq, r->params.sq_off.tail);
+
+	*r->sqe = (struct io_uring_sqe){ .opcode = IORING_OP_READ_FIXED,
+					 .fd = fd,
+					 .off = -1ull,
+					 .addr = (uintptr_t)buf,
+					 .len = (uint32_t)len };
+	ring_word(r->sq, r->params.sq_off.array)[0] = 0;
+	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
+	ck_assert_int_eq(syscall(SYS_io_uring_enter, r->fd, 1, 0, 0, NULL, 0), 1);
+}
+
+static int ring_result(struct ring *r)
+{
+	syscall(SYS_io_uring_enter, r->fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0);
+	return ((struct io_uring_cqe *)(r->cq + r->params.cq_off.cqes))[0].res;
+}
+
+/*
+ * The same with a registered buffer of io_uring: a read from an empty pipe, which waits for as long as the
+ * test likes. Its descriptor is not O_DIRECT; what tells is VmPin. Seen to lose bytes as above.
+ */
+START_TEST(test_fixed_buffer_in_flight)
+{
+	uint8_t *mem, res[64], data[PAGE];
+	struct peer p;
+	struct ring r;
+	struct iovec iov;
+	int fd[2];
+
+	if (!ring_open(&r))
+		return;
+	ck_assert_int_eq(pipe2(fd, O_CLOEXEC), 0);
+	start_joined(&p, &mem, 64);
+	if (_i) {
+		order(&p, mem, 16, 0, res);
+		expect_all(res, 16, KSM_RES_MERGED);
+	}
+	iov = (struct iovec){ mem + 4 * PAGE, PAGE };
+	ck_assert_int_eq(syscall(SYS_io_uring_register, r.fd, IORING_REGISTER_BUFFERS, &iov, 1), 0);
+	ring_read_fixed(&r, fd[0], mem + 4 * PAGE, PAGE);
+	order(&p, mem, 16, 0, res);
+	memset(data, 0x5a, sizeof(data));
+	ck_assert_int_eq(write(fd[1], data, sizeof(data)), sizeof(data));
+	ck_assert_int_eq(ring_result(&r), PAGE);
+	ck_assert_int_eq(memcmp(mem + 4 * PAGE, data, PAGE), 0);
+	for (int i = 0; i < 16; i++)
+		ck_assert_uint_eq(res[i], i == 4 ? KSM_RES_BUSY : KSM_RES_MERGED);
+	check_fill(mem, 4, 1);
+	fake_stop();
+}
+END_TEST
+
+/*
+ * A page in a pipe is seen by its reader as it is then, whatever is written to it until it is read. (The
+ * kernel's own KSM leaves such a page alone: its reference count is too high.) _i: fresh memory, merged, or
+ * merged and written to before. Seen to fail (MERGED, and the reader finds the old byte) with
+ * vmsplice(2) in place of ksm_vmsplice(): that reference is no pin, UFFDIO_MOVE does not refuse it.
+ */
+START_TEST(test_page_in_a_pipe)
+{
+	uint8_t *mem, res[64], got[2 * PAGE];
+	struct iovec iov;
+	struct peer p;
+	union ksm_msg m;
+	int fd[2];
+
+	start_joined(&p, &mem, 64);
+	ck_assert_int_eq(pipe2(fd, O_CLOEXEC), 0);
+	if (_i > 0)
+		order(&p, mem, 16, 0, res);
+	if (_i > 1)
+		memset(mem + 4 * PAGE, 1, PAGE);
+	memcpy(mem + 4 * PAGE, fake.frames + 4 * PAGE, PAGE);
+	/* From the middle of one page into the next. */
+	iov = (struct iovec){ mem + 4 * PAGE + 100, PAGE };
+	ck_assert_int_eq(ksm_vmsplice(fd[1], &iov, 1, 0), PAGE);
+	fake_recv(&p, KSM_MSG_DEL, &m);
+	order(&p, mem, 16, 0, res);
+	for (int i = 0; i < 16; i++)
+		ck_assert_uint_eq(res[i], i == 4 || i == 5 ? KSM_RES_GONE : KSM_RES_MERGED);
+	mem[4 * PAGE + 100] = 0x5a;
+	mem[5 * PAGE] = 0x5b;
+	ck_assert_int_eq(read(fd[0], got, sizeof(got)), PAGE);
+	ck_assert_uint_eq(got[0], 0x5a);
+	ck_assert_uint_eq(got[PAGE - 100], 0x5b);
+	/* Again, for which nothing is left to do; and bad pointers are the kernel's. */
+	ck_assert_int_eq(ksm_vmsplice(fd[1], &iov, 1, 0), PAGE);
+	ck_assert_int_eq(ksm_vmsplice(fd[1], (struct iovec *)8, 1, 0), -1);
+	ck_assert_int_eq(errno, EFAULT);
+	ck_assert_int_eq(read(fd[0], got, sizeof(got)), PAGE);
+	/* Offered anew, it merges again. */
+	memcpy(mem + 4 * PAGE, fake.frames + 4 * PAGE, 2 * PAGE);
+	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_MERGEABLE), 0);
+	fake_recv(&p, KSM_MSG_ADD, &m);
+	order(&p, mem, 16, 0, res);
+	expect_all(res, 16, KSM_RES_MERGED);
 	check_fill(mem, 64, 1);
 	fake_stop();
 }
@@ -1457,6 +1653,9 @@ int main(void)
 	tcase_add_test(tc, test_pinned_pages_stay);
 	tcase_add_test(tc, test_broken_pages_merge_again);
 	tcase_add_test(tc, test_broken_pages_that_may_be_pinned_stay);
+	tcase_add_loop_test(tc, test_direct_read_in_flight, 0, 2);
+	tcase_add_loop_test(tc, test_fixed_buffer_in_flight, 0, 2);
+	tcase_add_loop_test(tc, test_page_in_a_pipe, 0, 3);
 	tcase_add_test(tc, test_writers_lose_nothing);
 	tcase_add_test(tc, test_raw_forks_lose_nothing);
 	tcase_add_test(tc, test_raw_forks_go_on_after_unmerge);

@@ -292,6 +292,28 @@ static int inside_native_heap(void)
 	return 0;
 }
 
+/* What is written after vmsplice(2) is what the reader of the pipe sees. */
+static void give_to_pipe(void)
+{
+	unsigned char *p = map(MIB), got[16];
+	struct iovec iov = { p + 100, 8 };
+	int fd[2];
+
+	fill(p, MIB, 1);
+	EXPECT(!pipe2(fd, O_CLOEXEC));
+	EXPECT(vmsplice(fd[1], &iov, 1, 0) == 8);
+	EXPECT(syscall(SYS_vmsplice, fd[1], &iov, 1, 0) == 8);
+	p[101] = 0xff;
+	EXPECT(read(fd[0], got, 16) == 16 && got[1] == 0xff && got[9] == 0xff);
+	EXPECT(vmsplice(fd[1], (struct iovec *)8, 1, 0) == -1 && errno == EFAULT);
+	EXPECT(vmsplice(-1, &iov, 1, 0) == -1 && errno == EBADF);
+	EXPECT(write(fd[1], "ab", 2) == 2);
+	EXPECT(vmsplice(fd[0], &iov, 1, 0) == 2 && p[100] == 'a');
+	close(fd[0]);
+	close(fd[1]);
+	munmap(p, MIB);
+}
+
 /* Calls with special memory: they work, and the memory is as it should be. */
 static int inside_calls(void)
 {
@@ -323,6 +345,7 @@ static int inside_calls(void)
 	EXPECT(syscall(SYS_getppid) == getppid());
 	EXPECT(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED &&
 	       errno == EINVAL);
+	give_to_pipe();
 	return 0;
 }
 

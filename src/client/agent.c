@@ -438,7 +438,11 @@ static long recv_msg(struct agent *a, union ksm_msg *m, struct fds *f)
 	} ctl;
 	struct iovec iov = { m, sizeof(*m) };
 	struct msghdr mh = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof(ctl)
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &ctl,
+		/* Exactly three: the padding of CMSG_SPACE would let a fourth in. */
+		.msg_controllen = CMSG_LEN(3 * sizeof(int)),
 	};
 	long n = sysc3(SYS_recvmsg, a->sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 

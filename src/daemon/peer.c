@@ -47,20 +47,22 @@ static int read_text(const char *path, char *buf, size_t size)
 	return 0;
 }
 
-/* The pids in the fdinfo of a pidfd. false: it is no pidfd, or the process is gone. */
-static bool pidfd_pids(int fd, struct pids *p)
+/* The pids in the fdinfo of a pidfd. -EBADF: it is no pidfd, or the process is gone. Or -errno. */
+static int pidfd_pids(int fd, struct pids *p)
 {
 	char path[64], text[1024], *s, *end;
+	int err;
 
 	p->nr = 0;
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	if (read_text(path, text, sizeof(text)))
-		return false;
+	err = read_text(path, text, sizeof(text));
+	if (err)
+		return err;
 	s = strstr(text, "\nNSpid:");
 	if (!s)
 		s = strstr(text, "\nPid:"); /* a kernel without pid namespaces */
 	if (!s)
-		return false;
+		return -EBADF;
 	for (s = strchr(s, ':') + 1; p->nr < MAX_NS; s = end) {
 		long pid = strtol(s, &end, 10);
 
@@ -70,7 +72,7 @@ static bool pidfd_pids(int fd, struct pids *p)
 		if (*end == '\n')
 			break;
 	}
-	return p->nr > 0 && p->v[0] > 0;
+	return p->nr > 0 && p->v[0] > 0 ? 0 : -EBADF;
 }
 
 /* Does `path` end in /N/name or /N/task/M/name, N being one of the pids? */
@@ -152,8 +154,14 @@ static bool is_proc_file(int fd, const char *name, const struct pids *p, pid_t p
 int peer_check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size)
 {
 	struct pids p;
+	int err = pidfd_pids(fds[PEER_PIDFD], &p);
 
-	if (!pidfd_pids(fds[PEER_PIDFD], &p)) {
+	if (err && err != -EBADF) {
+		/* Our want, not the client's fault. */
+		snprintf(why, size, "the daemon cannot look at descriptors: error %d", -err);
+		return err;
+	}
+	if (err) {
 		snprintf(why, size, "first descriptor is not the pidfd of a living process");
 		return -EBADF;
 	}

@@ -308,7 +308,7 @@ static void handle_hello(struct session *s, struct received *r)
 	}
 	err = peer_check(r->fds, s->pid, why, sizeof(why));
 	if (err) {
-		session_fail(s, ERR_DESCRIPTORS, -err, "%s", why);
+		session_fail(s, err == -EBADF ? ERR_DESCRIPTORS : ERR_RESOURCES, -err, "%s", why);
 		return;
 	}
 	memcpy(s->fds, r->fds, sizeof(s->fds));

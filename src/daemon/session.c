@@ -327,7 +327,8 @@ static void turn_away(struct sessions *ss)
 {
 	int sock;
 
-	close(ss->spare);
+	if (ss->spare >= 0) /* it may not have been got back the last time */
+		close(ss->spare);
 	sock = accept4(ss->listen, NULL, NULL, SOCK_CLOEXEC);
 	if (sock >= 0)
 		refuse(ss, sock, EMFILE, "the daemon has no descriptors left");
@@ -369,18 +370,50 @@ void sessions_grace_soon(struct sessions *ss)
 	ss->grace_due_ms = clock_min(ss->grace_due_ms, clock_ms() + GRACE_DELAY_MS);
 }
 
-/* Ask every client of the domain to move on. */
+/* Ask every client of the domain that has not been asked to move on. */
 static void announce_epoch(struct sessions *ss, struct domain *d)
 {
 	struct session *s;
 
 	TAILQ_FOREACH(s, &ss->all, link)
 	{
-		if (s->domain != d || s->state != SESSION_READY)
+		if (s->domain != d || s->state != SESSION_READY ||
+		    s->epoch >= d->grace.current->epoch)
 			continue;
 		s->want |= WANT_EPOCH;
 		session_flush(s);
 	}
+}
+
+static bool all_told(struct sessions *ss, const struct domain *d)
+{
+	const struct session *s;
+
+	TAILQ_FOREACH(s, &ss->all, link)
+	{
+		if (s->domain == d && s->state == SESSION_READY &&
+		    s->epoch < d->grace.current->epoch)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A client could not be told when no descriptor was left for its sentinel, or when another had locked
+ * the file against us. It would hold up this epoch, and with it all later ones, for ever.
+ */
+static void announce_again(struct sessions *ss, struct domain *d)
+{
+	int fd;
+
+	if (all_told(ss, d))
+		return;
+	fd = grace_open_shared(&d->grace);
+	if (fd >= 0)
+		close(fd);
+	else if (fd == -EWOULDBLOCK && grace_advance(&d->grace, engine_epoch_advance(d->engine)))
+		return;
+	announce_epoch(ss, d);
 }
 
 /*
@@ -407,6 +440,8 @@ static uint64_t domain_grace(struct sessions *ss, struct domain *d, uint64_t now
 
 	if (upto)
 		engine_epoch_free(d->engine, upto);
+	if (!TAILQ_EMPTY(&d->grace.old))
+		announce_again(ss, d);
 	if (!TAILQ_EMPTY(&d->grace.old)) /* an answer wakes us sooner */
 		return d->grace.next_poll_ms > now ? d->grace.next_poll_ms : now + GRACE_DELAY_MS;
 	if (!engine_nr_retired(d->engine))

@@ -89,7 +89,7 @@ static int send_epoch(struct session *s)
 	struct ksm_msg_epoch msg = { .hdr = { KSM_MSG_EPOCH, sizeof(msg) } };
 	int fd = grace_open_shared(&s->domain->grace), err;
 
-	/* Locked against us by some client: the next epoch has another file. */
+	/* No descriptor, or the file is locked against us: announce_again() comes back to it. */
 	if (fd < 0)
 		return 0;
 	msg.epoch = s->domain->grace.current->epoch;

@@ -59,6 +59,8 @@ PRELOAD_SRC := $(wildcard src/preload/*.c)
 BENCH_SRC   := $(wildcard tools/ksm-bench*.c tools/bench/*.c)
 UNIT_SRC    := $(wildcard tests/unit/*.c)
 FUNC_SRC    := $(wildcard tests/functional/test_*.c)
+FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZLIB_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
 MAIN_SRC    := src/daemon/main.c tools/ksmctl.c tools/ksm-run.c
 ALL_SRC     := $(sort $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC) $(CLIENT_SRC) $(PRELOAD_SRC) \
@@ -95,7 +97,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all help run test check bench bench-docs install clean asan tsan clang format-check tidy \
-	tests setup-build setup-run setup-test run-tests FORCE
+	tests setup-build setup-run setup-test setup-fuzz run-tests FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD)
@@ -197,17 +199,65 @@ run-tests: tests
 	@tests/run.sh --label $(RUN_LABEL) --build $(BUILD) $(if $(RESULTS),--results $(RESULTS)) -- \
 		$(foreach t,$(UNIT_BIN) $(FUNC_BIN),$(if $(filter $(RUN_SKIP),$(notdir $(t))),,$(t)))
 
+# ---- fuzzers -------------------------------------------------------------------------------
+
+FUZZ_FLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+	-fno-omit-frame-pointer
+FUZZ_BIN   := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
+
+# What only checks and plays the kernel is no code to explore.
+$(patsubst %.c,$(O)/%.o,$(FUZZLIB_SRC) tests/unit/fake.c src/engine/check.c): \
+	private SANITIZE := $(subst fuzzer-no-link$(comma),,$(SANITIZE))
+
+# The daemon's objects on a kernel in memory: tests/fuzz/os.h.
+CORE_OS := $(O)/libcore-os.a
+$(CORE_OS): $(CORE) tests/fuzz/os.syms
+	@echo '  SYMS  $@'; $(OBJCOPY) --redefine-syms=tests/fuzz/os.syms $< $@
+
+# Only with clang, in a build directory of its own: see fuzz-build.
+$(BUILD)/tests/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(addprefix $(O)/tests/fuzz/,actor.o os.o world.o) \
+		$(CORE_OS)
+	$(call link,-fsanitize=fuzzer $(DAEMON_LIBS))
+
+# The engine alone, driven by the unit tests' model.
+$(BUILD)/tests/fuzz_engine: $(O)/tests/fuzz/fuzz_engine.o $(O)/tests/fuzz/os.o \
+		$(O)/tests/unit/model.o $(O)/tests/unit/fake.o $(CORE_OS)
+	$(call link,-fsanitize=fuzzer $(DAEMON_LIBS))
+
+# The client's agent on a kernel of its own.
+$(BUILD)/tests/fuzz_agent: $(O)/tests/fuzz/fuzz_agent.o $(CLIENT_INT)
+	$(call link,-fsanitize=fuzzer)
+
+.PHONY: fuzz fuzz-build fuzzers
+fuzzers: $(FUZZ_BIN) $(BUILD)/tests/fuzzers
+# All of them, for tests/run.sh.
+$(BUILD)/tests/fuzzers: Makefile
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec %s/tests/fuzz/run.sh "$$KSM_BUILD" "$${FUZZ_TIME:-30}"\n' \
+		'$(CURDIR)' >$@ && chmod +x $@
+fuzz-build:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SANITIZE='$(FUZZ_FLAGS)' \
+		CPPFLAGS='-DKSM_SYSC_TEST $(CPPFLAGS)' fuzzers
+
+## fuzz          fuzzers, two at a time: TIME=seconds each [30], FUZZ=names
+fuzz: setup-fuzz
+	@$(MAKE) --no-print-directory fuzz-build
+	@tests/fuzz/run.sh $(BUILD)/fuzz $(or $(TIME),30) $(FUZZ)
+
 ## test          install what is missing, build, run all tests, also under the sanitizers
 test: setup-test
 	@rm -f $(BUILD)/results; mkdir -p $(BUILD)
 	@$(MAKE) --no-print-directory tests
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' tests
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE='$(TSAN_FLAGS)' $(TSAN_OWN) all
+	@$(MAKE) --no-print-directory fuzz-build
 	@$(MAKE) --no-print-directory -k run-tests RESULTS=$(BUILD)/results
 	@$(MAKE) --no-print-directory -k run-tests BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' \
 		RUN_LABEL=asan RUN_SKIP='$(ASAN_SKIP)' RESULTS=$(BUILD)/results
 	-@tests/run.sh --label tsan --build $(BUILD)/tsan --results $(BUILD)/results -- \
 		$(TSAN_OWN) $(addprefix $(BUILD)/tests/functional/,$(TSAN_DAEMON))
+	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
+		$(BUILD)/fuzz/tests/fuzzers
 	@tests/run.sh --total $(BUILD)/results
 
 ## check         the fast tests of the plain build, under two minutes
@@ -237,7 +287,7 @@ tidy:
 
 # ---- running -------------------------------------------------------------------------------
 
-setup-build setup-run setup-test: setup-%:
+setup-build setup-run setup-test setup-fuzz: setup-%:
 	@tools/setup.sh $*
 
 ## run           demonstration: merge the memory of unmodified programs, and check their data

@@ -12,7 +12,8 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 
-static inline long sysc6(long nr, long a, long b, long c, long d, long e, long f)
+/* Straight to the kernel. */
+static inline long sysc6_kernel(long nr, long a, long b, long c, long d, long e, long f)
 {
 #if defined(__x86_64__)
 	long ret;
@@ -44,6 +45,12 @@ static inline long sysc6(long nr, long a, long b, long c, long d, long e, long f
 #endif
 }
 
+#ifdef KSM_SYSC_TEST
+/* A test stands between the library and the kernel: tests/fuzz/fuzz_agent.c, tests/faults. */
+long sysc6(long nr, long a, long b, long c, long d, long e, long f);
+#else
+#define sysc6 sysc6_kernel
+#endif
 #define sysc0(nr) sysc6((nr), 0, 0, 0, 0, 0, 0)
 #define sysc1(nr, a) sysc6((nr), (long)(a), 0, 0, 0, 0, 0)
 #define sysc2(nr, a, b) sysc6((nr), (long)(a), (long)(b), 0, 0, 0, 0)

@@ -592,25 +592,30 @@ static void handle_event(struct sessions *ss, const struct epoll_event *ev)
 	}
 }
 
+uint64_t sessions_round(struct sessions *ss, uint64_t due)
+{
+	struct epoll_event ev[EVENTS];
+	int n = epoll_wait(ss->epoll, ev, EVENTS, clock_timeout(due));
+	uint64_t now;
+
+	for (int i = 0; i < n; i++)
+		handle_event(ss, &ev[i]);
+	now = clock_ms();
+	due = drop_silent(ss, now);
+	due = clock_min(due, run_unmerge(ss, now));
+	due = clock_min(due, run_grace(ss, now));
+	bury_dead(ss);
+	return due;
+}
+
 static void *sessions_main(void *arg)
 {
 	struct sessions *ss = arg;
-	struct epoll_event ev[EVENTS];
 	uint64_t due = CLOCK_NEVER;
 
 	rcu_register_thread();
-	while (!ss->stop) {
-		int n = epoll_wait(ss->epoll, ev, EVENTS, clock_timeout(due));
-		uint64_t now;
-
-		for (int i = 0; i < n; i++)
-			handle_event(ss, &ev[i]);
-		now = clock_ms();
-		due = drop_silent(ss, now);
-		due = clock_min(due, run_unmerge(ss, now));
-		due = clock_min(due, run_grace(ss, now));
-		bury_dead(ss);
-	}
+	while (!ss->stop)
+		due = sessions_round(ss, due);
 	rcu_unregister_thread();
 	return NULL;
 }

@@ -154,6 +154,9 @@ void session_unmerge_done(struct session *s, int error);
 /* Mappings that merging added to the process; bytes saved less all metadata spent on it. */
 uint64_t session_added_vmas(struct session *s, const struct mm_counters *c);
 int64_t session_profit(struct session *s, const struct mm_counters *c);
+/* Wait until `due` for events and carry them out, with whatever else is due: one turn of the client
+ * thread, or of a test that plays it. Returns when to look again. */
+uint64_t sessions_round(struct sessions *ss, uint64_t due);
 /* Frames may have been retired: look after grace periods soon. */
 void sessions_grace_soon(struct sessions *ss);
 

@@ -9,11 +9,26 @@
 
 #include "fake.h"
 
+static const uint8_t *script, *script_end;
+
+void fake_script(const uint8_t *bytes, size_t nr)
+{
+	script = bytes;
+	script_end = bytes + nr;
+}
+
+bool fake_script_left(void)
+{
+	return script < script_end;
+}
+
 uint64_t fake_rand(uint64_t *s)
 {
 	/* splitmix64: any seed is good */
 	uint64_t z = (*s += 0x9e3779b97f4a7c15ull);
 
+	if (script)
+		return script < script_end ? *script++ : 0;
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
 	return z ^ (z >> 31);

@@ -86,6 +86,9 @@ struct fake {
 
 uint64_t fake_seed(void); /* of this run: KSM_TEST_SEED or the clock; printed when first asked */
 uint64_t fake_rand(uint64_t *state);
+/* From now on fake_rand() deals out these bytes, then zeros; NULL: random numbers again. */
+void fake_script(const uint8_t *bytes, size_t nr);
+bool fake_script_left(void);
 
 struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames);
 void fake_free(struct fake *w); /* exits all clients, frees the engine, checks for leaks */

@@ -4,223 +4,10 @@
  * the engine's invariants, every page's content, exact mapping counts, and that what is counted as
  * merged is what the clients have mapped once all is answered.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "engine/engine_internal.h"
-#include "fake.h"
+#include "model.h"
 #include "suites.h"
 
-enum { PAGES = 200, CLIENTS = 4, STEPS = 4000 };
-#define BASE 0x7f00000f0000ull /* not at a block's start */
-
-static uint32_t rnd(uint64_t *rng, uint32_t n)
-{
-	return (uint32_t)(fake_rand(rng) % n);
-}
-
-static struct fake_client *any(struct fake *w, uint64_t *rng)
-{
-	int i, from = (int)rnd(rng, (uint32_t)w->nr_clients);
-
-	for (i = 0; i < w->nr_clients; i++)
-		if (w->client[(from + i) % w->nr_clients])
-			return w->client[(from + i) % w->nr_clients];
-	return NULL;
-}
-
-/* Outcomes first: what a client did is told before what it does next. */
-static void settle(struct fake_client *c, uint64_t *rng)
-{
-	if (rnd(rng, 2))
-		fake_agent_answer(c);
-}
-
-static void fork_from(struct fake *w, struct fake_client *p)
-{
-	struct fake_client *c = fake_client(w, p->base, p->nr);
-	uint32_t i;
-
-	for (i = 0; i < p->nr; i++) {
-		bool cow = p->page[i].cow;
-
-		c->page[i] = p->page[i];
-		c->page[i].offered = true;
-		c->page[i].pinned = false;
-		c->page[i].written = c->page[i].how != FAKE_NOT_THERE;
-		if (c->page[i].how == FAKE_FILE)
-			ck_assert_int_eq(
-				engine_adopt(c->mm, c->base + i * PAGE, 1, c->page[i].frame), 0);
-		/* A child that was merged by its parent's daemon has its broken pages in a file
-		 * mapping as well; here it made them anonymous first. */
-		if (cow)
-			c->page[i].cow = false;
-	}
-}
-
-static void move_page(struct fake_client *c, uint32_t from, uint32_t to)
-{
-	struct fake_page *s = &c->page[from], *d = &c->page[to];
-
-	if (from == to || s->how != FAKE_FILE || !d->offered || !s->offered)
-		return;
-	fake_agent_answer(c);
-	fake_dontneed(c, to, 1);
-	d->how = FAKE_FILE;
-	d->frame = s->frame;
-	d->tag = s->tag;
-	d->written = true;
-	c->changes++;
-	ck_assert_int_eq(engine_adopt(c->mm, c->base + to * PAGE, 1, d->frame), 0);
-	fake_dontneed(c, from, 1);
-}
-
-static void step(struct fake *w, uint64_t *rng)
-{
-	struct fake_client *c = any(w, rng);
-	uint32_t p, n, i;
-	int64_t budget = 1 + rnd(rng, 300);
-	int alive = 0, k;
-
-	for (k = 0; k < w->nr_clients; k++)
-		alive += w->client[k] != NULL;
-	if (!c) {
-		if (w->nr_clients < 60)
-			fake_client(w, BASE, PAGES);
-		return;
-	}
-	p = rnd(rng, PAGES);
-	n = 1 + rnd(rng, PAGES - p < 40 ? PAGES - p : 40);
-	switch (rnd(rng, 24)) {
-	case 0:
-	case 1:
-	case 2:
-		for (i = p; i < p + n; i++)
-			fake_store(c, i, rnd(rng, 60));
-		break;
-	case 3:
-		for (i = p; i < p + n; i++) /* sequences that runs can be made of */
-			fake_store(c, i, 1000 + i);
-		break;
-	case 4:
-		settle(c, rng);
-		fake_del(c, p, n);
-		break;
-	case 5:
-	case 6:
-		settle(c, rng);
-		fake_add(c, p, n);
-		break;
-	case 7:
-		settle(c, rng);
-		fake_dontneed(c, p, n);
-		break;
-	case 8:
-		if (alive < CLIENTS && w->nr_clients < 60)
-			fork_from(w, c);
-		break;
-	case 9:
-		if (rnd(rng, 8) == 0)
-			fake_exit(c);
-		break;
-	case 10:
-		fake_agent_answer(c);
-		move_page(c, p, rnd(rng, PAGES));
-		break;
-	case 11:
-		c->page[p].pinned = !c->page[p].pinned;
-		break;
-	case 12:
-		engine_epoch_free(w->e, engine_epoch(w->e));
-		engine_epoch_advance(w->e);
-		break;
-	case 13:
-		w->write_fails = rnd(rng, 10) == 0;
-		w->fail_percent = (int)rnd(rng, 4) * 5;
-		c->full = rnd(rng, 5) == 0;
-		break;
-	case 14:
-		fake_set(w, KNOB_USE_ZERO_PAGES, rnd(rng, 2));
-		fake_set(w, KNOB_SMART_SCAN, rnd(rng, 2));
-		if (!fake_counters(w).frames_used)
-			fake_set(w, KNOB_MERGE_ACROSS_NODES, rnd(rng, 2));
-		if (rnd(rng, 20) == 0)
-			engine_cancel_orders(w->e);
-		engine_mm_set_vmas(c->mm, rnd(rng, 50), 150 + rnd(rng, 800));
-		break;
-	case 15:
-		for (i = p; i < p + n; i++)
-			c->page[i].nid = (uint8_t)rnd(rng, (uint32_t)w->nr_nodes);
-		break;
-	case 16:
-	case 17:
-		engine_flush(w->e, rnd(rng, 2));
-		break;
-	case 18:
-	case 19:
-		fake_agent_run(c);
-		break;
-	case 20:
-	case 21:
-		fake_agent_answer(c);
-		break;
-	default:
-		engine_scan(w->e, 0, &budget);
-		break;
-	}
-}
-
-/* When all is quiet, the engine's view is the clients' truth. */
-static void compare_with_truth(struct fake *w)
-{
-	uint64_t sites = 0, frames = 0;
-	static bool seen[2 * 4096];
-	struct engine_counters n;
-	struct mm_counters m;
-	uint32_t p;
-	int i;
-
-	memset(seen, 0, sizeof(seen));
-	for (i = 0; i < w->nr_clients; i++) {
-		uint64_t mine = 0;
-		bool cow = false;
-
-		if (!w->client[i])
-			continue;
-		for (p = 0; p < PAGES; p++)
-			if (w->client[i]->page[p].how == FAKE_FILE) {
-				mine++;
-				frames += !seen[w->client[i]->page[p].frame];
-				seen[w->client[i]->page[p].frame] = true;
-			} else {
-				cow |= w->client[i]->page[p].cow;
-			}
-		mm_counters(w->client[i]->mm, &m);
-		ck_assert_uint_eq(m.merging_pages, mine);
-		/* Exact where no page was written after a merge (vma.c says why not there). */
-		if (!cow)
-			ck_assert_uint_eq(m.nr_vmas - w->client[i]->mm->vmas_own,
-					  fake_vmas(w->client[i]));
-		sites += mine;
-	}
-	n = fake_counters(w);
-	ck_assert_uint_eq(n.pages_shared, frames);
-	ck_assert_uint_eq(n.pages_shared + n.pages_sharing, sites);
-	ck_assert_uint_eq(n.frames_used, frames + n.frames_retired);
-}
-
-static void quiet(struct fake *w)
-{
-	int i;
-
-	w->write_fails = w->fail_percent = 0;
-	for (i = 0; i < w->nr_clients; i++)
-		if (w->client[i])
-			w->client[i]->full = false;
-	fake_passes(w, 2);
-	compare_with_truth(w);
-}
+enum { STEPS = 4000 };
 
 START_TEST(random_steps)
 {
@@ -230,15 +17,15 @@ START_TEST(random_steps)
 
 	fake_set(w, KNOB_MAX_PAGE_SHARING, 2 + (uint32_t)(fake_rand(&rng) % 9));
 	w->rng = fake_rand(&rng);
-	fake_client(w, BASE, PAGES);
-	fake_client(w, BASE + 0x40000000, PAGES);
+	fake_client(w, MODEL_BASE, MODEL_PAGES);
+	fake_client(w, MODEL_BASE + 0x40000000, MODEL_PAGES);
 	for (s = 0; s < STEPS; s++) {
-		step(w, &rng);
+		model_step(w, &rng);
 		fake_check(w);
 		if (s % 400 == 399)
-			quiet(w);
+			model_quiet(w);
 	}
-	quiet(w);
+	model_quiet(w);
 	fake_free(w);
 }
 END_TEST

@@ -1,0 +1,692 @@
+// SPDX-License-Identifier: MIT
+/*
+ * fuzz_agent.c - what a lying daemon can do to a client: nothing but waste its time.
+ *
+ * The real agent, transactions and un-sharing run on a kernel that is played here, behind sysc6(). The
+ * program's memory is real, so that bytes can be compared, but what stands where (page tables,
+ * userfaultfds, staging area) is a table. An input is a list of daemon messages, mostly well formed, with
+ * any sizes, types, ids, numbers, frames and descriptors, and of things that the program does meanwhile,
+ * and of pages that refuse to be moved.
+ *
+ * Oracles: no byte of the program's memory changes but by its own stores, whatever stands behind it; no
+ * page is missing when the agent waits for the next message; nothing outside the memory that was offered
+ * is replaced; every descriptor that came is closed or kept in its place; every order is answered, and
+ * truly; nothing crashes.
+ *
+ * The agent's source is included for its inner functions.
+ *
+ * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in; without the
+ * comparison in txn.c; without the check that a frame lies in the arena.
+ */
+#include "client/agent.c"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define PAGES 192u
+#define BASE 0x200000000000ull /* a block's start */
+#define OFFERED_FROM 5u
+#define OFFERED_TO 180u
+#define FRAMES 64u
+#define PAGE ((uint64_t)KSM_PAGE_SIZE)
+
+enum {
+	FD_SOCK = 1000,
+	FD_SIG,
+	FD_DEV,
+	FD_ASYNC,
+	FD_SYNC,
+	FD_MEM,
+	FD_PAGEMAP,
+	FD_MAPS,
+	FD_SMALL,
+	FD_DIR
+};
+#define FD_PASSED 2000 /* from here on: came with messages */
+#define MAX_PASSED 4096
+enum passed { CLOSED, OPEN };
+
+enum how { ABSENT, ANON, FRAME, STAGED };
+static struct {
+	const uint8_t *p, *end;
+	enum how page[PAGES];
+	uint32_t frame[PAGES];
+	bool pinned[PAGES];
+	uint8_t want[PAGES]; /* what the program must read: the page's fill */
+	bool staged[KSM_TXN_PAGES];
+	uint8_t passed[MAX_PASSED];
+	int nr_passed;
+	uint64_t nr_messages, orders, answers;
+	struct ksm_msg_txn txn;
+	size_t maps_at, small_at;
+	const char *small;
+	bool in_order;
+	uint64_t now;
+} k;
+static uint8_t *memory;
+static uint8_t frames[FRAMES][KSM_PAGE_SIZE];
+
+#define MUST(cond)                                                                                 \
+	do {                                                                                       \
+		if (!(cond)) {                                                                     \
+			fprintf(stderr, "%s:%d: must hold: %s\n", __FILE__, __LINE__, #cond);      \
+			abort();                                                                   \
+		}                                                                                  \
+	} while (0)
+
+static uint8_t take8(void)
+{
+	return k.p < k.end ? *k.p++ : 0;
+}
+
+static uint8_t *page_at(unsigned int i)
+{
+	return memory + i * PAGE;
+}
+
+/* ---- the program's memory ---- */
+
+static void store(unsigned int i, uint8_t fill)
+{
+	k.page[i] = ANON;
+	k.want[i] = fill;
+	memset(page_at(i), fill, PAGE);
+}
+
+/* Every byte right, and nothing missing. */
+static void check_memory(void)
+{
+	for (unsigned int i = 0; i < PAGES; i++) {
+		MUST(k.page[i] != STAGED);
+		MUST(page_at(i)[0] == k.want[i] && page_at(i)[PAGE - 1] == k.want[i]);
+		MUST(!memcmp(page_at(i), page_at(i) + 1, PAGE - 1));
+		if (k.page[i] == FRAME) {
+			MUST(i >= OFFERED_FROM && i < OFFERED_TO);
+			MUST(frames[k.frame[i]][7] == k.want[i]);
+		}
+	}
+}
+
+static bool inside(uint64_t start, uint64_t len)
+{
+	return start >= BASE && start % PAGE == 0 && len % PAGE == 0 && len &&
+	       len <= PAGES * PAGE && start - BASE <= PAGES * PAGE - len;
+}
+
+static unsigned int number(uint64_t addr)
+{
+	return (unsigned int)((addr - BASE) / PAGE);
+}
+
+static bool in_staging(uint64_t addr)
+{
+	uint64_t s = (uintptr_t)agent.staging;
+
+	return s && addr >= s && addr < s + KSM_TXN_PAGES * PAGE;
+}
+
+static unsigned int slot_of(uint64_t addr)
+{
+	return (unsigned int)((addr - (uintptr_t)agent.staging) / PAGE);
+}
+
+/* ---- what comes ---- */
+
+static int pass_fd(void)
+{
+	MUST(k.nr_passed < MAX_PASSED);
+	k.passed[k.nr_passed] = OPEN;
+	return FD_PASSED + k.nr_passed++;
+}
+
+static uint32_t some_frame(unsigned int i)
+{
+	uint8_t kind = take8();
+
+	switch (kind & 7) {
+	case 0:
+	case 1:
+		return KSM_FRAME_NONE;
+	case 2:
+		return KSM_FRAME_ZERO;
+	case 3:
+		return kind >> 3;
+	case 4:
+		return (uint32_t)(FRAMES - 2 +
+				  (kind >> 3)); /* at the end of the arena, and behind it */
+	case 5:
+		return UINT32_MAX - 8 + (kind >> 3);
+	default:
+		return k.want[i] % FRAMES; /* the very frame for it, if nothing changes */
+	}
+}
+
+static void fill_txn(struct ksm_msg_txn *m)
+{
+	uint8_t where = take8(), how = take8();
+	unsigned int block = where % 5;
+	uint32_t frame = 0;
+
+	m->id = take8();
+	m->seq = how & 0x80 ? agent.sent_seq + 1 : agent.sent_seq;
+	m->addr = BASE + block * KSM_TXN_PAGES * PAGE;
+	if (where >= 0xf0)
+		m->addr = (uint64_t)where << 56 | take8();
+	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
+		if (i % (1 + (how & 15)) == 0)
+			frame = some_frame((block * KSM_TXN_PAGES + i) % PAGES);
+		else if (how & 16)
+			frame++;
+		m->frame[i] = frame;
+	}
+}
+
+static void fill_message(union ksm_msg *m)
+{
+	switch (m->hdr.type) {
+	case KSM_MSG_TXN:
+		fill_txn(&m->txn);
+		break;
+	case KSM_MSG_WELCOME:
+		m->welcome.version = KSM_WIRE_VERSION;
+		m->welcome.arena_pages = FRAMES;
+		m->welcome.arena_id = take8();
+		break;
+	case KSM_MSG_STAT_REPLY:
+		m->stat_reply.id = take8();
+		break;
+	case KSM_MSG_UNMERGE:
+		m->unmerge.id = take8();
+		break;
+	default:
+		m->epoch.epoch = take8();
+	}
+}
+
+static int usual_fds(uint32_t type)
+{
+	return type == KSM_MSG_WELCOME ? 3 : type == KSM_MSG_EPOCH ? 1 : 0;
+}
+
+/* As the kernel: as many descriptors as there is room for. */
+static void pass_fds(struct msghdr *mh, int nr)
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(mh);
+	int max = (int)((mh->msg_controllen - sizeof(struct cmsghdr)) / sizeof(int));
+
+	nr = nr < max ? nr : max;
+	mh->msg_flags = 0;
+	if (!nr) {
+		mh->msg_controllen = 0;
+		return;
+	}
+	*c = (struct cmsghdr){ CMSG_LEN((size_t)nr * sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+	for (int i = 0; i < nr; i++) {
+		int fd = pass_fd();
+
+		memcpy(CMSG_DATA(c) + (size_t)i * sizeof(int), &fd, sizeof(fd));
+	}
+	mh->msg_controllen = CMSG_SPACE((size_t)nr * sizeof(int));
+}
+
+static void act(uint8_t what)
+{
+	unsigned int i = take8() % PAGES;
+
+	switch (what & 3) {
+	case 0: /* a store breaks copy-on-write where the frame bit stays */
+		store(i, take8());
+		break;
+	case 1:
+		k.pinned[i] = !k.pinned[i];
+		break;
+	case 2:
+		agent.req_start = BASE + i * PAGE;
+		agent.req_end = agent.req_start + take8() * PAGE;
+		atomic_store(&agent.req_kind, REQ_UNSHARE);
+		break;
+	default:
+		agent.req_nr++;
+		atomic_store(&agent.req_kind, REQ_STAT);
+	}
+}
+
+static long do_recvmsg(struct msghdr *mh)
+{
+	static const uint8_t types[] = { KSM_MSG_TXN,     KSM_MSG_TXN,      KSM_MSG_TXN,
+					 KSM_MSG_EPOCH,   KSM_MSG_UNMERGE,  KSM_MSG_STAT_REPLY,
+					 KSM_MSG_WELCOME, KSM_MSG_ERROR,    KSM_MSG_HELLO,
+					 KSM_MSG_NR,      KSM_MSG_TXN_DONE, 0 };
+	union ksm_msg m = { 0 };
+	uint8_t kind = take8(), shape;
+	uint32_t len;
+	int nr;
+
+	MUST(!k.in_order || k.answers == k.orders);
+	check_memory();
+	if (k.p >= k.end) {
+		mh->msg_controllen = 0;
+		return 0;
+	}
+	if (kind >= 0xc0) {
+		act(kind);
+		mh->msg_controllen = 0;
+		return -EAGAIN;
+	}
+	shape = kind >= 0xa0 ? take8() : 0;
+	m.hdr.type = types[kind % sizeof(types)];
+	if (!k.nr_messages++ && kind < 0x80)
+		m.hdr.type = KSM_MSG_WELCOME;
+	len = ksm_msg_size(m.hdr.type);
+	fill_message(&m);
+	nr = shape & 1 ? shape >> 4 & 7 : usual_fds(m.hdr.type);
+	m.hdr.len = shape & 2 ? take8() : len;
+	if (shape & 4)
+		len = take8() * 2u;
+	len = len < sizeof(m) ? len : sizeof(m);
+	MUST(mh->msg_iov->iov_len == sizeof(m));
+	memcpy(mh->msg_iov->iov_base, &m, len);
+	pass_fds(mh, nr);
+	if (m.hdr.type == KSM_MSG_TXN && len == sizeof(m.txn) && m.hdr.len == len &&
+	    m.txn.addr % (KSM_TXN_PAGES * PAGE) == 0) {
+		k.orders++;
+		k.txn = m.txn;
+		k.in_order = true;
+	}
+	return len;
+}
+
+/* ---- what is answered ---- */
+
+static void check_done(const struct ksm_msg_txn_done *d)
+{
+	k.answers++;
+	MUST(k.answers == k.orders && d->id == k.txn.id);
+	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
+		uint64_t addr = k.txn.addr + i * PAGE;
+
+		MUST(d->result[i] < KSM_RES_NR);
+		MUST((d->result[i] == KSM_RES_NONE) == (k.txn.frame[i] == KSM_FRAME_NONE));
+		if (d->result[i] != KSM_RES_MERGED)
+			continue;
+		MUST(inside(addr, PAGE));
+		if (k.txn.frame[i] == KSM_FRAME_ZERO)
+			MUST(k.page[number(addr)] == ABSENT && !k.want[number(addr)]);
+		else
+			MUST(k.page[number(addr)] == FRAME &&
+			     k.frame[number(addr)] == k.txn.frame[i]);
+	}
+}
+
+static long do_sendto(const void *data, size_t len)
+{
+	const union ksm_msg *m = data;
+
+	MUST(len >= sizeof(m->hdr) && m->hdr.len == len && ksm_msg_size(m->hdr.type) == len);
+	if (m->hdr.type == KSM_MSG_TXN_DONE)
+		check_done(&m->txn_done);
+	if (m->hdr.type == KSM_MSG_ADD || m->hdr.type == KSM_MSG_DEL)
+		MUST(m->range.start < m->range.end);
+	check_memory();
+	return (long)len;
+}
+
+/* ---- memory calls ---- */
+
+static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
+{
+	MUST(fd == agent.arena && k.passed[fd - FD_PASSED] == OPEN);
+	MUST(inside(addr, len) && number(addr) >= OFFERED_FROM &&
+	     number(addr) + len / PAGE <= OFFERED_TO);
+	MUST(off / PAGE + len / PAGE <= FRAMES);
+	for (unsigned int i = number(addr); len; i++, len -= PAGE, off += PAGE) {
+		MUST(!k.pinned[i] || k.page[i] != ANON);
+		memcpy(page_at(i), frames[off / PAGE], PAGE);
+		k.page[i] = FRAME;
+		k.frame[i] = (uint32_t)(off / PAGE);
+	}
+	return (long)addr;
+}
+
+static long do_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, uint64_t off)
+{
+	if (flags & MAP_FIXED)
+		return map_frames(addr, len, fd, off);
+	MUST(flags & MAP_ANONYMOUS || (fd >= FD_PASSED && len == PAGE));
+	return sysc6_kernel(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+/* Fresh memory put over frames. */
+static long do_mremap(uint64_t from, uint64_t len, uint64_t to)
+{
+	MUST(inside(to, len));
+	for (uint64_t at = 0; at < len; at += PAGE) {
+		unsigned int i = number(to + at);
+
+		MUST(k.page[i] == FRAME || k.page[i] == ABSENT);
+		memcpy(page_at(i), (const void *)(from + at), PAGE);
+		k.page[i] = ANON;
+	}
+	sysc6_kernel(SYS_munmap, (long)from, (long)len, 0, 0, 0, 0);
+	return (long)to;
+}
+
+static long do_munmap(uint64_t addr, uint64_t len)
+{
+	MUST(addr + len <= BASE || addr >= BASE + PAGES * PAGE);
+	return sysc6_kernel(SYS_munmap, (long)addr, (long)len, 0, 0, 0, 0);
+}
+
+static long do_madvise(uint64_t addr, uint64_t len, int advice)
+{
+	if (in_staging(addr) && (advice == MADV_DONTNEED_LOCKED || advice == MADV_DONTNEED))
+		for (uint64_t at = 0; at < len; at += PAGE)
+			k.staged[slot_of(addr + at)] = false;
+	else
+		MUST(advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED &&
+		     advice != MADV_FREE && advice != MADV_REMOVE);
+	return 0;
+}
+
+static long move_one(uint64_t dst, uint64_t src)
+{
+	if (in_staging(dst)) {
+		unsigned int i = number(src);
+
+		MUST(inside(src, PAGE));
+		if (k.page[i] == ABSENT)
+			return -ENOENT;
+		if (k.pinned[i])
+			return -EBUSY;
+		MUST(k.page[i] == ANON && !k.staged[slot_of(dst)]);
+		memcpy((void *)dst, page_at(i), PAGE);
+		k.staged[slot_of(dst)] = true;
+		k.page[i] = STAGED;
+		memset(page_at(i), 0, PAGE); /* a hole reads as zeros once nobody waits at it */
+		return 0;
+	}
+	MUST(in_staging(src) && inside(dst, PAGE) && k.staged[slot_of(src)]);
+	MUST(k.page[number(dst)] == STAGED);
+	memcpy(page_at(number(dst)), (void *)src, PAGE);
+	k.staged[slot_of(src)] = false;
+	k.page[number(dst)] = ANON;
+	return 0;
+}
+
+static long do_move(struct kabi_uffdio_move *mv)
+{
+	uint64_t at;
+	long r = 0;
+
+	MUST(mv->len && mv->len % PAGE == 0);
+	for (at = 0; at < mv->len && !r; at += PAGE)
+		r = move_one(mv->dst + at, mv->src + at);
+	mv->move = r && at == PAGE ? r : (int64_t)(r ? at - PAGE : at);
+	return !r ? 0 : at == PAGE ? r : -EAGAIN;
+}
+
+static long do_scan(struct kabi_pm_scan_arg *arg)
+{
+	struct kabi_page_region *v = (struct kabi_page_region *)(uintptr_t)arg->vec;
+	long n = 0;
+
+	MUST(inside(arg->start, arg->end - arg->start));
+	for (uint64_t at = arg->start; at < arg->end; at += PAGE) {
+		if (k.page[number(at)] != ANON)
+			continue;
+		if (n && v[n - 1].end == at)
+			v[n - 1].end += PAGE;
+		else if (n == (long)arg->vec_len)
+			break;
+		else
+			v[n++] = (struct kabi_page_region){ at, at + PAGE, KABI_PAGE_IS_PRESENT };
+	}
+	return n;
+}
+
+/* Pages that are missing and not waited for any more are zeros from now on. */
+static void let_go(uint64_t start, uint64_t len)
+{
+	for (uint64_t at = 0; at < len && !in_staging(start); at += PAGE)
+		if (k.page[number(start + at)] == STAGED)
+			k.page[number(start + at)] = ABSENT;
+}
+
+static long do_ioctl(int fd, unsigned long req, void *arg)
+{
+	struct uffdio_range *r = arg;
+
+	switch (req) {
+	case KABI_USERFAULTFD_IOC_NEW:
+		MUST(fd >= FD_PASSED);
+		return agent.uffd_async < 0 ? FD_ASYNC : FD_SYNC;
+	case UFFDIO_API:
+		return ((struct uffdio_api *)arg)->features & UFFD_FEATURE_EVENT_FORK ? -EPERM : 0;
+	case UFFDIO_REGISTER:
+	case UFFDIO_UNREGISTER:
+	case UFFDIO_WRITEPROTECT:
+	case UFFDIO_WAKE:
+		MUST(fd == FD_SYNC || fd == FD_ASYNC);
+		MUST(inside(r->start, r->len) || in_staging(r->start));
+		if (req == UFFDIO_WAKE || (req == UFFDIO_UNREGISTER && fd == FD_SYNC))
+			let_go(r->start, r->len);
+		return 0;
+	case KABI_UFFDIO_MOVE:
+		MUST(fd == FD_SYNC);
+		return do_move(arg);
+	case KABI_PAGEMAP_SCAN:
+		return fd == FD_PAGEMAP ? do_scan(arg) : -EBADF;
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* ---- files ---- */
+
+static long do_close(int fd)
+{
+	if (fd < FD_PASSED)
+		return 0;
+	MUST(fd < FD_PASSED + k.nr_passed && k.passed[fd - FD_PASSED] == OPEN);
+	k.passed[fd - FD_PASSED] = CLOSED;
+	return 0;
+}
+
+static long do_pread(int fd, void *buf, uint64_t len, uint64_t off)
+{
+	if (fd == FD_PAGEMAP) {
+		uint64_t *out = buf;
+
+		MUST(off / 8 == (uintptr_t)agent.staging / PAGE);
+		for (unsigned int i = 0; i < len / 8; i++)
+			out[i] = k.staged[i] ? 1ull << 63 : 0;
+		return (long)len;
+	}
+	if (fd == FD_MEM) {
+		MUST(inside(off, len));
+		memcpy(buf, memory + (off - BASE), len);
+		return (long)len;
+	}
+	MUST(fd == agent.arena);
+	if (off / PAGE >= FRAMES)
+		return 0;
+	len = len < FRAMES * PAGE - off ? len : FRAMES * PAGE - off;
+	memcpy(buf, (uint8_t *)frames + off, len);
+	return (long)len;
+}
+
+static long do_open(const char *path)
+{
+	k.small_at = 0;
+	if (strstr(path, "/self/maps")) {
+		k.maps_at = 0;
+		return FD_MAPS;
+	}
+	if (strstr(path, "/self/mem"))
+		return FD_MEM;
+	if (strstr(path, "/pagemap"))
+		return FD_PAGEMAP;
+	if (strstr(path, "fdinfo"))
+		return FD_DIR;
+	k.small = strstr(path, "status") ? "VmLck:\t0 kB\nVmPin:\t0 kB\n" : "0\n";
+	return FD_SMALL;
+}
+
+/* A line per page: what maps.c must cope with in any case. */
+static long do_read_maps(char *buf, size_t len)
+{
+	size_t have = 0;
+
+	for (; k.maps_at < PAGES && len - have > 120; k.maps_at++) {
+		uint64_t at = BASE + k.maps_at * PAGE;
+		bool frame = k.page[k.maps_at] == FRAME;
+
+		have += (size_t)sprintf(buf + have, "%lx-%lx rw-p %08lx 00:01 %d    %s\n", at,
+					at + PAGE, frame ? k.frame[k.maps_at] * PAGE : 0,
+					frame ? 77 : 0, frame ? "/memfd:ksm-arena (deleted)" : "");
+	}
+	return (long)have;
+}
+
+static long do_read(int fd, char *buf, size_t len)
+{
+	size_t n;
+
+	if (fd == FD_MAPS)
+		return do_read_maps(buf, len);
+	if (fd != FD_SMALL)
+		return -EAGAIN;
+	n = strlen(k.small + k.small_at);
+	n = n < len ? n : len;
+	memcpy(buf, k.small + k.small_at, n);
+	k.small_at += n;
+	return (long)n;
+}
+
+static long do_ppoll(struct pollfd *p, long nr)
+{
+	for (long i = 0; i < nr; i++)
+		p[i].revents = p[i].fd == FD_SOCK ? p[i].events : 0;
+	k.now += 10;
+	return 1;
+}
+
+long sysc6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	switch (nr) {
+	case SYS_recvmsg:
+		return do_recvmsg((struct msghdr *)b);
+	case SYS_sendto:
+		return do_sendto((void *)b, (size_t)c);
+	case SYS_sendmsg:
+		return (long)((struct msghdr *)b)->msg_iov->iov_len;
+	case SYS_ppoll:
+		return do_ppoll((struct pollfd *)a, b);
+	case SYS_mmap:
+		return do_mmap((uint64_t)a, (uint64_t)b, (int)c, (int)d, (int)e, (uint64_t)f);
+	case SYS_munmap:
+		return do_munmap((uint64_t)a, (uint64_t)b);
+	case SYS_mremap:
+		return do_mremap((uint64_t)a, (uint64_t)b, (uint64_t)e);
+	case SYS_madvise:
+		return do_madvise((uint64_t)a, (uint64_t)b, (int)c);
+	case SYS_ioctl:
+		return do_ioctl((int)a, (unsigned long)b, (void *)c);
+	case SYS_close:
+		return do_close((int)a);
+	case SYS_pread64:
+		return do_pread((int)a, (void *)b, (uint64_t)c, (uint64_t)d);
+	case SYS_openat:
+		return do_open((const char *)b);
+	case SYS_read:
+		return do_read((int)a, (char *)b, (size_t)c);
+	case SYS_clock_gettime:
+		*(struct timespec *)b =
+			(struct timespec){ (time_t)(k.now / 1000), (long)(k.now % 1000) * 1000000 };
+		return 0;
+	case SYS_fstat:
+		((struct stat *)b)->st_ino = 77;
+		return 0;
+	case SYS_pidfd_open:
+		return FD_SMALL;
+	case SYS_getpid:
+	case SYS_gettid:
+		return 4242;
+	case SYS_brk:
+		return 0;
+	default: /* locks, signals, mprotect, identity: nothing happens, and that is all right */
+		return 0;
+	}
+}
+
+/* ---- one input ---- */
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	memory = mmap((void *)BASE, PAGES * PAGE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	MUST(memory == (void *)BASE);
+	for (unsigned int i = 0; i < FRAMES; i++)
+		memset(frames[i], (int)i, PAGE);
+	MUST(as_init() == 0);
+	return 0;
+}
+
+static void set_scene(void)
+{
+	agent.sock = FD_SOCK;
+	agent.sigfd = FD_SIG;
+	agent.mem = FD_MEM;
+	agent.pagemap = FD_PAGEMAP;
+	agent.uffd_async = agent.uffd_sync = agent.arena = -1;
+	as_clear(0, 1ull << 47);
+	as_frames_clear(BASE, BASE + PAGES * PAGE);
+	MUST(!as_set(BASE + OFFERED_FROM * PAGE, BASE + OFFERED_TO * PAGE, PROT_READ | PROT_WRITE,
+		     AS_WANTED, 0));
+	for (unsigned int i = 0; i < PAGES; i++)
+		store(i, (uint8_t)(i % 7 ? i % FRAMES : 0));
+	for (unsigned int i = 0; i < PAGES; i += 11) {
+		store(i, 0);
+		k.page[i] = ABSENT;
+	}
+}
+
+static void clean_up(void)
+{
+	struct agent *a = &agent;
+
+	check_memory();
+	close_fd(&a->arena);
+	unmap_page(&a->sentinel);
+	while (a->nr_old)
+		unmap_page(&a->old_sentinel[--a->nr_old]);
+	for (int i = 0; i < k.nr_passed; i++)
+		MUST(k.passed[i] == CLOSED);
+	if (a->staging)
+		sysc2(SYS_munmap, a->staging, KSM_TXN_PAGES * PAGE);
+	if (a->buf)
+		sysc2(SYS_munmap, a->buf, 2 * KSM_TXN_PAGES * PAGE);
+	memset(a, 0, sizeof(*a));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	memset(&k, 0, sizeof(k));
+	k.p = data;
+	k.end = data + size;
+	k.now = 1000;
+	set_scene();
+	if (handshake(&agent) && declare_all(&agent)) {
+		atomic_store(&agent.connected, 1);
+		serve(&agent);
+	}
+	atomic_store(&agent.connected, 0);
+	clean_up();
+	return 0;
+}

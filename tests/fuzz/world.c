@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+/*
+ * world.c - see world.h. It takes the place of main.c and ksmd.c, whose threads it plays in turn.
+ */
+#include "world.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <urcu.h>
+#include <urcu/rculfhash.h>
+
+#include "daemon/control.h"
+#include "daemon/ksmd.h"
+#include "daemon/log.h"
+#include "daemon/session_priv.h"
+#include "engine/engine.h"
+
+int os_epoll_create1(int flags);
+int os_epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout);
+int os_close(int fd);
+
+struct scan {
+	uint64_t full_scans;
+	bool done;
+};
+static struct scan the_scan;
+static struct cds_lfht *keep;
+
+uint8_t take8(struct input *in)
+{
+	return in->p < in->end ? *in->p++ : 0;
+}
+
+uint32_t take32(struct input *in)
+{
+	uint32_t v = take8(in);
+
+	v |= (uint32_t)take8(in) << 8;
+	v |= (uint32_t)take8(in) << 16;
+	return v | (uint32_t)take8(in) << 24;
+}
+
+/* ---- what the rest of the daemon calls ---- */
+
+void scan_kick(struct scan *s)
+{
+	(void)s;
+}
+
+void scan_hint(struct scan *s)
+{
+	(void)s;
+}
+
+void scan_stats(struct scan *s, struct scan_stats *out)
+{
+	*out = (struct scan_stats){ .full_scans = s->full_scans };
+}
+
+void daemon_wake(struct daemon *d)
+{
+	(void)d; /* the main thread has its turn in any case */
+}
+
+/* ---- life ---- */
+
+void world_init(void)
+{
+	rcu_register_thread();
+	log_set_level("error");
+	/* Keeps liburcu's worker thread from being made and ended again by every run. */
+	keep = cds_lfht_new(1, 1, 0, CDS_LFHT_AUTO_RESIZE, NULL);
+	os_must(keep);
+}
+
+static struct os_file *listener(int *fd)
+{
+	struct os_file *f = os_file_new(OS_LISTEN);
+
+	*fd = os_fd_new(f);
+	return f;
+}
+
+static bool start(struct world *w)
+{
+	int fd;
+
+	w->client_listen = listener(&fd);
+	w->d.sessions = sessions_new(&w->d, fd);
+	if (!w->d.sessions)
+		return false;
+	w->control_listen = listener(&fd);
+	w->control_epoll = os_epoll_create1(0);
+	if (w->control_epoll < 0) {
+		os_close(fd);
+		return false;
+	}
+	w->control = control_new(&w->d, w->control_epoll, fd);
+	return w->control;
+}
+
+bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
+{
+	memset(w, 0, sizeof(*w));
+	knobs_init(&w->d.knobs);
+	w->control_epoll = -1;
+	w->d.topology = numa_emulated_new(nr_nodes);
+	w->d.topology_spec = "emulated";
+	w->d.start_ms = 1;
+	w->d.domains.mode = mode;
+	w->d.domains.ops = &session_ops;
+	w->d.domains.knobs = &w->d.knobs;
+	w->d.domains.topology = w->d.topology;
+	w->d.domains.max_frames = 0;
+	w->d.domains.hash_seed = 42;
+	w->d.unmerge.state = UNMERGE_IDLE;
+	w->d.uffd_dev = os_fd_new(os_file_new(OS_PLAIN));
+	w->d.scan = &the_scan;
+	memset(&the_scan, 0, sizeof(the_scan));
+	domain_table_init(&w->d.domains);
+	if (start(w))
+		return true;
+	world_stop(w);
+	return false;
+}
+
+void world_stop(struct world *w)
+{
+	if (w->control)
+		control_free(w->control);
+	if (w->control_epoll >= 0)
+		os_close(w->control_epoll);
+	if (w->d.sessions) {
+		sessions_stop(w->d.sessions);
+		os_run_rcu();
+	}
+	domain_table_deinit(&w->d.domains);
+	if (w->d.sessions)
+		sessions_free(w->d.sessions);
+	numa_topology_close(w->d.topology);
+	os_close(w->d.uffd_dev);
+	os_run_rcu();
+	os_must(!os_nr_open(), "the daemon left %u descriptors open", os_nr_open());
+}
+
+/* ---- turns ---- */
+
+void world_clients(struct world *w)
+{
+	w->due = sessions_round(w->d.sessions, w->due);
+	os_run_rcu();
+}
+
+void world_control(struct world *w)
+{
+	struct epoll_event ev[64];
+	int n = os_epoll_wait(w->control_epoll, ev, 64, 0);
+
+	for (int i = 0; i < n; i++)
+		control_event(w->control, &ev[i]);
+	w->control_due = control_run(w->control, os_now_ms());
+	os_run_rcu();
+}
+
+static void each_domain(struct world *w, void (*fn)(struct domain *d, void *arg), void *arg)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&w->d.domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		fn(v[i], arg);
+	domain_snapshot_free(v, nr);
+	os_run_rcu();
+}
+
+static void cancel(struct domain *d, void *arg)
+{
+	(void)arg;
+	engine_cancel_orders(d->engine);
+}
+
+struct scan_arg {
+	struct world *w;
+	int64_t budget;
+	bool flush_all;
+};
+
+static void scan(struct domain *d, void *arg)
+{
+	struct scan_arg *a = arg;
+	int64_t budget = a->budget;
+
+	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
+		the_scan.full_scans +=
+			engine_scan(d->engine, 0, &budget) == ENGINE_SCAN_PASS;
+	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
+		engine_flush(d->engine, a->flush_all);
+	if (engine_nr_retired(d->engine))
+		sessions_note_retired(a->w->d.sessions);
+}
+
+void world_scan(struct world *w, int64_t budget, bool flush_all)
+{
+	struct scan_arg a = { w, budget, flush_all };
+
+	if (w->d.unmerge.state == UNMERGE_QUIESCE) {
+		each_domain(w, cancel, NULL);
+		w->d.unmerge.state = UNMERGE_SEND;
+		return;
+	}
+	each_domain(w, scan, &a);
+}
+
+static void check(struct domain *d, void *arg)
+{
+	char msg[256] = "";
+
+	(void)arg;
+	os_must(!engine_check(d->engine, msg, sizeof(msg)), "domain %u: %s", d->id, msg);
+}
+
+void world_check(struct world *w)
+{
+	each_domain(w, check, NULL);
+}

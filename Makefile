@@ -58,9 +58,13 @@ CLIENT_SRC  := $(wildcard src/client/*.c)
 PRELOAD_SRC := $(wildcard src/preload/*.c)
 BENCH_SRC   := $(wildcard tools/ksm-bench*.c tools/bench/*.c)
 UNIT_SRC    := $(wildcard tests/unit/*.c)
+# The torture: actors come in two kinds, its schedule in one (see tests/torture/torture.c).
+ACTOR_SRC   := $(addprefix tests/torture/,common.c actor.c area.c) $(wildcard tests/torture/ops_*.c)
 FUNC_SRC    := $(wildcard tests/functional/test_*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZLIB_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
+TORTURE_SRC := tests/torture/common.c $(filter-out $(ACTOR_SRC) $(wildcard \
+		 tests/torture/calls_*.c),$(wildcard tests/torture/*.c))
 TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
 MAIN_SRC    := src/daemon/main.c tools/ksmctl.c tools/ksm-run.c
 ALL_SRC     := $(sort $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC) $(CLIENT_SRC) $(PRELOAD_SRC) \
@@ -70,6 +74,9 @@ MAN_SRC     := $(wildcard docs/man/*.[1-8])
 FUNC_NAMES  := $(notdir $(basename $(FUNC_SRC)))
 FUNC_BIN    := $(addprefix $(BUILD)/tests/functional/,$(FUNC_NAMES))
 UNIT_BIN    := $(if $(UNIT_SRC),$(BUILD)/tests/unit)
+# With a sanitizer's run time in it an actor cannot do what it is there for.
+TORTURE_BIN := $(if $(SANITIZE),,$(BUILD)/tests/torture/torture)
+ACTOR_BIN   := $(if $(SANITIZE),,$(addprefix $(BUILD)/tests/torture/actor-,ksm plain))
 
 # What `make test` leaves out of a sanitizer run, and `make check` leaves out as slow. Names of
 # binaries without directory. tests/tests.mk may add to these, and give a test more objects or
@@ -96,8 +103,8 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help run test check bench bench-docs install clean asan tsan clang format-check tidy \
-	tests setup-build setup-run setup-test setup-fuzz run-tests FORCE
+.PHONY: all help run test check bench bench-docs install clean asan tsan \
+	clang format-check tidy tests setup-build setup-run setup-test setup-fuzz run-tests torture FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD)
@@ -189,15 +196,23 @@ $(BUILD)/tests/functional/%: $(O)/tests/functional/%.o $(call objs,$(TESTLIB_SRC
 		$(CORE) $(CLIENT_INT)
 	$(call link,$(LIBS_$*) $(TEST_LIBS))
 
+$(BUILD)/tests/torture/torture: $(call objs,$(TORTURE_SRC) $(TESTLIB_SRC)) $(CLIENT_INT)
+	$(call link,)
+
+$(BUILD)/tests/torture/actor-%: $(call objs,$(ACTOR_SRC)) $(O)/tests/torture/calls_%.o \
+		$(BUILD)/libksm.a
+	$(call link,)
+
 ## tests         build the tests, do not run them
-tests: all $(UNIT_BIN) $(FUNC_BIN)
+tests: all $(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN) $(ACTOR_BIN)
 
 # One run of the test binaries of one build. RUN_SKIP: names to leave out; RUN_LABEL: for output.
 RUN_SKIP  ?=
 RUN_LABEL ?= plain
 run-tests: tests
 	@tests/run.sh --label $(RUN_LABEL) --build $(BUILD) $(if $(RESULTS),--results $(RESULTS)) -- \
-		$(foreach t,$(UNIT_BIN) $(FUNC_BIN),$(if $(filter $(RUN_SKIP),$(notdir $(t))),,$(t)))
+		$(foreach t,$(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN),$(if \
+			$(filter $(RUN_SKIP),$(notdir $(t))),,$(t)))
 
 # ---- fuzzers -------------------------------------------------------------------------------
 
@@ -265,6 +280,13 @@ check:
 	@rm -f $(BUILD)/results; mkdir -p $(BUILD)
 	@$(MAKE) --no-print-directory run-tests RUN_SKIP='$(CHECK_SKIP)' RESULTS=$(BUILD)/results
 	@tests/run.sh --total $(BUILD)/results
+
+## torture       TIME=seconds SEED=number JOBS=number: nothing is lost, whatever happens
+TIME ?= 60
+JOBS ?= 2
+torture: all $(TORTURE_BIN) $(ACTOR_BIN)
+	@KSM_BUILD=$(abspath $(BUILD)) $(BUILD)/tests/torture/torture --time $(TIME) \
+		--jobs $(JOBS) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep)
 
 ## asan tsan     build with the address + undefined, or the thread sanitizer
 asan:

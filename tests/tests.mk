@@ -6,3 +6,5 @@ CHECK_SKIP += test_client_socket test_lifecycle
 # The benchmark's own sums and readers, but main() and what it needs alone.
 $(BUILD)/tests/functional/test_bench: $(call objs,$(filter tools/bench/bench_%.c,$(BENCH_SRC)))
 LIBS_test_bench = -lm
+# A minute of its own.
+CHECK_SKIP += torture

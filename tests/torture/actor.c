@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * actor.c - life of an actor: see actor.h.
+ *
+ *	actor CTL_FD SLOT	a process of the torture
+ *	actor --noop		to be executed, and end
+ *
+ * Signals: a crash is a failure with its address. SIGUSR2 is for handlers on alternate stacks
+ * (ops_stack.c).
+ */
+#define _GNU_SOURCE
+#include "tests/torture/actor.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+/* The schedule is gone when its clock has stood still for so long. */
+#define ORPHAN_MS 20000
+
+struct world *world;
+_Thread_local struct thread *me;
+static _Thread_local struct log_entry *entry;
+
+/* ---- locks that survive a fork by being set to 0 ---- */
+
+static void lock_shared(_Atomic int32_t *l, _Atomic uint32_t *wanted)
+{
+	for (;;) {
+		int32_t n = atomic_load(l);
+
+		if (n >= 0 && !(wanted && atomic_load(wanted)) &&
+		    atomic_compare_exchange_weak(l, &n, n + 1))
+			return;
+		beat();
+		nap_us(50);
+	}
+}
+
+static void lock_exclusive(_Atomic int32_t *l)
+{
+	int32_t none = 0;
+
+	while (!atomic_compare_exchange_weak(l, &none, -1)) {
+		none = 0;
+		beat();
+		nap_us(50);
+	}
+}
+
+void gate_enter(void)
+{
+	lock_shared(&world->gate, &world->gate_wanted);
+}
+
+void gate_leave(void)
+{
+	atomic_fetch_sub(&world->gate, 1);
+}
+
+void gate_close(void)
+{
+	atomic_fetch_add(&world->gate_wanted, 1);
+	lock_exclusive(&world->gate);
+}
+
+void gate_open(void)
+{
+	atomic_store(&world->gate, 0);
+	atomic_fetch_sub(&world->gate_wanted, 1);
+}
+
+void area_lock(struct area *a, bool exclusive)
+{
+	if (a->owner != AREA_SHARED || world->solo)
+		return;
+	if (exclusive)
+		lock_exclusive(&a->lock);
+	else
+		lock_shared(&a->lock, NULL);
+}
+
+void area_unlock(struct area *a, bool exclusive)
+{
+	if (a->owner != AREA_SHARED || world->solo)
+		return;
+	if (exclusive)
+		atomic_store(&a->lock, 0);
+	else
+		atomic_fetch_sub(&a->lock, 1);
+}
+
+/* ---- what is known of a thread from outside ---- */
+
+void beat(void)
+{
+	atomic_fetch_add_explicit(&my_slot()->beat, 1, memory_order_relaxed);
+}
+
+void log_begin(enum op op, const struct piece *p, uint64_t arg)
+{
+	struct thread_slot *t = my_slot();
+
+	entry = &t->ring[t->head % RING];
+	*entry = (struct log_entry){ .ns = now_ns(), .op = (uint16_t)op, .arg = arg, .area = 0xff };
+	if (p && p->a) {
+		entry->area = (uint8_t)(p->a - world->area);
+		entry->addr = (uintptr_t)piece_mem(p);
+		entry->first = p->first;
+		entry->nr = p->nr;
+	}
+	t->head++;
+	beat();
+}
+
+void log_end(int64_t res)
+{
+	entry->res = res;
+	entry->done = 1;
+	beat();
+}
+
+static struct failure *fail_here(enum fail_kind kind)
+{
+	struct failure *f = &ctl->fail;
+
+	f->kind = kind;
+	f->pid = getpid();
+	f->tid = (int)syscall(SYS_gettid);
+	f->slot = world->slot;
+	f->thread = me ? (int)me->index : -1;
+	f->op = entry ? entry->op : OP_NR;
+	f->addr = entry ? entry->addr : 0;
+	return f;
+}
+
+_Noreturn static void stop_here(void)
+{
+	raise(SIGSTOP); /* to be examined */
+	_exit(1);
+}
+
+void fail_call(const char *what, long err)
+{
+	if (failure_begin()) {
+		struct failure *f = fail_here(FAIL_CALL);
+
+		snprintf(f->text, sizeof(f->text), "%s: %s", what, strerrorname_np((int)err));
+		failure_end();
+	}
+	stop_here();
+}
+
+void fail_other(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (failure_begin()) {
+		struct failure *f = fail_here(FAIL_OTHER);
+
+		va_start(ap, fmt);
+		vsnprintf(f->text, sizeof(f->text), fmt, ap);
+		va_end(ap);
+		failure_end();
+	}
+	stop_here();
+}
+
+static void on_crash(int sig, siginfo_t *si, void *context)
+{
+	const ucontext_t *uc = context;
+
+	if (failure_begin()) {
+		struct failure *f = fail_here(FAIL_CRASH);
+
+		f->addr = (uintptr_t)si->si_addr;
+		f->aux = (uint64_t)uc->uc_mcontext.gregs[REG_RIP];
+		snprintf(f->text, sizeof(f->text), "%s, code %d", strsignal(sig), si->si_code);
+		failure_end();
+	}
+	stop_here();
+}
+
+/* ---- choosing ---- */
+
+static const struct {
+	const struct op_desc *ops;
+	const unsigned int *nr;
+} kinds[] = {
+	{ ops_store, &nr_ops_store }, { ops_io, &nr_ops_io },           { ops_pin, &nr_ops_pin },
+	{ ops_map, &nr_ops_map },     { ops_process, &nr_ops_process }, { ops_stack, &nr_ops_stack },
+};
+#define NR_KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static const struct op_desc *pick_op(void)
+{
+	static unsigned int total; /* the same for all threads */
+	uint64_t at;
+
+	if (!total) {
+		unsigned int sum = 0;
+
+		for (unsigned int k = 0; k < NR_KINDS; k++)
+			for (unsigned int i = 0; i < *kinds[k].nr; i++)
+				sum += kinds[k].ops[i].weight;
+		total = sum;
+	}
+	at = dice(total);
+	for (unsigned int k = 0;; k++)
+		for (unsigned int i = 0; i < *kinds[k].nr; i++) {
+			if (at < kinds[k].ops[i].weight)
+				return &kinds[k].ops[i];
+			at -= kinds[k].ops[i].weight;
+		}
+}
+
+static bool page_fits(const struct op_desc *o, uint8_t flag)
+{
+	if ((o->flags & NEED_PLAIN) && (flag & PF_SPECIAL))
+		return false;
+	if (o->flags & NEED_ANY)
+		return true;
+	return !(flag & (o->flags & NEED_STORE ? PF_NO_STORE : PF_HOLE | PF_NONE));
+}
+
+/* Pages of an area that the operation can be about. */
+static bool pick_piece(const struct op_desc *o, struct area *a, struct piece *p)
+{
+	uint32_t max = 1 + (uint32_t)dice(o->max_pages);
+
+	*p = (struct piece){ .a = a, .off = 0, .len = PG };
+	if (o->flags & NEED_WHOLE) {
+		p->nr = a->pages;
+		for (uint32_t i = 0; i < a->pages; i++)
+			if (!page_fits(o, a->flag[i]))
+				return false;
+		return true;
+	}
+	if (max < o->min_pages)
+		max = o->min_pages;
+	p->first = (uint32_t)dice(a->pages);
+	while (p->first < a->pages && !page_fits(o, a->flag[p->first]))
+		p->first++;
+	while (p->first + p->nr < a->pages && p->nr < max &&
+	       page_fits(o, a->flag[p->first + p->nr]))
+		p->nr++;
+	return p->nr && p->nr >= o->min_pages;
+}
+
+static struct area *pick_area(const struct op_desc *o)
+{
+	struct area *a = &world->area[dice(AREAS)];
+
+	if (!a->pages || (a->heap && (o->flags & NEED_MAP)))
+		return NULL;
+	if (area_mine(a))
+		return a;
+	return a->owner == AREA_SHARED && !(o->flags & NEED_PRIVATE) ? a : NULL;
+}
+
+static void one_op(const struct op_desc *o)
+{
+	bool exclusive = o->flags & NEED_MAP;
+	struct piece p = { 0 };
+	struct area *a;
+
+	if ((o->flags & NEED_LONE) && (world->solo || world->brief))
+		return;
+	if (o->flags & NEED_NOLOCK) {
+		o->fn(NULL);
+		return;
+	}
+	a = pick_area(o);
+	if (!a)
+		return;
+	gate_enter();
+	area_lock(a, exclusive);
+	if (a->pages && pick_piece(o, a, &p)) {
+		bool solo = world->solo || area_mine(a) || exclusive;
+
+		p.off = solo ? 0 : me->index * SECTOR;
+		p.len = solo ? PG : SECTOR;
+		if (o->flags & NEED_STORE)
+			settle_lazy(a, p.first, p.nr);
+		if (o->fn(&p))
+			my_slot()->ops[o->op]++;
+	}
+	area_unlock(a, exclusive);
+	gate_leave();
+}
+
+void actor_step(void)
+{
+	one_op(pick_op());
+}
+
+/* ---- areas of a process ---- */
+
+static uint8_t owner_of(unsigned int i)
+{
+	if (i >= AREAS - 3)
+		return AREA_SHARED;
+	return (uint8_t)(i % world->nr_threads);
+}
+
+/* Have a few areas of my own; the first thread makes the shared ones. */
+static void keep_areas(void)
+{
+	for (unsigned int i = 0; i < AREAS; i++) {
+		struct area *a = &world->area[i];
+		uint8_t owner = owner_of(i);
+		bool mine = owner == me->index || (owner == AREA_SHARED && me->index == 0);
+
+		if (a->pages || !mine || (world->solo && world->brief))
+			continue;
+		a->owner = owner; /* the lock asks for it */
+		area_lock(a, true);
+		log_begin(OP_MAP, NULL, i);
+		if (area_make(i, owner, i == 0))
+			my_slot()->ops[OP_MAP]++;
+		log_end(a->pages);
+		area_unlock(a, true);
+	}
+}
+
+/* ---- threads ---- */
+
+static bool schedule_is_gone(void)
+{
+	return now_ms() > atomic_load(&ctl->alive_ms) + ORPHAN_MS;
+}
+
+/* Have something to offer, so that the schedule can expect a connection. */
+static void offer_something(void)
+{
+	gate_enter();
+	keep_areas();
+	for (unsigned int i = 0; i < AREAS; i++) {
+		const struct area *a = &world->area[i];
+
+		if (a->pages && a->owner == me->index && !a->heap)
+			call_madvise(a->mem, a->pages * PG, MADV_MERGEABLE);
+	}
+	gate_leave();
+}
+
+/* Wait for the end of a phase of calm; look through all memory once in it. */
+static void park(void)
+{
+	struct thread_slot *t = my_slot();
+	uint32_t phase;
+
+	if (me->index == 0)
+		offer_something();
+	while ((phase = atomic_load(&ctl->phase)) == PHASE_PARK || phase == PHASE_VERIFY) {
+		atomic_store(&t->parked, 1);
+		if (phase == PHASE_VERIFY && !atomic_load(&t->verified)) {
+			check_all();
+			atomic_store(&t->verified, 1);
+		}
+		beat();
+		nap_us(2000);
+		if (schedule_is_gone())
+			_exit(0);
+	}
+	atomic_store(&t->verified, 0);
+	atomic_store(&t->parked, 0);
+}
+
+static bool leaving(void)
+{
+	return atomic_load(&ctl->phase) == PHASE_STOP || atomic_load(&world->leaving);
+}
+
+static void work(void)
+{
+	uint64_t busy = 0;
+
+	while (!leaving()) {
+		beat();
+		if (schedule_is_gone())
+			_exit(0);
+		if (atomic_load(&ctl->phase) != PHASE_RUN)
+			park();
+		gate_enter();
+		keep_areas();
+		gate_leave();
+		actor_step();
+		reap_kids();
+		/* Bursts and rests: what is never calm is never merged. */
+		if (busy == 0 || --busy == 0) {
+			busy = 1 + dice(30);
+			nap_us(dice(8) ? dice(5000) : dice(60000));
+		}
+		if (me->index == 0 && !dice(20000))
+			atomic_store(&world->leaving, 1); /* others come in its place */
+	}
+}
+
+static void *thread_main(void *arg)
+{
+	me = arg;
+	atomic_store(&my_slot()->tid, (int)syscall(SYS_gettid));
+	atomic_store(&my_slot()->alive, 1);
+	work();
+	gate_enter();
+	check_all();
+	gate_leave();
+	atomic_store(&my_slot()->alive, 0);
+	return NULL;
+}
+
+static void drop_all(void)
+{
+	for (unsigned int i = 0; i < AREAS; i++)
+		if (world->area[i].pages)
+			area_drop(&world->area[i]);
+}
+
+void actor_run(uint32_t index)
+{
+	pthread_t thread[THREADS];
+
+	me = &world->thread[index];
+	for (uint32_t i = 0; i < world->nr_threads; i++)
+		if (i != index && pthread_create(&thread[i], NULL, thread_main, &world->thread[i]))
+			fail_call("pthread_create", EAGAIN);
+	thread_main(me);
+	for (uint32_t i = 0; i < world->nr_threads; i++)
+		if (i != index)
+			pthread_join(thread[i], NULL);
+	if (odds(50)) /* else the kernel takes it all at once */
+		drop_all();
+	_exit(0);
+}
+
+/* ---- start ---- */
+
+static void catch_crashes(void)
+{
+	static char stack[65536] __attribute__((aligned(4096)));
+	struct sigaction sa = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	static const int sigs[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+
+	sigaltstack(&(stack_t){ .ss_sp = stack, .ss_size = sizeof(stack) }, NULL);
+	for (unsigned int i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
+		sigaction(sigs[i], &sa, NULL);
+}
+
+static bool make_world(int slot)
+{
+	size_t shadows = (size_t)AREAS * AREA_PAGES * PG, size = (sizeof(*world) + PG - 1) & -PG;
+	int fd = memfd_create("torture-world", MFD_CLOEXEC);
+	uint8_t *p;
+
+	if (fd < 0 || ftruncate(fd, (off_t)(size + shadows)))
+		return false;
+	p = mmap(NULL, size + shadows, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	close(fd);
+	if (p == MAP_FAILED)
+		return false;
+	world = (struct world *)p;
+	world->slot = slot;
+	for (unsigned int i = 0; i < AREAS; i++)
+		world->area[i].shadow = p + size + (size_t)i * AREA_PAGES * PG;
+	return true;
+}
+
+static void seed_threads(void)
+{
+	uint64_t x = ctl->seed * 1000003 + (uint64_t)world->slot * 97 +
+		     ctl->p[world->slot].generation * 8191u + 1;
+
+	for (int i = 0; i < 10; i++)
+		rnd(&x);
+	world->nr_threads = 1 + (uint32_t)rnd_below(&x, THREADS);
+	for (uint32_t i = 0; i < THREADS; i++) {
+		struct thread *t = &world->thread[i];
+
+		t->index = i;
+		t->seed = rnd(&x) | 1;
+		t->pipe[0] = t->pipe[1] = t->sock[0] = t->sock[1] = -1;
+	}
+}
+
+int main(int argc, char **argv)
+{
+	int fd, slot;
+
+	if (argc == 2 && !strcmp(argv[1], "--noop"))
+		return 0;
+	if (argc != 3) {
+		fprintf(stderr, "usage: started by the torture: actor CTL_FD SLOT\n");
+		return 2;
+	}
+	fd = atoi(argv[1]);
+	slot = atoi(argv[2]);
+	if (!ctl_map(fd) || slot < 0 || slot >= SLOTS || !make_world(slot)) {
+		fprintf(stderr, "actor: cannot map the torture's memory: %s\n", strerror(errno));
+		return 2;
+	}
+	close(fd);
+	seed_threads();
+	catch_crashes();
+	for (int i = 0; i < THREADS; i++) /* of the program that executed this one */
+		atomic_store(&ctl->p[slot].t[i].alive, 0);
+	ctl->p[slot].client = 1;
+	atomic_store(&ctl->p[slot].pid, getpid());
+	atomic_store(&ctl->p[slot].state, SLOT_LIVE);
+	actor_run(0);
+}

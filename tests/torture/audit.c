@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * audit.c - do the daemon's counters tell the truth?
+ *
+ * With every actor parked and the daemon at rest, walk /proc/PID/maps and pagemap of every client, and
+ * count which pages stand on which frame of the arenas that the daemon holds open. The daemon has no
+ * part in that. A page of an arena's mapping stands on its frame unless it is present and not the
+ * file's (it broke copy-on-write) or swapped out.
+ *
+ *	sites of all clients   = pages_shared + pages_sharing
+ *	frames with a site     = pages_shared
+ *	sites of one client    = its ksm_merging_pages
+ *	blocks of the arenas   = frames_used
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/torture/schedule.h"
+
+#define MAX_ARENAS 64
+#define MAX_FRAMES (1u << 18) /* distinct frames remembered; beyond that the torture is too large */
+
+struct arena {
+	ino_t ino;
+	uint64_t pages;
+};
+
+struct walk {
+	struct arena arena[MAX_ARENAS];
+	unsigned int nr_arenas;
+	uint64_t *frame; /* hash set of arena index << 32 | frame, plus 1 */
+	uint64_t frames, sites, arena_pages;
+};
+
+static bool is_known(const struct walk *w, ino_t ino)
+{
+	for (unsigned int i = 0; i < w->nr_arenas; i++)
+		if (w->arena[i].ino == ino)
+			return true;
+	return false;
+}
+
+static void find_arenas(struct job *j, struct walk *w)
+{
+	char path[300], name[128];
+	struct dirent *de;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)j->daemon->pid);
+	dir = opendir(path);
+	while (dir && (de = readdir(dir))) {
+		struct stat st;
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", (int)j->daemon->pid, de->d_name);
+		n = readlink(path, name, sizeof(name) - 1);
+		if (n <= 0 || stat(path, &st) || w->nr_arenas == MAX_ARENAS)
+			continue;
+		name[n] = '\0';
+		if (strncmp(name, "/memfd:ksm-arena", 16) != 0 || is_known(w, st.st_ino))
+			continue; /* the daemon has it open for itself and for clients */
+		w->arena[w->nr_arenas].ino = st.st_ino;
+		w->arena[w->nr_arenas].pages = (uint64_t)st.st_blocks * 512 / PG;
+		w->arena_pages += w->arena[w->nr_arenas++].pages;
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static void add_site(struct walk *w, unsigned int arena, uint64_t frame)
+{
+	uint64_t key = ((uint64_t)arena << 32 | frame) + 1;
+	uint64_t i = key * 0x9e3779b97f4a7c15ull >> 45; /* 19 bits */
+
+	w->sites++;
+	while (w->frame[i] && w->frame[i] != key)
+		i = (i + 1) % (2 * MAX_FRAMES);
+	if (w->frame[i])
+		return;
+	w->frame[i] = key;
+	if (++w->frames == MAX_FRAMES)
+		fail_schedule("audit: more frames than it has room for");
+}
+
+struct mapping {
+	uint64_t start, end, offset, inode;
+};
+
+static void walk_mapping(struct walk *w, int pagemap, const struct mapping *m)
+{
+	unsigned int arena = 0;
+
+	while (arena < w->nr_arenas && w->arena[arena].ino != m->inode)
+		arena++;
+	if (arena == w->nr_arenas)
+		return; /* of an earlier daemon */
+	for (uint64_t a = m->start; a < m->end; a += PG) {
+		uint64_t e = 0;
+
+		if (pread(pagemap, &e, sizeof(e), (off_t)(a / PG * sizeof(e))) != sizeof(e))
+			return;
+		if ((e >> 62 & 1) || ((e >> 63) && !(e >> 61 & 1)))
+			continue;
+		add_site(w, arena, (m->offset + (a - m->start)) / PG);
+	}
+}
+
+/* Sites of one process. */
+static uint64_t walk_process(struct walk *w, pid_t pid)
+{
+	uint64_t before = w->sites;
+	char path[64], line[512];
+	int pagemap;
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
+	pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	maps = fopen(path, "re");
+	while (maps && pagemap >= 0 && fgets(line, sizeof(line), maps)) {
+		struct mapping m;
+
+		if (strstr(line, "/memfd:ksm-arena") &&
+		    sscanf(line, "%lx-%lx %*s %lx %*s %lu", &m.start, &m.end, &m.offset,
+			   &m.inode) == 4)
+			walk_mapping(w, pagemap, &m);
+	}
+	if (maps)
+		fclose(maps);
+	if (pagemap >= 0)
+		close(pagemap);
+	return w->sites - before;
+}
+
+static uint64_t get(struct job *j, const char *path)
+{
+	char buf[64];
+	int n = ctl_get(j->daemon, path, buf, sizeof(buf));
+
+	if (n <= 0)
+		fail_schedule("audit: get %s: %s", path, strerrorname_np(n < 0 ? -n : EIO));
+	return n > 0 ? strtoull(buf, NULL, 10) : 0;
+}
+
+static void equal(const char *what, uint64_t daemon, uint64_t seen)
+{
+	if (daemon != seen)
+		fail_schedule("audit: %s: the daemon says %llu, the page tables say %llu", what,
+			      (unsigned long long)daemon, (unsigned long long)seen);
+}
+
+static void walk_clients(struct job *j, struct walk *w)
+{
+	char list[4096], what[128];
+	int n = ctl_ls(j->daemon, "client", list, sizeof(list));
+
+	if (n < 0) {
+		fail_schedule("audit: ls client: %s", strerrorname_np(-n));
+		return;
+	}
+	for (char *save, *name = strtok_r(list, "\n", &save); name;
+	     name = strtok_r(NULL, "\n", &save)) {
+		pid_t pid = atoi(name);
+
+		j->pages_offered += ctl_client_u64(j->daemon, pid, "ksm_rmap_items");
+		snprintf(what, sizeof(what), "client/%d/ksm_merging_pages", (int)pid);
+		equal(what, ctl_client_u64(j->daemon, pid, "ksm_merging_pages"),
+		      walk_process(w, pid));
+	}
+}
+
+void audit(struct job *j)
+{
+	struct walk w = { .frame = calloc(2 * (size_t)MAX_FRAMES, sizeof(uint64_t)) };
+	uint64_t shared, sharing;
+
+	if (!w.frame)
+		harness_die("no memory");
+	find_arenas(j, &w);
+	j->pages_offered = 0;
+	walk_clients(j, &w);
+	shared = get(j, "ksm/pages_shared");
+	sharing = get(j, "ksm/pages_sharing");
+	equal("pages_shared + pages_sharing", shared + sharing, w.sites);
+	equal("pages_shared", shared, w.frames);
+	equal("frames_used", get(j, "ksm/frames_used"), w.arena_pages);
+	j->pages_on_frames = w.sites;
+	j->calms++;
+	free(w.frame);
+}

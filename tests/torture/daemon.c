@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon.c - what happens to the daemon: knobs, questions, SIGSTOP, SIGKILL, a new start with other
+ * options.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "tests/torture/schedule.h"
+
+static uint64_t below(struct job *j, uint64_t n)
+{
+	return rnd_below(&j->rnd, n);
+}
+
+static void pick_args(struct job *j)
+{
+	static const char *const domains[] = { "uid", "uid", "shared", "process" };
+	static const char *const topologies[] = { "auto", "auto", "emulated:2", "emulated:4" };
+	int n = 0;
+
+	j->daemon_args[n++] = "--log-level";
+	j->daemon_args[n++] = "error";
+	j->daemon_args[n++] = "--domain";
+	j->daemon_args[n++] = domains[below(j, 4)];
+	j->daemon_args[n++] = "--topology";
+	j->daemon_args[n++] = topologies[below(j, 4)];
+	j->daemon_args[n] = NULL;
+}
+
+void daemon_up(struct job *j)
+{
+	if (j->daemon && j->daemon->pid)
+		return;
+	pick_args(j);
+	if (j->daemon)
+		daemon_restart(j->daemon, j->daemon_args);
+	else
+		j->daemon = daemon_start(j->daemon_args);
+	j->seen_merged = j->seen_breaks = 0;
+	daemon_hurry(j);
+}
+
+void daemon_must_live(struct job *j)
+{
+	int status;
+
+	if (j->daemon->pid && waitpid(j->daemon->pid, &status, WNOHANG) == j->daemon->pid) {
+		j->daemon->pid = 0;
+		fail_schedule("the daemon ended by itself, status %#x", (unsigned int)status);
+	}
+}
+
+static void store(struct job *j, const char *knob, const char *value)
+{
+	char path[128];
+	int r;
+
+	snprintf(path, sizeof(path), "ksm/%s", knob);
+	r = ctl_set(j->daemon, path, value);
+	j->knob_stores++;
+	daemon_must_live(j);
+	if (r && r != -EINVAL && r != -EBUSY)
+		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
+}
+
+static void store_must(struct job *j, const char *knob, const char *value)
+{
+	char path[128];
+	int r;
+
+	snprintf(path, sizeof(path), "ksm/%s", knob);
+	r = ctl_set(j->daemon, path, value);
+	daemon_must_live(j);
+	if (r)
+		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
+}
+
+void daemon_hurry(struct job *j)
+{
+	store_must(j, "run", "1");
+	store_must(j, "advisor_mode", "none");
+	store_must(j, "pages_to_scan", "100000");
+	store_must(j, "sleep_millisecs", "5");
+	store_must(j, "max_idle_millisecs", "20");
+	store_must(j, "smart_scan", "0");
+	store_must(j, "vma_budget_percent", "50");
+}
+
+void daemon_look(struct job *j)
+{
+	char buf[64];
+	uint64_t v;
+
+	if (!j->daemon->pid)
+		return;
+	if (ctl_get(j->daemon, "ksm/pages_merged", buf, sizeof(buf)) > 0) {
+		v = strtoull(buf, NULL, 10);
+		j->merged += v > j->seen_merged ? v - j->seen_merged : 0;
+		j->seen_merged = v;
+	}
+	if (ctl_get(j->daemon, "ksm/cow_breaks", buf, sizeof(buf)) > 0) {
+		v = strtoull(buf, NULL, 10);
+		j->cow_breaks += v > j->seen_breaks ? v - j->seen_breaks : 0;
+		j->seen_breaks = v;
+	}
+}
+
+static const struct {
+	const char *name;
+	uint32_t low, high;
+} knobs[] = {
+	{ "pages_to_scan", 1, 100000 },
+	{ "sleep_millisecs", 0, 40 },
+	{ "merge_across_nodes", 0, 2 },
+	{ "max_page_sharing", 1, 300 },
+	{ "stable_node_chains_prune_millisecs", 0, 3000 },
+	{ "use_zero_pages", 0, 1 },
+	{ "use_zero_pages", 0, 1 },
+	{ "smart_scan", 0, 1 },
+	{ "advisor_max_cpu", 1, 100 },
+	{ "advisor_target_scan_time", 1, 100 },
+	{ "advisor_min_pages_to_scan", 1, 5000 },
+	{ "advisor_max_pages_to_scan", 1, 50000 },
+	{ "max_idle_millisecs", 1, 100 },
+	{ "vma_budget_percent", 0, 101 },
+};
+
+static void turn_a_knob(struct job *j)
+{
+	unsigned int i = (unsigned int)below(j, sizeof(knobs) / sizeof(knobs[0]) + 1);
+	char value[32];
+
+	if (i == sizeof(knobs) / sizeof(knobs[0])) {
+		store(j, "advisor_mode", below(j, 2) ? "scan-time" : "none");
+		return;
+	}
+	snprintf(value, sizeof(value), "%u",
+		 knobs[i].low + (unsigned int)below(j, knobs[i].high - knobs[i].low + 1));
+	store(j, knobs[i].name, value);
+}
+
+/* Read some of everything there is to read. */
+static void ask(struct job *j)
+{
+	static const char *const dirs[] = { "", "ksm", "client", "domain", "node/0", "daemon",
+					    "ksm/left_out", "help/client" };
+	const char *dir = dirs[below(j, sizeof(dirs) / sizeof(dirs[0]))];
+	char list[8192], path[256], value[512];
+	int n = ctl_ls(j->daemon, dir, list, sizeof(list));
+
+	j->queries++;
+	if (n < 0)
+		fail_schedule("ls %s: %s", dir, strerrorname_np(-n));
+	for (char *save, *name = strtok_r(list, "\n", &save); name;
+	     name = strtok_r(NULL, "\n", &save)) {
+		if (below(j, 4))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", dir, name);
+		n = ctl_get(j->daemon, path[0] == '/' ? path + 1 : path, value, sizeof(value));
+		if (n < 0 && n != -EISDIR && n != -ENOENT)
+			fail_schedule("get %s: %s", path, strerrorname_np(-n));
+	}
+}
+
+static void stop_for_a_while(struct job *j)
+{
+	j->stops++;
+	kill(j->daemon->pid, SIGSTOP);
+	nap_us(below(j, 4) ? below(j, 100000) : below(j, 1500000));
+	kill(j->daemon->pid, SIGCONT);
+}
+
+static void end_and_start(struct job *j)
+{
+	if (below(j, 4)) {
+		j->kills++;
+		daemon_kill(j->daemon);
+	} else {
+		int status;
+
+		j->terms++;
+		kill(j->daemon->pid, SIGTERM);
+		if (waitpid(j->daemon->pid, &status, 0) == j->daemon->pid && status)
+			fail_schedule("after SIGTERM the daemon ended with %#x",
+				      (unsigned int)status);
+		j->daemon->pid = 0;
+	}
+	nap_us(below(j, 3) ? below(j, 200000) : below(j, 2000000));
+	daemon_up(j);
+}
+
+void daemon_disturb(struct job *j)
+{
+	uint64_t kind = below(j, 100);
+
+	daemon_look(j);
+	if (kind < 40) {
+		turn_a_knob(j);
+	} else if (kind < 60) {
+		daemon_hurry(j);
+	} else if (kind < 67) {
+		store(j, "run", "0");
+	} else if (kind < 72) {
+		j->unmerges++;
+		store(j, "run", "2");
+		daemon_hurry(j);
+	} else if (kind < 84) {
+		ask(j);
+	} else if (kind < 93) {
+		stop_for_a_while(j);
+	} else if (kind < 97) {
+		end_and_start(j);
+	} else {
+		store(j, "run", below(j, 2) ? "3" : "1");
+		store(j, "pages_to_scan", "no number");
+	}
+	daemon_must_live(j);
+}

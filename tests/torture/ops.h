@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* ops.h - what the files of operations share among themselves. */
+#ifndef KSM_TORTURE_OPS_H
+#define KSM_TORTURE_OPS_H
+
+#include <sys/uio.h>
+
+#include "tests/torture/actor.h"
+
+/* ops_io.c */
+void make_pipe(int fd[2]);
+/* p's part of each page from base on, in at most BUF_PAGES vectors; returns their number. */
+unsigned int piece_iov(const struct piece *p, uint8_t *base, struct iovec *iov);
+/* What pages of the data file hold. */
+void data_fill(uint8_t *buf, uint32_t from, uint32_t pages);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * outside.c - the process that writes to actors' memory from outside: process_vm_writev(2) and
+ * /proc/PID/mem, as debuggers do. It has no memory of its own to offer.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/torture/schedule.h"
+
+static int32_t through_mem(struct mail *m)
+{
+	char path[64];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", m->pid);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (m->kind == MAIL_READ)
+		n = pread(fd, m->data, m->len, (off_t)m->addr);
+	else
+		n = pwrite(fd, m->data, m->len, (off_t)m->addr);
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	return (int32_t)n;
+}
+
+static int32_t through_vm(struct mail *m)
+{
+	struct iovec from = { m->data, m->len }, to = { (void *)(uintptr_t)m->addr, m->len };
+	ssize_t n = process_vm_writev(m->pid, &from, 1, &to, 1, 0);
+
+	return n < 0 ? -errno : (int32_t)n;
+}
+
+static void serve(struct mail *m)
+{
+	m->res = m->kind == MAIL_VM_WRITE ? through_vm(m) : through_mem(m);
+	atomic_store(&m->state, MAIL_DONE);
+	syscall(SYS_futex, &m->state, FUTEX_WAKE, 1);
+}
+
+void outside_main(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (atomic_load(&ctl->phase) != PHASE_STOP || slots_live()) {
+		uint32_t bell = atomic_load(&ctl->mail_bell);
+		struct timespec ts = { 0, 50000000 };
+
+		for (int i = 0; i < SLOTS; i++)
+			for (int k = 0; k < THREADS; k++) {
+				struct mail *m = &ctl->p[i].t[k].mail;
+
+				if (atomic_load(&m->state) == MAIL_ASKED)
+					serve(m);
+			}
+		syscall(SYS_futex, &ctl->mail_bell, FUTEX_WAIT, bell, &ts);
+	}
+	_exit(0);
+}

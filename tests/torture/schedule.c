@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * schedule.c - one torture from beginning to end; see schedule.h.
+ *
+ * A watchdog thread ticks the clock that actors live by, and looks for the first failure, for threads
+ * that do not move and for a schedule that does not. So nothing that hangs, hangs the torture.
+ */
+#define _GNU_SOURCE
+#include "tests/torture/schedule.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ACTORS 4          /* started by the schedule; their children come on top */
+#define CALM_EVERY_MS 12000
+#define REST_MS 60000     /* until a daemon with nothing to do says so, at the latest */
+#define END_MS 30000
+
+static uint64_t below(struct job *j, uint64_t n)
+{
+	return rnd_below(&j->rnd, n);
+}
+
+/* ---- watching ---- */
+
+struct watch {
+	uint64_t beat[SLOTS][THREADS], moved_ms[SLOTS][THREADS];
+	uint64_t step, step_ms;
+};
+
+static void watch_thread(struct watch *w, int slot, int k)
+{
+	struct proc_slot *p = &ctl->p[slot];
+	uint64_t beat = atomic_load(&p->t[k].beat), now = now_ms();
+	bool idle = atomic_load(&p->state) != SLOT_LIVE || !atomic_load(&p->t[k].alive) ||
+		    atomic_load(&p->stopped) || atomic_load(&p->killed);
+
+	if (idle || beat != w->beat[slot][k] || !w->moved_ms[slot][k]) {
+		w->beat[slot][k] = beat;
+		w->moved_ms[slot][k] = now;
+	} else if (now - w->moved_ms[slot][k] > HANG_MS && failure_begin()) {
+		ctl->fail.kind = FAIL_OTHER;
+		ctl->fail.pid = atomic_load(&p->pid);
+		ctl->fail.slot = slot;
+		ctl->fail.thread = k;
+		snprintf(ctl->fail.text, sizeof(ctl->fail.text), "has not moved for %d ms", HANG_MS);
+		failure_end();
+	}
+}
+
+static void *watchdog(void *arg)
+{
+	static struct watch w;
+	struct job *j = arg;
+
+	for (;;) {
+		uint64_t now = now_ms(), step = atomic_load(&j->step);
+
+		atomic_store(&ctl->alive_ms, now);
+		if (step != w.step || !w.step_ms) {
+			w.step = step;
+			w.step_ms = now;
+		} else if (now - w.step_ms > 2 * HANG_MS) {
+			fail_schedule("the schedule has not moved for %d ms (does the daemon "
+				      "answer?)",
+				      2 * HANG_MS);
+		}
+		for (int i = 0; i < SLOTS; i++)
+			for (int k = 0; k < THREADS; k++)
+				watch_thread(&w, i, k);
+		if (atomic_load(&ctl->failed))
+			report_failure(j);
+		nap_us(5000);
+	}
+	return NULL;
+}
+
+/* ---- actors ---- */
+
+static void exec_actor(struct job *j, int slot, int ctl_fd)
+{
+	bool plain = below(j, 100) < ctl->plain_percent, native = below(j, 3) == 0;
+	char fd_arg[16], slot_arg[16];
+
+	snprintf(fd_arg, sizeof(fd_arg), "%d", ctl_fd);
+	snprintf(slot_arg, sizeof(slot_arg), "%d", slot);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (plain)
+		execl(ctl->ksm_run, "ksm-run", native ? "--malloc=native" : "--malloc=heap", "--",
+		      ctl->actor_plain, fd_arg, slot_arg, (char *)NULL);
+	else
+		execl(ctl->actor_ksm, "actor", fd_arg, slot_arg, (char *)NULL);
+	fprintf(stderr, "cannot execute an actor: %s\n", strerror(errno));
+	_exit(127);
+}
+
+static void spawn_actor(struct job *j)
+{
+	int slot = slot_take(-1), fd;
+	pid_t pid;
+
+	if (slot < 0)
+		return;
+	below(j, 7); /* the child's choices are not ours */
+	fflush(NULL);
+	fd = open(ctl->ctl_path, O_RDWR);
+	if (fd < 0)
+		harness_die("%s: %s", ctl->ctl_path, strerror(errno));
+	pid = fork();
+	if (pid == 0)
+		exec_actor(j, slot, fd);
+	close(fd);
+	if (pid < 0)
+		harness_die("fork: %s", strerror(errno));
+	atomic_store(&ctl->p[slot].pid, pid);
+	j->spawned++;
+}
+
+/* Its work counts on; the slot is free. */
+static void retire(struct proc_slot *p)
+{
+	for (int k = 0; k < THREADS; k++) {
+		struct thread_slot *t = &p->t[k];
+
+		for (int i = 0; i < OP_NR; i++)
+			atomic_fetch_add(&ctl->lived[i], t->ops[i]);
+		atomic_fetch_add(&ctl->lived_checks, t->checks);
+		atomic_fetch_add(&ctl->lived_bytes, t->checked_bytes);
+		atomic_fetch_add(&ctl->lived_frame_checks, t->frame_checks);
+		atomic_fetch_add(&ctl->lived_frame_samples, t->frame_samples);
+	}
+	atomic_store(&p->state, SLOT_FREE);
+}
+
+/* Children of dead actors are ours by now; those of living ones are none of ours (ECHILD). */
+static void reap(void)
+{
+	for (int i = 0; i < SLOTS; i++) {
+		struct proc_slot *p = &ctl->p[i];
+		uint32_t state = atomic_load(&p->state);
+		pid_t pid = atomic_load(&p->pid);
+		int status;
+
+		if (state == SLOT_GONE) {
+			retire(p);
+		} else if (state != SLOT_FREE && pid > 0 && waitpid(pid, &status, WNOHANG) == pid) {
+			if (status && !atomic_load(&p->killed))
+				fail_schedule("actor %d (slot %d) ended with status %#x", (int)pid,
+					      i, (unsigned int)status);
+			retire(p);
+		}
+	}
+}
+
+static void kill_one(struct job *j)
+{
+	struct proc_slot *p = &ctl->p[below(j, SLOTS)];
+
+	if (atomic_load(&p->state) != SLOT_LIVE || atomic_load(&p->pid) <= 0)
+		return;
+	atomic_store(&p->killed, 1);
+	kill(atomic_load(&p->pid), SIGKILL);
+	j->actor_kills++;
+}
+
+static void stop_one(struct job *j)
+{
+	int i = (int)below(j, SLOTS);
+	struct proc_slot *p = &ctl->p[i];
+
+	if (atomic_load(&p->state) != SLOT_LIVE || atomic_load(&p->pid) <= 0)
+		return;
+	atomic_store(&p->stopped, 1);
+	kill(atomic_load(&p->pid), SIGSTOP);
+	j->resume_ms[i] = now_ms() + below(j, 1500);
+	j->actor_stops++;
+}
+
+static void resume(struct job *j, bool all)
+{
+	for (int i = 0; i < SLOTS; i++) {
+		struct proc_slot *p = &ctl->p[i];
+
+		if (!atomic_load(&p->stopped) || (!all && now_ms() < j->resume_ms[i]))
+			continue;
+		if (atomic_load(&p->pid) > 0 && !atomic_load(&ctl->failed))
+			kill(atomic_load(&p->pid), SIGCONT);
+		atomic_store(&p->stopped, 0);
+	}
+}
+
+/* ---- calm ---- */
+
+static int waited_for; /* the process that a wait was about, for the report */
+
+static bool wait_for(struct job *j, bool (*done)(struct job *j), uint64_t ms, const char *what)
+{
+	uint64_t end = now_ms() + ms;
+
+	waited_for = 0;
+
+	while (!done(j)) {
+		if (atomic_load(&ctl->failed))
+			pause(); /* the watchdog reports */
+		if (now_ms() > end) {
+			fail_schedule("not within %llu ms: %s (process %d)", (unsigned long long)ms,
+				      what, waited_for);
+			pause();
+		}
+		reap();
+		atomic_fetch_add(&j->step, 1);
+		nap_us(5000);
+	}
+	return true;
+}
+
+static bool every_thread(bool (*ok)(const struct thread_slot *t))
+{
+	for (int i = 0; i < SLOTS; i++) {
+		struct proc_slot *p = &ctl->p[i];
+		uint32_t state = atomic_load(&p->state);
+
+		if (state == SLOT_FREE || state == SLOT_GONE || atomic_load(&p->killed))
+			continue;
+		waited_for = atomic_load(&p->pid);
+		if (state == SLOT_TAKEN)
+			return false;
+		for (int k = 0; k < THREADS; k++)
+			if (atomic_load(&p->t[k].alive) && !ok(&p->t[k]))
+				return false;
+	}
+	return true;
+}
+
+static bool is_parked(const struct thread_slot *t)
+{
+	return atomic_load(&t->parked);
+}
+
+static bool has_verified(const struct thread_slot *t)
+{
+	return atomic_load(&t->verified);
+}
+
+static bool all_parked(struct job *j)
+{
+	(void)j;
+	return every_thread(is_parked);
+}
+
+static bool all_verified(struct job *j)
+{
+	(void)j;
+	return every_thread(has_verified);
+}
+
+/* Every process that should have found the daemon again has. */
+static bool all_connected(struct job *j)
+{
+	for (int i = 0; i < SLOTS; i++) {
+		struct proc_slot *p = &ctl->p[i];
+		char path[64], buf[64];
+
+		if (atomic_load(&p->state) != SLOT_LIVE || !p->client || atomic_load(&p->killed) ||
+		    !atomic_load(&p->t[0].alive))
+			continue;
+		snprintf(path, sizeof(path), "client/%d/uid", atomic_load(&p->pid));
+		if (ctl_get(j->daemon, path, buf, sizeof(buf)) <= 0) {
+			waited_for = atomic_load(&p->pid);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Nothing was merged or found broken for six passes. (What is refused is tried again for ever.) */
+static bool at_rest(struct job *j)
+{
+	static uint64_t merged, breaks, scans;
+	uint64_t m = ctl_get_u64(j->daemon, "ksm/pages_merged"),
+		 b = ctl_get_u64(j->daemon, "ksm/cow_breaks"),
+		 s = ctl_get_u64(j->daemon, "ksm/full_scans");
+
+	if (m != merged || b != breaks || s < scans) {
+		merged = m;
+		breaks = b;
+		scans = s;
+		return false;
+	}
+	if (s < scans + 6)
+		return false;
+	scans = s; /* who asks again wants six more */
+	return true;
+}
+
+static bool no_orders(struct job *j)
+{
+	return ctl_get_u64(j->daemon, "ksm/orders") == 0;
+}
+
+static void calm(struct job *j)
+{
+	resume(j, true);
+	daemon_up(j);
+	daemon_hurry(j);
+	atomic_store(&ctl->phase, PHASE_PARK);
+	wait_for(j, all_parked, HANG_MS, "all actors are parked");
+	wait_for(j, all_connected, REST_MS, "all actors are connected");
+	wait_for(j, at_rest, REST_MS, "the daemon comes to rest");
+	atomic_store(&ctl->phase, PHASE_VERIFY);
+	wait_for(j, all_verified, HANG_MS, "all actors have looked at all their memory");
+	wait_for(j, at_rest, REST_MS, "the daemon comes to rest again");
+	if (ctl_set(j->daemon, "ksm/run", "0"))
+		fail_schedule("set run 0 at rest");
+	wait_for(j, no_orders, REST_MS, "all orders are answered");
+	audit(j);
+	if (atomic_load(&ctl->failed))
+		pause();
+	daemon_look(j);
+	daemon_hurry(j);
+	atomic_store(&ctl->phase, PHASE_RUN);
+}
+
+/* ---- the whole ---- */
+
+static void disturb(struct job *j)
+{
+	uint64_t kind = below(j, 100);
+
+	if (kind < 70)
+		daemon_disturb(j);
+	else if (kind < 85)
+		stop_one(j);
+	else if (kind < 93)
+		kill_one(j);
+}
+
+static void run(struct job *j)
+{
+	uint64_t start = now_ms(), end = start + j->seconds * 1000ull, next_calm = start + 4000;
+
+	while (now_ms() < end) {
+		atomic_fetch_add(&j->step, 1);
+		reap();
+		resume(j, false);
+		while (slots_live() < ACTORS)
+			spawn_actor(j);
+		disturb(j);
+		if (now_ms() > next_calm) {
+			calm(j);
+			next_calm = now_ms() + CALM_EVERY_MS;
+		}
+		nap_us(below(j, 4) ? below(j, 50000) : below(j, 400000));
+	}
+	calm(j);
+}
+
+static bool all_gone(struct job *j)
+{
+	(void)j;
+	for (int i = 0; i < SLOTS; i++)
+		if (atomic_load(&ctl->p[i].state) != SLOT_FREE)
+			return false;
+	return true;
+}
+
+static bool all_free(struct job *j)
+{
+	static const char *const names[] = { "clients",	      "pages_shared",	"pages_sharing",
+					     "frames_used",   "frames_retired", "pages_tracked",
+					     "ksm_zero_pages", "orders" };
+	char path[64];
+
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "ksm/%s", names[i]);
+		if (ctl_get_u64(j->daemon, path))
+			return false;
+	}
+	return true;
+}
+
+static void make_data(struct job *j)
+{
+	static uint8_t page[PG];
+	const char *tmp = getenv("TMPDIR");
+	int fd;
+
+	snprintf(ctl->data_path, sizeof(ctl->data_path), "%s/ksm-torture-data.XXXXXX",
+		 tmp ? tmp : "/tmp");
+	fd = mkstemp(ctl->data_path);
+	if (fd < 0)
+		harness_die("%s: %s", ctl->data_path, strerror(errno));
+	fchmod(fd, 0644);
+	for (uint32_t i = 0; i < DATA_PAGES; i++) {
+		content_fill(page, 100 + i);
+		if (write(fd, page, PG) != (ssize_t)PG)
+			harness_die("%s: %s", ctl->data_path, strerror(errno));
+	}
+	fsync(fd);
+	close(fd);
+	(void)j;
+}
+
+static void make_ctl(struct job *j)
+{
+	int fd = memfd_create("torture-ctl", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, sizeof(*ctl)) || !ctl_map(fd))
+		harness_die("memfd: %s", strerror(errno));
+	snprintf(ctl->ctl_path, sizeof(ctl->ctl_path), "/proc/%d/fd/%d", (int)getpid(), fd);
+	ctl->seed = j->seed;
+	ctl->is_root = geteuid() == 0;
+	ctl->plain_percent = (uint32_t)below(j, 3) * 50;
+	if (getenv("TORTURE_PLAIN"))
+		ctl->plain_percent = (uint32_t)atoi(getenv("TORTURE_PLAIN"));
+	if (!realpath(build_path("tests/torture/actor-ksm"), ctl->actor_ksm) ||
+	    !realpath(build_path("tests/torture/actor-plain"), ctl->actor_plain) ||
+	    !realpath(build_path("ksm-run"), ctl->ksm_run))
+		harness_die("the actors are not built in %s", build_path(""));
+	atomic_store(&ctl->alive_ms, now_ms());
+}
+
+static struct job *the_job;
+
+/* harness_die(): nothing may be left running. */
+static void on_abort(int sig)
+{
+	(void)sig;
+	kill_everything(the_job);
+	_exit(1);
+}
+
+int job_run(struct job *j)
+{
+	unsigned int missing = 0;
+	pthread_t thread;
+
+	the_job = j;
+	j->rnd = j->seed * 0x9e3779b97f4a7c15ull | 1;
+	for (int i = 0; i < 10; i++)
+		rnd(&j->rnd);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	make_ctl(j);
+	make_data(j);
+	signal(SIGABRT, on_abort);
+	signal(SIGTERM, on_abort);
+	j->outside = fork();
+	if (j->outside == 0)
+		outside_main();
+	daemon_up(j);
+	if (pthread_create(&thread, NULL, watchdog, j))
+		harness_die("no thread");
+	run(j);
+	atomic_store(&ctl->phase, PHASE_STOP);
+	wait_for(j, all_gone, HANG_MS, "all actors have ended");
+	wait_for(j, all_free, END_MS, "all counters and frames are back to 0");
+	if (j->seconds >= 30)
+		missing = report_coverage();
+	if (missing)
+		fail_schedule("%u kinds of operation never ran", missing);
+	if (j->merged * 20 < total_checks() / 20)
+		fail_schedule("only %llu pages were merged: that is no torture",
+			      (unsigned long long)j->merged);
+	if (atomic_load(&ctl->failed))
+		pause();
+	kill(j->outside, SIGKILL);
+	waitpid(j->outside, NULL, 0);
+	j->outside = 0;
+	daemon_stop(j->daemon);
+	j->daemon = NULL;
+	unlink(ctl->data_path);
+	report_end(j, "passed");
+	return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * schedule.h - the process that runs one torture: it starts actors and the daemon, does to them what an
+ * operator and bad luck do, and judges. It is no client itself.
+ */
+#ifndef KSM_TORTURE_SCHEDULE_H
+#define KSM_TORTURE_SCHEDULE_H
+
+#include "tests/lib/harness.h"
+#include "tests/torture/torture.h"
+
+struct job {
+	uint64_t seed, rnd;
+	unsigned int seconds;
+	bool keep; /* after a failure leave everything stopped, to be examined */
+	struct daemon *daemon;
+	pid_t outside;
+	const char *daemon_args[8];
+	uint64_t resume_ms[SLOTS]; /* when a stopped actor goes on */
+	/* For the report. */
+	uint64_t kills, terms, stops, actor_kills, actor_stops, spawned, knob_stores, queries;
+	uint64_t unmerges, calms;
+	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
+	uint64_t pages_on_frames, pages_offered; /* at the calm with the most of them */
+	_Atomic uint64_t step;                   /* grows while the schedule is alive */
+};
+
+/* ops of the operator: daemon.c */
+void daemon_up(struct job *j);
+/* Settings with which everything that can merge does so soon. */
+void daemon_hurry(struct job *j);
+void daemon_disturb(struct job *j);
+/* Add what was merged since the last look. */
+void daemon_look(struct job *j);
+/* Fail when the daemon has ended by itself. */
+void daemon_must_live(struct job *j);
+
+/* audit.c: with all actors parked and the daemon at rest. Fails the run on a difference. */
+void audit(struct job *j);
+
+/* report.c */
+void fail_schedule(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Stop everything, print the failure; ends the process. */
+_Noreturn void report_failure(struct job *j);
+void report_end(struct job *j, const char *verdict);
+/* Kinds that never ran and have no excuse; prints them. */
+unsigned int report_coverage(void);
+void kill_everything(struct job *j);
+uint64_t total_checks(void);
+
+/* outside.c */
+_Noreturn void outside_main(void);
+
+/* schedule.c */
+int job_run(struct job *j);
+
+#endif

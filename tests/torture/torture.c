@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * torture.c - nothing is lost, whatever happens: the torture of ksmd-user.
+ *
+ *	torture [--time SECONDS] [--seed N] [--jobs N] [--keep]
+ *	(or TORTURE_TIME, TORTURE_SEED, TORTURE_JOBS, TORTURE_KEEP in the environment)
+ *
+ * Each job has a seed, a daemon of its own and a handful of actors: processes of several threads that
+ * do to their memory all that a program can do to it (torture.h lists the kinds), linked with libksm
+ * or unmodified under ksm-run. Every byte has a shadow and every load is compared with it. Meanwhile
+ * the daemon's knobs change, it is stopped, killed and started again, and actors are killed and
+ * stopped. Every twelve seconds everything pauses: all memory is compared, and the daemon's
+ * counters with the page tables. At the end no frame may be left.
+ *
+ * The first mismatch stops everything: processes, address, expected and found bytes, what was done to
+ * that page, page table entry and mappings are printed. With --keep all of it stays, stopped, for gdb.
+ *
+ * A seed repeats the choices, not the timing.
+ */
+#define _GNU_SOURCE
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/torture/schedule.h"
+
+#define MAX_JOBS 64
+
+static uint64_t number(const char *env, uint64_t otherwise)
+{
+	const char *v = getenv(env);
+
+	return v && *v ? strtoull(v, NULL, 0) : otherwise;
+}
+
+static const struct option options[] = {
+	{ "time", required_argument, NULL, 't' }, { "seed", required_argument, NULL, 's' },
+	{ "jobs", required_argument, NULL, 'j' }, { "keep", no_argument, NULL, 'k' },
+	{ NULL, 0, NULL, 0 },
+};
+
+static pid_t start(uint64_t seed, unsigned int seconds, bool keep)
+{
+	static struct job job;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid)
+		return pid;
+	job = (struct job){ .seed = seed, .seconds = seconds, .keep = keep };
+	exit(job_run(&job));
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t seed = number("TORTURE_SEED", (uint64_t)time(NULL) * 1000 + (uint64_t)getpid() % 1000);
+	unsigned int seconds = (unsigned int)number("TORTURE_TIME", 60);
+	unsigned int jobs = (unsigned int)number("TORTURE_JOBS", 2), failed = 0;
+	bool keep = number("TORTURE_KEEP", 0);
+	pid_t pid[MAX_JOBS];
+	int c, status;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == 't')
+			seconds = (unsigned int)strtoul(optarg, NULL, 0);
+		else if (c == 's')
+			seed = strtoull(optarg, NULL, 0);
+		else if (c == 'j')
+			jobs = (unsigned int)strtoul(optarg, NULL, 0);
+		else if (c == 'k')
+			keep = true;
+		else
+			return 2;
+	}
+	if (!jobs || jobs > MAX_JOBS || !seconds) {
+		fprintf(stderr, "torture: 1 to %d jobs, 1 second or more\n", MAX_JOBS);
+		return 2;
+	}
+	printf("torture: %u jobs for %u s, seeds from %llu\n", jobs, seconds,
+	       (unsigned long long)seed);
+	for (unsigned int i = 0; i < jobs; i++)
+		pid[i] = start(seed + i, seconds, keep);
+	for (unsigned int i = 0; i < jobs; i++)
+		failed += waitpid(pid[i], &status, 0) != pid[i] || status;
+	/* Counted as the tests of Check are, by tests/run.sh. */
+	printf("%u%%: Checks: %u, Failures: %u, Errors: 0\n", (jobs - failed) * 100 / jobs, jobs,
+	       failed);
+	return failed > 0;
+}

@@ -301,19 +301,52 @@ struct adopt_ctx {
 	bool ok;
 };
 
+/*
+ * The next part of [at, end) in which the daemon has to know of frames: what is offered, and what is
+ * just being withdrawn, where they stand until that is done.
+ */
+static bool next_adoptable(uint64_t at, uint64_t end, struct as_range *part)
+{
+	bool found = false;
+
+	as_agent_lock();
+	for (size_t i = as_find(at); !found && i < as.nr && as.range[i].start < end; i++) {
+		*part = as.range[i];
+		found = as_offered(part) || (part->flags & AS_UNSHARING);
+	}
+	as_unlock();
+	part->start = part->start > at ? part->start : at;
+	part->end = part->end < end ? part->end : end;
+	return found;
+}
+
+/*
+ * A mapping of frames can reach beyond what is offered: pages that were written and withdrawn since
+ * are private, and stay in it.
+ */
 static void adopt_one(void *arg, const struct maps_entry *e)
 {
 	struct adopt_ctx *c = arg;
 	uint64_t start = e->start > c->start ? e->start : c->start;
 	uint64_t end = e->end < c->end ? e->end : c->end;
-	struct ksm_msg_adopt m = { { KSM_MSG_ADOPT, sizeof(m) }, 0, start, 0, 0 };
+	struct as_range part;
 
-	if (!c->ok || !maps_is_arena(e) || e->inode != c->a->arena_ino || e->shared)
+	if (!maps_is_arena(e) || e->inode != c->a->arena_ino || e->shared)
 		return;
-	m.seq = ++c->a->sent_seq;
-	m.nr_pages = (uint32_t)((end - start) >> KSM_PAGE_SHIFT);
-	m.frame = (uint32_t)((e->offset + (start - e->start)) >> KSM_PAGE_SHIFT);
-	c->ok = send_msg(c->a, &m, sizeof(m));
+	for (; c->ok && start < end && next_adoptable(start, end, &part); start = part.end) {
+		struct ksm_msg_adopt m = { { KSM_MSG_ADOPT, sizeof(m) }, 0, part.start, 0, 0 };
+
+		/* The daemon may have been told otherwise, or nothing; the end of it is under way. */
+		if ((part.flags & AS_UNSHARING) &&
+		    !send_range(c->a, KSM_MSG_ADD, part.start, part.end)) {
+			c->ok = false;
+			return;
+		}
+		m.seq = ++c->a->sent_seq;
+		m.nr_pages = (uint32_t)((part.end - part.start) >> KSM_PAGE_SHIFT);
+		m.frame = (uint32_t)((e->offset + (part.start - e->start)) >> KSM_PAGE_SHIFT);
+		c->ok = send_msg(c->a, &m, sizeof(m));
+	}
 }
 
 /* Tell of the frames that stand in a range already. */

@@ -325,6 +325,33 @@ START_TEST(fork_outlives_parent)
 }
 END_TEST
 
+/* A page that was written and withdrawn stays in the mapping of its neighbours' frames. */
+START_TEST(fork_inherits_frames_around_a_withdrawn_page)
+{
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *q = peer_new(), *child;
+	long a = peer_call(p, fn_offer, NR, 1, 1);
+
+	peer_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", NR);
+	peer_call(p, fn_fill, a + 10 * PG, 1, 5000, 1);
+	wait_counter(d, "pages_sharing", NR - 1);
+	ck_assert_int_eq(peer_call(p, fn_madvise, a + 10 * PG, PG, MADV_UNMERGEABLE), 0);
+	child = peer_fork(p);
+	wait_until(ctl_client_u64(d, child->pid, "ksm_merging_pages") == NR - 1, 20000,
+		   "the child's frames are known");
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
+	check(child, a, 10, 1, 1);
+	check(child, a + 10 * PG, 1, 5000, 1);
+	check(child, a + 11 * PG, NR - 11, 12, 1);
+	peer_end(child);
+	peer_end(p);
+	peer_end(q);
+	wait_nothing_left(d);
+	daemon_stop(d);
+}
+END_TEST
+
 START_TEST(fork_inherits_merge_any)
 {
 	struct daemon *d = start(NULL);
@@ -570,6 +597,7 @@ int main(int argc, char **argv)
 	tcase_add_test(t, daemon_ends_in_order);
 	tcase_add_test(t, fork_inherits_registrations);
 	tcase_add_test(t, fork_outlives_parent);
+	tcase_add_test(t, fork_inherits_frames_around_a_withdrawn_page);
 	tcase_add_test(t, fork_inherits_merge_any);
 	if (!UNDER_ASAN)
 		tcase_add_loop_test(t, ksm_run_merges_and_exec_inherits, 0, 2);

@@ -320,6 +320,44 @@ static bool next_adoptable(uint64_t at, uint64_t end, struct as_range *part)
 	return found;
 }
 
+static bool send_adopt(struct agent *a, uint64_t start, uint64_t end, uint64_t offset)
+{
+	struct ksm_msg_adopt m = { { KSM_MSG_ADOPT, sizeof(m) }, 0, start, 0, 0 };
+
+	if (start == end)
+		return true;
+	m.seq = ++a->sent_seq;
+	m.nr_pages = (uint32_t)((end - start) >> KSM_PAGE_SHIFT);
+	m.frame = (uint32_t)(offset >> KSM_PAGE_SHIFT);
+	return send_msg(a, &m, sizeof(m));
+}
+
+/*
+ * Frames in one offered part of a mapping, `offset` being the file's at its start. Pages that were
+ * written since are private, and no frame is to be kept for them. (One that is written from now on is
+ * found by tracking, and one that cannot be told is taken for a frame, which is the safe side.)
+ */
+static bool adopt_part(struct agent *a, uint64_t start, uint64_t end, uint64_t offset)
+{
+	struct kabi_page_region v[HOLD_MAX_PAGES];
+	uint64_t at = start, base = start - offset;
+
+	while (at < end) {
+		uint64_t stop = at + HOLD_MAX_PAGES * KSM_PAGE_SIZE;
+		long n;
+
+		stop = stop < end ? stop : end;
+		n = hold_private(a, at, stop, v);
+		for (long i = 0; i < n; at = v[i++].end)
+			if (!send_adopt(a, at, v[i].start, at - base))
+				return false;
+		if (!send_adopt(a, at, stop, at - base))
+			return false;
+		at = stop;
+	}
+	return true;
+}
+
 /*
  * A mapping of frames can reach beyond what is offered: pages that were written and withdrawn since
  * are private, and stay in it.
@@ -334,18 +372,12 @@ static void adopt_one(void *arg, const struct maps_entry *e)
 	if (!maps_is_arena(e) || e->inode != c->a->arena_ino || e->shared)
 		return;
 	for (; c->ok && start < end && next_adoptable(start, end, &part); start = part.end) {
-		struct ksm_msg_adopt m = { { KSM_MSG_ADOPT, sizeof(m) }, 0, part.start, 0, 0 };
-
 		/* The daemon may have been told otherwise, or nothing; the end of it is under way. */
-		if ((part.flags & AS_UNSHARING) &&
-		    !send_range(c->a, KSM_MSG_ADD, part.start, part.end)) {
-			c->ok = false;
-			return;
-		}
-		m.seq = ++c->a->sent_seq;
-		m.nr_pages = (uint32_t)((part.end - part.start) >> KSM_PAGE_SHIFT);
-		m.frame = (uint32_t)((e->offset + (part.start - e->start)) >> KSM_PAGE_SHIFT);
-		c->ok = send_msg(c->a, &m, sizeof(m));
+		if (part.flags & AS_UNSHARING)
+			c->ok = send_range(c->a, KSM_MSG_ADD, part.start, part.end);
+		if (c->ok)
+			c->ok = adopt_part(c->a, part.start, part.end,
+					   e->offset + (part.start - e->start));
 	}
 }
 

@@ -368,6 +368,7 @@ static void park(void)
 			atomic_store(&t->verified, 1);
 		}
 		beat();
+		reap_kids();
 		nap_us(2000);
 		if (schedule_is_gone())
 			_exit(0);
@@ -509,6 +510,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	close(fd);
+	signal(SIGHUP, SIG_IGN);
 	seed_threads();
 	catch_crashes();
 	for (int i = 0; i < THREADS; i++) /* of the program that executed this one */

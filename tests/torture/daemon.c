@@ -25,7 +25,7 @@ static void pick_args(struct job *j)
 	int n = 0;
 
 	j->daemon_args[n++] = "--log-level";
-	j->daemon_args[n++] = "error";
+	j->daemon_args[n++] = "warning";
 	j->daemon_args[n++] = "--domain";
 	j->daemon_args[n++] = domains[below(j, 4)];
 	j->daemon_args[n++] = "--topology";
@@ -42,7 +42,7 @@ void daemon_up(struct job *j)
 		daemon_restart(j->daemon, j->daemon_args);
 	else
 		j->daemon = daemon_start(j->daemon_args);
-	j->seen_merged = j->seen_breaks = 0;
+	j->seen_merged = j->seen_breaks = j->ended_since_up = 0;
 	daemon_hurry(j);
 }
 

@@ -197,7 +197,13 @@ static bool write_out(struct piece *p)
 	return true;
 }
 
-/* ---- /proc/self/mem and process_vm_writev ---- */
+/*
+ * ---- /proc/PID/mem and process_vm_writev ----
+ *
+ * The kernel does not let an access through /proc/PID/mem (or ptrace) wait for a userfaultfd: where a
+ * page is just being moved it says EIO, and has done nothing. That is documented. So these try again.
+ */
+#define MEM_TRIES 5000
 
 static bool self_mem(struct piece *p)
 {
@@ -209,8 +215,12 @@ static bool self_mem(struct piece *p)
 	make_content(p, me->buf);
 	for (uint32_t i = 0; i < p->nr; i++) {
 		uint64_t off = i * PG + p->off;
-		ssize_t n = pwrite(fd, me->buf + off, p->len, (off_t)(uintptr_t)piece_mem(p) + (off_t)off);
+		off_t at = (off_t)(uintptr_t)piece_mem(p) + (off_t)off;
+		int tries = MEM_TRIES;
+		ssize_t n;
 
+		while ((n = pwrite(fd, me->buf + off, p->len, at)) < 0 && errno == EIO && --tries)
+			nap_us(100);
 		if (n != (ssize_t)p->len)
 			fail_call("pwrite to /proc/self/mem", n < 0 ? errno : EIO);
 	}

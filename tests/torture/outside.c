@@ -20,19 +20,32 @@
 static int32_t through_mem(struct mail *m)
 {
 	char path[64];
-	ssize_t n;
+	uint64_t done = 0;
+	ssize_t n = 0;
 	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", m->pid);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (m->kind == MAIL_READ)
-		n = pread(fd, m->data, m->len, (off_t)m->addr);
+	/* EIO, or less than all: a page is just being moved (see ops_io.c). */
+	for (int tries = 0; done < m->len && tries < 5000; tries++) {
+		uint8_t *data = m->data + done;
+		off_t at = (off_t)(m->addr + done);
+
+		n = m->kind == MAIL_READ ? pread(fd, data, m->len - done, at) :
+					   pwrite(fd, data, m->len - done, at);
+		if (n < 0 && errno != EIO)
+			break;
+		if (n > 0)
+			done += (uint64_t)n;
+		else
+			nap_us(100);
+	}
+	if (done < m->len)
+		n = n < 0 ? -errno : -EIO;
 	else
-		n = pwrite(fd, m->data, m->len, (off_t)m->addr);
-	if (n < 0)
-		n = -errno;
+		n = (ssize_t)done;
 	close(fd);
 	return (int32_t)n;
 }

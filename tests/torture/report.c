@@ -17,18 +17,38 @@
 #include "tests/torture/schedule.h"
 #include "wire/wire.h"
 
+static void fail_with(int pid, const char *fmt, va_list ap)
+{
+	struct failure *f = &ctl->fail;
+
+	if (!failure_begin())
+		return;
+	f->kind = FAIL_OTHER;
+	f->slot = -1;
+	f->pid = pid;
+	for (int i = 0; pid && i < SLOTS; i++)
+		if (atomic_load(&ctl->p[i].pid) == pid)
+			f->slot = i;
+	vsnprintf(f->text, sizeof(f->text), fmt, ap);
+	failure_end();
+}
+
+void fail_about(int pid, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fail_with(pid, fmt, ap);
+	va_end(ap);
+}
+
 void fail_schedule(const char *fmt, ...)
 {
 	va_list ap;
 
-	if (!failure_begin())
-		return;
-	ctl->fail.kind = FAIL_OTHER;
-	ctl->fail.slot = -1;
 	va_start(ap, fmt);
-	vsnprintf(ctl->fail.text, sizeof(ctl->fail.text), fmt, ap);
+	fail_with(0, fmt, ap);
 	va_end(ap);
-	failure_end();
 }
 
 static void signal_all(const struct job *j, int sig)
@@ -191,6 +211,8 @@ void report_failure(struct job *j)
 
 	while (atomic_load(&ctl->failed) != 2)
 		nap_us(1000);
+	if (f->kind == FAIL_OTHER)
+		print_threads(f->slot); /* where they hang, before they are stopped */
 	signal_all(j, SIGSTOP);
 	printf("FAILED: seed %llu: ", (unsigned long long)j->seed);
 	switch (f->kind) {
@@ -211,7 +233,6 @@ void report_failure(struct job *j)
 	if (f->pid)
 		print_maps(f);
 	print_history(f);
-	print_threads(f->slot);
 	printf("  daemon: pid %d, options", j->daemon ? (int)j->daemon->pid : 0);
 	for (int i = 0; j->daemon_args[i]; i++)
 		printf(" %s", j->daemon_args[i]);
@@ -219,8 +240,11 @@ void report_failure(struct job *j)
 	if (j->keep) {
 		printf("everything is stopped (TORTURE_KEEP); schedule: %d\n", getpid());
 		fflush(stdout);
-		for (;;)
-			pause();
+		for (;;) { /* the kernel continues stopped processes of an orphaned group */
+			signal_all(j, SIGSTOP);
+			atomic_store(&ctl->alive_ms, now_ms());
+			nap_us(10000);
+		}
 	}
 	report_end(j, "FAILED");
 	fflush(stdout);

@@ -127,8 +127,9 @@ static void spawn_actor(struct job *j)
 }
 
 /* Its work counts on; the slot is free. */
-static void retire(struct proc_slot *p)
+static void retire(struct job *j, struct proc_slot *p)
 {
+	j->ended_since_up++;
 	for (int k = 0; k < THREADS; k++) {
 		struct thread_slot *t = &p->t[k];
 
@@ -143,7 +144,7 @@ static void retire(struct proc_slot *p)
 }
 
 /* Children of dead actors are ours by now; those of living ones are none of ours (ECHILD). */
-static void reap(void)
+static void reap(struct job *j)
 {
 	for (int i = 0; i < SLOTS; i++) {
 		struct proc_slot *p = &ctl->p[i];
@@ -152,12 +153,12 @@ static void reap(void)
 		int status;
 
 		if (state == SLOT_GONE) {
-			retire(p);
+			retire(j, p);
 		} else if (state != SLOT_FREE && pid > 0 && waitpid(pid, &status, WNOHANG) == pid) {
 			if (status && !atomic_load(&p->killed))
 				fail_schedule("actor %d (slot %d) ended with status %#x", (int)pid,
 					      i, (unsigned int)status);
-			retire(p);
+			retire(j, p);
 		}
 	}
 }
@@ -213,11 +214,11 @@ static bool wait_for(struct job *j, bool (*done)(struct job *j), uint64_t ms, co
 		if (atomic_load(&ctl->failed))
 			pause(); /* the watchdog reports */
 		if (now_ms() > end) {
-			fail_schedule("not within %llu ms: %s (process %d)", (unsigned long long)ms,
-				      what, waited_for);
+			fail_about(waited_for, "not within %llu ms: %s", (unsigned long long)ms,
+				   what);
 			pause();
 		}
-		reap();
+		reap(j);
 		atomic_fetch_add(&j->step, 1);
 		nap_us(5000);
 	}
@@ -351,7 +352,7 @@ static void run(struct job *j)
 
 	while (now_ms() < end) {
 		atomic_fetch_add(&j->step, 1);
-		reap();
+		reap(j);
 		resume(j, false);
 		while (slots_live() < ACTORS)
 			spawn_actor(j);
@@ -454,6 +455,7 @@ int job_run(struct job *j)
 	make_data(j);
 	signal(SIGABRT, on_abort);
 	signal(SIGTERM, on_abort);
+	signal(SIGHUP, SIG_IGN);
 	j->outside = fork();
 	if (j->outside == 0)
 		outside_main();

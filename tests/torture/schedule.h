@@ -21,6 +21,7 @@ struct job {
 	uint64_t kills, terms, stops, actor_kills, actor_stops, spawned, knob_stores, queries;
 	uint64_t unmerges, calms;
 	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
+	uint64_t ended_since_up; /* actors that ended since the daemon was started */
 	uint64_t pages_on_frames, pages_offered; /* at the calm with the most of them */
 	_Atomic uint64_t step;                   /* grows while the schedule is alive */
 };
@@ -40,6 +41,8 @@ void audit(struct job *j);
 
 /* report.c */
 void fail_schedule(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same about a process, whose history and threads are then printed. */
+void fail_about(int pid, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Stop everything, print the failure; ends the process. */
 _Noreturn void report_failure(struct job *j);
 void report_end(struct job *j, const char *verdict);

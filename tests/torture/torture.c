@@ -80,6 +80,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "torture: 1 to %d jobs, 1 second or more\n", MAX_JOBS);
 		return 2;
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("torture: %u jobs for %u s, seeds from %llu\n", jobs, seconds,
 	       (unsigned long long)seed);
 	for (unsigned int i = 0; i < jobs; i++)

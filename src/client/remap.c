@@ -7,7 +7,8 @@
  * So:
  *  - where no frames stand, and to shrink in place, the kernel is asked first: what it does is right, and
  *    it accounts for the growth alone. Only where it says that the range spans mappings (EFAULT) is that
- *    perhaps our doing;
+ *    perhaps our doing. (Not asked for a move of several mappings to a fixed place: Linux 6.17 learned to
+ *    do that, one after the other, and when it fails half of them have been moved);
  *  - else the tail is cut off first, as the kernel does, a target is reserved, and the mappings are moved
  *    over one by one; if one cannot be, the others are moved back.
  *
@@ -201,6 +202,25 @@ static void forget_holes(uint64_t start, uint64_t end)
 		ops_forget(c.at, end);
 }
 
+struct one_ctx {
+	uint64_t start, end;
+	bool whole;
+};
+
+static void look_whole(void *arg, const struct maps_entry *e)
+{
+	struct one_ctx *c = arg;
+
+	c->whole |= e->start <= c->start && e->end >= c->end;
+}
+
+static bool is_one_mapping(uint64_t start, uint64_t end)
+{
+	struct one_ctx c = { start, end, false };
+
+	return maps_walk(start, end, look_whole, &c) >= 0 && c.whole;
+}
+
 /* ---- ways to do it ---- */
 
 /* The kernel's own, and its result. */
@@ -296,12 +316,15 @@ static long remap_known(struct remap *m)
 {
 	bool keep = m->flags & MREMAP_DONTUNMAP, moves = keep || (m->flags & MREMAP_FIXED);
 	bool shrinks = !moves && m->new_len <= m->old_len;
+	bool all_or_part = (m->flags & MREMAP_FIXED) && m->new_len == m->old_len &&
+			   !is_one_mapping(m->old, m->old + m->old_len);
 	uint64_t at = m->old, run_end;
 	long r = reserve_ranges(m->old, m->old + m->old_len);
 
 	if (r)
 		return r;
-	if (shrinks || !as_frames_next(&at, &run_end, m->old + m->old_len)) {
+	if (!all_or_part &&
+	    (shrinks || !as_frames_next(&at, &run_end, m->old + m->old_len))) {
 		r = by_kernel(m);
 		if (r != -EFAULT)
 			return r;

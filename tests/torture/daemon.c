@@ -208,6 +208,7 @@ void daemon_disturb(struct job *j)
 		store(j, "run", "0");
 	} else if (kind < 72) {
 		j->unmerges++;
+		actors_resume(j, true); /* it waits for everybody */
 		store(j, "run", "2");
 		daemon_hurry(j);
 	} else if (kind < 84) {

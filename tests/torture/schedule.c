@@ -187,7 +187,7 @@ static void stop_one(struct job *j)
 	j->actor_stops++;
 }
 
-static void resume(struct job *j, bool all)
+void actors_resume(struct job *j, bool all)
 {
 	for (int i = 0; i < SLOTS; i++) {
 		struct proc_slot *p = &ctl->p[i];
@@ -304,14 +304,25 @@ static bool at_rest(struct job *j)
 	return true;
 }
 
-static bool no_orders(struct job *j)
+/*
+ * With `run` 0: the answers to orders that were sent have come in. (Others may wait until it is 1
+ * again.) The daemon does not tell these apart, so: nothing has moved for 50 looks, of 5 ms each.
+ */
+static bool orders_settled(struct job *j)
 {
-	return ctl_get_u64(j->daemon, "ksm/orders") == 0;
+	static uint64_t last, looks;
+	uint64_t now = ctl_get_u64(j->daemon, "ksm/orders") +
+		       ctl_get_u64(j->daemon, "ksm/pages_merged") +
+		       ctl_get_u64(j->daemon, "ksm/txn_pages_failed");
+
+	looks = now == last ? looks + 1 : 0;
+	last = now;
+	return looks >= 50;
 }
 
 static void calm(struct job *j)
 {
-	resume(j, true);
+	actors_resume(j, true);
 	daemon_up(j);
 	daemon_hurry(j);
 	atomic_store(&ctl->phase, PHASE_PARK);
@@ -323,7 +334,7 @@ static void calm(struct job *j)
 	wait_for(j, at_rest, REST_MS, "the daemon comes to rest again");
 	if (ctl_set(j->daemon, "ksm/run", "0"))
 		fail_schedule("set run 0 at rest");
-	wait_for(j, no_orders, REST_MS, "all orders are answered");
+	wait_for(j, orders_settled, REST_MS, "all orders are answered");
 	audit(j);
 	if (atomic_load(&ctl->failed))
 		pause();
@@ -353,7 +364,7 @@ static void run(struct job *j)
 	while (now_ms() < end) {
 		atomic_fetch_add(&j->step, 1);
 		reap(j);
-		resume(j, false);
+		actors_resume(j, false);
 		while (slots_live() < ACTORS)
 			spawn_actor(j);
 		disturb(j);

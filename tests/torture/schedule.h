@@ -55,6 +55,8 @@ uint64_t total_checks(void);
 _Noreturn void outside_main(void);
 
 /* schedule.c */
+/* Let stopped actors go on: those whose time has come, or all. */
+void actors_resume(struct job *j, bool all);
 int job_run(struct job *j);
 
 #endif

@@ -503,12 +503,12 @@ static bool heap(struct piece *p)
 
 const struct op_desc ops_process[] = {
 	{ OP_FORK_CHECK, 4, NEED_NOLOCK | NEED_LONE, 1, 1, fork_check },
-	{ OP_FORK_BUSY, 4, NEED_NOLOCK | NEED_LONE, 1, 1, fork_busy },
+	{ OP_FORK_BUSY, 8, NEED_NOLOCK | NEED_LONE, 1, 1, fork_busy },
 	{ OP_FORK_LIVE, 3, NEED_NOLOCK | NEED_LONE, 1, 1, fork_live },
 	{ OP_FORK_DAEMON, 2, NEED_NOLOCK | NEED_LONE, 1, 1, fork_daemon },
-	{ OP_FORK_USER, 1, NEED_NOLOCK | NEED_LONE, 1, 1, fork_user },
+	{ OP_FORK_USER, 2, NEED_NOLOCK | NEED_LONE, 1, 1, fork_user },
 	{ OP_FORK_EXEC, 2, NEED_NOLOCK | NEED_LONE, 1, 1, fork_exec },
-	{ OP_CLONE_RAW, 4, NEED_NOLOCK | NEED_LONE, 1, 1, clone_raw },
+	{ OP_CLONE_RAW, 16, NEED_NOLOCK | NEED_LONE, 1, 1, clone_raw },
 	{ OP_CLONE_RAW_LIVE, 1, NEED_NOLOCK | NEED_LONE, 1, 1, clone_raw_live },
 	{ OP_VFORK_EXEC, 3, NEED_STORE | NEED_PRIVATE, 8, 1, vfork_exec },
 	{ OP_SPAWN, 1, NEED_NOLOCK, 1, 1, spawn },

@@ -22,6 +22,7 @@ struct job {
 	uint64_t unmerges, calms;
 	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
 	uint64_t ended_since_up; /* actors that ended since the daemon was started */
+	uint64_t stale_sites;    /* most that the daemon counted and were none, see audit.c */
 	uint64_t pages_on_frames, pages_offered; /* at the calm with the most of them */
 	_Atomic uint64_t step;                   /* grows while the schedule is alive */
 };

@@ -196,8 +196,9 @@ static const struct {
 	const struct op_desc *ops;
 	const unsigned int *nr;
 } kinds[] = {
-	{ ops_store, &nr_ops_store }, { ops_io, &nr_ops_io },           { ops_pin, &nr_ops_pin },
-	{ ops_map, &nr_ops_map },     { ops_process, &nr_ops_process }, { ops_stack, &nr_ops_stack },
+	{ ops_store, &nr_ops_store },     { ops_io, &nr_ops_io },
+	{ ops_pin, &nr_ops_pin },         { ops_map, &nr_ops_map },
+	{ ops_process, &nr_ops_process }, { ops_stack, &nr_ops_stack },
 };
 #define NR_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 

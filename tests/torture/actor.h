@@ -43,9 +43,9 @@ enum {
 
 struct area {
 	uint8_t *mem, *shadow;
-	uint32_t pages; /* 0: no such area */
-	uint8_t owner;  /* thread, or AREA_SHARED */
-	bool heap;      /* from malloc: the mapping is not ours to change */
+	uint32_t pages;       /* 0: no such area */
+	uint8_t owner;        /* thread, or AREA_SHARED */
+	bool heap;            /* from malloc: the mapping is not ours to change */
 	_Atomic int32_t lock; /* shared areas: readers, -1 a writer */
 	uint8_t flag[AREA_PAGES];
 };
@@ -68,7 +68,7 @@ struct thread {
 struct world {
 	int slot;
 	uint32_t nr_threads;
-	bool solo;  /* one thread, which owns everything: children that have no C library to speak of */
+	bool solo; /* one thread, which owns everything: children that have no C library to speak of */
 	bool brief; /* a child that ends soon: makes no children */
 	bool busy_fork;
 	_Atomic int32_t gate;
@@ -169,10 +169,10 @@ struct op_desc {
 	bool (*fn)(struct piece *p);
 };
 enum {
-	NEED_STORE = 1 << 0, /* pages that can be stored to, held for my part of them */
-	NEED_MAP = 1 << 1,   /* a mapping to change, held exclusively; not from malloc */
-	NEED_ANY = 1 << 2,   /* with NEED_MAP: pages in whatever state */
-	NEED_LONE = 1 << 3,  /* not in a solo process, nor a brief one */
+	NEED_STORE = 1 << 0,   /* pages that can be stored to, held for my part of them */
+	NEED_MAP = 1 << 1,     /* a mapping to change, held exclusively; not from malloc */
+	NEED_ANY = 1 << 2,     /* with NEED_MAP: pages in whatever state */
+	NEED_LONE = 1 << 3,    /* not in a solo process, nor a brief one */
 	NEED_PRIVATE = 1 << 4, /* an area of my own */
 	NEED_WHOLE = 1 << 5,   /* all of the area */
 	NEED_PLAIN = 1 << 6,   /* no page locked, or special to forks */

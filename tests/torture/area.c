@@ -232,7 +232,8 @@ bool area_make(unsigned int i, uint8_t owner, bool heap)
 		memset(mem, 0, pages * PG);
 	a->pages = pages;
 	fill(a);
-	if (!heap && odds(calls_are_plain ? 40 : 95) && call_madvise(mem, pages * PG, MADV_MERGEABLE))
+	if (!heap && odds(calls_are_plain ? 40 : 95) &&
+	    call_madvise(mem, pages * PG, MADV_MERGEABLE))
 		fail_call("madvise MERGEABLE on a new area", errno);
 	return true;
 }

@@ -256,9 +256,12 @@ void audit(struct job *j)
 	/* Who dies in the middle of a handshake is counted as well, but nobody else. */
 	errors = get(j, "ksm/protocol_errors");
 	if (errors > j->ended_since_up)
-		fail_schedule("audit: %llu protocol errors, where every client keeps to the protocol",
-			      (unsigned long long)errors);
+		fail_schedule(
+			"audit: %llu protocol errors, where every client keeps to the protocol",
+			(unsigned long long)errors);
 	j->pages_on_frames = w.sites;
+	if (j->pages_offered && w.sites * 100 / j->pages_offered > j->best_share)
+		j->best_share = w.sites * 100 / j->pages_offered;
 	j->calms++;
 	free(w.frame);
 }

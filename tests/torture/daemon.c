@@ -148,8 +148,8 @@ static void turn_a_knob(struct job *j)
 /* Read some of everything there is to read. */
 static void ask(struct job *j)
 {
-	static const char *const dirs[] = { "", "ksm", "client", "domain", "node/0", "daemon",
-					    "ksm/left_out", "help/client" };
+	static const char *const dirs[] = { "",       "ksm",    "client",       "domain",
+					    "node/0", "daemon", "ksm/left_out", "help/client" };
 	const char *dir = dirs[below(j, sizeof(dirs) / sizeof(dirs[0]))];
 	char list[8192], path[256], value[512];
 	int n = ctl_ls(j->daemon, dir, list, sizeof(list));

@@ -270,7 +270,8 @@ static int32_t ask_outside(enum mail_kind kind, const struct piece *p, uint64_t 
 		if (now_ms() > until)
 			fail_other("the outside writer did not answer");
 		beat();
-		if (atomic_load(&ctl->phase) == PHASE_STOP && now_ms() > until - MAIL_TIMEOUT_MS / 2)
+		if (atomic_load(&ctl->phase) == PHASE_STOP &&
+		    now_ms() > until - MAIL_TIMEOUT_MS / 2)
 			_exit(0);
 	}
 	atomic_store(&m->state, MAIL_EMPTY);
@@ -363,8 +364,7 @@ static bool vmsplice_in(struct piece *p)
 	log_begin(OP_VMSPLICE_IN, p, 0);
 	make_content(p, me->buf);
 	send_all(me->pipe[1], p, me->buf);
-	transfer("vmsplice in", vmsplice_from, me->pipe[0], iov,
-		 piece_iov(p, piece_mem(p), iov));
+	transfer("vmsplice in", vmsplice_from, me->pipe[0], iov, piece_iov(p, piece_mem(p), iov));
 	shadow_store(p, me->buf);
 	log_end(0);
 	check_pages(p->a, p->first, p->nr, false);

@@ -78,7 +78,8 @@ void kill_everything(struct job *j)
 	}
 	unlink(ctl->data_path);
 	if (j->daemon) { /* all that is in it is what a daemon leaves behind */
-		static const char *const names[] = { "lock", KSM_CLIENT_SOCKET, KSM_CONTROL_SOCKET };
+		static const char *const names[] = { "lock", KSM_CLIENT_SOCKET,
+						     KSM_CONTROL_SOCKET };
 		char path[300];
 
 		for (unsigned int i = 0; i < 3; i++) {
@@ -289,8 +290,9 @@ void report_end(struct job *j, const char *verdict)
 	       (unsigned long long)j->seed, verdict, (unsigned long long)all,
 	       (unsigned long long)total_checks(),
 	       (unsigned long long)(atomic_load(&ctl->lived_bytes) >> 20),
-	       (unsigned long long)(samples ? atomic_load(&ctl->lived_frame_checks) * 100 / samples :
-					      0),
+	       (unsigned long long)(samples ?
+					    atomic_load(&ctl->lived_frame_checks) * 100 / samples :
+					    0),
 	       (unsigned long long)j->merged, (unsigned long long)j->cow_breaks,
 	       (unsigned long long)j->pages_on_frames, (unsigned long long)j->pages_offered,
 	       (unsigned long long)j->kills, (unsigned long long)j->terms,
@@ -298,8 +300,7 @@ void report_end(struct job *j, const char *verdict)
 	       (unsigned long long)j->actor_kills, (unsigned long long)j->actor_stops,
 	       (unsigned long long)j->knob_stores, (unsigned long long)j->queries,
 	       (unsigned long long)j->unmerges, (unsigned long long)j->calms,
-	       (unsigned long long)j->stale_sites,
-	       ctl->fail.kind != FAIL_NONE);
+	       (unsigned long long)j->stale_sites, ctl->fail.kind != FAIL_NONE);
 }
 
 unsigned int report_coverage(void)

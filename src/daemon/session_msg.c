@@ -7,8 +7,9 @@
  * of the library never sees that.
  *
  * A client can lie about its own memory only. Claiming merges that it did not make would inflate the
- * counters, so now and then the page map is asked whether claimed pages still are private memory. A
- * few may be, since a write makes a merged page private again at once.
+ * counters, so now and then the page map is asked whether claimed pages still are private memory that
+ * was not written since it was last scanned. (A write makes a merged page private again at once, and all
+ * pages of an order may have been written by the time we look; a page that was merged is not armed.)
  */
 #include <errno.h>
 #include <string.h>

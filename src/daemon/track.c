@@ -166,9 +166,11 @@ uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed)
 		.end = addr + KSM_TXN_PAGES * (uint64_t)KSM_PAGE_SIZE,
 		.vec = (uintptr_t)vec,
 		.vec_len = KSM_TXN_PAGES,
-		/* Present, not a file's, not the zero page. */
-		.category_inverted = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
-		.category_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
+		/* Present, not a file's, not the zero page, and not written. */
+		.category_inverted = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO |
+				     KABI_PAGE_IS_WRITTEN,
+		.category_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO |
+				 KABI_PAGE_IS_WRITTEN,
 		.return_mask = KABI_PAGE_IS_PRESENT,
 	};
 	int n = scan(pagemap, &arg);

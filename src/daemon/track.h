@@ -21,7 +21,8 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 		  int max, uint64_t *walk_end);
 /*
  * Of the pages of the block at addr that are set in `claimed`: those that are present as private
- * memory, that is, plainly not mapped from a file nor given back. Returns the bit mask or, when it
+ * memory that was not written since it was last scanned, that is, plainly not mapped from a file nor
+ * given back, nor private again by now. Returns the bit mask or, when it
  * cannot be told, 0.
  */
 uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed);

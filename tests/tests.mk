@@ -8,3 +8,6 @@ $(BUILD)/tests/functional/test_bench: $(call objs,$(filter tools/bench/bench_%.c
 LIBS_test_bench = -lm
 # A minute of its own.
 CHECK_SKIP += torture
+# A thousand processes, and memory that is measured from outside.
+ASAN_SKIP += test_limits
+CHECK_SKIP += test_client_socket test_lifecycle test_limits

@@ -812,6 +812,22 @@ static bool same_identity(const struct agent *a)
 	return a->uid == (uint32_t)sysc0(SYS_getuid) && a->euid == (uint32_t)sysc0(SYS_geteuid);
 }
 
+/*
+ * The domain that we have left must not wait for us: its frames may be reused when nobody from its
+ * epochs is left. So stand on none of them, nor on those of any earlier daemon, and say so by
+ * dropping the sentinels. Without memory for that they stay, and the frames with them.
+ */
+static void leave_domain(struct agent *a)
+{
+	if (same_identity(a) || unshare_range(a, 0, 1ull << 47) < 0)
+		return;
+	as_agent_lock();
+	while (a->nr_old)
+		unmap_page(&a->old_sentinel[--a->nr_old]);
+	unmap_page(&a->sentinel);
+	as_unlock();
+}
+
 /* Receive until the socket is empty. */
 static bool receive_all(struct agent *a)
 {
@@ -897,6 +913,7 @@ static void agent_loop(struct agent *a, int delay_ms)
 				}
 			}
 			atomic_store(&a->connected, 0);
+			leave_domain(a);
 			close_fd(&a->sock);
 			close_fd(&a->arena);
 			if (atomic_load(&a->req_kind) == REQ_STAT)

@@ -339,6 +339,22 @@ static uint64_t batch(struct scan *s)
 	return pause;
 }
 
+/*
+ * `run` is 0: nothing happens until it is changed, so what waits to be ordered must not go on waiting.
+ * The pages are looked at again when it is.
+ */
+static void halt(struct scan *s)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_cancel_orders(v[i]->engine);
+	domain_snapshot_free(v, nr);
+	s->looks = 0;
+	nap(s, CLOCK_NEVER);
+}
+
 /* `run` is 2: make sure that no order goes out any more, then let the clients unmerge. */
 static void quiesce(struct scan *s)
 {
@@ -368,7 +384,7 @@ static void *scan_main(void *arg)
 		else if (scanning(s))
 			nap(s, batch(s));
 		else
-			nap(s, CLOCK_NEVER);
+			halt(s);
 	}
 	rcu_unregister_thread();
 	return NULL;

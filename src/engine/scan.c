@@ -407,6 +407,7 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask)
 {
 	struct engine *e = mm->e;
 	struct rmap_block *b;
+	bool smart = knob_get(e->knobs, KNOB_SMART_SCAN);
 	uint32_t bi;
 	uint64_t m;
 
@@ -418,10 +419,12 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask)
 	*key = b->key;
 	*mask = b->pending & ~b->fresh;
 	b->fresh = 0;
-	for (m = *mask; m && knob_get(e->knobs, KNOB_SMART_SCAN); m &= m - 1) {
+	for (m = *mask; m; m &= m - 1) {
 		unsigned int slot = (unsigned int)__builtin_ctzll(m);
 
-		if (b->age[slot] >> 4) {
+		/* Not what a client refuses (pinned, shared by a fork): that keeps for long, and each
+		 * try costs an order. */
+		if (b->age[slot] >> 4 && (smart || (b->state[slot] & RMAP_LEFT_PINNED))) {
 			b->age[slot] -= 1 << 4;
 			*mask &= ~bit64(slot);
 			e->pages_skipped++;

@@ -106,6 +106,40 @@ START_TEST(max_page_sharing_frames)
 }
 END_TEST
 
+/*
+ * A fork shares what its parent stands on, limit or not, as in the kernel ("If it's a KSM fork, allow it to go
+ * over the sharing limit", mm/ksm.c). Nobody else joins a frame that is over it.
+ */
+START_TEST(fork_may_exceed_max_page_sharing)
+{
+	struct daemon *d;
+	struct peer *p, *q, *child;
+	long a, b;
+
+	if (!pfns_visible())
+		return;
+	d = start(NULL);
+	p = peer_new();
+	q = peer_new();
+	ck_assert_int_eq(ctl_set(d, "ksm/max_page_sharing", "2"), 0);
+	a = peer_call(p, fn_offer, 2, 7, 0);
+	wait_counter(d, "pages_sharing", 1);
+	child = peer_fork(p);
+	wait_counter(d, "pages_sharing", 3);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 1);
+	b = peer_call(q, fn_offer, 2, 7, 0);
+	wait_counter(d, "pages_shared", 2);
+	wait_counter(d, "pages_sharing", 4);
+	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, 2), 0);
+	ck_assert_int_eq(pages_sharing_frames(p, a, child, a, 2), 2);
+	peer_end(child);
+	wait_counter(d, "pages_sharing", 2);
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
 /* ---- nodes ---- */
 
 /* (nodes, pages on each, content): identical pages in each 2 MiB stripe; address of the first. */
@@ -787,6 +821,7 @@ int main(void)
 	tcase_add_loop_test(t, max_page_sharing_formula, 0,
 			    sizeof(sharing_cases) / sizeof(sharing_cases[0]));
 	tcase_add_test(t, max_page_sharing_frames);
+	tcase_add_test(t, fork_may_exceed_max_page_sharing);
 	tcase_add_loop_test(t, merge_across_nodes_formula, 0,
 			    sizeof(node_cases) / sizeof(node_cases[0]));
 	tcase_add_test(t, invalid_values);

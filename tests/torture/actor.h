@@ -150,8 +150,8 @@ void check_all(void);
 bool area_mine(const struct area *a);
 /* After MADV_FREE: find out which it is, and make it stay. */
 void settle_lazy(struct area *a, uint32_t first, uint32_t nr);
-/* In a child: what fork left out or wiped. */
-void areas_after_fork(void);
+/* In a child: what fork left out or wiped. `seen`: by the library. */
+void areas_after_fork(bool seen);
 /* Is the page mapped to a file (a frame)? -1: pagemap cannot be read. */
 int page_on_file(const void *addr);
 /* Pages of new content into buf, for the pages of p; often of the kind that others have, too. */

@@ -255,14 +255,16 @@ void area_drop(struct area *a)
 	}
 }
 
-void areas_after_fork(void)
+void areas_after_fork(bool seen)
 {
 	for (unsigned int n = 0; n < AREAS; n++) {
 		struct area *a = &world->area[n];
 
 		atomic_store(&a->lock, 0);
 		for (uint32_t i = 0; i < a->pages; i++) {
-			if (a->flag[i] & PF_DONTFORK)
+			/* Known limit: where a page broke copy-on-write, a child that the library does not
+			 * see finds nothing in place of zeros. */
+			if (a->flag[i] & (seen ? PF_DONTFORK : PF_DONTFORK | PF_WIPE))
 				a->flag[i] = PF_HOLE;
 			if (a->flag[i] & PF_WIPE) {
 				memset(a->shadow + i * PG, 0, PG);

@@ -393,14 +393,6 @@ static bool toggle(struct piece *p, enum op op, int on, int off, uint8_t flag)
 	bool was = any_flag(p, flag);
 	int r = advise(p, op, was ? off : on);
 
-	/* Known limit: pages that broke copy-on-write make the kernel refuse WIPEONFORK. It may
-	 * have taken effect for a part, of which we cannot know. */
-	if (r == -EINVAL && op == OP_WIPEONFORK) {
-		if (call_madvise(piece_mem(p), piece_bytes(p), MADV_KEEPONFORK) && errno != EINVAL)
-			fail_call("madvise KEEPONFORK", errno);
-		set_flag(p, flag, 0);
-		return true;
-	}
 	if (!must(op, r)) {
 		if (flag)
 			area_drop(p->a);

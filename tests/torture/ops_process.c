@@ -121,7 +121,7 @@ static void child_begin(int slot, bool client)
 		memset(world->thread[i].kid, 0, sizeof(world->thread[i].kid));
 		world->thread[i].seed ^= (uint64_t)getpid() * 0x9e3779b97f4a7c15ull;
 	}
-	areas_after_fork();
+	areas_after_fork(client);
 	p->client = client;
 	atomic_store(&t->tid, (int)syscall(SYS_gettid));
 	atomic_store(&t->alive, 1);

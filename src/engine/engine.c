@@ -21,31 +21,28 @@ static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 	uint32_t i, nr = (uint32_t)cfg->nr_nodes * CTREE_SHARDS;
 
 	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1);
-	e->worker[0].buf = calloc(1, BLOCK_BYTES);
 	e->unstable_root = malloc(nr * sizeof(*e->unstable_root));
-	if (!e->worker[0].buf || !e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
+	if (!e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
 	    pool_init(&e->pool, cfg->nr_nodes, cfg->zone_frames, cfg->max_frames))
 		return -ENOMEM;
 	for (i = 0; i < nr; i++)
 		e->unstable_root[i] = NIL;
-	e->table_bytes = sizeof(*e) + BLOCK_BYTES + 2 * nr * sizeof(*e->unstable_root);
+	e->table_bytes = sizeof(*e) + 2 * nr * sizeof(*e->unstable_root);
 	return 0;
 }
 
 static void engine_free_parts(struct engine *e)
 {
-	unsigned int i;
-
 	slab_deinit(&e->blocks);
 	stable_deinit(&e->stable);
 	free(e->unstable_root);
-	for (i = 0; i < ENGINE_WORKERS; i++)
-		free(e->worker[i].buf);
+	scan_drop_buffers(e);
 	free(e);
 }
 
 struct engine *engine_new(const struct engine_config *cfg)
 {
+	static const unsigned char zeros[KSM_PAGE_SIZE];
 	struct engine *e;
 
 	if (cfg->nr_nodes < 1 || cfg->nr_nodes > 64)
@@ -62,7 +59,7 @@ struct engine *engine_new(const struct engine_config *cfg)
 	e->knobs = cfg->knobs;
 	e->nr_nodes = cfg->nr_nodes;
 	e->hash_seed = cfg->hash_seed;
-	e->zero_hash = page_hash(e, e->worker[0].buf);
+	e->zero_hash = page_hash(e, zeros);
 	e->epoch = 1;
 	e->merge_across = knob_get(e->knobs, KNOB_MERGE_ACROSS_NODES);
 	CDS_INIT_LIST_HEAD(&e->mms);

@@ -106,11 +106,16 @@ struct mm_slot {
 	uint64_t cow_breaks;
 };
 
+#define TRACK_RACED 16u
 /* What a worker is tracking right now, unlocked: no order may start there meanwhile. */
 struct track_window {
 	struct mm_slot *mm; /* NULL: nothing */
 	uint64_t start, end;
-	uint64_t raced_start, raced_end; /* part that DEL, FORGET or ADOPT touched meanwhile */
+	/* What DEL, FORGET or ADOPT touched meanwhile; when they are more, the last covers the rest. */
+	unsigned int nr_raced;
+	struct {
+		uint64_t start, end;
+	} raced[TRACK_RACED];
 };
 
 /*
@@ -141,7 +146,7 @@ struct scan_worker {
 	struct scan_cursor at;
 	uint32_t clean;       /* clean pages not charged yet */
 	uint64_t track_pages; /* how far the next call of change tracking looks */
-	unsigned char *buf; /* BLOCK_BYTES; made when first needed */
+	unsigned char *buf; /* BLOCK_BYTES; NULL at rest */
 	struct fill fill;   /* empty whenever the lock is not held, but while it is written */
 };
 
@@ -176,6 +181,7 @@ struct engine {
 	 * worker ran out of budget and left its cursor here for whoever comes next.
 	 */
 	uint64_t next_scan;
+	uint64_t pass_hashed; /* pages_scanned when the pass began */
 	uint32_t nr_scanning, nr_parked;
 	struct scan_cursor parked[ENGINE_WORKERS];
 	struct scan_worker worker[ENGINE_WORKERS];
@@ -271,6 +277,9 @@ void merge_requeue_refused(struct mm_slot *mm);
 void dense_update(struct mm_slot *mm); /* lock held */
 /* Is the stretch at *start dense? Cuts *end (> start) back to where that changes. No lock. */
 bool dense_stretch(const struct mm_slot *mm, uint64_t start, uint64_t *end);
+
+/* scan.c */
+void scan_drop_buffers(struct engine *e); /* nobody scans, and the lock is held */
 
 /* hash.c */
 uint64_t page_hash(const struct engine *e, const void *page);

@@ -162,13 +162,14 @@ static void note_race(struct mm_slot *mm, uint64_t start, uint64_t end)
 			t = &mm->e->worker[i].track;
 	if (!t || end <= t->start || start >= t->end)
 		return;
-	if (t->raced_start == t->raced_end) {
-		t->raced_start = start;
-		t->raced_end = end;
+	if (t->nr_raced < TRACK_RACED) {
+		t->raced[t->nr_raced].start = start;
+		t->raced[t->nr_raced++].end = end;
 		return;
 	}
-	t->raced_start = start < t->raced_start ? start : t->raced_start;
-	t->raced_end = end > t->raced_end ? end : t->raced_end;
+	i = TRACK_RACED - 1;
+	t->raced[i].start = start < t->raced[i].start ? start : t->raced[i].start;
+	t->raced[i].end = end > t->raced[i].end ? end : t->raced[i].end;
 }
 
 /*

@@ -20,8 +20,8 @@
  * all, no site is given up, because the frame might still be mapped.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "engine/engine_internal.h"
 
@@ -124,8 +124,11 @@ static void see_page(const struct track_window *t, struct mm_slot *mm, uint32_t 
 		     unsigned int slot, enum track_kind kind)
 {
 	uint64_t addr = rmap_block(mm->e, bi)->key * BLOCK_BYTES + slot * PAGE_BYTES;
-	bool raced = addr >= t->raced_start && addr < t->raced_end;
+	bool raced = false;
+	unsigned int i;
 
+	for (i = 0; i < t->nr_raced; i++)
+		raced |= addr >= t->raced[i].start && addr < t->raced[i].end;
 	if (kind == TRACK_ANON)
 		see_anon(mm->e, bi, slot, raced);
 	else if (kind == TRACK_FILE)
@@ -169,6 +172,34 @@ static void see_range(const struct track_window *t, struct mm_slot *mm,
 }
 
 /* --- hashing --- */
+
+/* Buffers are kept while there is something to read; an engine at rest needs none. */
+static bool make_buffer(struct scan_worker *w, struct engine *e)
+{
+	void *p;
+
+	if (w->buf)
+		return true;
+	p = mmap(NULL, BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return false;
+	w->buf = p;
+	count_bytes(e, BLOCK_BYTES);
+	return true;
+}
+
+void scan_drop_buffers(struct engine *e)
+{
+	unsigned int i;
+
+	for (i = 0; i < ENGINE_WORKERS; i++) {
+		if (!e->worker[i].buf)
+			continue;
+		munmap(e->worker[i].buf, BLOCK_BYTES);
+		e->worker[i].buf = NULL;
+		count_bytes(e, -(int64_t)BLOCK_BYTES);
+	}
+}
 
 /* Zero, or the negative errno of the read; *nr pages are in the buffer. */
 static int read_pages(struct scan_worker *w, struct mm_slot *mm, uint64_t addr, unsigned int want,
@@ -248,7 +279,7 @@ static void unreadable(struct mm_slot *mm, uint32_t key, unsigned int slot)
 	engine_unlock(mm->e);
 }
 
-/* A run of pending pages of one block. Returns pages dealt with, at least 1, or -ESRCH. */
+/* A run of pending pages of one block. Returns pages dealt with, at least 1, or -ESRCH, -ENOMEM. */
 static int hash_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
 		    unsigned int want)
 {
@@ -257,6 +288,8 @@ static int hash_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 	struct hashed h;
 	unsigned int nr, i;
 
+	if (!make_buffer(w, e))
+		return -ENOMEM;
 	if (read_pages(w, mm, addr, want, &nr) == -ESRCH)
 		return -ESRCH;
 	if (!nr) {
@@ -276,7 +309,7 @@ static int hash_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 	return (int)nr;
 }
 
-/* All pages of a mask. Returns 0 or -ESRCH: the client is gone. */
+/* All pages of a mask. Returns 0, -ESRCH (the client is gone) or -ENOMEM (they go on waiting). */
 static int hash_mask(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uint64_t mask,
 		     int64_t *budget)
 {
@@ -366,7 +399,7 @@ static void charge_clean(struct scan_worker *w, uint64_t pages, int64_t *budget)
 	w->clean = (uint32_t)(sum % 1000);
 }
 
-/* Track one stretch of a region. Returns 0 or -ESRCH; the cursor moves on. */
+/* Track one stretch of a region. Returns 0 or as hash_mask(); the cursor moves on. */
 static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t end,
 			int64_t *budget)
 {
@@ -460,7 +493,7 @@ static void start_pending(struct scan_worker *w, struct mm_slot *mm)
 	w->at.phase = SCAN_PENDING;
 }
 
-/* One step. Returns 0: go on; 1: this client is done; -ESRCH: it is gone. */
+/* One step. Returns 0: go on; 1: this client is done; negative: no more of it in this pass. */
 static int scan_step(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 {
 	struct region *r;
@@ -557,6 +590,9 @@ static enum engine_scan nothing_left(struct engine *e)
 	engine_lock(e);
 	if (!e->nr_scanning && !e->nr_parked) {
 		e->next_scan = 0;
+		if (e->pages_scanned == e->pass_hashed)
+			scan_drop_buffers(e);
+		e->pass_hashed = e->pages_scanned;
 		ret = ENGINE_SCAN_PASS;
 	}
 	engine_unlock(e);
@@ -569,12 +605,6 @@ enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *bud
 	struct mm_slot *mm = NULL, *prev = NULL;
 	int r;
 
-	if (!w->buf) {
-		w->buf = malloc(BLOCK_BYTES);
-		if (!w->buf)
-			return ENGINE_SCAN_NO_WORK; /* worker 0 has one */
-		count_bytes(e, BLOCK_BYTES);
-	}
 	if (!w->track_pages)
 		w->track_pages = TRACK_MIN_PAGES;
 	engine_lock(e);

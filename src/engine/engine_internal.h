@@ -266,12 +266,25 @@ int unstable_check(struct engine *e);
 /* `page`: where the worker's buffer has its bytes. */
 void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
 		uint64_t hash, bool zero, int nid, unsigned int page);
-/* Lock held, after the pages of a block were looked up: give up what the budget does not allow. */
-void merge_within_budget(struct scan_worker *w, struct engine *e, uint32_t bi);
 /* No lock held: write the new frames, and let orders for them go. */
 void merge_fill(struct scan_worker *w, struct engine *e);
 void merge_refill(struct engine *e, uint32_t node);
-void merge_requeue_refused(struct mm_slot *mm);
+void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot);
+
+/* budget.c */
+uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t left, uint32_t *reserved);
+/* After the pages of a block were looked up: give up what the budget does not allow. */
+void budget_refuse_early(struct scan_worker *w, struct engine *e, uint32_t bi);
+void budget_requeue(struct mm_slot *mm); /* a new pass of this client begins */
+
+/* Frame that an ordered page is to stand on. */
+static inline uint32_t order_frame(const struct engine *e, const struct rmap_block *b,
+				   unsigned int slot)
+{
+	uint32_t node = b->item[slot].s.node;
+
+	return node == RMAP_ZERO ? KSM_FRAME_ZERO : stable_node(&e->stable, node)->frame;
+}
 
 /* dense.c */
 void dense_update(struct mm_slot *mm); /* lock held */

@@ -264,7 +264,7 @@ static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 		b->fresh &= ~bit64(first + i);
 		merge_page(w, e, bi, first + i, h->hash[i], h->zero[i], h->nid[i], i);
 	}
-	merge_within_budget(w, e, bi);
+	budget_refuse_early(w, e, bi);
 }
 
 /* It cannot be read: it is not there, and would be seen again if it came back. */
@@ -561,7 +561,7 @@ static struct mm_slot *take_up(struct scan_worker *w, struct engine *e, struct m
 		if (mm) {
 			e->next_scan = mm->serial + 1;
 			w->at = (struct scan_cursor){ .serial = mm->serial };
-			merge_requeue_refused(mm);
+			budget_requeue(mm);
 			dense_update(mm);
 		}
 	}

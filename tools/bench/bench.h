@@ -14,6 +14,7 @@
  *   bench_json.c     a reader for what --json writes
  *   bench_load.c     results from JSON
  *   bench_targets.c  what is wanted, and whether it is reached
+ *   bench_costs.c    what the steps of a merge cost on this machine
  *   bench_report.c   JSON and tables
  *   bench_svg.c      the plot
  *   ksm-bench.c      command line, rounds, the lock
@@ -384,5 +385,10 @@ const char *figure(double v, char buf[32]);
 /* Whole file as text, NUL-terminated. Returns its length or a negative errno. */
 ssize_t file_read(const char *path, char *buf, size_t size);
 int file_write(const char *path, const char *text);
+
+/* ---- bench_costs.c ---- */
+
+/* A Markdown table on standard output. 0 or a negative errno, which has been said. */
+int costs_print(void);
 
 #endif

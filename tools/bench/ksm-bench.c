@@ -31,12 +31,14 @@ static void usage(FILE *f)
 	      "                        [--limit SECONDS] [--json]\n"
 	      "       ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]\n"
 	      "       ksm-bench report [FILE...] [--summary] [--svg FILE] [--update FILE.md]\n"
+	      "       ksm-bench costs\n"
 	      "       ksm-bench restore\n\n"
 	      "kernel   compare with the kernel's KSM; needs root, since the kernel's knobs are the\n"
 	      "         machine's (they are put back afterwards). --only ksmd-user needs no root.\n"
 	      "         --size is per process. --json: one line per workload on standard output.\n"
 	      "growth   workload growth on ksmd-user alone; --size: per process, of the large case.\n"
 	      "report   Markdown tables, and a plot, of what --json wrote.\n"
+	      "costs    what this machine asks for the steps that any merge is made of.\n"
 	      "restore  put the kernel's knobs back, should a run have been killed with its watchdog\n"
 	      "         (the next run does that, too).\n\nWorkloads:\n",
 	      f);
@@ -405,6 +407,8 @@ int main(int argc, char **argv)
 		return kernel_main(argc - 1, argv + 1, true);
 	if (argc >= 2 && !strcmp(argv[1], "report"))
 		return report_main(argc - 1, argv + 1);
+	if (argc == 2 && !strcmp(argv[1], "costs"))
+		return costs_print() ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (argc == 2 && !strcmp(argv[1], "restore"))
 		return restore_main();
 	if (argc == 2 && !strcmp(argv[1], "--help")) {

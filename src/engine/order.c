@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * order.c - orders: when they are sent, what becomes of them.
+ *
+ * An order is for the ready pages of one block. It is not sent while a worker is tracking the block (what
+ * tracking says would be older than the outcome), while the bytes of its frames are not written, while
+ * another order for the block is under way, or when the client has its fill of them.
+ *
+ * A page that is dropped under an order is simply not there when the outcome comes.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "engine/engine_internal.h"
+
+/*
+ * A block whose pages find their partners one by one is best merged in one order: longer runs, fewer
+ * calls. So orders for a part of a block wait until that many flushes (one for each thousand pages
+ * scanned) have brought nothing new for it.
+ */
+#define HOLD_FLUSHES 8
+
+/* Ready pages whose orders can be sent: their frames have their bytes, and somebody shares them. */
+static uint64_t sendable(struct engine *e, uint32_t bi)
+{
+	const struct rmap_block *b = rmap_block(e, bi);
+	uint64_t m, send = b->ready;
+
+	for (m = send; m; m &= m - 1) {
+		unsigned int slot = (unsigned int)__builtin_ctzll(m);
+		uint32_t node = b->item[slot].s.node;
+		const struct stable_node *n;
+
+		if (node == RMAP_ZERO)
+			continue;
+		n = stable_node(&e->stable, node);
+		if (n->filling) {
+			send &= ~bit64(slot);
+		} else if (!n->told && n->nr_items + n->nr_ordered == 1) {
+			merge_unbind_lonely(e, bi, slot);
+			send &= ~bit64(slot);
+		}
+	}
+	return send;
+}
+
+static struct txn *free_txn(struct mm_slot *mm)
+{
+	unsigned int i;
+
+	for (i = 0; i < MM_MAX_TXNS; i++)
+		if (!mm->txn[i].id)
+			return &mm->txn[i];
+	return NULL;
+}
+
+static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask)
+{
+	struct engine *e = mm->e;
+	struct rmap_block *b = rmap_block(e, bi);
+	uint64_t m;
+
+	for (m = mask; m; m &= m - 1) {
+		uint32_t node = b->item[__builtin_ctzll(m)].s.node;
+
+		if (node != RMAP_ZERO)
+			stable_node(&e->stable, node)->told = 1;
+	}
+	e->nr_ready -= (uint64_t)__builtin_popcountll(mask);
+	mm->nr_ready -= (uint64_t)__builtin_popcountll(mask);
+	b->ready &= ~mask;
+	b->inflight |= mask;
+	if (!b->ready)
+		block_list_del(mm, bi, LINK_READY);
+}
+
+/*
+ * One order for the ready pages of a block. False: the client takes no more now. *waiting: pages are
+ * left whose frames are being written.
+ */
+static bool send_order(struct mm_slot *mm, uint32_t bi, struct txn *t, bool *waiting)
+{
+	struct engine *e = mm->e;
+	struct rmap_block *b = rmap_block(e, bi);
+	struct ksm_msg_txn msg;
+	uint64_t send = sendable(e, bi), take, m;
+	uint32_t reserved;
+
+	*waiting = b->ready & ~send;
+	take = budget_fit(mm, bi, send, &reserved);
+	if (!take)
+		return true;
+	memset(&msg, 0, sizeof(msg));
+	mm->txn_seq = (mm->txn_seq + 1) & (UINT32_MAX / MM_MAX_TXNS);
+	mm->txn_seq += !mm->txn_seq; /* no id is 0 */
+	msg.id = mm->txn_seq * MM_MAX_TXNS + (uint32_t)(t - mm->txn);
+	msg.addr = (uint64_t)b->key * BLOCK_BYTES;
+	memset(msg.frame, 0xff, sizeof(msg.frame)); /* KSM_FRAME_NONE */
+	for (m = take; m; m &= m - 1)
+		msg.frame[__builtin_ctzll(m)] = order_frame(e, b, (unsigned int)__builtin_ctzll(m));
+	if (e->ops->send_txn(mm->client, &msg)) {
+		mm->vmas_reserved -= reserved;
+		return false;
+	}
+	*t = (struct txn){ .id = msg.id, .block = bi, .key = b->key, .vmas = reserved };
+	b->txn = (uint32_t)(t - mm->txn);
+	mm->nr_txns++;
+	e->nr_txns++;
+	e->txns++;
+	mark_sent(mm, bi, take);
+	return true;
+}
+
+/* A worker is tracking these pages: what it is told must not be older than an order. */
+static bool being_tracked(const struct mm_slot *mm, const struct rmap_block *b)
+{
+	uint64_t addr = (uint64_t)b->key * BLOCK_BYTES;
+	const struct track_window *t;
+	unsigned int i;
+
+	for (i = 0; i < ENGINE_WORKERS; i++) {
+		t = &mm->e->worker[i].track;
+		if (t->mm == mm && addr < t->end && addr + BLOCK_BYTES > t->start)
+			return true;
+	}
+	return false;
+}
+
+/* Send the orders of a block. False: the client takes no more. *skipped: see it again. */
+static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *waiting)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+	struct txn *t;
+
+	if (b->txn != NIL || being_tracked(mm, b)) {
+		*skipped = true;
+		return true;
+	}
+	t = free_txn(mm);
+	if (!t || !send_order(mm, bi, t, waiting)) {
+		*skipped = true;
+		return false;
+	}
+	*skipped |= *waiting;
+	return true;
+}
+
+/* Blocks that got new orders. False: stop, the client takes no more. */
+static bool flush_new(struct mm_slot *mm, bool all, bool *skipped)
+{
+	struct engine *e = mm->e;
+	uint32_t bi = mm->blocks[READY_NEW].first, next;
+	struct rmap_block *b;
+
+	for (; bi != NIL; bi = next) {
+		bool waiting = false;
+
+		b = rmap_block(e, bi);
+		next = b->link[LINK_READY].next;
+		if ((all || b->ready == b->tracked) && !flush_block(mm, bi, skipped, &waiting))
+			return false;
+		if (b->on[LINK_READY] && !waiting) {
+			b->flush = e->nr_flushes;
+			block_list_add(mm, bi, READY_OLD);
+		}
+	}
+	return true;
+}
+
+/* Blocks that got no new orders for a while, or all; they stand in order of age. */
+static void flush_old(struct mm_slot *mm, bool all, bool *skipped)
+{
+	struct engine *e = mm->e;
+	uint32_t bi = mm->blocks[READY_OLD].first, next;
+	bool waiting;
+
+	for (; bi != NIL; bi = next) {
+		const struct rmap_block *b = rmap_block(e, bi);
+
+		next = b->link[LINK_READY].next;
+		if (!all && (uint16_t)(e->nr_flushes - b->flush) < HOLD_FLUSHES)
+			return;
+		if (!flush_block(mm, bi, skipped, &waiting))
+			return;
+	}
+}
+
+void engine_flush(struct engine *e, bool all)
+{
+	struct mm_slot *mm;
+
+	engine_lock(e);
+	e->nr_flushes++;
+	cds_list_for_each_entry(mm, &e->mms, list) {
+		bool every = all || mm->flush_owed, skipped = false;
+
+		if (!mm->nr_ready)
+			continue;
+		if (flush_new(mm, every, &skipped))
+			flush_old(mm, every, &skipped);
+		mm->flush_owed = every && skipped;
+	}
+	engine_unlock(e);
+}
+
+uint64_t engine_nr_orders(struct engine *e)
+{
+	uint64_t nr;
+
+	engine_lock(e);
+	nr = e->nr_txns + e->nr_ready;
+	engine_unlock(e);
+	return nr;
+}
+
+static void cancel_block(struct mm_slot *mm, uint32_t bi)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+
+	while (b->ready) {
+		unsigned int slot = (unsigned int)__builtin_ctzll(b->ready);
+
+		rmap_set(mm->e, bi, slot, RMAP_VOLATILE, 0);
+		rmap_pend(mm->e, bi, slot, false);
+	}
+}
+
+void engine_cancel_orders(struct engine *e)
+{
+	struct mm_slot *mm;
+
+	engine_lock(e);
+	cds_list_for_each_entry(mm, &e->mms, list) {
+		while (mm->blocks[READY_NEW].first != NIL)
+			cancel_block(mm, mm->blocks[READY_NEW].first);
+		while (mm->blocks[READY_OLD].first != NIL)
+			cancel_block(mm, mm->blocks[READY_OLD].first);
+		mm->flush_owed = false;
+	}
+	engine_unlock(e);
+}
+
+/* --- outcomes --- */
+
+static void outcome(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_res res)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+	uint32_t node = b->item[slot].s.node;
+
+	if (res == KSM_RES_MERGED) {
+		rmap_set(e, bi, slot, node == RMAP_ZERO ? RMAP_ZEROED : RMAP_MERGED, node);
+		e->pages_merged += node != RMAP_ZERO;
+		return;
+	}
+	e->txn_pages_failed++;
+	rmap_set(e, bi, slot, res == KSM_RES_GONE ? RMAP_ABSENT : RMAP_VOLATILE, 0);
+	switch (res) {
+	case KSM_RES_BUSY:
+		rmap_left_out(e, bi, slot, RMAP_LEFT_PINNED);
+		/* fall through */
+	case KSM_RES_DIFFERENT:
+		rmap_age(b, slot);
+		rmap_pend(e, bi, slot, true);
+		break;
+	case KSM_RES_STALE:
+		rmap_pend(e, bi, slot, false);
+		break;
+	default: /* NOMEM; NONE, which is no answer: wait until the page is written again */
+		break;
+	}
+}
+
+static struct txn *find_txn(struct mm_slot *mm, uint32_t id)
+{
+	struct txn *t = &mm->txn[id % MM_MAX_TXNS];
+
+	return id && t->id == id ? t : NULL;
+}
+
+int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TXN_PAGES])
+{
+	struct engine *e = mm->e;
+	struct rmap_block *b;
+	unsigned int i;
+	struct txn *t;
+	uint32_t bi;
+
+	for (i = 0; i < KSM_TXN_PAGES; i++)
+		if (result[i] >= KSM_RES_NR)
+			return -EPROTO;
+	engine_lock(e);
+	t = find_txn(mm, id);
+	if (!t) {
+		engine_unlock(e);
+		return -EPROTO;
+	}
+	bi = t->block;
+	mm->vmas_reserved -= t->vmas;
+	mm->nr_txns--;
+	e->nr_txns--;
+	t->id = 0;
+	if (bi != NIL) {
+		b = rmap_block(e, bi);
+		b->txn = NIL;
+		for (i = 0; i < BLOCK_PAGES; i++)
+			if (b->inflight >> i & 1)
+				outcome(e, bi, i, result[i]);
+		if (b->ready)
+			block_list_add(mm, bi, READY_NEW);
+		rmap_put(mm, bi);
+	}
+	engine_unlock(e);
+	return 0;
+}

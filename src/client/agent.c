@@ -290,6 +290,9 @@ static bool send_info(struct agent *a)
 	as_unlock();
 	m.nr_vmas = count_vmas();
 	a->info_due_ms = 0;
+	/* This is sent when orders have ceased to come: what they were compared in is memory, too. */
+	if (a->buf)
+		sysc3(SYS_madvise, a->buf, 2 * KSM_TXN_PAGES * KSM_PAGE_SIZE, MADV_DONTNEED);
 	return send_msg(a, &m, sizeof(m));
 }
 

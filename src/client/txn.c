@@ -213,11 +213,11 @@ static void move_back(struct agent *a, const struct ksm_msg_txn *m, struct run *
 	}
 }
 
-/* Read nr frames into the buffer, at the place of page i. */
-static bool read_frames(struct agent *a, unsigned int i, uint32_t frame, unsigned int nr)
+/* Read nr frames into the buffer. */
+static bool read_frames(struct agent *a, uint32_t frame, unsigned int nr)
 {
-	return io_pread_all(a->arena, a->buf + (size_t)i * KSM_PAGE_SIZE,
-			    (size_t)nr * KSM_PAGE_SIZE, (uint64_t)frame * KSM_PAGE_SIZE);
+	return io_pread_all(a->arena, a->buf, (size_t)nr * KSM_PAGE_SIZE,
+			    (uint64_t)frame * KSM_PAGE_SIZE);
 }
 
 static bool page_is_zero(const uint8_t *p)
@@ -333,9 +333,8 @@ static void settle_frames(struct agent *a, const struct ksm_msg_txn *m, struct r
 	if (aside) {
 		settle_against(a, m, run, from, to, aside, true, result);
 		unmap_rest(run, from, to, aside);
-	} else if (read_frames(a, from, m->frame[from], to - from)) {
-		settle_against(a, m, run, from, to, a->buf + (size_t)from * KSM_PAGE_SIZE, false,
-			       result);
+	} else if (read_frames(a, m->frame[from], to - from)) {
+		settle_against(a, m, run, from, to, a->buf, false, result);
 	} else {
 		memset(result + from, KSM_RES_GONE, to - from);
 	}

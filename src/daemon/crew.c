@@ -88,9 +88,9 @@ struct crew *crew_new(unsigned int most)
 	return c;
 }
 
-void crew_free(struct crew *c)
+void crew_rest(struct crew *c)
 {
-	if (!c)
+	if (!c->nr)
 		return;
 	pthread_mutex_lock(&c->lock);
 	c->stop = true;
@@ -98,6 +98,14 @@ void crew_free(struct crew *c)
 	pthread_mutex_unlock(&c->lock);
 	while (c->nr)
 		pthread_join(c->helper[--c->nr].thread, NULL);
+	c->stop = false;
+}
+
+void crew_free(struct crew *c)
+{
+	if (!c)
+		return;
+	crew_rest(c);
 	pthread_cond_destroy(&c->done);
 	pthread_cond_destroy(&c->start);
 	pthread_mutex_destroy(&c->lock);

@@ -23,6 +23,8 @@ void crew_free(struct crew *c);
  */
 unsigned int crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg, unsigned int n),
 		      void *arg);
+/* There will be nothing to help with for a while: end the helpers, whose stacks are memory. */
+void crew_rest(struct crew *c);
 /* Give way to the programs that are being merged: the calling thread runs at nice 5, as the kernel's ksmd. */
 void crew_nice(void);
 /* CPU time that helpers spent in jobs. Any thread. */

@@ -203,15 +203,16 @@ static uint64_t pass_end(struct scan *s, struct domain **v, unsigned int nr)
 	s->in_pass = false;
 	s->full_scans++;
 	advise(s);
+	if (f.nr_orders) {
+		s->pause_ms = 0;
+		s->looks = SETTLE_LOOKS;
+		return pause > SETTLE_MS ? pause : SETTLE_MS;
+	}
 	if (f.pages_scanned != s->pass_scanned) {
 		s->pause_ms = 0;
 		return pause;
 	}
-	if (f.nr_orders) {
-		s->pause_ms = 0;
-		s->looks = SETTLE_LOOKS;
-		return SETTLE_MS;
-	}
+	crew_rest(s->crew);
 	/* 1: sleep_millisecs may be 0, which does not double. */
 	s->pause_ms = s->pause_ms ? s->pause_ms * 2 : pause ? pause : 1;
 	if (s->pause_ms > max)

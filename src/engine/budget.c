@@ -114,7 +114,7 @@ static bool give_up(struct engine *e, uint32_t node, uint32_t partner)
 	unsigned int slot = partner % BLOCK_PAGES;
 
 	if (!n->nr_ordered) {
-		n->filling = STABLE_FILLED;
+		n->filling = STABLE_NEVER_FILLED;
 		engine_drop_node(e, node);
 		return true;
 	}
@@ -122,7 +122,7 @@ static bool give_up(struct engine *e, uint32_t node, uint32_t partner)
 	if (n->nr_ordered > 1 || rmap_state(b, slot) != RMAP_ORDERED ||
 	    b->item[slot].s.node != node)
 		return false;
-	n->filling = STABLE_FILLED; /* so that it goes with its last page */
+	n->filling = STABLE_NEVER_FILLED; /* so that it goes with its last page */
 	merge_unbind_lonely(e, partner / BLOCK_PAGES, slot);
 	return true;
 }

@@ -98,7 +98,9 @@ void engine_drop_node(struct engine *e, uint32_t node)
 	struct stable_node *n = stable_node(&e->stable, node);
 	uint32_t frame = n->frame;
 
-	if (n->filling)
+	bool filled = n->filling != STABLE_NEVER_FILLED;
+
+	if (n->filling && filled)
 		return; /* merge_fill() comes back to it */
 	if (n->told) {
 		stable_retire(&e->stable, node, e->epoch);
@@ -106,7 +108,8 @@ void engine_drop_node(struct engine *e, uint32_t node)
 	}
 	stable_free(&e->stable, node);
 	pool_free(&e->pool, frame);
-	e->ops->frame_free(e->arena, frame, 1);
+	if (filled)
+		e->ops->frame_free(e->arena, frame, 1);
 }
 
 uint64_t engine_epoch(struct engine *e)

@@ -34,6 +34,7 @@
  */
 #define TRACK_MIN_PAGES 512
 #define TRACK_MAX_PAGES 32768
+#define TRACK_MAX_VMAS 256
 
 /* --- phase 1: written pages --- */
 
@@ -493,6 +494,26 @@ static void start_pending(struct scan_worker *w, struct mm_slot *mm)
 	w->at.phase = SCAN_PENDING;
 }
 
+/*
+ * Most pages of a call of change tracking: passing from one mapping to the next costs the kernel as
+ * much as a hundred clean pages, so there is a limit to mappings as well.
+ */
+static uint64_t track_limit(struct mm_slot *mm)
+{
+	uint64_t pages = 0, vmas, limit;
+	int s;
+
+	engine_lock(mm->e);
+	for (s = 0; s < RMAP_NR; s++)
+		pages += mm->nr_state[s];
+	vmas = mm->vmas_ours + 1;
+	engine_unlock(mm->e);
+	limit = pages * TRACK_MAX_VMAS / vmas;
+	if (limit < TRACK_MIN_PAGES)
+		return TRACK_MIN_PAGES;
+	return limit < TRACK_MAX_PAGES ? limit : TRACK_MAX_PAGES;
+}
+
 /* One step. Returns 0: go on; 1: this client is done; negative: no more of it in this pass. */
 static int scan_step(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 {
@@ -508,6 +529,11 @@ static int scan_step(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 		return 0;
 	}
 	--*budget;
+	if (pages > TRACK_MIN_PAGES) {
+		uint64_t limit = track_limit(mm);
+
+		pages = pages < limit ? pages : limit;
+	}
 	start = r->start > w->at.addr ? r->start : w->at.addr;
 	if (pages > (r->end - start) / PAGE_BYTES)
 		pages = (r->end - start) / PAGE_BYTES;

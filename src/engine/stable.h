@@ -27,7 +27,7 @@
 
 enum { STABLE_LIVE = 1, STABLE_RETIRED };
 /* Has the frame its bytes? While it has not, no order for it is sent, and the node is not dropped. */
-enum stable_fill { STABLE_FILLED, STABLE_FILLING, STABLE_FILL_FAILED };
+enum stable_fill { STABLE_FILLED, STABLE_FILLING, STABLE_FILL_FAILED, STABLE_NEVER_FILLED };
 
 struct stable_node {
 	uint64_t hash;

@@ -610,6 +610,9 @@ static bool on_txn(struct agent *a, const struct ksm_msg_txn *m)
 	struct ksm_msg_txn_done done = { { KSM_MSG_TXN_DONE, sizeof(done) }, m->id, 0, { 0 } };
 
 	txn_execute(a, m, done.result);
+	/* Now, with no page in hand, and not in the middle of the next order: threads that wait for its
+	 * pages would wait for the length of somebody else's time slice. */
+	sysc0(SYS_sched_yield);
 	a->info_due_ms = now_ms() + INFO_DELAY_MS;
 	return send_msg(a, &done, sizeof(done));
 }

@@ -106,7 +106,7 @@ static void serve_request(struct agent *a)
 		if (atomic_load(&a->connected) && a->stat_for == a->req_nr)
 			return; /* under way */
 		a->stat_for = a->req_nr;
-		a->stat_id++;
+		a->req_stat_id = ++a->stat_id;
 		if (!atomic_load(&a->connected))
 			a->req_result = -ENOTCONN;
 		else if (sysc6(SYS_sendto, a->sock, (long)&m, sizeof(m),
@@ -549,19 +549,38 @@ static void unmap_page(void **p)
 	*p = NULL;
 }
 
+/*
+ * The newest sentinel no longer protects frames that were retired before its epoch. One of them may be ours
+ * all the same: its page has moved, the daemon has heard that it left and not that it came, and will never
+ * hear when it ends the connection now. So the one before stays until the daemon has answered what it was
+ * asked after all that was said.
+ */
 static bool on_epoch(struct agent *a, const struct ksm_msg_epoch *m, struct fds *f)
 {
 	struct ksm_msg_epoch done = { { KSM_MSG_EPOCH_DONE, sizeof(done) }, m->epoch };
+	struct ksm_msg_stat ask = { { KSM_MSG_STAT, sizeof(ask) }, a->stat_id + 1 };
 	void *fresh = f->nr == 1 ? map_sentinel(f->fd[0]) : NULL;
 
 	close_fds(f);
 	if (!fresh)
 		return false;
-	as_agent_lock(); /* a fork must inherit the one or the other */
-	unmap_page(&a->sentinel);
+	as_agent_lock(); /* a fork must inherit enough of them */
+	if (a->prev_sentinel)
+		unmap_page(&a->sentinel);
+	else
+		a->prev_sentinel = a->sentinel;
 	a->sentinel = fresh;
 	as_unlock();
-	return send_msg(a, &done, sizeof(done));
+	a->epoch_stat = ++a->stat_id;
+	return send_msg(a, &done, sizeof(done)) && send_msg(a, &ask, sizeof(ask));
+}
+
+static void drop_prev_sentinel(struct agent *a)
+{
+	as_agent_lock();
+	unmap_page(&a->prev_sentinel);
+	as_unlock();
+	a->epoch_stat = 0;
 }
 
 struct foreign_ctx {
@@ -594,10 +613,15 @@ static void drop_old_sentinels(struct agent *a)
 
 static bool on_stat(struct agent *a, const struct ksm_msg_stat_reply *m)
 {
-	if (a->adopt_stat && m->id == a->adopt_stat) {
+	if (m->id > a->stat_id)
+		return false; /* we did not ask */
+	if (a->adopt_stat && m->id >= a->adopt_stat) {
 		drop_old_sentinels(a);
 		a->adopt_stat = 0;
-	} else if (atomic_load(&a->req_kind) == REQ_STAT && m->id == a->stat_id) {
+	}
+	if (a->epoch_stat && m->id >= a->epoch_stat)
+		drop_prev_sentinel(a);
+	if (atomic_load(&a->req_kind) == REQ_STAT && m->id == a->req_stat_id) {
 		a->req_stat = *m;
 		a->req_result = 0;
 		finish_request(a, REQ_STAT);
@@ -734,6 +758,21 @@ static bool make_staging(struct agent *a)
 			     UFFDIO_REGISTER_MODE_MISSING) == 0;
 }
 
+/*
+ * Frames that this process has from before are protected by the old sentinels until the daemon knows of
+ * them. Lock held, or in a forked child.
+ */
+static void retire_sentinels(struct agent *a)
+{
+	void *both[] = { a->prev_sentinel, a->sentinel };
+
+	for (int i = 0; i < 2; i++)
+		if (both[i] && a->nr_old < OLD_SENTINELS)
+			a->old_sentinel[a->nr_old++] = both[i];
+	a->prev_sentinel = a->sentinel = NULL;
+	a->epoch_stat = 0;
+}
+
 static bool take_welcome(struct agent *a, const struct ksm_msg_welcome *m, struct fds *f)
 {
 	struct stat st;
@@ -746,10 +785,7 @@ static bool take_welcome(struct agent *a, const struct ksm_msg_welcome *m, struc
 	if (!sentinel)
 		return false;
 	as_agent_lock();
-	/* Frames that this process has from before are protected by the old sentinels until the
-	 * daemon knows of them. */
-	if (a->sentinel && a->nr_old < OLD_SENTINELS)
-		a->old_sentinel[a->nr_old++] = a->sentinel;
+	retire_sentinels(a);
 	a->sentinel = sentinel;
 	as_unlock();
 	close_fd(&a->arena);
@@ -1046,15 +1082,17 @@ int agent_start(bool told)
 void agent_reset_child(bool raw)
 {
 	struct agent *a = &agent;
-	void *stack = a->stack, *buf = a->buf, *sentinel = a->sentinel;
+	void *stack = a->stack, *buf = a->buf;
 	void *old[OLD_SENTINELS];
 	size_t stack_size = a->stack_size;
-	uint32_t nr_old = a->nr_old;
+	uint32_t nr_old;
 	int32_t pid = a->pid;
 	uint32_t heap = atomic_load(&a->heap_watch), deferred = atomic_load(&a->deferred);
 	uint64_t heap_end = a->heap_end;
 	char path[sizeof(a->sock_path)];
 
+	retire_sentinels(a);
+	nr_old = a->nr_old;
 	memcpy(path, a->sock_path, sizeof(path));
 	memcpy(old, a->old_sentinel, sizeof(old));
 	memset(a, 0, sizeof(*a));
@@ -1065,7 +1103,6 @@ void agent_reset_child(bool raw)
 	a->stack = stack;
 	a->stack_size = stack_size;
 	a->buf = buf;
-	a->sentinel = sentinel;
 	memcpy(a->old_sentinel, old, sizeof(old));
 	a->nr_old = nr_old;
 	a->pid = pid;

@@ -56,14 +56,20 @@ struct agent {
 			   * transactions empty and PROT_NONE, see txn.c */
 	uint8_t *buf;   /* twice KSM_TXN_PAGES: frames (and memory) are read here to be compared */
 	void *sentinel; /* mapping of the newest epoch's sentinel */
+	/* The one before, until the daemon has taken in all that was said while it was the newest; NULL: it
+	 * has. When more epochs come meanwhile the oldest is enough, since epochs end in order. */
+	void *prev_sentinel;
+	uint64_t epoch_stat; /* id of the STAT that says so; 0: none */
 	/* Of earlier connections and of the parent: dropped when all that this process has on frames
 	 * has been adopted. Several, since they may be of different daemons or domains, and none of
 	 * these knows the others' epochs. When there are too many the rest stays mapped for ever. */
 	void *old_sentinel[OLD_SENTINELS];
 	uint32_t nr_old;
-	uint64_t adopt_stat; /* id of the STAT that says so */
-	uint64_t sent_seq, stat_id;
-	uint64_t stat_for; /* the request (its req_nr) that the newest STAT was sent for */
+	uint64_t adopt_stat; /* id of the STAT that says so; 0: none */
+	uint64_t sent_seq;
+	uint64_t stat_id; /* of the newest STAT; an answer to one confirms all before it as well */
+	uint64_t req_stat_id; /* of the one that answers a program thread */
+	uint64_t stat_for;    /* the request (its req_nr) that the newest STAT was sent for */
 	uint64_t info_due_ms, heap_end;
 	bool info_sent_once;
 	uint32_t heap_poll_ms;

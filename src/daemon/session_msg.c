@@ -227,19 +227,9 @@ static void handle_epoch_done(struct session *s, const union ksm_msg *msg)
 
 static void handle_stat(struct session *s, const union ksm_msg *msg)
 {
-	struct ksm_msg_stat_reply reply = {
-		.hdr = { KSM_MSG_STAT_REPLY, sizeof(reply) },
-		.id = msg->stat.id,
-	};
-	struct mm_counters c = { 0 };
-
-	mm_counters(s->mm, &c);
-	reply.rmap_items = c.rmap_items;
-	reply.zero_pages = c.zero_pages;
-	reply.merging_pages = c.merging_pages;
-	reply.process_profit = session_profit(s, &c);
-	/* One that asks without reading gets no answer; the library gives up after two seconds. */
-	session_send(s, &reply, NULL, 0);
+	s->stat_id = msg->stat.id;
+	s->want |= WANT_STAT;
+	session_flush(s);
 }
 
 static void handle_info(struct session *s, const union ksm_msg *msg)

@@ -42,6 +42,7 @@ struct order {
 /* Things to be sent when there is room: bits of `want`. */
 #define WANT_EPOCH 1u
 #define WANT_UNMERGE 2u
+#define WANT_STAT 4u
 
 /*
  * Created at accept. From HELLO on it is a client: it has a domain and an mm_slot, and stands in the
@@ -69,6 +70,7 @@ struct session {
 
 	uint64_t epoch;      /* the last it was told of */
 	uint64_t epoch_done; /* the last it has said it lives in; what it sent before has been read */
+	uint64_t stat_id; /* of the STAT to be answered: one that asks on gets the last answer alone */
 	uint32_t want;
 	bool polls_out;       /* EPOLLOUT is asked for */
 	bool unmerge_awaited; /* by the job under way */

@@ -3,8 +3,7 @@
  * session_send.c - what clients are told.
  *
  * Nothing here waits. A message that does not fit into the socket is refused (orders: the engine
- * tries again), left out (answers to a client that does not read them) or remembered as a bit and sent
- * when there is room (epochs, unmerging). So a client that stops reading costs one socket buffer.
+ * tries again) or remembered as a bit and sent when there is room (epochs, unmerging, answers). So a client that stops reading costs one socket buffer.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -118,6 +117,23 @@ static int send_unmerge(struct session *s)
 	return err;
 }
 
+/* A client drops sentinels by it, so it comes even when there is no room now. */
+static int send_stat(struct session *s)
+{
+	struct ksm_msg_stat_reply reply = {
+		.hdr = { KSM_MSG_STAT_REPLY, sizeof(reply) },
+		.id = s->stat_id,
+	};
+	struct mm_counters c = { 0 };
+
+	mm_counters(s->mm, &c);
+	reply.rmap_items = c.rmap_items;
+	reply.zero_pages = c.zero_pages;
+	reply.merging_pages = c.merging_pages;
+	reply.process_profit = session_profit(s, &c);
+	return session_send(s, &reply, NULL, 0);
+}
+
 static void poll_out(struct session *s, bool on)
 {
 	struct epoll_event ev = {
@@ -138,6 +154,8 @@ void session_flush(struct session *s)
 		s->want &= ~WANT_UNMERGE;
 	if ((s->want & WANT_EPOCH) && send_epoch(s) != -EAGAIN)
 		s->want &= ~WANT_EPOCH;
+	if ((s->want & WANT_STAT) && send_stat(s) != -EAGAIN)
+		s->want &= ~WANT_STAT;
 	poll_out(s, s->want != 0);
 }
 

@@ -198,6 +198,8 @@ static void fill_message(union ksm_msg *m)
 		break;
 	case KSM_MSG_STAT_REPLY:
 		m->stat_reply.id = take8();
+		if (m->stat_reply.id & 1)
+			m->stat_reply.id = agent.epoch_stat;
 		break;
 	case KSM_MSG_UNMERGE:
 		m->unmerge.id = take8();
@@ -664,6 +666,7 @@ static void clean_up(void)
 	check_memory();
 	close_fd(&a->arena);
 	unmap_page(&a->sentinel);
+	unmap_page(&a->prev_sentinel);
 	while (a->nr_old)
 		unmap_page(&a->old_sentinel[--a->nr_old]);
 	for (int i = 0; i < k.nr_passed; i++)

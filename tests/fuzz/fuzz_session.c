@@ -103,7 +103,7 @@ static void restart(struct actors *as)
 	os_must(world_start(as->w, mode, nr_nodes));
 }
 
-static void step_memory(struct actor *a, uint8_t what, struct input *in)
+static void step_memory(struct actors *as, struct actor *a, uint8_t what, struct input *in)
 {
 	struct span s;
 
@@ -125,7 +125,7 @@ static void step_memory(struct actor *a, uint8_t what, struct input *in)
 		return;
 	case 4:
 		s = take_span(in);
-		actor_move(a, s.from, (s.from + s.nr) % PROC_PAGES);
+		actor_move(as, a, s.from, (s.from + s.nr) % PROC_PAGES);
 		return;
 	default:
 		s = take_span(in);
@@ -196,7 +196,7 @@ static void step_daemon(struct actors *as, uint8_t what, struct input *in)
 		break;
 	case 6:
 		as->faults = true;
-		os_fault(1 + take8(in) % 16, 1 + take8(in) % 3);
+		os_fault(1 + take8(in), 1 + take8(in) % 3);
 		break;
 	case 7:
 		restart(as);
@@ -240,7 +240,7 @@ static void step(struct actors *as, struct input *in)
 	if (!a)
 		return;
 	if (op < 0x50)
-		step_memory(a, op % 6, in);
+		step_memory(as, a, op % 6, in);
 	else if (op < 0x70)
 		step_life(as, a, op % 8, in);
 	else if (op < 0x90)
@@ -260,7 +260,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	as.w = &w;
 	os_reset();
 	if (how >= 0xe0)
-		os_fault(1 + how % 32, 1);
+		os_fault(1 + take8(&in) % 64, 1);
 	if (!world_start(&w, how % 3, 1 + how / 3 % 2))
 		return 0; /* clean, as world_stop() has seen */
 	os_fault(0, 0);

@@ -53,6 +53,7 @@ static struct {
 	unsigned int nr_procs;
 	uint64_t now_ns, random;
 	unsigned int fault_in, fault_times;
+	bool fault_hold;
 	uint32_t stamp, nr_frames;
 	struct {
 		struct rcu_head *head;
@@ -83,7 +84,7 @@ static int fail(int err)
 /* Is it this call's turn to fail? */
 static bool faulty(void)
 {
-	if (!os.fault_times || --os.fault_in)
+	if (os.fault_hold || !os.fault_times || --os.fault_in)
 		return false;
 	os.fault_in = 1;
 	os.fault_times--;
@@ -94,6 +95,41 @@ void os_fault(unsigned int nth, unsigned int times)
 {
 	os.fault_in = nth;
 	os.fault_times = nth ? times : 0;
+}
+
+bool os_fault_hold(bool hold)
+{
+	bool before = os.fault_hold;
+
+	os.fault_hold = hold;
+	return before;
+}
+
+void *os_malloc(size_t size)
+{
+	if (faulty()) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return malloc(size);
+}
+
+void *os_calloc(size_t nr, size_t size)
+{
+	if (faulty()) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return calloc(nr, size);
+}
+
+void *os_realloc(void *p, size_t size)
+{
+	if (faulty()) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return realloc(p, size);
 }
 
 /* ---- files ---- */

@@ -120,8 +120,10 @@ unsigned int os_nr_open(void);
 void os_run_rcu(void);
 void os_advance_ms(uint64_t ms);
 uint64_t os_now_ms(void);
-/* Calls that ask for a resource fail from the nth on (1: the next), `times` of them. */
+/* Calls that ask for a resource or memory fail from the nth on (1: the next), `times` of them. */
 void os_fault(unsigned int nth, unsigned int times);
+/* While it is held nothing fails, nor counts. Returns what it was. */
+bool os_fault_hold(bool hold);
 
 struct os_file *os_file_new(enum os_kind kind);
 struct os_file *os_file_get(struct os_file *f);

@@ -106,7 +106,9 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	memset(w, 0, sizeof(*w));
 	knobs_init(&w->d.knobs);
 	w->control_epoll = -1;
+	os_fault_hold(true);
 	w->d.topology = numa_emulated_new(nr_nodes);
+	os_fault_hold(false);
 	w->d.topology_spec = "emulated";
 	w->d.start_ms = 1;
 	w->d.domains.mode = mode;
@@ -223,5 +225,7 @@ static void check(struct domain *d, void *arg)
 
 void world_check(struct world *w)
 {
+	os_fault_hold(true);
 	each_domain(w, check, NULL);
+	os_fault_hold(false);
 }

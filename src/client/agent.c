@@ -389,8 +389,8 @@ static bool adopt_range(struct agent *a, uint64_t start, uint64_t end)
 {
 	struct adopt_ctx c = { a, start, end, true };
 
-	maps_walk(start, end, adopt_one, &c);
-	return c.ok;
+	/* Frames that were not seen would be taken for not there. */
+	return maps_walk(start, end, adopt_one, &c) >= 0 && c.ok;
 }
 
 static void track_part(struct agent *a, const struct as_range *r, bool anew)

@@ -65,6 +65,8 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 
 		if (n == -EINTR)
 			continue;
+		if (n < 0)
+			nr = (int)n;
 		if (n <= 0)
 			break;
 		have += (size_t)n;

@@ -104,7 +104,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all help run test check bench bench-docs install clean asan tsan \
-	clang format-check tidy tests setup-build setup-run setup-test setup-fuzz run-tests torture FORCE
+	clang format-check tidy tests setup-build setup-run setup-test setup-fuzz run-tests torture setup-model FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD)
@@ -259,6 +259,16 @@ fuzz: setup-fuzz
 	@$(MAKE) --no-print-directory fuzz-build
 	@tests/fuzz/run.sh $(BUILD)/fuzz $(or $(TIME),30) $(FUZZ)
 
+# ---- model ---------------------------------------------------------------------------------
+
+## model         check the model of grace periods with spin
+.PHONY: model
+$(BUILD)/tests/model: Makefile
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec %s/tests/model/run.sh "$$KSM_BUILD/model"\n' '$(CURDIR)' >$@ && chmod +x $@
+model: setup-model $(BUILD)/tests/model
+	@tests/run.sh --label model --build $(BUILD) -- $(BUILD)/tests/model
+
 ## test          install what is missing, build, run all tests, also under the sanitizers
 test: setup-test
 	@rm -f $(BUILD)/results; mkdir -p $(BUILD)
@@ -273,6 +283,9 @@ test: setup-test
 		$(TSAN_OWN) $(addprefix $(BUILD)/tests/functional/,$(TSAN_DAEMON))
 	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
 		$(BUILD)/fuzz/tests/fuzzers
+	@$(MAKE) --no-print-directory $(BUILD)/tests/model
+	-@tests/run.sh --label model --build $(BUILD) --results $(BUILD)/results -- \
+		$(BUILD)/tests/model
 	@tests/run.sh --total $(BUILD)/results
 
 ## check         the fast tests of the plain build, under two minutes
@@ -309,7 +322,7 @@ tidy:
 
 # ---- running -------------------------------------------------------------------------------
 
-setup-build setup-run setup-test setup-fuzz: setup-%:
+setup-build setup-run setup-test setup-fuzz setup-model: setup-%:
 	@tools/setup.sh $*
 
 ## run           demonstration: merge the memory of unmodified programs, and check their data

@@ -3,7 +3,7 @@
 #
 # Install the Debian packages that a target of the Makefile needs, and only when some are missing.
 #
-#	tools/setup.sh build|run|test|fuzz|lint...
+#	tools/setup.sh build|run|test|fuzz|model|lint...
 #
 # Packages of servers start them on installation, which a demonstration has no business doing: a
 # policy-rc.d (the interface that invoke-rc.d and deb-systemd-invoke ask) forbids it while apt
@@ -16,11 +16,12 @@ BUILD='gcc libc6-dev make pkg-config liburcu-dev libxxhash-dev libnuma-dev'
 RUN='redis-server redis-tools python3 memcached'
 TEST='check libbsd-dev nginx-light valgrind socat'
 FUZZ='clang libclang-rt-14-dev llvm'
+MODEL='spin'
 LINT='clang clang-tidy clang-format'
 
 usage()
 {
-	echo "usage: tools/setup.sh build|run|test|fuzz|lint..." >&2
+	echo "usage: tools/setup.sh build|run|test|fuzz|model|lint..." >&2
 	exit 2
 }
 
@@ -43,8 +44,9 @@ for group in "$@"; do
 	case $group in
 	build) ;;
 	run) wanted="$wanted $RUN" ;;
-	test) wanted="$wanted $RUN $TEST $FUZZ" ;;
+	test) wanted="$wanted $RUN $TEST $FUZZ $MODEL" ;;
 	fuzz) wanted="$wanted $FUZZ check" ;;
+	model) wanted="$wanted $MODEL" ;;
 	lint) wanted="$wanted $LINT" ;;
 	*) usage ;;
 	esac

@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Check the model of grace periods, then check that it fails without each of its protections.
+#
+#	tests/model/run.sh DIR
+#
+# Every interleaving within the bounds is tried: two processes with three epochs, and with two when they may
+# change their domain. States are remembered by 96 bits of hash each (-DHC4), so that two minutes and a
+# GiB suffice; a collision among 3e7 of them has a chance of 1 in 1e14. Two run at a time. Reports like a
+# Check program; what spin said is in DIR.
+
+set -u
+
+model=$(cd "$(dirname "$0")" && pwd)/grace.pml
+mkdir -p "$1" && cd "$1" || exit 2
+export model
+
+# verify NAME WANTED_ERRORS FLAGS...
+verify()
+{
+	local name=$1 want=$2 errors
+	shift 2
+
+	rm -rf "$name" && mkdir "$name" && cd "$name" || exit 2
+	{
+		spin -a "$@" "$model" && ${CC:-cc} -O2 -w -DSAFETY -DHC4 -DMEMLIM=1800 -o pan pan.c &&
+			./pan -m1000000 -w24
+	} >log 2>&1
+	errors=$(sed -n 's/.*errors: \([0-9]*\)$/\1/p' log)
+	# Searched to the end, and with the outcome that was wanted.
+	if grep -q 'max search depth too small\|memory limit\|hash table full' log ||
+		[ "${errors:-none}" != "$want" ] ||
+		{ [ "$want" = 1 ] && ! grep -q 'assertion violated' log; }; then
+		echo "FAILED: $name: $want errors wanted, got ${errors:-none}: $PWD/log"
+		grep -m 5 'error\|violated\|limit' log
+	else
+		echo "ok: $name: errors: $errors, $(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' log) states"
+	fi
+}
+export -f verify
+
+two='-DNPROC=2 -DEPOCHS=3'
+moves='-DNPROC=2 -DEPOCHS=2 -DMOVES'
+out=$({
+	echo "complete 0 $two"
+	echo "complete_moves 0 $moves"
+	for broken in OLDER STALE SWAP UNCONFIRMED INHERIT EARLY_DROP GRACE; do
+		echo "BROKEN_$broken 1 $two -DBROKEN_$broken"
+	done
+	echo "BROKEN_FOREIGN 1 $moves -DBROKEN_FOREIGN"
+} | xargs -P 2 -L 1 bash -c 'verify "$@"' -)
+echo "$out"
+checks=$(grep -c '^ok: \|^FAILED: ' <<<"$out")
+failed=$((checks - $(grep -c '^ok: ' <<<"$out")))
+[ "$checks" -eq 10 ] || failed=$((10 - checks + failed)) checks=10
+echo "$((((checks - failed) * 100) / checks))%: Checks: $checks, Failures: $failed, Errors: 0"
+[ "$failed" -eq 0 ]

@@ -323,8 +323,7 @@ static long remap_known(struct remap *m)
 
 	if (r)
 		return r;
-	if (!all_or_part &&
-	    (shrinks || !as_frames_next(&at, &run_end, m->old + m->old_len))) {
+	if (!all_or_part && (shrinks || !as_frames_next(&at, &run_end, m->old + m->old_len))) {
 		r = by_kernel(m);
 		if (r != -EFAULT)
 			return r;

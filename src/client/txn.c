@@ -43,7 +43,7 @@
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
-#define MAX_GAP 4u     /* pages; see above */
+#define MAX_GAP 4u      /* pages; see above */
 #define MREMAP_PAGES 8u /* contiguous frames from which on mapping them twice pays */
 
 struct run {

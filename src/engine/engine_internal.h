@@ -146,8 +146,8 @@ struct scan_worker {
 	struct scan_cursor at;
 	uint32_t clean;       /* clean pages not charged yet */
 	uint64_t track_pages; /* how far the next call of change tracking looks */
-	unsigned char *buf; /* BLOCK_BYTES; NULL at rest */
-	struct fill fill;   /* empty whenever the lock is not held, but while it is written */
+	unsigned char *buf;   /* BLOCK_BYTES; NULL at rest */
+	struct fill fill;     /* empty whenever the lock is not held, but while it is written */
 };
 
 struct engine {
@@ -167,7 +167,7 @@ struct engine {
 	uint32_t *unstable_root; /* CTREE_SHARDS for each node */
 	bool merge_across;       /* the knob, taken over when no stable node is live */
 	uint64_t epoch;
-	uint16_t nr_flushes; /* wraps */
+	uint16_t nr_flushes;  /* wraps */
 	uint64_t table_bytes; /* mm_slots, their tables and windows, regions, arrays; atomic */
 
 	uint64_t nr_state[RMAP_NR];

@@ -139,9 +139,10 @@ static void write_frames(struct scan_worker *w, struct engine *e)
 	uint32_t i, to;
 
 	for (i = 0; i < f->nr; i = to) {
-		for (to = i + 1; to < f->nr && f->frame[to] == f->frame[to - 1] + 1 &&
-				 f->page[to] == f->page[to - 1] + 1 &&
-				 pool_nid(&e->pool, f->frame[to]) == pool_nid(&e->pool, f->frame[i]);
+		for (to = i + 1;
+		     to < f->nr && f->frame[to] == f->frame[to - 1] + 1 &&
+		     f->page[to] == f->page[to - 1] + 1 &&
+		     pool_nid(&e->pool, f->frame[to]) == pool_nid(&e->pool, f->frame[i]);
 		     to++)
 			;
 		memset(f->failed + i,
@@ -197,8 +198,8 @@ void merge_fill(struct scan_worker *w, struct engine *e)
 	write_frames(w, e);
 	engine_lock(e);
 	for (i = 0; i < f->nr; i++) {
-		stable_node(&e->stable, f->node[i])->filling =
-			f->failed[i] ? STABLE_FILL_FAILED : STABLE_FILLED;
+		stable_node(&e->stable, f->node[i])->filling = f->failed[i] ? STABLE_FILL_FAILED :
+									      STABLE_FILLED;
 		failed |= f->failed[i];
 	}
 	if (failed)

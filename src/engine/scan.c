@@ -139,8 +139,8 @@ static void see_page(const struct track_window *t, struct mm_slot *mm, uint32_t 
 }
 
 /* Pages of [start, end), which lies in region r. */
-static void see_run(const struct track_window *t, struct mm_slot *mm, struct region *r, uint64_t start, uint64_t end,
-		    enum track_kind kind)
+static void see_run(const struct track_window *t, struct mm_slot *mm, struct region *r,
+		    uint64_t start, uint64_t end, enum track_kind kind)
 {
 	uint64_t addr = start;
 
@@ -161,8 +161,7 @@ static void see_run(const struct track_window *t, struct mm_slot *mm, struct reg
 }
 
 /* The parts of a reported range that are offered still. */
-static void see_range(const struct track_window *t, struct mm_slot *mm,
-		      const struct track_range *v)
+static void see_range(const struct track_window *t, struct mm_slot *mm, const struct track_range *v)
 {
 	const struct region_array *a = mm->regions;
 	uint32_t i;

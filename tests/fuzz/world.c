@@ -195,8 +195,7 @@ static void scan(struct domain *d, void *arg)
 	int64_t budget = a->budget;
 
 	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
-		the_scan.full_scans +=
-			engine_scan(d->engine, 0, &budget) == ENGINE_SCAN_PASS;
+		the_scan.full_scans += engine_scan(d->engine, 0, &budget) == ENGINE_SCAN_PASS;
 	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
 		engine_flush(d->engine, a->flush_all);
 	if (engine_nr_retired(d->engine))

@@ -153,7 +153,7 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 {
 	struct fake *w = arena;
 	const uint64_t *in = buf;
-	void (*hook)(struct fake *w) = w->in_write;
+	void (*hook)(struct fake * w) = w->in_write;
 	uint32_t i;
 
 	must(nr && frame + nr <= w->nr_frames);

@@ -19,9 +19,9 @@ enum { PAGES = 256, THREADS = 3, SCANNERS = 2, ROUNDS = 150 };
 struct world {
 	struct engine *e;
 	struct ksm_knobs knobs;
-	int clients, released; /* atomic */
-	unsigned int nr_workers;   /* atomic */
-	int stop;                  /* atomic */
+	int clients, released;   /* atomic */
+	unsigned int nr_workers; /* atomic */
+	int stop;                /* atomic */
 };
 
 struct client {

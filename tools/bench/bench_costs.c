@@ -56,8 +56,8 @@ static bool read_and_hash(struct costs *c, size_t off)
 static bool compare(struct costs *c, size_t off)
 {
 	for (size_t i = 0; i < PIECE; i++)
-		c->sink += (uint64_t)memcmp(c->a + off + i * BENCH_PAGE, c->b + off + i * BENCH_PAGE,
-					    BENCH_PAGE);
+		c->sink += (uint64_t)memcmp(c->a + off + i * BENCH_PAGE,
+					    c->b + off + i * BENCH_PAGE, BENCH_PAGE);
 	return true;
 }
 
@@ -102,7 +102,8 @@ static double now_us(void)
 
 static unsigned char *memory(void)
 {
-	unsigned char *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *p =
+		mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
@@ -119,7 +120,8 @@ static int run_steps(struct costs *c, bool print)
 
 		for (size_t off = 0; off < BYTES; off += PIECE_BYTES)
 			if (!steps[s].fn(c, off)) {
-				fprintf(stderr, "ksm-bench: %s: %s\n", steps[s].what, strerror(errno));
+				fprintf(stderr, "ksm-bench: %s: %s\n", steps[s].what,
+					strerror(errno));
 				return -EIO;
 			}
 		if (print)

@@ -5,10 +5,10 @@
  * Locks. There is one, engine.lock, a mutex; it covers everything below unless said otherwise.
  * Hashing, change tracking and reading clients are done without it, and what they found is checked
  * again under it. Order: engine.lock, then whatever the ops take. RCU read sections are short,
- * take no lock inside, and cover two things: the list of mm_slots and a client's array of regions.
+ * take no lock inside, and cover a client's array of regions.
  *
- * References. A region counts one reference on its mm_slot; blocks, the live array and the scan
- * thread count references on a region. So who holds either can go on using it after the client
+ * References. A region counts one reference on its mm_slot; blocks, the live array and who scans
+ * count references on a region. So who holds either can go on using it after the client
  * has gone; it finds mm->dead set, the array empty and no block.
  */
 #ifndef KSM_ENGINE_INTERNAL_H
@@ -78,7 +78,7 @@ struct mm_slot {
 	void *client;
 	uint32_t id;
 	uint64_t serial;                 /* position in the engine's list; grows */
-	struct cds_list_head list;       /* in e->mms: RCU for readers, lock for writers */
+	struct cds_list_head list;       /* in e->mms */
 	int dead;                        /* set once, under the lock, before it leaves the list */
 	struct region_array *regions;    /* RCU for readers, lock for writers; never NULL */
 	struct region_array *no_regions; /* empty, kept for the exit, which must not fail */
@@ -158,7 +158,7 @@ struct engine {
 	uint64_t hash_seed, zero_hash;
 
 	pthread_mutex_t lock;
-	struct cds_list_head mms; /* RCU */
+	struct cds_list_head mms;
 	uint64_t next_serial;
 	uint64_t nr_mms;    /* not released yet; atomic */
 	struct slab blocks; /* struct rmap_block */
@@ -236,7 +236,6 @@ struct region *region_next(struct mm_slot *mm, uint64_t addr);
 struct region *region_at(const struct mm_slot *mm, uint64_t addr);
 
 /* mm_slot.c */
-bool mm_get_unless_zero(struct mm_slot *mm);
 uint32_t mm_window(struct mm_slot *mm, uint64_t pn,
 		   int nid); /* frame for this page, or POOL_NONE */
 void mm_windows_trim(struct mm_slot *mm, uint64_t start, uint64_t end); /* a range was withdrawn */

@@ -2,9 +2,9 @@
 /*
  * mm_slot.c - clients: their life, and the frame numbers laid out for their memory.
  *
- * A client is in the engine's list from engine_mm_new() to engine_mm_exit(). The scan thread finds
- * it there in an RCU read section and takes a reference that keeps the object, and the client
- * behind it, usable after the exit; there is then nothing left in it to find.
+ * A client is in the engine's list from engine_mm_new() to engine_mm_exit(). Who scans finds it
+ * there under the lock and takes a reference that keeps the object, and the client behind it,
+ * usable after the exit; there is then nothing left in it to find.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -41,7 +41,7 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 	count_bytes(e, sizeof(*mm));
 	engine_lock(e);
 	mm->serial = e->next_serial++;
-	cds_list_add_tail_rcu(&mm->list, &e->mms);
+	cds_list_add_tail(&mm->list, &e->mms);
 	engine_unlock(e);
 	__atomic_fetch_add(&e->nr_mms, 1, __ATOMIC_RELAXED);
 	return mm;
@@ -50,11 +50,6 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 void mm_get(struct mm_slot *mm)
 {
 	urcu_ref_get(&mm->ref);
-}
-
-bool mm_get_unless_zero(struct mm_slot *mm)
-{
-	return urcu_ref_get_unless_zero(&mm->ref);
 }
 
 static void mm_free_rcu(struct rcu_head *h)
@@ -75,7 +70,6 @@ static void mm_release(struct urcu_ref *ref)
 {
 	struct mm_slot *mm = caa_container_of(ref, struct mm_slot, ref);
 
-	/* A reader of the list may be looking at it, and fails to get a reference. */
 	assert(mm->dead);
 	call_rcu(&mm->rcu, mm_free_rcu);
 }
@@ -108,7 +102,7 @@ void engine_mm_exit(struct mm_slot *mm)
 	engine_lock(mm->e);
 	if (!mm->dead) {
 		CMM_STORE_SHARED(mm->dead, 1);
-		cds_list_del_rcu(&mm->list);
+		cds_list_del(&mm->list);
 		teardown(mm);
 	}
 	engine_unlock(mm->e);

@@ -243,8 +243,23 @@ $(BUILD)/tests/fuzz_engine: $(O)/tests/fuzz/fuzz_engine.o $(O)/tests/fuzz/os.o \
 $(BUILD)/tests/fuzz_agent: $(O)/tests/fuzz/fuzz_agent.o $(CLIENT_INT)
 	$(call link,-fsanitize=fuzzer)
 
-.PHONY: fuzz fuzz-build fuzzers
-fuzzers: $(FUZZ_BIN) $(BUILD)/tests/fuzzers
+# The same worlds without a fuzzer: a full life in which each call fails once.
+SWEEPS := $(addprefix $(BUILD)/tests/sweep_,daemon agent)
+$(BUILD)/tests/sweep_daemon: $(addprefix $(O)/tests/fuzz/,sweep_daemon.o fuzz_session.o actor.o \
+		os.o world.o) $(CORE_OS)
+	$(call link,$(DAEMON_LIBS))
+$(BUILD)/tests/sweep_agent: $(addprefix $(O)/tests/fuzz/,sweep_agent.o fuzz_agent.o) $(CLIENT_INT)
+	$(call link,)
+
+.PHONY: fuzz fuzz-build fuzzers faults
+fuzzers: $(FUZZ_BIN) $(SWEEPS) $(BUILD)/tests/fuzzers
+
+## faults        every allocation and system call of daemon and library fails once
+faults: setup-fuzz
+	@$(MAKE) --no-print-directory fuzz-build
+	@tests/run.sh --label faults --build $(BUILD)/fuzz -- \
+		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
+
 # All of them, for tests/run.sh.
 $(BUILD)/tests/fuzzers: Makefile
 	@mkdir -p $(@D)
@@ -282,7 +297,8 @@ test: setup-test
 	-@tests/run.sh --label tsan --build $(BUILD)/tsan --results $(BUILD)/results -- \
 		$(TSAN_OWN) $(addprefix $(BUILD)/tests/functional/,$(TSAN_DAEMON))
 	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
-		$(BUILD)/fuzz/tests/fuzzers
+		$(BUILD)/fuzz/tests/fuzzers \
+		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
 	@$(MAKE) --no-print-directory $(BUILD)/tests/model
 	-@tests/run.sh --label model --build $(BUILD) --results $(BUILD)/results -- \
 		$(BUILD)/tests/model

@@ -16,7 +16,7 @@
  * The agent's source is included for its inner functions.
  *
  * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in; without the
- * comparison in txn.c; without the check that a frame lies in the arena.
+ * comparison in txn.c, or that in inplace.c; without moving back what was not equal.
  */
 #include "client/agent.c"
 
@@ -26,6 +26,7 @@
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+bool fuzz_agent_sweep(const uint8_t *script, size_t size, unsigned int nth, int error);
 
 #define PAGES 192u
 #define BASE 0x200000000000ull /* a block's start */
@@ -66,7 +67,11 @@ static struct {
 	const char *small;
 	bool in_order;
 	uint64_t now;
+	unsigned int fault_in; /* 0: none */
+	int fault_errno;
+	bool fault_came;
 } k;
+uint64_t fuzz_agent_merged; /* pages, by the last input */
 static uint8_t *memory;
 static uint8_t frames[FRAMES][KSM_PAGE_SIZE];
 
@@ -315,6 +320,7 @@ static void check_done(const struct ksm_msg_txn_done *d)
 		MUST((d->result[i] == KSM_RES_NONE) == (k.txn.frame[i] == KSM_FRAME_NONE));
 		if (d->result[i] != KSM_RES_MERGED)
 			continue;
+		fuzz_agent_merged++;
 		MUST(inside(addr, PAGE));
 		if (k.txn.frame[i] == KSM_FRAME_ZERO)
 			MUST(k.page[number(addr)] == ABSENT && !k.want[number(addr)]);
@@ -577,7 +583,37 @@ static long do_ppoll(struct pollfd *p, long nr)
 	return 1;
 }
 
+/* Calls that can be refused for want of something, or interrupted. */
+static bool may_fail(long nr, long b, long d)
+{
+	switch (nr) {
+	case SYS_ioctl:
+		return b != (long)UFFDIO_UNREGISTER && b != (long)UFFDIO_WAKE;
+	case SYS_mmap:
+		return true;
+	case SYS_madvise: /* DONTNEED of our own pages cannot fail */
+		return false;
+	default:
+		(void)d;
+		return nr == SYS_recvmsg || nr == SYS_sendto || nr == SYS_sendmsg ||
+		       nr == SYS_openat || nr == SYS_read || nr == SYS_pread64 ||
+		       nr == SYS_mremap || nr == SYS_mprotect || nr == SYS_fstat ||
+		       nr == SYS_pidfd_open || nr == SYS_get_mempolicy || nr == SYS_getdents64;
+	}
+}
+
+static long played(long nr, long a, long b, long c, long d, long e, long f);
+
 long sysc6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	if (k.fault_in && may_fail(nr, b, d) && !--k.fault_in) {
+		k.fault_came = true;
+		return k.fault_errno;
+	}
+	return played(nr, a, b, c, d, e, f);
+}
+
+static long played(long nr, long a, long b, long c, long d, long e, long f)
 {
 	switch (nr) {
 	case SYS_recvmsg:
@@ -678,18 +714,56 @@ static void clean_up(void)
 	memset(a, 0, sizeof(*a));
 }
 
+/* One connection, to its end. */
+static void connection(struct agent *a)
+{
+	a->sock = FD_SOCK;
+	k.nr_messages = k.orders = k.answers = 0;
+	k.in_order = false;
+	if (handshake(a) && declare_all(a)) {
+		atomic_store(&a->connected, 1);
+		serve(a);
+	}
+	atomic_store(&a->connected, 0);
+	close_fd(&a->sock);
+	close_fd(&a->arena);
+}
+
+/* Fail the nth call with an errno, and play the script; then again without. Did the nth call come? */
+bool fuzz_agent_sweep(const uint8_t *script, size_t size, unsigned int nth, int error)
+{
+	memset(&k, 0, sizeof(k));
+	k.now = 1000;
+	set_scene();
+	k.fault_in = nth;
+	k.fault_errno = error;
+	for (int i = 0; i < 2; i++) {
+		k.p = script;
+		k.end = script + size;
+		fuzz_agent_merged = 0;
+		connection(&agent);
+		k.fault_in = 0; /* the second is whole */
+	}
+	clean_up();
+	return k.fault_came;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static const int errors[] = { -ENOMEM, -EMFILE, -EINTR, -EAGAIN, -EBUSY, -EINVAL };
+
 	memset(&k, 0, sizeof(k));
 	k.p = data;
 	k.end = data + size;
 	k.now = 1000;
 	set_scene();
-	if (handshake(&agent) && declare_all(&agent)) {
-		atomic_store(&agent.connected, 1);
-		serve(&agent);
-	}
-	atomic_store(&agent.connected, 0);
+	k.fault_in = take8();
+	k.fault_in |= (unsigned int)take8() << 8;
+	k.fault_errno = errors[take8() % 6];
+	/* What is left when the agent gives a connection up is the next one's. */
+	for (int i = 0; i < 4; i++)
+		connection(&agent);
+	k.fault_in = 0;
 	clean_up();
 	return 0;
 }

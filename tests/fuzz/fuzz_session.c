@@ -8,8 +8,9 @@
  * reads what it did not write; no frame changes or is given back under an honest process's mapping; no
  * honest client is called a liar; when all is quiet, the counters are the truth and no frame is left.
  *
- * Seen to fail: with all_moved_on() always true, with sentinels dropped before the adoption is
- * acknowledged (actor.c), with the send_epoch() that gave up for good when a sentinel could not be opened.
+ * Seen to fail: when a client drops a sentinel as soon as the next comes, when it drops the old ones before
+ * its frames were adopted, when a child does not inherit them (actor.c); with a daemon that gave an announcement
+ * up when a sentinel could not be opened.
  */
 #include <stdlib.h>
 
@@ -196,7 +197,7 @@ static void step_daemon(struct actors *as, uint8_t what, struct input *in)
 		break;
 	case 6:
 		as->faults = true;
-		os_fault(1 + take8(in), 1 + take8(in) % 3);
+		os_fault(take16(in), 1 + take8(in) % 3);
 		break;
 	case 7:
 		restart(as);
@@ -259,11 +260,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&as, 0, sizeof(as));
 	as.w = &w;
 	os_reset();
-	if (how >= 0xe0)
-		os_fault(1 + take8(&in) % 64, 1);
-	if (!world_start(&w, how % 3, 1 + how / 3 % 2))
-		return 0; /* clean, as world_stop() has seen */
-	os_fault(0, 0);
+	if (how >= 0xe0) {
+		os_fault(take16(&in), 1);
+		if (!world_start(&w, how % 3, 1 + how / 3 % 2))
+			return 0; /* clean, as world_stop() has seen */
+		os_fault(0, 0);
+	} else {
+		os_must(world_start(&w, how % 3, 1 + how / 3 % 2));
+	}
 	while (in.p < in.end)
 		step(&as, &in);
 	actors_check(&as);

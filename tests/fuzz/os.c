@@ -53,7 +53,7 @@ static struct {
 	unsigned int nr_procs;
 	uint64_t now_ns, random;
 	unsigned int fault_in, fault_times;
-	bool fault_hold;
+	bool fault_hold, fault_came;
 	uint32_t stamp, nr_frames;
 	struct {
 		struct rcu_head *head;
@@ -88,6 +88,7 @@ static bool faulty(void)
 		return false;
 	os.fault_in = 1;
 	os.fault_times--;
+	os.fault_came = true;
 	return true;
 }
 
@@ -95,6 +96,11 @@ void os_fault(unsigned int nth, unsigned int times)
 {
 	os.fault_in = nth;
 	os.fault_times = nth ? times : 0;
+}
+
+bool os_fault_came(void)
+{
+	return os.fault_came;
 }
 
 bool os_fault_hold(bool hold)
@@ -1072,5 +1078,6 @@ void os_reset(void)
 	os.stamp++;
 	os.nr_frames = 0;
 	os_fault(0, 0);
+	os.fault_came = false;
 	os_must(!os.nr_files, "%u files are held by nobody", os.nr_files);
 }

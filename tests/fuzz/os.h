@@ -122,6 +122,8 @@ void os_advance_ms(uint64_t ms);
 uint64_t os_now_ms(void);
 /* Calls that ask for a resource or memory fail from the nth on (1: the next), `times` of them. */
 void os_fault(unsigned int nth, unsigned int times);
+/* Did the nth call come, since os_reset()? */
+bool os_fault_came(void);
 /* While it is held nothing fails, nor counts. Returns what it was. */
 bool os_fault_hold(bool hold);
 

@@ -33,6 +33,13 @@ uint8_t take8(struct input *in)
 	return in->p < in->end ? *in->p++ : 0;
 }
 
+uint16_t take16(struct input *in)
+{
+	uint16_t v = take8(in);
+
+	return (uint16_t)(v | take8(in) << 8);
+}
+
 uint32_t take32(struct input *in)
 {
 	uint32_t v = take8(in);

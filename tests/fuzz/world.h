@@ -11,6 +11,7 @@ struct input {
 };
 /* 0 when the input is used up. */
 uint8_t take8(struct input *in);
+uint16_t take16(struct input *in);
 uint32_t take32(struct input *in);
 
 struct world {

@@ -281,8 +281,12 @@ fuzz: setup-fuzz
 $(BUILD)/tests/model: Makefile
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec %s/tests/model/run.sh "$$KSM_BUILD/model"\n' '$(CURDIR)' >$@ && chmod +x $@
+# The unit tests under memcheck, as a test.
+$(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)
+	@printf '#!/bin/sh\nexec %s/tests/valgrind.sh "$$KSM_BUILD/tests/unit"\n' '$(CURDIR)' >$@ && chmod +x $@
+
 model: setup-model $(BUILD)/tests/model
-	@tests/run.sh --label model --build $(BUILD) -- $(BUILD)/tests/model
+	@KSM_TEST_TIMEOUT=900 tests/run.sh --label model --build $(BUILD) -- $(BUILD)/tests/model
 
 ## test          install what is missing, build, run all tests, also under the sanitizers
 test: setup-test
@@ -299,9 +303,9 @@ test: setup-test
 	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
 		$(BUILD)/fuzz/tests/fuzzers \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
-	@$(MAKE) --no-print-directory $(BUILD)/tests/model
-	-@tests/run.sh --label model --build $(BUILD) --results $(BUILD)/results -- \
-		$(BUILD)/tests/model
+	@$(MAKE) --no-print-directory $(BUILD)/tests/model $(BUILD)/tests/valgrind
+	-@KSM_TEST_TIMEOUT=900 tests/run.sh --label plain --build $(BUILD) --results $(BUILD)/results -- \
+		$(BUILD)/tests/model $(BUILD)/tests/valgrind
 	@tests/run.sh --total $(BUILD)/results
 
 ## check         the fast tests of the plain build, under two minutes

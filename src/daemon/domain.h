@@ -35,7 +35,7 @@ struct domain {
 	struct engine *engine;
 	struct arena *arena;
 	struct grace grace; /* client thread only */
-	bool pass_done; /* scan thread and who helps it: completed its part of the current pass */
+	_Atomic bool pass_done; /* scan thread and who helps it: its part of the pass is complete */
 	_Atomic unsigned int refs;
 	_Atomic unsigned int nr_clients; /* rises under the table lock only */
 	TAILQ_ENTRY(domain) link;        /* table lock */

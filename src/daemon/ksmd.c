@@ -252,7 +252,9 @@ static void work(void *arg, unsigned int worker)
 	int64_t slice, left;
 	enum engine_scan r = ENGINE_SCAN_BUDGET;
 
-	while (r == ENGINE_SCAN_BUDGET && scanning(sh->s) && (slice = take(sh, SLICE_PAGES)) > 0) {
+	/* Once one worker has ended the pass another would begin the next. */
+	while (r == ENGINE_SCAN_BUDGET && !sh->d->pass_done && scanning(sh->s) &&
+	       (slice = take(sh, SLICE_PAGES)) > 0) {
 		left = slice;
 		r = engine_scan(sh->d->engine, worker, &left);
 		/* An engine that makes no progress must not hold us. */

@@ -34,7 +34,7 @@ struct domain {
 	uint64_t key; /* uid, client id or 0, as the mode says */
 	struct engine *engine;
 	struct arena *arena;
-	struct grace grace; /* client thread only */
+	struct grace grace;     /* client thread only */
 	_Atomic bool pass_done; /* scan thread and who helps it: its part of the pass is complete */
 	_Atomic unsigned int refs;
 	_Atomic unsigned int nr_clients; /* rises under the table lock only */

@@ -20,8 +20,8 @@
  * all, no site is given up, because the frame might still be mapped.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "engine/engine_internal.h"
 
@@ -176,16 +176,12 @@ static void see_range(const struct track_window *t, struct mm_slot *mm, const st
 /* Buffers are kept while there is something to read; an engine at rest needs none. */
 static bool make_buffer(struct scan_worker *w, struct engine *e)
 {
-	void *p;
-
 	if (w->buf)
 		return true;
-	p = mmap(NULL, BLOCK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
-		return false;
-	w->buf = p;
-	count_bytes(e, BLOCK_BYTES);
-	return true;
+	w->buf = malloc(BLOCK_BYTES);
+	if (w->buf)
+		count_bytes(e, BLOCK_BYTES);
+	return w->buf;
 }
 
 void scan_drop_buffers(struct engine *e)
@@ -195,7 +191,7 @@ void scan_drop_buffers(struct engine *e)
 	for (i = 0; i < ENGINE_WORKERS; i++) {
 		if (!e->worker[i].buf)
 			continue;
-		munmap(e->worker[i].buf, BLOCK_BYTES);
+		free(e->worker[i].buf);
 		e->worker[i].buf = NULL;
 		count_bytes(e, -(int64_t)BLOCK_BYTES);
 	}

@@ -360,11 +360,45 @@ static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
 	return (long)addr;
 }
 
+/* Frames mapped where nothing of the program is: to be compared there, and moved into place. */
+static struct {
+	uint64_t addr, len, off;
+} aside;
+
+static long map_aside(uint64_t len, uint64_t off)
+{
+	long p;
+
+	MUST(k.passed[agent.arena - FD_PASSED] == OPEN && off / PAGE + len / PAGE <= FRAMES);
+	p = sysc6_kernel(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p < 0 && p > -4096)
+		return p;
+	for (uint64_t at = 0; at < len; at += PAGE)
+		memcpy((void *)(p + (long)at), frames[(off + at) / PAGE], PAGE);
+	aside.addr = (uint64_t)p;
+	aside.len = len;
+	aside.off = off;
+	return p;
+}
+
+/* Anonymous memory where a move of frames has failed, so that the pages can come back. */
+static long map_hole(uint64_t addr, uint64_t len)
+{
+	MUST(inside(addr, len));
+	for (uint64_t at = 0; at < len; at += PAGE)
+		MUST(k.page[number(addr + at)] == STAGED);
+	return (long)addr;
+}
+
 static long do_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, uint64_t off)
 {
 	if (flags & MAP_FIXED)
-		return map_frames(addr, len, fd, off);
+		return flags & MAP_ANONYMOUS ? map_hole(addr, len) : map_frames(addr, len, fd, off);
+	if (fd >= FD_PASSED && fd == agent.arena)
+		return map_aside(len, off);
 	MUST(flags & MAP_ANONYMOUS || (fd >= FD_PASSED && len == PAGE));
+	aside.len = 0; /* done with, and its address may be given out again */
 	return sysc6_kernel(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
@@ -372,6 +406,11 @@ static long do_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, ui
 static long do_mremap(uint64_t from, uint64_t len, uint64_t to)
 {
 	MUST(inside(to, len));
+	if (from >= aside.addr && from + len <= aside.addr + aside.len) {
+		map_frames(to, len, agent.arena, aside.off + (from - aside.addr));
+		sysc6_kernel(SYS_munmap, (long)from, (long)len, 0, 0, 0, 0);
+		return (long)to;
+	}
 	for (uint64_t at = 0; at < len; at += PAGE) {
 		unsigned int i = number(to + at);
 

@@ -18,7 +18,8 @@
  * allocates or fails.
  *
  *	NAME_find(ctx, root, key)	node, or CTREE_NIL
- *	NAME_warm(ctx, root[], key[], nr)	go down nr trees in step; nr <= CTREE_WARM
+ *	NAME_warm(ctx, base, tree[], key[], nr)	go down nr of the trees at base in step;
+ *					nr <= CTREE_WARM
  *	NAME_insert(ctx, &root, i)	CTREE_NIL when inserted; the node of equal key otherwise
  *	NAME_erase(ctx, &root, i)	i must be in the tree
  *	NAME_replace(ctx, &root, i, j)	j (same key, in no tree) takes the place of i
@@ -45,6 +46,12 @@
 static inline uint32_t ctree_shard(uint64_t key)
 {
 	return (uint32_t)(key >> (64 - CTREE_SHARD_BITS));
+}
+
+/* The root for this key in tree number `tree`; the trees stand at `base`, CTREE_SHARDS roots each. */
+static inline uint32_t *ctree_root(uint32_t *base, int tree, uint64_t key)
+{
+	return &base[(uint32_t)tree * CTREE_SHARDS + ctree_shard(key)];
 }
 
 struct ctree_links {
@@ -134,12 +141,16 @@ static inline uint32_t CT(_find)(CTREE_CTX ctx, uint32_t root, uint64_t key)
  * Each step down a tree misses the cache. Many searches that take their steps together have their
  * misses together: a look-up after this finds everything near.
  */
-static inline void CT(_warm)(CTREE_CTX ctx, uint32_t *const *root, const uint64_t *key,
+static inline void CT(_warm)(CTREE_CTX ctx, uint32_t *base, const int *tree, const uint64_t *key,
 			     unsigned int nr)
 {
-	uint32_t at[CTREE_WARM];
+	uint32_t *root[CTREE_WARM], at[CTREE_WARM];
 	unsigned int i, left;
 
+	for (i = 0; i < nr; i++) {
+		root[i] = ctree_root(base, tree[i], key[i]);
+		__builtin_prefetch(root[i]);
+	}
 	for (i = 0; i < nr; i++) {
 		at[i] = *root[i];
 		if (at[i] != CTREE_NIL)

@@ -17,11 +17,6 @@
 #define CTREE_KEY(s, i) (stable_node(s, i)->hash)
 #include "engine/ctree.h"
 
-static uint32_t *root_of(struct stable *s, int root, uint64_t hash)
-{
-	return &s->root[(uint32_t)root * CTREE_SHARDS + ctree_shard(hash)];
-}
-
 int stable_init(struct stable *s, int nr_nodes)
 {
 	uint32_t i;
@@ -50,19 +45,12 @@ void stable_deinit(struct stable *s)
 
 void stable_warm(struct stable *s, const int *root, const uint64_t *hash, unsigned int nr)
 {
-	uint32_t *at[CTREE_WARM];
-	unsigned int i;
-
-	for (i = 0; i < nr; i++) {
-		at[i] = root_of(s, root[i], hash[i]);
-		__builtin_prefetch(at[i]);
-	}
-	st_warm(s, at, hash, nr);
+	st_warm(s, s->root, root, hash, nr);
 }
 
 uint32_t stable_find(struct stable *s, int root, uint64_t hash)
 {
-	return st_find(s, *root_of(s, root, hash), hash);
+	return st_find(s, *ctree_root(s->root, root, hash), hash);
 }
 
 static uint32_t load(const struct stable_node *n)
@@ -81,7 +69,7 @@ uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
 		    (best == CTREE_NIL || load(stable_node(s, n)) > load(stable_node(s, best))))
 			best = n;
 	if (best != CTREE_NIL) {
-		st_replace(s, root_of(s, root, hash), head, best);
+		st_replace(s, ctree_root(s->root, root, hash), head, best);
 		stable_node(s, head)->in_tree = 0;
 		stable_node(s, best)->in_tree = 1;
 	}
@@ -99,11 +87,11 @@ static void link_live(struct stable *s, uint32_t i, int root)
 	n->in_tree = 1;
 	n->dup_prev = n->dup_next = i;
 	s->nr_live++;
-	head = st_insert(s, root_of(s, root, n->hash), i);
+	head = st_insert(s, ctree_root(s->root, root, n->hash), i);
 	if (head == CTREE_NIL)
 		return;
 	h = stable_node(s, head);
-	st_replace(s, root_of(s, root, n->hash), head, i);
+	st_replace(s, ctree_root(s->root, root, n->hash), head, i);
 	h->in_tree = 0;
 	if (h->dup_next == head) {
 		s->nr_chains++;
@@ -124,11 +112,11 @@ static void unlink_live(struct stable *s, uint32_t i)
 	assert(n->state == STABLE_LIVE && !n->nr_items && !n->nr_ordered);
 	s->nr_live--;
 	if (other == i) {
-		st_erase(s, root_of(s, n->root, n->hash), i);
+		st_erase(s, ctree_root(s->root, n->root, n->hash), i);
 		return;
 	}
 	if (n->in_tree) {
-		st_replace(s, root_of(s, n->root, n->hash), i, other);
+		st_replace(s, ctree_root(s->root, n->root, n->hash), i, other);
 		stable_node(s, other)->in_tree = 1;
 	}
 	stable_node(s, n->dup_prev)->dup_next = n->dup_next;

@@ -19,31 +19,20 @@ static inline struct rmap_item *item_at(const struct engine *e, uint32_t i)
 #define CTREE_KEY(e, i) item_hash(item_at(e, i))
 #include "engine/ctree.h"
 
-static uint32_t *root_of(struct engine *e, int root, uint64_t hash)
-{
-	return &e->unstable_root[(uint32_t)root * CTREE_SHARDS + ctree_shard(hash)];
-}
-
 void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsigned int nr)
 {
-	uint32_t *at[CTREE_WARM];
-	unsigned int i;
-
-	for (i = 0; i < nr; i++) {
-		at[i] = root_of(e, root[i], hash[i]);
-		__builtin_prefetch(at[i]);
-	}
-	ut_warm(e, at, hash, nr);
+	ut_warm(e, e->unstable_root, root, hash, nr);
 }
 
 uint32_t unstable_find(struct engine *e, int root, uint64_t hash)
 {
-	return ut_find(e, *root_of(e, root, hash), hash);
+	return ut_find(e, *ctree_root(e->unstable_root, root, hash), hash);
 }
 
 bool unstable_insert(struct engine *e, int root, uint32_t item)
 {
-	return ut_insert(e, root_of(e, root, item_hash(item_at(e, item))), item) == NIL;
+	return ut_insert(e, ctree_root(e->unstable_root, root, item_hash(item_at(e, item))),
+			 item) == NIL;
 }
 
 /* The item has no room for the number of its tree; the way up finds it, and is only walked when
@@ -56,10 +45,10 @@ void unstable_erase(struct engine *e, uint32_t item)
 
 	if (e->nr_nodes > 1) {
 		top = ut_root_of(e, item);
-		while (*root_of(e, r, hash) != top)
+		while (*ctree_root(e->unstable_root, r, hash) != top)
 			r++;
 	}
-	ut_erase(e, root_of(e, r, hash), item);
+	ut_erase(e, ctree_root(e->unstable_root, r, hash), item);
 }
 
 /* Everything back to "to be hashed": the trees are to be cut differently. */

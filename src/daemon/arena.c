@@ -134,16 +134,6 @@ int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 	return 0;
 }
 
-int arena_frame_read(void *arena, uint32_t frame, void *buf)
-{
-	struct arena *a = arena;
-	ssize_t n = pread(a->fd, buf, KSM_PAGE_SIZE, frame_offset(frame));
-
-	if (n < 0)
-		return -errno;
-	return n == KSM_PAGE_SIZE ? 0 : -EIO;
-}
-
 void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)
 {
 	struct arena *a = arena;

@@ -29,7 +29,6 @@ int arena_open_readonly(const struct arena *a);
 
 /* For struct engine_ops; `arena` is a struct arena. */
 int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr);
-int arena_frame_read(void *arena, uint32_t frame, void *buf);
 void arena_frame_free(void *arena, uint32_t frame, uint32_t nr);
 
 #endif

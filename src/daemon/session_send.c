@@ -263,7 +263,6 @@ const struct engine_ops session_ops = {
 	.nid = op_nid,
 	.send_txn = op_send_txn,
 	.frame_write = arena_frame_write,
-	.frame_read = arena_frame_read,
 	.frame_free = arena_frame_free,
 	.client_release = op_client_release,
 };

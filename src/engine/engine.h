@@ -61,10 +61,11 @@ struct engine_ops {
 	 * The engine fills id, addr and frame[]; the op fills hdr and seq.
 	 */
 	int (*send_txn)(void *client, struct ksm_msg_txn *txn);
-	/* Write nr contiguous frames. Returns 0 or -ENOSPC, -ENOMEM, -EIO. */
+	/*
+	 * [unlocked] Write nr contiguous frames. Several workers may be at it at once, each with
+	 * frames of its own. Returns 0 or -ENOSPC, -ENOMEM, -EIO.
+	 */
 	int (*frame_write)(void *arena, uint32_t frame, const void *buf, uint32_t nr);
-	/* Read one frame (to check a suspicious one). Returns 0 or -errno. */
-	int (*frame_read)(void *arena, uint32_t frame, void *buf);
 	/* Give the memory of nr contiguous frames back. Must not fail. */
 	void (*frame_free)(void *arena, uint32_t frame, uint32_t nr);
 	/* The last reference to a client's mm_slot is gone: free the client. Any context. */

@@ -174,17 +174,6 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 	return 0;
 }
 
-static int op_frame_read(void *arena, uint32_t frame, void *buf)
-{
-	struct fake *w = arena;
-	uint64_t *out = buf;
-	int i;
-
-	for (i = 0; i < 512; i++)
-		out[i] = w->frame_tag[frame];
-	return 0;
-}
-
 static void op_frame_free(void *arena, uint32_t frame, uint32_t nr)
 {
 	struct fake *w = arena;
@@ -218,7 +207,6 @@ static const struct engine_ops fake_ops = {
 	.nid = op_nid,
 	.send_txn = op_send,
 	.frame_write = op_frame_write,
-	.frame_read = op_frame_read,
 	.frame_free = op_frame_free,
 	.client_release = op_release,
 };

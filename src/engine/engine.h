@@ -123,7 +123,7 @@ int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame)
 int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TXN_PAGES]);
 
 /* Most threads that can scan at a time; more than that many cores share few clients' memory anyway. */
-#define ENGINE_WORKERS 8u
+#define ENGINE_WORKERS KNOB_SCAN_THREADS_MAX
 enum engine_scan {
 	ENGINE_SCAN_BUDGET,  /* the budget is used up */
 	ENGINE_SCAN_PASS,    /* the pass over every region of every client is complete */

@@ -56,7 +56,7 @@ static const struct knob knobs[KNOB_NR] = {
 		"longest pause between two passes while memory is calm, in milliseconds" },
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, 0, 100,
 		"share of vm.max_map_count up to which merging may add mappings to a process" },
-	[KNOB_SCAN_THREADS] = { "scan_threads", 0, 0, 8,
+	[KNOB_SCAN_THREADS] = { "scan_threads", 0, 0, KNOB_SCAN_THREADS_MAX,
 		"most threads that scan at a time, each another client; 0 one for each CPU" },
 };
 /* clang-format on */

@@ -37,6 +37,8 @@ enum knob_id {
 	KNOB_NR
 };
 
+#define KNOB_SCAN_THREADS_MAX 8u /* and so many workers has an engine */
+
 struct ksm_knobs {
 	_Atomic uint32_t v[KNOB_NR];
 };

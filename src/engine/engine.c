@@ -96,12 +96,11 @@ void engine_settle_nodes(struct engine *e)
 void engine_drop_node(struct engine *e, uint32_t node)
 {
 	struct stable_node *n = stable_node(&e->stable, node);
+	bool filled = n->filling != STABLE_NEVER_FILLED;
 	uint32_t frame = n->frame;
 
-	bool filled = n->filling != STABLE_NEVER_FILLED;
-
 	if (n->filling && filled)
-		return; /* merge_fill() comes back to it */
+		return; /* its bytes are on their way; merge_fill() comes back to it */
 	if (n->told) {
 		stable_retire(&e->stable, node, e->epoch);
 		return;
@@ -109,7 +108,7 @@ void engine_drop_node(struct engine *e, uint32_t node)
 	stable_free(&e->stable, node);
 	pool_free(&e->pool, frame);
 	if (filled)
-		e->ops->frame_free(e->arena, frame, 1);
+		e->ops->frame_free(e->arena, frame, 1); /* else it has no memory to give back */
 }
 
 uint64_t engine_epoch(struct engine *e)

@@ -17,7 +17,6 @@
 #include <pthread.h>
 #include <urcu.h>
 #include <urcu/list.h>
-#include <urcu/rculist.h>
 #include <urcu/ref.h>
 
 #include "engine/engine.h"
@@ -251,10 +250,9 @@ uint64_t vma_used(const struct mm_slot *mm);
 int vma_level(const struct mm_slot *mm);
 uint32_t vma_min_run(int level); /* UINT32_MAX: none that adds a mapping */
 
-/* stable.c, unstable.c: bring what look-ups of these hashes will touch into the cache. */
-void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsigned int nr);
-
 /* unstable.c */
+/* As stable_warm(). */
+void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsigned int nr);
 uint32_t unstable_find(struct engine *e, int root, uint64_t hash); /* item, or NIL */
 bool unstable_insert(struct engine *e, int root, uint32_t item);   /* false: content is there */
 void unstable_erase(struct engine *e, uint32_t item);

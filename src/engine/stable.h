@@ -26,7 +26,11 @@
 #include "engine/slab.h"
 
 enum { STABLE_LIVE = 1, STABLE_RETIRED };
-/* Has the frame its bytes? While it has not, no order for it is sent, and the node is not dropped. */
+/*
+ * Has the frame its bytes? While it has not, no order for it is sent, and the node is not dropped.
+ * NEVER_FILLED: it will not get them, since its pages were refused before they were written
+ * (budget.c). Such a node goes with its last page, and its frame has no memory to give back.
+ */
 enum stable_fill { STABLE_FILLED, STABLE_FILLING, STABLE_FILL_FAILED, STABLE_NEVER_FILLED };
 
 struct stable_node {

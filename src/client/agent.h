@@ -106,6 +106,12 @@ void agent_request_end(const uint64_t *sigmask);
 int agent_unshare(uint64_t start, uint64_t end);
 int agent_stat(struct ksm_msg_stat_reply *out); /* 0, -ENOTCONN, -ETIMEDOUT */
 
+/* Address of page i of an order. */
+static inline uint64_t txn_page(const struct ksm_msg_txn *m, unsigned int i)
+{
+	return m->addr + (uint64_t)i * KSM_PAGE_SIZE;
+}
+
 /* txn.c: carry out an order. Fills result[]. Takes the lock. */
 void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KSM_TXN_PAGES]);
 /* unshare.c: see agent_unshare(). Takes the lock, in steps. Agent context. */

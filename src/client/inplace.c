@@ -19,11 +19,6 @@
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
-static uint64_t page_at(const struct ksm_msg_txn *m, unsigned int i)
-{
-	return m->addr + (uint64_t)i * KSM_PAGE_SIZE;
-}
-
 /* One stretch with contiguous frames. The memory itself is read through /proc/self/mem. */
 static void settle(struct agent *a, const struct ksm_msg_txn *m, unsigned int from, unsigned int to,
 		   uint8_t *result)
@@ -32,7 +27,7 @@ static void settle(struct agent *a, const struct ksm_msg_txn *m, unsigned int fr
 	uint8_t *mine = a->buf, *frames = a->buf + KSM_TXN_PAGES * KSM_PAGE_SIZE;
 
 	if (m->frame[from] + (uint64_t)(to - from) > a->arena_pages ||
-	    !io_pread_all(a->mem, mine, len, page_at(m, from)) ||
+	    !io_pread_all(a->mem, mine, len, txn_page(m, from)) ||
 	    !io_pread_all(a->arena, frames, len, (uint64_t)m->frame[from] * KSM_PAGE_SIZE))
 		return; /* GONE, as set by the caller */
 	for (unsigned int i = from, k; i < to; i = k) {
@@ -46,7 +41,7 @@ static void settle(struct agent *a, const struct ksm_msg_txn *m, unsigned int fr
 			continue;
 		}
 		memset(result + i,
-		       sysc_failed(sysc6(SYS_mmap, (long)page_at(m, i),
+		       sysc_failed(sysc6(SYS_mmap, (long)txn_page(m, i),
 					 (long)(k - i) * KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
 					 MAP_PRIVATE | MAP_FIXED, a->arena,
 					 (long)m->frame[i] * KSM_PAGE_SIZE)) ?
@@ -61,7 +56,7 @@ static void refuse_pinned(struct agent *a, const struct ksm_msg_txn *m, unsigned
 			  unsigned int to, uint8_t *result)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
-	long n = hold_private(a, page_at(m, from), page_at(m, to), v);
+	long n = hold_private(a, txn_page(m, from), txn_page(m, to), v);
 
 	if (n == 0 || (n > 0 && !hold_may_be_pinned()))
 		return;
@@ -77,7 +72,7 @@ static void refuse_pinned(struct agent *a, const struct ksm_msg_txn *m, unsigned
 void inplace_execute(struct agent *a, const struct ksm_msg_txn *m, unsigned int from,
 		     unsigned int to, uint8_t *result)
 {
-	uint64_t start = page_at(m, from), end = page_at(m, to);
+	uint64_t start = txn_page(m, from), end = txn_page(m, to);
 
 	if (hold_begin(a, start, end) == 0) {
 		refuse_pinned(a, m, from, to, result);

@@ -67,7 +67,7 @@ static uint64_t eligible(const struct ksm_msg_txn *m, uint64_t *in_frames)
 	size_t r = as_find(m->addr);
 
 	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
-		uint64_t a = m->addr + (uint64_t)i * KSM_PAGE_SIZE;
+		uint64_t a = txn_page(m, i);
 
 		if (m->frame[i] == KSM_FRAME_NONE)
 			continue;
@@ -225,11 +225,6 @@ static bool page_is_zero(const uint8_t *p)
 	return !p[0] && !memcmp(p, p + 1, KSM_PAGE_SIZE - 1);
 }
 
-static void *page_in(const struct ksm_msg_txn *m, unsigned int i)
-{
-	return (void *)(uintptr_t)(m->addr + (uint64_t)i * KSM_PAGE_SIZE);
-}
-
 /*
  * mremap(MREMAP_FIXED) takes what stands at the new address away first and may then fail for want
  * of kernel memory (not of mappings: that it checks before). Put anonymous memory there again, so
@@ -250,7 +245,7 @@ static void mend_hole(struct agent *a, uint64_t at, size_t len)
 static void map_frames(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
 		       unsigned int i, unsigned int to, uint8_t *ready, uint8_t *result)
 {
-	uint64_t at = m->addr + (uint64_t)i * KSM_PAGE_SIZE;
+	uint64_t at = txn_page(m, i);
 	size_t len = (size_t)(to - i) * KSM_PAGE_SIZE;
 	long r = as_frames_set(at, at + len);
 
@@ -371,15 +366,8 @@ static void return_the_rest(struct agent *a, const struct ksm_msg_txn *m, struct
 {
 	uint64_t back = run->moved & ~run->mapped & ~run->dropped;
 
-	while (back) {
-		unsigned int i = (unsigned int)__builtin_ctzll(back), k = i;
-
-		while (k < KSM_TXN_PAGES && (back & bit(k))) {
-			back &= ~bit(k);
-			k++;
-		}
+	for (unsigned int i = 0, k; next_run(back, &i, &k); i = k)
 		move_back(a, m, run, i, k);
-	}
 }
 
 /*
@@ -391,7 +379,7 @@ static void populate(const struct ksm_msg_txn *m, const struct run *run)
 	uint64_t todo = run->mapped & ~run->populated;
 
 	for (unsigned int i = 0, k; next_run(todo, &i, &k); i = k)
-		sysc3(SYS_madvise, page_in(m, i), (long)(k - i) * KSM_PAGE_SIZE,
+		sysc3(SYS_madvise, txn_page(m, i), (long)(k - i) * KSM_PAGE_SIZE,
 		      MADV_POPULATE_READ);
 }
 
@@ -414,7 +402,7 @@ static void leave_out_policies(const struct ksm_msg_txn *m, struct run *run, uin
 	uint64_t order = run->order;
 
 	for (unsigned int i = run->from, k; next_run(order, &i, &k); i = k)
-		if (has_mempolicy(m->addr + (uint64_t)i * KSM_PAGE_SIZE)) {
+		if (has_mempolicy(txn_page(m, i))) {
 			run->order &= ~bits(i, k);
 			memset(result + i, KSM_RES_GONE, k - i);
 		}
@@ -424,8 +412,7 @@ static void leave_out_policies(const struct ksm_msg_txn *m, struct run *run, uin
 static int execute_run(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
 		       uint8_t *result)
 {
-	uint64_t start = m->addr + (uint64_t)run->from * KSM_PAGE_SIZE;
-	uint64_t end = m->addr + (uint64_t)run->to * KSM_PAGE_SIZE;
+	uint64_t start = txn_page(m, run->from), end = txn_page(m, run->to);
 	int r;
 
 	uffd_unregister(a->uffd_async, start, end);
@@ -503,7 +490,7 @@ static void staging_close(struct agent *a)
  */
 static void find_stretch(const struct ksm_msg_txn *m, uint64_t mask, struct run *run)
 {
-	size_t r = as_find(m->addr + (uint64_t)run->from * KSM_PAGE_SIZE);
+	size_t r = as_find(txn_page(m, run->from));
 	uint64_t last = (as.range[r].end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
 	unsigned int i;
 
@@ -511,8 +498,7 @@ static void find_stretch(const struct ksm_msg_txn *m, uint64_t mask, struct run 
 		if (mask & bit(i)) {
 			run->order |= bit(i);
 			run->to = i + 1;
-		} else if (i - run->to >= MAX_GAP ||
-			   as_frame_bit(m->addr + (uint64_t)i * KSM_PAGE_SIZE)) {
+		} else if (i - run->to >= MAX_GAP || as_frame_bit(txn_page(m, i))) {
 			break;
 		}
 	}
@@ -541,9 +527,7 @@ void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KS
 		if (!(mask & bit(i))) {
 			i++;
 		} else if (in_frames & bit(i)) {
-			for (run.to = i; run.to < KSM_TXN_PAGES && (mask & in_frames & bit(run.to));
-			     run.to++)
-				;
+			next_run(mask & in_frames, &i, &run.to);
 			inplace_execute(a, m, i, run.to, result);
 			i = run.to;
 		} else {

@@ -8,7 +8,6 @@
  */
 #include "daemon/crew.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -128,8 +127,8 @@ static unsigned int enough(struct crew *c, unsigned int want)
 	return want < c->nr ? want : c->nr;
 }
 
-unsigned int crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg, unsigned int n),
-		      void *arg)
+void crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg, unsigned int n),
+	      void *arg)
 {
 	unsigned int nr = enough(c, helpers);
 
@@ -149,7 +148,6 @@ unsigned int crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg
 			pthread_cond_wait(&c->done, &c->lock);
 		pthread_mutex_unlock(&c->lock);
 	}
-	return nr;
 }
 
 void crew_nice(void)

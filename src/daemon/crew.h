@@ -18,11 +18,11 @@ struct crew *crew_new(unsigned int most);
 void crew_free(struct crew *c);
 /*
  * Run fn(arg, n) for n = 0 in this thread and for n = 1 to `helpers` in others, and wait for all.
- * Threads are made when first needed; when that fails there are fewer of them. Returns the number
- * of helpers that took part. fn's threads are registered with liburcu.
+ * Threads are made when first needed; when that fails there are fewer of them. fn's threads are
+ * registered with liburcu.
  */
-unsigned int crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg, unsigned int n),
-		      void *arg);
+void crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg, unsigned int n),
+	      void *arg);
 /* There will be nothing to help with for a while: end the helpers, whose stacks are memory. */
 void crew_rest(struct crew *c);
 /* Give way to the programs that are being merged: the calling thread runs at nice 5, as the kernel's ksmd. */

@@ -275,7 +275,7 @@ static unsigned int helpers(const struct scan *s, const struct domain *d)
 	return want ? want - 1 : 0;
 }
 
-/* Alone at first, with help when that was not enough. */
+/* Alone at first, with help when that was not enough; not at all without budget, or when it is done. */
 static void scan_domain(struct scan *s, struct domain *d, int64_t *budget)
 {
 	int64_t alone = *budget < ALONE_PAGES ? *budget : ALONE_PAGES;
@@ -324,8 +324,7 @@ static uint64_t batch(struct scan *s)
 		if (!v[i]->nr_clients)
 			continue;
 		active++;
-		if (budget > 0 && !v[i]->pass_done)
-			scan_domain(s, v[i], &budget);
+		scan_domain(s, v[i], &budget);
 		engine_flush(v[i]->engine, v[i]->pass_done || hold_over);
 		done += v[i]->pass_done;
 		if (engine_nr_retired(v[i]->engine))
@@ -342,31 +341,32 @@ static uint64_t batch(struct scan *s)
 	return pause;
 }
 
+/* No order goes out any more; those under way are answered. */
+static void cancel_orders(struct scan *s)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_cancel_orders(v[i]->engine);
+	domain_snapshot_free(v, nr);
+}
+
 /*
  * `run` is 0: nothing happens until it is changed, so what waits to be ordered must not go on waiting.
  * The pages are looked at again when it is.
  */
 static void halt(struct scan *s)
 {
-	unsigned int nr;
-	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
-
-	for (unsigned int i = 0; i < nr; i++)
-		engine_cancel_orders(v[i]->engine);
-	domain_snapshot_free(v, nr);
+	cancel_orders(s);
 	s->looks = 0;
 	nap(s, CLOCK_NEVER);
 }
 
-/* `run` is 2: make sure that no order goes out any more, then let the clients unmerge. */
+/* `run` is 2: let the clients unmerge. */
 static void quiesce(struct scan *s)
 {
-	unsigned int nr;
-	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
-
-	for (unsigned int i = 0; i < nr; i++)
-		engine_cancel_orders(v[i]->engine);
-	domain_snapshot_free(v, nr);
+	cancel_orders(s);
 	s->in_pass = false;
 	s->full_scans = 0;
 	s->d->unmerge.state = UNMERGE_SEND;

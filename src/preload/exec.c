@@ -123,42 +123,44 @@ static char **env_build(void *room, char *const envp[])
 	return out;
 }
 
-/* An environment that cannot be read is the kernel's to refuse, and goes there as it is. */
-
-/* On the stack of the caller, hence a macro. */
-#define ENV_ALLOCA(envp) (preload_setup(), alloca(env_room(envp)))
+/*
+ * The environment to go on with. One that cannot be read is the kernel's to refuse, and goes there as
+ * it is. On the stack of the caller, hence a macro.
+ */
+#define ENV_ALLOCA(envp)                                                                           \
+	({                                                                                         \
+		char *const *env_ = (envp);                                                        \
+		if (user_strings(env_)) {                                                          \
+			void *room_;                                                               \
+			preload_setup();                                                           \
+			room_ = alloca(env_room(env_));                                            \
+			env_ = env_build(room_, env_);                                             \
+		}                                                                                  \
+		env_;                                                                              \
+	})
 
 /* ---- exec ---- */
 
 long proc_execve(const char *path, char *const argv[], char *const envp[])
 {
-	void *room;
+	char *const *env = ENV_ALLOCA(envp);
 
-	if (!user_strings(envp))
-		return sysc3(SYS_execve, path, argv, envp);
-	room = ENV_ALLOCA(envp);
-	return sysc3(SYS_execve, path, argv, env_build(room, envp));
+	return sysc3(SYS_execve, path, argv, env);
 }
 
 long proc_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	void *room;
+	char *const *env = ENV_ALLOCA(envp);
 
-	if (!user_strings(envp))
-		return sysc5(SYS_execveat, dir, path, argv, envp, flags);
-	room = ENV_ALLOCA(envp);
-	return sysc5(SYS_execveat, dir, path, argv, env_build(room, envp), flags);
+	return sysc5(SYS_execveat, dir, path, argv, env, flags);
 }
 
 static int search_and_exec(const char *file, char *const argv[], char *const envp[])
 {
 	execvpe_fn real = (execvpe_fn)preload_next(&next_execvpe, "execvpe");
-	void *room;
+	char *const *env = ENV_ALLOCA(envp);
 
-	if (!user_strings(envp))
-		return real(file, argv, envp);
-	room = ENV_ALLOCA(envp);
-	return real(file, argv, env_build(room, envp));
+	return real(file, argv, env);
 }
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
@@ -252,22 +254,16 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
 	spawn_fn real = (spawn_fn)preload_next(&next_spawn, "posix_spawn");
-	void *room;
+	char *const *env = ENV_ALLOCA(envp);
 
-	if (!user_strings(envp))
-		return real(pid, path, actions, attr, argv, envp);
-	room = ENV_ALLOCA(envp);
-	return real(pid, path, actions, attr, argv, env_build(room, envp));
+	return real(pid, path, actions, attr, argv, env);
 }
 
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
 	spawn_fn real = (spawn_fn)preload_next(&next_spawnp, "posix_spawnp");
-	void *room;
+	char *const *env = ENV_ALLOCA(envp);
 
-	if (!user_strings(envp))
-		return real(pid, file, actions, attr, argv, envp);
-	room = ENV_ALLOCA(envp);
-	return real(pid, file, actions, attr, argv, env_build(room, envp));
+	return real(pid, file, actions, attr, argv, env);
 }

@@ -87,7 +87,7 @@ ASAN_SKIP   :=
 TSAN_DAEMON := test_memory test_lifecycle test_semantics
 TSAN_OWN     = $(addprefix $(BUILD)/tsan/tests/,unit functional/test_control \
 		 functional/test_client_socket)
-CHECK_SKIP :=
+CHECK_SKIP  :=
 -include tests/tests.mk
 
 ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -103,8 +103,9 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help run test check bench bench-docs install clean asan tsan \
-	clang format-check tidy tests setup-build setup-run setup-test setup-fuzz run-tests torture setup-model FORCE
+.PHONY: all help run test check bench bench-docs install clean asan tsan clang format-check tidy \
+	tests run-tests torture faults fuzz fuzz-build fuzzers model \
+	setup-build setup-run setup-test setup-fuzz setup-model FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD)
@@ -186,7 +187,6 @@ $(BUILD)/libksm-preload.so: $(call objs,$(CLIENT_SRC) $(PRELOAD_SRC)) src/preloa
 		-Wl$(comma)--version-script=src/preload/preload.map -Wl$(comma)-z$(comma)nodelete \
 		-Wl$(comma)-z$(comma)defs -Wl$(comma)-z$(comma)now)
 
-
 # ---- tests ---------------------------------------------------------------------------------
 
 $(BUILD)/tests/unit: $(call objs,$(UNIT_SRC) $(TESTLIB_SRC)) $(CORE) $(CLIENT_INT)
@@ -251,8 +251,17 @@ $(BUILD)/tests/sweep_daemon: $(addprefix $(O)/tests/fuzz/,sweep_daemon.o fuzz_se
 $(BUILD)/tests/sweep_agent: $(addprefix $(O)/tests/fuzz/,sweep_agent.o fuzz_agent.o) $(CLIENT_INT)
 	$(call link,)
 
-.PHONY: fuzz fuzz-build fuzzers faults
 fuzzers: $(FUZZ_BIN) $(SWEEPS) $(BUILD)/tests/fuzzers
+
+# All of them, for tests/run.sh.
+$(BUILD)/tests/fuzzers: Makefile
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec %s/tests/fuzz/run.sh "$$KSM_BUILD" "$${FUZZ_TIME:-30}"\n' \
+		'$(CURDIR)' >$@ && chmod +x $@
+
+fuzz-build:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SANITIZE='$(FUZZ_FLAGS)' \
+		CPPFLAGS='-DKSM_SYSC_TEST $(CPPFLAGS)' fuzzers
 
 ## faults        every allocation and system call of daemon and library fails once
 faults: setup-fuzz
@@ -260,33 +269,29 @@ faults: setup-fuzz
 	@tests/run.sh --label faults --build $(BUILD)/fuzz -- \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
 
-# All of them, for tests/run.sh.
-$(BUILD)/tests/fuzzers: Makefile
-	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nexec %s/tests/fuzz/run.sh "$$KSM_BUILD" "$${FUZZ_TIME:-30}"\n' \
-		'$(CURDIR)' >$@ && chmod +x $@
-fuzz-build:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SANITIZE='$(FUZZ_FLAGS)' \
-		CPPFLAGS='-DKSM_SYSC_TEST $(CPPFLAGS)' fuzzers
-
 ## fuzz          fuzzers, two at a time: TIME=seconds each [30], FUZZ=names
 fuzz: setup-fuzz
 	@$(MAKE) --no-print-directory fuzz-build
 	@tests/fuzz/run.sh $(BUILD)/fuzz $(or $(TIME),30) $(FUZZ)
 
-# ---- model ---------------------------------------------------------------------------------
+# ---- model and memcheck, each as a test binary for tests/run.sh ----------------------------
 
-## model         check the model of grace periods with spin
-.PHONY: model
 $(BUILD)/tests/model: Makefile
 	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nexec %s/tests/model/run.sh "$$KSM_BUILD/model"\n' '$(CURDIR)' >$@ && chmod +x $@
-# The unit tests under memcheck, as a test.
-$(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)
-	@printf '#!/bin/sh\nexec %s/tests/valgrind.sh "$$KSM_BUILD/tests/unit"\n' '$(CURDIR)' >$@ && chmod +x $@
+	@printf '#!/bin/sh\nexec %s/tests/model/run.sh "$$KSM_BUILD/model"\n' '$(CURDIR)' >$@ && \
+		chmod +x $@
 
+## model         check the model of grace periods with spin
 model: setup-model $(BUILD)/tests/model
 	@KSM_TEST_TIMEOUT=900 tests/run.sh --label model --build $(BUILD) -- $(BUILD)/tests/model
+
+# The unit tests under memcheck.
+$(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec %s/tests/valgrind.sh "$$KSM_BUILD/tests/unit"\n' '$(CURDIR)' >$@ && \
+		chmod +x $@
+
+# ---- all of them ---------------------------------------------------------------------------
 
 ## test          install what is missing, build, run all tests, also under the sanitizers
 test: setup-test

@@ -10,4 +10,4 @@ LIBS_test_bench = -lm
 CHECK_SKIP += torture
 # A thousand processes, and memory that is measured from outside.
 ASAN_SKIP += test_limits
-CHECK_SKIP += test_client_socket test_lifecycle test_limits
+CHECK_SKIP += test_limits

@@ -767,6 +767,12 @@ START_TEST(report_updates_a_document)
 	put("doc.md", "no marks\n");
 	ck_assert_int_eq(RUN("report", in_dir("in.json"), "--update", in_dir("doc.md")), 1);
 	ck_assert_str_eq(get("doc.md"), "no marks\n");
+	/* Too large, and a directory: that was not said at all, this was said to have no marks. */
+	ck_assert_int_eq(truncate(in_dir("doc.md"), 64 << 20), 0);
+	ck_assert_int_eq(RUN("report", in_dir("in.json"), "--update", in_dir("doc.md")), 1);
+	has_line(get("err"), "doc.md: is too large\n");
+	ck_assert_int_eq(RUN("report", in_dir("in.json"), "--update", in_dir(".")), 1);
+	has_line(get("err"), ".: cannot be read\n");
 }
 END_TEST
 

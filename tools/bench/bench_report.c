@@ -290,27 +290,41 @@ static char *read_all(FILE *f, size_t *len)
 	return text;
 }
 
-static int load_file(const char *path, struct bench_result **results, int *nr)
+/* NULL: standard input. The caller frees the text; NULL when it was said why there is none. */
+static char *read_file(const char *path, size_t *len)
 {
 	FILE *f = path ? fopen(path, "re") : stdin;
-	const char *why = "is too large";
+	const char *why = NULL;
 	char *text;
-	size_t len;
-	int err;
 
 	if (!f) {
 		complain("%s: %s", path, strerror(errno));
-		return -errno;
+		return NULL;
 	}
-	text = read_all(f, &len);
+	text = read_all(f, len);
 	if (!text)
-		err = -EFBIG;
+		why = "is too large";
 	else if (ferror(f))
-		err = -EIO, why = "cannot be read";
-	else
-		err = load_results(text, len, results, nr, &why);
+		why = "cannot be read";
 	if (path)
 		fclose(f);
+	if (!why)
+		return text;
+	complain("%s: %s", path ? path : "standard input", why);
+	free(text);
+	return NULL;
+}
+
+static int load_file(const char *path, struct bench_result **results, int *nr)
+{
+	const char *why;
+	size_t len;
+	char *text = read_file(path, &len);
+	int err;
+
+	if (!text)
+		return -EIO;
+	err = load_results(text, len, results, nr, &why);
 	free(text);
 	if (err)
 		complain("%s: %s", path ? path : "standard input", why);
@@ -351,18 +365,10 @@ static int update_write(const char *path, const char *text, const struct bench_r
 /* Replace what stands between two lines of a document. */
 static int report_update(const char *path, const struct bench_result *r, int nr)
 {
-	FILE *f = fopen(path, "re");
-	char *text;
 	size_t len;
-	int err;
+	char *text = read_file(path, &len);
+	int err = text ? update_write(path, text, r, nr) : -EIO;
 
-	if (!f) {
-		complain("%s: %s", path, strerror(errno));
-		return -errno;
-	}
-	text = read_all(f, &len);
-	fclose(f);
-	err = text ? update_write(path, text, r, nr) : -ENOMEM;
 	free(text);
 	return err;
 }

@@ -18,7 +18,8 @@ struct numa_topology;
 struct numa_topology_ops {
 	const char *name;
 	/* Node of each page of process pid; 0 where it cannot be told. nr <= 512. */
-	void (*page_nids)(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr, int *nids);
+	void (*page_nids)(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr,
+			  int *nids);
 	/* Place memory that will be allocated in [addr, addr+len) (a shared mapping) on a node. */
 	int (*bind)(struct numa_topology *t, void *addr, size_t len, int nid);
 	void (*free)(struct numa_topology *t);
@@ -26,8 +27,8 @@ struct numa_topology_ops {
 
 struct numa_topology {
 	const struct numa_topology_ops *ops;
-	int nr_nodes;     /* 1..64; node numbers are 0..nr_nodes-1, dense */
-	int os_node[64];  /* the kernel's number of each node */
+	int nr_nodes;    /* 1..64; node numbers are 0..nr_nodes-1, dense */
+	int os_node[64]; /* the kernel's number of each node */
 };
 
 /*

@@ -73,12 +73,11 @@ struct rmap_item {
 enum { LINK_PEND, LINK_READY, LINK_NR };
 
 struct rmap_block {
-	struct region
-		*region;   /* counted; says whose block it is, even when the region is withdrawn */
-	uint64_t tracked;  /* state is not ABSENT */
-	uint64_t pending;  /* VOLATILE, COWED or FOREIGN, to be hashed when it was clean for a pass */
-	uint64_t fresh;    /* subset of pending: was dirty in this pass, so not in this one */
-	uint64_t ready;    /* ORDERED and not sent */
+	struct region *region; /* counted; whose block it is, even when the region is withdrawn */
+	uint64_t tracked;      /* state is not ABSENT */
+	uint64_t pending; /* VOLATILE, COWED or FOREIGN, to be hashed when it was clean for a pass */
+	uint64_t fresh;   /* subset of pending: was dirty in this pass, so not in this one */
+	uint64_t ready;   /* ORDERED and not sent */
 	uint64_t inflight; /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
 	uint32_t key;      /* page number >> BLOCK_SHIFT */
 	uint32_t txn;      /* slot of the order under way in mm->txn[], or NIL */

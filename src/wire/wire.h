@@ -64,22 +64,25 @@ enum ksm_left_out {
 	KSM_LEFT_SHARED,
 	KSM_LEFT_HUGETLB,
 	KSM_LEFT_STACK,
-	KSM_LEFT_SPLICED,    /* handed to vmsplice(2): a pipe may hold the page itself */
-	KSM_LEFT_PROT,       /* not readable and writable */
-	KSM_LEFT_CLIENT_NR,  /* the ones above are known to the client and sent in INFO */
+	KSM_LEFT_SPLICED,   /* handed to vmsplice(2): a pipe may hold the page itself */
+	KSM_LEFT_PROT,      /* not readable and writable */
+	KSM_LEFT_CLIENT_NR, /* the ones above are known to the client and sent in INFO */
 	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* refused by UFFDIO_MOVE: DMA, or shared by a fork */
 	KSM_LEFT_COW_BROKEN, /* written after it was merged: private memory in a file mapping */
 	KSM_LEFT_VMA_BUDGET,
-	KSM_LEFT_FOREIGN,    /* a file page that this daemon did not place (an earlier daemon's) */
+	KSM_LEFT_FOREIGN, /* a file page that this daemon did not place (an earlier daemon's) */
 	KSM_LEFT_NR
 };
 #define KSM_LEFT_NAMES                                                                             \
-	{ "mlocked", "dontfork", "wipeonfork", "dontdump", "mempolicy", "pkey", "shared", "hugetlb", \
-	  "stack", "spliced", "prot", "pinned", "cow_broken", "vma_budget", "foreign" }
+	{                                                                                          \
+		"mlocked", "dontfork", "wipeonfork", "dontdump", "mempolicy", "pkey", "shared",    \
+			"hugetlb", "stack", "spliced", "prot", "pinned", "cow_broken",             \
+			"vma_budget", "foreign"                                                    \
+	}
 
 /* Outcome of one page of an order. */
 enum ksm_res {
-	KSM_RES_NONE,      /* page was not part of the order */
+	KSM_RES_NONE, /* page was not part of the order */
 	KSM_RES_MERGED,
 	KSM_RES_DIFFERENT, /* contents had changed; page is untouched */
 	KSM_RES_BUSY,      /* pinned, or shared by a fork */
@@ -97,7 +100,7 @@ struct ksm_msg_hdr {
 struct ksm_msg_hello {
 	struct ksm_msg_hdr hdr;
 	uint32_t version;
-	uint32_t flags; /* KSM_INFO_* */
+	uint32_t flags;         /* KSM_INFO_* */
 	uint32_t nr_vmas;       /* lines of /proc/self/maps */
 	uint32_t max_map_count; /* vm.max_map_count as the client sees it */
 };
@@ -107,7 +110,7 @@ struct ksm_msg_welcome {
 	struct ksm_msg_hdr hdr;
 	uint32_t version;
 	uint32_t client_id;
-	uint64_t arena_id;  /* differs between arenas; a client that reconnects compares it */
+	uint64_t arena_id; /* differs between arenas; a client that reconnects compares it */
 	uint64_t arena_pages;
 	uint64_t epoch;
 };

@@ -30,30 +30,24 @@
  * Kinds of operation. A long run in which one of them never happened is a failure of the torture
  * (except where the machine lacks what it needs). N: needs nothing special.
  */
-#define TORTURE_OPS(X)                                                                               \
-	X(STORE_FILL)                                                                                \
-	X(STORE_BYTES)                                                                               \
-	X(STORE_SAME) X(STORE_NEAR) X(STORE_ZERO) X(CHECK) X(READ_FILE) X(READ_PIPE) X(RECV) X(      \
-		PREADV) X(WRITE_OUT) X(READ_PROTECTED) X(SELF_MEM) X(SELF_VM_WRITE)                  \
-		X(OUTSIDE_VM_WRITE) X(OUTSIDE_MEM_WRITE) X(OUTSIDE_READ) X(VMSPLICE_OUT) X(          \
-			VMSPLICE_IN) X(DIRECT_READ) X(DIRECT_SECTORS) X(AIO_READ) X(URING_FIXED)     \
-			X(URING_DIRECT) X(MAP) X(UNMAP) X(UNMAP_PART) X(FILL_HOLE) X(MAP_OVER) X(    \
-				MREMAP_GROW) X(MREMAP_SHRINK) X(MREMAP_MOVE) X(MREMAP_PART)          \
-				X(MREMAP_DONTUNMAP) X(PROTECT_READ) X(PROTECT_NONE) X(               \
-					PROTECT_BACK) X(DONTNEED) X(FREE) X(HUGEPAGE)                \
-					X(NOHUGEPAGE) X(COLLAPSE) X(COLD) X(PAGEOUT) X(              \
-						POPULATE_READ) X(POPULATE_WRITE) X(GUARD) X(MLOCK)   \
-						X(MUNLOCK) X(DONTFORK) X(WIPEONFORK) X(DONTDUMP) X(  \
-							MERGEABLE) X(UNMERGEABLE) X(MERGE_ANY)       \
-							X(STAT) X(FORK_CHECK) X(FORK_BUSY) X(        \
-								FORK_LIVE) X(FORK_DAEMON)            \
-								X(FORK_USER) X(FORK_EXEC) X(         \
-									CLONE_RAW) X(CLONE_RAW_LIVE) \
-									X(VFORK_EXEC) X(SPAWN) X(    \
-										THREAD)              \
-										X(SIGNAL_STACK) X(   \
-											COROUTINE)   \
-											X(HEAP)
+/* clang-format off */
+#define TORTURE_OPS(X)                                                                            \
+	X(STORE_FILL) X(STORE_BYTES) X(STORE_SAME) X(STORE_NEAR) X(STORE_ZERO) X(CHECK)           \
+	X(READ_FILE) X(READ_PIPE) X(RECV) X(PREADV) X(WRITE_OUT) X(READ_PROTECTED)                \
+	X(SELF_MEM) X(SELF_VM_WRITE) X(OUTSIDE_VM_WRITE) X(OUTSIDE_MEM_WRITE) X(OUTSIDE_READ)     \
+	X(VMSPLICE_OUT) X(VMSPLICE_IN) X(DIRECT_READ) X(DIRECT_SECTORS) X(AIO_READ)               \
+	X(URING_FIXED) X(URING_DIRECT)                                                            \
+	X(MAP) X(UNMAP) X(UNMAP_PART) X(FILL_HOLE) X(MAP_OVER)                                    \
+	X(MREMAP_GROW) X(MREMAP_SHRINK) X(MREMAP_MOVE) X(MREMAP_PART) X(MREMAP_DONTUNMAP)         \
+	X(PROTECT_READ) X(PROTECT_NONE) X(PROTECT_BACK)                                           \
+	X(DONTNEED) X(FREE) X(HUGEPAGE) X(NOHUGEPAGE) X(COLLAPSE) X(COLD) X(PAGEOUT)              \
+	X(POPULATE_READ) X(POPULATE_WRITE) X(GUARD)                                               \
+	X(MLOCK) X(MUNLOCK) X(DONTFORK) X(WIPEONFORK) X(DONTDUMP)                                 \
+	X(MERGEABLE) X(UNMERGEABLE) X(MERGE_ANY) X(STAT)                                          \
+	X(FORK_CHECK) X(FORK_BUSY) X(FORK_LIVE) X(FORK_DAEMON) X(FORK_USER) X(FORK_EXEC)          \
+	X(CLONE_RAW) X(CLONE_RAW_LIVE) X(VFORK_EXEC) X(SPAWN)                                     \
+	X(THREAD) X(SIGNAL_STACK) X(COROUTINE) X(HEAP)
+/* clang-format on */
 
 enum op {
 #define X(n) OP_##n,

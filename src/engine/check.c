@@ -42,7 +42,8 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	REQUIRE(c, !(b->ready & b->inflight & bit));
 	REQUIRE(c, s == RMAP_ABSENT ||
 			   region_at(mm, ((uint64_t)b->key * BLOCK_PAGES + slot) << PAGE_SHIFT));
-	REQUIRE(c, !(b->state[slot] & ~RMAP_STATE_MASK) || s == RMAP_VOLATILE);
+	REQUIRE(c, !(b->state[slot] & (RMAP_LEFT_PINNED | RMAP_LEFT_VMA)) || s == RMAP_VOLATILE);
+	REQUIRE(c, !(b->state[slot] & RMAP_FOLLOWED) || s == RMAP_ORDERED);
 	c->left[KSM_LEFT_PINNED] += !!(b->state[slot] & RMAP_LEFT_PINNED);
 	c->left[KSM_LEFT_VMA_BUDGET] += !!(b->state[slot] & RMAP_LEFT_VMA);
 	if (s != RMAP_ABSENT)

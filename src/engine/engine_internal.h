@@ -27,6 +27,7 @@
 #define PAGE_SHIFT KSM_PAGE_SHIFT
 #define PAGE_BYTES ((uint64_t)KSM_PAGE_SIZE)
 #define BLOCK_BYTES (PAGE_BYTES * BLOCK_PAGES)
+#define SCAN_BUF_BYTES (BLOCK_BYTES + PAGE_BYTES)
 #define ADDR_MAX (1ull << 47)
 #define MM_MAX_TXNS 64u /* orders under way per client; the low 6 bits of an order's id */
 #define FRAME_NONE KSM_FRAME_NONE
@@ -70,6 +71,12 @@ struct dense_map {
 	uint64_t seq; /* of the tracked_seq it was made for, plus 1 */
 };
 
+/* Page `pn` of a client was paired with that item of another. Where it went on may have gone since. */
+struct trail {
+	uint64_t pn; /* 0: none */
+	uint32_t item;
+};
+
 struct mm_slot {
 	struct urcu_ref ref;
 	struct rcu_head rcu;
@@ -95,6 +102,9 @@ struct mm_slot {
 	int refused_level;      /* budget level when an order was refused last */
 	bool vmas_released;     /* the shares kept for longer runs are open to single pages */
 	bool flush_owed;        /* engine_flush(all) could not send everything */
+
+	struct trail trail; /* the last pair: follow.c */
+	uint32_t follow_won, follow_lost;
 
 	uint64_t tracked_seq; /* counts pages that begin or cease to be tracked */
 	struct dense_map dense;
@@ -145,8 +155,12 @@ struct scan_worker {
 	struct scan_cursor at;
 	uint32_t clean;       /* clean pages not charged yet */
 	uint64_t track_pages; /* how far the next call of change tracking looks */
-	unsigned char *buf;   /* BLOCK_BYTES; NULL at rest */
+	unsigned char *buf;   /* SCAN_BUF_BYTES: a block, and a page to compare; NULL at rest */
 	struct fill fill;     /* empty whenever the lock is not held, but while it is written */
+	struct mm_slot *pal; /* counted; has pages that may be equal to those being read, or NULL */
+	uint64_t pal_pn;     /* from here on */
+	bool follow;         /* samples of the two agree */
+	uint8_t sample[2], nr_samples;
 };
 
 struct engine {
@@ -265,8 +279,31 @@ void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned i
 		uint64_t hash, bool zero, int nid, unsigned int page);
 /* No lock held: write the new frames, and let orders for them go. */
 void merge_fill(struct scan_worker *w, struct engine *e);
+/* A page that was not read goes to the frame of this node, if the client finds them equal. */
+void merge_bind(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node);
+/* Frame after the one that the page before (bi, slot) is on or bound to; POOL_NONE if on none. */
+uint32_t merge_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot);
 void merge_refill(struct engine *e, uint32_t node);
 void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot);
+
+/* follow.c; lock held unless said otherwise */
+/* These pages are going to be read: find those that may be equal to them. */
+void follow_begin(struct scan_worker *w, struct mm_slot *mm, uint64_t pn, unsigned int nr);
+/* No lock held. The pages are in the buffer: do the samples agree? */
+void follow_sample(struct scan_worker *w, struct engine *e, unsigned int nr);
+/* The item that should be equal to that page of the buffer, or NIL. */
+uint32_t follow_partner(const struct scan_worker *w, unsigned int page);
+void follow_end(struct scan_worker *w); /* no lock held */
+/*
+ * No lock held. Pages of another client, not tracked yet, where those of [*start, *end) probably have their
+ * like: it, with a reference, and where. NULL: none.
+ */
+struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *end);
+/* No lock held. Pages of a run from `first` on that were bound to frames unread. */
+unsigned int follow_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
+			   unsigned int first, unsigned int want);
+void follow_pair(struct engine *e, uint32_t item, uint32_t partner); /* these two are a pair */
+void follow_outcome(struct mm_slot *mm, bool right);                 /* of a page guessed about */
 
 /* budget.c */
 uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t left, uint32_t *reserved);

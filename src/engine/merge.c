@@ -24,8 +24,7 @@ static uint32_t limit_of_node(const struct engine *e)
 
 /* --- binding --- */
 
-/* Frame after the one that the page before (bi, slot) is on or bound to; POOL_NONE if on none. */
-static uint32_t frame_after_left(struct engine *e, uint32_t bi, unsigned int slot)
+uint32_t merge_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
 {
 	const struct rmap_block *b = rmap_block(e, bi);
 	uint32_t node;
@@ -44,16 +43,24 @@ static uint32_t frame_after_left(struct engine *e, uint32_t bi, unsigned int slo
 	return node == RMAP_ZERO ? POOL_NONE : stable_node(&e->stable, node)->frame + 1;
 }
 
-/* Best frame: next in the partner's run, else in this page's, else its place in the window. */
+/*
+ * Best frame: next in the partner's run, else in this page's, else its place in the window. In that of
+ * the older client, so that it does not matter which of the two is looked at when.
+ */
 static uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner,
 			  int nid)
 {
-	const struct rmap_block *b = rmap_block(e, bi);
-	uint32_t want = frame_after_left(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES), window;
+	const struct rmap_block *b = rmap_block(e, bi), *p = rmap_block(e, partner / BLOCK_PAGES);
+	uint32_t want = merge_frame_after_left(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES),
+		 window;
 
 	if (want == POOL_NONE || want >= pool_nr_frames(&e->pool) ||
 	    pool_nid(&e->pool, want) != nid || pool_is_used(&e->pool, want))
-		want = frame_after_left(e, bi, slot);
+		want = merge_frame_after_left(e, bi, slot);
+	if (block_mm(p)->serial < block_mm(b)->serial) {
+		b = p;
+		slot = partner % BLOCK_PAGES;
+	}
 	window = mm_window(block_mm(b), ((uint64_t)b->key << BLOCK_SHIFT) + slot, nid);
 	return pool_alloc(&e->pool, nid, want, window);
 }
@@ -80,7 +87,28 @@ static bool merge_pair(struct scan_worker *w, struct engine *e, uint32_t bi, uns
 	f->page[f->nr++] = (uint8_t)page;
 	rmap_set(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, RMAP_ORDERED, node);
 	rmap_set(e, bi, slot, RMAP_ORDERED, node);
+	follow_pair(e, bi * BLOCK_PAGES + slot, partner);
 	return true;
+}
+
+static void set_hash(struct rmap_item *it, uint64_t hash)
+{
+	it->hash[0] = (uint32_t)hash;
+	it->hash[1] = (uint32_t)(hash >> 32);
+}
+
+static void mark_followed(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+
+	set_hash(&b->item[slot], hash);
+	b->state[slot] |= RMAP_FOLLOWED;
+}
+
+void merge_bind(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
+{
+	rmap_set(e, bi, slot, RMAP_ORDERED, node);
+	mark_followed(e, bi, slot, stable_node(&e->stable, node)->hash);
 }
 
 /* A VOLATILE page that was just read and hashed: look for its like. */
@@ -90,9 +118,9 @@ void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned i
 	struct rmap_block *b = rmap_block(e, bi);
 	int root = tree_root(e, nid);
 	uint32_t node, partner;
+	bool followed = false;
 
-	b->item[slot].hash[0] = (uint32_t)hash;
-	b->item[slot].hash[1] = (uint32_t)(hash >> 32);
+	set_hash(&b->item[slot], hash);
 	if (zero && knob_get(e->knobs, KNOB_USE_ZERO_PAGES)) {
 		rmap_set(e, bi, slot, RMAP_ORDERED, RMAP_ZERO);
 		return;
@@ -104,8 +132,15 @@ void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned i
 	}
 	partner = unstable_find(e, root, hash);
 	if (partner == NIL) {
+		partner = follow_partner(w, page);
+		followed = partner != NIL;
+	}
+	if (partner == NIL) {
 		rmap_set(e, bi, slot, RMAP_UNSTABLE, (uint32_t)root);
-	} else if (!merge_pair(w, e, bi, slot, hash, partner, nid, page)) {
+	} else if (merge_pair(w, e, bi, slot, hash, partner, nid, page)) {
+		if (followed)
+			mark_followed(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, hash);
+	} else {
 		/* No frame. The page backs off, for it is hashed again until there is one. */
 		rmap_age(b, slot);
 		rmap_pend(e, bi, slot, true);
@@ -222,9 +257,12 @@ void merge_fill(struct scan_worker *w, struct engine *e)
 void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot)
 {
 	uint32_t root = stable_node(&e->stable, rmap_block(e, bi)->item[slot].s.node)->root;
+	bool followed = rmap_block(e, bi)->state[slot] & RMAP_FOLLOWED;
 
 	rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
-	if (unstable_find(e, (int)root, item_hash(&rmap_block(e, bi)->item[slot])) == NIL)
+	/* Where it was a guess, its hash is one, too. */
+	if (!followed &&
+	    unstable_find(e, (int)root, item_hash(&rmap_block(e, bi)->item[slot])) == NIL)
 		rmap_set(e, bi, slot, RMAP_UNSTABLE, root);
 	else
 		rmap_pend(e, bi, slot, false);

@@ -246,7 +246,10 @@ static void outcome(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_r
 {
 	struct rmap_block *b = rmap_block(e, bi);
 	uint32_t node = b->item[slot].s.node;
+	bool followed = b->state[slot] & RMAP_FOLLOWED;
 
+	if (followed && (res == KSM_RES_MERGED || res == KSM_RES_DIFFERENT))
+		follow_outcome(block_mm(b), res == KSM_RES_MERGED);
 	if (res == KSM_RES_MERGED) {
 		rmap_set(e, bi, slot, node == RMAP_ZERO ? RMAP_ZEROED : RMAP_MERGED, node);
 		e->pages_merged += node != RMAP_ZERO;
@@ -259,8 +262,9 @@ static void outcome(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_r
 		rmap_left_out(e, bi, slot, RMAP_LEFT_PINNED);
 		/* fall through */
 	case KSM_RES_DIFFERENT:
+		/* A wrong guess says nothing about how often the page changes. Nor is it guessed again. */
 		rmap_age(b, slot);
-		rmap_pend(e, bi, slot, true);
+		rmap_pend(e, bi, slot, !followed);
 		break;
 	case KSM_RES_STALE:
 		rmap_pend(e, bi, slot, false);

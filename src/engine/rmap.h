@@ -52,10 +52,11 @@ enum rmap_state {
 	RMAP_FOREIGN,
 	RMAP_NR
 };
-/* Why a VOLATILE page is left out; the next transition clears it. */
+/* Why a VOLATILE page is left out, how an ORDERED one was found; the next transition clears it. */
 #define RMAP_STATE_MASK 0x0f
 #define RMAP_LEFT_PINNED 0x10
 #define RMAP_LEFT_VMA 0x20
+#define RMAP_FOLLOWED 0x40 /* by a guess: it was not read, its hash is what it should be */
 
 struct rmap_item {
 	uint32_t hash[2];

@@ -178,9 +178,9 @@ static bool make_buffer(struct scan_worker *w, struct engine *e)
 {
 	if (w->buf)
 		return true;
-	w->buf = malloc(BLOCK_BYTES);
+	w->buf = malloc(SCAN_BUF_BYTES);
 	if (w->buf)
-		count_bytes(e, BLOCK_BYTES);
+		count_bytes(e, SCAN_BUF_BYTES);
 	return w->buf;
 }
 
@@ -193,7 +193,7 @@ void scan_drop_buffers(struct engine *e)
 			continue;
 		free(e->worker[i].buf);
 		e->worker[i].buf = NULL;
-		count_bytes(e, -(int64_t)BLOCK_BYTES);
+		count_bytes(e, -(int64_t)SCAN_BUF_BYTES);
 	}
 }
 
@@ -275,34 +275,55 @@ static void unreadable(struct mm_slot *mm, uint32_t key, unsigned int slot)
 	engine_unlock(mm->e);
 }
 
-/* A run of pending pages of one block. Returns pages dealt with, at least 1, or -ESRCH, -ENOMEM. */
-static int hash_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
-		    unsigned int want)
+/* Returns as hash_run(), or 0: the first page cannot be read. */
+static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
+			 unsigned int first, unsigned int want)
 {
 	struct engine *e = mm->e;
 	uint64_t addr = key * BLOCK_BYTES + first * PAGE_BYTES;
 	struct hashed h;
 	unsigned int nr, i;
 
-	if (!make_buffer(w, e))
-		return -ENOMEM;
 	if (read_pages(w, mm, addr, want, &nr) == -ESRCH)
 		return -ESRCH;
-	if (!nr) {
-		unreadable(mm, key, first);
-		return 1;
-	}
 	for (i = 0; i < nr; i++) {
 		h.hash[i] = page_hash(e, w->buf + i * PAGE_BYTES);
 		h.zero[i] = h.hash[i] == e->zero_hash && page_is_zero(w->buf + i * PAGE_BYTES);
 	}
+	if (!nr)
+		return 0;
 	nids_of(e, mm, addr, nr, h.nid);
+	follow_sample(w, e, nr);
 	engine_lock(e);
 	e->pages_scanned += nr;
 	look_up(w, mm, key, first, nr, &h);
 	engine_unlock(e);
 	merge_fill(w, e);
 	return (int)nr;
+}
+
+/* A run of pending pages of one block. Returns pages dealt with, at least 1, or -ESRCH, -ENOMEM. */
+static int hash_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
+		    unsigned int want)
+{
+	struct engine *e = mm->e;
+	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first;
+	int nr;
+
+	if (!make_buffer(w, e))
+		return -ENOMEM;
+	nr = (int)follow_frames(w, mm, key, first, want);
+	if (nr)
+		return nr;
+	engine_lock(e);
+	follow_begin(w, mm, pn, want);
+	engine_unlock(e);
+	nr = read_and_hash(w, mm, key, first, want);
+	follow_end(w);
+	if (nr)
+		return nr;
+	unreadable(mm, key, first);
+	return 1;
 }
 
 /* All pages of a mask. Returns 0, -ESRCH (the client is gone) or -ENOMEM (they go on waiting). */
@@ -395,35 +416,61 @@ static void charge_clean(struct scan_worker *w, uint64_t pages, int64_t *budget)
 	w->clean = (uint32_t)(sum % 1000);
 }
 
-/* Track one stretch of a region. Returns 0 or as hash_mask(); the cursor moves on. */
-static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t end,
-			int64_t *budget)
+/*
+ * Ask change tracking for [start, *end) and take in what it says. Returns the number of ranges in v, or
+ * a negative errno; *end: where to go on.
+ */
+static int track(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t *end,
+		 bool dense, struct track_range *v)
 {
 	struct engine *e = mm->e;
-	struct track_range v[TRACK_RANGES];
 	uint64_t walk_end;
-	bool dense = dense_stretch(mm, start, &end);
-	int n, i, r = 0;
+	int n, i;
 
-	if (!window_open(w, mm, start, &end)) {
-		w->at.addr = end;
-		return 0;
-	}
-	walk_end = end;
-	n = e->ops->track(mm->client, start, end, dense, v, TRACK_RANGES, &walk_end);
+	if (!window_open(w, mm, start, end))
+		return -EBUSY;
+	walk_end = *end;
+	n = e->ops->track(mm->client, start, *end, dense, v, TRACK_RANGES, &walk_end);
 	engine_lock(e);
 	for (i = 0; i < n && !mm->dead; i++)
 		see_range(&w->track, mm, &v[i]);
 	w->track.mm = NULL;
 	engine_unlock(e);
-	w->at.addr = n < 0 || walk_end <= start || walk_end > end ? end : walk_end;
+	if (n >= 0 && walk_end > start && walk_end < *end)
+		*end = walk_end;
+	return n;
+}
+
+/* New memory, and what is probably equal to it lies in another client and was not looked at yet: do. */
+static void track_pal(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t end)
+{
+	struct track_range v[TRACK_RANGES];
+	struct mm_slot *pal = follow_untracked(mm, &start, &end);
+
+	if (!pal)
+		return;
+	track(w, pal, start, &end, false, v);
+	mm_put(pal);
+}
+
+/* Track one stretch of a region. Returns 0 or as hash_mask(); the cursor moves on. */
+static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t end,
+			int64_t *budget)
+{
+	struct track_range v[TRACK_RANGES];
+	bool dense = dense_stretch(mm, start, &end);
+	int n = track(w, mm, start, &end, dense, v), i, r = 0;
+
+	w->at.addr = end;
 	if (n)
 		w->track_pages = TRACK_MIN_PAGES;
 	else if (w->track_pages < TRACK_MAX_PAGES)
 		w->track_pages *= 4;
 	if (n < 0)
 		return n == -ESRCH ? n : 0;
-	charge_clean(w, (w->at.addr - start) / PAGE_BYTES, budget);
+	charge_clean(w, (end - start) / PAGE_BYTES, budget);
+	if (n)
+		track_pal(w, mm, v[0].start, end);
 	for (i = 0; i < n && !r; i++)
 		r = hash_new(w, mm, &v[i], budget);
 	return r;

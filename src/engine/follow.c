@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * follow.c - what stands beside equal pages is probably equal as well.
+ *
+ * Alike processes have alike memory for long stretches. When a page was paired with one of another
+ * client, the pages after the two are taken for a pair, too, and only one of them is read and hashed.
+ * When the page before stands on a frame and the next frames hold content, the pages are bound
+ * to those frames without being read. A read and a hash cost 0.9 us a page, as much as all that is left
+ * of a merge; so two equal clients are merged with one read for each pair, and the third and later
+ * ones with none.
+ *
+ * Safe because it is a guess like any other hash that agrees: the client compares every byte before it
+ * maps a frame (merge.c). What a wrong guess costs is an order in vain, so it needs evidence: the left
+ * neighbours agree, and so do two sample pages of every run, which are read. And it must have been
+ * right before: a client whose guesses fail is not guessed about for a while.
+ *
+ * Only pages seen for the first time are guessed about. A page whose guess failed is hashed like any other.
+ *
+ * Two workers, each at one of two equal clients, would read the same pages side by side and gain nothing. So
+ * who comes to new memory first has change tracking look at the other client's as well, and pairs
+ * the two; the other worker finds nothing new there and goes on with the next stretch, for both.
+ */
+#include <string.h>
+
+#include "engine/engine_internal.h"
+
+#define MIN_RUN 8u /* pages from which on two samples are a small price */
+#define SAMPLES 2u
+/* Wrong guesses that are forgiven: so many, and one in eight. */
+#define LOST_FREE 128u
+#define LOST_SHARE 8u
+#define FORGET_AT 65536u /* the past counts half from then on */
+
+/* With a tree for each node, pages would have to be on the same one, which takes a call to know. */
+static bool allowed(const struct engine *e, const struct mm_slot *mm)
+{
+	return (e->nr_nodes == 1 || e->merge_across) &&
+	       mm->follow_lost <= LOST_FREE + mm->follow_won / LOST_SHARE;
+}
+
+void follow_outcome(struct mm_slot *mm, bool right)
+{
+	if (right)
+		mm->follow_won++;
+	else
+		mm->follow_lost++;
+	if (mm->follow_won + mm->follow_lost >= FORGET_AT) {
+		mm->follow_won /= 2;
+		mm->follow_lost /= 2;
+	}
+}
+
+/* Waits to be hashed, and was never looked at before. */
+static bool is_new(const struct rmap_block *b, unsigned int slot)
+{
+	return b->state[slot] == RMAP_VOLATILE && !b->age[slot] &&
+	       (b->pending & ~b->fresh & bit64(slot));
+}
+
+/* Item of a page that can be guessed about, or NIL. */
+static uint32_t new_item(const struct mm_slot *mm, uint64_t pn)
+{
+	uint32_t bi = rmap_find(mm, (uint32_t)(pn >> BLOCK_SHIFT));
+
+	if (bi == NIL || !is_new(rmap_block(mm->e, bi), pn % BLOCK_PAGES))
+		return NIL;
+	return bi * BLOCK_PAGES + (uint32_t)(pn % BLOCK_PAGES);
+}
+
+/* --- pairs --- */
+
+void follow_pair(struct engine *e, uint32_t item, uint32_t partner)
+{
+	const struct rmap_block *b = rmap_block(e, item / BLOCK_PAGES),
+				*p = rmap_block(e, partner / BLOCK_PAGES);
+
+	block_mm(b)->trail =
+		(struct trail){ .pn = ((uint64_t)b->key << BLOCK_SHIFT) + item % BLOCK_PAGES,
+				.item = partner };
+	block_mm(p)->trail =
+		(struct trail){ .pn = ((uint64_t)p->key << BLOCK_SHIFT) + partner % BLOCK_PAGES,
+				.item = item };
+}
+
+/* Where the pages from pn on would find their like. NULL: nowhere. */
+static struct mm_slot *pal_of(const struct mm_slot *mm, uint64_t pn, uint64_t *at)
+{
+	const struct trail *t = &mm->trail;
+	const struct rmap_block *b;
+	struct mm_slot *pal;
+
+	if (!t->pn || !slab_is_used(&mm->e->blocks, t->item / BLOCK_PAGES) || !allowed(mm->e, mm))
+		return NULL;
+	b = rmap_block(mm->e, t->item / BLOCK_PAGES);
+	pal = block_mm(b);
+	*at = ((uint64_t)b->key << BLOCK_SHIFT) + t->item % BLOCK_PAGES + pn - t->pn;
+	return pal != mm && !pal->dead && allowed(mm->e, pal) && *at < ADDR_MAX / PAGE_BYTES ? pal :
+											       NULL;
+}
+
+void follow_begin(struct scan_worker *w, struct mm_slot *mm, uint64_t pn, unsigned int nr)
+{
+	uint64_t at;
+	struct mm_slot *pal = nr < MIN_RUN ? NULL : pal_of(mm, pn, &at);
+	unsigned int i;
+
+	if (!pal)
+		return;
+	w->nr_samples = 0;
+	for (i = 0; i < nr && w->nr_samples < SAMPLES; i += nr / SAMPLES)
+		if (new_item(pal, at + i) != NIL)
+			w->sample[w->nr_samples++] = (uint8_t)i;
+	if (w->nr_samples < SAMPLES)
+		return;
+	mm_get(pal);
+	w->pal = pal;
+	w->pal_pn = at;
+}
+
+struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *end)
+{
+	struct mm_slot *pal;
+	struct region *r = NULL;
+	uint64_t at;
+	uint32_t bi;
+
+	engine_lock(mm->e);
+	pal = pal_of(mm, *start / PAGE_BYTES, &at);
+	if (pal) {
+		bi = rmap_find(pal, (uint32_t)(at >> BLOCK_SHIFT));
+		if (bi == NIL || !(rmap_block(mm->e, bi)->tracked & bit64(at % BLOCK_PAGES)))
+			r = region_at(pal, at * PAGE_BYTES);
+	}
+	if (r) {
+		uint64_t len = *end - *start;
+
+		*start = at * PAGE_BYTES;
+		*end = *start + len < r->end ? *start + len : r->end;
+		mm_get(pal);
+	}
+	engine_unlock(mm->e);
+	return r ? pal : NULL;
+}
+
+void follow_sample(struct scan_worker *w, struct engine *e, unsigned int nr)
+{
+	unsigned char *page = w->buf + BLOCK_BYTES;
+	unsigned int i;
+
+	w->follow = w->pal != NULL;
+	for (i = 0; i < w->nr_samples && w->follow; i++)
+		w->follow = w->sample[i] < nr &&
+			    e->ops->read(w->pal->client, (w->pal_pn + w->sample[i]) * PAGE_BYTES,
+					 page, PAGE_BYTES) == (ssize_t)PAGE_BYTES &&
+			    !memcmp(page, w->buf + w->sample[i] * PAGE_BYTES, PAGE_BYTES);
+}
+
+uint32_t follow_partner(const struct scan_worker *w, unsigned int page)
+{
+	return w->follow ? new_item(w->pal, w->pal_pn + page) : NIL;
+}
+
+void follow_end(struct scan_worker *w)
+{
+	if (w->pal)
+		mm_put(w->pal);
+	w->pal = NULL;
+	w->follow = false;
+}
+
+/* --- frames --- */
+
+/* Node of the frame that follows those of the pages before, if it can take one more; or NIL. */
+static uint32_t next_node(const struct engine *e, uint32_t frame)
+{
+	uint32_t node = frame < pool_nr_frames(&e->pool) ? pool_node(&e->pool, frame) : POOL_NONE;
+	const struct stable_node *n;
+
+	if (node == POOL_NONE)
+		return NIL;
+	n = stable_node(&e->stable, node);
+	return n->state == STABLE_LIVE && n->filling <= STABLE_FILLING &&
+			       n->nr_items + n->nr_ordered <
+				       knob_get(e->knobs, KNOB_MAX_PAGE_SHARING) ?
+		       node :
+		       NIL;
+}
+
+/* How many of the pages from (bi, slot) on may be bound to the frames from `frame` on. */
+static unsigned int run_of_frames(const struct engine *e, const struct rmap_block *b,
+				  unsigned int slot, unsigned int nr, uint32_t frame)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr && is_new(b, slot + i) && next_node(e, frame + i) != NIL; i++)
+		;
+	return i;
+}
+
+/* Lock held. The run, its first frame, and the hashes that its samples should have. */
+static unsigned int find_frames(struct mm_slot *mm, uint32_t key, unsigned int first,
+				unsigned int nr, uint32_t *frame, uint64_t hash[SAMPLES])
+{
+	struct engine *e = mm->e;
+	uint32_t bi = rmap_find(mm, key);
+	unsigned int i;
+
+	*frame = POOL_NONE;
+	if (bi == NIL || !allowed(e, mm))
+		return 0;
+	*frame = merge_frame_after_left(e, bi, first);
+	if (*frame == POOL_NONE)
+		return 0;
+	nr = run_of_frames(e, rmap_block(e, bi), first, nr, *frame);
+	if (nr < MIN_RUN)
+		return 0;
+	for (i = 0; i < SAMPLES; i++)
+		hash[i] =
+			stable_node(&e->stable, next_node(e, *frame + i * (nr - 1) / (SAMPLES - 1)))
+				->hash;
+	return nr;
+}
+
+unsigned int follow_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
+			   unsigned int first, unsigned int want)
+{
+	struct engine *e = mm->e;
+	uint64_t addr = key * BLOCK_BYTES + first * PAGE_BYTES, hash[SAMPLES];
+	unsigned char *page = w->buf + BLOCK_BYTES;
+	unsigned int i, nr, again;
+	uint32_t frame, frame2, bi;
+
+	engine_lock(e);
+	nr = find_frames(mm, key, first, want, &frame, hash);
+	engine_unlock(e);
+	for (i = 0; i < SAMPLES && nr; i++)
+		if (e->ops->read(mm->client,
+				 addr + (uint64_t)i * (nr - 1) / (SAMPLES - 1) * PAGE_BYTES, page,
+				 PAGE_BYTES) != (ssize_t)PAGE_BYTES ||
+		    page_hash(e, page) != hash[i])
+			return 0;
+	if (!nr)
+		return 0;
+	engine_lock(e);
+	again = find_frames(mm, key, first, nr, &frame2, hash);
+	if (frame2 != frame)
+		again = 0;
+	bi = again ? rmap_find(mm, key) : NIL;
+	for (i = 0; i < again; i++)
+		merge_bind(e, bi, first + i, next_node(e, frame + i));
+	e->pages_scanned += again ? SAMPLES : 0;
+	if (again)
+		budget_refuse_early(w, e, bi);
+	engine_unlock(e);
+	return again;
+}

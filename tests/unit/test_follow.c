@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_follow.c - pages that are taken for equal because their neighbours are.
+ *
+ * That it saves reading is seen in pages_scanned; that it costs nothing but an order where the guess
+ * is wrong, in the fake's check of every byte and in where the pages end.
+ */
+#include "engine/engine_internal.h"
+#include "fake.h"
+#include "suites.h"
+
+#define BASE 0x7f0000000000ull
+#define NR 1024u
+#define STRETCH 512u /* pages that a call of change tracking takes in new memory */
+
+static uint64_t scanned(struct fake *w)
+{
+	return fake_counters(w).pages_scanned;
+}
+
+/* Two clients, merged. */
+static struct fake *two_merged(void)
+{
+	struct fake *w = fake_new(1, 65536, 0);
+
+	for (int i = 0; i < 2; i++)
+		fake_fill_unique(fake_client(w, BASE, NR), 0, NR, 1);
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, NR);
+	return w;
+}
+
+/* Seen to fail with follow_frames() returning 0: all 1024 are read. */
+START_TEST(the_third_is_hardly_read)
+{
+	struct fake *w = two_merged();
+	struct fake_client *c = fake_client(w, BASE, NR);
+	uint64_t before = scanned(w);
+
+	fake_fill_unique(c, 0, NR, 1);
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 2 * NR);
+	ck_assert_uint_le(scanned(w) - before, BLOCK_PAGES + 2 * NR / BLOCK_PAGES);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(wrong_guesses_are_found_out)
+{
+	static const uint32_t differ[] = { 70, 100, 101, 777, 1000 };
+	struct fake *w = two_merged();
+	struct fake_client *c = fake_client(w, BASE, NR);
+	unsigned int i, nr = sizeof(differ) / sizeof(differ[0]);
+
+	fake_fill_unique(c, 0, NR, 1);
+	for (i = 0; i < nr; i++)
+		fake_store(c, differ[i], 1000000 + i);
+	fake_pass(w);
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).txn_pages_failed, nr); /* they were guessed about */
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 2 * NR - nr);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, nr); /* hashed at last, and calm */
+	ck_assert_uint_eq(fake_counters(w).txn_pages_failed, nr);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
+/* Only the pages that are looked at as samples agree. Seen to fail with allowed() always true. */
+START_TEST(who_misleads_is_not_followed)
+{
+	struct fake *w = two_merged();
+	struct fake_client *c = fake_client(w, BASE, NR);
+	uint32_t i;
+
+	fake_fill_unique(c, 0, NR, 1);
+	for (i = BLOCK_PAGES; i < NR; i++)
+		if (i % BLOCK_PAGES && i % BLOCK_PAGES != BLOCK_PAGES - 1)
+			fake_store(c, i, 1000000 + i);
+	for (i = 0; i < 40; i++) {
+		int64_t budget = 1;
+
+		/* Outcomes come while the scan goes on. */
+		engine_scan(w->e, 0, &budget);
+		fake_orders(w);
+		fake_check(w);
+	}
+	fake_passes(w, 4);
+	ck_assert_uint_le(fake_counters(w).txn_pages_failed, STRETCH);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing,
+			  NR + BLOCK_PAGES + 2 * (NR / BLOCK_PAGES - 1));
+	ck_assert_uint_eq(fake_counters(w).pages_volatile, 0);
+	fake_free(w);
+}
+END_TEST
+
+/* While the first worker reads the start of the first client, the second is at the other. */
+static void scan_second(struct fake_client *c)
+{
+	int64_t budget = 1;
+
+	engine_scan(c->w->e, 1, &budget);
+}
+
+static struct fake *two_new(void)
+{
+	struct fake *w = fake_new(1, 65536, 0);
+
+	for (int i = 0; i < 2; i++)
+		fake_fill_unique(fake_client(w, BASE, NR), 0, NR, 1);
+	w->in_read = scan_second;
+	return w;
+}
+
+/* The first stretch is read on both sides, and tells where the second has its like. Seen to fail with
+ * follow_partner() returning NIL, and with follow_untracked() returning NULL. */
+START_TEST(pairs_are_read_once)
+{
+	struct fake *w = two_new();
+
+	fake_pass(w);
+	ck_assert_uint_eq(scanned(w), 2 * STRETCH + (NR - STRETCH));
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, NR);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
+/* A tree for each node: what is equal may be on another node, and is not for us to merge. */
+START_TEST(not_across_nodes)
+{
+	struct fake *w = fake_new(2, 65536, 0);
+	struct fake_client *c;
+	uint32_t i;
+
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
+	for (int k = 0; k < 3; k++) {
+		c = fake_client(w, BASE, NR);
+		fake_fill_unique(c, 0, NR, 1);
+		for (i = 0; i < NR && k == 2; i++)
+			c->page[i].nid = 1;
+	}
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, NR);
+	ck_assert_uint_eq(fake_counters(w).txn_pages_failed, 0);
+	ck_assert_uint_eq(scanned(w), 3 * NR);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
+Suite *suite_follow(void)
+{
+	Suite *s = suite_create("follow");
+	TCase *t = tcase_create("follow");
+
+	tcase_add_test(t, the_third_is_hardly_read);
+	tcase_add_test(t, wrong_guesses_are_found_out);
+	tcase_add_test(t, who_misleads_is_not_followed);
+	tcase_add_test(t, pairs_are_read_once);
+	tcase_add_test(t, not_across_nodes);
+	suite_add_tcase(s, t);
+	return s;
+}

@@ -22,7 +22,7 @@
 #include "wire/kernel_abi.h"
 #include "wire/wire.h"
 
-#define VEC_LEN 1024 /* regions per call: 24 KiB of stack, and few enough calls */
+#define VEC_LEN 256 /* regions per call: as many as a caller has room for ranges; 6 KiB of stack */
 #define TRACKED (KABI_PAGE_IS_WPALLOWED | KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_WRITTEN)
 /* Runs closer together than this are classified by one call: walking over a clean page costs about
  * a hundredth of a system call. */

@@ -115,6 +115,7 @@ struct mm_slot {
 	uint64_t cow_breaks;
 };
 
+#define FOLLOW_SAMPLES 3u /* pages of a run that are read to test a guess about all of it */
 #define TRACK_RACED 16u
 /* What a worker is tracking right now, unlocked: no order may start there meanwhile. */
 struct track_window {
@@ -160,7 +161,7 @@ struct scan_worker {
 	struct mm_slot *pal; /* counted; has pages that may be equal to those being read, or NULL */
 	uint64_t pal_pn;     /* from here on */
 	bool follow;         /* samples of the two agree */
-	uint8_t sample[2], nr_samples;
+	uint8_t sample[FOLLOW_SAMPLES];
 };
 
 struct engine {

@@ -11,7 +11,7 @@
  *
  * Safe because it is a guess like any other hash that agrees: the client compares every byte before it
  * maps a frame (merge.c). What a wrong guess costs is an order in vain, so it needs evidence: the left
- * neighbours agree, and so do two sample pages of every run, which are read. And it must have been
+ * neighbours agree, and so do three sample pages of every run, which are read. And it must have been
  * right before: a client whose guesses fail is not guessed about for a while.
  *
  * Only pages seen for the first time are guessed about. A page whose guess failed is hashed like any other.
@@ -24,8 +24,7 @@
 
 #include "engine/engine_internal.h"
 
-#define MIN_RUN 8u /* pages from which on two samples are a small price */
-#define SAMPLES 2u
+#define MIN_RUN 8u /* pages from which on the samples are a small price */
 /* Wrong guesses that are forgiven: so many, and one in eight. */
 #define LOST_FREE 128u
 #define LOST_SHARE 8u
@@ -48,6 +47,18 @@ void follow_outcome(struct mm_slot *mm, bool right)
 		mm->follow_won /= 2;
 		mm->follow_lost /= 2;
 	}
+}
+
+/*
+ * Page of a run of nr >= FOLLOW_SAMPLES that is sample number i: one from each part of it, at no regular
+ * distance, for what memory consists of often has one.
+ */
+static unsigned int sample_of(uint64_t pn, unsigned int nr, unsigned int i)
+{
+	unsigned int part = nr / FOLLOW_SAMPLES;
+
+	/* Fibonacci hashing: 2^64 divided by the golden ratio. */
+	return i * part + (unsigned int)(((pn + i) * 0x9e3779b97f4a7c15ull >> 32) % part);
 }
 
 /* Waits to be hashed, and was never looked at before. */
@@ -106,12 +117,11 @@ void follow_begin(struct scan_worker *w, struct mm_slot *mm, uint64_t pn, unsign
 
 	if (!pal)
 		return;
-	w->nr_samples = 0;
-	for (i = 0; i < nr && w->nr_samples < SAMPLES; i += nr / SAMPLES)
-		if (new_item(pal, at + i) != NIL)
-			w->sample[w->nr_samples++] = (uint8_t)i;
-	if (w->nr_samples < SAMPLES)
-		return;
+	for (i = 0; i < FOLLOW_SAMPLES; i++) {
+		w->sample[i] = (uint8_t)sample_of(pn, nr, i);
+		if (new_item(pal, at + w->sample[i]) == NIL)
+			return;
+	}
 	mm_get(pal);
 	w->pal = pal;
 	w->pal_pn = at;
@@ -148,7 +158,7 @@ void follow_sample(struct scan_worker *w, struct engine *e, unsigned int nr)
 	unsigned int i;
 
 	w->follow = w->pal != NULL;
-	for (i = 0; i < w->nr_samples && w->follow; i++)
+	for (i = 0; i < FOLLOW_SAMPLES && w->follow; i++)
 		w->follow = w->sample[i] < nr &&
 			    e->ops->read(w->pal->client, (w->pal_pn + w->sample[i]) * PAGE_BYTES,
 					 page, PAGE_BYTES) == (ssize_t)PAGE_BYTES &&
@@ -199,10 +209,11 @@ static unsigned int run_of_frames(const struct engine *e, const struct rmap_bloc
 
 /* Lock held. The run, its first frame, and the hashes that its samples should have. */
 static unsigned int find_frames(struct mm_slot *mm, uint32_t key, unsigned int first,
-				unsigned int nr, uint32_t *frame, uint64_t hash[SAMPLES])
+				unsigned int nr, uint32_t *frame, uint64_t hash[FOLLOW_SAMPLES])
 {
 	struct engine *e = mm->e;
 	uint32_t bi = rmap_find(mm, key);
+	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first;
 	unsigned int i;
 
 	*frame = POOL_NONE;
@@ -214,10 +225,9 @@ static unsigned int find_frames(struct mm_slot *mm, uint32_t key, unsigned int f
 	nr = run_of_frames(e, rmap_block(e, bi), first, nr, *frame);
 	if (nr < MIN_RUN)
 		return 0;
-	for (i = 0; i < SAMPLES; i++)
+	for (i = 0; i < FOLLOW_SAMPLES; i++)
 		hash[i] =
-			stable_node(&e->stable, next_node(e, *frame + i * (nr - 1) / (SAMPLES - 1)))
-				->hash;
+			stable_node(&e->stable, next_node(e, *frame + sample_of(pn, nr, i)))->hash;
 	return nr;
 }
 
@@ -225,7 +235,7 @@ unsigned int follow_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t k
 			   unsigned int first, unsigned int want)
 {
 	struct engine *e = mm->e;
-	uint64_t addr = key * BLOCK_BYTES + first * PAGE_BYTES, hash[SAMPLES];
+	uint64_t addr = key * BLOCK_BYTES + first * PAGE_BYTES, hash[FOLLOW_SAMPLES];
 	unsigned char *page = w->buf + BLOCK_BYTES;
 	unsigned int i, nr, again;
 	uint32_t frame, frame2, bi;
@@ -233,9 +243,9 @@ unsigned int follow_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t k
 	engine_lock(e);
 	nr = find_frames(mm, key, first, want, &frame, hash);
 	engine_unlock(e);
-	for (i = 0; i < SAMPLES && nr; i++)
+	for (i = 0; i < FOLLOW_SAMPLES && nr; i++)
 		if (e->ops->read(mm->client,
-				 addr + (uint64_t)i * (nr - 1) / (SAMPLES - 1) * PAGE_BYTES, page,
+				 addr + sample_of(addr / PAGE_BYTES, nr, i) * PAGE_BYTES, page,
 				 PAGE_BYTES) != (ssize_t)PAGE_BYTES ||
 		    page_hash(e, page) != hash[i])
 			return 0;
@@ -248,7 +258,7 @@ unsigned int follow_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t k
 	bi = again ? rmap_find(mm, key) : NIL;
 	for (i = 0; i < again; i++)
 		merge_bind(e, bi, first + i, next_node(e, frame + i));
-	e->pages_scanned += again ? SAMPLES : 0;
+	e->pages_scanned += again ? FOLLOW_SAMPLES : 0;
 	if (again)
 		budget_refuse_early(w, e, bi);
 	engine_unlock(e);

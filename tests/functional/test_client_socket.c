@@ -775,6 +775,55 @@ START_TEST(client_that_answers_nothing)
 }
 END_TEST
 
+/* Say of the orders that have come that the memory had changed. */
+static void answer_orders(struct fake *f)
+{
+	struct pollfd p = { .fd = f->sock, .events = POLLIN };
+	union ksm_msg msg;
+
+	while (poll(&p, 1, 0) > 0) {
+		struct ksm_msg_txn_done done = { 0 };
+
+		ck_assert_int_gt(recv_msg(f->sock, &msg, NULL), 0);
+		if (msg.hdr.type != KSM_MSG_TXN)
+			continue;
+		done.id = msg.txn.id;
+		for (unsigned int i = 0; i < KSM_TXN_PAGES; i++)
+			if (msg.txn.frame[i] != KSM_FRAME_NONE)
+				done.result[i] = KSM_RES_STALE;
+		send_msg(f->sock, &done, KSM_MSG_TXN_DONE);
+	}
+}
+
+/*
+ * A client with as many orders as it can have, and pages that wait for theirs: with `run` 0 they wait
+ * no longer, and are not ordered as soon as the client answers. Seen to fail without cancel_orders() in
+ * halt() (ksmd.c): they are counted as orders until then.
+ */
+START_TEST(run_0_leaves_no_order_waiting)
+{
+	/* Orders under way; and pages, twice as many as these can hold. */
+	enum { MOST = 64, MANY = 2 * MOST * KSM_TXN_PAGES };
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	struct fake f;
+
+	fake_ready(d, &f);
+	offer_equal_pages(&f, 2 * MANY);
+	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, TIMEOUT_MS, "pages wait for orders");
+	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
+	wait_until(ctl_get_u64(d, "ksm/orders") <= MOST, TIMEOUT_MS, "no page waits");
+	wait_until((answer_orders(&f), ctl_get_u64(d, "ksm/orders") == 0), TIMEOUT_MS,
+		   "no order is under way");
+	/* They are looked at again when it is 1. */
+	ck_assert_int_eq(ctl_set(d, "ksm/run", "1"), 0);
+	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, TIMEOUT_MS, "pages wait for orders again");
+	fake_close(&f);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
 /* Answer UNMERGE, after other control connections were served; with this error. */
 static void answer_unmerge(struct daemon *d, struct fake *f, int error)
 {
@@ -941,6 +990,7 @@ static Suite *client_suite(void)
 	tcase_add_test(tc, answers_to_nothing);
 	tcase_add_test(tc, lying_client_is_dropped);
 	tcase_add_test(tc, client_that_answers_nothing);
+	tcase_add_test(tc, run_0_leaves_no_order_waiting);
 	tcase_add_loop_test(tc, unmerge_waits_for_clients, 0, 2);
 	tcase_add_test(tc, unmerge_then_next_store);
 	tcase_add_test(tc, thousand_silent_connections);

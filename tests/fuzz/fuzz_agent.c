@@ -16,7 +16,8 @@
  * The agent's source is included for its inner functions.
  *
  * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in; without the
- * comparison in txn.c, or that in inplace.c; without moving back what was not equal.
+ * comparison in txn.c, or that in inplace.c; without moving back what was not equal; by the sweep without
+ * mend_hole(), or without its uffd_register().
  */
 #include "client/agent.c"
 
@@ -52,9 +53,12 @@ enum {
 enum passed { CLOSED, OPEN };
 
 enum how { ABSENT, ANON, FRAME, STAGED };
+/* Where a move of frames failed: nothing is mapped, or nothing that pages could be moved to. */
+enum hole { NO_HOLE, HOLE, HOLE_MAPPED };
 static struct {
 	const uint8_t *p, *end;
 	enum how page[PAGES];
+	enum hole hole[PAGES];
 	uint32_t frame[PAGES];
 	bool pinned[PAGES];
 	uint8_t want[PAGES]; /* what the program must read: the page's fill */
@@ -106,7 +110,7 @@ static void store(unsigned int i, uint8_t fill)
 static void check_memory(void)
 {
 	for (unsigned int i = 0; i < PAGES; i++) {
-		MUST(k.page[i] != STAGED);
+		MUST(k.page[i] != STAGED && k.hole[i] == NO_HOLE);
 		MUST(page_at(i)[0] == k.want[i] && page_at(i)[PAGE - 1] == k.want[i]);
 		MUST(!memcmp(page_at(i), page_at(i) + 1, PAGE - 1));
 		if (k.page[i] == FRAME) {
@@ -386,8 +390,10 @@ static long map_aside(uint64_t len, uint64_t off)
 static long map_hole(uint64_t addr, uint64_t len)
 {
 	MUST(inside(addr, len));
-	for (uint64_t at = 0; at < len; at += PAGE)
+	for (uint64_t at = 0; at < len; at += PAGE) {
 		MUST(k.page[number(addr + at)] == STAGED);
+		k.hole[number(addr + at)] = HOLE_MAPPED;
+	}
 	return (long)addr;
 }
 
@@ -402,11 +408,23 @@ static long do_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, ui
 	return sysc6_kernel(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+static bool is_aside(uint64_t from, uint64_t len)
+{
+	return from >= aside.addr && from + len <= aside.addr + aside.len;
+}
+
+/* For want of memory a move of frames fails after it took away what stood at the new place. */
+static void mremap_fails(uint64_t from, uint64_t len, uint64_t to)
+{
+	for (uint64_t at = 0; at < len && is_aside(from, len); at += PAGE)
+		k.hole[number(to + at)] = HOLE;
+}
+
 /* Fresh memory put over frames. */
 static long do_mremap(uint64_t from, uint64_t len, uint64_t to)
 {
 	MUST(inside(to, len));
-	if (from >= aside.addr && from + len <= aside.addr + aside.len) {
+	if (is_aside(from, len)) {
 		map_frames(to, len, agent.arena, aside.off + (from - aside.addr));
 		sysc6_kernel(SYS_munmap, (long)from, (long)len, 0, 0, 0, 0);
 		return (long)to;
@@ -457,7 +475,7 @@ static long move_one(uint64_t dst, uint64_t src)
 		return 0;
 	}
 	MUST(in_staging(src) && inside(dst, PAGE) && k.staged[slot_of(src)]);
-	MUST(k.page[number(dst)] == STAGED);
+	MUST(k.page[number(dst)] == STAGED && k.hole[number(dst)] == NO_HOLE);
 	memcpy(page_at(number(dst)), (void *)src, PAGE);
 	k.staged[slot_of(src)] = false;
 	k.page[number(dst)] = ANON;
@@ -495,6 +513,14 @@ static long do_scan(struct kabi_pm_scan_arg *arg)
 	return n;
 }
 
+/* In the synchronous userfaultfd, so that pages can come back. */
+static void close_holes(uint64_t start, uint64_t len)
+{
+	for (uint64_t at = 0; at < len && !in_staging(start); at += PAGE)
+		if (k.hole[number(start + at)] == HOLE_MAPPED)
+			k.hole[number(start + at)] = NO_HOLE;
+}
+
 /* Pages that are missing and not waited for any more are zeros from now on. */
 static void let_go(uint64_t start, uint64_t len)
 {
@@ -521,6 +547,8 @@ static long do_ioctl(int fd, unsigned long req, void *arg)
 		MUST(inside(r->start, r->len) || in_staging(r->start));
 		if (req == UFFDIO_WAKE || (req == UFFDIO_UNREGISTER && fd == FD_SYNC))
 			let_go(r->start, r->len);
+		if (req == UFFDIO_REGISTER && fd == FD_SYNC)
+			close_holes(r->start, r->len);
 		return 0;
 	case KABI_UFFDIO_MOVE:
 		MUST(fd == FD_SYNC);
@@ -647,6 +675,8 @@ long sysc6(long nr, long a, long b, long c, long d, long e, long f)
 {
 	if (k.fault_in && may_fail(nr, b, d) && !--k.fault_in) {
 		k.fault_came = true;
+		if (nr == SYS_mremap && k.fault_errno == -ENOMEM)
+			mremap_fails((uint64_t)a, (uint64_t)b, (uint64_t)e);
 		return k.fault_errno;
 	}
 	return played(nr, a, b, c, d, e, f);

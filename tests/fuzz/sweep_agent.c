@@ -42,6 +42,9 @@ static void write_script(void)
 {
 	put(WELCOME);
 	put(0);
+	put(0xc0); /* a store between others makes a run that is long enough to be moved into place */
+	put(105);
+	put(105 % 64);
 	for (uint8_t b = 0; b < 3; b++)
 		order(b);
 	put(EPOCH);

@@ -20,6 +20,20 @@
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
+/*
+ * A move that fails for want of kernel memory may have taken away what stood there (mend_hole() in
+ * txn.c). Then the copy is all there is of the contents, so it is tried until it succeeds.
+ */
+static long move_over(long from, size_t len, uint64_t to)
+{
+	long r;
+
+	do
+		r = sysc5(SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	while (sysc_failed(r) && sysc3(SYS_msync, to, len, MS_ASYNC) == -ENOMEM);
+	return sysc_failed(r) ? r : 0;
+}
+
 /* Copy a run of frames into fresh memory and put it in their place. */
 static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
 {
@@ -34,11 +48,8 @@ static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
 	r = io_pread_all(a->mem, (void *)m, len, start) ? 0 : -ENOMEM;
 	if (!r && prot != (PROT_READ | PROT_WRITE))
 		r = sysc3(SYS_mprotect, m, len, prot);
-	if (!r) {
-		long at = sysc5(SYS_mremap, m, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, start);
-
-		r = sysc_failed(at) ? at : 0;
-	}
+	if (!r)
+		r = move_over(m, len, start);
 	if (r) {
 		sysc2(SYS_munmap, m, len);
 		return -ENOMEM;

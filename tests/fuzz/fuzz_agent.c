@@ -17,7 +17,8 @@
  *
  * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in; without the
  * comparison in txn.c, or that in inplace.c; without moving back what was not equal; by the sweep without
- * mend_hole(), or without its uffd_register().
+ * mend_hole(), or without its uffd_register(); when unshare.c takes a failing mremap() for one that left
+ * everything in its place.
  */
 #include "client/agent.c"
 
@@ -413,11 +414,18 @@ static bool is_aside(uint64_t from, uint64_t len)
 	return from >= aside.addr && from + len <= aside.addr + aside.len;
 }
 
-/* For want of memory a move of frames fails after it took away what stood at the new place. */
-static void mremap_fails(uint64_t from, uint64_t len, uint64_t to)
+/* For want of memory a move fails after it took away what stood at the new place. */
+static void mremap_fails(uint64_t len, uint64_t to)
 {
-	for (uint64_t at = 0; at < len && is_aside(from, len); at += PAGE)
-		k.hole[number(to + at)] = HOLE;
+	for (uint64_t at = 0; at < len; at += PAGE) {
+		unsigned int i = number(to + at);
+
+		k.hole[i] = HOLE;
+		if (k.page[i] != STAGED) {
+			k.page[i] = ABSENT;
+			memset(page_at(i), 0, PAGE);
+		}
+	}
 }
 
 /* Fresh memory put over frames. */
@@ -435,9 +443,20 @@ static long do_mremap(uint64_t from, uint64_t len, uint64_t to)
 		MUST(k.page[i] == FRAME || k.page[i] == ABSENT);
 		memcpy(page_at(i), (const void *)(from + at), PAGE);
 		k.page[i] = ANON;
+		k.hole[i] = NO_HOLE;
 	}
 	sysc6_kernel(SYS_munmap, (long)from, (long)len, 0, 0, 0, 0);
 	return (long)to;
+}
+
+/* Without MS_SYNC all it says is whether something is mapped. */
+static long do_msync(uint64_t addr, uint64_t len)
+{
+	MUST(inside(addr, len));
+	for (uint64_t at = 0; at < len; at += PAGE)
+		if (k.hole[number(addr + at)] == HOLE)
+			return -ENOMEM;
+	return 0;
 }
 
 static long do_munmap(uint64_t addr, uint64_t len)
@@ -676,7 +695,7 @@ long sysc6(long nr, long a, long b, long c, long d, long e, long f)
 	if (k.fault_in && may_fail(nr, b, d) && !--k.fault_in) {
 		k.fault_came = true;
 		if (nr == SYS_mremap && k.fault_errno == -ENOMEM)
-			mremap_fails((uint64_t)a, (uint64_t)b, (uint64_t)e);
+			mremap_fails((uint64_t)b, (uint64_t)e);
 		return k.fault_errno;
 	}
 	return played(nr, a, b, c, d, e, f);
@@ -699,6 +718,8 @@ static long played(long nr, long a, long b, long c, long d, long e, long f)
 		return do_munmap((uint64_t)a, (uint64_t)b);
 	case SYS_mremap:
 		return do_mremap((uint64_t)a, (uint64_t)b, (uint64_t)e);
+	case SYS_msync:
+		return do_msync((uint64_t)a, (uint64_t)b);
 	case SYS_madvise:
 		return do_madvise((uint64_t)a, (uint64_t)b, (int)c);
 	case SYS_ioctl:

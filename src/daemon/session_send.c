@@ -221,6 +221,15 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 	return track_written(s->fds[PEER_PAGEMAP], start, end, dense, v, max, walk_end);
 }
 
+static int op_look(void *client, uint64_t start, uint64_t end, struct track_range *v, int max)
+{
+	struct session *s = client;
+
+	if (s->state == SESSION_DEAD)
+		return -ESRCH;
+	return track_look(s->fds[PEER_PAGEMAP], start, end, v, max);
+}
+
 static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 {
 	struct session *s = client;
@@ -259,6 +268,7 @@ static void op_client_release(void *client)
 
 const struct engine_ops session_ops = {
 	.track = op_track,
+	.look = op_look,
 	.read = op_read,
 	.nid = op_nid,
 	.send_txn = op_send_txn,

@@ -158,6 +158,15 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 	return o.nr;
 }
 
+int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max)
+{
+	struct kabi_page_region all = { .start = start, .end = end };
+	struct out o = { .v = v, .max = max };
+	int err = classify(pagemap, &all, 1, &o);
+
+	return err ? err : o.nr;
+}
+
 uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed)
 {
 	struct kabi_page_region vec[KSM_TXN_PAGES];

@@ -19,6 +19,8 @@
  */
 int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		  int max, uint64_t *walk_end);
+/* See engine_ops.look. */
+int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max);
 /*
  * Of the pages of the block at addr that are set in `claimed`: those that are present as private
  * memory that was not written since it was last scanned, that is, plainly not mapped from a file nor

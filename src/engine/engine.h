@@ -51,6 +51,8 @@ struct engine_ops {
 	 */
 	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		     int max, uint64_t *walk_end);
+	/* [unlocked] What is present in [start, end) now, written or not; nothing is armed. As track(). */
+	int (*look)(void *client, uint64_t start, uint64_t end, struct track_range *v, int max);
 	/* [unlocked] Read client memory. Returns bytes (short where a page cannot be read), or -errno. */
 	ssize_t (*read)(void *client, uint64_t addr, void *buf, size_t len);
 	/* [unlocked] Node of each page, in nids[]; unknown is 0. Not called when nr_nodes is 1. */

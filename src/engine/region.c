@@ -344,6 +344,8 @@ static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame)
 	}
 	rmap_set(e, bi, slot, RMAP_MERGED, node);
 	stable_node(&e->stable, node)->nr_ordered--;
+	/* It may have been written since the client looked, and that have been seen already. */
+	rmap_pend(e, bi, slot, false);
 	return true;
 }
 

@@ -76,7 +76,8 @@ enum { LINK_PEND, LINK_READY, LINK_NR };
 struct rmap_block {
 	struct region *region; /* counted; whose block it is, even when the region is withdrawn */
 	uint64_t tracked;      /* state is not ABSENT */
-	uint64_t pending; /* VOLATILE, COWED or FOREIGN, to be hashed when it was clean for a pass */
+	uint64_t pending; /* VOLATILE, COWED or FOREIGN, to be hashed when it was clean for a pass;
+			   * MERGED, to be looked at: it may have been written all the same */
 	uint64_t fresh;   /* subset of pending: was dirty in this pass, so not in this one */
 	uint64_t ready;   /* ORDERED and not sent */
 	uint64_t inflight; /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
@@ -149,7 +150,7 @@ void rmap_put(struct mm_slot *mm, uint32_t bi);
  */
 void rmap_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state,
 	      uint32_t arg);
-/* A VOLATILE page waits to be hashed; fresh: not in this pass. */
+/* A VOLATILE page waits to be hashed, a MERGED one to be looked at; fresh: not in this pass. */
 void rmap_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh);
 /* It was dirty once more: wait longer before it is looked at again. */
 void rmap_age(struct rmap_block *b, unsigned int slot);

@@ -13,11 +13,14 @@
  *
  * Safety of what tracking says. The call runs without the lock and consumes what it reports, so its
  * answer can be older than a message taken in meanwhile, and must then not be believed where it
- * could hurt. Two rules: (1) no order is under way in a stretch while it is tracked: blocks with an
+ * could hurt. Three rules: (1) no order is under way in a stretch while it is tracked: blocks with an
  * order under way are left out, and engine_flush() leaves out the stretch being tracked. So
  * "anonymous" on a merged page means that it was written after the merge. (2) Where DEL, FORGET or
  * ADOPT touched the stretch meanwhile, nothing is concluded but "look at this page again": above
- * all, no site is given up, because the frame might still be mapped.
+ * all, no site is given up, because the frame might still be mapped. (3) What an ADOPT says is older
+ * than when it is taken in, and tracking may have shown, and spent, a write in between. So adopted
+ * pages, and sites of which a report was not believed, wait in the lists of PENDING for a look at what
+ * is there now, which arms nothing. It obeys the first two rules.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -64,8 +67,10 @@ static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool race
 		rmap_pend(e, bi, slot, true);
 		break;
 	case RMAP_MERGED:
-		if (raced)
+		if (raced) {
+			rmap_pend(e, bi, slot, false);
 			break;
+		}
 		rmap_set(e, bi, slot, RMAP_COWED, 0);
 		e->cow_breaks++;
 		block_mm(b)->cow_breaks++;
@@ -109,7 +114,9 @@ static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool race
 	case RMAP_COWED:
 		break;
 	case RMAP_MERGED:
-		if (!raced)
+		if (raced)
+			rmap_pend(e, bi, slot, false);
+		else
 			rmap_set(e, bi, slot, RMAP_ABSENT, 0);
 		break;
 	case RMAP_ORDERED:
@@ -121,15 +128,22 @@ static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool race
 	}
 }
 
+static bool is_raced(const struct track_window *t, uint64_t addr)
+{
+	unsigned int i;
+
+	for (i = 0; i < t->nr_raced; i++)
+		if (addr >= t->raced[i].start && addr < t->raced[i].end)
+			return true;
+	return false;
+}
+
 static void see_page(const struct track_window *t, struct mm_slot *mm, uint32_t bi,
 		     unsigned int slot, enum track_kind kind)
 {
 	uint64_t addr = rmap_block(mm->e, bi)->key * BLOCK_BYTES + slot * PAGE_BYTES;
-	bool raced = false;
-	unsigned int i;
+	bool raced = is_raced(t, addr);
 
-	for (i = 0; i < t->nr_raced; i++)
-		raced |= addr >= t->raced[i].start && addr < t->raced[i].end;
 	if (kind == TRACK_ANON)
 		see_anon(mm->e, bi, slot, raced);
 	else if (kind == TRACK_FILE)
@@ -172,6 +186,12 @@ static void see_range(const struct track_window *t, struct mm_slot *mm, const st
 }
 
 /* --- hashing --- */
+
+/* Does the page wait to be hashed, and not just to be looked at? */
+static bool to_hash(const struct rmap_block *b, unsigned int slot)
+{
+	return (b->pending & bit64(slot)) && rmap_state(b, slot) != RMAP_MERGED;
+}
 
 /* Buffers are kept while there is something to read; an engine at rest needs none. */
 static bool make_buffer(struct scan_worker *w, struct engine *e)
@@ -254,7 +274,7 @@ static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 	for (i = 0; i < nr; i++) {
 		struct rmap_block *b = rmap_block(e, bi);
 
-		if ((b->pending & bit64(first + i)) == 0)
+		if (!to_hash(b, first + i))
 			continue;
 		b->pending &= ~bit64(first + i);
 		b->fresh &= ~bit64(first + i);
@@ -270,7 +290,7 @@ static void unreadable(struct mm_slot *mm, uint32_t key, unsigned int slot)
 
 	engine_lock(mm->e);
 	bi = rmap_find(mm, key);
-	if (bi != NIL && (rmap_block(mm->e, bi)->pending & bit64(slot)))
+	if (bi != NIL && to_hash(rmap_block(mm->e, bi), slot))
 		rmap_drop(mm, bi, bit64(slot));
 	engine_unlock(mm->e);
 }
@@ -351,7 +371,7 @@ static int hash_mask(struct scan_worker *w, struct mm_slot *mm, uint32_t key, ui
 static int hash_new(struct scan_worker *w, struct mm_slot *mm, const struct track_range *v,
 		    int64_t *budget)
 {
-	uint64_t key = v->start / BLOCK_BYTES, last = (v->end - 1) / BLOCK_BYTES, mask;
+	uint64_t key = v->start / BLOCK_BYTES, last = (v->end - 1) / BLOCK_BYTES, mask, m;
 	struct rmap_block *b;
 	uint32_t bi;
 	int r;
@@ -367,6 +387,9 @@ static int hash_new(struct scan_worker *w, struct mm_slot *mm, const struct trac
 				mask &= mask64(v->start / PAGE_BYTES % BLOCK_PAGES, BLOCK_PAGES);
 			if ((key + 1) * BLOCK_BYTES > v->end)
 				mask &= mask64(0, v->end / PAGE_BYTES % BLOCK_PAGES);
+			for (m = mask; m; m &= m - 1)
+				if (!to_hash(b, (unsigned int)__builtin_ctzll(m)))
+					mask &= ~(m & -m);
 		}
 		engine_unlock(mm->e);
 		r = hash_mask(w, mm, (uint32_t)key, mask, budget);
@@ -478,8 +501,11 @@ static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, uint64_t star
 
 /* --- phase 2: pages that were dirty before and are calm now --- */
 
-/* Take the next block off the list of this pass. False: the list is empty. */
-static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask)
+/*
+ * Take the next block off the list of this pass. False: the list is empty. *mask: pages to hash; *doubt:
+ * others are to be looked at.
+ */
+static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask, bool *doubt)
 {
 	struct engine *e = mm->e;
 	struct rmap_block *b;
@@ -498,6 +524,11 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask)
 	for (m = *mask; m; m &= m - 1) {
 		unsigned int slot = (unsigned int)__builtin_ctzll(m);
 
+		if (!to_hash(b, slot)) {
+			*doubt = true;
+			*mask &= ~bit64(slot);
+			continue;
+		}
 		/* Not what a client refuses (pinned, shared by a fork): that keeps for long, and each
 		 * try costs an order. */
 		if (b->age[slot] >> 4 && (smart || (b->state[slot] & RMAP_LEFT_PINNED))) {
@@ -512,18 +543,66 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask)
 	return true;
 }
 
+/* Lock held: what a look at a block has shown of its sites. What raced with it is looked at again. */
+static void see_sites(const struct track_window *t, struct mm_slot *mm, uint32_t key,
+		      const struct track_range *v, int nr)
+{
+	uint32_t bi = rmap_find(mm, key);
+	uint64_t m, addr;
+	int i = 0;
+
+	if (bi == NIL)
+		return;
+	for (m = rmap_block(mm->e, bi)->pending; m; m &= m - 1) {
+		unsigned int slot = (unsigned int)__builtin_ctzll(m);
+
+		addr = key * BLOCK_BYTES + slot * PAGE_BYTES;
+		if (to_hash(rmap_block(mm->e, bi), slot) || is_raced(t, addr))
+			continue;
+		rmap_block(mm->e, bi)->pending &= ~bit64(slot);
+		while (i < nr && v[i].end <= addr)
+			i++;
+		if (i < nr && v[i].start <= addr)
+			see_page(t, mm, bi, slot, v[i].kind);
+	}
+	rmap_put(mm, bi);
+}
+
+/* Returns 0 or -ESRCH. What cannot be looked at now is in the next pass. */
+static int look_at_sites(struct scan_worker *w, struct mm_slot *mm, uint32_t key)
+{
+	uint64_t start = key * BLOCK_BYTES, end = start + BLOCK_BYTES;
+	struct track_range v[BLOCK_PAGES];
+	int n;
+
+	if (!window_open(w, mm, start, &end))
+		return 0;
+	n = mm->e->ops->look(mm->client, start, end, v, BLOCK_PAGES);
+	engine_lock(mm->e);
+	if (n >= 0 && !mm->dead)
+		see_sites(&w->track, mm, key, v, n);
+	w->track.mm = NULL;
+	engine_unlock(mm->e);
+	return n == -ESRCH ? n : 0;
+}
+
 static int scan_pending(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 {
 	uint32_t key;
 	uint64_t mask;
-	bool more;
+	bool more, doubt = false;
+	int r = 0;
 
 	engine_lock(mm->e);
-	more = next_pending(mm, &key, &mask);
+	more = next_pending(mm, &key, &mask, &doubt);
 	engine_unlock(mm->e);
 	if (!more)
 		return 1;
-	return hash_mask(w, mm, key, mask, budget);
+	if (doubt) {
+		--*budget;
+		r = look_at_sites(w, mm, key);
+	}
+	return r ? r : hash_mask(w, mm, key, mask, budget);
 }
 
 /* --- a client --- */

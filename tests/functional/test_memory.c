@@ -6,9 +6,11 @@
  * has the effect that it has on plain anonymous memory, whether a page is merged, is being merged, or was.
  */
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,6 +197,90 @@ START_TEST(mremap_merged)
 	peer_call(t.p, fn_fill, r, new_len, 7000, 1);
 	ck_assert_int_eq(peer_call(t.p, fn_check, r, new_len, 7000, 1), 0);
 	end_pair(&t);
+}
+END_TEST
+
+/* (address, pages): to a new place. */
+static long fn_move(const long a[6])
+{
+	size_t len = (size_t)a[1] * PEER_PAGE;
+	void *to = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (to == MAP_FAILED ||
+	    ksm_mremap((void *)a[0], len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+		return -errno;
+	return (long)to;
+}
+
+/* Does the process's agent sleep? Once it has been given something to say: because nobody listens. */
+static bool agent_sleeps(pid_t pid)
+{
+	char path[300], line[300] = "";
+	bool sleeps = false;
+	struct dirent *de;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	while (dir && (de = readdir(dir))) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/stat", (int)pid, de->d_name);
+		f = fopen(path, "re");
+		if (f && fgets(line, sizeof(line), f))
+			sleeps |= strstr(line, "(ksm-agent) S") != NULL;
+		if (f)
+			fclose(f);
+	}
+	if (dir)
+		closedir(dir);
+	return sleeps;
+}
+
+/*
+ * Pages that are written while the daemon is being told that they have moved: the scan may see a write
+ * before the move is heard of, and will not see it again. Counters are the truth all the same once a few
+ * passes have gone by. With scattered frames each page is a mapping and a message of its own, of which a
+ * few hundred wait in the socket while the daemon is stopped. Seen to fail, in one round of five and by tens of
+ * pages, when adopted pages counted as merged until they were written again.
+ */
+START_TEST(moved_and_written)
+{
+	enum { MANY = 1000, ROUNDS = 20 };
+	struct daemon *d = daemon_start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	long a = peer_call(p, fn_offer, 1, 0, 0), b, on_frames;
+
+	daemon_hasten(d);
+	ck_assert_int_eq(ctl_set(d, "ksm/sleep_millisecs", "0"), 0);
+	ck_assert_int_eq(ctl_set(d, "ksm/max_idle_millisecs", "1"), 0);
+	/* So that it is the first to be scanned. */
+	wait_until(peer_call(p, fn_connected) == 1, 20000, "connected");
+	b = peer_call(q, fn_offer, MANY, 1, 1);
+	for (int round = 0; round < ROUNDS; round++) {
+		a = peer_call(p, fn_offer, MANY, MANY, -1); /* the other way round */
+		wait_counter(d, "pages_sharing", MANY);
+		kill(d->pid, SIGSTOP);
+		a = peer_call(p, fn_move, a, MANY);
+		ck_assert_int_gt(a, 0);
+		wait_until(agent_sleeps(p->pid), 20000, "the socket is full");
+		peer_call(p, fn_fill, a, MANY / 2, 100000 + round * MANY, 1);
+		kill(d->pid, SIGCONT);
+		wait_counter(d, "pages_sharing", MANY / 2);
+		wait_full_scans(d, 3, 20000);
+		on_frames = peer_pages_on_frames(p, a, MANY);
+		ck_assert_int_eq(on_frames, MANY / 2);
+		ck_assert_uint_eq(ctl_client_u64(d, p->pid, "ksm_merging_pages"), on_frames);
+		on_frames += peer_pages_on_frames(q, b, MANY);
+		ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared") +
+					  ctl_get_u64(d, "ksm/pages_sharing"),
+				  on_frames);
+		ck_assert_int_eq(peer_call(p, fn_munmap, a, MANY * PG), 0);
+	}
+	ck_assert_int_eq(peer_call(q, fn_check, b, MANY, 1, 1), 0);
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
 }
 END_TEST
 
@@ -555,6 +641,7 @@ int main(void)
 	tcase_add_test(t, dontneed_gives_zeros);
 	tcase_add_test(t, munmap_part);
 	tcase_add_loop_test(t, mremap_merged, 0, sizeof(moves) / sizeof(moves[0]));
+	tcase_add_test(t, moved_and_written);
 	tcase_add_test(t, mprotect_merged);
 	tcase_add_test(t, protection_is_kept);
 	tcase_add_loop_test(t, system_calls_write, 0, IO_NR);

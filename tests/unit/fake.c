@@ -46,6 +46,11 @@ uint64_t fake_seed(void)
 
 /* --- ops --- */
 
+static enum track_kind kind_of(const struct fake_page *p)
+{
+	return p->how == FAKE_ANON ? TRACK_ANON : p->how == FAKE_FILE ? TRACK_FILE : TRACK_ZERO;
+}
+
 static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		    int max, uint64_t *walk_end)
 {
@@ -65,9 +70,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		p = &c->page[(at - c->base) / PAGE];
 		if (!p->written || p->how == FAKE_NOT_THERE)
 			continue;
-		kind = p->how == FAKE_ANON ? TRACK_ANON :
-		       p->how == FAKE_FILE ? TRACK_FILE :
-					     TRACK_ZERO;
+		kind = kind_of(p);
 		if (n && v[n - 1].end == at && v[n - 1].kind == kind) {
 			v[n - 1].end += PAGE;
 		} else if (n == max) {
@@ -84,6 +87,30 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		c->w->in_track = NULL;
 		fn(c);
 	}
+	return n;
+}
+
+static int op_look(void *client, uint64_t start, uint64_t end, struct track_range *v, int max)
+{
+	struct fake_client *c = client;
+	void (*fn)(struct fake_client * c) = c->w->in_look;
+	uint64_t at;
+	int n = 0;
+
+	if (c->gone)
+		return -ESRCH;
+	c->w->looks++;
+	for (at = start; at < end; at += PAGE) {
+		struct fake_page *p = &c->page[(at - c->base) / PAGE];
+
+		if (at < c->base || at >= c->base + c->nr * PAGE || p->how == FAKE_NOT_THERE)
+			continue;
+		must(n < max);
+		v[n++] = (struct track_range){ at, at + PAGE, kind_of(p) };
+	}
+	c->w->in_look = NULL;
+	if (fn)
+		fn(c);
 	return n;
 }
 
@@ -203,6 +230,7 @@ static void op_release(void *client)
 
 static const struct engine_ops fake_ops = {
 	.track = op_track,
+	.look = op_look,
 	.read = op_read,
 	.nid = op_nid,
 	.send_txn = op_send,

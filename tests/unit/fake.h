@@ -65,12 +65,13 @@ struct fake {
 	int nr_clients;
 	int released;    /* client_release calls; atomic */
 	int write_fails; /* frame_write calls that are to fail */
-	uint64_t writes, frees, frames_freed, reads, sent;
+	uint64_t writes, frees, frames_freed, reads, looks, sent;
 	int fail_percent; /* of the pages of an order */
 	uint64_t rng;
 	/* Called once, in the next track or read call (the unlocked part of a scan). */
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
+	void (*in_look)(struct fake_client *c);
 	/* Called once, in the next frame_write: bytes of new frames are written unlocked as well. */
 	void (*in_write)(struct fake *w);
 };

@@ -55,20 +55,27 @@ static void fork_from(struct fake *w, struct fake_client *p)
 	}
 }
 
-static void move_page(struct fake_client *c, uint32_t from, uint32_t to)
+/* Half of them are written, and that is seen, before the engine hears of the move. */
+static void move_page(struct fake_client *c, uint32_t from, uint32_t to, uint64_t *rng)
 {
 	struct fake_page *s = &c->page[from], *d = &c->page[to];
+	uint32_t frame = s->frame;
+	int64_t budget = 300;
 
 	if (from == to || s->how != FAKE_FILE || !d->offered || !s->offered)
 		return;
 	fake_agent_answer(c);
 	fake_dontneed(c, to, 1);
 	d->how = FAKE_FILE;
-	d->frame = s->frame;
+	d->frame = frame;
 	d->tag = s->tag;
 	d->written = true;
 	c->changes++;
-	ck_assert_int_eq(engine_adopt(c->mm, c->base + to * PAGE, 1, d->frame), 0);
+	if (rnd(rng, 2)) {
+		fake_store(c, to, rnd(rng, 60));
+		engine_scan(c->w->e, rnd(rng, 3), &budget);
+	}
+	ck_assert_int_eq(engine_adopt(c->mm, c->base + to * PAGE, 1, frame), 0);
 	fake_dontneed(c, from, 1);
 }
 
@@ -122,7 +129,7 @@ void model_step(struct fake *w, uint64_t *rng)
 		break;
 	case 10:
 		fake_agent_answer(c);
-		move_page(c, p, rnd(rng, PAGES));
+		move_page(c, p, rnd(rng, PAGES), rng);
 		break;
 	case 11:
 		c->page[p].pinned = !c->page[p].pinned;

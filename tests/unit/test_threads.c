@@ -44,6 +44,13 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 	return 1;
 }
 
+static int op_look(void *client, uint64_t start, uint64_t end, struct track_range *v, int max)
+{
+	uint64_t walk_end;
+
+	return op_track(client, start, end, false, v, max, &walk_end);
+}
+
 static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 {
 	size_t i;
@@ -95,6 +102,7 @@ static void op_release(void *client)
 
 static const struct engine_ops ops = {
 	.track = op_track,
+	.look = op_look,
 	.read = op_read,
 	.send_txn = op_send,
 	.frame_write = op_write,

@@ -37,10 +37,11 @@
 #define ALONE_PAGES 1024
 /* Orders for a part of a block wait for more of it, but no longer than this. */
 #define HOLD_MS 200
-/* While nothing but orders is under way, look for answers that often; after so many looks, look for
- * written pages again. */
+/* While nothing but orders is under way, look for answers that often; after so many looks without one,
+ * or max_idle_millisecs, look for written pages again. */
 #define SETTLE_MS 1
 #define SETTLE_LOOKS 50
+#define SETTLE_MORE 200 /* after an answer: its sender is alive, if slow */
 
 struct scan {
 	struct daemon *d;
@@ -62,6 +63,8 @@ struct scan {
 	uint64_t pass_scanned; /* pages_scanned at the start of the pass */
 	uint64_t flushed_ms;   /* when all orders were sent last */
 	unsigned int looks;    /* still to be taken for orders to settle, before the next pass */
+	uint64_t settle_ms;    /* when the looks began; 0: take no more of them than were planned */
+	uint64_t settle_orders; /* the fewest seen */
 	struct advisor advisor;
 	bool advising;
 };
@@ -121,8 +124,10 @@ static void nap(struct scan *s, uint64_t ms)
 		end = time_after(start, limit);
 		err = pthread_cond_timedwait(&s->cond, &s->lock, &end);
 	}
-	if (s->kicked || s->hinted)
-		s->pause_ms = 0;
+	if (s->kicked || s->hinted) { /* there is something new to see */
+		s->pause_ms = s->settle_ms = 0;
+		s->looks = s->looks < SETTLE_LOOKS ? s->looks : SETTLE_LOOKS;
+	}
 	s->kicked = s->hinted = false;
 	pthread_mutex_unlock(&s->lock);
 }
@@ -206,6 +211,8 @@ static uint64_t pass_end(struct scan *s, struct domain **v, unsigned int nr)
 	if (f.nr_orders) {
 		s->pause_ms = 0;
 		s->looks = SETTLE_LOOKS;
+		s->settle_ms = clock_ms();
+		s->settle_orders = f.nr_orders;
 		return pause > SETTLE_MS ? pause : SETTLE_MS;
 	}
 	if (f.pages_scanned != s->pass_scanned) {
@@ -290,19 +297,28 @@ static void scan_domain(struct scan *s, struct domain *d, int64_t *budget)
 	*budget = sh.budget;
 }
 
-/* Send what clients can take now. Returns true if another look is worth it before the next pass. */
+/*
+ * Send what clients can take now. Returns true if another look is worth it before the next pass: as long as
+ * answers come, for merging is a part of the pass that found the pages; but what is written meanwhile is
+ * seen no later than after a pause.
+ */
 static bool settle(struct scan *s)
 {
 	unsigned int nr;
 	struct domain **v = domain_table_snapshot(&s->d->domains, &nr);
-	bool busy = false;
+	uint64_t orders = 0;
 
 	for (unsigned int i = 0; i < nr; i++) {
 		engine_flush(v[i]->engine, true);
-		busy |= engine_nr_orders(v[i]->engine) > 0;
+		orders += engine_nr_orders(v[i]->engine);
 	}
 	domain_snapshot_free(v, nr);
-	s->looks = busy ? s->looks - 1 : 0;
+	s->looks = orders ? s->looks - 1 : 0;
+	if (orders && orders < s->settle_orders && s->settle_ms &&
+	    clock_ms() - s->settle_ms < knob(s, KNOB_MAX_IDLE_MILLISECS)) {
+		s->settle_orders = orders;
+		s->looks = SETTLE_MORE;
+	}
 	return s->looks > 0;
 }
 

@@ -207,6 +207,128 @@ START_TEST(merged_memory_moves_to_the_next_daemon)
 }
 END_TEST
 
+/* Memory of a process, shared pages counted by their share: what smaps_rollup calls Pss; in KiB. */
+static uint64_t pss_kib(pid_t pid)
+{
+	unsigned long kib = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "Pss: %lu", &kib) != 1)
+		;
+	fclose(f);
+	ck_assert_uint_gt(kib, 0);
+	return kib;
+}
+
+/* Inode of the arena that the process has frames of at this address; 0: none. */
+static unsigned long arena_at(pid_t pid, long addr)
+{
+	unsigned long start, end, ino, found = 0;
+	char path[64], line[512];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f))
+		if (strstr(line, "/memfd:ksm-arena") &&
+		    sscanf(line, "%lx-%lx %*s %*s %*s %lu", &start, &end, &ino) == 3 &&
+		    start <= (unsigned long)addr && (unsigned long)addr < end)
+			found = ino;
+	fclose(f);
+	return found;
+}
+
+/* Does it map anything of that arena? */
+static bool maps_arena(pid_t pid, unsigned long arena)
+{
+	unsigned long ino;
+	char path[64], line[512];
+	bool yes = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f))
+		yes |= strstr(line, "/memfd:ksm-arena") &&
+		       sscanf(line, "%*x-%*x %*s %*s %*s %lu", &ino) == 1 && ino == arena;
+	fclose(f);
+	return yes;
+}
+
+/*
+ * The passes that a new daemon needs until two processes of n equal pages take what they took before, all
+ * of it on its own frames. The pass in which the second of them comes back is not counted.
+ */
+static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, struct peer *q, long b,
+				  long n)
+{
+	uint64_t slack_kib = 2048; /* of 64 MiB: what the agents compare in, for a moment */
+	uint64_t before, first, passes, end;
+	unsigned long old;
+	bool back;
+
+	peer_call(p, fn_touch, a, n);
+	peer_call(q, fn_touch, b, n);
+	before = pss_kib(p->pid) + pss_kib(q->pid);
+	ck_assert_uint_lt(before, (uint64_t)n * 4 * 3 / 2); /* merged, to begin with */
+	old = arena_at(p->pid, a);
+	ck_assert_uint_gt(old, 0);
+	daemon_kill(d);
+	daemon_restart(d, NULL);
+	expect_served(d, p);
+	expect_served(d, q);
+	wait_until(peer_call(p, fn_connected) == 1 && peer_call(q, fn_connected) == 1, 20000,
+		   "both have declared their memory");
+	first = ctl_get_u64(d, "ksm/full_scans") + 1;
+	end = harness_now_ms() + 60000;
+	do {
+		passes = ctl_get_u64(d, "ksm/full_scans");
+		back = ctl_get_u64(d, "ksm/pages_sharing") == (uint64_t)n &&
+		       !maps_arena(p->pid, old) && !maps_arena(q->pid, old) &&
+		       pss_kib(p->pid) + pss_kib(q->pid) <= before + slack_kib;
+		harness_nap();
+	} while (!back && harness_now_ms() < end);
+	ck_assert_msg(back, "memory is not back");
+	check(p, a, n, 1, 1);
+	check(q, b, n, 1, 1);
+	/* In place, and not just given up. */
+	ck_assert_uint_eq(peer_pages_on_frames(p, a, n), n);
+	ck_assert_uint_eq(peer_pages_on_frames(q, b, n), n);
+	ck_assert_uint_le(pss_kib(p->pid) + pss_kib(q->pid), before + slack_kib);
+	return passes > first ? passes - first : 0;
+}
+
+/*
+ * After a daemon was killed and started again, with its settings as they come, memory saved is back in two
+ * passes. A machine under load is allowed three attempts: passes are ended after a second when clients
+ * do not get to carry out their orders. Seen to fail, with 9 to 40 passes each, when a pass was ended 50 ms
+ * after its last page was scanned, however many orders were under way.
+ */
+START_TEST(memory_saved_is_back)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	long a = peer_call(p, fn_offer, BIG, 1, 1), b = peer_call(q, fn_offer, BIG, 1, 1);
+	uint64_t passes = UINT64_MAX;
+
+	for (int i = 0; i < 3 && passes > 2; i++) {
+		wait_counter(d, "pages_sharing", BIG);
+		passes = passes_to_recover(d, p, a, q, b, BIG);
+		printf("memory is back after %lu passes\n", passes);
+	}
+	ck_assert_uint_le(passes, 2);
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
 START_TEST(daemon_stopped_while_merging)
 {
 	struct daemon *d = start(NULL);
@@ -593,6 +715,7 @@ int main(int argc, char **argv)
 	tcase_add_test(t, client_killed_while_merging);
 	tcase_add_test(t, daemon_killed_while_merging);
 	tcase_add_test(t, merged_memory_moves_to_the_next_daemon);
+	tcase_add_test(t, memory_saved_is_back);
 	tcase_add_test(t, daemon_stopped_while_merging);
 	tcase_add_test(t, daemon_ends_in_order);
 	tcase_add_test(t, fork_inherits_registrations);

@@ -626,6 +626,11 @@ static bool on_stat(struct agent *a, const struct ksm_msg_stat_reply *m)
 		a->req_result = 0;
 		finish_request(a, REQ_STAT);
 	}
+	if (!a->past_due_ms)
+		return true;
+	past_answer(a, m, now_ms());
+	if (!a->past_due_ms && !a->adopt_stat)
+		drop_old_sentinels(a);
 	return true;
 }
 
@@ -793,6 +798,7 @@ static bool take_welcome(struct agent *a, const struct ksm_msg_welcome *m, struc
 	f->fd[1] = f->fd[2];
 	f->nr = 2; /* the rest is closed by the caller */
 	a->arena_id = m->arena_id;
+	past_begin(a, st.st_ino, now_ms());
 	a->arena_ino = st.st_ino;
 	a->arena_pages = m->arena_pages;
 	return true;
@@ -833,6 +839,8 @@ static int next_timeout(struct agent *a)
 
 	if (a->info_due_ms)
 		t = a->info_due_ms > now ? (int)(a->info_due_ms - now) : 0;
+	if (a->past_due_ms && (t < 0 || a->past_due_ms < now + (uint64_t)t))
+		t = a->past_due_ms > now ? (int)(a->past_due_ms - now) : 0;
 	if (atomic_load(&a->heap_watch) && (t < 0 || t > (int)a->heap_poll_ms))
 		t = (int)a->heap_poll_ms;
 	return t;
@@ -900,6 +908,8 @@ static void serve(struct agent *a)
 		short ev;
 
 		if (a->info_due_ms && now_ms() >= a->info_due_ms && !send_info(a))
+			return;
+		if (a->past_due_ms && now_ms() >= a->past_due_ms && !past_ask(a, now_ms()))
 			return;
 		look_at_heap(a);
 		if (!pass_events(a))
@@ -1088,13 +1098,15 @@ void agent_reset_child(bool raw)
 	uint32_t nr_old;
 	int32_t pid = a->pid;
 	uint32_t heap = atomic_load(&a->heap_watch), deferred = atomic_load(&a->deferred);
-	uint64_t heap_end = a->heap_end;
+	uint64_t heap_end = a->heap_end, past[PAST_ARENAS];
+	uint32_t nr_past = a->nr_past;
 	char path[sizeof(a->sock_path)];
 
 	retire_sentinels(a);
 	nr_old = a->nr_old;
 	memcpy(path, a->sock_path, sizeof(path));
 	memcpy(old, a->old_sentinel, sizeof(old));
+	memcpy(past, a->past_arena, sizeof(past));
 	memset(a, 0, sizeof(*a));
 	memcpy(a->sock_path, path, sizeof(path));
 	a->sock = a->sigfd = a->uffd_async = a->uffd_sync = a->arena = a->mem = a->pagemap = -1;
@@ -1105,6 +1117,8 @@ void agent_reset_child(bool raw)
 	a->buf = buf;
 	memcpy(a->old_sentinel, old, sizeof(old));
 	a->nr_old = nr_old;
+	memcpy(a->past_arena, past, sizeof(past));
+	a->nr_past = nr_past;
 	a->pid = pid;
 	a->disabled = raw;
 	a->heap_end = heap_end;

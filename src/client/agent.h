@@ -25,6 +25,7 @@
 enum agent_req { REQ_NONE, REQ_UNSHARE, REQ_STAT };
 
 #define OLD_SENTINELS 16
+#define PAST_ARENAS 4u
 
 struct agent {
 	/* Shared with program threads. */
@@ -66,6 +67,14 @@ struct agent {
 	void *old_sentinel[OLD_SENTINELS];
 	uint32_t nr_old;
 	uint64_t adopt_stat; /* id of the STAT that says so; 0: none */
+	/* Arenas of earlier connections: what is on their frames still when the daemon of this one has had
+	 * time to merge it is given up, for one page keeps a whole arena. */
+	uint64_t past_arena[PAST_ARENAS];
+	uint32_t nr_past;
+	uint64_t past_due_ms; /* when to look next; 0: there is no past */
+	uint64_t past_stat;   /* id of the STAT that asks how many passes there were; 0: none */
+	uint64_t past_at;     /* how far what is there has been given up */
+	uint64_t past_scans;  /* full_scans by which it should have been merged; 0: not known */
 	uint64_t sent_seq;
 	uint64_t stat_id; /* of the newest STAT; an answer to one confirms all before it as well */
 	uint64_t req_stat_id; /* of the one that answers a program thread */
@@ -116,6 +125,15 @@ static inline uint64_t txn_page(const struct ksm_msg_txn *m, unsigned int i)
 void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KSM_TXN_PAGES]);
 /* unshare.c: see agent_unshare(). Takes the lock, in steps. Agent context. */
 int unshare_range(struct agent *a, uint64_t start, uint64_t end);
+/* The same, and pages that broke copy-on-write leave the mapping, too, unless they may be pinned. */
+int unshare_mapping(struct agent *a, uint64_t start, uint64_t end);
+/*
+ * past.c: frames of earlier daemons. A connection to this arena begins; the time has come (false: the
+ * connection is broken); an answer came.
+ */
+void past_begin(struct agent *a, uint64_t arena_ino, uint64_t now_ms);
+bool past_ask(struct agent *a, uint64_t now_ms);
+void past_answer(struct agent *a, const struct ksm_msg_stat_reply *m, uint64_t now_ms);
 
 /*
  * inplace.c: the part of an order, pages [from, to), that lies in frame mappings already. result[] is

@@ -76,12 +76,15 @@ static int replace_frames(struct agent *a, uint64_t start, uint64_t end, int pro
 	return err;
 }
 
-static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot)
+/* all: as far as that is safe, see hold.c. */
+static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot, bool all)
 {
 	bool writable = prot & PROT_WRITE;
 	int err = writable ? hold_begin(a, start, end) : 0;
 
-	if (!err)
+	if (!err && all && !hold_may_be_pinned())
+		err = replace(a, start, end, prot);
+	else if (!err)
 		err = replace_frames(a, start, end, prot);
 	if (writable)
 		hold_end(a, start, end);
@@ -104,7 +107,7 @@ static int populate_write(uint64_t start, uint64_t end, int prot)
 	return r == -ENOMEM ? -ENOMEM : 0;
 }
 
-int unshare_range(struct agent *a, uint64_t start, uint64_t end)
+static int unshare(struct agent *a, uint64_t start, uint64_t end, bool all)
 {
 	int err = 0;
 
@@ -128,11 +131,23 @@ int unshare_range(struct agent *a, uint64_t start, uint64_t end)
 				run_end = as.range[i].end;
 		}
 		if (a->uffd_sync >= 0 && a->mem >= 0)
-			err = unshare_step(a, start, run_end, prot);
+			err = unshare_step(a, start, run_end, prot, all);
 		else
 			err = populate_write(start, run_end, prot);
+		if (all)
+			as_event(KSM_MSG_FORGET, start, run_end);
 		as_unlock();
 		start = run_end;
 	}
 	return err;
+}
+
+int unshare_range(struct agent *a, uint64_t start, uint64_t end)
+{
+	return unshare(a, start, end, false);
+}
+
+int unshare_mapping(struct agent *a, uint64_t start, uint64_t end)
+{
+	return unshare(a, start, end, true);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/clock.h"
+#include "daemon/ksmd.h"
 #include "daemon/session_priv.h"
 #include "daemon/track.h"
 
@@ -125,8 +126,11 @@ static int send_stat(struct session *s)
 		.id = s->stat_id,
 	};
 	struct mm_counters c = { 0 };
+	struct scan_stats scan;
 
 	mm_counters(s->mm, &c);
+	scan_stats(s->owner->d->scan, &scan);
+	reply.full_scans = scan.full_scans;
 	reply.rmap_items = c.rmap_items;
 	reply.zero_pages = c.zero_pages;
 	reply.merging_pages = c.merging_pages;

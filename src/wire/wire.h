@@ -170,6 +170,7 @@ struct ksm_msg_stat_reply {
 	uint64_t id;
 	uint64_t rmap_items, zero_pages, merging_pages;
 	int64_t process_profit;
+	uint64_t full_scans; /* of the daemon */
 };
 
 struct ksm_msg_info {

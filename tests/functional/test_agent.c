@@ -166,7 +166,7 @@ static void fake_recv(struct peer *p, uint32_t type, union ksm_msg *m)
 		ck_assert_uint_eq(n, ksm_msg_size(m->hdr.type));
 		if (m->hdr.type == KSM_MSG_STAT) {
 			struct ksm_msg_stat_reply r = {
-				{ KSM_MSG_STAT_REPLY, sizeof(r) }, m->stat.id, 1, 2, 3, 4
+				{ KSM_MSG_STAT_REPLY, sizeof(r) }, m->stat.id, 1, 2, 3, 4, 5
 			};
 
 			send(p->sock, &r, sizeof(r), 0);

@@ -208,8 +208,10 @@ static void fill_message(union ksm_msg *m)
 		break;
 	case KSM_MSG_STAT_REPLY:
 		m->stat_reply.id = take8();
+		m->stat_reply.full_scans = m->stat_reply.id;
 		if (m->stat_reply.id & 1)
-			m->stat_reply.id = agent.epoch_stat;
+			m->stat_reply.id = m->stat_reply.id & 2 ? agent.past_stat :
+								  agent.epoch_stat;
 		break;
 	case KSM_MSG_UNMERGE:
 		m->unmerge.id = take8();

@@ -198,13 +198,12 @@ void actor_add(struct actor *a, unsigned int from, unsigned int nr)
 }
 
 /* Events in the order of follow_move(): gone there, come here, and what it stands on. */
-void actor_move(struct actors *as, struct actor *a, unsigned int from, unsigned int to)
+void actor_move(struct actor *a, unsigned int from, unsigned int to)
 {
 	struct page *s = &a->proc->page[from], *d = &a->proc->page[to];
 
 	if (from == to || !s->offered)
 		return;
-	as->moves = true;
 	say_range(a, KSM_MSG_DEL, to, to + 1);
 	*d = *s;
 	d->written = d->how != PAGE_NONE;
@@ -692,10 +691,6 @@ static void count_truth(struct actors *as, const struct domain *d, uint64_t *sit
 	*nr_frames = nr;
 }
 
-/*
- * A page that moved and was then written may count as merged until it is written again: the scan may have
- * seen the write before the daemon heard of the move. So after moves there may be more than there are.
- */
 static void compare_with_truth(struct actors *as)
 {
 	unsigned int nr;
@@ -708,9 +703,7 @@ static void compare_with_truth(struct actors *as)
 
 		count_truth(as, v[i], &sites, &nr_frames, &strangers);
 		engine_counters(v[i]->engine, &c);
-		os_must(as->moves ? c.pages_shared + c.pages_sharing >= sites :
-				    c.pages_shared == nr_frames &&
-					    c.pages_shared + c.pages_sharing == sites,
+		os_must(c.pages_shared == nr_frames && c.pages_shared + c.pages_sharing == sites,
 			"domain %u: %lu frames, %lu sites; mapped: %lu, %lu", v[i]->id,
 			c.pages_shared, c.pages_shared + c.pages_sharing, nr_frames, sites);
 		os_must(c.frames_used == c.pages_shared + c.frames_retired &&

@@ -30,7 +30,6 @@ struct actors {
 	struct world *w;
 	struct actor v[MAX_ACTORS];
 	bool faults; /* resources may have been short: refusals are no surprise */
-	bool moves;  /* pages were moved */
 	bool crowd;  /* nor are those of a daemon that has been left alone for too long */
 };
 
@@ -47,8 +46,7 @@ void actor_store(struct actor *a, unsigned int page, uint64_t tag);
 void actor_forget(struct actor *a, unsigned int from, unsigned int nr); /* MADV_DONTNEED */
 void actor_del(struct actor *a, unsigned int from, unsigned int nr);
 void actor_add(struct actor *a, unsigned int from, unsigned int nr);
-void actor_move(struct actors *as, struct actor *a, unsigned int from,
-		unsigned int to); /* mremap of one page */
+void actor_move(struct actor *a, unsigned int from, unsigned int to); /* mremap of one page */
 
 /* From here on it says anything. */
 void actor_lie(struct actors *as, struct actor *a, struct input *in);

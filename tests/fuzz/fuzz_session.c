@@ -104,7 +104,7 @@ static void restart(struct actors *as)
 	os_must(world_start(as->w, mode, nr_nodes));
 }
 
-static void step_memory(struct actors *as, struct actor *a, uint8_t what, struct input *in)
+static void step_memory(struct actor *a, uint8_t what, struct input *in)
 {
 	struct span s;
 
@@ -126,7 +126,7 @@ static void step_memory(struct actors *as, struct actor *a, uint8_t what, struct
 		return;
 	case 4:
 		s = take_span(in);
-		actor_move(as, a, s.from, (s.from + s.nr) % PROC_PAGES);
+		actor_move(a, s.from, (s.from + s.nr) % PROC_PAGES);
 		return;
 	default:
 		s = take_span(in);
@@ -241,7 +241,7 @@ static void step(struct actors *as, struct input *in)
 	if (!a)
 		return;
 	if (op < 0x50)
-		step_memory(as, a, op % 6, in);
+		step_memory(a, op % 6, in);
 	else if (op < 0x70)
 		step_life(as, a, op % 8, in);
 	else if (op < 0x90)

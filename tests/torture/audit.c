@@ -187,20 +187,6 @@ static void equal(const char *what, uint64_t daemon, uint64_t seen)
 			      (unsigned long long)daemon, (unsigned long long)seen);
 }
 
-/*
- * Sites. One that the daemon does not know of could be given away under a process: never. The other
- * way round is safe, and happens: a report of change tracking that races with DEL, FORGET or ADOPT is
- * spent without effect on a merged page (see_anon() in scan.c), which then counts as merged until it is
- * written again. How many there are is printed.
- */
-static void sites(struct job *j, const char *what, uint64_t daemon, uint64_t seen)
-{
-	if (daemon < seen || daemon > seen + seen / 10 + 256)
-		equal(what, daemon, seen);
-	if (daemon - seen > j->stale_sites)
-		j->stale_sites = daemon - seen;
-}
-
 static void walk_clients(struct job *j, struct walk *w)
 {
 	char list[4096], what[128];
@@ -216,7 +202,7 @@ static void walk_clients(struct job *j, struct walk *w)
 
 		j->pages_offered += ctl_client_u64(j->daemon, pid, "ksm_rmap_items");
 		snprintf(what, sizeof(what), "client/%d/ksm_merging_pages", (int)pid);
-		sites(j, what, ctl_client_u64(j->daemon, pid, "ksm_merging_pages"),
+		equal(what, ctl_client_u64(j->daemon, pid, "ksm_merging_pages"),
 		      walk_process(w, pid));
 	}
 }
@@ -250,8 +236,8 @@ void audit(struct job *j)
 	walk_clients(j, &w);
 	shared = get(j, "ksm/pages_shared");
 	sharing = get(j, "ksm/pages_sharing");
-	sites(j, "pages_shared + pages_sharing", shared + sharing, w.sites);
-	sites(j, "pages_shared", shared, w.frames);
+	equal("pages_shared + pages_sharing", shared + sharing, w.sites);
+	equal("pages_shared", shared, w.frames);
 	audit_memory(j);
 	/* Who dies in the middle of a handshake is counted as well, but nobody else. */
 	errors = get(j, "ksm/protocol_errors");

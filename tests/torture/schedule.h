@@ -23,7 +23,6 @@ struct job {
 	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
 	uint64_t best_share;     /* percent of tracked pages on frames, at the best audit */
 	uint64_t ended_since_up; /* actors that ended since the daemon was started */
-	uint64_t stale_sites;    /* most that the daemon counted and were none, see audit.c */
 	uint64_t pages_on_frames, pages_offered; /* at the last audit */
 	_Atomic uint64_t step;                   /* grows while the schedule is alive */
 };

@@ -152,7 +152,7 @@ void hold_end(struct agent *a, uint64_t start, uint64_t end);
 /* Runs of private pages in v[HOLD_MAX_PAGES]; their number or -errno. */
 long hold_private(struct agent *a, uint64_t start, uint64_t end, struct kabi_page_region *v);
 /* Could a device be writing to memory of this process? Errs on the side of yes. */
-bool hold_may_be_pinned(void);
+bool hold_may_be_pinned(const struct agent *a);
 
 /* heap.c: offer heap that was added since *known_end. Lock not held. Returns bytes added. */
 uint64_t heap_poll(uint64_t *known_end);

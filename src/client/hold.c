@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -91,19 +92,27 @@ static bool has_long_pins(void)
 {
 	char buf[4096];
 
-	if (io_slurp("/proc/self/status", buf, sizeof(buf)) < 0)
+	if (io_slurp("/proc/thread-self/status", buf, sizeof(buf)) < 0)
 		return true;
 	return may_be_positive(buf, "VmPin:") || may_be_positive(buf, "VmLck:");
 }
 
-/* "flags:\t0140002": O_DIRECT, in octal. io_uring descriptors show themselves by other lines. */
-static bool fd_can_pin(const char *name)
+/* dir and name must be short: a number of a thread, of a descriptor. */
+static void join(char path[64], const char *dir, const char *name)
 {
-	char path[64] = "/proc/self/fdinfo/", buf[512];
+	strcpy(path, dir);
+	strcat(path, "/");
+	strncat(path, name, 12);
+}
+
+/* "flags:\t0140002": O_DIRECT, in octal. io_uring descriptors show themselves by other lines. */
+static bool fd_can_pin(const char *dir, const char *name)
+{
+	char path[64], buf[512];
 	unsigned long flags = 0;
 	const char *p;
 
-	strncat(path, name, 20);
+	join(path, dir, name);
 	if (io_slurp(path, buf, sizeof(buf)) < 0)
 		return false; /* closed meanwhile */
 	p = strstr(buf, "flags:");
@@ -122,31 +131,74 @@ struct dirent64 {
 	char name[];
 };
 
-/* /proc/self is the thread group's, so this is the program's table and not the agent's. */
-static bool has_direct_io(void)
+/* Whether any entry of a directory of numbers answers yes, or it cannot be told. */
+static bool any_entry(const char *dir, bool (*yes)(void *arg, const char *dir, const char *name),
+		      void *arg)
 {
-	_Alignas(8) char buf[4096];
-	long fd = sysc4(SYS_openat, AT_FDCWD, "/proc/self/fdinfo",
-			O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	bool yes = fd < 0;
-	int nr = 0;
+	_Alignas(8) char buf[2048];
+	long fd = sysc4(SYS_openat, AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	bool found = fd < 0 && fd != -ENOENT; /* a thread that has ended */
 
-	while (!yes) {
+	while (fd >= 0 && !found) {
 		long n = sysc3(SYS_getdents64, fd, buf, sizeof(buf));
 
-		yes = n < 0;
+		found = n < 0 && n != -ENOENT;
 		if (n <= 0)
 			break;
-		for (long at = 0; at < n && !yes; at += ((struct dirent64 *)(buf + at))->len) {
+		for (long at = 0; at < n && !found; at += ((struct dirent64 *)(buf + at))->len) {
 			const char *name = ((struct dirent64 *)(buf + at))->name;
 
-			if (name[0] != '.')
-				yes = ++nr > MAX_FDS || fd_can_pin(name);
+			found = name[0] != '.' && yes(arg, dir, name);
 		}
 	}
 	if (fd >= 0)
 		sysc1(SYS_close, fd);
-	return yes;
+	return found;
+}
+
+static bool look_at_fd(void *arg, const char *dir, const char *name)
+{
+	return ++*(int *)arg > MAX_FDS || fd_can_pin(dir, name);
+}
+
+static int32_t number(const char *s)
+{
+	int32_t v = 0;
+
+	for (; *s >= '0' && *s <= '9'; s++)
+		v = v * 10 + (*s - '0');
+	return v;
+}
+
+struct tables {
+	int32_t agent, first; /* threads: whose table is of no interest, whose was looked at */
+	bool seen_agent;
+	int nr_fds;
+};
+
+/* The table of one thread, unless it is the first's. (That may have ended: then it has none.) */
+static bool look_at_table(void *arg, const char *tasks, const char *name)
+{
+	struct tables *t = arg;
+	int32_t tid = number(name);
+	char dir[64];
+
+	t->seen_agent |= tid == t->agent;
+	if (tid == t->agent ||
+	    (tid != t->first && sysc5(SYS_kcmp, tid, t->first, KCMP_FILES, 0, 0) == 0))
+		return false;
+	join(dir, tasks, name);
+	strcat(dir, "/fdinfo");
+	return any_entry(dir, look_at_fd, &t->nr_fds);
+}
+
+/* Threads may have tables of their own, by unshare(CLONE_FILES), as the agent has. */
+static bool has_direct_io(int32_t agent)
+{
+	struct tables t = { .agent = agent, .first = (int32_t)sysc0(SYS_getpid) };
+
+	/* Where we are not in the list it is one of another pid namespace, and its numbers say nothing. */
+	return any_entry("/proc/self/task", look_at_table, &t) || !t.seen_agent;
 }
 
 static void find_aio(void *arg, const struct maps_entry *e)
@@ -166,7 +218,7 @@ static bool has_aio(void)
 	return maps_walk(0, UINT64_MAX, find_aio, &found) < 0 || found;
 }
 
-bool hold_may_be_pinned(void)
+bool hold_may_be_pinned(const struct agent *a)
 {
-	return has_long_pins() || has_direct_io() || has_aio();
+	return has_long_pins() || has_direct_io(a->tid) || has_aio();
 }

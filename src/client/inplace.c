@@ -58,7 +58,7 @@ static void refuse_pinned(struct agent *a, const struct ksm_msg_txn *m, unsigned
 	struct kabi_page_region v[HOLD_MAX_PAGES];
 	long n = hold_private(a, txn_page(m, from), txn_page(m, to), v);
 
-	if (n == 0 || (n > 0 && !hold_may_be_pinned()))
+	if (n == 0 || (n > 0 && !hold_may_be_pinned(a)))
 		return;
 	if (n < 0) {
 		memset(result + from, KSM_RES_BUSY, to - from);

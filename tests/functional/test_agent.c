@@ -738,6 +738,7 @@ END_TEST
 
 struct direct_read {
 	int fd;
+	pthread_barrier_t *own_table; /* read by a table of descriptors of the thread's own */
 	uint8_t *buf;
 	ssize_t got;
 };
@@ -746,18 +747,26 @@ static void *read_directly(void *arg)
 {
 	struct direct_read *d = arg;
 
+	if (d->own_table) {
+		ck_assert_int_eq(unshare(CLONE_FILES), 0);
+		pthread_barrier_wait(d->own_table); /* it has a copy of the descriptor */
+		pthread_barrier_wait(d->own_table); /* the original is gone */
+	}
 	d->got = pread(d->fd, d->buf, 2 * PAGE, 0);
 	return NULL;
 }
 
 /*
  * A direct read is under way while its buffer is to be merged; what it brings in the end must be in
- * memory. _i: whether the buffer was merged before, and broke copy-on-write.
+ * memory. _i: whether the buffer was merged before, and broke copy-on-write; 2: that, and the descriptor is
+ * in the table of the reading thread alone.
  * Seen to lose the bytes: for fresh memory with every page taken for one in frames (txn_execute) and
- * hold_may_be_pinned() false; for broken pages with the latter alone.
+ * hold_may_be_pinned() false; for broken pages with the latter alone; for 2 when it looked at
+ * /proc/self/fdinfo, which is the first thread's.
  */
 START_TEST(test_direct_read_in_flight)
 {
+	pthread_barrier_t both;
 	struct direct_read d;
 	struct slowfile f;
 	uint8_t *mem, res[64];
@@ -775,7 +784,16 @@ START_TEST(test_direct_read_in_flight)
 		expect_all(res, 16, KSM_RES_MERGED);
 	}
 	d = (struct direct_read){ .fd = f.fd, .buf = mem + 4 * PAGE };
+	if (_i == 2)
+		d.own_table = &both;
+	pthread_barrier_init(&both, NULL, 2);
 	pthread_create(&t, NULL, read_directly, &d);
+	if (d.own_table) {
+		pthread_barrier_wait(&both);
+		close(f.fd);
+		f.fd = -1;
+		pthread_barrier_wait(&both);
+	}
 	slowfile_wait_read(&f);
 	order(&p, mem, 16, 0, res);
 	slowfile_answer(&f, 0x5a);
@@ -1703,7 +1721,7 @@ int main(void)
 	tcase_add_test(tc, test_pinned_pages_stay);
 	tcase_add_test(tc, test_broken_pages_merge_again);
 	tcase_add_test(tc, test_broken_pages_that_may_be_pinned_stay);
-	tcase_add_loop_test(tc, test_direct_read_in_flight, 0, 2);
+	tcase_add_loop_test(tc, test_direct_read_in_flight, 0, 3);
 	tcase_add_loop_test(tc, test_fixed_buffer_in_flight, 0, 2);
 	tcase_add_loop_test(tc, test_page_in_a_pipe, 0, 3);
 	tcase_add_test(tc, test_writers_lose_nothing);

@@ -84,6 +84,8 @@ int slot_take(int parent)
 		atomic_store(&p->stopped, 0);
 		p->client = 0;
 		p->parent = parent;
+		p->taker = getpid();
+		p->taken_ms = now_ms();
 		p->generation++;
 		memset(p->t, 0, sizeof(p->t));
 		return i;

@@ -25,6 +25,7 @@
 #define CALM_EVERY_MS 12000
 #define REST_MS 60000 /* until a daemon with nothing to do says so, at the latest */
 #define END_MS 30000
+#define ABANDONED_MS 20000
 
 static uint64_t below(struct job *j, uint64_t n)
 {
@@ -144,6 +145,13 @@ static void retire(struct job *j, struct proc_slot *p)
 	atomic_store(&p->state, SLOT_FREE);
 }
 
+/* Taken for a child by an actor that was killed before it made one. A child would be here by now. */
+static bool is_abandoned(const struct proc_slot *p)
+{
+	return atomic_load(&p->state) == SLOT_TAKEN && !atomic_load(&p->pid) &&
+	       now_ms() > p->taken_ms + ABANDONED_MS && kill(p->taker, 0) && errno == ESRCH;
+}
+
 /* Children of dead actors are ours by now; those of living ones are none of ours (ECHILD). */
 static void reap(struct job *j)
 {
@@ -153,7 +161,7 @@ static void reap(struct job *j)
 		pid_t pid = atomic_load(&p->pid);
 		int status;
 
-		if (state == SLOT_GONE) {
+		if (state == SLOT_GONE || is_abandoned(p)) {
 			retire(j, p);
 		} else if (state != SLOT_FREE && pid > 0 && waitpid(pid, &status, WNOHANG) == pid) {
 			if (status && !atomic_load(&p->killed))

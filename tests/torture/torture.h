@@ -97,6 +97,8 @@ struct proc_slot {
 	_Atomic uint32_t stopped; /* by the schedule */
 	uint32_t client;          /* a connection to the daemon is to be expected */
 	int32_t parent;           /* slot, -1: the schedule */
+	int32_t taker;            /* process that took it for a child to come, and when */
+	uint64_t taken_ms;
 	uint32_t generation;
 	struct thread_slot t[THREADS];
 };

@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -493,6 +495,65 @@ START_TEST(fork_outlives_parent)
 }
 END_TEST
 
+/* In memory that all processes of a test share: a child that nobody can call. */
+struct unseen {
+	_Atomic int look, seen; /* look: 1; seen: pages that hold other bytes, plus 1 */
+};
+
+/* (unseen, addr, pages, content, step) A child past the C library and the library: its pid. */
+static long fn_unseen_child(const long a[6])
+{
+	struct unseen *u = (struct unseen *)a[0];
+	const long what[6] = { a[1], a[2], a[3], a[4] };
+	long pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+
+	if (pid)
+		return pid < 0 ? -errno : pid;
+	for (int i = 0; i < 60000 && !atomic_load(&u->look); i++) /* not for ever */
+		nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+	atomic_store(&u->seen, 1 + (int)fn_check(what));
+	_exit(0);
+}
+
+/*
+ * A child that is no client has frames in its memory when all clients of their time are gone. They stay
+ * retired, and are free when it has ended. Seen to fail (no frame retired any more) with the flock() taken
+ * out of grace_poll(); the child would find zeros.
+ */
+START_TEST(unseen_child_keeps_frames)
+{
+	struct unseen *u =
+		mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *q = peer_new(), *r;
+	long a = peer_call(p, fn_offer, NR, 1, 1);
+
+	peer_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", NR);
+	ck_assert_int_gt(peer_call(p, fn_unseen_child, u, a, NR, 1, 1), 0);
+	peer_kill(p);
+	peer_kill(q);
+	wait_counter(d, "clients", 0);
+	/* The daemon asks for the sentinel's lock after 0.1, 0.3, 0.7 and 1.5 seconds. */
+	for (int i = 0; i < 20; i++) {
+		ck_assert_uint_eq(ctl_get_u64(d, "ksm/frames_retired"), NR);
+		usleep(100000);
+	}
+	/* Others come, and take whatever frames are free. */
+	r = peer_new();
+	peer_call(r, fn_offer, NR, 5000, 1);
+	peer_call(r, fn_offer, NR, 5000, 1);
+	wait_counter(d, "pages_sharing", NR);
+	atomic_store(&u->look, 1);
+	wait_until(atomic_load(&u->seen), 20000, "the child has looked");
+	ck_assert_int_eq(u->seen, 1);
+	peer_end(r);
+	wait_nothing_left(d);
+	daemon_stop(d);
+	munmap(u, PG);
+}
+END_TEST
+
 /* A page that was written and withdrawn stays in the mapping of its neighbours' frames. */
 START_TEST(fork_inherits_frames_around_a_withdrawn_page)
 {
@@ -767,6 +828,7 @@ int main(int argc, char **argv)
 	tcase_add_test(t, daemon_ends_in_order);
 	tcase_add_test(t, fork_inherits_registrations);
 	tcase_add_test(t, fork_outlives_parent);
+	tcase_add_test(t, unseen_child_keeps_frames);
 	tcase_add_test(t, fork_inherits_frames_around_a_withdrawn_page);
 	tcase_add_test(t, fork_inherits_merge_any);
 	if (!UNDER_ASAN)

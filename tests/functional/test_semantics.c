@@ -317,6 +317,65 @@ START_TEST(full_scans_count_passes)
 }
 END_TEST
 
+/* ---- profit ---- */
+
+static int64_t nr_maps(struct peer *p)
+{
+	char path[64];
+	int64_t n = 0;
+	FILE *f;
+	int c;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)p->pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while ((c = getc(f)) != EOF)
+		n += c == '\n';
+	fclose(f);
+	return n;
+}
+
+/* Pages that are equal, or not, to page i of others: a mapping for each that is merged. */
+static long offer_scattered(struct peer *p, int pages, int own)
+{
+	long a = peer_call(p, fn_map, pages);
+
+	for (int i = 0; i < pages; i++)
+		peer_call(p, fn_fill, a + i * PG, 1, i % 2 ? own + i : 1 + i, 0);
+	ck_assert_int_eq(peer_call(p, fn_madvise, a, pages * PG, MADV_MERGEABLE), 0);
+	return a;
+}
+
+/*
+ * What is saved is reported less the daemon's memory and the kernel's mappings, counted here from outside. Seen to
+ * fail at the first place without metadata_bytes in general_profit, at the second without added_vmas.
+ */
+START_TEST(profit_is_net)
+{
+	enum { NR = 400, OWN = 100000 };
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	int64_t maps, saved = NR / 2 * PG;
+
+	ck_assert_int_gt(peer_call(p, fn_offer, NR, OWN * 3, 1), 0);
+	wait_counter(d, "pages_unshared", NR);
+	ck_assert_int_le(ctl_get_s64(d, "ksm/general_profit"), -20 * NR); /* an rmap_item each */
+	maps = nr_maps(p) + nr_maps(q) + 50;                              /* the library's own */
+	offer_scattered(p, NR, OWN);
+	offer_scattered(q, NR, OWN * 2);
+	wait_counter(d, "pages_sharing", NR / 2);
+	maps = nr_maps(p) + nr_maps(q) - maps;
+	ck_assert_int_gt(maps, NR);
+	wait_until(ctl_get_s64(d, "ksm/general_profit") <=
+			   saved - ctl_get_s64(d, "ksm/metadata_bytes") - 200 * maps,
+		   20000, "profit less mappings");
+	ck_assert_int_gt(ctl_get_s64(d, "ksm/general_profit"), saved / 4);
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
 /* ---- zero pages ---- */
 
 START_TEST(use_zero_pages)
@@ -828,6 +887,7 @@ int main(void)
 	tcase_add_test(t, busy_while_shared);
 	tcase_add_test(t, run_states);
 	tcase_add_test(t, full_scans_count_passes);
+	tcase_add_test(t, profit_is_net);
 	tcase_add_test(t, use_zero_pages);
 	tcase_add_test(t, zero_pages_without_the_knob);
 	tcase_add_test(t, volatile_pages);

@@ -82,7 +82,7 @@ static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot,
 	bool writable = prot & PROT_WRITE;
 	int err = writable ? hold_begin(a, start, end) : 0;
 
-	if (!err && all && !hold_may_be_pinned())
+	if (!err && all && !hold_may_be_pinned(a))
 		err = replace(a, start, end, prot);
 	else if (!err)
 		err = replace_frames(a, start, end, prot);

@@ -334,6 +334,7 @@ START_TEST(test_broken_pages_merge_again)
 }
 END_TEST
 
+/* Seen to fail (MERGED) when settle_against() in txn.c takes pages for equal without comparing. */
 START_TEST(test_different_pages_stay)
 {
 	uint8_t *mem, res[64];
@@ -356,6 +357,7 @@ START_TEST(test_different_pages_stay)
 }
 END_TEST
 
+/* Seen to fail (MERGED) when settle() in txn.c does not look whether the page is all zeros. */
 START_TEST(test_zero_pages_are_given_back)
 {
 	uint8_t *mem, res[64];
@@ -376,6 +378,7 @@ START_TEST(test_zero_pages_are_given_back)
 }
 END_TEST
 
+/* Seen to fail (MERGED) when txn_execute() does not compare the order's number with its own. */
 START_TEST(test_stale_and_foreign_orders)
 {
 	uint8_t *mem, res[64];
@@ -401,6 +404,7 @@ START_TEST(test_stale_and_foreign_orders)
 }
 END_TEST
 
+/* Seen to fail (the frames' bytes) when ops_empty_frames() does nothing. */
 START_TEST(test_dontneed_gives_zeros)
 {
 	uint8_t *mem, res[64];
@@ -677,6 +681,7 @@ static long io_uring_pin(void *buf, size_t len)
 	return ring;
 }
 
+/* Seen to fail (pages before the pinned ones are not MERGED) when staged() says that nothing was moved. */
 START_TEST(test_pinned_pages_stay)
 {
 	uint8_t *mem, res[64];
@@ -1086,6 +1091,7 @@ static void run_storm(bool forks, unsigned int batches)
 	fake_stop();
 }
 
+/* Seen to fail within a second when txn.c takes pages for equal without comparing. */
 START_TEST(test_writers_lose_nothing)
 {
 	run_storm(false, 20);
@@ -1093,8 +1099,9 @@ START_TEST(test_writers_lose_nothing)
 END_TEST
 
 /*
- * Seen to fail without UFFD_FEATURE_EVENT_FORK (features of the synchronous userfaultfd in uffd.c):
- * children find zeros where pages were in the staging area.
+ * Seen to fail without UFFD_FEATURE_EVENT_FORK (features of the synchronous userfaultfd in uffd.c) and when
+ * serve_child() copies nothing: children find zeros where pages were in the staging area. And when staged()
+ * says that nothing was moved, or pages are not compared.
  */
 START_TEST(test_raw_forks_lose_nothing)
 {
@@ -1262,6 +1269,7 @@ START_TEST(test_forked_child_joins_and_adopts)
 }
 END_TEST
 
+/* Seen to fail (nobody connects) when the agent sleeps for ever after its first connection. */
 START_TEST(test_reconnects)
 {
 	uint8_t *mem, res[64];

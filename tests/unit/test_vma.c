@@ -58,6 +58,7 @@ START_TEST(exact_count)
 }
 END_TEST
 
+/* Seen to fail with vma_limit() a hundred times as high, with vma_level() always 0, and without vmas_released. */
 START_TEST(stops_at_the_budget)
 {
 	struct fake *w = fake_new(1, 65536, 0);
@@ -91,6 +92,7 @@ START_TEST(stops_at_the_budget)
 }
 END_TEST
 
+/* Seen to fail with vma_limit() a hundred times as high, and with vma_level() always 0. */
 START_TEST(long_runs_first)
 {
 	struct fake *w = fake_new(1, 65536, 0);

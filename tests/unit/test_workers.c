@@ -17,6 +17,7 @@ static void flush_all(struct fake *w)
 	must_msg(!w->sent, "an order was sent for a frame that has no bytes yet");
 }
 
+/* Seen to fail when sendable() does not ask whether the frame is being filled. */
 START_TEST(orders_wait_for_the_bytes)
 {
 	struct fake *w = fake_new(1, 4096, 0);

@@ -882,7 +882,7 @@ START_TEST(run_0_leaves_no_order_waiting)
 	struct fake f;
 
 	fake_ready(d, &f);
-	offer_equal_pages(&f, 2 * MANY);
+	offer_pages(&f, 2 * MANY, true);
 	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, TIMEOUT_MS, "pages wait for orders");
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
 	wait_until(ctl_get_u64(d, "ksm/orders") <= MOST, TIMEOUT_MS, "no page waits");

@@ -318,9 +318,11 @@ static bool next_adoptable(uint64_t at, uint64_t end, struct as_range *part)
 		found = as_offered(part) || (part->flags & AS_UNSHARING);
 	}
 	as_unlock();
+	if (!found)
+		return false;
 	part->start = part->start > at ? part->start : at;
 	part->end = part->end < end ? part->end : end;
-	return found;
+	return true;
 }
 
 static bool send_adopt(struct agent *a, uint64_t start, uint64_t end, uint64_t offset)

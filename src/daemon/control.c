@@ -411,7 +411,6 @@ static void reply_unmerge(struct conn *c, const struct unmerge_job *job)
 static void unmerge_done(struct control *ctl)
 {
 	struct unmerge_job job = { .error = ctl->d->unmerge.error, .pid = ctl->d->unmerge.pid };
-	struct conn_list parked = TAILQ_HEAD_INITIALIZER(parked);
 	struct conn *c, *next;
 
 	/* As the kernel: a machine that cannot unmerge for want of memory goes back to 0. */

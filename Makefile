@@ -343,7 +343,7 @@ format-check:
 
 ## tidy          clang-tidy over all sources
 tidy:
-	@clang-tidy --quiet $(ALL_SRC) -- -std=gnu11 $(CPPFLAGS_ALL)
+	@clang-tidy --quiet $(ALL_SRC) -- -std=gnu11 -DKSM_SYSC_TEST $(CPPFLAGS_ALL)
 
 # ---- running -------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ struct run {
 
 static uint64_t bit(unsigned int i)
 {
-	return 1ull << i;
+	return 1ull << i; /* NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): i < 64 */
 }
 
 /* Pages of the order that may be replaced now; *in_frames: those in frame mappings already. */

@@ -42,6 +42,7 @@ static uint32_t table_probe(const struct block_table *t, uint32_t key)
 {
 	uint32_t i = table_home(t, key);
 
+	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): all are set, table_resize() */
 	while (t->slot[i].block != NIL && t->slot[i].key != key)
 		i = (i + 1) & (t->cap - 1);
 	return i;

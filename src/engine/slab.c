@@ -32,14 +32,14 @@ static size_t chunk_bytes(const struct slab *s)
 
 static int grow_directory(struct slab *s)
 {
-	uint32_t cap = s->cap ? s->cap * 2 : 16;
+	size_t cap = s->cap ? (size_t)s->cap * 2 : 16;
 	struct slab_chunk **c = realloc(s->chunk, cap * sizeof(*c));
 
 	if (!c)
 		return -1;
 	s->bytes += (cap - s->cap) * sizeof(*c);
 	s->chunk = c;
-	s->cap = cap;
+	s->cap = (uint32_t)cap;
 	return 0;
 }
 

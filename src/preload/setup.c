@@ -57,6 +57,7 @@ static bool note_says_go(const char *p, size_t size)
 {
 	while (size >= sizeof(ElfW(Nhdr))) {
 		const ElfW(Nhdr) *n = (const void *)p;
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the dynamic loader has read it as well */
 		size_t skip = sizeof(*n) + ((n->n_namesz + 3) & ~3u) + ((n->n_descsz + 3) & ~3u);
 
 		if (n->n_namesz == 4 && memcmp(n + 1, "Go", 3) == 0)

@@ -378,7 +378,7 @@ START_TEST(line_length_limit)
 
 	/* 4096 bytes with the newline: still a line. */
 	memset(line, 'a', sizeof(line));
-	memcpy(line, "get ", 4);
+	memcpy(line, "get ", 4); /* NOLINT(bugprone-not-null-terminated-result) */
 	line[4095] = '\n';
 	raw_send(fd, line, 4096);
 	expect_prefix(fd, "error ENOENT ");

@@ -308,9 +308,8 @@ static long fn_faults(const long a[6])
 {
 	int fd[2], wrote;
 
-	if (pipe(fd))
+	if (pipe(fd) || write(fd[1], "x", 1) != 1)
 		return -errno;
-	wrote = (int)write(fd[1], "x", 1);
 	errno = 0;
 	wrote = (int)read(fd[0], (void *)a[0],
 			  1); /* the kernel writes: EFAULT instead of a signal */

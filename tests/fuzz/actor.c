@@ -568,7 +568,7 @@ static void fill(struct actor *a, union ksm_msg *m, struct input *in)
 		break;
 	case KSM_MSG_UNMERGE_DONE:
 		m->unmerge.id = some_u32(a, in);
-		m->unmerge.error = (int8_t)take8(in);
+		m->unmerge.error = take8(in) - 128;
 		break;
 	case KSM_MSG_EPOCH_DONE:
 		m->epoch.epoch = some_u64(a, in);

@@ -430,7 +430,7 @@ static void drop_all(void)
 
 void actor_run(uint32_t index)
 {
-	pthread_t thread[THREADS];
+	pthread_t thread[THREADS] = { 0 };
 
 	me = &world->thread[index];
 	for (uint32_t i = 0; i < world->nr_threads; i++)

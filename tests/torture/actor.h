@@ -82,6 +82,7 @@ extern _Thread_local struct thread *me;
 
 static inline struct thread_slot *my_slot(void)
 {
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): set before there are threads */
 	return &ctl->p[world->slot].t[me->index];
 }
 

@@ -434,6 +434,7 @@ static void make_data(struct job *j)
 
 static void make_ctl(struct job *j)
 {
+	const char *plain = getenv("TORTURE_PLAIN");
 	int fd = memfd_create("torture-ctl", MFD_CLOEXEC);
 
 	if (fd < 0 || ftruncate(fd, sizeof(*ctl)) || !ctl_map(fd))
@@ -442,8 +443,8 @@ static void make_ctl(struct job *j)
 	ctl->seed = j->seed;
 	ctl->is_root = geteuid() == 0;
 	ctl->plain_percent = (uint32_t)below(j, 3) * 50;
-	if (getenv("TORTURE_PLAIN"))
-		ctl->plain_percent = (uint32_t)atoi(getenv("TORTURE_PLAIN"));
+	if (plain)
+		ctl->plain_percent = (uint32_t)atoi(plain);
 	if (!realpath(build_path("tests/torture/actor-ksm"), ctl->actor_ksm) ||
 	    !realpath(build_path("tests/torture/actor-plain"), ctl->actor_plain) ||
 	    !realpath(build_path("ksm-run"), ctl->ksm_run))
@@ -457,7 +458,7 @@ static struct job *the_job;
 static void on_abort(int sig)
 {
 	(void)sig;
-	kill_everything(the_job);
+	kill_everything(the_job); /* NOLINT(bugprone-signal-handler): we end right after */
 	_exit(1);
 }
 

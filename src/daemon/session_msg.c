@@ -78,6 +78,34 @@ static void handle_ready(struct session *s, const union ksm_msg *msg)
 	session_become_ready(s);
 }
 
+#define CLEAN_BYTES (128ull << 20) /* 0.3 ms where all pages are there */
+
+/*
+ * The scan may have come to a range between what the client did and what it says here: then it has taken
+ * the pages that are there now for those of before, which are forgotten with this message, and tracking
+ * will not report these again. Only the page tables know them.
+ */
+static void see_clean(struct session *s, const struct ksm_msg_range *r)
+{
+	struct track_range v[256];
+	uint64_t at = r->start, next, end;
+
+	while (s->state != SESSION_DEAD && at < r->end) {
+		int n;
+
+		/* In pieces: the kernel holds the client's mmap_lock meanwhile. */
+		end = r->end - at < CLEAN_BYTES ? r->end : at + CLEAN_BYTES;
+		n = track_clean(s->fds[PEER_PAGEMAP], at, end, v, 256, &next);
+
+		if (n > 0)
+			engine_see_clean(s->mm, v, n);
+		/* Out of memory, or the process is ending: what is missed is merged when it is written. */
+		if (n < 0 || next <= at)
+			return;
+		at = next;
+	}
+}
+
 static void handle_add(struct session *s, const union ksm_msg *msg)
 {
 	const struct ksm_msg_range *r = &msg->range;
@@ -85,6 +113,7 @@ static void handle_add(struct session *s, const union ksm_msg *msg)
 	if (!check_seq(s, r->seq) || !check_range(s, r))
 		return;
 	took_in(s, r->seq, engine_region_add(s->mm, r->start, r->end));
+	see_clean(s, r);
 	scan_hint(s->owner->d->scan);
 }
 
@@ -100,8 +129,10 @@ static void handle_forget(struct session *s, const union ksm_msg *msg)
 {
 	const struct ksm_msg_range *r = &msg->range;
 
-	if (check_seq(s, r->seq) && check_range(s, r))
-		took_in(s, r->seq, engine_region_forget(s->mm, r->start, r->end));
+	if (!check_seq(s, r->seq) || !check_range(s, r))
+		return;
+	took_in(s, r->seq, engine_region_forget(s->mm, r->start, r->end));
+	see_clean(s, r);
 }
 
 static void handle_adopt(struct session *s, const union ksm_msg *msg)

@@ -167,6 +167,28 @@ int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v,
 	return err ? err : o.nr;
 }
 
+int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
+		uint64_t *walk_end)
+{
+	struct kabi_page_region vec[VEC_LEN];
+	struct out o = { .v = v, .max = max };
+	struct kabi_pm_scan_arg arg = {
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)vec,
+		.vec_len = (uint64_t)(max < VEC_LEN ? max : VEC_LEN),
+		.category_inverted = KABI_PAGE_IS_WRITTEN,
+		.category_mask = TRACKED,
+		.return_mask = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
+	};
+	int n = scan(pagemap, &arg);
+
+	for (int i = 0; i < n; i++)
+		emit(&o, vec[i].start, vec[i].end, kind_of(vec[i].categories));
+	*walk_end = arg.walk_end;
+	return n < 0 ? n : o.nr;
+}
+
 uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed)
 {
 	struct kabi_page_region vec[KSM_TXN_PAGES];

@@ -22,6 +22,12 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 /* See engine_ops.look. */
 int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max);
 /*
+ * Runs of present pages that are tracked and were not written since they were reported. Returns their number,
+ * or -errno; *walk_end is how far it looked.
+ */
+int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
+		uint64_t *walk_end);
+/*
  * Of the pages of the block at addr that are set in `claimed`: those that are present as private
  * memory that was not written since it was last scanned, that is, plainly not mapped from a file nor
  * given back, nor private again by now. Returns the bit mask or, when it

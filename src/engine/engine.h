@@ -114,6 +114,8 @@ void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_c
 int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end);
 int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end);
 int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end);
+/* Pages that are there although tracking will not report them: those that are not known are from now on. */
+void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr);
 /*
  * The client says that pages already stand on frames (it was forked, or moved them). Frames that
  * are unknown or were freed are counted KSM_LEFT_FOREIGN; retired frames come back to life.

@@ -48,7 +48,7 @@ int hold_begin(struct agent *a, uint64_t start, uint64_t end)
 
 void hold_end(struct agent *a, uint64_t start, uint64_t end)
 {
-	uffd_unregister(a->uffd_sync, start, end); /* lifts the protection */
+	uffd_release(a, start, end); /* lifts the protection */
 	uffd_wake(a->uffd_sync, start, end);
 	/* A thread that forked meanwhile waits for its event to be read. Nothing was missing. */
 	uffd_serve_forks(a, start, 0, a->staging);
@@ -112,9 +112,12 @@ static bool fd_can_pin(const char *dir, const char *name)
 	unsigned long flags = 0;
 	const char *p;
 
+	long n;
+
 	join(path, dir, name);
-	if (io_slurp(path, buf, sizeof(buf)) < 0)
-		return false; /* closed meanwhile */
+	n = io_slurp(path, buf, sizeof(buf));
+	if (n < 0) /* closed meanwhile, perhaps with its thread; else it cannot be told */
+		return n != -ENOENT && n != -ESRCH;
 	p = strstr(buf, "flags:");
 	for (p = p ? p + 6 : ""; *p == ' ' || *p == '\t'; p++)
 		;

@@ -29,7 +29,7 @@ static inline bool io_pread_all(int fd, void *dst, size_t len, uint64_t off)
 	return true;
 }
 
-/* The first size - 1 bytes of a file, NUL-terminated. Returns how many, or -1. */
+/* The first size - 1 bytes of a file, NUL-terminated. Returns how many, or -errno. */
 static inline long io_slurp(const char *path, char *buf, size_t size)
 {
 	/* AT_FDCWD, O_RDONLY | O_CLOEXEC */
@@ -37,11 +37,11 @@ static inline long io_slurp(const char *path, char *buf, size_t size)
 	long n;
 
 	if (fd < 0)
-		return -1;
+		return fd;
 	n = sysc3(SYS_read, fd, buf, size - 1);
 	sysc1(SYS_close, fd);
 	if (n < 0)
-		return -1;
+		return n;
 	buf[n] = '\0';
 	return n;
 }

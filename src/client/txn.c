@@ -391,7 +391,7 @@ static void resume_tracking(struct agent *a, const struct ksm_msg_txn *m, const 
 			    uint64_t start, uint64_t end)
 {
 	if (run->mapped != bits(run->from, run->to))
-		uffd_unregister(a->uffd_sync, start, end);
+		uffd_release(a, start, end);
 	populate(m, run);
 	uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
@@ -418,7 +418,7 @@ static int execute_run(struct agent *a, const struct ksm_msg_txn *m, struct run 
 	uffd_unregister(a->uffd_async, start, end);
 	r = uffd_register(a->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
 	if (r < 0) {
-		uffd_unregister(a->uffd_sync, start, end); /* it may have failed half-way */
+		uffd_release(a, start, end); /* it may have failed half-way */
 		uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 		return r;
 	}

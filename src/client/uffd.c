@@ -87,6 +87,16 @@ void uffd_unregister(int uffd, uint64_t start, uint64_t end)
 	sysc3(SYS_ioctl, uffd, UFFDIO_UNREGISTER, &r);
 }
 
+void uffd_release(struct agent *a, uint64_t start, uint64_t end)
+{
+	struct uffdio_range r = { start, end - start };
+
+	/* Joining the mappings to their neighbours takes memory; no mapping has to be cut, so the limit
+	 * to their number is not in the way, and this comes to an end. */
+	while (sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_UNREGISTER, &r) == -ENOMEM)
+		sysc0(SYS_sched_yield);
+}
+
 void uffd_wake(int uffd, uint64_t start, uint64_t end)
 {
 	struct uffdio_range r = { start, end - start };

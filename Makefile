@@ -263,11 +263,14 @@ fuzz-build:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SANITIZE='$(FUZZ_FLAGS)' \
 		CPPFLAGS='-DKSM_SYSC_TEST $(CPPFLAGS)' fuzzers
 
-## faults        every allocation and system call of daemon and library fails once
+## faults        every allocation and system call fails once; kills and stops at each step
 faults: setup-fuzz
 	@$(MAKE) --no-print-directory fuzz-build
 	@tests/run.sh --label faults --build $(BUILD)/fuzz -- \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
+	@$(MAKE) --no-print-directory tests
+	@KSM_TEST_EVERY_STEP=1 KSM_TEST_TIMEOUT=1500 tests/run.sh --label faults --build $(BUILD) -- \
+		$(BUILD)/tests/functional/test_faults
 
 ## fuzz          fuzzers, two at a time: TIME=seconds each [30], FUZZ=names
 fuzz: setup-fuzz

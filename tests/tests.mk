@@ -11,3 +11,5 @@ CHECK_SKIP += torture
 # A thousand processes, and memory that is measured from outside.
 ASAN_SKIP += test_limits
 CHECK_SKIP += test_limits
+# Each step of each life, of which every run takes some.
+CHECK_SKIP += test_faults

@@ -111,7 +111,6 @@ static bool fd_can_pin(const char *dir, const char *name)
 	char path[64], buf[512];
 	unsigned long flags = 0;
 	const char *p;
-
 	long n;
 
 	join(path, dir, name);

@@ -409,6 +409,28 @@ static long withdraw(uint64_t start, uint64_t end, int why)
 	return r;
 }
 
+static bool is_unsharing(uint64_t start, uint64_t end)
+{
+	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++)
+		if (as.range[i].flags & AS_UNSHARING)
+			return true;
+	return false;
+}
+
+/* The mark goes before the request lock is let go. */
+void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end)
+{
+	uint64_t sigmask;
+
+	ops_enter(g);
+	while (is_unsharing(start, end)) {
+		as_leave(g);
+		agent_request_begin(&sigmask);
+		agent_request_end(&sigmask);
+		ops_enter(g);
+	}
+}
+
 struct offer_ctx {
 	uint64_t start, end, at;
 	bool gap, nomem;

@@ -374,7 +374,11 @@ long ksmc_mremap(void *old_p, size_t old_len, size_t new_len, int flags, void *n
 
 	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
 		return sysc5(SYS_mremap, old_p, old_len, new_len, flags, new_addr);
-	ops_enter(&g);
+	/*
+	 * What is being withdrawn does not move until that is done: frames that came to a place where no
+	 * more are looked for would stay, and the daemon be told that there are none.
+	 */
+	ops_enter_settled(&g, m.old, m.old + m.old_len);
 	if (remap_is_valid(&m) && as_knows(m.old, m.old + m.old_len)) {
 		r = remap_known(&m);
 	} else {

@@ -554,6 +554,65 @@ static void limit_address_space(long more)
 	ck_assert_int_eq(setrlimit(RLIMIT_AS, &lim), 0);
 }
 
+struct flight {
+	uint8_t *mem, *to;
+	size_t nr;
+	bool moved;
+};
+
+/* As soon as the first page is withdrawn, the last ones go to a place before it. */
+static void *move_the_rest(void *arg)
+{
+	struct flight *f = arg;
+	uint8_t *tail = f->mem + (f->nr - 64) * PAGE;
+
+	while (pagemap(f->mem) & PM_FILE)
+		;
+	f->moved = ksm_mremap(tail, 64 * PAGE, 64 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, f->to) ==
+		   f->to;
+	return NULL;
+}
+
+/*
+ * What a thread moves while another withdraws it is withdrawn as well. Seen to fail (the pages moved stand
+ * on their frames, which the daemon was told nobody has) when mremap did not wait.
+ */
+START_TEST(test_mremap_under_a_withdrawal)
+{
+	enum { NR = 4096 - 64 };
+	struct flight f = { .nr = NR };
+	uint8_t *space, res[64];
+	struct peer p;
+	union ksm_msg m;
+	pthread_t t;
+
+	fake_start();
+	space = ksm_mmap(NULL, (NR + 256) * PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	f.to = space;
+	f.mem = (uint8_t *)(((uintptr_t)space + 64 * PAGE + BLOCK - 1) & ~(BLOCK - 1));
+	fill(f.mem, NR, 1);
+	fill(fake.frames, NR, 1);
+	ck_assert_int_eq(ksm_madvise(f.mem, NR * PAGE, MADV_MERGEABLE), 0);
+	fake_accept(&p);
+	fake_recv(&p, KSM_MSG_ADD, &m);
+	for (unsigned int i = 0; i < NR; i += 64) {
+		order(&p, f.mem + i * PAGE, 64, i, res);
+		expect_all(res, 64, KSM_RES_MERGED);
+	}
+	pthread_create(&t, NULL, move_the_rest, &f);
+	/* ENOMEM when it sees the hole that the move has left. */
+	ksm_madvise(f.to, (size_t)(f.mem - f.to) + NR * PAGE, MADV_UNMERGEABLE);
+	pthread_join(t, NULL);
+	ck_assert(f.moved);
+	for (int i = 0; i < 64; i++)
+		ck_assert(!on_frame(f.to + i * PAGE));
+	check_fill(f.mem, NR - 64, 1);
+	ck_assert_int_eq(memcmp(f.to, fake.frames + (NR - 64) * PAGE, 64 * PAGE), 0);
+	fake_stop();
+}
+END_TEST
+
 /*
  * Memory in which no frame stands is the kernel's to move, which needs room for the growth alone. Seen to
  * fail (ENOMEM) when a target of full size was reserved first.
@@ -1718,6 +1777,7 @@ int main(void)
 	tcase_add_test(tc, test_unmerge_of_prot_none);
 	tcase_add_test(tc, test_mremap_takes_frames_along);
 	tcase_add_loop_test(tc, test_mremap_of_several_mappings_to_a_fixed_place, 0, 2);
+	tcase_add_test(tc, test_mremap_under_a_withdrawal);
 	tcase_add_test(tc, test_mremap_of_plain_memory_is_the_kernels);
 	tcase_add_test(tc, test_mremap_without_memory_for_tables);
 #ifdef __SANITIZE_ADDRESS__ /* its run time needs mappings as well */

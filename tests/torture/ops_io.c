@@ -329,6 +329,43 @@ static bool outside_read(struct piece *p)
 	return true;
 }
 
+/* ---- futexes ---- */
+
+static long futex(uint32_t *word, int op, uint32_t value)
+{
+	struct timespec ts = { 0, 100000 };
+
+	return syscall(SYS_futex, word, op, value, &ts, NULL, 0) < 0 ? -errno : 0;
+}
+
+/*
+ * The kernel reads the word wherever its page is just then: EFAULT would end any program. (Operations that
+ * write to the word can fail; that is documented.)
+ */
+static bool futex_word(struct piece *p)
+{
+	int shared = odds(50) ? 0 : FUTEX_PRIVATE_FLAG;
+
+	for (uint32_t i = 0; i < p->nr; i++) {
+		uint32_t *word = (uint32_t *)(void *)(piece_mem(p) + i * PG + p->off), value;
+		long r;
+
+		log_begin(OP_FUTEX, p, (uint64_t)shared);
+		memcpy(&value, piece_shadow(p) + i * PG + p->off, sizeof(value));
+		r = futex(word, FUTEX_WAIT | shared, value);
+		if (r != -ETIMEDOUT && r != -EINTR && r) /* 0: woken by nobody, which is allowed */
+			fail_call("FUTEX_WAIT", -r);
+		r = futex(word, FUTEX_WAIT | shared, value + 1);
+		if (r != -EAGAIN)
+			fail_call("FUTEX_WAIT for another value", r ? -r : EINVAL);
+		r = syscall(SYS_futex, word, FUTEX_WAKE | shared, 1) < 0 ? -errno : 0;
+		if (r)
+			fail_call("FUTEX_WAKE", -r);
+		log_end(0);
+	}
+	return true;
+}
+
 /* ---- vmsplice ---- */
 
 /* The pages lie in the pipe for a while, and must come out as they went in. */
@@ -383,6 +420,7 @@ const struct op_desc ops_io[] = {
 	{ OP_OUTSIDE_VM_WRITE, 12, NEED_STORE, MAIL_PAGES, 1, outside_vm_write },
 	{ OP_OUTSIDE_MEM_WRITE, 12, NEED_STORE, MAIL_PAGES, 1, outside_mem_write },
 	{ OP_OUTSIDE_READ, 8, 0, MAIL_PAGES, 1, outside_read },
+	{ OP_FUTEX, 8, NEED_STORE, 8, 1, futex_word },
 	{ OP_VMSPLICE_OUT, 8, NEED_STORE, 8, 1, vmsplice_out },
 	{ OP_VMSPLICE_IN, 8, NEED_STORE, 8, 1, vmsplice_in },
 };

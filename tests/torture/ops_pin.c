@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -275,11 +276,22 @@ static bool uring_direct(struct piece *p)
 	return true;
 }
 
+/* From now on this thread's descriptors, direct ones too, are in a table that others do not see. */
+static bool unshare_files(struct piece *p)
+{
+	log_begin(OP_UNSHARE_FILES, p, 0);
+	if (unshare(CLONE_FILES) && errno != ENOMEM)
+		fail_call("unshare(CLONE_FILES)", errno);
+	log_end(0);
+	return true;
+}
+
 const struct op_desc ops_pin[] = {
 	{ OP_DIRECT_READ, 8, NEED_STORE, BUF_PAGES, 1, direct_read },
 	{ OP_DIRECT_SECTORS, 8, NEED_STORE, 16, 1, direct_sectors },
 	{ OP_AIO_READ, 3, NEED_STORE | NEED_PRIVATE, 16, 1, aio_read },
 	{ OP_URING_FIXED, 2, NEED_STORE | NEED_PRIVATE, 16, 1, uring_fixed },
 	{ OP_URING_DIRECT, 3, NEED_STORE | NEED_PRIVATE, 16, 1, uring_direct },
+	{ OP_UNSHARE_FILES, 1, NEED_ANY, 1, 1, unshare_files },
 };
 const unsigned int nr_ops_pin = sizeof(ops_pin) / sizeof(ops_pin[0]);

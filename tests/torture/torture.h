@@ -36,7 +36,7 @@
 	X(READ_FILE) X(READ_PIPE) X(RECV) X(PREADV) X(WRITE_OUT) X(READ_PROTECTED)                \
 	X(SELF_MEM) X(SELF_VM_WRITE) X(OUTSIDE_VM_WRITE) X(OUTSIDE_MEM_WRITE) X(OUTSIDE_READ)     \
 	X(VMSPLICE_OUT) X(VMSPLICE_IN) X(DIRECT_READ) X(DIRECT_SECTORS) X(AIO_READ)               \
-	X(URING_FIXED) X(URING_DIRECT)                                                            \
+	X(URING_FIXED) X(URING_DIRECT) X(UNSHARE_FILES) X(FUTEX)                                  \
 	X(MAP) X(UNMAP) X(UNMAP_PART) X(FILL_HOLE) X(MAP_OVER)                                    \
 	X(MREMAP_GROW) X(MREMAP_SHRINK) X(MREMAP_MOVE) X(MREMAP_PART) X(MREMAP_DONTUNMAP)         \
 	X(PROTECT_READ) X(PROTECT_NONE) X(PROTECT_BACK)                                           \

@@ -13,3 +13,5 @@ ASAN_SKIP += test_limits
 CHECK_SKIP += test_limits
 # Each step of each life, of which every run takes some.
 CHECK_SKIP += test_faults
+# Sanitizers' run times do not bear the faults, nor being traced at their end.
+ASAN_SKIP += test_start_faults

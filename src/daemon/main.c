@@ -233,7 +233,7 @@ static int serve(struct daemon *d, struct loop *l, struct place *p)
 	}
 	l->control = control_new(d, l->epoll, p->control);
 	p->control = -1;
-	err = -sessions_start(d->sessions);
+	err = l->control ? -sessions_start(d->sessions) : errno;
 	if (l->control && !err) {
 		log_msg(KSMD_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION,
 			p->dir, d->topology->nr_nodes, d->topology->nr_nodes == 1 ? "" : "s",

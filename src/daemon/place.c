@@ -38,7 +38,11 @@ static int make_dir(struct place *p)
 		if (chmod(p->dir, serves_all() ? 0755 : 0700) == 0) /* whatever the umask */
 			return 0;
 	} else if (errno == EEXIST) {
-		if (stat(p->dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid())
+		if (stat(p->dir, &st)) {
+			log_msg(KSMD_ERROR, "cannot look at %s: %s", p->dir, strerror(errno));
+			return -1;
+		}
+		if (S_ISDIR(st.st_mode) && st.st_uid == geteuid())
 			return 0;
 		log_msg(KSMD_ERROR, "%s is not a directory of user %u", p->dir, geteuid());
 		return -1;
@@ -59,6 +63,10 @@ static int take_lock(struct place *p)
 		return -1;
 	}
 	if (flock(p->lock, LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK) {
+			log_msg(KSMD_ERROR, "cannot lock %s: %s", path, strerror(errno));
+			return -1;
+		}
 		n = pread(p->lock, pid, sizeof(pid) - 1, 0);
 		pid[n > 0 ? n : 0] = '\0';
 		pid[strcspn(pid, "\n")] = '\0';
@@ -76,13 +84,14 @@ static int take_lock(struct place *p)
 static int listen_on(struct place *p, const char *name, int type)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err = errno;
 
 	if ((size_t)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", p->dir, name) >=
 	    sizeof(sun.sun_path)) {
 		log_msg(KSMD_ERROR, "%s is too long a name for a directory of sockets", p->dir);
 	} else {
 		unlink(sun.sun_path); /* a dead daemon's: we have the lock */
+		errno = err;
 		if (fd >= 0 && !bind(fd, (struct sockaddr *)&sun, sizeof(sun)) &&
 		    !chmod(sun.sun_path, serves_all() ? 0666 : 0600) && !listen(fd, SOMAXCONN))
 			return fd;

@@ -258,13 +258,12 @@ static bool ioctl_may_fail(unsigned int cmd, int err)
 		return err == ENOMEM || err == EAGAIN;
 	case UFFDIO_REGISTER:
 	case UFFDIO_UNREGISTER:
-	case UFFDIO_API:
 		return err == ENOMEM;
 	case KABI_PAGEMAP_SCAN:
 		return err == ENOMEM || err == EINTR;
 	case KABI_USERFAULTFD_IOC_NEW:
 		return err == ENOMEM || err == EMFILE;
-	default: /* UFFDIO_WAKE cannot */
+	default: /* UFFDIO_WAKE and UFFDIO_API cannot */
 		return false;
 	}
 }

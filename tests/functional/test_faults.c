@@ -11,6 +11,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -584,6 +586,85 @@ START_TEST(memory_is_replaced_unheard)
 }
 END_TEST
 
+/* ---- no memory for the daemon ---- */
+
+static bool write_file(const char *dir, const char *name, const char *text)
+{
+	char path[256];
+	bool ok;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/* A memory cgroup with this limit. False, and SKIP: there is none to be had. */
+static bool make_cgroup(char *dir, size_t size, const char *limit)
+{
+	static const char *const root[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
+	static const char *const file[] = { "memory.limit_in_bytes", "memory.max" };
+
+	for (int i = 0; i < 2; i++) {
+		snprintf(dir, size, "%s/ksmd-test-%d", root[i], (int)getpid());
+		if (mkdir(dir, 0755))
+			continue;
+		if (write_file(dir, file[i], limit))
+			return true;
+		rmdir(dir);
+	}
+	printf("SKIP: no memory cgroup can be made\n");
+	return false;
+}
+
+/* Killed by the kernel as often as not, for want of memory; what clients have is right all the same. */
+START_TEST(daemon_in_a_small_cgroup)
+{
+	enum { BIG = 8192, LIMIT = 8 << 20 };
+	char dir[200], text[32];
+	struct peer *p, *q;
+	struct daemon *d;
+	long a, b;
+
+	snprintf(text, sizeof(text), "%d", LIMIT);
+	if (!make_cgroup(dir, sizeof(dir), text))
+		return;
+	d = daemon_start(NULL);
+	snprintf(text, sizeof(text), "%d", (int)d->pid);
+	ck_assert(write_file(dir, "cgroup.procs", text));
+	daemon_hasten(d);
+	p = peer_new();
+	q = peer_new();
+	/* Frames for 32 MiB, which are charged to the daemon. */
+	a = peer_call(p, fn_offer, BIG, 1, 1);
+	b = peer_call(q, fn_offer, BIG, 1, 1);
+	wait_until(waitpid(d->pid, NULL, WNOHANG) == d->pid ||
+			   (ctl_get(d, "ksm/full_scans", text, sizeof(text)) > 0 &&
+			    atoi(text) > 50),
+		   60000, "it goes on, or is killed");
+	d->pid = kill(d->pid, 0) ? 0 : d->pid;
+	printf("limit of %d MiB: the daemon %s\n", LIMIT >> 20, d->pid ? "goes on" : "was killed");
+	ck_assert_int_eq(peer_call(p, fn_check, a, BIG, 1, 1), 0);
+	peer_call(p, fn_fill, a, BIG / 2, 500000, 1);
+	ck_assert_int_eq(peer_call(q, fn_check, b, BIG, 1, 1), 0);
+	ck_assert_int_eq(peer_call(p, fn_check, a, BIG / 2, 500000, 1), 0);
+	if (d->pid)
+		daemon_kill(d);
+	daemon_restart(d, NULL); /* without a limit */
+	daemon_hasten(d);
+	wait_until(peer_pages_on_frames(p, a + BIG / 2 * PG, BIG / 2) == BIG / 2, 20000,
+		   "merging resumes");
+	ck_assert_int_eq(peer_call(q, fn_check, b, BIG, 1, 1), 0);
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
+	rmdir(dir);
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *test, int lives)
 {
 	TCase *t = tcase_create(name);
@@ -605,6 +686,7 @@ int main(void)
 		printf("SKIP: only root may trace a daemon\n");
 	else
 		add(suite, "daemon_lags", memory_is_replaced_unheard, 2);
+	add(suite, "small_cgroup", daemon_in_a_small_cgroup, 1);
 	add(suite, "daemon_stopped", daemon_stopped_at_each_step, CONNECT);
 	add(suite, "daemon_killed", daemon_killed_at_each_step, CONNECT);
 	add(suite, "client_stopped", client_stopped_at_each_step, CONNECT);

@@ -44,6 +44,26 @@ static uint64_t sendable(struct engine *e, uint32_t bi)
 	return send;
 }
 
+/*
+ * Do these pages stand on frames so scattered that most will need a mapping each? Two each, as long as others
+ * between them are missing; and so much of the budget.
+ */
+static bool scattered(const struct engine *e, const struct rmap_block *b, uint64_t mask)
+{
+	unsigned int runs = 0, last = BLOCK_PAGES;
+	uint64_t m;
+
+	for (m = mask; m; m &= m - 1) {
+		unsigned int slot = (unsigned int)__builtin_ctzll(m);
+
+		if (b->item[slot].s.node != RMAP_ZERO &&
+		    (slot != last + 1 || order_frame(e, b, slot) != order_frame(e, b, last) + 1))
+			runs++;
+		last = slot;
+	}
+	return runs > (unsigned int)__builtin_popcountll(mask) / 2;
+}
+
 static struct txn *free_txn(struct mm_slot *mm)
 {
 	unsigned int i;
@@ -180,6 +200,8 @@ static void flush_old(struct mm_slot *mm, bool all, bool *skipped)
 		next = b->link[LINK_READY].next;
 		if (!all && (uint16_t)(e->nr_flushes - b->flush) < HOLD_FLUSHES)
 			return;
+		if (!all && scattered(e, b, b->ready))
+			continue;
 		if (!flush_block(mm, bi, skipped, &waiting))
 			return;
 	}

@@ -24,11 +24,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 
 enum {
 	POLL_MS = 5,     /* a hundredth of what a run takes at least, and no load */
@@ -401,25 +396,6 @@ static int others(struct run *r, double busy0, uint64_t cpu0, uint64_t start)
 	return err;
 }
 
-/*
- * The host of a virtual machine takes free memory back, and who touches it first then pays for getting it
- * again, several microseconds a page. So that it is not chance who that is, free memory is touched before every
- * run: as much as frames can need, and some.
- */
-static void touch_free_memory(const struct run *r)
-{
-	size_t len = (size_t)(r->expected + 65536) * BENCH_PAGE;
-	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return;
-	/* Page by page, as frames are. */
-	madvise(p, len, MADV_NOHUGEPAGE);
-	madvise(p, len, MADV_POPULATE_WRITE);
-	munmap(p, len);
-}
-
 /* Register (real programs are already), start, and wait for the end of merging. */
 static int run_merge(struct run *r)
 {
@@ -428,10 +404,8 @@ static int run_merge(struct run *r)
 	struct settled s = { 0 };
 	uint64_t start, cpu0, cpu_registered, agents = 0;
 	double busy0;
-	int err;
+	int err = cpu_now(r, false, &cpu0);
 
-	touch_free_memory(r);
-	err = cpu_now(r, false, &cpu0);
 	if (!err && !real)
 		err = fleet_command(&r->fleet, WOP_REGISTER, 0, on_register, r);
 	start = now_ns();

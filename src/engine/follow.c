@@ -64,7 +64,7 @@ static unsigned int sample_of(uint64_t pn, unsigned int nr, unsigned int i)
 /* Waits to be hashed, and was never looked at before. */
 static bool is_new(const struct rmap_block *b, unsigned int slot)
 {
-	return b->state[slot] == RMAP_VOLATILE && !b->age[slot] &&
+	return b->state[slot] == RMAP_VOLATILE && !item_age(&b->item[slot]) &&
 	       (b->pending & ~b->fresh & bit64(slot));
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hash.c - a page's content as 64 bits.
+ * hash.c - a page's content as 56 bits, the upper ones of a word: a record has a use for the others.
  *
  * A collision costs a refused order and nothing else, because a client compares every byte before
- * it maps a frame; so 64 bits are enough. The seed is secret: who can choose contents cannot
+ * it maps a frame; so 56 bits are enough. The seed is secret: who can choose contents cannot
  * choose hashes, and cannot make a tree deep or a victim's page miss its partner.
  */
 #include <string.h>
@@ -18,7 +18,7 @@
 
 uint64_t page_hash(const struct engine *e, const void *page)
 {
-	return XXH3_64bits_withSeed(page, KSM_PAGE_SIZE, e->hash_seed);
+	return XXH3_64bits_withSeed(page, KSM_PAGE_SIZE, e->hash_seed) & ~(uint64_t)ITEM_AGE;
 }
 
 bool page_is_zero(const void *page)

@@ -91,17 +91,11 @@ static bool merge_pair(struct scan_worker *w, struct engine *e, uint32_t bi, uns
 	return true;
 }
 
-static void set_hash(struct rmap_item *it, uint64_t hash)
-{
-	it->hash[0] = (uint32_t)hash;
-	it->hash[1] = (uint32_t)(hash >> 32);
-}
-
 static void mark_followed(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 
-	set_hash(&b->item[slot], hash);
+	item_set_hash(&b->item[slot], hash);
 	b->state[slot] |= RMAP_FOLLOWED;
 }
 
@@ -120,7 +114,7 @@ void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned i
 	uint32_t node, partner;
 	bool followed = false;
 
-	set_hash(&b->item[slot], hash);
+	item_set_hash(&b->item[slot], hash);
 	if (zero && knob_get(e->knobs, KNOB_USE_ZERO_PAGES)) {
 		rmap_set(e, bi, slot, RMAP_ORDERED, RMAP_ZERO);
 		return;

@@ -294,14 +294,14 @@ static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned 
 		block_list_add(block_mm(b), bi, READY_NEW);
 		break;
 	case RMAP_MERGED:
-		b->age[slot] = 0;
+		item_set_age(it, 0);
 		site_link(e, bi, slot, arg);
 		break;
 	case RMAP_COWED:
 		it->c.frame = old_frame;
 		break;
 	case RMAP_ABSENT:
-		b->age[slot] = 0;
+		item_set_age(it, 0);
 		break;
 	default:
 		break;
@@ -378,11 +378,11 @@ void rmap_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh)
 
 void rmap_age(struct rmap_block *b, unsigned int slot)
 {
-	unsigned int age = b->age[slot] & 15, skip;
+	unsigned int age = item_age(&b->item[slot]) & 15, skip;
 
 	age += age < 15;
 	skip = age > 4 ? 15 : (1u << (age - 1)) - 1; /* 0, 1, 3, 7, 15 passes */
-	b->age[slot] = (uint8_t)(skip << 4 | age);
+	item_set_age(&b->item[slot], (uint8_t)(skip << 4 | age));
 }
 
 void rmap_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why)

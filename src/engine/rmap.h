@@ -5,8 +5,8 @@
  * One rmap_item per tracked page, 20 bytes, in blocks of 64 (an aligned 64-page piece of address
  * space, also the unit of a merge order). An item is named by a 32-bit index, block * 64 + slot,
  * that stays valid while the block exists; a block exists while one of its pages is tracked.
- * A block is 1488 bytes, 23.25 per page; with the table that finds it a fully tracked page costs
- * less than 24.
+ * A block is 1424 bytes, 22.25 per page; with the table that finds it a fully tracked page costs
+ * less than 23.
  *
  * The states, exclusive. Transitions are in a table in rmap.c, and rmap_set() is the only way
  * from one to another: it keeps trees, lists, counters and the count of mappings in step.
@@ -59,7 +59,7 @@ enum rmap_state {
 #define RMAP_FOLLOWED 0x40 /* by a guess: it was not read, its hash is what it should be */
 
 struct rmap_item {
-	uint32_t hash[2];
+	uint32_t hash[2]; /* and the age in their lowest 8 bits */
 	union {
 		struct ctree_links t; /* UNSTABLE */
 		struct {
@@ -76,10 +76,10 @@ enum { LINK_PEND, LINK_READY, LINK_NR };
 struct rmap_block {
 	struct region *region; /* counted; whose block it is, even when the region is withdrawn */
 	uint64_t tracked;      /* state is not ABSENT */
-	uint64_t pending; /* VOLATILE, COWED or FOREIGN, to be hashed when it was clean for a pass;
+	uint64_t pending;  /* VOLATILE, COWED or FOREIGN, to be hashed when it was clean for a pass;
 			   * MERGED, to be looked at: it may have been written all the same */
-	uint64_t fresh;   /* subset of pending: was dirty in this pass, so not in this one */
-	uint64_t ready;   /* ORDERED and not sent */
+	uint64_t fresh;    /* subset of pending: was dirty in this pass, so not in this one */
+	uint64_t ready;    /* ORDERED and not sent */
 	uint64_t inflight; /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
 	uint32_t key;      /* page number >> BLOCK_SHIFT */
 	uint32_t txn;      /* slot of the order under way in mm->txn[], or NIL */
@@ -88,8 +88,7 @@ struct rmap_block {
 	} link[LINK_NR];     /* lists of the mm, see on[] */
 	uint8_t on[LINK_NR]; /* 0, or enum block_list + 1 */
 	uint8_t state[BLOCK_PAGES];
-	uint8_t age[BLOCK_PAGES]; /* low 4 bits: times found dirty; high: passes still to skip */
-	uint16_t flush;           /* READY_OLD: number of the flush that found it with new orders */
+	uint16_t flush; /* READY_OLD: number of the flush that found it with new orders */
 	struct rmap_item item[BLOCK_PAGES];
 };
 
@@ -118,9 +117,28 @@ struct engine;
 struct mm_slot;
 struct region;
 
+#define ITEM_AGE 0xffu /* a hash has zeros there */
+
 static inline uint64_t item_hash(const struct rmap_item *it)
 {
-	return (uint64_t)it->hash[1] << 32 | it->hash[0];
+	return (uint64_t)it->hash[1] << 32 | (it->hash[0] & ~ITEM_AGE);
+}
+
+static inline void item_set_hash(struct rmap_item *it, uint64_t hash)
+{
+	it->hash[0] = (uint32_t)hash | (it->hash[0] & ITEM_AGE);
+	it->hash[1] = (uint32_t)(hash >> 32);
+}
+
+/* Low 4 bits: times the page was found dirty; high: passes still to skip. */
+static inline uint8_t item_age(const struct rmap_item *it)
+{
+	return it->hash[0] & ITEM_AGE;
+}
+
+static inline void item_set_age(struct rmap_item *it, uint8_t age)
+{
+	it->hash[0] = (it->hash[0] & ~ITEM_AGE) | age;
 }
 
 static inline enum rmap_state rmap_state(const struct rmap_block *b, unsigned int slot)

@@ -555,6 +555,7 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask, bool
 	b->fresh = 0;
 	for (m = *mask; m; m &= m - 1) {
 		unsigned int slot = (unsigned int)__builtin_ctzll(m);
+		uint8_t age;
 
 		if (!to_hash(b, slot)) {
 			*doubt = true;
@@ -563,8 +564,9 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask, bool
 		}
 		/* Not what a client refuses (pinned, shared by a fork): that keeps for long, and each
 		 * try costs an order. */
-		if (b->age[slot] >> 4 && (smart || (b->state[slot] & RMAP_LEFT_PINNED))) {
-			b->age[slot] -= 1 << 4;
+		age = item_age(&b->item[slot]);
+		if (age >> 4 && (smart || (b->state[slot] & RMAP_LEFT_PINNED))) {
+			item_set_age(&b->item[slot], (uint8_t)(age - (1 << 4)));
 			*mask &= ~bit64(slot);
 			e->pages_skipped++;
 		}

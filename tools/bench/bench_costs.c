@@ -4,16 +4,21 @@
  *
  * Where a figure of docs/performance.md falls short of what is wanted, these say how much of it is
  * the steps themselves. Everything is measured on memory far larger than the caches, in pieces of 64
- * pages as ksmd-user works, and printed per page. The first of two turns is thrown away: it would time the first
- * touch of memory, which in a virtual machine is the host's business.
+ * pages as ksmd-user works, and printed per page: once with the other processors idle, and once with each of them
+ * at the same steps, for scanning threads and agents work side by side and share the memory's bandwidth. A first
+ * turn is thrown away: it would time the first touch of memory, which in a virtual machine is the host's
+ * business.
  */
 #include "bench.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -79,18 +84,32 @@ static bool map_frames(struct costs *c, size_t off)
 	return p != MAP_FAILED && madvise(p, PIECE_BYTES, 22 /* MADV_POPULATE_READ */) == 0;
 }
 
+/* Frames in reverse order, so that each page is a mapping of its own. */
+static bool map_singly(struct costs *c, size_t off)
+{
+	for (size_t i = 0; i < PIECE; i++)
+		if (mmap(c->at + off + i * BENCH_PAGE, BENCH_PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_FIXED, c->arena,
+			 (off_t)(off + (PIECE - 1 - i) * BENCH_PAGE)) == MAP_FAILED)
+			return false;
+	return madvise(c->at + off, PIECE_BYTES, 22 /* MADV_POPULATE_READ */) == 0;
+}
+
 static const struct {
 	const char *what;
 	bool (*fn)(struct costs *c, size_t off);
+	size_t one_in; /* pieces. A process may not have 65,536 mappings. */
 } steps[] = {
-	{ "hash where it lies (XXH3)", hash_in_place },
-	{ "read a client (pread of /proc/PID/mem)", read_client },
-	{ "read a client and hash", read_and_hash },
-	{ "compare with another page", compare },
-	{ "write a frame (pwrite to a memfd)", write_frames },
-	{ "read a frame (pread)", read_frames },
-	{ "map frames, 64 at a time, and populate", map_frames },
+	{ "hash where it lies (XXH3)", hash_in_place, 1 },
+	{ "read a client (pread of /proc/PID/mem)", read_client, 1 },
+	{ "read a client and hash", read_and_hash, 1 },
+	{ "compare with another page", compare, 1 },
+	{ "write a frame (pwrite to a memfd)", write_frames, 1 },
+	{ "read a frame (pread)", read_frames, 1 },
+	{ "map frames, 64 at a time, and populate", map_frames, 1 },
+	{ "map frames one by one, out of order, and populate", map_singly, 4 },
 };
+enum { STEPS = sizeof(steps) / sizeof(steps[0]), MAX_OTHERS = 63 };
 
 static double now_us(void)
 {
@@ -113,45 +132,100 @@ static unsigned char *memory(void)
 	return p;
 }
 
-static int run_steps(struct costs *c, bool print)
+/* us per page of each step. 0 or -errno, and says which failed. */
+static int run_steps(struct costs *c, double us[STEPS])
 {
-	for (size_t s = 0; s < sizeof(steps) / sizeof(steps[0]); s++) {
+	/* Writing a frame includes getting memory for it. */
+	if (fallocate(c->arena, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)BYTES))
+		return -errno;
+	for (size_t s = 0; s < STEPS; s++) {
+		size_t skip = PIECE_BYTES * steps[s].one_in;
 		double start = now_us();
 
-		for (size_t off = 0; off < BYTES; off += PIECE_BYTES)
+		for (size_t off = 0; off < BYTES; off += skip)
 			if (!steps[s].fn(c, off)) {
 				fprintf(stderr, "ksm-bench: %s: %s\n", steps[s].what,
 					strerror(errno));
 				return -EIO;
 			}
-		if (print)
-			printf("| %s | %.2f |\n", steps[s].what, (now_us() - start) / PAGES);
+		us[s] = (now_us() - start) / (double)(BYTES / skip * PIECE);
 	}
 	return 0;
 }
 
-int costs_print(void)
+static int prepare(struct costs *c)
 {
-	struct costs c = { .mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
-			   .arena = memfd_create("ksm-bench", MFD_CLOEXEC) };
-	int err;
+	double us[STEPS];
 
-	c.a = memory();
-	c.b = memory();
-	c.buf = calloc(PIECE, BENCH_PAGE);
-	c.at = mmap(NULL, BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (c.mem < 0 || c.arena < 0 || !c.a || !c.b || !c.buf || c.at == MAP_FAILED) {
+	*c = (struct costs){ .mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC),
+			     .arena = memfd_create("ksm-bench", MFD_CLOEXEC) };
+	c->a = memory();
+	c->b = memory();
+	c->buf = calloc(PIECE, BENCH_PAGE);
+	c->at = mmap(NULL, BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (c->mem < 0 || c->arena < 0 || !c->a || !c->b || !c->buf || c->at == MAP_FAILED) {
 		fprintf(stderr, "ksm-bench: cannot make 1 GiB of memory to measure on: %s\n",
 			strerror(errno));
 		return -ENOMEM;
 	}
-	err = run_steps(&c, false);
-	if (!err && fallocate(c.arena, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)BYTES))
-		err = -errno;
-	if (!err)
-		printf("| step | us per page |\n|---|---|\n");
-	err = err ? err : run_steps(&c, true);
+	return run_steps(c, us);
+}
+
+/* A processor at the same steps until we end. It says through `ready` that it has begun. */
+static void other(int ready)
+{
+	double us[STEPS];
+	struct costs c;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (prepare(&c) || write(ready, "", 1) != 1)
+		_exit(EXIT_FAILURE);
+	while (!run_steps(&c, us))
+		;
+	_exit(EXIT_FAILURE);
+}
+
+static int run_with_others(struct costs *c, double us[STEPS])
+{
+	int nr = (int)sysconf(_SC_NPROCESSORS_ONLN) - 1, i, ready[2], err;
+	pid_t pid[MAX_OTHERS];
+	char begun;
+
+	nr = nr < MAX_OTHERS ? nr : MAX_OTHERS;
+	if (pipe2(ready, O_CLOEXEC))
+		return -errno;
+	for (i = 0; i < nr; i++) {
+		pid[i] = fork();
+		if (!pid[i])
+			other(ready[1]);
+	}
+	close(ready[1]);
+	for (i = err = 0; i < nr && !err; i++)
+		err = read(ready[0], &begun, 1) == 1 ? 0 : -EIO;
+	close(ready[0]);
+	err = err ? err : run_steps(c, us);
+	for (i = 0; i < nr; i++)
+		if (pid[i] > 0) {
+			kill(pid[i], SIGKILL);
+			waitpid(pid[i], NULL, 0);
+		}
+	return err;
+}
+
+int costs_print(void)
+{
+	double idle[STEPS], busy[STEPS];
+	struct costs c;
+	int err = prepare(&c);
+
+	err = err ? err : run_steps(&c, idle);
+	err = err ? err : run_with_others(&c, busy);
+	if (err)
+		return err;
+	printf("| us per page | other processors idle | other processors at the same |\n|---|---|---|\n");
+	for (size_t s = 0; s < STEPS; s++)
+		printf("| %s | %.2f | %.2f |\n", steps[s].what, idle[s], busy[s]);
 	if (c.sink == 1)
 		putchar('\n');
-	return err; /* the process ends, and all of it goes */
+	return 0; /* the process ends, and all of it goes */
 }

@@ -64,6 +64,12 @@ static bool scattered(const struct engine *e, const struct rmap_block *b, uint64
 	return runs > (unsigned int)__builtin_popcountll(mask) / 2;
 }
 
+/* Would mappings still be plenty if every page that waits took one? */
+static bool plenty(const struct mm_slot *mm)
+{
+	return (vma_used(mm) + mm->nr_ready) * 2 < vma_limit(mm);
+}
+
 static struct txn *free_txn(struct mm_slot *mm)
 {
 	unsigned int i;
@@ -200,7 +206,7 @@ static void flush_old(struct mm_slot *mm, bool all, bool *skipped)
 		next = b->link[LINK_READY].next;
 		if (!all && (uint16_t)(e->nr_flushes - b->flush) < HOLD_FLUSHES)
 			return;
-		if (!all && scattered(e, b, b->ready))
+		if (!all && plenty(mm) && scattered(e, b, b->ready))
 			continue;
 		if (!flush_block(mm, bi, skipped, &waiting))
 			return;

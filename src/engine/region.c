@@ -151,25 +151,32 @@ static bool range_ok(uint64_t start, uint64_t end)
 	return start < end && end <= ADDR_MAX && !(start % PAGE_BYTES) && !(end % PAGE_BYTES);
 }
 
-/* DEL, FORGET and ADOPT: what the scan saw of these pages just now may be older. */
-static void note_race(struct mm_slot *mm, uint64_t start, uint64_t end)
+static void add_race(struct track_window *t, uint64_t start, uint64_t end)
 {
-	struct track_window *t = NULL;
-	unsigned int i;
+	unsigned int i = TRACK_RACED - 1;
 
-	for (i = 0; i < ENGINE_WORKERS && !t; i++)
-		if (mm->e->worker[i].track.mm == mm)
-			t = &mm->e->worker[i].track;
-	if (!t || end <= t->start || start >= t->end)
+	if (end <= t->start || start >= t->end)
 		return;
 	if (t->nr_raced < TRACK_RACED) {
 		t->raced[t->nr_raced].start = start;
 		t->raced[t->nr_raced++].end = end;
 		return;
 	}
-	i = TRACK_RACED - 1;
 	t->raced[i].start = start < t->raced[i].start ? start : t->raced[i].start;
 	t->raced[i].end = end > t->raced[i].end ? end : t->raced[i].end;
+}
+
+/*
+ * DEL, FORGET and ADOPT: what the scan saw of these pages just now may be older. Several workers may be
+ * tracking the client: its own, and those that follow another client into it (follow.c).
+ */
+static void note_race(struct mm_slot *mm, uint64_t start, uint64_t end)
+{
+	unsigned int i;
+
+	for (i = 0; i < ENGINE_WORKERS; i++)
+		if (mm->e->worker[i].track.mm == mm)
+			add_race(&mm->e->worker[i].track, start, end);
 }
 
 /*

@@ -2,7 +2,8 @@
 /*
  * scan.c - a pass: what was written, what has been calm since, and what is in it.
  *
- * A client is scanned by one worker at a time; several clients by several workers.
+ * A client is scanned by one worker at a time; several clients by several workers. One that follows
+ * another client into it (track_pal()) may track a part of it meanwhile, and no more than that.
  *
  * Each client goes through two phases. TRACK asks change tracking for the written pages, stretch by
  * stretch, and settles what a write means for each. Pages never seen before are hashed at once: if

@@ -11,6 +11,7 @@
 
 #define BASE 0x7f0000000000ull
 #define NR 1024u
+#define FAR 40000u   /* further than one call goes */
 #define STRETCH 512u /* pages that a call of change tracking takes in new memory */
 
 static uint64_t scanned(struct fake *w)
@@ -160,6 +161,59 @@ START_TEST(not_across_nodes)
 }
 END_TEST
 
+/* In the middle of the other worker's look at the first client: a page has come to stand on a frame. */
+static void adopt_far_page(struct fake_client *c)
+{
+	struct fake *w = c->w;
+
+	if (c != w->client[0]) {
+		w->in_track = adopt_far_page;
+		return;
+	}
+	c->page[FAR] = c->page[0];
+	ck_assert_int_eq(engine_adopt(c->mm, c->base + FAR * PAGE, 1, fake_frame(c, 0)), 0);
+}
+
+/* The first worker is at the start of the first client; the second one is led there by its own. */
+static void second_follows(struct fake_client *c)
+{
+	int64_t budget = 100000;
+
+	c->w->in_track = adopt_far_page;
+	engine_scan(c->w->e, 1, &budget);
+}
+
+/*
+ * Two workers track a client, and what it says meanwhile concerns the second. Seen to fail (pages_sharing is
+ * 64: the site is given up though the frame is mapped there) when only the first was told.
+ */
+START_TEST(adopted_where_another_follows)
+{
+	struct fake *w = fake_new(1, 65536, 0);
+	struct fake_client *c[2];
+
+	for (int i = 0; i < 2; i++) {
+		c[i] = fake_client(w, BASE, FAR + 1);
+		fake_fill_unique(c[i], 0, BLOCK_PAGES, 1);
+	}
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, BLOCK_PAGES);
+	for (int i = 0; i < 2; i++)
+		fake_store(c[i], FAR, 1000000 + (uint64_t)i);
+	w->in_track = second_follows;
+	fake_scan(w);
+	ck_assert_ptr_null(w->in_track);
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, BLOCK_PAGES + 1);
+	ck_assert_uint_eq(fake_counters(w).cow_breaks, 0);
+	for (int i = 0; i < 2; i++)
+		fake_dontneed(c[i], 0, BLOCK_PAGES);
+	engine_epoch_free(w->e, engine_epoch(w->e));
+	fake_check(w); /* the far page */
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_follow(void)
 {
 	Suite *s = suite_create("follow");
@@ -170,6 +224,7 @@ Suite *suite_follow(void)
 	tcase_add_test(t, who_misleads_is_not_followed);
 	tcase_add_test(t, pairs_are_read_once);
 	tcase_add_test(t, not_across_nodes);
+	tcase_add_test(t, adopted_where_another_follows);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -526,3 +526,13 @@ void as_event(uint32_t type, uint64_t start, uint64_t end)
 		as.event[as.nr_events++] = (struct as_event){ type, start, end };
 	}
 }
+
+void as_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out)
+{
+	if (left_out & 1u << KSM_LEFT_DONTFORK)
+		sysc3(SYS_madvise, start, end - start, MADV_DONTFORK);
+	if (left_out & 1u << KSM_LEFT_WIPEONFORK)
+		sysc3(SYS_madvise, start, end - start, MADV_WIPEONFORK);
+	if (left_out & 1u << KSM_LEFT_DONTDUMP)
+		sysc3(SYS_madvise, start, end - start, MADV_DONTDUMP);
+}

@@ -137,6 +137,8 @@ int as_frames_set(uint64_t start, uint64_t end);
 /* Room for the bits of [start, end): after that as_frames_set() cannot fail. 0 or -ENOMEM. */
 int as_frames_reserve(uint64_t start, uint64_t end);
 void as_frames_clear(uint64_t start, uint64_t end);
+/* What the kernel was told of memory that is left alone, for a mapping that takes its place. No lock. */
+void as_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out);
 /* Next run of pages with the bit set in [*start, end); returns false when there is none. */
 bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end);
 

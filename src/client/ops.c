@@ -320,16 +320,6 @@ long ksmc_mprotect(void *addr, size_t len, int prot)
 
 /* ---- fresh memory where frames stood ---- */
 
-void ops_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out)
-{
-	if (left_out & 1u << KSM_LEFT_DONTFORK)
-		sysc3(SYS_madvise, start, end - start, MADV_DONTFORK);
-	if (left_out & 1u << KSM_LEFT_WIPEONFORK)
-		sysc3(SYS_madvise, start, end - start, MADV_WIPEONFORK);
-	if (left_out & 1u << KSM_LEFT_DONTDUMP)
-		sysc3(SYS_madvise, start, end - start, MADV_DONTDUMP);
-}
-
 long ops_empty_frames(uint64_t start, uint64_t end)
 {
 	uint64_t run_end;
@@ -345,7 +335,7 @@ long ops_empty_frames(uint64_t start, uint64_t end)
 		if (!sysc_failed(sysc6(SYS_mmap, (long)start, (long)(run_end - start), r.prot,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0))) {
 			as_frames_clear(start, run_end);
-			ops_repeat_advice(start, run_end, r.left_out);
+			as_repeat_advice(start, run_end, r.left_out);
 		} else if ((r.prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE)) {
 			/* No mapping to be had: zeros all the same. */
 			memset((void *)start, 0, run_end - start);

@@ -31,7 +31,5 @@ void ops_leave(struct as_guard *g, bool offered);
 void ops_forget(uint64_t start, uint64_t end);
 /* Where frames stood are zeros now. Returns 0, or -ENOMEM: from there on nothing was done. */
 long ops_empty_frames(uint64_t start, uint64_t end);
-/* What the kernel was told of memory that is left alone, for a mapping that takes its place. */
-void ops_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out);
 
 #endif

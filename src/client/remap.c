@@ -255,7 +255,7 @@ static long map_like(const struct as_range *r, uint64_t at, uint64_t len, int fl
 		       0);
 
 	if (!sysc_failed(p))
-		ops_repeat_advice((uint64_t)p, (uint64_t)p + len, r->left_out);
+		as_repeat_advice((uint64_t)p, (uint64_t)p + len, r->left_out);
 	return p;
 }
 

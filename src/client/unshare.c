@@ -34,8 +34,11 @@ static long move_over(long from, size_t len, uint64_t to)
 	return sysc_failed(r) ? r : 0;
 }
 
-/* Copy a run of frames into fresh memory and put it in their place. */
-static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
+/*
+ * Copy a run of frames into fresh memory and put it in their place. left_out: why the run is left alone, if it is:
+ * what the program asked for, to keep it from children or to wipe it there, holds for the fresh memory, too.
+ */
+static int replace(struct agent *a, uint64_t start, uint64_t end, int prot, uint16_t left_out)
 {
 	size_t len = end - start;
 	long m = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -48,6 +51,7 @@ static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
 	r = io_pread_all(a->mem, (void *)m, len, start) ? 0 : -ENOMEM;
 	if (!r && prot != (PROT_READ | PROT_WRITE))
 		r = sysc3(SYS_mprotect, m, len, prot);
+	as_repeat_advice((uint64_t)m, (uint64_t)m + len, left_out);
 	if (!r)
 		r = move_over(m, len, start);
 	if (r) {
@@ -59,7 +63,8 @@ static int replace(struct agent *a, uint64_t start, uint64_t end, int prot)
 }
 
 /* What is not private in [start, end): frames, touched or not. Held. */
-static int replace_frames(struct agent *a, uint64_t start, uint64_t end, int prot)
+static int replace_frames(struct agent *a, uint64_t start, uint64_t end, int prot,
+			  uint16_t left_out)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
 	long n = hold_private(a, start, end, v);
@@ -70,22 +75,23 @@ static int replace_frames(struct agent *a, uint64_t start, uint64_t end, int pro
 		uint64_t stop = i < n ? v[i].start : end;
 
 		if (stop > at)
-			err = replace(a, at, stop, prot);
+			err = replace(a, at, stop, prot, left_out);
 		at = i < n ? v[i].end : end;
 	}
 	return err;
 }
 
 /* all: as far as that is safe, see hold.c. */
-static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot, bool all)
+static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot, uint16_t left_out,
+			bool all)
 {
 	bool writable = prot & PROT_WRITE;
 	int err = writable ? hold_begin(a, start, end) : 0;
 
 	if (!err && all && !hold_may_be_pinned(a))
-		err = replace(a, start, end, prot);
+		err = replace(a, start, end, prot, left_out);
 	else if (!err)
-		err = replace_frames(a, start, end, prot);
+		err = replace_frames(a, start, end, prot, left_out);
 	if (writable)
 		hold_end(a, start, end);
 	uffd_track(a, start, end);
@@ -114,6 +120,7 @@ static int unshare(struct agent *a, uint64_t start, uint64_t end, bool all)
 	while (!err) {
 		uint64_t run_end;
 		size_t i;
+		uint16_t left_out = 0;
 		int prot;
 
 		as_agent_lock();
@@ -127,11 +134,12 @@ static int unshare(struct agent *a, uint64_t start, uint64_t end, bool all)
 		prot = PROT_READ | PROT_WRITE;
 		if (i < as.nr && as.range[i].start <= start) {
 			prot = as.range[i].prot;
+			left_out = as.range[i].left_out;
 			if (run_end > as.range[i].end)
 				run_end = as.range[i].end;
 		}
 		if (a->uffd_sync >= 0 && a->mem >= 0)
-			err = unshare_step(a, start, run_end, prot, all);
+			err = unshare_step(a, start, run_end, prot, left_out, all);
 		else
 			err = populate_write(start, run_end, prot);
 		if (all)

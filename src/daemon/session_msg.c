@@ -22,8 +22,9 @@
 #include "daemon/track.h"
 
 #define ADDRESS_END (1ull << 47) /* end of user space with four-level page tables */
-/* Messages taken from one client before others have their turn. */
+/* Messages taken from one client before others have their turn; fewer when they take long. */
 #define FAIR_SHARE 64
+#define FAIR_MS 5
 
 /* Claims are checked for every order at first, then for every 16th: a look costs about 2 us, the
  * merge of a full order 45. */
@@ -78,7 +79,13 @@ static void handle_ready(struct session *s, const union ksm_msg *msg)
 	session_become_ready(s);
 }
 
+/*
+ * Of memory where nothing was found so much more at a time, if looking took no time: a client may name
+ * terabytes that are not there. Else in small pieces: the kernel holds its mmap_lock meanwhile.
+ */
 #define CLEAN_BYTES (128ull << 20) /* 0.3 ms where all pages are there */
+#define CLEAN_GROWTH 4
+#define CLEAN_QUICK_NS 100000
 
 /*
  * The scan may have come to a range between what the client did and what it says here: then it has taken
@@ -88,14 +95,17 @@ static void handle_ready(struct session *s, const union ksm_msg *msg)
 static void see_clean(struct session *s, const struct ksm_msg_range *r)
 {
 	struct track_range v[256];
-	uint64_t at = r->start, next, end;
+	uint64_t at = r->start, piece = CLEAN_BYTES, next, end, begin;
 
 	while (s->state != SESSION_DEAD && at < r->end) {
 		int n;
 
-		/* In pieces: the kernel holds the client's mmap_lock meanwhile. */
-		end = r->end - at < CLEAN_BYTES ? r->end : at + CLEAN_BYTES;
+		end = r->end - at < piece ? r->end : at + piece;
+		begin = clock_thread_cpu_ns();
 		n = track_clean(s->fds[PEER_PAGEMAP], at, end, v, 256, &next);
+		piece = !n && clock_thread_cpu_ns() - begin < CLEAN_QUICK_NS ?
+				piece * CLEAN_GROWTH :
+				CLEAN_BYTES;
 
 		if (n > 0)
 			engine_see_clean(s->mm, v, n);
@@ -402,9 +412,11 @@ static int receive(struct session *s, struct received *r)
 
 void session_input(struct session *s)
 {
+	uint64_t begin = clock_ms();
 	struct received r;
 
-	for (int i = 0; i < FAIR_SHARE && s->state != SESSION_DEAD; i++) {
+	for (int i = 0; i < FAIR_SHARE && s->state != SESSION_DEAD && clock_ms() - begin < FAIR_MS;
+	     i++) {
 		int got = receive(s, &r);
 
 		if (got < 0)

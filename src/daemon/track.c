@@ -23,6 +23,7 @@
 #include "wire/wire.h"
 
 #define VEC_LEN 256 /* regions per call: as many as a caller has room for ranges; 6 KiB of stack */
+#define CLEAN_PAGES 32768 /* pages per call of track_clean(): who takes them in holds a lock */
 #define TRACKED (KABI_PAGE_IS_WPALLOWED | KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_WRITTEN)
 /* Runs closer together than this are classified by one call: walking over a clean page costs about
  * a hundredth of a system call. */
@@ -177,6 +178,7 @@ int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v
 		.end = end,
 		.vec = (uintptr_t)vec,
 		.vec_len = (uint64_t)(max < VEC_LEN ? max : VEC_LEN),
+		.max_pages = CLEAN_PAGES,
 		.category_inverted = KABI_PAGE_IS_WRITTEN,
 		.category_mask = TRACKED,
 		.return_mask = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,

@@ -620,6 +620,33 @@ START_TEST(ranges_that_are_none)
 }
 END_TEST
 
+/*
+ * A client that names all of the address space, over and over, as it may: there is next to nothing in it to look
+ * at. Seen to fail (the other waits for more than 10 s) when the page tables were walked 128 MiB at a time.
+ */
+START_TEST(wide_ranges_keep_nobody_waiting)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	struct fake f, other;
+	uint64_t before;
+
+	fake_ready(d, &f);
+	fake_ready(d, &other);
+	expect_served(&other);
+	for (int i = 0; i < 64; i++)
+		send_range(&f, KSM_MSG_FORGET, 0, END);
+	before = harness_now_ms();
+	expect_served(&other);
+	ck_assert_uint_lt(harness_now_ms() - before, 2000);
+	expect_served(&f);
+	fake_close(&f);
+	fake_close(&other);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
 START_TEST(adoptions_that_are_none)
 {
 	static const struct {
@@ -1058,6 +1085,7 @@ static Suite *client_suite(void)
 	tcase_add_test(tc, wrong_lengths_and_types);
 	tcase_add_test(tc, bytes_without_sense);
 	tcase_add_test(tc, ranges_that_are_none);
+	tcase_add_test(tc, wide_ranges_keep_nobody_waiting);
 	tcase_add_test(tc, adoptions_that_are_none);
 	tcase_add_test(tc, numbers_must_follow);
 	tcase_add_test(tc, answers_to_nothing);

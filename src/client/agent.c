@@ -871,9 +871,18 @@ static bool same_identity(const struct agent *a)
  */
 static void leave_domain(struct agent *a)
 {
-	if (same_identity(a) || unshare_range(a, 0, 1ull << 47) < 0)
+	uint64_t moves;
+
+	if (same_identity(a))
 		return;
 	as_agent_lock();
+	do {
+		moves = as.frame_moves;
+		as_unlock();
+		if (unshare_range(a, 0, 1ull << 47) < 0)
+			return;
+		as_agent_lock();
+	} while (as.frame_moves != moves); /* perhaps to where nobody looks any more */
 	while (a->nr_old)
 		unmap_page(&a->old_sentinel[--a->nr_old]);
 	unmap_page(&a->sentinel);

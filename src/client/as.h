@@ -71,6 +71,7 @@ struct as {
 	size_t offer_min_pages;
 	uint8_t learn; /* enum ksmc_learn: memory that may be offered although it was not mapped here */
 	uint64_t nr_frame_pages;
+	uint64_t frame_moves; /* counts moves of memory with frames */
 };
 
 extern struct as as;

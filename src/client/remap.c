@@ -156,6 +156,7 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 		frames = true;
 		as_frames_set(to + (at - from), to + (run_end - from));
 	}
+	as.frame_moves += frames;
 	if (keep_old) {
 		ops_empty_frames(from, from + len);
 		as_event(KSM_MSG_FORGET, from, from + len);

@@ -37,6 +37,7 @@ struct remap {
 struct pieces {
 	struct maps_entry *e;
 	size_t nr, cap;
+	bool nomem; /* some are missing */
 };
 
 static void add_piece(void *arg, const struct maps_entry *e)
@@ -47,8 +48,9 @@ static void add_piece(void *arg, const struct maps_entry *e)
 		long r = sysc5(SYS_mremap, p->e, p->cap * sizeof(*e), 2 * p->cap * sizeof(*e),
 			       MREMAP_MAYMOVE, 0);
 
-		if (sysc_failed(r))
-			return; /* seen as a gap by the caller, who gives up */
+		p->nomem |= sysc_failed(r);
+		if (p->nomem)
+			return;
 		p->e = (struct maps_entry *)r;
 		p->cap *= 2;
 	}
@@ -68,7 +70,8 @@ static long find_pieces(struct pieces *p, uint64_t start, uint64_t end)
 	if (sysc_failed(r))
 		return -ENOMEM;
 	p->e = (struct maps_entry *)r;
-	maps_walk(start, end, add_piece, p);
+	if (maps_walk(start, end, add_piece, p) < 0 || p->nomem)
+		return -ENOMEM;
 	for (size_t i = 0; i < p->nr; i++) {
 		struct maps_entry *e = &p->e[i];
 
@@ -94,23 +97,64 @@ static long move_piece(uint64_t from, uint64_t to, size_t len, int flags)
 	return sysc_failed(r) ? r : 0;
 }
 
-/* Move [from, from+len) over to, which is ours to overwrite; all or (on failure) nothing. */
-static long move_all(uint64_t from, size_t len, uint64_t to, int flags)
+/*
+ * Mappings to have less of when pieces must go back. The limit on them is looked at by every move, and the
+ * first ones may have used up what was left: a piece that is a part of a mapping leaves the rest as
+ * another one.
+ */
+enum { BALLAST = 7 * KSM_PAGE_SIZE };
+
+static long map_ballast(void)
+{
+	long m = sysc6(SYS_mmap, 0, BALLAST, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (long at = KSM_PAGE_SIZE; !sysc_failed(m) && at < BALLAST; at += 2 * KSM_PAGE_SIZE) {
+		if (!sysc3(SYS_mprotect, m + at, KSM_PAGE_SIZE, PROT_READ))
+			continue;
+		sysc2(SYS_munmap, m, BALLAST);
+		m = -ENOMEM;
+	}
+	return m;
+}
+
+/*
+ * Move [from, from+len) over to, which is ours to overwrite; all or (on failure) nothing, and nothing is left
+ * at `to` then. A move takes away what stands at its target before it may fail for want of kernel memory, so
+ * a piece that was moved is the only copy of the pages: going back is tried until it succeeds.
+ */
+static long move_all(uint64_t from, size_t len, uint64_t to, size_t to_len, int flags)
 {
 	struct pieces p = { 0 };
-	long r = find_pieces(&p, from, from + len);
+	long r = find_pieces(&p, from, from + len), ballast = map_ballast();
+	uint64_t gone = 0; /* at the beginning of `to`, where others may map by now */
 
+	if (!r && sysc_failed(ballast))
+		r = ballast;
 	for (size_t i = 0; i < p.nr && !r; i++) {
 		struct maps_entry *e = &p.e[i];
 
 		r = move_piece(e->start, to + (e->start - from), e->end - e->start, flags);
-		while (r && i-- > 0) {
+		if (!r)
+			continue;
+		sysc2(SYS_munmap, ballast, BALLAST);
+		ballast = -ENOMEM;
+		gone = e->start - from;
+		if (sysc3(SYS_msync, to + gone, e->end - e->start, MS_ASYNC) == -ENOMEM)
+			gone = e->end - from;
+		if (gone < to_len)
+			sysc2(SYS_munmap, to + gone, to_len - gone);
+		gone = to_len;
+		while (i-- > 0) {
 			e = &p.e[i];
-			move_piece(to + (e->start - from), e->start, e->end - e->start, 0);
+			while (move_piece(to + (e->start - from), e->start, e->end - e->start, 0))
+				sysc0(SYS_sched_yield);
 		}
-		if (r)
-			break;
+		break;
 	}
+	if (r && gone < to_len)
+		sysc2(SYS_munmap, to + gone, to_len - gone);
+	if (!sysc_failed(ballast))
+		sysc2(SYS_munmap, ballast, BALLAST);
 	drop_pieces(&p);
 	return r;
 }
@@ -158,7 +202,9 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 	}
 	as.frame_moves += frames;
 	if (keep_old) {
-		ops_empty_frames(from, from + len);
+		/* The contents are elsewhere by now: here must be zeros. */
+		while (ops_empty_frames(from, from + len) < 0)
+			sysc0(SYS_sched_yield);
 		as_event(KSM_MSG_FORGET, from, from + len);
 	} else {
 		ops_forget(from, from + len);
@@ -167,6 +213,16 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 		as_event(KSM_MSG_ADD, to, to + len);
 	if (frames)
 		as_event(KSM_MSG_ADOPT, to, to + len);
+}
+
+/* Moved, in part, and back again, which ended the tracking of changes: for the daemon it is new. */
+static void follow_return(uint64_t start, uint64_t end)
+{
+	if (!as_knows(start, end))
+		return;
+	as_event(KSM_MSG_DEL, start, end);
+	as_event(KSM_MSG_ADD, start, end);
+	as_event(KSM_MSG_ADOPT, start, end);
 }
 
 /* Memory for at most so many entries as a move adds. */
@@ -301,10 +357,13 @@ static long by_pieces(struct remap *m)
 		return to;
 	ops_forget((uint64_t)to, (uint64_t)to + m->new_len);
 	r = as_frames_reserve((uint64_t)to, (uint64_t)to + m->new_len);
-	if (!r)
-		r = move_all(m->old, m->old_len, (uint64_t)to, keep ? MREMAP_DONTUNMAP : 0);
-	if (r) {
+	if (r)
 		sysc2(SYS_munmap, to, m->new_len);
+	else
+		r = move_all(m->old, m->old_len, (uint64_t)to, m->new_len,
+			     keep ? MREMAP_DONTUNMAP : 0);
+	if (r) {
+		follow_return(m->old, m->old + m->old_len);
 		return r;
 	}
 	follow_move(m->old, m->old_len, (uint64_t)to, keep);

@@ -335,6 +335,7 @@ long ops_empty_frames(uint64_t start, uint64_t end)
 		if (!sysc_failed(sysc6(SYS_mmap, (long)start, (long)(run_end - start), r.prot,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0))) {
 			as_frames_clear(start, run_end);
+			as_event(KSM_MSG_FORGET, start, run_end);
 			as_repeat_advice(start, run_end, r.left_out);
 		} else if ((r.prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE)) {
 			/* No mapping to be had: zeros all the same. */
@@ -565,28 +566,29 @@ static long discard_run(uint64_t start, uint64_t end, int advice)
 
 /*
  * In the order of addresses, as the kernel goes: what comes before memory that it refuses is done, what
- * comes after is not, and a gap is an error in the end.
+ * comes after is not, and a gap is an error in the end. *start: how far it came, by whole runs of frames.
  */
-static long discard_range(uint64_t start, uint64_t end, int advice)
+static long discard_range(uint64_t *start, uint64_t end, int advice)
 {
 	long gap = 0, r;
 
-	while (start < end) {
-		uint64_t run = start, run_end = end;
+	while (*start < end) {
+		uint64_t run = *start, run_end = end;
 
 		if (!as_frames_next(&run, &run_end, end))
 			run = run_end = end;
-		if (run > start) {
-			r = sysc3(SYS_madvise, start, run - start, advice);
+		if (run > *start) {
+			r = sysc3(SYS_madvise, *start, run - *start, advice);
 			if (r == -ENOMEM)
 				gap = r;
 			else if (r)
 				return r;
 		}
+		*start = run;
 		r = run < run_end ? discard_run(run, run_end, advice) : 0;
 		if (r)
 			return r;
-		start = run_end;
+		*start = run_end;
 	}
 	return gap;
 }
@@ -595,17 +597,20 @@ static long discard_range(uint64_t start, uint64_t end, int advice)
 static long discard(uint64_t start, uint64_t end, int advice)
 {
 	struct as_guard g;
-	uint64_t at = start, run_end;
+	uint64_t at = start, run_end, done = end;
 	long r;
 
 	ops_enter(&g);
 	/* Nothing may be lost to an advice that this kernel does not know: asked with no length. */
-	if (as_frames_next(&at, &run_end, end) && !sysc3(SYS_madvise, start, 0, advice))
-		r = discard_range(start, end, advice);
-	else
+	if (as_frames_next(&at, &run_end, end) && !sysc3(SYS_madvise, start, 0, advice)) {
+		done = start;
+		r = discard_range(&done, end, advice);
+	} else {
 		r = sysc3(SYS_madvise, start, end - start, advice);
-	if (as_knows(start, end))
-		as_event(KSM_MSG_FORGET, start, end);
+	}
+	/* Not what still stands on frames: the daemon would give these to other contents. */
+	if (done > start && as_knows(start, done))
+		as_event(KSM_MSG_FORGET, start, done);
 	ops_leave(&g, false);
 	return r;
 }

@@ -1097,7 +1097,7 @@ int agent_start(bool told)
 	r = start_thread(delay);
 	if (r)
 		atomic_store(&agent.tid, 0);
-	return r;
+	return r ? -ENOMEM : 0;
 }
 
 void agent_reset_child(bool raw)

@@ -527,12 +527,19 @@ void as_event(uint32_t type, uint64_t start, uint64_t end)
 	}
 }
 
+/* What fails for want of memory may succeed later; not for ever, as the limit of mappings is no such want. */
+static void repeat(uint64_t start, uint64_t end, int advice)
+{
+	for (int i = 0; i < 100 && sysc3(SYS_madvise, start, end - start, advice); i++)
+		sysc0(SYS_sched_yield);
+}
+
 void as_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out)
 {
 	if (left_out & 1u << KSM_LEFT_DONTFORK)
-		sysc3(SYS_madvise, start, end - start, MADV_DONTFORK);
+		repeat(start, end, MADV_DONTFORK);
 	if (left_out & 1u << KSM_LEFT_WIPEONFORK)
-		sysc3(SYS_madvise, start, end - start, MADV_WIPEONFORK);
+		repeat(start, end, MADV_WIPEONFORK);
 	if (left_out & 1u << KSM_LEFT_DONTDUMP)
-		sysc3(SYS_madvise, start, end - start, MADV_DONTDUMP);
+		repeat(start, end, MADV_DONTDUMP);
 }

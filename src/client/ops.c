@@ -64,6 +64,8 @@ static void wipe_in_child(void)
 			long p = sysc6(SYS_mmap, (long)at, (long)(run_end - at), r->prot,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
+			if (p == -EEXIST)
+				continue; /* the kernel did not hear that advice: inherited */
 			as_frames_clear(at, run_end);
 			if (!sysc_failed(p))
 				sysc3(SYS_madvise, at, run_end - at, MADV_WIPEONFORK);
@@ -188,16 +190,19 @@ int ksmc_init(void)
 	return r;
 }
 
-void ops_leave(struct as_guard *g, bool offered)
+int ops_leave(struct as_guard *g, bool offered)
 {
+	int r = 0;
+
 	/* With no daemon nobody empties the queue, and a connection begins by declaring everything. */
 	bool events = (as.nr_events || as.overflow) && atomic_load(&agent.connected);
 
 	as_leave(g);
 	if (offered)
-		agent_start(false);
+		r = agent_start(false);
 	if (events)
 		agent_poke();
+	return r == -ENOMEM ? r : 0;
 }
 
 /* ---- mmap, munmap, mprotect ---- */
@@ -296,6 +301,27 @@ static void relearn_prot(void *arg, const struct maps_entry *e)
 		as_clear(start, end);
 }
 
+/*
+ * The kernel did a part of it and we may not see which (no descriptor to be had): so it is done once more in
+ * steps, up to one that fails again and again.
+ */
+static void protect_again(uint64_t start, uint64_t end, int prot)
+{
+	const int known = prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+	int tries = 0;
+
+	while (start < end && tries++ < 100) {
+		if (sysc3(SYS_mprotect, start, KSM_PAGE_SIZE, prot)) {
+			sysc0(SYS_sched_yield);
+			continue;
+		}
+		if (as_edit(start, start + KSM_PAGE_SIZE, set_prot, known) < 0)
+			as_clear(start, start + KSM_PAGE_SIZE);
+		start += KSM_PAGE_SIZE;
+		tries = 0;
+	}
+}
+
 long ksmc_mprotect(void *addr, size_t len, int prot)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
@@ -309,11 +335,13 @@ long ksmc_mprotect(void *addr, size_t len, int prot)
 	/* It may have failed half-way: fresh memory that we map must have the protection that the
 	 * program has there. If the table cannot follow, the range is given up: unknown memory is
 	 * never merged. */
-	if (r && start % KSM_PAGE_SIZE == 0)
-		maps_walk(start, end, relearn_prot, &(struct relearn_ctx){ start, end });
-	else if (!r &&
-		 as_edit(start, end, set_prot, prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) < 0)
+	if (r && start % KSM_PAGE_SIZE == 0 && as_knows(start, end)) {
+		if (maps_walk(start, end, relearn_prot, &(struct relearn_ctx){ start, end }) < 0)
+			protect_again(start, end, prot);
+	} else if (!r &&
+		   as_edit(start, end, set_prot, prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) < 0) {
 		as_clear(start, end);
+	}
 	ops_leave(&g, false);
 	return r;
 }
@@ -365,6 +393,13 @@ static void unmark_unsharing(struct as_range *r, long arg)
 	r->flags &= (uint8_t)~AS_UNSHARING;
 }
 
+/* Without memory to split ranges. Nobody else's marks can be there: requests are serialised. */
+static void unmark_all(void)
+{
+	for (size_t i = 0; i < as.nr; i++)
+		unmark_unsharing(&as.range[i], 0);
+}
+
 /*
  * Withdraw known parts of a range (why < 0), or leave them alone for a reason; when it returns no
  * page there stands on a frame. The mark keeps the agent from merging between the steps; requests
@@ -392,7 +427,8 @@ static long withdraw(uint64_t start, uint64_t end, int why)
 	if (frames)
 		r = agent_unshare(start, end);
 	ops_enter(&g);
-	as_edit(start, end, unmark_unsharing, 0);
+	if (as_edit(start, end, unmark_unsharing, 0) < 0)
+		unmark_all();
 	if (!r)
 		as_event(KSM_MSG_DEL, start, end);
 	ops_leave(&g, false);
@@ -487,25 +523,18 @@ static long offer(uint64_t start, uint64_t end)
 	if (as_edit(start, end, want, 0) < 0)
 		c.nomem = true;
 	as_event(KSM_MSG_ADD, start, end);
-	ops_leave(&g, as_knows(start, end));
+	if (ops_leave(&g, as_knows(start, end)) < 0)
+		c.nomem = true;
 	return c.nomem || c.gap || c.at < end ? -ENOMEM : 0;
-}
-
-static void check_gap(void *arg, const struct maps_entry *e)
-{
-	struct offer_ctx *c = arg;
-
-	c->gap |= (e->start > c->start ? e->start : c->start) != c->at;
-	c->at = e->end < c->end ? e->end : c->end;
 }
 
 static long unmerge(uint64_t start, uint64_t end)
 {
-	struct offer_ctx c = { start, end, start, false, false };
-	long r = withdraw(start, end, -1);
-
-	maps_walk(start, end, check_gap, &c);
-	return r || c.gap || c.at < end ? -ENOMEM : 0;
+	/* Is there a gap? Does nothing else, and needs no descriptor. */
+	return withdraw(start, end, -1) ||
+			       sysc3(SYS_msync, start, end - start, MS_ASYNC) == -ENOMEM ?
+		       -ENOMEM :
+		       0;
 }
 
 /* ---- advice that throws contents away ---- */
@@ -858,6 +887,7 @@ static void want_any(struct as_range *r, long arg)
 long ksmc_set_merge_any(bool enable)
 {
 	struct as_guard g;
+	long r = 0;
 	bool was;
 
 	if (ksmc_init() < 0)
@@ -866,11 +896,19 @@ long ksmc_set_merge_any(bool enable)
 	was = as.merge_any;
 	as.merge_any = enable;
 	if (enable) {
-		as_edit(0, USER_END, want_any, 0);
+		r = as_edit(0, USER_END, want_any, 0);
 		as_event(KSM_MSG_ADD, 0, USER_END);
 	}
-	ops_leave(&g, enable);
-	return was && !enable ? withdraw(0, USER_END, -1) : 0;
+	if (ops_leave(&g, enable) < 0)
+		r = -ENOMEM;
+	if (was && !enable)
+		r = withdraw(0, USER_END, -1);
+	if (r) { /* the same again must not find nothing to do */
+		ops_enter(&g);
+		as.merge_any = was;
+		as_leave(&g);
+	}
+	return r;
 }
 
 bool ksmc_get_merge_any(void)

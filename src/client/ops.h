@@ -22,8 +22,11 @@ int ksmc_init(void);
 void ops_enter(struct as_guard *g);
 /* The same, when nothing in [start, end) is being withdrawn. */
 void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end);
-/* Something changed: let the agent know, make sure there is one where something is offered. */
-void ops_leave(struct as_guard *g, bool offered);
+/*
+ * Something changed: let the agent know, make sure there is one where something is offered. Returns 0, or
+ * -ENOMEM: it cannot be started.
+ */
+int ops_leave(struct as_guard *g, bool offered);
 
 /* All with the lock held. */
 

@@ -270,7 +270,7 @@ faults: setup-fuzz
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
 	@$(MAKE) --no-print-directory tests
 	@KSM_TEST_EVERY_STEP=1 KSM_TEST_TIMEOUT=1500 tests/run.sh --label faults --build $(BUILD) -- \
-		$(BUILD)/tests/functional/test_faults
+		$(BUILD)/tests/functional/test_faults $(BUILD)/tests/functional/test_call_faults
 
 ## fuzz          fuzzers, two at a time: TIME=seconds each [30], FUZZ=names
 fuzz: setup-fuzz

@@ -12,6 +12,6 @@ CHECK_SKIP += torture
 ASAN_SKIP += test_limits
 CHECK_SKIP += test_limits
 # Each step of each life, of which every run takes some.
-CHECK_SKIP += test_faults
+CHECK_SKIP += test_faults test_call_faults
 # Sanitizers' run times do not bear the faults, nor being traced at their end.
-ASAN_SKIP += test_start_faults
+ASAN_SKIP += test_start_faults test_call_faults

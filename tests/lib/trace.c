@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -224,11 +225,45 @@ static void set_result(pid_t tid, long r)
 #endif
 }
 
+static void set_two_args(pid_t tid, uint64_t a, uint64_t b)
+{
+#if defined(__x86_64__)
+	must(!ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, regs.rdi), a) &&
+		     !ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, regs.rsi), b),
+	     "set arguments");
+#else
+	struct user_regs_struct regs;
+	struct iovec iov = { &regs, sizeof(regs) };
+
+	must(!ptrace(PTRACE_GETREGSET, tid, NT_PRSTATUS, &iov), "get arguments");
+	regs.regs[0] = a;
+	regs.regs[1] = b;
+	must(!ptrace(PTRACE_SETREGSET, tid, NT_PRSTATUS, &iov), "set arguments");
+#endif
+}
+
+/* The arguments are the program's registers, which it finds again as they were. */
+static void fail_and_unmap_target(struct trace *t)
+{
+	int status;
+
+	set_call(t->tid, SYS_munmap);
+	set_two_args(t->tid, t->a[4], t->a[2]);
+	must(!ptrace(PTRACE_SYSCALL, t->tid, 0, 0), "fail");
+	must(wait_for(t->tid, &status, BEGIN_TIMEOUT_MS) == t->tid && WIFSTOPPED(status), "return");
+	set_two_args(t->tid, t->a[0], t->a[1]);
+	set_result(t->tid, -ENOMEM);
+}
+
 void trace_fail(struct trace *t, int err)
 {
 	pid_t tid = t->tid;
 	int status;
 
+	if (t->nr == SYS_mremap && err == ENOMEM && t->a[3] & MREMAP_FIXED) {
+		fail_and_unmap_target(t);
+		return;
+	}
 	set_call(tid, -1);
 	must(!ptrace(PTRACE_SYSCALL, tid, 0, 0), "fail");
 	must(wait_for(tid, &status, BEGIN_TIMEOUT_MS) == tid && WIFSTOPPED(status), "return");
@@ -275,6 +310,8 @@ bool trace_may_fail(const struct trace *t, int err)
 	case SYS_mremap:
 	case SYS_mprotect:
 		return err == ENOMEM;
+	case SYS_mlock2:
+		return err == ENOMEM || err == EAGAIN;
 	case SYS_madvise:
 		/* What only gives up memory cannot fail. */
 		return (err == ENOMEM || err == EINTR || err == EAGAIN) && t->a[2] != 4 &&

@@ -40,7 +40,10 @@ void trace_begin(struct trace *t, pid_t tid);
 void trace_exec(struct trace *t, const char *const argv[], int err);
 /* Go on, to the next entry or return of a call. */
 enum trace_event trace_next(struct trace *t, int timeout_ms);
-/* At the entry of a call: it is not made, and returns -err. */
+/*
+ * At the entry of a call: it is not made, and returns -err. But mremap(MREMAP_FIXED) unmaps what stands at its
+ * target before it fails for want of memory, as the kernel's does.
+ */
 void trace_fail(struct trace *t, int err);
 /* Let the one thread go; it may be running, or gone. */
 void trace_end(struct trace *t);

@@ -28,10 +28,14 @@ static long move_over(long from, size_t len, uint64_t to)
 {
 	long r;
 
-	do
+	for (;;) {
 		r = sysc5(SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	while (sysc_failed(r) && sysc3(SYS_msync, to, len, MS_ASYNC) == -ENOMEM);
-	return sysc_failed(r) ? r : 0;
+		if (!sysc_failed(r))
+			return 0;
+		if (sysc3(SYS_msync, to, len, MS_ASYNC) != -ENOMEM)
+			return r;
+		sysc0(SYS_sched_yield);
+	}
 }
 
 /*
@@ -142,7 +146,7 @@ static int unshare(struct agent *a, uint64_t start, uint64_t end, bool all)
 			err = unshare_step(a, start, run_end, prot, left_out, all);
 		else
 			err = populate_write(start, run_end, prot);
-		if (all)
+		if (all && !err) /* frames that are still there must not be forgotten */
 			as_event(KSM_MSG_FORGET, start, run_end);
 		as_unlock();
 		start = run_end;

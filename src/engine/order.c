@@ -206,8 +206,11 @@ static void flush_old(struct mm_slot *mm, bool all, bool *skipped)
 		next = b->link[LINK_READY].next;
 		if (!all && (uint16_t)(e->nr_flushes - b->flush) < HOLD_FLUSHES)
 			return;
-		if (!all && plenty(mm) && scattered(e, b, b->ready))
+		if (!all && plenty(mm) && scattered(e, b, b->ready)) {
+			rmap_block(e, bi)->flush = e->nr_flushes;
+			block_list_add(mm, bi, READY_OLD);
 			continue;
+		}
 		if (!flush_block(mm, bi, skipped, &waiting))
 			return;
 	}

@@ -307,10 +307,10 @@ static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 	for (i = 0; i < nr; i++) {
 		struct rmap_block *b = rmap_block(e, bi);
 
-		if (!to_hash(b, first + i))
+		/* Fresh: written since it was read, as another worker has seen that follows into it. */
+		if (!to_hash(b, first + i) || (b->fresh & bit64(first + i)))
 			continue;
 		b->pending &= ~bit64(first + i);
-		b->fresh &= ~bit64(first + i);
 		merge_page(w, e, bi, first + i, h->hash[i], h->zero[i], h->nid[i], i);
 	}
 	budget_refuse_early(w, e, bi);
@@ -498,7 +498,8 @@ static int track(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint
 }
 
 /* New memory, and what is probably equal to it lies in another client and was not looked at yet: do. */
-static void track_pal(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t end)
+static void track_pal(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint64_t end,
+		      int64_t *budget)
 {
 	struct track_range v[TRACK_RANGES];
 	struct mm_slot *pal = follow_untracked(mm, &start, &end);
@@ -506,6 +507,8 @@ static void track_pal(struct scan_worker *w, struct mm_slot *mm, uint64_t start,
 	if (!pal)
 		return;
 	track(w, pal, start, &end, false, v);
+	--*budget;
+	charge_clean(w, (end - start) / PAGE_BYTES, budget);
 	mm_put(pal);
 }
 
@@ -526,7 +529,7 @@ static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, uint64_t star
 		return n == -ESRCH ? n : 0;
 	charge_clean(w, (end - start) / PAGE_BYTES, budget);
 	if (n)
-		track_pal(w, mm, v[0].start, end);
+		track_pal(w, mm, v[0].start, end, budget);
 	for (i = 0; i < n && !r; i++)
 		r = hash_new(w, mm, &v[i], budget);
 	return r;

@@ -47,7 +47,7 @@ static int read_text(const char *path, char *buf, size_t size)
 	return 0;
 }
 
-/* The pids in the fdinfo of a pidfd. -EBADF: it is no pidfd, or the process is gone. Or -errno. */
+/* The pids in the fdinfo of a pidfd. -EBADF: it is no pidfd. -ESRCH: the process has ended. Or -errno. */
 static int pidfd_pids(int fd, struct pids *p)
 {
 	char path[64], text[1024], *s, *end;
@@ -72,6 +72,8 @@ static int pidfd_pids(int fd, struct pids *p)
 		if (*end == '\n')
 			break;
 	}
+	if (p->nr > 0 && p->v[0] < 0)
+		return -ESRCH;
 	return p->nr > 0 && p->v[0] > 0 ? 0 : -EBADF;
 }
 
@@ -151,18 +153,20 @@ static bool is_proc_file(int fd, const char *name, const struct pids *p, pid_t p
 	return path_names(path, name, p) && on_procfs(fd, pid);
 }
 
-int peer_check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size)
+static int check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size)
 {
 	struct pids p;
 	int err = pidfd_pids(fds[PEER_PIDFD], &p);
 
+	if (err == -ESRCH)
+		return err;
 	if (err && err != -EBADF) {
 		/* Our want, not the client's fault. */
 		snprintf(why, size, "the daemon cannot look at descriptors: error %d", -err);
 		return err;
 	}
 	if (err) {
-		snprintf(why, size, "first descriptor is not the pidfd of a living process");
+		snprintf(why, size, "first descriptor is not a pidfd");
 		return -EBADF;
 	}
 	if (p.v[0] != pid) {
@@ -178,4 +182,17 @@ int peer_check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size)
 		return -EBADF;
 	}
 	return 0;
+}
+
+int peer_check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size)
+{
+	struct pids p;
+	int err = check(fds, pid, why, size);
+
+	/* Nothing is true of a process that is ending. */
+	if (err == -EBADF && pidfd_pids(fds[PEER_PIDFD], &p) == -ESRCH)
+		err = -ESRCH;
+	if (err == -ESRCH)
+		snprintf(why, size, "the process has ended");
+	return err;
 }

@@ -10,7 +10,7 @@
 enum peer_fd { PEER_PIDFD, PEER_PAGEMAP, PEER_MEM, PEER_NR_FDS };
 
 /*
- * Returns 0 when all are of process `pid`, -EBADF when not, or another negative errno when we are short of
+ * Returns 0 when all are of process `pid`, -EBADF when not, -ESRCH when it has ended, or another negative errno when we are short of
  * what it takes to look; with the reason in why. Never calls into a file system other than procfs, so a passed descriptor of a FUSE file cannot block us.
  */
 int peer_check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size);

@@ -113,10 +113,10 @@ void session_fail(struct session *s, enum error_kind kind, int error, const char
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	session_send_error(s, error, text);
-	if (kind != ERR_TIMEOUT && kind != ERR_LIMIT)
+	if (kind != ERR_TIMEOUT && kind != ERR_LIMIT && kind != ERR_ENDED)
 		s->owner->protocol_errors++;
-	log_limited(&s->owner->limit[kind], KSMD_WARNING, "client %d of user %u dropped: %s",
-		    (int)s->pid, s->uid, text);
+	log_limited(&s->owner->limit[kind], kind == ERR_ENDED ? KSMD_DEBUG : KSMD_WARNING,
+		    "client %d of user %u dropped: %s", (int)s->pid, s->uid, text);
 	session_drop(s);
 }
 

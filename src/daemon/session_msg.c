@@ -340,15 +340,19 @@ static void handle_hello(struct session *s, struct received *r)
 	}
 	err = peer_check(r->fds, s->pid, why, sizeof(why));
 	if (err) {
-		session_fail(s, err == -EBADF ? ERR_DESCRIPTORS : ERR_RESOURCES, -err, "%s", why);
+		session_fail(s,
+			     err == -EBADF ? ERR_DESCRIPTORS :
+			     err == -ESRCH ? ERR_ENDED :
+					     ERR_RESOURCES,
+			     -err, "%s", why);
 		return;
 	}
 	memcpy(s->fds, r->fds, sizeof(s->fds));
 	r->nr_fds = 0; /* the session's now */
 	err = session_become_client(s, &r->msg.hello);
 	if (err)
-		session_fail(s, ERR_RESOURCES, -err, "cannot take another client: %s",
-			     strerror(-err));
+		session_fail(s, err == -EPIPE ? ERR_ENDED : ERR_RESOURCES, -err,
+			     "cannot take another client: %s", strerror(-err));
 }
 
 static void dispatch(struct session *s, struct received *r)

@@ -99,6 +99,7 @@ enum error_kind {
 	ERR_LIMIT,
 	ERR_RESOURCES,
 	ERR_LIAR,
+	ERR_ENDED, /* no error: it ended while it joined */
 	ERR_NR
 };
 

@@ -417,6 +417,35 @@ START_TEST(wrong_descriptors)
 }
 END_TEST
 
+/*
+ * A process that ends in the middle of the handshake has done nothing wrong. Seen to fail (a protocol error, and a
+ * warning for each) when it was taken for one that sends no pidfd.
+ */
+START_TEST(ended_while_it_joined)
+{
+	struct daemon *d = daemon_start(NULL);
+	int nr_fds = harness_nr_fds(d->pid);
+	struct ksm_msg_hello msg = hello();
+	int sock = raw_connect(d), fds[NR_FDS];
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(0);
+	own_fds(fds);
+	close(fds[0]);
+	fds[0] = (int)syscall(SYS_pidfd_open, pid, 0);
+	ck_assert_int_ge(fds[0], 0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert_int_gt(send_fds(sock, &msg, sizeof(msg), fds, NR_FDS), 0);
+	close_fds(fds);
+	expect_error(sock, ESRCH);
+	close(sock);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
+	expect_clean(d, nr_fds);
+	daemon_stop(d);
+}
+END_TEST
+
 START_TEST(wrong_number_of_descriptors)
 {
 	struct daemon *d = daemon_start(NULL);
@@ -1078,6 +1107,7 @@ static Suite *client_suite(void)
 	tcase_add_test(tc, domains_have_different_arenas);
 	tcase_add_test(tc, killed_client_leaves_nothing);
 	tcase_add_test(tc, wrong_descriptors);
+	tcase_add_test(tc, ended_while_it_joined);
 	tcase_add_test(tc, wrong_number_of_descriptors);
 	tcase_add_test(tc, descriptors_that_nobody_asked_for);
 	tcase_add_test(tc, wrong_version);

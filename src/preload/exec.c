@@ -30,6 +30,11 @@
 #define PRELOAD_VAR "LD_PRELOAD"
 /* Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, merge-any; NULL. */
 #define NR_ADDED 6
+/*
+ * Stack that an environment may take here. The kernel refuses one whose pointers and strings fill a quarter of
+ * the stack, and programs try that.
+ */
+#define ENV_ROOM_MAX (1ul << 20)
 
 typedef int (*execvpe_fn)(const char *, char *const[], char *const[]);
 typedef int (*spawn_fn)(pid_t *, const char *, const posix_spawn_file_actions_t *,
@@ -124,17 +129,18 @@ static char **env_build(void *room, char *const envp[])
 }
 
 /*
- * The environment to go on with. One that cannot be read is the kernel's to refuse, and goes there as
- * it is. On the stack of the caller, hence a macro.
+ * The environment to go on with. One that cannot be read or is too large is the kernel's to refuse, and goes
+ * there as it is. On the stack of the caller, hence a macro.
  */
 #define ENV_ALLOCA(envp)                                                                           \
 	({                                                                                         \
 		char *const *env_ = (envp);                                                        \
 		if (user_strings(env_)) {                                                          \
-			void *room_;                                                               \
+			size_t room_;                                                              \
 			preload_setup();                                                           \
-			room_ = alloca(env_room(env_));                                            \
-			env_ = env_build(room_, env_);                                             \
+			room_ = env_room(env_);                                                    \
+			if (room_ <= ENV_ROOM_MAX)                                                 \
+				env_ = env_build(alloca(room_), env_);                             \
 		}                                                                                  \
 		env_;                                                                              \
 	})

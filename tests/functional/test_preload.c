@@ -391,6 +391,25 @@ static int inside_bad_pointers(void)
 }
 
 /*
+ * An environment that the kernel refuses for its size does not end the program instead. Seen to fail (a signal)
+ * when a larger one was made on the stack first, whatever its size.
+ */
+static int inside_too_large(void)
+{
+	const size_t nr = 4ul << 20;
+	char **env = map((nr + 1) * sizeof(*env));
+	char *argv[] = { "true", NULL };
+	pid_t pid;
+
+	for (size_t i = 0; i < nr; i++)
+		env[i] = "A=B";
+	EXPECT(execve("/bin/true", argv, env) == -1 && errno == E2BIG);
+	EXPECT(execvpe("true", argv, env) == -1 && errno == E2BIG);
+	EXPECT(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, env) == E2BIG);
+	return 0;
+}
+
+/*
  * Hold equal memory, said to be ready by a line on standard output, until a byte comes in; then it
  * must still be what it was.
  */
@@ -614,13 +633,21 @@ static const struct {
 	const char *name;
 	int (*fn)(void);
 } insides[] = {
-	INSIDE(look_at_environment), INSIDE(exec_keeps_settings),
-	INSIDE(merge_any_over_exec), INSIDE(copies),
-	INSIDE(copy_and_wait),       INSIDE(heap),
-	INSIDE(native_heap),         INSIDE(calls),
-	INSIDE(bad_pointers),        INSIDE(hold_mapping),
-	INSIDE(hold_heap),           INSIDE(hold_asked_for),
-	INSIDE(hold_and_lock),       INSIDE(busy),
+	INSIDE(look_at_environment),
+	INSIDE(exec_keeps_settings),
+	INSIDE(merge_any_over_exec),
+	INSIDE(copies),
+	INSIDE(copy_and_wait),
+	INSIDE(heap),
+	INSIDE(native_heap),
+	INSIDE(calls),
+	INSIDE(bad_pointers),
+	INSIDE(hold_mapping),
+	INSIDE(too_large),
+	INSIDE(hold_heap),
+	INSIDE(hold_asked_for),
+	INSIDE(hold_and_lock),
+	INSIDE(busy),
 };
 
 static int inside(const char *name)
@@ -722,6 +749,7 @@ START_TEST(without_daemon)
 		{ fixed, "copies" },
 		{ asked, "exec_keeps_settings" },
 		{ NULL, "bad_pointers" },
+		{ NULL, "too_large" },
 		{ NULL, "copy_and_wait" },
 	};
 
@@ -729,7 +757,7 @@ START_TEST(without_daemon)
 	ck_assert_int_eq(run_to_end(runs[_i].options, runs[_i].name), 0);
 }
 END_TEST
-#define NR_WITHOUT_DAEMON 12
+#define NR_WITHOUT_DAEMON 13
 
 START_TEST(with_daemon)
 {

@@ -8,6 +8,10 @@
  * twin's. That goes for what is mapped, its protection, its bytes, and all of these in a forked child.
  * Then the daemon's counters must be what pagemap says, and MADV_DONTNEED must leave zeros (a frame that the
  * library lost sight of would show through).
+ *
+ * Seen to fail: all moves (pages were gone, or stood there and were not counted) before remap.c went back
+ * until it succeeds; "empty what may not be written" when frames were forgotten that still stood; "protect up to
+ * a hole" and "empty what children do not get" (wrong protection, inherited) as ops.c did not try again.
  */
 #include <check.h>
 #include <errno.h>
@@ -679,8 +683,8 @@ static long fn_give_mapping(const long a[6])
 
 /*
  * A move of several mappings is tried again and again while there is room for one more each time, so that
- * it fails at each of its steps for want of mappings. Seen to fail (without end) when there was no ballast: going
- * back needs what the first pieces had used up.
+ * it fails at each of its steps for want of mappings. The pages must be all here or all there, and the call
+ * must come back.
  */
 START_TEST(mappings_run_out)
 {

@@ -183,9 +183,23 @@ static void play(struct world *w, struct actors *as, struct peer *peers, const u
 	}
 }
 
+/* Has the daemon still to read what a peer said? It takes one piece in a turn. */
+static bool unread(const struct peer *peers)
+{
+	for (int i = 0; i < PEERS; i++) {
+		const struct os_sock *s = peers[i].sock;
+
+		if (s && s->in.nr && !s->shut && !s->peer_closed)
+			return true;
+	}
+	return false;
+}
+
 static void finish(struct world *w, struct actors *as, struct peer *peers)
 {
-	for (int i = 0; i < 20; i++) {
+	/* The first of these until all has been read, twenty more for the last answers. */
+	for (int i = 0, nr = 0; i < 20; i += !unread(peers), nr++) {
+		os_must(nr < 100000, "a peer's lines are never read");
 		os_advance_ms(100); /* longer, and the idle would be sent away */
 		turn(w, as, peers);
 	}

@@ -468,11 +468,21 @@ static long do_munmap(uint64_t addr, uint64_t len)
 	return sysc6_kernel(SYS_munmap, (long)addr, (long)len, 0, 0, 0, 0);
 }
 
+/* What orders are compared in: really dropped, and so never while there is one to answer. */
+static long drop_buffers(uint64_t addr, uint64_t len)
+{
+	MUST(len == 2 * KSM_TXN_PAGES * PAGE);
+	MUST(!k.in_order || k.answers == k.orders);
+	return sysc6_kernel(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED, 0, 0, 0);
+}
+
 static long do_madvise(uint64_t addr, uint64_t len, int advice)
 {
 	if (in_staging(addr) && (advice == MADV_DONTNEED_LOCKED || advice == MADV_DONTNEED))
 		for (uint64_t at = 0; at < len; at += PAGE)
 			k.staged[slot_of(addr + at)] = false;
+	else if (agent.buf && addr == (uintptr_t)agent.buf && advice == MADV_DONTNEED)
+		return drop_buffers(addr, len);
 	else
 		MUST(advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED &&
 		     advice != MADV_FREE && advice != MADV_REMOVE);

@@ -461,6 +461,10 @@ void scan_stop(struct scan *s)
 	pthread_cond_signal(&s->cond);
 	pthread_mutex_unlock(&s->lock);
 	pthread_join(s->thread, NULL);
+}
+
+void scan_free(struct scan *s)
+{
 	crew_free(s->crew);
 	pthread_cond_destroy(&s->cond);
 	pthread_mutex_destroy(&s->lock);

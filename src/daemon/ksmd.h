@@ -11,6 +11,7 @@ struct scan;
 /* Start the thread. Returns NULL with errno. scan_stop() ends it after the batch it is in. */
 struct scan *scan_start(struct daemon *d);
 void scan_stop(struct scan *s);
+void scan_free(struct scan *s); /* after scan_stop(), when no thread is left that asks or hints */
 /*
  * The operator changed something, or a job waits: look at once. Any thread.
  */

@@ -245,6 +245,7 @@ static int serve(struct daemon *d, struct loop *l, struct place *p)
 		control_free(l->control);
 	scan_stop(d->scan);
 	sessions_stop(d->sessions);
+	scan_free(d->scan); /* clients' messages reach it until here */
 	domain_table_deinit(&d->domains);
 	sessions_free(d->sessions);
 	errno = err;

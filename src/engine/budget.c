@@ -19,7 +19,7 @@ static void layout_of(struct mm_slot *mm, uint32_t bi, struct layout *l)
 {
 	struct engine *e = mm->e;
 	const struct rmap_block *b = rmap_block(e, bi);
-	uint64_t pn = (uint64_t)b->key << BLOCK_SHIFT;
+	uint64_t pn = block_pn(b, 0);
 	const struct region *r;
 	unsigned int i;
 	uint64_t addr;

@@ -40,8 +40,7 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	REQUIRE(c, !(b->fresh & bit) || (b->pending & bit));
 	REQUIRE(c, !((b->ready | b->inflight) & bit) == (s != RMAP_ORDERED));
 	REQUIRE(c, !(b->ready & b->inflight & bit));
-	REQUIRE(c, s == RMAP_ABSENT ||
-			   region_at(mm, ((uint64_t)b->key * BLOCK_PAGES + slot) << PAGE_SHIFT));
+	REQUIRE(c, s == RMAP_ABSENT || region_at(mm, block_pn(b, slot) << PAGE_SHIFT));
 	REQUIRE(c, !(b->state[slot] & (RMAP_LEFT_PINNED | RMAP_LEFT_VMA)) || s == RMAP_VOLATILE);
 	REQUIRE(c, !(b->state[slot] & RMAP_FOLLOWED) || s == RMAP_ORDERED);
 	c->left[KSM_LEFT_PINNED] += !!(b->state[slot] & RMAP_LEFT_PINNED);

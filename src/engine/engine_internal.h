@@ -222,6 +222,12 @@ static inline struct mm_slot *block_mm(const struct rmap_block *b)
 	return b->region->mm;
 }
 
+/* Page number of a slot of a block, in its client's address space. */
+static inline uint64_t block_pn(const struct rmap_block *b, unsigned int slot)
+{
+	return ((uint64_t)b->key << BLOCK_SHIFT) + slot;
+}
+
 static inline int tree_root(const struct engine *e, int nid)
 {
 	return e->merge_across ? 0 : nid;
@@ -288,8 +294,12 @@ void merge_refill(struct engine *e, uint32_t node);
 void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot);
 
 /* follow.c; lock held unless said otherwise */
-/* These pages are going to be read: find those that may be equal to them. */
-void follow_begin(struct scan_worker *w, struct mm_slot *mm, uint64_t pn, unsigned int nr);
+/*
+ * No lock held. A run of pages is about to be read. Returns how many of them, from `first` on, were bound to
+ * frames unread, and need not be; if 0, pages that may be equal to them were noted. Then follow_end().
+ */
+unsigned int follow_begin(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
+			  unsigned int first, unsigned int want);
 /* No lock held. The pages are in the buffer: do the samples agree? */
 void follow_sample(struct scan_worker *w, struct engine *e, unsigned int nr);
 /* The item that should be equal to that page of the buffer, or NIL. */
@@ -300,9 +310,6 @@ void follow_end(struct scan_worker *w); /* no lock held */
  * like: it, with a reference, and where. NULL: none.
  */
 struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *end);
-/* No lock held. Pages of a run from `first` on that were bound to frames unread. */
-unsigned int follow_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
-			   unsigned int first, unsigned int want);
 void follow_pair(struct engine *e, uint32_t item, uint32_t partner); /* these two are a pair */
 void follow_outcome(struct mm_slot *mm, bool right);                 /* of a page guessed about */
 

@@ -7,7 +7,7 @@
  * When the page before stands on a frame and the next frames hold content, the pages are bound
  * to those frames without being read. A read and a hash cost 0.9 us a page, as much as all that is left
  * of a merge; so two equal clients are merged with one read for each pair, and the third and later
- * ones with none.
+ * ones with none but samples.
  *
  * Safe because it is a guess like any other hash that agrees: the client compares every byte before it
  * maps a frame (merge.c). What a wrong guess costs is an order in vain, so it needs evidence: the left
@@ -85,12 +85,8 @@ void follow_pair(struct engine *e, uint32_t item, uint32_t partner)
 	const struct rmap_block *b = rmap_block(e, item / BLOCK_PAGES),
 				*p = rmap_block(e, partner / BLOCK_PAGES);
 
-	block_mm(b)->trail =
-		(struct trail){ .pn = ((uint64_t)b->key << BLOCK_SHIFT) + item % BLOCK_PAGES,
-				.item = partner };
-	block_mm(p)->trail =
-		(struct trail){ .pn = ((uint64_t)p->key << BLOCK_SHIFT) + partner % BLOCK_PAGES,
-				.item = item };
+	block_mm(b)->trail = (struct trail){ block_pn(b, item % BLOCK_PAGES), partner };
+	block_mm(p)->trail = (struct trail){ block_pn(p, partner % BLOCK_PAGES), item };
 }
 
 /* Where the pages from pn on would find their like. NULL: nowhere. */
@@ -104,12 +100,13 @@ static struct mm_slot *pal_of(const struct mm_slot *mm, uint64_t pn, uint64_t *a
 		return NULL;
 	b = rmap_block(mm->e, t->item / BLOCK_PAGES);
 	pal = block_mm(b);
-	*at = ((uint64_t)b->key << BLOCK_SHIFT) + t->item % BLOCK_PAGES + pn - t->pn;
+	*at = block_pn(b, t->item % BLOCK_PAGES) + pn - t->pn;
 	return pal != mm && !pal->dead && allowed(mm->e, pal) && *at < ADDR_MAX / PAGE_BYTES ? pal :
 											       NULL;
 }
 
-void follow_begin(struct scan_worker *w, struct mm_slot *mm, uint64_t pn, unsigned int nr)
+/* Lock held. Note the pages that may be equal to these, if there are any. */
+static void note_pal(struct scan_worker *w, struct mm_slot *mm, uint64_t pn, unsigned int nr)
 {
 	uint64_t at;
 	struct mm_slot *pal = nr < MIN_RUN ? NULL : pal_of(mm, pn, &at);
@@ -231,36 +228,46 @@ static unsigned int find_frames(struct mm_slot *mm, uint32_t key, unsigned int f
 	return nr;
 }
 
-unsigned int follow_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
-			   unsigned int first, unsigned int want)
+/* Lock held. Bind pages to the frames whose samples agreed, if these still are the ones to be bound to. */
+static unsigned int bind_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
+				unsigned int first, unsigned int nr, uint32_t frame)
+{
+	uint64_t hash[FOLLOW_SAMPLES];
+	uint32_t now, bi = rmap_find(mm, key);
+	unsigned int i;
+
+	nr = find_frames(mm, key, first, nr, &now, hash);
+	if (!nr || now != frame)
+		return 0;
+	for (i = 0; i < nr; i++)
+		merge_bind(mm->e, bi, first + i, next_node(mm->e, frame + i));
+	mm->e->pages_scanned += FOLLOW_SAMPLES;
+	budget_refuse_early(w, mm->e, bi);
+	return nr;
+}
+
+unsigned int follow_begin(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
+			  unsigned int first, unsigned int want)
 {
 	struct engine *e = mm->e;
-	uint64_t addr = key * BLOCK_BYTES + first * PAGE_BYTES, hash[FOLLOW_SAMPLES];
+	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first, hash[FOLLOW_SAMPLES];
 	unsigned char *page = w->buf + BLOCK_BYTES;
-	unsigned int i, nr, again;
-	uint32_t frame, frame2, bi;
+	unsigned int i, nr;
+	uint32_t frame;
 
 	engine_lock(e);
 	nr = find_frames(mm, key, first, want, &frame, hash);
+	note_pal(w, mm, pn, want);
 	engine_unlock(e);
-	for (i = 0; i < FOLLOW_SAMPLES && nr; i++)
-		if (e->ops->read(mm->client,
-				 addr + sample_of(addr / PAGE_BYTES, nr, i) * PAGE_BYTES, page,
+	if (!nr)
+		return 0;
+	for (i = 0; i < FOLLOW_SAMPLES; i++)
+		if (e->ops->read(mm->client, (pn + sample_of(pn, nr, i)) * PAGE_BYTES, page,
 				 PAGE_BYTES) != (ssize_t)PAGE_BYTES ||
 		    page_hash(e, page) != hash[i])
 			return 0;
-	if (!nr)
-		return 0;
 	engine_lock(e);
-	again = find_frames(mm, key, first, nr, &frame2, hash);
-	if (frame2 != frame)
-		again = 0;
-	bi = again ? rmap_find(mm, key) : NIL;
-	for (i = 0; i < again; i++)
-		merge_bind(e, bi, first + i, next_node(e, frame + i));
-	e->pages_scanned += again ? FOLLOW_SAMPLES : 0;
-	if (again)
-		budget_refuse_early(w, e, bi);
+	nr = bind_frames(w, mm, key, first, nr, frame);
 	engine_unlock(e);
-	return again;
+	return nr;
 }

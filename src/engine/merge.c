@@ -61,7 +61,7 @@ static uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint
 		b = p;
 		slot = partner % BLOCK_PAGES;
 	}
-	window = mm_window(block_mm(b), ((uint64_t)b->key << BLOCK_SHIFT) + slot, nid);
+	window = mm_window(block_mm(b), block_pn(b, slot), nid);
 	return pool_alloc(&e->pool, nid, want, window);
 }
 

@@ -339,12 +339,12 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 
 	if (read_pages(w, mm, addr, want, &nr) == -ESRCH)
 		return -ESRCH;
+	if (!nr)
+		return 0;
 	for (i = 0; i < nr; i++) {
 		h.hash[i] = page_hash(e, w->buf + i * PAGE_BYTES);
 		h.zero[i] = h.hash[i] == e->zero_hash && page_is_zero(w->buf + i * PAGE_BYTES);
 	}
-	if (!nr)
-		return 0;
 	nids_of(e, mm, addr, nr, h.nid);
 	follow_sample(w, e, nr);
 	engine_lock(e);
@@ -359,19 +359,13 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 static int hash_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
 		    unsigned int want)
 {
-	struct engine *e = mm->e;
-	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first;
 	int nr;
 
-	if (!make_buffer(w, e))
+	if (!make_buffer(w, mm->e))
 		return -ENOMEM;
-	nr = (int)follow_frames(w, mm, key, first, want);
-	if (nr)
-		return nr;
-	engine_lock(e);
-	follow_begin(w, mm, pn, want);
-	engine_unlock(e);
-	nr = read_and_hash(w, mm, key, first, want);
+	nr = (int)follow_begin(w, mm, key, first, want);
+	if (!nr)
+		nr = read_and_hash(w, mm, key, first, want);
 	follow_end(w);
 	if (nr)
 		return nr;

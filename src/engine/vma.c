@@ -57,7 +57,7 @@ void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from
 {
 	struct rmap_block *b = rmap_block(e, bi);
 	struct mm_slot *mm = block_mm(b);
-	uint64_t pn = ((uint64_t)b->key << BLOCK_SHIFT) + slot, addr = pn << PAGE_SHIFT;
+	uint64_t pn = block_pn(b, slot), addr = pn << PAGE_SHIFT;
 	struct region *r = region_at(mm, addr);
 	uint32_t other;
 

@@ -139,12 +139,16 @@ static bool is_raced(const struct track_window *t, uint64_t addr)
 	return false;
 }
 
+/* t: NULL when this is not from change tracking. */
 static void see_page(const struct track_window *t, struct mm_slot *mm, uint32_t bi,
 		     unsigned int slot, enum track_kind kind)
 {
 	uint64_t addr = rmap_block(mm->e, bi)->key * BLOCK_BYTES + slot * PAGE_BYTES;
-	bool raced = is_raced(t, addr);
+	bool raced = t && is_raced(t, addr);
 
+	/* Tracking knows better of what is known. */
+	if (!t && rmap_state(rmap_block(mm->e, bi), slot) != RMAP_ABSENT)
+		return;
 	if (kind == TRACK_ANON)
 		see_anon(mm->e, bi, slot, raced);
 	else if (kind == TRACK_FILE)
@@ -186,35 +190,13 @@ static void see_range(const struct track_window *t, struct mm_slot *mm, const st
 			v->end < a->r[i]->end ? v->end : a->r[i]->end, v->kind);
 }
 
-/* Pages of [start, end) of which nothing is known, in region r. */
-static void see_unknown(struct mm_slot *mm, struct region *r, uint64_t start, uint64_t end,
-			enum track_kind kind)
-{
-	const struct track_window now = { 0 };
-
-	for (uint64_t addr = start; addr < end; addr += PAGE_BYTES) {
-		uint32_t bi = rmap_find(mm, (uint32_t)(addr / BLOCK_BYTES));
-
-		if (bi == NIL || rmap_state(rmap_block(mm->e, bi),
-					    addr / PAGE_BYTES % BLOCK_PAGES) == RMAP_ABSENT)
-			see_run(&now, mm, r, addr, addr + PAGE_BYTES, kind);
-	}
-}
-
 void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr)
 {
-	const struct region_array *a;
-	struct region *r;
+	int i;
 
 	engine_lock(mm->e);
-	a = mm->regions;
-	for (; nr > 0 && !mm->dead; nr--, v++)
-		for (uint32_t i = region_index(a, v->start); i < a->nr && a->r[i]->start < v->end;
-		     i++) {
-			r = a->r[i];
-			see_unknown(mm, r, v->start > r->start ? v->start : r->start,
-				    v->end < r->end ? v->end : r->end, v->kind);
-		}
+	for (i = 0; i < nr && !mm->dead; i++)
+		see_range(NULL, mm, &v[i]);
 	engine_unlock(mm->e);
 }
 

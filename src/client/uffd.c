@@ -80,20 +80,18 @@ int uffd_register(int uffd, uint64_t start, uint64_t end, uint64_t mode)
 	return (int)sysc3(SYS_ioctl, uffd, UFFDIO_REGISTER, &r);
 }
 
-void uffd_unregister(int uffd, uint64_t start, uint64_t end)
+int uffd_unregister(int uffd, uint64_t start, uint64_t end)
 {
 	struct uffdio_range r = { start, end - start };
 
-	sysc3(SYS_ioctl, uffd, UFFDIO_UNREGISTER, &r);
+	return (int)sysc3(SYS_ioctl, uffd, UFFDIO_UNREGISTER, &r);
 }
 
 void uffd_release(struct agent *a, uint64_t start, uint64_t end)
 {
-	struct uffdio_range r = { start, end - start };
-
 	/* Joining the mappings to their neighbours takes memory; no mapping has to be cut, so the limit
 	 * to their number is not in the way, and this comes to an end. */
-	while (sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_UNREGISTER, &r) == -ENOMEM)
+	while (uffd_unregister(a->uffd_sync, start, end) == -ENOMEM)
 		sysc0(SYS_sched_yield);
 }
 

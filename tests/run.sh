@@ -54,6 +54,9 @@ export TSAN_OPTIONS=${TSAN_OPTIONS:-$tsan_opt}
 wrap=()
 [ "$label" != tsan ] || wrap=(setarch "$(uname -m)" -R)
 
+# Lines that say what failed: Check's, the sanitizers', and harness_die()'s.
+telling=':[FE]:|ERROR: |WARNING: ThreadSanitizer|runtime error:|^tests/[^ :]+\.[ch]:[0-9]+: '
+
 running=
 stop()
 {
@@ -142,12 +145,10 @@ run_one()
 	printf '%-6s %-34s %4d passed %3d failed %3d skipped %5d s%s\n' \
 		"$label" "$name" "$passed" "$failed" "$skipped" "$((SECONDS - start))" "$note"
 	if [ -f "$log.first" ] && [ "$failed" -eq 0 ]; then
-		grep -E '(:[FE]:|ERROR: |WARNING: ThreadSanitizer|runtime error:)' "$log.first" |
-			head -n 10 | sed 's/^/    first run: /'
+		grep -E "$telling" "$log.first" | head -n 10 | sed 's/^/    first run: /'
 	fi
 	if [ "$failed" -gt 0 ]; then
-		grep -E '(:[FE]:|ERROR: |WARNING: ThreadSanitizer|runtime error:|[Aa]ssert)' "$log" |
-			head -n 40 | sed 's/^/    /'
+		grep -E "$telling|[Aa]ssert" "$log" | head -n 40 | sed 's/^/    /'
 		echo "    log: $log"
 	fi
 	grep '^SKIP:' "$log" | sort | uniq -c | sed 's/^ *\([0-9]*\) /    \1 x /'

@@ -228,13 +228,18 @@ static bool page_is_zero(const uint8_t *p)
 /*
  * mremap(MREMAP_FIXED) takes what stands at the new address away first and may then fail for want
  * of kernel memory (not of mappings: that it checks before). Put anonymous memory there again, so
- * that the pages can be moved back. mmap leaves the old mapping alone if it fails.
+ * that the pages can be moved back; mmap leaves the old mapping alone if it fails. It may be accessed
+ * when it is registered and not before: who touched it earlier would find zeros where there is data.
+ *
+ * Threads that wait already do not notice. One whose first touch falls between the two calls, some
+ * microseconds, finds no memory, as with any mremap that fails like this: docs/design.md, "Known limits".
  */
 static void mend_hole(struct agent *a, uint64_t at, size_t len)
 {
-	while (sysc_failed(sysc6(SYS_mmap, (long)at, (long)len, PROT_READ | PROT_WRITE,
+	while (sysc_failed(sysc6(SYS_mmap, (long)at, (long)len, PROT_NONE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)) ||
-	       uffd_register(a->uffd_sync, at, at + len, UFFDIO_REGISTER_MODE_MISSING) < 0)
+	       uffd_register(a->uffd_sync, at, at + len, UFFDIO_REGISTER_MODE_MISSING) < 0 ||
+	       sysc3(SYS_mprotect, (long)at, (long)len, PROT_READ | PROT_WRITE) < 0)
 		sysc0(SYS_sched_yield);
 }
 

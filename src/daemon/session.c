@@ -183,16 +183,18 @@ static int enter(struct session *s, const struct ksm_msg_hello *hello)
 {
 	struct sessions *ss = s->owner;
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &s->pidfd_source };
+	struct mm_slot *mm;
 
 	if (epoll_ctl(ss->epoll, EPOLL_CTL_ADD, s->fds[PEER_PIDFD], &ev))
 		return -errno;
-	s->mm = engine_mm_new(s->domain->engine, s, s->id);
-	if (!s->mm) {
+	mm = engine_mm_new(s->domain->engine, s, s->id);
+	if (!mm) {
 		epoll_ctl(ss->epoll, EPOLL_CTL_DEL, s->fds[PEER_PIDFD], NULL);
 		return -ENOMEM;
 	}
 	ss->nr_clients++;
-	engine_mm_set_vmas(s->mm, hello->nr_vmas, hello->max_map_count);
+	engine_mm_set_vmas(mm, hello->nr_vmas, hello->max_map_count);
+	s->mm = mm;
 	rcu_read_lock();
 	cds_lfht_add(ss->by_pid, pid_hash(s->pid), &s->by_pid);
 	rcu_read_unlock();
@@ -652,7 +654,10 @@ int64_t session_profit(struct session *s, const struct mm_counters *c)
 /* Not the list macros of liburcu, which step back from a null pointer at the end. */
 static struct session *node_session(struct cds_lfht_node *node)
 {
-	return caa_container_of(node, struct session, by_pid);
+	struct session *s = caa_container_of(node, struct session, by_pid);
+
+	(void)atomic_load_explicit(&s->mm, memory_order_acquire); /* see session_priv.h */
+	return s;
 }
 
 static int match_pid(struct cds_lfht_node *node, const void *key)

@@ -61,7 +61,11 @@ struct session {
 	uid_t uid;
 	uint32_t id;
 	struct domain *domain;
-	struct mm_slot *mm;
+	/*
+	 * Set last before the session goes into by_pid, and read first by who finds it there: that liburcu's
+	 * table orders the two is hidden from the thread sanitizer.
+	 */
+	struct mm_slot *_Atomic mm;
 	struct source sock_source, pidfd_source;
 	TAILQ_ENTRY(session) link;       /* in sessions.all, or sessions.dead */
 	TAILQ_ENTRY(session) unfinished; /* in sessions.unfinished until READY */

@@ -255,12 +255,17 @@ static void fail_and_unmap_target(struct trace *t)
 	set_result(t->tid, -ENOMEM);
 }
 
+bool trace_fail_takes(const struct trace *t, int err)
+{
+	return t->nr == SYS_mremap && err == ENOMEM && t->a[3] & MREMAP_FIXED;
+}
+
 void trace_fail(struct trace *t, int err)
 {
 	pid_t tid = t->tid;
 	int status;
 
-	if (t->nr == SYS_mremap && err == ENOMEM && t->a[3] & MREMAP_FIXED) {
+	if (trace_fail_takes(t, err)) {
 		fail_and_unmap_target(t);
 		return;
 	}

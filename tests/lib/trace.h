@@ -45,6 +45,8 @@ enum trace_event trace_next(struct trace *t, int timeout_ms);
  * target before it fails for want of memory, as the kernel's does.
  */
 void trace_fail(struct trace *t, int err);
+/* Whether that is such a call: something is unmapped, and nothing comes there by itself. */
+bool trace_fail_takes(const struct trace *t, int err);
 /* Let the one thread go; it may be running, or gone. */
 void trace_end(struct trace *t);
 /* Can the call at whose entry we are give this error, short of a bug in the kernel? */

@@ -161,7 +161,7 @@ uint64_t heap_poll(uint64_t *known_end);
 int uffd_open(struct agent *a, int dev);
 int uffd_register(int uffd, uint64_t start, uint64_t end, uint64_t mode);
 int uffd_unregister(int uffd, uint64_t start, uint64_t end);
-/* Leave the synchronous one, whatever that takes: who waits for it would wait for ever. */
+/* Leave the synchronous one, whatever that takes, and wake who waits: else that would be for ever. */
 void uffd_release(struct agent *a, uint64_t start, uint64_t end);
 void uffd_wake(int uffd, uint64_t start, uint64_t end);
 /* Track every offered part of [start, end). Lock held. */

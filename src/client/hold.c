@@ -49,7 +49,6 @@ int hold_begin(struct agent *a, uint64_t start, uint64_t end)
 void hold_end(struct agent *a, uint64_t start, uint64_t end)
 {
 	uffd_release(a, start, end); /* lifts the protection */
-	uffd_wake(a->uffd_sync, start, end);
 	/* A thread that forked meanwhile waits for its event to be read. Nothing was missing. */
 	uffd_serve_forks(a, start, 0, a->staging);
 }

@@ -10,7 +10,7 @@
  *     nowhere else. Frames never change;
  *  4. equal: map the frames over the pages. Pages of zeros that the daemon wants gone need no
  *     mapping: the hole reads as zeros. Different: move back;
- *  5. serve forks, wake the waiting threads;
+ *  5. serve forks, leave the userfaultfd, wake the waiting threads;
  *  6. populate the mappings (one call for many pages, where the program would take one fault each),
  *     register for tracking again, drop the staging pages.
  *
@@ -390,13 +390,16 @@ static void populate(const struct ksm_msg_txn *m, const struct run *run)
 
 /*
  * Leave the synchronous userfaultfd where the old mapping still stands (before anything is populated:
- * a hole that is still registered would make the agent wait for itself), then track again.
+ * a hole that is still registered would make the agent wait for itself), let those go on who wait, then
+ * track again.
  */
 static void resume_tracking(struct agent *a, const struct ksm_msg_txn *m, const struct run *run,
 			    uint64_t start, uint64_t end)
 {
 	if (run->mapped != bits(run->from, run->to))
 		uffd_release(a, start, end);
+	else
+		uffd_wake(a->uffd_sync, start, end);
 	populate(m, run);
 	uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
@@ -431,7 +434,6 @@ static int execute_run(struct agent *a, const struct ksm_msg_txn *m, struct run 
 	settle(a, m, run, result);
 	uffd_serve_forks(a, m->addr, run->moved, a->staging);
 	return_the_rest(a, m, run);
-	uffd_wake(a->uffd_sync, start, end);
 	resume_tracking(a, m, run, start, end);
 	/* The last forks that saw the run registered: their threads wait for the event to be read. */
 	uffd_serve_forks(a, m->addr, 0, a->staging);

@@ -93,6 +93,11 @@ void uffd_release(struct agent *a, uint64_t start, uint64_t end)
 	 * to their number is not in the way, and this comes to an end. */
 	while (uffd_unregister(a->uffd_sync, start, end) == -ENOMEM)
 		sysc0(SYS_sched_yield);
+	/*
+	 * The kernel wakes before it unregisters. A fault that holds the lock of its mapping alone (Linux 6.7)
+	 * may come between the two, and waits for what nobody will say.
+	 */
+	uffd_wake(a->uffd_sync, start, end);
 }
 
 void uffd_wake(int uffd, uint64_t start, uint64_t end)

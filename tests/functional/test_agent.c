@@ -305,6 +305,60 @@ START_TEST(test_merge_maps_frames)
 }
 END_TEST
 
+/* Threads that load from all pages of a block, round after round. */
+enum { LOADERS = 3 };
+static struct loads {
+	const uint8_t *mem;
+	_Atomic bool stop;
+	_Atomic uint64_t rounds[LOADERS];
+	_Atomic int nr;
+} loads;
+
+static void *load_all(void *arg)
+{
+	int me = atomic_fetch_add(&loads.nr, 1);
+
+	(void)arg;
+	while (!loads.stop) {
+		for (int i = 0; i < 64; i++)
+			(void)*(volatile const uint8_t *)(loads.mem + i * PAGE);
+		loads.rounds[me]++;
+	}
+	return NULL;
+}
+
+/*
+ * Who comes to a page when the agent is done with it goes on, too. Seen to fail after a few rounds when
+ * uffd_release() does not wake: the kernel's own waking is too early for some (see there).
+ */
+START_TEST(test_no_load_waits_for_ever)
+{
+	pthread_t t[LOADERS];
+	uint8_t *mem, res[64];
+	struct peer p;
+
+	start_joined(&p, &mem, 64);
+	loads.mem = mem;
+	for (int i = 0; i < LOADERS; i++)
+		ck_assert_int_eq(pthread_create(&t[i], NULL, load_all, NULL), 0);
+	for (int round = 0; round < 300; round++) {
+		uint64_t seen[LOADERS];
+
+		memset(mem, 0, BLOCK);
+		order(&p, mem, 64, KSM_FRAME_ZERO, res);
+		for (int i = 0; i < LOADERS; i++)
+			seen[i] = loads.rounds[i];
+		for (int i = 0; i < LOADERS; i++)
+			wait_until(loads.rounds[i] >= seen[i] + 2, 20000, "a thread goes on");
+	}
+	loads.stop = true;
+	for (int i = 0; i < LOADERS; i++)
+		pthread_join(t[i], NULL);
+	check_zero(mem, BLOCK);
+	fake_stop();
+}
+END_TEST
+
 /* Seen to fail (MERGED) when settle() in inplace.c takes pages for equal without comparing. */
 START_TEST(test_broken_pages_merge_again)
 {
@@ -1830,6 +1884,7 @@ int main(void)
 #endif
 	tcase_add_test(tc, test_closing_all_descriptors);
 	tcase_add_test(tc, test_pinned_pages_stay);
+	tcase_add_test(tc, test_no_load_waits_for_ever);
 	tcase_add_test(tc, test_broken_pages_merge_again);
 	tcase_add_test(tc, test_broken_pages_that_may_be_pinned_stay);
 	tcase_add_loop_test(tc, test_direct_read_in_flight, 0, 3);

@@ -23,6 +23,7 @@
 #define L1_SLOTS (1ul << (47 - GIB_SHIFT))
 #define BITS_BYTES ((1ul << (GIB_SHIFT - KSM_PAGE_SHIFT)) / 8)
 #define MIN_CAP 512
+#define SPARE 128 /* entries of the table of ranges */
 
 struct as as;
 
@@ -204,7 +205,8 @@ void as_reset_child(void)
 			remove_at(i, 1);
 		}
 	}
-	atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
+	if (as.cookie) /* as_init() may have failed */
+		atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
 }
 
 /* ---- ranges ---- */
@@ -241,20 +243,23 @@ bool as_covers(uint64_t start, uint64_t end)
 	return true;
 }
 
-/* An edit adds at most two entries; have room for them before changing anything. */
+/*
+ * An edit adds at most two entries; have room for them before changing anything. The table grows early: what
+ * needs an entry while memory is short, most of all munmap, finds some left.
+ */
 int as_reserve(size_t more)
 {
 	size_t cap = as.cap;
 	long r;
 
-	while (as.nr + more > cap)
+	while (as.nr + more + SPARE > cap)
 		cap *= 2;
 	if (cap == as.cap)
 		return 0;
 	r = sysc5(SYS_mremap, as.range, as.cap * sizeof(*as.range), cap * sizeof(*as.range),
 		  MREMAP_MAYMOVE, 0);
 	if (sysc_failed(r))
-		return -ENOMEM;
+		return as.nr + more > as.cap ? -ENOMEM : 0;
 	as.range = (struct as_range *)r;
 	as.cap = cap;
 	return 0;

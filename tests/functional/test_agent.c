@@ -34,6 +34,7 @@
 
 #include "client/agent.h"
 #include "client/as.h"
+#include "client/client.h"
 #include "ksm.h"
 #include "lib/harness.h"
 #include "lib/slowfile.h"
@@ -1825,6 +1826,42 @@ START_TEST(test_child_forgets_what_it_did_not_inherit)
 }
 END_TEST
 
+/*
+ * Where the library could not be set up, forks that it sees go on. Seen to fail (SIGSEGV in the child) when
+ * as_reset_child() takes the cookie for given.
+ */
+START_TEST(test_fork_without_the_library)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MADV_WIPEONFORK, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOMEM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { sizeof(code) / sizeof(code[0]), code };
+	char *mem = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int status;
+	pid_t pid;
+
+	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+	ck_assert_int_eq(ksm_madvise(mem, BLOCK, MADV_MERGEABLE), -1);
+	ck_assert_int_eq(errno, ENOMEM);
+	ksmc_fork_prepare();
+	pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (pid == 0) {
+		ksmc_fork_child();
+		_exit(mem[0]);
+	}
+	ksmc_fork_parent();
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(mem[0], 0);
+}
+END_TEST
+
 /* A child in a sandbox inherits frames but cannot have an agent; it must not wait for one. */
 START_TEST(test_sandboxed_child_unmerges_alone)
 {
@@ -1882,6 +1919,7 @@ int main(void)
 #else
 	tcase_add_test(tc, test_mremap_that_cannot_shrink);
 #endif
+	tcase_add_test(tc, test_fork_without_the_library);
 	tcase_add_test(tc, test_closing_all_descriptors);
 	tcase_add_test(tc, test_pinned_pages_stay);
 	tcase_add_test(tc, test_no_load_waits_for_ever);

@@ -187,28 +187,31 @@ static void other(int ready)
 
 static int run_with_others(struct costs *c, double us[STEPS])
 {
-	int nr = (int)sysconf(_SC_NPROCESSORS_ONLN) - 1, i, ready[2], err;
+	int nr = (int)sysconf(_SC_NPROCESSORS_ONLN) - 1, made, i, ready[2], err;
 	pid_t pid[MAX_OTHERS];
 	char begun;
 
 	nr = nr < MAX_OTHERS ? nr : MAX_OTHERS;
 	if (pipe2(ready, O_CLOEXEC))
 		return -errno;
-	for (i = 0; i < nr; i++) {
-		pid[i] = fork();
-		if (!pid[i])
+	for (made = err = 0; made < nr; made++) {
+		pid[made] = fork();
+		if (!pid[made])
 			other(ready[1]);
+		if (pid[made] < 0) {
+			err = -errno;
+			break;
+		}
 	}
 	close(ready[1]);
-	for (i = err = 0; i < nr && !err; i++)
+	for (i = 0; i < made && !err; i++)
 		err = read(ready[0], &begun, 1) == 1 ? 0 : -EIO;
 	close(ready[0]);
 	err = err ? err : run_steps(c, us);
-	for (i = 0; i < nr; i++)
-		if (pid[i] > 0) {
-			kill(pid[i], SIGKILL);
-			waitpid(pid[i], NULL, 0);
-		}
+	for (i = 0; i < made; i++) {
+		kill(pid[i], SIGKILL);
+		waitpid(pid[i], NULL, 0);
+	}
 	return err;
 }
 

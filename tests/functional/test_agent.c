@@ -37,6 +37,7 @@
 #include "client/client.h"
 #include "ksm.h"
 #include "lib/harness.h"
+#include "lib/mapping.h"
 #include "lib/slowfile.h"
 #include "wire/kernel_abi.h"
 #include "wire/wire.h"
@@ -1320,13 +1321,12 @@ END_TEST
 
 static unsigned int nr_sentinels(void)
 {
-	FILE *f = fopen("/proc/self/maps", "re");
-	char line[512];
+	FILE *f = mapping_open(getpid());
+	struct mapping m;
 	unsigned int nr = 0;
 
-	while (fgets(line, sizeof(line), f))
-		nr += strstr(line, "ksm-sentinel") != NULL;
-	fclose(f);
+	while (mapping_next(f, &m))
+		nr += strstr(m.name, "ksm-sentinel") != NULL;
 	return nr;
 }
 

@@ -27,6 +27,7 @@
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
+#include "tests/lib/mapping.h"
 #include "tests/lib/peer.h"
 #include "tests/lib/trace.h"
 
@@ -127,28 +128,22 @@ static uint64_t hash_of(const uint64_t *p)
 
 static void look_at(struct page v[LOOK], long at)
 {
-	FILE *maps = fopen("/proc/self/maps", "re");
+	FILE *maps = mapping_open(getpid());
 	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
 	uint64_t buf[PEER_PAGE / 8];
-	unsigned long start, end;
-	char line[512], prot[8];
+	struct mapping m;
 
 	memset(v, 0, LOOK * sizeof(*v));
-	while (maps && fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%lx-%lx %7s", &start, &end, prot) != 3)
-			continue;
+	while (mapping_next(maps, &m))
 		for (long i = 0; i < LOOK; i++)
-			if ((long)start <= at + i * PG && at + i * PG < (long)end) {
+			if ((long)m.start <= at + i * PG && at + i * PG < (long)m.end) {
 				v[i].mapped = 1;
-				v[i].prot = (uint8_t)((prot[0] == 'r') | (prot[1] == 'w') << 1);
+				v[i].prot = (uint8_t)((m.prot[0] == 'r') | (m.prot[1] == 'w') << 1);
 				v[i].bytes = 1;
 				/* What the program may not read is read, too, and mapped by it. */
 				if (pread(mem, buf, sizeof(buf), at + i * PG) == sizeof(buf))
 					v[i].bytes = hash_of(buf);
 			}
-	}
-	if (maps)
-		fclose(maps);
 	close(mem);
 }
 
@@ -219,8 +214,10 @@ struct op {
 	int arg;      /* advice, protection, flags */
 	int new_nr;
 	int flags;
-	enum kind pre_kind; /* done before, undisturbed: ADVISE is none if pre_nr is 0 */
-	int pre_from, pre_nr, pre_arg;
+	struct {
+		enum kind kind;
+		int from, nr, arg;
+	} pre; /* done before, undisturbed; nr 0: nothing */
 };
 
 #define MOVE (MREMAP_MAYMOVE | MREMAP_FIXED)
@@ -238,21 +235,11 @@ static const struct op ops[] = {
 	  64,
 	  MADV_UNMERGEABLE,
 	  .flags = UNSHARES,
-	  .pre_kind = PROTECT,
-	  .pre_from = 5,
-	  .pre_nr = 50,
-	  .pre_arg = PROT_READ },
+	  .pre = { PROTECT, 5, 50, PROT_READ } },
 	{ .name = "unmap a part", UNMAP, 10, 37, 0 },
 	{ .name = "map over a part", MAP, 10, 37, 0 },
 	{ .name = "protect a part", PROTECT, 10, 40, PROT_READ },
-	{ .name = "protect up to a hole",
-	  PROTECT,
-	  0,
-	  64,
-	  PROT_READ,
-	  .pre_kind = UNMAP,
-	  .pre_from = 50,
-	  .pre_nr = 1 },
+	{ .name = "protect up to a hole", PROTECT, 0, 64, PROT_READ, .pre = { UNMAP, 50, 1, 0 } },
 	{ .name = "no access", PROTECT, 0, 30, PROT_NONE },
 	{ .name = "empty", ADVISE, 3, 50, MADV_DONTNEED },
 	{ .name = "empty what may not be written",
@@ -260,10 +247,7 @@ static const struct op ops[] = {
 	  3,
 	  50,
 	  MADV_DONTNEED,
-	  .pre_kind = PROTECT,
-	  .pre_from = 5,
-	  .pre_nr = 20,
-	  .pre_arg = PROT_READ },
+	  .pre = { PROTECT, 5, 20, PROT_READ } },
 	{ .name = "free", ADVISE, 3, 50, MADV_FREE, .flags = PERHAPS },
 	{ .name = "not for children", ADVISE, 1, 50, MADV_DONTFORK },
 	{ .name = "for children again",
@@ -271,29 +255,20 @@ static const struct op ops[] = {
 	  1,
 	  50,
 	  MADV_DOFORK,
-	  .pre_kind = ADVISE,
-	  .pre_from = 1,
-	  .pre_nr = 55,
-	  .pre_arg = MADV_DONTFORK },
+	  .pre = { ADVISE, 1, 55, MADV_DONTFORK } },
 	{ .name = "zeros for children", ADVISE, 1, 50, MADV_WIPEONFORK },
 	{ .name = "no zeros for children",
 	  ADVISE,
 	  1,
 	  50,
 	  MADV_KEEPONFORK,
-	  .pre_kind = ADVISE,
-	  .pre_from = 1,
-	  .pre_nr = 55,
-	  .pre_arg = MADV_WIPEONFORK },
+	  .pre = { ADVISE, 1, 55, MADV_WIPEONFORK } },
 	{ .name = "empty what children do not get",
 	  ADVISE,
 	  0,
 	  64,
 	  MADV_DONTNEED,
-	  .pre_kind = ADVISE,
-	  .pre_from = 1,
-	  .pre_nr = 50,
-	  .pre_arg = MADV_DONTFORK },
+	  .pre = { ADVISE, 1, 50, MADV_DONTFORK } },
 	{ .name = "shrink", REMAP, 0, 64, 0, 30, WHOLE | TAIL },
 	{ .name = "grow", REMAP, 0, 64, 0, 80, WHOLE },
 	{ .name = "grow a part that moves",
@@ -315,20 +290,9 @@ static const struct op ops[] = {
 	  MOVE | MREMAP_DONTUNMAP,
 	  64,
 	  WHOLE | HOLES,
-	  PROTECT,
-	  0,
-	  64,
-	  PROT_READ },
+	  { PROTECT, 0, 64, PROT_READ } },
 	{ .name = "merge any", ANY, 0, 0, 1 },
-	{ .name = "merge any no more",
-	  ANY,
-	  0,
-	  0,
-	  0,
-	  .flags = UNSHARES,
-	  .pre_kind = ANY,
-	  .pre_nr = 1,
-	  .pre_arg = 1 },
+	{ .name = "merge any no more", ANY, 0, 0, 0, .flags = UNSHARES, .pre = { ANY, 0, 1, 1 } },
 	{ .name = "fork", FORK, 0, 0, 0 },
 };
 enum { OPS = sizeof(ops) / sizeof(ops[0]) };
@@ -379,12 +343,12 @@ static long fn_pre(const long a[6])
 {
 	const struct op *o = &ops[a[0]];
 	struct op pre = {
-		.kind = o->pre_kind, .from = o->pre_from, .nr = o->pre_nr, .arg = o->pre_arg
+		.kind = o->pre.kind, .from = o->pre.from, .nr = o->pre.nr, .arg = o->pre.arg
 	};
 
 	if ((o->flags & BLOCKED) && map_at(SRC + PAGES * PG, 1))
 		return -errno;
-	return o->pre_nr ? perform(&pre, a[1]) : 0;
+	return o->pre.nr ? perform(&pre, a[1]) : 0;
 }
 
 /* The test knows by getppid() where the call begins and ends. */

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "tests/lib/harness.h"
+#include "tests/lib/mapping.h"
 #include "tests/lib/peer.h"
 #include "wire/kernel_abi.h"
 #include "wire/wire.h"
@@ -808,20 +809,11 @@ static int lie(struct fake *f)
 /* Frame under a page of another process, from the place of its mapping in the arena. */
 static uint32_t frame_at(pid_t pid, unsigned long addr)
 {
-	unsigned long start, end, offset, frame = KSM_FRAME_NONE;
-	char path[64], line[512];
-	FILE *f;
+	struct mapping m;
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	f = fopen(path, "re");
-	ck_assert_ptr_nonnull(f);
-	while (fgets(line, sizeof(line), f))
-		if (strstr(line, "/memfd:" KSM_ARENA_NAME) &&
-		    sscanf(line, "%lx-%lx %*s %lx", &start, &end, &offset) == 3 && addr >= start &&
-		    addr < end)
-			frame = (offset + addr - start) / KSM_PAGE_SIZE;
-	fclose(f);
-	return (uint32_t)frame;
+	if (!mapping_of_frame(pid, addr, &m))
+		return KSM_FRAME_NONE;
+	return (uint32_t)((m.offset + addr - m.start) / KSM_PAGE_SIZE);
 }
 
 /*

@@ -22,6 +22,7 @@
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
+#include "tests/lib/mapping.h"
 #include "tests/lib/peer.h"
 #include "wire/kernel_abi.h"
 
@@ -231,38 +232,15 @@ static uint64_t pss_kib(pid_t pid)
 /* Inode of the arena that the process has frames of at this address; 0: none. */
 static unsigned long arena_at(pid_t pid, long addr)
 {
-	unsigned long start, end, ino, found = 0;
-	char path[64], line[512];
-	FILE *f;
+	struct mapping m;
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	f = fopen(path, "re");
-	ck_assert_ptr_nonnull(f);
-	while (fgets(line, sizeof(line), f))
-		if (strstr(line, "/memfd:ksm-arena") &&
-		    sscanf(line, "%lx-%lx %*s %*s %*s %lu", &start, &end, &ino) == 3 &&
-		    start <= (unsigned long)addr && (unsigned long)addr < end)
-			found = ino;
-	fclose(f);
-	return found;
+	return mapping_of_frame(pid, (unsigned long)addr, &m) ? m.inode : 0;
 }
 
 /* Does it map anything of that arena? */
 static bool maps_arena(pid_t pid, unsigned long arena)
 {
-	unsigned long ino;
-	char path[64], line[512];
-	bool yes = false;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	f = fopen(path, "re");
-	ck_assert_ptr_nonnull(f);
-	while (fgets(line, sizeof(line), f))
-		yes |= strstr(line, "/memfd:ksm-arena") &&
-		       sscanf(line, "%*x-%*x %*s %*s %*s %lu", &ino) == 1 && ino == arena;
-	fclose(f);
-	return yes;
+	return mapping_count(pid, arena) > 0;
 }
 
 /*

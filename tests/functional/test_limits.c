@@ -19,6 +19,7 @@
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
+#include "tests/lib/mapping.h"
 #include "tests/lib/peer.h"
 
 static const long PG = PEER_PAGE;
@@ -51,41 +52,16 @@ static long status_of(pid_t pid, const char *key)
 	return v;
 }
 
-/* Mappings of a process; those of the file with this inode when it is not 0. */
-static long nr_mappings(pid_t pid, ino_t ino)
-{
-	char path[64], line[512];
-	long nr = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	f = fopen(path, "re");
-	if (!f)
-		harness_die("%s: %s", path, strerror(errno));
-	while (fgets(line, sizeof(line), f)) {
-		unsigned long inode = 0;
-
-		sscanf(line, "%*s %*s %*s %*s %lu", &inode);
-		nr += !ino || inode == ino;
-	}
-	fclose(f);
-	return nr;
-}
-
-/* Inode of the arena that a page stands on. */
+/* Inode of the arena that a process has frames of. */
 static ino_t arena_of(pid_t pid)
 {
-	char path[64], line[512];
-	unsigned long inode = 0;
-	FILE *f;
+	FILE *f = mapping_open(pid);
+	struct mapping m;
+	ino_t inode = 0;
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	f = fopen(path, "re");
-	while (f && !inode && fgets(line, sizeof(line), f))
-		if (strstr(line, "/memfd:ksm-arena"))
-			sscanf(line, "%*s %*s %*s %*s %lu", &inode);
-	if (f)
-		fclose(f);
+	while (mapping_next(f, &m))
+		if (m.arena && !inode)
+			inode = m.inode;
 	return inode;
 }
 
@@ -161,9 +137,9 @@ START_TEST(mappings_stay_in_budget)
 	wait_until(ctl_get_u64(d, "ksm/left_out/vma_budget") > 0, 20000, "the budget is used up");
 	wait_full_scans(d, 3, 20000);
 	for (int i = 0; i < 2; i++) {
-		ck_assert_int_gt(nr_mappings(p[i]->pid, 0), max / 8);
+		ck_assert_int_gt(mapping_count(p[i]->pid, 0), max / 8);
 		/* Its own mappings, and what one order may add before they are counted again. */
-		ck_assert_int_lt(nr_mappings(p[i]->pid, 0), max / 2 + 500);
+		ck_assert_int_lt(mapping_count(p[i]->pid, 0), max / 2 + 500);
 		left_out += ctl_client_u64(d, p[i]->pid, "left_out/vma_budget");
 		ck_assert_int_eq(peer_call(p[i], fn_use_mappings, max / 2 - 1000), 0);
 		ck_assert_int_eq(peer_call(p[i], fn_check_scattered, at[i], SCATTERED,
@@ -320,7 +296,7 @@ START_TEST(repetition_leaves_nothing)
 	for (int i = 0; i < 3; i++) {
 		rss[i] = status_of(who[i], "VmRSS");
 		pte[i] = status_of(who[i], "VmPTE");
-		maps[i] = nr_mappings(who[i], 0);
+		maps[i] = mapping_count(who[i], 0);
 	}
 	for (int round = WARM; round < WARM + ROUNDS; round++)
 		one_round(d, p, round);
@@ -330,7 +306,7 @@ START_TEST(repetition_leaves_nothing)
 			      "process %d: %ld KiB, then %ld", i, rss[i],
 			      status_of(who[i], "VmRSS"));
 		ck_assert_int_lt(status_of(who[i], "VmPTE") - pte[i], 256);
-		ck_assert_int_lt(nr_mappings(who[i], 0) - maps[i], 10);
+		ck_assert_int_lt(mapping_count(who[i], 0) - maps[i], 10);
 	}
 	wait_counter(d, "frames_retired", 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 0);
@@ -362,7 +338,7 @@ static uint64_t old_mappings(struct peer *const p[], ino_t ino)
 	uint64_t nr = 0;
 
 	for (int i = 0; i < LOAD_PEERS; i++)
-		nr += (uint64_t)nr_mappings(p[i]->pid, ino);
+		nr += (uint64_t)mapping_count(p[i]->pid, ino);
 	return nr;
 }
 

@@ -19,6 +19,7 @@
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
+#include "tests/lib/mapping.h"
 #include "tests/lib/peer.h"
 #include "wire/kernel_abi.h"
 
@@ -321,18 +322,7 @@ END_TEST
 
 static int64_t nr_maps(struct peer *p)
 {
-	char path[64];
-	int64_t n = 0;
-	FILE *f;
-	int c;
-
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)p->pid);
-	f = fopen(path, "re");
-	ck_assert_ptr_nonnull(f);
-	while ((c = getc(f)) != EOF)
-		n += c == '\n';
-	fclose(f);
-	return n;
+	return mapping_count(p->pid, 0);
 }
 
 /* Pages that are equal, or not, to page i of others: a mapping for each that is merged. */

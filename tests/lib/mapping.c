@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* mapping.c - see mapping.h. */
+#include "mapping.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "harness.h"
+#include "wire/wire.h"
+
+FILE *mapping_open(pid_t pid)
+{
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		harness_die("%s: %s", path, strerror(errno));
+	return f;
+}
+
+bool mapping_next(FILE *f, struct mapping *m)
+{
+	unsigned long inode;
+	char line[512];
+	int at = 0;
+
+	if (!fgets(line, sizeof(line), f)) {
+		fclose(f);
+		return false;
+	}
+	if (sscanf(line, "%lx-%lx %4s %lx %*s %lu %n", &m->start, &m->end, m->prot, &m->offset,
+		   &inode, &at) != 5)
+		harness_die("not a mapping: %s", line);
+	m->inode = inode;
+	snprintf(m->name, sizeof(m->name), "%.*s", (int)strcspn(line + at, "\n"), line + at);
+	m->arena = !strncmp(m->name, "/memfd:" KSM_ARENA_NAME, strlen("/memfd:" KSM_ARENA_NAME));
+	return true;
+}
+
+long mapping_count(pid_t pid, ino_t inode)
+{
+	FILE *f = mapping_open(pid);
+	struct mapping m;
+	long nr = 0;
+
+	while (mapping_next(f, &m))
+		nr += !inode || m.inode == inode;
+	return nr;
+}
+
+bool mapping_of_frame(pid_t pid, unsigned long addr, struct mapping *m)
+{
+	FILE *f = mapping_open(pid);
+
+	while (mapping_next(f, m))
+		if (m->arena && m->start <= addr && addr < m->end) {
+			fclose(f);
+			return true;
+		}
+	return false;
+}

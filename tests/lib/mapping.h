@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* mapping.h - what a process has mapped, as /proc/PID/maps says. */
+#ifndef KSM_TEST_MAPPING_H
+#define KSM_TEST_MAPPING_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+struct mapping {
+	unsigned long start, end, offset; /* bytes */
+	char prot[5];
+	ino_t inode; /* 0: no file */
+	bool arena;  /* of frames, of any daemon */
+	char name[128];
+};
+
+/*
+ * In turn: `while (mapping_next(f, &m))`, which closes the file at the end; before that it is the caller's
+ * to close. The test ends if there is no such process.
+ */
+FILE *mapping_open(pid_t pid);
+bool mapping_next(FILE *f, struct mapping *m);
+
+/* Those of one file, or all of them if inode is 0. */
+long mapping_count(pid_t pid, ino_t inode);
+/* The mapping of an arena in which addr lies. False: there is none. */
+bool mapping_of_frame(pid_t pid, unsigned long addr, struct mapping *m);
+
+#endif

@@ -298,31 +298,53 @@ static bool send_info(struct agent *a)
 
 /* ---- passing changes on ---- */
 
+struct span {
+	uint64_t start, end;
+};
+
 struct adopt_ctx {
 	struct agent *a;
 	uint64_t start, end;
+	struct span
+		told; /* the daemon has heard of what was offered here when the events were taken */
+	struct span added; /* and of all of this */
 	bool ok;
 };
 
+static bool within(uint64_t start, uint64_t end, const struct span *s)
+{
+	return start >= s->start && end <= s->end;
+}
+
 /*
  * The next part of [at, end) in which the daemon has to know of frames: what is offered, and what is
- * just being withdrawn, where they stand until that is done.
+ * just being withdrawn, where they stand until that is done. *add: what it has to be told first (it
+ * may have heard otherwise, or nothing, when the events are not in step with what is offered by now; the end
+ * of it is under way); empty if nothing.
  */
-static bool next_adoptable(uint64_t at, uint64_t end, struct as_range *part)
+static bool next_adoptable(const struct adopt_ctx *c, uint64_t at, uint64_t end, struct span *part,
+			   struct span *add)
 {
 	bool found = false;
 
+	*add = (struct span){ 0, 0 };
 	as_agent_lock();
 	for (size_t i = as_find(at); !found && i < as.nr && as.range[i].start < end; i++) {
-		*part = as.range[i];
-		found = as_offered(part) || (part->flags & AS_UNSHARING);
+		const struct as_range *r = &as.range[i];
+		bool leaves = r->flags & AS_UNSHARING;
+
+		found = as_offered(r) || leaves;
+		part->start = r->start > at ? r->start : at;
+		part->end = r->end < end ? r->end : end;
+		if (!found || within(part->start, part->end, &c->added) ||
+		    (!leaves && !as.nr_events && !as.overflow &&
+		     within(part->start, part->end, &c->told)))
+			continue;
+		add->start = r->start > c->start ? r->start : c->start;
+		add->end = r->end < c->end ? r->end : c->end;
 	}
 	as_unlock();
-	if (!found)
-		return false;
-	part->start = part->start > at ? part->start : at;
-	part->end = part->end < end ? part->end : end;
-	return true;
+	return found;
 }
 
 static bool send_adopt(struct agent *a, uint64_t start, uint64_t end, uint64_t offset)
@@ -372,24 +394,26 @@ static void adopt_one(void *arg, const struct maps_entry *e)
 	struct adopt_ctx *c = arg;
 	uint64_t start = e->start > c->start ? e->start : c->start;
 	uint64_t end = e->end < c->end ? e->end : c->end;
-	struct as_range part;
+	struct span part, add;
 
 	if (!maps_is_arena(e) || e->inode != c->a->arena_ino || e->shared)
 		return;
-	for (; c->ok && start < end && next_adoptable(start, end, &part); start = part.end) {
-		/* The daemon may have been told otherwise, or nothing; the end of it is under way. */
-		if (part.flags & AS_UNSHARING)
-			c->ok = send_range(c->a, KSM_MSG_ADD, part.start, part.end);
+	for (; c->ok && start < end && next_adoptable(c, start, end, &part, &add);
+	     start = part.end) {
+		if (add.end) {
+			c->ok = send_range(c->a, KSM_MSG_ADD, add.start, add.end);
+			c->added = add;
+		}
 		if (c->ok)
 			c->ok = adopt_part(c->a, part.start, part.end,
 					   e->offset + (part.start - e->start));
 	}
 }
 
-/* Tell of the frames that stand in a range already. */
-static bool adopt_range(struct agent *a, uint64_t start, uint64_t end)
+/* Tell of the frames that stand in a range already. `told`: see adopt_ctx. */
+static bool adopt_range(struct agent *a, uint64_t start, uint64_t end, struct span told)
 {
-	struct adopt_ctx c = { a, start, end, true };
+	struct adopt_ctx c = { .a = a, .start = start, .end = end, .told = told, .ok = true };
 
 	/* Frames that were not seen would be taken for not there. */
 	return maps_walk(start, end, adopt_one, &c) >= 0 && c.ok;
@@ -403,16 +427,16 @@ static void track_part(struct agent *a, const struct as_range *r, bool anew)
 }
 
 /*
- * `anew`: forget what tracking knows, so that everything shows as written. The daemon that armed it may
- * be gone, and another one would never see pages that do not change.
+ * `told`: see adopt_ctx. `anew`: forget what tracking knows, so that everything shows as written. The daemon
+ * that armed it may be gone, and another one would never see pages that do not change.
  */
-static bool pass_on(struct agent *a, const struct as_event *e, bool anew)
+static bool pass_on(struct agent *a, const struct as_event *e, struct span told, bool anew)
 {
 	struct as_range part[32];
 	uint64_t at = e->start;
 
 	if (e->type == KSM_MSG_ADOPT)
-		return adopt_range(a, e->start, e->end);
+		return adopt_range(a, e->start, e->end, told);
 	if (e->type == KSM_MSG_DEL || e->type == KSM_MSG_FORGET)
 		if (!send_range(a, e->type, e->start, e->end))
 			return false;
@@ -453,6 +477,8 @@ static bool pass_events(struct agent *a)
 	uint32_t nr;
 
 	for (;;) {
+		struct span told = { 0, 0 };
+
 		as_agent_lock();
 		if (as.overflow) {
 			as_unlock();
@@ -465,9 +491,14 @@ static bool pass_events(struct agent *a)
 		if (!nr)
 			return true;
 		a->info_due_ms = now_ms() + INFO_DELAY_MS;
-		for (uint32_t i = 0; i < nr; i++)
-			if (!pass_on(a, &batch[i], false))
+		for (uint32_t i = 0; i < nr; i++) {
+			if (!pass_on(a, &batch[i], told, false))
 				return false;
+			if (batch[i].type == KSM_MSG_ADD)
+				told = (struct span){ batch[i].start, batch[i].end };
+			else if (batch[i].type != KSM_MSG_ADOPT)
+				told.end = 0;
+		}
 	}
 }
 
@@ -481,10 +512,10 @@ static bool declare_all(struct agent *a)
 	as.nr_events = 0;
 	as.overflow = false;
 	as_unlock();
-	if (!pass_on(a, &all, true))
+	if (!pass_on(a, &all, (struct span){ 0, 0 }, true))
 		return false;
 	all.type = KSM_MSG_ADOPT;
-	if (!pass_on(a, &all, true))
+	if (!pass_on(a, &all, (struct span){ all.start, all.end }, true))
 		return false;
 	if (!a->nr_old)
 		return true;

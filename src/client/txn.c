@@ -25,9 +25,9 @@
  *
  * Pages that lie in a mapping of frames already cannot be moved: inplace.c.
  *
- * Every step that fails leads back: a page is moved back unless its frame is mapped. Moving back
- * can only fail for want of memory for page tables, so it is repeated until it succeeds: a page is
- * never given up. Holding the lock (as.h) means that no wrapper changes the address space meanwhile.
+ * Every step that fails leads back: a page is moved back unless its frame is mapped. Where that fails
+ * for want of memory it is repeated until it succeeds, where the mapping has changed meanwhile the page is
+ * copied: it is never given up. Holding the lock (as.h) means that no wrapper changes the address space meanwhile.
  *
  * What was rejected: write-protecting instead of moving. Readers would not wait, but a page whose
  * DMA is in flight would be replaced, and there is no other way to ask the kernel for pins.
@@ -195,6 +195,29 @@ static void move_all_out(struct agent *a, const struct ksm_msg_txn *m, struct ru
 		move_out(a, m, run, i, k, result);
 }
 
+/*
+ * The one page that cannot be moved back: what the program asked of the kernel behind our back since it was moved
+ * out (mlock, mprotect) makes the two mappings too different for that. Nobody has it pinned, and nobody
+ * can change it where it is, so a copy is as good. No memory there any more, or other contents, are the
+ * program's doing, too.
+ */
+static void copy_back(struct agent *a, const struct ksm_msg_txn *m, struct run *run, unsigned int i)
+{
+	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
+	struct uffdio_copy c = {
+		.dst = m->addr + off,
+		.src = (uintptr_t)a->staging + off,
+		.len = KSM_PAGE_SIZE,
+		.mode = UFFDIO_COPY_MODE_DONTWAKE,
+	};
+	long r = sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_COPY, &c);
+
+	if (r == -EAGAIN || r == -ENOMEM)
+		return; /* for the moment */
+	sysc3(SYS_madvise, a->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	run->moved &= ~bit(i);
+}
+
 static void move_back(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
 		      unsigned int from, unsigned int to)
 {
@@ -206,9 +229,12 @@ static void move_back(struct agent *a, const struct ksm_msg_txn *m, struct run *
 		run->moved &= ~bits(from, to) | left;
 		if (left & bit(from)) {
 			uffd_serve_forks(a, m->addr, run->moved, a->staging);
-			sysc0(SYS_sched_yield);
+			if (r == -EINVAL || r == -ENOENT || r == -EEXIST)
+				copy_back(a, m, run, from);
+			else
+				sysc0(SYS_sched_yield);
 		}
-		while (from < to && !(left & bit(from)))
+		while (from < to && !(run->moved & bit(from)))
 			from++;
 	}
 }

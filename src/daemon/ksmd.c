@@ -35,8 +35,8 @@
 /* Pages that must have been read before others are woken to help: a millisecond of work, some fifty
  * times what waking costs. */
 #define ALONE_PAGES 1024
-/* Orders for a part of a block wait for more of it, but no longer than this. */
-#define HOLD_MS 200
+/* Orders for a part of a block wait for more of it, but no longer than this in a pass. */
+#define HOLD_MS 1000
 /* While nothing but orders is under way, look for answers that often; after so many looks without one,
  * or max_idle_millisecs, look for written pages again. */
 #define SETTLE_MS 1
@@ -175,7 +175,7 @@ static void pass_begin(struct scan *s, struct domain **v, unsigned int nr)
 	for (unsigned int i = 0; i < nr; i++)
 		v[i]->pass_done = false;
 	s->in_pass = true;
-	s->pass_start_ms = clock_ms();
+	s->pass_start_ms = s->flushed_ms = clock_ms();
 	s->pass_cpu_ns = cpu_ns(s);
 	s->pass_pages = 0;
 	s->pass_scanned = look(v, nr).pages_scanned;
@@ -266,7 +266,7 @@ static void work(void *arg, unsigned int worker)
 		r = engine_scan(sh->d->engine, worker, &left);
 		/* An engine that makes no progress must not hold us. */
 		sh->budget += left < slice ? left : left - 1;
-		engine_flush(sh->d->engine, false);
+		engine_flush(sh->d->engine, ENGINE_FLUSH_RIPE);
 	}
 	if (r == ENGINE_SCAN_PASS)
 		sh->d->pass_done = true;
@@ -309,7 +309,7 @@ static bool settle(struct scan *s)
 	uint64_t orders = 0;
 
 	for (unsigned int i = 0; i < nr; i++) {
-		engine_flush(v[i]->engine, true);
+		engine_flush(v[i]->engine, ENGINE_FLUSH_PASS);
 		orders += engine_nr_orders(v[i]->engine);
 	}
 	domain_snapshot_free(v, nr);
@@ -341,7 +341,9 @@ static uint64_t batch(struct scan *s)
 			continue;
 		active++;
 		scan_domain(s, v[i], &budget);
-		engine_flush(v[i]->engine, v[i]->pass_done || hold_over);
+		engine_flush(v[i]->engine, v[i]->pass_done ? ENGINE_FLUSH_PASS :
+					   hold_over       ? ENGINE_FLUSH_ALL :
+							     ENGINE_FLUSH_RIPE);
 		done += v[i]->pass_done;
 		if (engine_nr_retired(v[i]->engine))
 			sessions_note_retired(s->d->sessions);

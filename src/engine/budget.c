@@ -137,7 +137,7 @@ void budget_refuse_early(struct scan_worker *w, struct engine *e, uint32_t bi)
 	struct fill *f = &w->fill;
 	uint32_t i, kept, reserved;
 
-	if (!vma_level(mm) || !rmap_block(e, bi)->ready)
+	if (!vma_level(mm) || vma_may_wait(mm) || !rmap_block(e, bi)->ready)
 		return;
 	budget_fit(mm, bi, rmap_block(e, bi)->ready, &reserved);
 	mm->vmas_reserved -= reserved; /* the order reserves again */
@@ -153,9 +153,9 @@ void budget_refuse_early(struct scan_worker *w, struct engine *e, uint32_t bi)
 }
 
 /*
- * Mappings have become less scarce than when pages were refused: hash these again. A client that
- * has come to rest after a pass gets all of its budget but a last share for what may come: what is
- * longer than single pages has been merged by then.
+ * Mappings have become less scarce than when pages were refused: hash these again. After a pass a client gets
+ * all of its budget but a last share for what may come (engine_flush()), at the latest when it has come
+ * to rest: what is longer than single pages has been merged by then.
  */
 void budget_requeue(struct mm_slot *mm)
 {
@@ -164,7 +164,7 @@ void budget_requeue(struct mm_slot *mm)
 	unsigned int slot;
 
 	if (!mm->left[KSM_LEFT_VMA_BUDGET]) {
-		mm->vmas_released = false;
+		mm->vmas_released = mm->flush_owed;
 		return;
 	}
 	if (!mm->nr_ready && !mm->nr_txns)

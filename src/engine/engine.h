@@ -141,11 +141,13 @@ enum engine_scan {
  * time; who scans next goes on where another stopped for want of budget.
  */
 enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *budget);
-/*
- * Send orders that wait: those of full blocks, and of blocks that have not got more for several
- * flushes; or (all) every one. Called after each thousand pages or so.
- */
-void engine_flush(struct engine *e, bool all);
+enum engine_flush {
+	ENGINE_FLUSH_RIPE, /* orders of full blocks, and of blocks that have not got more for several flushes */
+	ENGINE_FLUSH_ALL,  /* every one */
+	ENGINE_FLUSH_PASS, /* so, too; the pass is over, and nothing longer to be found: see vma.c */
+};
+/* Send orders that wait. Called after each thousand pages or so. */
+void engine_flush(struct engine *e, enum engine_flush what);
 /* Orders under way or waiting, for callers that wait until merging has settled. */
 uint64_t engine_nr_orders(struct engine *e);
 /* Forget all orders not yet sent (before unmerging). */

@@ -270,6 +270,7 @@ uint64_t vma_limit(const struct mm_slot *mm);
 uint64_t vma_used(const struct mm_slot *mm);
 int vma_level(const struct mm_slot *mm);
 uint32_t vma_min_run(int level); /* UINT32_MAX: none that adds a mapping */
+bool vma_may_wait(const struct mm_slot *mm);
 
 /* unstable.c */
 /* As stable_warm(). */

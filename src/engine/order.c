@@ -64,12 +64,6 @@ static bool scattered(const struct engine *e, const struct rmap_block *b, uint64
 	return runs > (unsigned int)__builtin_popcountll(mask) / 2;
 }
 
-/* Would mappings still be plenty if every page that waits took one? */
-static bool plenty(const struct mm_slot *mm)
-{
-	return (vma_used(mm) + mm->nr_ready) * 2 < vma_limit(mm);
-}
-
 static struct txn *free_txn(struct mm_slot *mm)
 {
 	unsigned int i;
@@ -171,8 +165,15 @@ static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *wa
 	return true;
 }
 
+/* Which of the blocks that wait. */
+enum which {
+	RIPE, /* full ones, and those that have got nothing for a while; scattered ones may wait */
+	ALL_LONG,  /* all but scattered ones */
+	ALL_READY, /* all */
+};
+
 /* Blocks that got new orders. False: stop, the client takes no more. */
-static bool flush_new(struct mm_slot *mm, bool all, bool *skipped)
+static bool flush_new(struct mm_slot *mm, enum which which, bool *skipped)
 {
 	struct engine *e = mm->e;
 	uint32_t bi = mm->blocks[READY_NEW].first, next;
@@ -180,10 +181,16 @@ static bool flush_new(struct mm_slot *mm, bool all, bool *skipped)
 
 	for (; bi != NIL; bi = next) {
 		bool waiting = false;
+		bool due = which == ALL_READY;
 
 		b = rmap_block(e, bi);
 		next = b->link[LINK_READY].next;
-		if ((all || b->ready == b->tracked) && !flush_block(mm, bi, skipped, &waiting))
+		if (which == RIPE)
+			due = b->ready == b->tracked &&
+			      !(vma_level(mm) && vma_may_wait(mm) && scattered(e, b, b->ready));
+		else if (which == ALL_LONG)
+			due = !scattered(e, b, b->ready);
+		if (due && !flush_block(mm, bi, skipped, &waiting))
 			return false;
 		if (b->on[LINK_READY] && !waiting) {
 			b->flush = e->nr_flushes;
@@ -194,7 +201,7 @@ static bool flush_new(struct mm_slot *mm, bool all, bool *skipped)
 }
 
 /* Blocks that got no new orders for a while, or all; they stand in order of age. */
-static void flush_old(struct mm_slot *mm, bool all, bool *skipped)
+static bool flush_old(struct mm_slot *mm, enum which which, bool *skipped)
 {
 	struct engine *e = mm->e;
 	uint32_t bi = mm->blocks[READY_OLD].first, next;
@@ -204,31 +211,42 @@ static void flush_old(struct mm_slot *mm, bool all, bool *skipped)
 		const struct rmap_block *b = rmap_block(e, bi);
 
 		next = b->link[LINK_READY].next;
-		if (!all && (uint16_t)(e->nr_flushes - b->flush) < HOLD_FLUSHES)
-			return;
-		if (!all && plenty(mm) && scattered(e, b, b->ready)) {
+		if (which == RIPE && (uint16_t)(e->nr_flushes - b->flush) < HOLD_FLUSHES)
+			break;
+		if (which == RIPE && vma_may_wait(mm) && scattered(e, b, b->ready)) {
 			rmap_block(e, bi)->flush = e->nr_flushes;
 			block_list_add(mm, bi, READY_OLD);
 			continue;
 		}
+		if (which == ALL_LONG && scattered(e, b, b->ready))
+			continue;
 		if (!flush_block(mm, bi, skipped, &waiting))
-			return;
+			return false;
 	}
+	return true;
 }
 
-void engine_flush(struct engine *e, bool all)
+static bool flush(struct mm_slot *mm, enum which which, bool *skipped)
+{
+	return flush_new(mm, which, skipped) && flush_old(mm, which, skipped);
+}
+
+void engine_flush(struct engine *e, enum engine_flush what)
 {
 	struct mm_slot *mm;
 
 	engine_lock(e);
 	e->nr_flushes++;
 	cds_list_for_each_entry(mm, &e->mms, list) {
-		bool every = all || mm->flush_owed, skipped = false;
+		bool every = what != ENGINE_FLUSH_RIPE || mm->flush_owed, skipped = false;
 
 		if (!mm->nr_ready)
 			continue;
-		if (flush_new(mm, every, &skipped))
-			flush_old(mm, every, &skipped);
+		if (what == ENGINE_FLUSH_PASS && !mm->vmas_released) {
+			flush(mm, ALL_LONG, &skipped);
+			mm->vmas_released = true;
+		}
+		flush(mm, every ? ALL_READY : RIPE, &skipped);
 		mm->flush_owed = every && skipped;
 	}
 	engine_unlock(e);

@@ -90,8 +90,8 @@ uint64_t vma_used(const struct mm_slot *mm)
 /*
  * How scarce mappings are, 0 (plenty) to 4 (none left). The steps leave the longer runs a share
  * of what is left each time: half of the budget is for everybody, the last eighth for runs of 16.
- * A client that has come to rest needs no such shares; a thirty-second is kept for long runs that
- * may come later.
+ * When a pass is over they are not needed any more; a thirty-second is kept for long runs that may
+ * come later.
  */
 int vma_level(const struct mm_slot *mm)
 {
@@ -106,6 +106,16 @@ int vma_level(const struct mm_slot *mm)
 	if (used * 100 < limit * 75)
 		return 1;
 	return used * 100 < limit * 87 ? 2 : 3;
+}
+
+/*
+ * May pages that need a mapping each wait until the pass is over? Then nothing longer can be found, and they get what
+ * is left. If there is not enough for all that wait, frames are made for some of them in vain; so a little more
+ * may wait than there is room for, not much more.
+ */
+bool vma_may_wait(const struct mm_slot *mm)
+{
+	return vma_used(mm) + mm->nr_ready < vma_limit(mm) + vma_limit(mm) / 8;
 }
 
 uint32_t vma_min_run(int level)

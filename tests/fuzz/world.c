@@ -204,7 +204,7 @@ static void scan(struct domain *d, void *arg)
 	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
 		the_scan.full_scans += engine_scan(d->engine, 0, &budget) == ENGINE_SCAN_PASS;
 	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
-		engine_flush(d->engine, a->flush_all);
+		engine_flush(d->engine, a->flush_all ? ENGINE_FLUSH_PASS : ENGINE_FLUSH_RIPE);
 	if (engine_nr_retired(d->engine))
 		sessions_note_retired(a->w->d.sessions);
 }

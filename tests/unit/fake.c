@@ -506,7 +506,7 @@ void fake_orders(struct fake *w)
 	int i, n = 0;
 
 	while (engine_nr_orders(w->e)) {
-		engine_flush(w->e, true);
+		engine_flush(w->e, ENGINE_FLUSH_PASS);
 		for (i = 0; i < w->nr_clients; i++)
 			if (w->client[i]) {
 				fake_agent_run(w->client[i]);

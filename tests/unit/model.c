@@ -158,7 +158,7 @@ void model_step(struct fake *w, uint64_t *rng)
 		break;
 	case 16:
 	case 17:
-		engine_flush(w->e, rnd(rng, 2));
+		engine_flush(w->e, (enum engine_flush)rnd(rng, 3));
 		break;
 	case 18:
 	case 19:

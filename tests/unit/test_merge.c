@@ -272,7 +272,7 @@ START_TEST(exit_under_orders)
 	fake_fill_unique(b, 0, 200, 1);
 	fake_scan(w);
 	if (_i >= 1)
-		engine_flush(w->e, true);
+		engine_flush(w->e, ENGINE_FLUSH_ALL);
 	if (_i >= 2)
 		fake_agent_run(a);
 	if (_i >= 3)
@@ -303,7 +303,7 @@ START_TEST(withdrawn_under_orders)
 
 	fake_fill(a, 0, 128, 6);
 	fake_scan(w);
-	engine_flush(w->e, true);
+	engine_flush(w->e, ENGINE_FLUSH_ALL);
 	ck_assert_int_eq(a->nr_orders, 2);
 	id = a->order[0].txn.id;
 	fake_del(a, 10, 20);
@@ -339,7 +339,7 @@ START_TEST(outcomes)
 
 	fake_fill(a, 0, 8, 6);
 	fake_scan(w);
-	engine_flush(w->e, true);
+	engine_flush(w->e, ENGINE_FLUSH_ALL);
 	o = &a->order[0];
 	for (i = 0; i < 8; i++)
 		if (res[i] == KSM_RES_MERGED) {
@@ -379,7 +379,7 @@ START_TEST(unwanted_frame_is_freed)
 	ck_assert_uint_eq(w->frames_freed, 1);
 	ck_assert_uint_eq(engine_nr_orders(w->e), 0);
 	fake_scan(w);
-	engine_flush(w->e, true);
+	engine_flush(w->e, ENGINE_FLUSH_ALL);
 	fake_store(a, 0, 7);
 	fake_store(a, 1, 8);
 	fake_orders(w); /* told, refused by both: it may be mapped for all we know */
@@ -628,7 +628,7 @@ START_TEST(client_that_takes_nothing)
 	fake_fill_unique(b, 0, 6400, 1);
 	fake_scan(w);
 	for (i = 0; i < 5; i++) {
-		engine_flush(w->e, i == 0);
+		engine_flush(w->e, i ? ENGINE_FLUSH_RIPE : ENGINE_FLUSH_ALL);
 		fake_check(w);
 		fake_agent_run(b);
 		fake_agent_answer(b);
@@ -637,7 +637,7 @@ START_TEST(client_that_takes_nothing)
 	ck_assert_uint_eq(engine_nr_orders(w->e),
 			  6400); /* a's; b got the rest without being asked */
 	a->full = false;
-	engine_flush(w->e, false);
+	engine_flush(w->e, ENGINE_FLUSH_RIPE);
 	ck_assert_int_eq(a->nr_orders, 64); /* no more than that at a time */
 	fake_orders(w);
 	fake_check(w);

@@ -253,7 +253,7 @@ END_TEST
 
 static void flush_and_run(struct fake_client *c)
 {
-	engine_flush(c->w->e, true);
+	engine_flush(c->w->e, ENGINE_FLUSH_ALL);
 	fake_agent_run(c);
 	fake_agent_answer(c);
 }
@@ -269,7 +269,7 @@ START_TEST(order_under_way_is_not_tracked)
 	fake_scan(w);
 	if (_i == 0) {
 		/* Sent, carried out, written, tracked, answered. */
-		engine_flush(w->e, true);
+		engine_flush(w->e, ENGINE_FLUSH_ALL);
 		fake_agent_run(a);
 		fake_store(a, 3, 7);
 		fake_scan(w);

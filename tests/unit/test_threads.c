@@ -157,7 +157,7 @@ static void live(struct world *w, uint64_t *rng)
 			engine_adopt(c->mm, BASE + a * PAGE, 1, (uint32_t)a);
 			break;
 		case 4:
-			engine_flush(w->e, true);
+			engine_flush(w->e, ENGINE_FLUSH_ALL);
 			break;
 		case 5:
 			engine_epoch_free(w->e, engine_epoch_advance(w->e) - 1);
@@ -196,7 +196,7 @@ static void *scan_main(void *arg)
 
 		budget = 500;
 		engine_scan(w->e, worker, &budget);
-		engine_flush(w->e, false);
+		engine_flush(w->e, ENGINE_FLUSH_RIPE);
 		engine_counters(w->e, &n);
 		must_msg(!engine_check(w->e, msg, sizeof(msg)), "%s", msg);
 	}

@@ -13,7 +13,7 @@
 
 static void flush_all(struct fake *w)
 {
-	engine_flush(w->e, true);
+	engine_flush(w->e, ENGINE_FLUSH_ALL);
 	must_msg(!w->sent, "an order was sent for a frame that has no bytes yet");
 }
 
@@ -28,7 +28,7 @@ START_TEST(orders_wait_for_the_bytes)
 	w->in_write = flush_all;
 	fake_scan(w);
 	ck_assert_ptr_null(w->in_write); /* it ran */
-	engine_flush(w->e, false);
+	engine_flush(w->e, ENGINE_FLUSH_RIPE);
 	ck_assert_uint_eq(w->sent, 2); /* and it is not forgotten */
 	fake_orders(w);
 	fake_check(w);

@@ -164,7 +164,7 @@ void budget_requeue(struct mm_slot *mm)
 	unsigned int slot;
 
 	if (!mm->left[KSM_LEFT_VMA_BUDGET]) {
-		mm->vmas_released = mm->flush_owed;
+		mm->vmas_released = mm->flush_owed == ENGINE_FLUSH_PASS;
 		return;
 	}
 	if (!mm->nr_ready && !mm->nr_txns)

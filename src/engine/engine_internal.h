@@ -101,7 +101,7 @@ struct mm_slot {
 	uint64_t vmas_reserved; /* sum of txn[].vmas */
 	int refused_level;      /* budget level when an order was refused last */
 	bool vmas_released;     /* the shares kept for longer runs are open to single pages */
-	bool flush_owed;        /* engine_flush(all) could not send everything */
+	enum engine_flush flush_owed; /* could not send all that it should have */
 
 	struct trail trail; /* the last pair: follow.c */
 	uint32_t follow_won, follow_lost;

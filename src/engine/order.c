@@ -238,16 +238,16 @@ void engine_flush(struct engine *e, enum engine_flush what)
 	engine_lock(e);
 	e->nr_flushes++;
 	cds_list_for_each_entry(mm, &e->mms, list) {
-		bool every = what != ENGINE_FLUSH_RIPE || mm->flush_owed, skipped = false;
+		enum engine_flush now = what > mm->flush_owed ? what : mm->flush_owed;
+		bool skipped = false;
 
 		if (!mm->nr_ready)
 			continue;
-		if (what == ENGINE_FLUSH_PASS && !mm->vmas_released) {
-			flush(mm, ALL_LONG, &skipped);
-			mm->vmas_released = true;
-		}
-		flush(mm, every ? ALL_READY : RIPE, &skipped);
-		mm->flush_owed = every && skipped;
+		if (now == ENGINE_FLUSH_PASS && !mm->vmas_released)
+			mm->vmas_released = flush(mm, ALL_LONG, &skipped);
+		if (now != ENGINE_FLUSH_PASS || mm->vmas_released)
+			flush(mm, now == ENGINE_FLUSH_RIPE ? RIPE : ALL_READY, &skipped);
+		mm->flush_owed = skipped ? now : ENGINE_FLUSH_RIPE;
 	}
 	engine_unlock(e);
 }
@@ -284,7 +284,7 @@ void engine_cancel_orders(struct engine *e)
 			cancel_block(mm, mm->blocks[READY_NEW].first);
 		while (mm->blocks[READY_OLD].first != NIL)
 			cancel_block(mm, mm->blocks[READY_OLD].first);
-		mm->flush_owed = false;
+		mm->flush_owed = ENGINE_FLUSH_RIPE;
 	}
 	engine_unlock(e);
 }

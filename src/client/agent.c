@@ -305,9 +305,8 @@ struct span {
 struct adopt_ctx {
 	struct agent *a;
 	uint64_t start, end;
-	struct span
-		told; /* the daemon has heard of what was offered here when the events were taken */
-	struct span added; /* and of all of this */
+	/* The daemon has heard of what was offered of `told` when the events were taken, and of all of `added`. */
+	struct span told, added;
 	bool ok;
 };
 

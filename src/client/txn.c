@@ -27,7 +27,8 @@
  *
  * Every step that fails leads back: a page is moved back unless its frame is mapped. Where that fails
  * for want of memory it is repeated until it succeeds, where the mapping has changed meanwhile the page is
- * copied: it is never given up. Holding the lock (as.h) means that no wrapper changes the address space meanwhile.
+ * copied: it is never given up. Holding the lock (as.h) means that no wrapper changes the address space
+ * meanwhile.
  *
  * What was rejected: write-protecting instead of moving. Readers would not wait, but a page whose
  * DMA is in flight would be replaced, and there is no other way to ask the kernel for pins.
@@ -257,8 +258,8 @@ static bool page_is_zero(const uint8_t *p)
  * that the pages can be moved back; mmap leaves the old mapping alone if it fails. It may be accessed
  * when it is registered and not before: who touched it earlier would find zeros where there is data.
  *
- * Threads that wait already do not notice. One whose first touch falls between the two calls, some
- * microseconds, finds no memory, as with any mremap that fails like this: docs/design.md, "Known limits".
+ * Threads that wait already do not notice. One whose first touch falls between the calls, some
+ * microseconds, finds no memory that it may use, as with any mremap that fails like this: docs/design.md, "Known limits".
  */
 static void mend_hole(struct agent *a, uint64_t at, size_t len)
 {

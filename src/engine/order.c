@@ -165,12 +165,11 @@ static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *wa
 	return true;
 }
 
-/* Which of the blocks that wait. */
-enum which {
-	RIPE, /* full ones, and those that have got nothing for a while; scattered ones may wait */
-	ALL_LONG,  /* all but scattered ones */
-	ALL_READY, /* all */
-};
+/*
+ * Which of the blocks that wait. RIPE: full ones, and those that have got nothing for a while, but scattered ones may
+ * have to wait on; ALL_LONG: all but scattered ones; ALL_READY: all.
+ */
+enum which { RIPE, ALL_LONG, ALL_READY };
 
 /* Blocks that got new orders. False: stop, the client takes no more. */
 static bool flush_new(struct mm_slot *mm, enum which which, bool *skipped)

@@ -213,8 +213,10 @@ static void copy_back(struct agent *a, const struct ksm_msg_txn *m, struct run *
 	};
 	long r = sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_COPY, &c);
 
-	if (r == -EAGAIN || r == -ENOMEM)
-		return; /* for the moment */
+	if (r && r != -ENOENT && r != -EEXIST) {
+		sysc0(SYS_sched_yield); /* not for the moment */
+		return;
+	}
 	sysc3(SYS_madvise, a->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	run->moved &= ~bit(i);
 }

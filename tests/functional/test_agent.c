@@ -1477,10 +1477,12 @@ START_TEST(test_adopt_follows_an_add)
 	union ksm_msg m;
 
 	fake_start();
-	comb = ksm_mmap(NULL, 2 * COMB * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			-1, 0);
 	mem = make_memory(64, 1);
-	ck_assert(mem < comb);
+	comb = ksm_mmap(mem + (1ul << 30), 2 * COMB * PAGE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	for (ptrdiff_t gib = 2; comb == MAP_FAILED; gib++)
+		comb = ksm_mmap(mem + (gib << 30), 2 * COMB * PAGE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 	fake_accept(&p);
 	fake_recv(&p, KSM_MSG_ADD, &m);
 	order(&p, mem, 64, 0, res);
@@ -1746,10 +1748,14 @@ START_TEST(test_own_tables_are_left_alone)
 	uint8_t *mem, res[64];
 	struct peer p;
 	union ksm_msg m;
+	struct as_guard g;
 	void *own[6];
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
+	as_enter(&g);
+	ck_assert_int_eq(as_reserve(10000), 0); /* it grows now, and not then */
+	as_leave(&g);
 	own[0] = as.range;
 	own[1] = as.frames_l1;
 	own[2] = agent.buf;

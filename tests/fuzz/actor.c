@@ -727,8 +727,11 @@ void actors_settle(struct actors *as)
 		if (a->sock)
 			a->sock->room = 64;
 	}
-	/* A grace period takes a poll every two seconds at most, and three may be needed in a row. */
-	for (int i = 0, quiet = 0; quiet < 8; i++) {
+	/*
+	 * A grace period takes a poll every two seconds at most, and three may be needed in a row; a page that
+	 * changed again and again is left out of eight passes.
+	 */
+	for (int i = 0, quiet = 0; quiet < 10; i++) {
 		os_must(i < 3000, "no end");
 		attr_set(&as->w->d, "ksm/run", "1");
 		quiet = anything_to_do(as) ? 0 : quiet + 1;

@@ -514,6 +514,19 @@ static long move_one(uint64_t dst, uint64_t src)
 	return 0;
 }
 
+/* Back from the staging area, where the page stays. */
+static long do_copy(const struct uffdio_copy *c)
+{
+	unsigned int i = number(c->dst);
+
+	MUST(c->len == PAGE && in_staging(c->src) && inside(c->dst, PAGE) &&
+	     k.staged[slot_of(c->src)]);
+	MUST(k.page[i] == STAGED && k.hole[i] == NO_HOLE);
+	memcpy(page_at(i), (void *)(uintptr_t)c->src, PAGE);
+	k.page[i] = ANON;
+	return 0;
+}
+
 static long do_move(struct kabi_uffdio_move *mv)
 {
 	uint64_t at;
@@ -585,6 +598,9 @@ static long do_ioctl(int fd, unsigned long req, void *arg)
 	case KABI_UFFDIO_MOVE:
 		MUST(fd == FD_SYNC);
 		return do_move(arg);
+	case UFFDIO_COPY:
+		MUST(fd == FD_SYNC);
+		return do_copy(arg);
 	case KABI_PAGEMAP_SCAN:
 		return fd == FD_PAGEMAP ? do_scan(arg) : -EBADF;
 	default:

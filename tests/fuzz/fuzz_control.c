@@ -189,7 +189,7 @@ static bool unread(const struct peer *peers)
 	for (int i = 0; i < PEERS; i++) {
 		const struct os_sock *s = peers[i].sock;
 
-		if (s && s->in.nr && !s->shut && !s->peer_closed)
+		if (s && s->in.nr && !s->shut)
 			return true;
 	}
 	return false;

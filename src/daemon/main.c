@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,6 +137,11 @@ static void set_limits(void)
 {
 	struct rlimit nofile;
 
+	/*
+	 * One heap for all threads: what is freed in a thread's own is of no use to the others. They allocate in
+	 * chunks and seldom, so nobody waits; 40 to 100 KiB less are resident with two clients of 512 MiB.
+	 */
+	mallopt(M_ARENA_MAX, 1);
 	if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
 		nofile.rlim_cur = nofile.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &nofile);

@@ -171,25 +171,32 @@ static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *wa
  */
 enum which { RIPE, ALL_LONG, ALL_READY };
 
+/*
+ * May a block with new orders go at once? A scattered one that is full gains nothing by waiting, unless mappings are
+ * short: then longer runs go first.
+ */
+static bool due_at_once(const struct mm_slot *mm, const struct rmap_block *b, enum which which)
+{
+	if (which == ALL_READY)
+		return true;
+	if (which == ALL_LONG)
+		return !scattered(mm->e, b, b->ready);
+	return b->ready == b->tracked &&
+	       !(vma_level(mm) && vma_may_wait(mm) && scattered(mm->e, b, b->ready));
+}
+
 /* Blocks that got new orders. False: stop, the client takes no more. */
 static bool flush_new(struct mm_slot *mm, enum which which, bool *skipped)
 {
 	struct engine *e = mm->e;
 	uint32_t bi = mm->blocks[READY_NEW].first, next;
-	struct rmap_block *b;
 
 	for (; bi != NIL; bi = next) {
+		struct rmap_block *b = rmap_block(e, bi);
 		bool waiting = false;
-		bool due = which == ALL_READY;
 
-		b = rmap_block(e, bi);
 		next = b->link[LINK_READY].next;
-		if (which == RIPE)
-			due = b->ready == b->tracked &&
-			      !(vma_level(mm) && vma_may_wait(mm) && scattered(e, b, b->ready));
-		else if (which == ALL_LONG)
-			due = !scattered(e, b, b->ready);
-		if (due && !flush_block(mm, bi, skipped, &waiting))
+		if (due_at_once(mm, b, which) && !flush_block(mm, bi, skipped, &waiting))
 			return false;
 		if (b->on[LINK_READY] && !waiting) {
 			b->flush = e->nr_flushes;
@@ -240,8 +247,10 @@ void engine_flush(struct engine *e, enum engine_flush what)
 		enum engine_flush now = what > mm->flush_owed ? what : mm->flush_owed;
 		bool skipped = false;
 
-		if (!mm->nr_ready)
+		if (!mm->nr_ready) {
+			mm->flush_owed = ENGINE_FLUSH_RIPE;
 			continue;
+		}
 		if (now == ENGINE_FLUSH_PASS && !mm->vmas_released)
 			mm->vmas_released = flush(mm, ALL_LONG, &skipped);
 		if (now != ENGINE_FLUSH_PASS || mm->vmas_released)

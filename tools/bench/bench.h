@@ -178,8 +178,8 @@ int side_set(struct side *s, const char *name, const char *value);
 int side_cpu_ns(struct side *s, uint64_t *ns);
 /* Bytes of memory that merging itself occupies outside the clients' own accounts. */
 int side_metadata(struct side *s, uint64_t *bytes);
-/* The same, with all that the daemon has resident (in place of its proportional share). */
-int side_metadata_rss(struct side *s, uint64_t *bytes);
+/* The same without what the daemon maps of files: program text, frames. */
+int side_metadata_anon(struct side *s, uint64_t *bytes);
 
 int kernel_start(struct side *s);
 void kernel_stop(struct side *s);

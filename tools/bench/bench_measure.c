@@ -433,7 +433,7 @@ static int run_merge(struct run *r)
 static int measure_page_bytes(struct run *r, uint64_t before)
 {
 	uint64_t now, tracked = r->cfg->processes * r->nr_pages;
-	int err = side_metadata_rss(&r->side, &now);
+	int err = side_metadata_anon(&r->side, &now);
 
 	if (!err)
 		r->out->value[M_PAGE_BYTES] = ((double)now - (double)before) / (double)tracked;
@@ -444,17 +444,17 @@ static int run_undisturbed(struct run *r)
 {
 	bool real = r->cfg->workload->real;
 	struct fleet_memory before;
-	uint64_t rss_before = 0;
+	uint64_t anon_before = 0;
 	double used_before;
 	int merge, err = fleet_memory(&r->fleet, &before);
 
 	used_before = system_used();
-	err = err ? err : side_metadata_rss(&r->side, &rss_before);
+	err = err ? err : side_metadata_anon(&r->side, &anon_before);
 	merge = err ? err : run_merge(r);
 	if (merge && merge != -ETIME)
 		return merge;
 	if (!merge && !r->expected && !real)
-		err = measure_page_bytes(r, rss_before);
+		err = measure_page_bytes(r, anon_before);
 	if (!merge && !err)
 		err = measure_rest(r);
 	err = err ? err : side_set(&r->side, "run", "0");

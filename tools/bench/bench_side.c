@@ -113,7 +113,9 @@ int side_metadata(struct side *s, uint64_t *bytes)
 	return s->id == SIDE_KERNEL ? kernel_metadata(bytes) : daemon_memory(s, "\nPss:", bytes);
 }
 
-int side_metadata_rss(struct side *s, uint64_t *bytes)
+/* What it allocated. Library text becomes resident as it is first used, which says nothing about pages. */
+int side_metadata_anon(struct side *s, uint64_t *bytes)
 {
-	return s->id == SIDE_KERNEL ? kernel_metadata(bytes) : daemon_memory(s, "\nRss:", bytes);
+	return s->id == SIDE_KERNEL ? kernel_metadata(bytes) :
+				      daemon_memory(s, "\nAnonymous:", bytes);
 }

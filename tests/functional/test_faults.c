@@ -4,6 +4,7 @@
  * other, while threads of the program load from and store to the pages that it has in hand. There
  *  - the daemon is killed, or stopped,
  *  - the process itself is killed, or stopped while others go on,
+ *  - the program locks the memory, past the library,
  *  - the call fails, with each of the errors that it can give.
  * Afterwards every byte must be right, every thread must have gone on, and memory must be merged again.
  *
@@ -582,21 +583,6 @@ static long fn_mlock_raw(const long a[6])
 	return syscall(a[2] ? SYS_munlock : SYS_mlock, a[0], a[1]) ? -errno : 0;
 }
 
-static long locked_kib(pid_t pid)
-{
-	char path[64], line[128];
-	long kib = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	f = fopen(path, "re");
-	while (f && kib < 0 && fgets(line, sizeof(line), f))
-		sscanf(line, "VmLck: %ld", &kib);
-	if (f)
-		fclose(f);
-	return kib;
-}
-
 /*
  * The program locks the memory that the agent has in hand, in half of which nothing else happens: pages then
  * cannot be moved back to where they came from. Seen to fail (threads wait for ever for pages in the
@@ -616,7 +602,7 @@ START_TEST(memory_is_locked_at_each_step)
 		from = s.a + n % 4 * 8 * PG;
 		let_store();
 		peer_post(s.p, fn_mlock_raw, from, len, 0);
-		wait_until(locked_kib(s.p->pid) >= len / 1024, 20000, "locked");
+		wait_until(harness_status(s.p->pid, "VmLck") >= len / 1024, 20000, "locked");
 		trace_end(&s.t);
 		ck_assert_int_eq(peer_result(s.p), 0);
 		life_ends(&s, true);

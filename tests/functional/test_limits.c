@@ -32,26 +32,6 @@ static struct daemon *start(void)
 	return d;
 }
 
-/* A number of /proc/PID/status, in its unit. */
-static long status_of(pid_t pid, const char *key)
-{
-	char path[64], line[256];
-	size_t n = strlen(key);
-	long v = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-	f = fopen(path, "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, key, n) && line[n] == ':')
-			v = strtol(line + n + 1, NULL, 10);
-	if (f)
-		fclose(f);
-	if (v < 0)
-		harness_die("%s has no %s", path, key);
-	return v;
-}
-
 /* Inode of the arena that a process has frames of. */
 static ino_t arena_of(pid_t pid)
 {
@@ -232,25 +212,25 @@ START_TEST(sparse_memory_costs_what_is_there)
 {
 	struct daemon *d = start();
 	struct peer *p[2];
-	long at[2], rss = status_of(d->pid, "VmRSS"), own[2];
+	long at[2], rss = harness_status(d->pid, "VmRSS"), own[2];
 
 	for (int i = 0; i < 2; i++) {
 		p[i] = peer_new();
 		at[i] = peer_call(p[i], fn_offer_sparse);
 		ck_assert_int_gt(at[i], 0);
-		own[i] = status_of(p[i]->pid, "VmRSS") + status_of(p[i]->pid, "VmPTE");
+		own[i] = harness_status(p[i]->pid, "VmRSS") + harness_status(p[i]->pid, "VmPTE");
 	}
 	wait_counter(d, "pages_sharing", SPARSE_PAGES);
 	wait_full_scans(d, 3, 20000);
 	for (int i = 0; i < 2; i++) {
-		long now = status_of(p[i]->pid, "VmRSS") + status_of(p[i]->pid, "VmPTE");
+		long now = harness_status(p[i]->pid, "VmRSS") + harness_status(p[i]->pid, "VmPTE");
 
 		ck_assert_int_eq(peer_call(p[i], fn_check_sparse, at[i]), 0);
 		/* The agent's buffers, and a page of frame bits for every 128 MiB at worst. */
 		ck_assert_msg(now - own[i] < 8 << 10, "client: %ld KiB, then %ld", own[i], now);
 	}
-	ck_assert_msg(status_of(d->pid, "VmRSS") - rss < 16 << 10, "daemon: %ld KiB, then %ld", rss,
-		      status_of(d->pid, "VmRSS"));
+	ck_assert_msg(harness_status(d->pid, "VmRSS") - rss < 16 << 10, "daemon: %ld KiB, then %ld",
+		      rss, harness_status(d->pid, "VmRSS"));
 	for (int i = 0; i < 2; i++)
 		peer_end(p[i]);
 	wait_counter(d, "frames_used", 0);
@@ -294,18 +274,19 @@ START_TEST(repetition_leaves_nothing)
 	for (int round = 0; round < WARM; round++)
 		one_round(d, p, round);
 	for (int i = 0; i < 3; i++) {
-		rss[i] = status_of(who[i], "VmRSS");
-		pte[i] = status_of(who[i], "VmPTE");
+		rss[i] = harness_status(who[i], "VmRSS");
+		pte[i] = harness_status(who[i], "VmPTE");
 		maps[i] = mapping_count(who[i], 0);
 	}
 	for (int round = WARM; round < WARM + ROUNDS; round++)
 		one_round(d, p, round);
 	for (int i = 0; i < 3; i++) {
 		/* Less than 16 bytes for a page that came and went, and no mapping for a round. */
-		ck_assert_msg(status_of(who[i], "VmRSS") - rss[i] < ROUNDS * LOOP_PAGES * 16 / 1024,
+		ck_assert_msg(harness_status(who[i], "VmRSS") - rss[i] <
+				      ROUNDS * LOOP_PAGES * 16 / 1024,
 			      "process %d: %ld KiB, then %ld", i, rss[i],
-			      status_of(who[i], "VmRSS"));
-		ck_assert_int_lt(status_of(who[i], "VmPTE") - pte[i], 256);
+			      harness_status(who[i], "VmRSS"));
+		ck_assert_int_lt(harness_status(who[i], "VmPTE") - pte[i], 256);
 		ck_assert_int_lt(mapping_count(who[i], 0) - maps[i], 10);
 	}
 	wait_counter(d, "frames_retired", 0);

@@ -101,6 +101,25 @@ int harness_nr_fds(pid_t pid)
 	return nr;
 }
 
+long harness_status(pid_t pid, const char *key)
+{
+	char path[64], line[256];
+	size_t n = strlen(key);
+	long v = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, n) && line[n] == ':')
+			v = strtol(line + n + 1, NULL, 10);
+	if (f)
+		fclose(f);
+	if (v < 0)
+		harness_die("%s has no %s", path, key);
+	return v;
+}
+
 /* ---- starting and stopping ---- */
 
 static void exec_daemon(const char *dir, const char *const extra_args[], pid_t parent)

@@ -67,6 +67,8 @@ uint64_t ctl_client_u64(struct daemon *d, pid_t pid, const char *name);
 int harness_connect(const char *dir, const char *name, int type);
 /* Descriptors that process `pid` has open. */
 int harness_nr_fds(pid_t pid);
+/* The number behind `key` in /proc/PID/status ("VmRSS"), in its unit; dies when it is not there. */
+long harness_status(pid_t pid, const char *key);
 uint64_t harness_now_ms(void);
 void harness_nap(void); /* the pause between two looks at a condition */
 

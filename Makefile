@@ -82,7 +82,8 @@ ACTOR_BIN   := $(if $(SANITIZE),,$(addprefix $(BUILD)/tests/torture/actor-,ksm p
 # binaries without directory. tests/tests.mk may add to these, and give a test more objects or
 # libraries with LIBS_<name>.
 # The thread sanitizer's run time does not survive the forks of most tests; these run as they are,
-# against a daemon that is built with it.
+# against a daemon that is built with it. So does the torture, with both sanitizers: a report makes the daemon
+# end with an error, which is a failure of the torture.
 ASAN_SKIP   :=
 TSAN_DAEMON := test_memory test_lifecycle test_semantics
 TSAN_OWN     = $(addprefix $(BUILD)/tsan/tests/,unit functional/test_control \
@@ -306,8 +307,9 @@ test: setup-test
 	@$(MAKE) --no-print-directory -k run-tests RESULTS=$(BUILD)/results
 	@$(MAKE) --no-print-directory -k run-tests BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' \
 		RUN_LABEL=asan RUN_SKIP='$(ASAN_SKIP)' RESULTS=$(BUILD)/results
+	-@tests/run.sh --label asan --build $(BUILD)/asan --results $(BUILD)/results -- $(TORTURE_BIN)
 	-@tests/run.sh --label tsan --build $(BUILD)/tsan --results $(BUILD)/results -- \
-		$(TSAN_OWN) $(addprefix $(BUILD)/tests/functional/,$(TSAN_DAEMON))
+		$(TSAN_OWN) $(addprefix $(BUILD)/tests/functional/,$(TSAN_DAEMON)) $(TORTURE_BIN)
 	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
 		$(BUILD)/fuzz/tests/fuzzers \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))

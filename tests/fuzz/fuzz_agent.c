@@ -403,13 +403,17 @@ static long map_hole(uint64_t addr, uint64_t len)
 
 static long do_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, uint64_t off)
 {
+	long p;
+
 	if (flags & MAP_FIXED)
 		return flags & MAP_ANONYMOUS ? map_hole(addr, len) : map_frames(addr, len, fd, off);
 	if (fd >= FD_PASSED && fd == agent.arena)
 		return map_aside(len, off);
 	MUST(flags & MAP_ANONYMOUS || (fd >= FD_PASSED && len == PAGE));
-	aside.len = 0; /* done with, and its address may be given out again */
-	return sysc6_kernel(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	p = sysc6_kernel(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if ((uint64_t)p < aside.addr + aside.len && (uint64_t)p + len > aside.addr)
+		aside.len = 0; /* was done with: its address has been given out again */
+	return p;
 }
 
 static bool is_aside(uint64_t from, uint64_t len)
@@ -642,6 +646,15 @@ static long do_pread(int fd, void *buf, uint64_t len, uint64_t off)
 	return (long)len;
 }
 
+/* Pages are pinned by means that can be seen. */
+static const char *status(void)
+{
+	for (unsigned int i = 0; i < PAGES; i++)
+		if (k.pinned[i])
+			return "VmLck:\t0 kB\nVmPin:\t4 kB\n";
+	return "VmLck:\t0 kB\nVmPin:\t0 kB\n";
+}
+
 static long do_open(const char *path)
 {
 	k.small_at = 0;
@@ -656,7 +669,7 @@ static long do_open(const char *path)
 	k.nr_tasks = strstr(path, "/self/task") && !strstr(path, "fdinfo");
 	if (k.nr_tasks || strstr(path, "fdinfo"))
 		return FD_DIR;
-	k.small = strstr(path, "status") ? "VmLck:\t0 kB\nVmPin:\t0 kB\n" : "0\n";
+	k.small = strstr(path, "status") ? status() : "0\n";
 	return FD_SMALL;
 }
 

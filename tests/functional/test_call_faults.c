@@ -436,14 +436,12 @@ static void check_pages(struct scene *s, bool failed, const char *what, struct p
 		bool hole = !is[i].mapped;
 		bool fine = same(&is[i], &new[i]);
 
-		if (failed && !(flags & WHOLE))
+		if (failed ? !(flags & WHOLE) : flags & PERHAPS)
 			fine |= same(&is[i], &old[i]);
 		else if (failed)
 			fine = same(&is[i], &old[i]) ||
 			       (!src && flags & HOLES && (hole || is_empty(&is[i]))) ||
 			       (src && hole && flags & TAIL && i >= s->op->from + s->op->new_nr);
-		else if (flags & PERHAPS)
-			fine |= same(&is[i], &old[i]);
 		ck_assert_msg(
 			fine,
 			"%s, %s: %s, page %d: mapped %d prot %d bytes %#llx; was %d %d %#llx, "

@@ -249,11 +249,12 @@ START_TEST(moved_and_written)
 	enum { MANY = 1000, ROUNDS = 20 };
 	struct daemon *d = daemon_start(NULL);
 	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_offer, 1, 0, 0), b, on_frames;
+	long a, b, on_frames;
 
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set(d, "ksm/sleep_millisecs", "0"), 0);
 	ck_assert_int_eq(ctl_set(d, "ksm/max_idle_millisecs", "1"), 0);
+	peer_call(p, fn_offer, 1, 0, 0);
 	/* So that it is the first to be scanned. */
 	wait_until(peer_call(p, fn_connected) == 1, 20000, "connected");
 	b = peer_call(q, fn_offer, MANY, 1, 1);

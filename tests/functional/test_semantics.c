@@ -694,7 +694,7 @@ static struct outcome outcome_map(void *p)
 
 #define SAME(sys, own)                                                                             \
 	do {                                                                                       \
-		struct outcome want_ = sys, got_ = own;                                            \
+		struct outcome want_ = (sys), got_ = (own);                                        \
 		if (want_.ret != got_.ret || want_.err != got_.err) {                              \
 			fprintf(stderr, "%s: %d (%s), %s: %d (%s)\n", #sys, want_.ret,             \
 				strerror(want_.err), #own, got_.ret, strerror(got_.err));          \

@@ -140,6 +140,7 @@ static int run_steps(struct costs *c, double us[STEPS])
 		return -errno;
 	for (size_t s = 0; s < STEPS; s++) {
 		size_t skip = PIECE_BYTES * steps[s].one_in;
+		size_t pages = BYTES / skip * PIECE;
 		double start = now_us();
 
 		for (size_t off = 0; off < BYTES; off += skip)
@@ -148,7 +149,7 @@ static int run_steps(struct costs *c, double us[STEPS])
 					strerror(errno));
 				return -EIO;
 			}
-		us[s] = (now_us() - start) / (double)(BYTES / skip * PIECE);
+		us[s] = (now_us() - start) / (double)pages;
 	}
 	return 0;
 }
@@ -217,7 +218,7 @@ static int run_with_others(struct costs *c, double us[STEPS])
 
 int costs_print(void)
 {
-	double idle[STEPS], busy[STEPS];
+	double idle[STEPS] = { 0 }, busy[STEPS] = { 0 };
 	struct costs c;
 	int err = prepare(&c);
 

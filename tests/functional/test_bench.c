@@ -400,6 +400,22 @@ START_TEST(measures_ksmd_user)
 }
 END_TEST
 
+START_TEST(measures_the_merge_alone)
+{
+	struct bench_result *r;
+
+	ck_assert_int_eq(RUN("kernel", "--only", "ksmd-user", "--size", "8", "--rounds", "1",
+			     "--json", "--workload", "clones", "--merge-only"),
+			 0);
+	ck_assert_int_eq(load(&r), 1);
+	ck_assert_double_eq(value(r, M_MERGED_PCT), 100);
+	ck_assert_double_gt(value(r, M_CPU_S), 0);
+	ck_assert(isnan(value(r, M_REST_CPU_MS)) && isnan(value(r, M_COW_NS)) &&
+		  isnan(value(r, M_PROBES)));
+	free(r);
+}
+END_TEST
+
 START_TEST(measures_real_programs)
 {
 	struct bench_result *r;
@@ -797,6 +813,7 @@ static Suite *bench_suite(void)
 #ifdef __SANITIZE_ADDRESS__ /* nothing is preloaded that a sanitizer's run time would have to be in */
 	(void)measures_real_programs;
 #else
+	tcase_add_test(tc, measures_the_merge_alone);
 	tcase_add_test(tc, measures_real_programs);
 #endif
 	tcase_add_test(tc, expectations_are_what_counting_gives);

@@ -158,6 +158,7 @@ struct bench_config {
 	unsigned int limit_s; /* for merging to end */
 	bool side[SIDE_NR];
 	bool json;
+	bool merge_only; /* end when all is merged */
 };
 
 #define KNOBS_TEXT 1024

@@ -28,7 +28,7 @@ static void usage(FILE *f)
 {
 	fputs("Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB] [--processes N]\n"
 	      "                        [--rounds N] [--smart-scan 0|1] [--only kernel|ksmd-user]\n"
-	      "                        [--limit SECONDS] [--json]\n"
+	      "                        [--limit SECONDS] [--merge-only] [--json]\n"
 	      "       ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]\n"
 	      "       ksm-bench report [FILE...] [--summary] [--svg FILE] [--update FILE.md]\n"
 	      "       ksm-bench costs\n"
@@ -36,6 +36,7 @@ static void usage(FILE *f)
 	      "kernel   compare with the kernel's KSM; needs root, since the kernel's knobs are the\n"
 	      "         machine's (they are put back afterwards). --only ksmd-user needs no root.\n"
 	      "         --size is per process. --json: one line per workload on standard output.\n"
+	      "         --merge-only: end when all is merged (for profiles).\n"
 	      "growth   workload growth on ksmd-user alone; --size: per process, of the large case.\n"
 	      "report   Markdown tables, and a plot, of what --json wrote.\n"
 	      "costs    what this machine asks for the steps that any merge is made of.\n"
@@ -121,6 +122,7 @@ static int parse(int argc, char **argv, struct bench_config *cfg, const char **n
 		{ "only", required_argument, NULL, 'o' },
 		{ "limit", required_argument, NULL, 'l' },
 		{ "json", no_argument, NULL, 'j' },
+		{ "merge-only", no_argument, NULL, 'M' },
 		{ NULL, 0, NULL, 0 },
 	};
 	unsigned int smart = 0;
@@ -153,6 +155,9 @@ static int parse(int argc, char **argv, struct bench_config *cfg, const char **n
 			break;
 		case 'j':
 			cfg->json = true;
+			break;
+		case 'M':
+			cfg->merge_only = true;
 			break;
 		default:
 			err = -EINVAL;
@@ -201,6 +206,7 @@ static int round_on(const struct bench_config *cfg, struct bench_result *r, int 
 	static struct round out;
 	char note[BENCH_NOTE];
 	int err = cfg->workload->growth ? growth_round(cfg, side, &out) :
+		  cfg->merge_only       ? measure_cost(cfg, side, &out) :
 					  measure_round(cfg, side, &out);
 
 	tell_round(cfg, side, round, &out);

@@ -810,10 +810,10 @@ static Suite *bench_suite(void)
 	tcase_add_test(tc, too_large_is_skipped);
 	tcase_add_test(tc, missing_programs_are_skipped);
 	tcase_add_test(tc, measures_ksmd_user);
+	tcase_add_test(tc, measures_the_merge_alone);
 #ifdef __SANITIZE_ADDRESS__ /* nothing is preloaded that a sanitizer's run time would have to be in */
 	(void)measures_real_programs;
 #else
-	tcase_add_test(tc, measures_the_merge_alone);
 	tcase_add_test(tc, measures_real_programs);
 #endif
 	tcase_add_test(tc, expectations_are_what_counting_gives);

@@ -426,8 +426,12 @@ static void dishonest(struct actor *a, struct os_msg *msg)
 	memcpy(&m, msg->data, msg->len < sizeof(m) ? msg->len : sizeof(m));
 	if (m.hdr.type == KSM_MSG_TXN)
 		a->last_txn = m.txn.id;
-	if (m.hdr.type == KSM_MSG_WELCOME)
+	if (m.hdr.type == KSM_MSG_WELCOME) {
+		os_must(msg->nr_files == 3);
+		put_file(&a->arena);
+		a->arena = os_file_get(msg->file[1]);
 		a->ready = true;
+	}
 	if (msg->nr_files && (m.hdr.type == KSM_MSG_WELCOME || m.hdr.type == KSM_MSG_EPOCH)) {
 		put_file(&a->sentinel);
 		a->sentinel = os_file_get(msg->file[msg->nr_files - 1]);

@@ -43,15 +43,32 @@ static void bury(struct kid *k, int status)
 	k->pid = 0;
 }
 
+/*
+ * Has the child ended? It is buried before it is reaped: a parent that is killed between the two leaves a
+ * zombie and not a place that nobody is in.
+ */
+static bool has_ended(struct kid *k)
+{
+	siginfo_t si = { 0 };
+	pid_t pid = k->pid;
+
+	if (waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT)) {
+		if (errno != EINTR)
+			fail_call("waitid", errno);
+		return false;
+	}
+	if (!si.si_pid)
+		return false;
+	bury(k, si.si_code == CLD_EXITED ? si.si_status << 8 : si.si_status);
+	waitpid(pid, NULL, 0);
+	return true;
+}
+
 void reap_kids(void)
 {
-	for (unsigned int i = 0; i < KIDS; i++) {
-		struct kid *k = &me->kid[i];
-		int status;
-
-		if (k->pid && waitpid(k->pid, &status, WNOHANG) == k->pid)
-			bury(k, status);
-	}
+	for (unsigned int i = 0; i < KIDS; i++)
+		if (me->kid[i].pid)
+			has_ended(&me->kid[i]);
 }
 
 static struct kid *free_kid(void)
@@ -64,16 +81,10 @@ static struct kid *free_kid(void)
 
 static void wait_for(struct kid *k)
 {
-	int status;
-	pid_t r;
-
-	while ((r = waitpid(k->pid, &status, WNOHANG)) == 0 || (r < 0 && errno == EINTR)) {
+	while (!has_ended(k)) {
 		beat();
 		nap_us(500);
 	}
-	if (r != k->pid)
-		fail_call("waitpid", errno);
-	bury(k, status);
 }
 
 /* ---- the child's side ---- */
@@ -277,11 +288,19 @@ static bool clone_raw_live(struct piece *p)
 	return false;
 }
 
+/* Children of the other user are that user's, too: if all were allowed to stay, soon nobody else would be left. */
+static bool may_stay(void)
+{
+	return geteuid() == 0 || !ctl->is_root || odds(25);
+}
+
 static bool fork_live(struct piece *p)
 {
 	bool child;
 
 	(void)p;
+	if (!may_stay())
+		return false;
 	make_child(OP_FORK_LIVE, QUIET, &child);
 	if (child)
 		child_live(false);
@@ -291,7 +310,7 @@ static bool fork_live(struct piece *p)
 /* As daemon(3) does, and with every descriptor closed. */
 static bool fork_daemon(struct piece *p)
 {
-	int slot = slot_take(-1), status;
+	int slot = may_stay() ? slot_take(-1) : -1, status;
 	pid_t pid;
 
 	(void)p;
@@ -509,7 +528,7 @@ const struct op_desc ops_process[] = {
 	{ OP_FORK_USER, 2, NEED_NOLOCK | NEED_LONE, 1, 1, fork_user },
 	{ OP_FORK_EXEC, 2, NEED_NOLOCK | NEED_LONE, 1, 1, fork_exec },
 	{ OP_CLONE_RAW, 16, NEED_NOLOCK | NEED_LONE, 1, 1, clone_raw },
-	{ OP_CLONE_RAW_LIVE, 1, NEED_NOLOCK | NEED_LONE, 1, 1, clone_raw_live },
+	{ OP_CLONE_RAW_LIVE, 3, NEED_NOLOCK | NEED_LONE, 1, 1, clone_raw_live },
 	{ OP_VFORK_EXEC, 3, NEED_STORE | NEED_PRIVATE, 8, 1, vfork_exec },
 	{ OP_SPAWN, 1, NEED_NOLOCK, 1, 1, spawn },
 	{ OP_THREAD, 4, NEED_STORE | NEED_LONE, 64, 1, short_thread },

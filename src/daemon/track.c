@@ -7,7 +7,8 @@
  * file's makes the kernel touch its struct page), because most pages it walks over are clean. The
  * second looks only at what the first returned and says what kind of page is there now. A page that
  * changed its kind in between was written or unmapped after it was protected: a later scan shows it
- * again, and nothing is merged without the client comparing it.
+ * again, and nothing is merged without the client comparing it. Where the second fails, what the first
+ * returned is reported all the same, as of unknown kind: no scan would show it again.
  *
  * PRESENT leaves out holes and swapped pages. WPALLOWED leaves out mappings where tracking is not set
  * up (yet): the kernel calls all their pages written, every time. (With PM_SCAN_WP_MATCHING it skips
@@ -121,6 +122,13 @@ static int classify_all(int pagemap, const struct kabi_page_region *runs, int nr
 	return err;
 }
 
+/* Protected, so they must be reported; there is room for them. */
+static void emit_unknown(struct out *o, const struct kabi_page_region *runs, int nr)
+{
+	for (int i = 0; i < nr; i++)
+		emit(o, runs[i].start, runs[i].end, TRACK_UNKNOWN);
+}
+
 int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		  int max, uint64_t *walk_end)
 {
@@ -142,13 +150,17 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 			.category_mask = dense ? KABI_PAGE_IS_WRITTEN : TRACKED,
 			.return_mask = KABI_PAGE_IS_WRITTEN,
 		};
-		int n = scan(pagemap, &arg), err;
+		int n = scan(pagemap, &arg), known = o.nr, err;
 
 		if (n < 0)
 			return o.nr ? o.nr : n;
 		err = n ? classify_all(pagemap, runs, n, &o) : 0;
-		if (err)
+		if (err == -ESRCH)
 			return err;
+		if (err) {
+			o.nr = known;
+			emit_unknown(&o, runs, n);
+		}
 		if (arg.walk_end <= start)
 			break;
 		start = *walk_end = arg.walk_end;

@@ -31,9 +31,10 @@ struct mm_slot; /* a client's address space; reference-counted */
 
 /* What change tracking says of a run of present pages that were written since the last look. */
 enum track_kind {
-	TRACK_ANON, /* private anonymous memory */
-	TRACK_FILE, /* a page of a file mapping: a stable frame, unbroken */
-	TRACK_ZERO, /* the kernel's shared zero page */
+	TRACK_ANON,    /* private anonymous memory */
+	TRACK_FILE,    /* a page of a file mapping: a stable frame, unbroken */
+	TRACK_ZERO,    /* the kernel's shared zero page */
+	TRACK_UNKNOWN, /* it was written, and could not be looked at for the moment */
 };
 struct track_range {
 	uint64_t start, end; /* bytes */

@@ -21,7 +21,8 @@
  * all, no site is given up, because the frame might still be mapped. (3) What an ADOPT says is older
  * than when it is taken in, and tracking may have shown, and spent, a write in between. So adopted
  * pages, and sites of which a report was not believed, wait in the lists of PENDING for a look at what
- * is there now, which arms nothing. It obeys the first two rules.
+ * is there now, which arms nothing. It obeys the first two rules. What tracking could not look at any more
+ * (TRACK_UNKNOWN) is treated like what raced.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -149,8 +150,8 @@ static void see_page(const struct track_window *t, struct mm_slot *mm, uint32_t 
 	/* Tracking knows better of what is known. */
 	if (!t && rmap_state(rmap_block(mm->e, bi), slot) != RMAP_ABSENT)
 		return;
-	if (kind == TRACK_ANON)
-		see_anon(mm->e, bi, slot, raced);
+	if (kind == TRACK_ANON || kind == TRACK_UNKNOWN)
+		see_anon(mm->e, bi, slot, raced || kind == TRACK_UNKNOWN);
 	else if (kind == TRACK_FILE)
 		see_file(mm->e, bi, slot, raced);
 	else

@@ -70,7 +70,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		p = &c->page[(at - c->base) / PAGE];
 		if (!p->written || p->how == FAKE_NOT_THERE)
 			continue;
-		kind = kind_of(p);
+		kind = c->blind ? TRACK_UNKNOWN : kind_of(p);
 		if (n && v[n - 1].end == at && v[n - 1].kind == kind) {
 			v[n - 1].end += PAGE;
 		} else if (n == max) {

@@ -50,8 +50,9 @@ struct fake_client {
 	struct fake_order order[64];
 	int nr_orders;
 	uint64_t changes;
-	bool full; /* send_txn answers -EAGAIN */
-	bool gone; /* track and read answer -ESRCH */
+	bool full;  /* send_txn answers -EAGAIN */
+	bool gone;  /* track and read answer -ESRCH */
+	bool blind; /* track cannot say what is there */
 	uint32_t id;
 };
 

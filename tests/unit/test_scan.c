@@ -342,6 +342,40 @@ START_TEST(foreign_and_zero_mapped_pages)
 }
 END_TEST
 
+/*
+ * Pages whose kind could not be told when their writes were reported: merged ones that were written or not, new
+ * ones. A later pass finds out. Seen to fail (no break is ever counted) when such reports were dropped; found
+ * by the session fuzzer.
+ */
+START_TEST(kind_unknown_for_a_moment)
+{
+	struct fake *w = fake_new(1, 1024, 0);
+	struct fake_client *a = fake_client(w, BASE, 64), *b = fake_client(w, BASE, 64);
+	struct engine_counters n;
+
+	fake_fill_unique(a, 0, 4, 1);
+	fake_fill_unique(b, 0, 4, 1);
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 4);
+	fake_store(a, 0, 1001);
+	fake_store(b, 0, 1002);
+	fake_store(a, 1, 1003);
+	a->page[2].written = true;
+	fake_store(a, 9, 77);
+	fake_store(b, 9, 77);
+	a->blind = b->blind = true;
+	fake_pass(w);
+	a->blind = b->blind = false;
+	fake_passes(w, 3);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.cow_breaks, 3);
+	ck_assert_uint_eq(n.pages_shared, 4);
+	ck_assert_uint_eq(n.pages_sharing, 3);
+	ck_assert_uint_eq(n.frames_used, n.pages_shared + n.frames_retired);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(unreadable_page)
 {
 	struct fake *w = fake_new(1, 4096, 0);
@@ -436,6 +470,7 @@ Suite *suite_scan(void)
 	tcase_add_loop_test(tc, order_under_way_is_not_tracked, 0, 2);
 	tcase_add_test(tc, written_before_the_order_is_sent);
 	tcase_add_test(tc, foreign_and_zero_mapped_pages);
+	tcase_add_test(tc, kind_unknown_for_a_moment);
 	tcase_add_test(tc, unreadable_page);
 	tcase_add_test(tc, client_gone_without_exit);
 	tcase_add_test(tc, many_written_runs);

@@ -241,11 +241,9 @@ static int measure_rest(struct run *r)
 	int err = side_get(&r->side, "full_scans", &scans0);
 
 	/* What follows the last merge once is no part of a pass at rest. */
-	if (!err && !r->cfg->workload->dirty) {
-		err = wait_passes(r, scans0, REST_PASSES, REST_MS);
-		err = err == -ETIME ? 0 : err;
-		err = err ? err : side_get(&r->side, "full_scans", &scans0);
-	}
+	err = err ? err : wait_passes(r, scans0, REST_PASSES, REST_MS);
+	err = err == -ETIME ? 0 : err;
+	err = err ? err : side_get(&r->side, "full_scans", &scans0);
 	err = err ? err : cpu_now(r, true, &cpu0);
 	if (r->cfg->workload->dirty) {
 		for (uint32_t i = 0; i < REST_PASSES / 2 && !err; i++) {

@@ -308,7 +308,7 @@ test: setup-test
 	@$(MAKE) --no-print-directory -k run-tests BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' \
 		RUN_LABEL=asan RUN_SKIP='$(ASAN_SKIP)' RESULTS=$(BUILD)/results
 	-@tests/run.sh --label asan --build $(BUILD)/asan --results $(BUILD)/results -- $(TORTURE_BIN)
-	-@tests/run.sh --label tsan --build $(BUILD)/tsan --results $(BUILD)/results -- \
+	-@TORTURE_JOBS=1 tests/run.sh --label tsan --build $(BUILD)/tsan --results $(BUILD)/results -- \
 		$(TSAN_OWN) $(addprefix $(BUILD)/tests/functional/,$(TSAN_DAEMON)) $(TORTURE_BIN)
 	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
 		$(BUILD)/fuzz/tests/fuzzers \

@@ -47,8 +47,8 @@ struct engine_ops {
 	 * atomically; at most `max`, ascending, not overlapping. *walk_end: where to go on
 	 * (== end when done). `dense`: every page of the range is tracked, so hardly any is missing,
 	 * and arming missing pages too (which costs page tables) is a fair price for a faster walk.
-	 * Returns the number, or -ESRCH when the client is gone, or another negative errno (the range
-	 * is skipped).
+	 * Returns the number, or -ESRCH when the client is gone, or another negative errno: then nothing
+	 * was re-armed, and the range is skipped. What was re-armed is reported, as TRACK_UNKNOWN if need be.
 	 */
 	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		     int max, uint64_t *walk_end);

@@ -145,13 +145,13 @@ static void see_page(const struct track_window *t, struct mm_slot *mm, uint32_t 
 		     unsigned int slot, enum track_kind kind)
 {
 	uint64_t addr = rmap_block(mm->e, bi)->key * BLOCK_BYTES + slot * PAGE_BYTES;
-	bool raced = t && is_raced(t, addr);
+	bool raced = kind == TRACK_UNKNOWN || (t && is_raced(t, addr));
 
 	/* Tracking knows better of what is known. */
 	if (!t && rmap_state(rmap_block(mm->e, bi), slot) != RMAP_ABSENT)
 		return;
 	if (kind == TRACK_ANON || kind == TRACK_UNKNOWN)
-		see_anon(mm->e, bi, slot, raced || kind == TRACK_UNKNOWN);
+		see_anon(mm->e, bi, slot, raced);
 	else if (kind == TRACK_FILE)
 		see_file(mm->e, bi, slot, raced);
 	else

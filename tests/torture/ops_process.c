@@ -275,23 +275,23 @@ static bool clone_raw(struct piece *p)
 	       brief_child(OP_CLONE_RAW, RAW | (odds(50) ? BUSY : QUIET));
 }
 
+/* Children of the other user are that user's, too: if all were allowed to stay, soon nobody else would be left. */
+static bool may_stay(void)
+{
+	return geteuid() == 0 || !ctl->is_root || odds(25);
+}
+
 static bool clone_raw_live(struct piece *p)
 {
 	bool child;
 
 	(void)p;
-	if (!raw_is_allowed(OP_CLONE_RAW_LIVE))
+	if (!raw_is_allowed(OP_CLONE_RAW_LIVE) || !may_stay())
 		return false;
 	make_child(OP_CLONE_RAW_LIVE, RAW, &child);
 	if (child)
 		child_live(true);
 	return false;
-}
-
-/* Children of the other user are that user's, too: if all were allowed to stay, soon nobody else would be left. */
-static bool may_stay(void)
-{
-	return geteuid() == 0 || !ctl->is_root || odds(25);
 }
 
 static bool fork_live(struct piece *p)

@@ -8,7 +8,7 @@
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
-#include "client/agent.h"
+#include "client/kit.h"
 #include "client/as.h"
 #include "client/sysc.h"
 

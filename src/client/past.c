@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#include "client/agent.h"
+#include "client/kit.h"
 #include "client/as.h"
 #include "client/maps.h"
 #include "client/sysc.h"

@@ -38,7 +38,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "client/agent.h"
+#include "client/kit.h"
 #include "client/as.h"
 #include "client/io.h"
 #include "client/sysc.h"

@@ -21,7 +21,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#include "client/agent.h"
+#include "client/kit.h"
 #include "client/as.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"

@@ -7,7 +7,7 @@
  * by run, before it is sent, and held back until its outcome is known: so a client never runs out of
  * mappings because of us. Pages that do not fit are refused, and looked up again when there is room.
  */
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 /* A block as an order would leave it, for counting mappings. Index 0 is the page before slot 0. */
 struct layout {
@@ -115,7 +115,7 @@ static bool give_up(struct engine *e, uint32_t node, uint32_t partner)
 
 	if (!n->nr_ordered) {
 		n->filling = STABLE_NEVER_FILLED;
-		engine_drop_node(e, node);
+		stable_touch(&e->stable, node);
 		return true;
 	}
 	/* If the one is not the partner it is found to be alone when its order is due. */
@@ -178,4 +178,53 @@ void budget_requeue(struct mm_slot *mm)
 				rmap_pend(e, bi, slot, false);
 	}
 	mm->refused_level = vma_level(mm);
+}
+
+uint64_t vma_limit(const struct mm_slot *mm)
+{
+	return (uint64_t)mm->max_map_count * knob_get(mm->e->knobs, KNOB_VMA_BUDGET_PERCENT) / 100;
+}
+
+/* All mappings of the process, those that orders under way may add included. */
+uint64_t vma_used(const struct mm_slot *mm)
+{
+	return mm->vmas_own + mm->vmas_ours + mm->vmas_reserved;
+}
+
+/*
+ * How scarce mappings are, 0 (plenty) to 4 (none left). The steps leave the longer runs a share
+ * of what is left each time: half of the budget is for everybody, the last eighth for runs of 16.
+ * When a pass is over they are not needed any more; a thirty-second is kept for long runs that may
+ * come later.
+ */
+int vma_level(const struct mm_slot *mm)
+{
+	uint64_t used = vma_used(mm), limit = vma_limit(mm);
+
+	if (used >= limit)
+		return 4;
+	if (mm->vmas_released)
+		return used < limit - limit / 32 ? 0 : 3;
+	if (used * 100 < limit * 50)
+		return 0;
+	if (used * 100 < limit * 75)
+		return 1;
+	return used * 100 < limit * 87 ? 2 : 3;
+}
+
+/*
+ * May pages that need a mapping each wait until the pass is over? Then nothing longer can be found, and they get what
+ * is left. If there is not enough for all that wait, frames are made for some of them in vain; so a little more
+ * may wait than there is room for, not much more.
+ */
+bool vma_may_wait(const struct mm_slot *mm)
+{
+	return vma_used(mm) + mm->nr_ready < vma_limit(mm) + vma_limit(mm) / 8;
+}
+
+uint32_t vma_min_run(int level)
+{
+	static const uint32_t min_run[] = { 1, 2, 4, 16, UINT32_MAX };
+
+	return min_run[level];
 }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 struct check {
 	struct engine *e;

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 static uint64_t metadata_bytes(struct engine *e)
 {

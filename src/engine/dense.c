@@ -10,7 +10,7 @@
  */
 #include <stdlib.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 /* Shorter runs are not worth a call of their own: 2 MiB, one page table. */
 #define MIN_RUN 8u

@@ -22,7 +22,7 @@
  */
 #include <string.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 #define MIN_RUN 8u /* pages from which on the samples are a small price */
 /* Wrong guesses that are forgiven: so many, and one in eight. */
@@ -145,7 +145,7 @@ struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *
 		*end = *start + len < r->end ? *start + len : r->end;
 		mm_get(pal);
 	}
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 	return r ? pal : NULL;
 }
 
@@ -258,7 +258,7 @@ unsigned int follow_begin(struct scan_worker *w, struct mm_slot *mm, uint32_t ke
 	engine_lock(e);
 	nr = find_frames(mm, key, first, want, &frame, hash);
 	note_pal(w, mm, pn, want);
-	engine_unlock(e);
+	nodes_unlock(e);
 	if (!nr)
 		return 0;
 	for (i = 0; i < FOLLOW_SAMPLES; i++)
@@ -268,6 +268,6 @@ unsigned int follow_begin(struct scan_worker *w, struct mm_slot *mm, uint32_t ke
 			return 0;
 	engine_lock(e);
 	nr = bind_frames(w, mm, key, first, nr, frame);
-	engine_unlock(e);
+	nodes_unlock(e);
 	return nr;
 }

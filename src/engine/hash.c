@@ -14,7 +14,7 @@
 #include <xxh_x86dispatch.h>
 #endif
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 uint64_t page_hash(const struct engine *e, const void *page)
 {

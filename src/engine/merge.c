@@ -15,55 +15,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
-
-static uint32_t limit_of_node(const struct engine *e)
-{
-	return knob_get(e->knobs, KNOB_MAX_PAGE_SHARING);
-}
+#include "engine/core.h"
 
 /* --- binding --- */
-
-uint32_t merge_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
-{
-	const struct rmap_block *b = rmap_block(e, bi);
-	uint32_t node;
-
-	if (!slot) {
-		bi = b->key ? rmap_find(block_mm(b), b->key - 1) : NIL;
-		if (bi == NIL)
-			return POOL_NONE;
-		b = rmap_block(e, bi);
-		slot = BLOCK_PAGES;
-	}
-	slot--;
-	if (rmap_state(b, slot) != RMAP_MERGED && rmap_state(b, slot) != RMAP_ORDERED)
-		return POOL_NONE;
-	node = b->item[slot].s.node;
-	return node == RMAP_ZERO ? POOL_NONE : stable_node(&e->stable, node)->frame + 1;
-}
-
-/*
- * Best frame: next in the partner's run, else in this page's, else its place in the window. In that of
- * the older client, so that it does not matter which of the two is looked at when.
- */
-static uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner,
-			  int nid)
-{
-	const struct rmap_block *b = rmap_block(e, bi), *p = rmap_block(e, partner / BLOCK_PAGES);
-	uint32_t want = merge_frame_after_left(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES),
-		 window;
-
-	if (want == POOL_NONE || want >= pool_nr_frames(&e->pool) ||
-	    pool_nid(&e->pool, want) != nid || pool_is_used(&e->pool, want))
-		want = merge_frame_after_left(e, bi, slot);
-	if (block_mm(p)->serial < block_mm(b)->serial) {
-		b = p;
-		slot = partner % BLOCK_PAGES;
-	}
-	window = mm_window(block_mm(b), block_pn(b, slot), nid);
-	return pool_alloc(&e->pool, nid, want, window);
-}
 
 /* A page and its partner from the unstable tree get a frame. False: there is none to be had. */
 static bool merge_pair(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
@@ -87,7 +41,6 @@ static bool merge_pair(struct scan_worker *w, struct engine *e, uint32_t bi, uns
 	f->page[f->nr++] = (uint8_t)page;
 	rmap_set(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, RMAP_ORDERED, node);
 	rmap_set(e, bi, slot, RMAP_ORDERED, node);
-	follow_pair(e, bi * BLOCK_PAGES + slot, partner);
 	return true;
 }
 
@@ -106,8 +59,8 @@ void merge_bind(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
 }
 
 /* A VOLATILE page that was just read and hashed: look for its like. */
-void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
-		uint64_t hash, bool zero, int nid, unsigned int page)
+uint32_t merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
+		    uint64_t hash, bool zero, int nid, unsigned int page, uint32_t hint)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 	int root = tree_root(e, nid);
@@ -117,16 +70,16 @@ void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned i
 	item_set_hash(&b->item[slot], hash);
 	if (zero && knob_get(e->knobs, KNOB_USE_ZERO_PAGES)) {
 		rmap_set(e, bi, slot, RMAP_ORDERED, RMAP_ZERO);
-		return;
+		return NIL;
 	}
-	node = stable_pick(&e->stable, root, hash, limit_of_node(e));
+	node = stable_pick(&e->stable, root, hash, knob_get(e->knobs, KNOB_MAX_PAGE_SHARING));
 	if (node != NIL) {
 		rmap_set(e, bi, slot, RMAP_ORDERED, node);
-		return;
+		return NIL;
 	}
 	partner = unstable_find(e, root, hash);
 	if (partner == NIL) {
-		partner = follow_partner(w, page);
+		partner = hint;
 		followed = partner != NIL;
 	}
 	if (partner == NIL) {
@@ -134,29 +87,13 @@ void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned i
 	} else if (merge_pair(w, e, bi, slot, hash, partner, nid, page)) {
 		if (followed)
 			mark_followed(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, hash);
+		return partner;
 	} else {
 		/* No frame. The page backs off, for it is hashed again until there is one. */
 		rmap_age(b, slot);
 		rmap_pend(e, bi, slot, true);
 	}
-}
-
-/*
- * A full node has lost a site: if a page of this content waits in the unstable tree (it came when
- * all frames were full), it takes the place. Change tracking never shows a calm page again, so
- * without this it would wait for ever.
- */
-void merge_refill(struct engine *e, uint32_t node)
-{
-	struct stable_node *n = stable_node(&e->stable, node);
-	uint32_t i;
-
-	if (n->state != STABLE_LIVE || n->nr_items + n->nr_ordered + 1 != limit_of_node(e) ||
-	    n->filling == STABLE_FILL_FAILED || knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE)
-		return;
-	i = unstable_find(e, n->root, n->hash);
-	if (i != NIL)
-		rmap_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
+	return NIL;
 }
 
 /* --- new frames --- */
@@ -236,12 +173,10 @@ void merge_fill(struct scan_worker *w, struct engine *e)
 	for (i = 0; i < f->nr; i++) {
 		n = stable_node(&e->stable, f->node[i]);
 		n->filling = STABLE_FILLED;
-		/* All who wanted it may have gone meanwhile. */
-		if (!n->nr_items && !n->nr_ordered)
-			engine_drop_node(e, f->node[i]);
+		stable_touch(&e->stable, f->node[i]); /* all who wanted it may have gone */
 	}
 	f->nr = 0;
-	engine_unlock(e);
+	nodes_unlock(e);
 }
 
 /*
@@ -254,6 +189,7 @@ void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot)
 	bool followed = rmap_block(e, bi)->state[slot] & RMAP_FOLLOWED;
 
 	rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
+	nodes_settle(e);
 	/* Where it was a guess, its hash is one, too. */
 	if (!followed &&
 	    unstable_find(e, (int)root, item_hash(&rmap_block(e, bi)->item[slot])) == NIL)

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 /*
  * A block whose pages find their partners one by one is best merged in one order: longer runs, fewer
@@ -257,7 +257,7 @@ void engine_flush(struct engine *e, enum engine_flush what)
 			flush(mm, now == ENGINE_FLUSH_RIPE ? RIPE : ALL_READY, &skipped);
 		mm->flush_owed = skipped ? now : ENGINE_FLUSH_RIPE;
 	}
-	engine_unlock(e);
+	nodes_unlock(e);
 }
 
 uint64_t engine_nr_orders(struct engine *e)
@@ -266,7 +266,7 @@ uint64_t engine_nr_orders(struct engine *e)
 
 	engine_lock(e);
 	nr = e->nr_txns + e->nr_ready;
-	engine_unlock(e);
+	nodes_unlock(e);
 	return nr;
 }
 
@@ -294,7 +294,7 @@ void engine_cancel_orders(struct engine *e)
 			cancel_block(mm, mm->blocks[READY_OLD].first);
 		mm->flush_owed = ENGINE_FLUSH_RIPE;
 	}
-	engine_unlock(e);
+	nodes_unlock(e);
 }
 
 /* --- outcomes --- */
@@ -352,7 +352,7 @@ int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TX
 	engine_lock(e);
 	t = find_txn(mm, id);
 	if (!t) {
-		engine_unlock(e);
+		nodes_unlock(e);
 		return -EPROTO;
 	}
 	bi = t->block;
@@ -370,6 +370,6 @@ int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TX
 			block_list_add(mm, bi, READY_NEW);
 		rmap_put(mm, bi);
 	}
-	engine_unlock(e);
+	nodes_unlock(e);
 	return 0;
 }

@@ -28,7 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 #define TRACK_RANGES 256 /* written runs fetched per call */
 /*
@@ -198,7 +198,7 @@ void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr)
 	engine_lock(mm->e);
 	for (i = 0; i < nr && !mm->dead; i++)
 		see_range(NULL, mm, &v[i]);
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 }
 
 /* --- hashing --- */
@@ -281,7 +281,7 @@ static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 		    unsigned int nr, const struct hashed *h)
 {
 	struct engine *e = mm->e;
-	uint32_t bi = rmap_find(mm, key);
+	uint32_t bi = rmap_find(mm, key), partner;
 	unsigned int i;
 
 	if (bi == NIL)
@@ -294,7 +294,10 @@ static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 		if (!to_hash(b, first + i) || (b->fresh & bit64(first + i)))
 			continue;
 		b->pending &= ~bit64(first + i);
-		merge_page(w, e, bi, first + i, h->hash[i], h->zero[i], h->nid[i], i);
+		partner = merge_page(w, e, bi, first + i, h->hash[i], h->zero[i], h->nid[i], i,
+				     follow_partner(w, i));
+		if (partner != NIL)
+			follow_pair(e, bi * BLOCK_PAGES + first + i, partner);
 	}
 	budget_refuse_early(w, e, bi);
 }
@@ -308,7 +311,7 @@ static void unreadable(struct mm_slot *mm, uint32_t key, unsigned int slot)
 	bi = rmap_find(mm, key);
 	if (bi != NIL && to_hash(rmap_block(mm->e, bi), slot))
 		rmap_drop(mm, bi, bit64(slot));
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 }
 
 /* Returns as hash_run(), or 0: the first page cannot be read. */
@@ -333,7 +336,7 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 	engine_lock(e);
 	e->pages_scanned += nr;
 	look_up(w, mm, key, first, nr, &h);
-	engine_unlock(e);
+	nodes_unlock(e);
 	merge_fill(w, e);
 	return (int)nr;
 }
@@ -401,7 +404,7 @@ static int hash_new(struct scan_worker *w, struct mm_slot *mm, const struct trac
 				if (!to_hash(b, (unsigned int)__builtin_ctzll(m)))
 					mask &= ~(m & -m);
 		}
-		engine_unlock(mm->e);
+		nodes_unlock(mm->e);
 		r = hash_mask(w, mm, (uint32_t)key, mask, budget);
 		if (r)
 			return r;
@@ -437,7 +440,7 @@ static bool window_open(struct scan_worker *w, struct mm_slot *mm, uint64_t star
 	}
 	if (open && !mm->dead)
 		w->track = (struct track_window){ .mm = mm, .start = start, .end = *end };
-	engine_unlock(e);
+	nodes_unlock(e);
 	return open;
 }
 
@@ -468,7 +471,7 @@ static int track(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint
 	for (i = 0; i < n && !mm->dead; i++)
 		see_range(&w->track, mm, &v[i]);
 	w->track.mm = NULL;
-	engine_unlock(e);
+	nodes_unlock(e);
 	if (n >= 0 && walk_end > start && walk_end < *end)
 		*end = walk_end;
 	return n;
@@ -597,7 +600,7 @@ static int look_at_sites(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 	if (n >= 0 && !mm->dead)
 		see_sites(&w->track, mm, key, v, n);
 	w->track.mm = NULL;
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 	return n == -ESRCH ? n : 0;
 }
 
@@ -610,7 +613,7 @@ static int scan_pending(struct scan_worker *w, struct mm_slot *mm, int64_t *budg
 
 	engine_lock(mm->e);
 	more = next_pending(mm, &key, &mask, &doubt);
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 	if (!more)
 		return 1;
 	if (doubt) {
@@ -626,7 +629,7 @@ static void start_pending(struct scan_worker *w, struct mm_slot *mm)
 {
 	engine_lock(mm->e);
 	block_list_next_pass(mm);
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 	w->at.phase = SCAN_PENDING;
 }
 
@@ -643,7 +646,7 @@ static uint64_t track_limit(struct mm_slot *mm)
 	for (s = 0; s < RMAP_NR; s++)
 		pages += mm->nr_state[s];
 	vmas = mm->vmas_ours + 1;
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 	limit = pages * TRACK_MAX_VMAS / vmas;
 	if (limit < TRACK_MIN_PAGES)
 		return TRACK_MIN_PAGES;
@@ -731,7 +734,7 @@ static struct mm_slot *take_up(struct scan_worker *w, struct engine *e, struct m
 		mm_get(mm); /* its owner's goes after it left the list */
 		e->nr_scanning++;
 	}
-	engine_unlock(e);
+	nodes_unlock(e);
 	return mm;
 }
 
@@ -741,7 +744,7 @@ static void put_down(struct scan_worker *w, struct engine *e, bool finished)
 	if (!finished)
 		e->parked[e->nr_parked++] = w->at;
 	e->nr_scanning--;
-	engine_unlock(e);
+	nodes_unlock(e);
 }
 
 /* This worker found nothing to take up: is the pass over? */
@@ -757,7 +760,7 @@ static enum engine_scan nothing_left(struct engine *e)
 		e->pass_hashed = e->pages_scanned;
 		ret = ENGINE_SCAN_PASS;
 	}
-	engine_unlock(e);
+	nodes_unlock(e);
 	return ret;
 }
 
@@ -771,7 +774,7 @@ enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *bud
 		w->track_pages = TRACK_MIN_PAGES;
 	engine_lock(e);
 	engine_settle_nodes(e);
-	engine_unlock(e);
+	nodes_unlock(e);
 	while (*budget > 0) {
 		mm = take_up(w, e, prev);
 		if (prev)

@@ -21,7 +21,9 @@ int stable_init(struct stable *s, int nr_nodes)
 {
 	uint32_t i;
 
-	*s = (struct stable){ .retired_first = CTREE_NIL, .retired_last = CTREE_NIL };
+	*s = (struct stable){ .retired_first = CTREE_NIL,
+			      .retired_last = CTREE_NIL,
+			      .touched = CTREE_NIL };
 	s->nr_roots = (uint32_t)nr_nodes * CTREE_SHARDS;
 	s->root = malloc(s->nr_roots * sizeof(*s->root));
 	if (!s->root)
@@ -279,4 +281,26 @@ int stable_check(struct stable *s, const char **why)
 			       heads == in_trees && live + retired == s->nodes.nr ?
 		       0 :
 		       -1;
+}
+
+void stable_touch(struct stable *s, uint32_t n)
+{
+	struct stable_node *node = stable_node(s, n);
+
+	if (node->touched)
+		return;
+	node->touched = true;
+	node->next_touched = s->touched;
+	s->touched = n;
+}
+
+uint32_t stable_next_touched(struct stable *s)
+{
+	uint32_t n = s->touched;
+
+	if (n != CTREE_NIL) {
+		s->touched = stable_node(s, n)->next_touched;
+		stable_node(s, n)->touched = false;
+	}
+	return n;
 }

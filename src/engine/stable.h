@@ -47,6 +47,9 @@ struct stable_node {
 	uint8_t in_tree; /* head of its content */
 	uint8_t root;    /* tree it belongs to */
 	uint8_t filling; /* enum stable_fill */
+	bool touched;    /* on the list of those that lost a page */
+	bool was_full;
+	uint32_t next_touched;
 };
 
 struct stable {
@@ -54,6 +57,7 @@ struct stable {
 	uint32_t *root; /* CTREE_SHARDS for each node */
 	uint32_t nr_roots;
 	uint32_t retired_first, retired_last;
+	uint32_t touched; /* first of the nodes that lost a page; empty when the lock is free */
 	uint64_t nr_live, nr_retired;
 	uint64_t nr_shared; /* nodes with at least one site */
 	uint64_t nr_chains; /* contents with two or more live frames */
@@ -87,6 +91,9 @@ bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame);
 /* Count sites up or down; keeps nr_shared. */
 void stable_add_site(struct stable *s, uint32_t n);
 void stable_del_site(struct stable *s, uint32_t n);
+/* A site or an order has gone: to be looked at before the lock is released. */
+void stable_touch(struct stable *s, uint32_t n);
+uint32_t stable_next_touched(struct stable *s); /* taken off the list; CTREE_NIL: none */
 /* Recount all. 0 or -1 with a reason in *why. */
 int stable_check(struct stable *s, const char **why);
 

@@ -6,7 +6,7 @@
  * pages changed. Here change tracking does, and takes a written page out. Between the write and
  * the next look an entry can be stale; that leads at worst to an order that the client refuses.
  */
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 static inline struct rmap_item *item_at(const struct engine *e, uint32_t i)
 {
@@ -49,20 +49,6 @@ void unstable_erase(struct engine *e, uint32_t item)
 			r++;
 	}
 	ut_erase(e, ctree_root(e->unstable_root, r, hash), item);
-}
-
-/* Everything back to "to be hashed": the trees are to be cut differently. */
-void unstable_reset(struct engine *e)
-{
-	uint32_t r;
-
-	for (r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++)
-		while (e->unstable_root[r] != NIL) {
-			uint32_t i = e->unstable_root[r];
-
-			rmap_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_VOLATILE, 0);
-			rmap_pend(e, i / BLOCK_PAGES, i % BLOCK_PAGES, false);
-		}
 }
 
 int unstable_check(struct engine *e)

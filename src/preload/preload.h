@@ -41,6 +41,7 @@ struct preload {
 extern struct preload preload;
 
 void preload_setup_slow(void);
+const char *initial_env(const char *name);
 
 /* First statement of every interposer that looks at the settings or calls the client library. */
 static inline void preload_setup(void)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 enum { PAGES = MODEL_PAGES, CLIENTS = 4 };
 #define BASE MODEL_BASE

@@ -5,7 +5,7 @@
  * That it saves reading is seen in pages_scanned; that it costs nothing but an order where the guess
  * is wrong, in the fake's check of every byte and in where the pages end.
  */
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 #include "fake.h"
 #include "suites.h"
 

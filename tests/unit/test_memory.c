@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 #include "fake.h"
 #include "suites.h"
 

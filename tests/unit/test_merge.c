@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 #include "fake.h"
 #include "suites.h"
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <urcu.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 #include "fake.h"
 #include "suites.h"
 

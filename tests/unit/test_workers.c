@@ -5,7 +5,7 @@
  * The interleavings are made, not hoped for: a hook in the unlocked part of one worker's step runs
  * the other worker, or whatever else may come between.
  */
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 #include "fake.h"
 #include "suites.h"
 

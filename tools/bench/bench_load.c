@@ -99,3 +99,17 @@ int load_results(const char *text, size_t len, struct bench_result **results, in
 		*why = "is empty";
 	return *text || !*nr ? -EINVAL : 0;
 }
+
+void result_label(const struct bench_result *all, int nr, int i, char *buf, size_t size)
+{
+	bool alone = true;
+
+	for (int k = 0; k < nr; k++)
+		if (k != i && !strcmp(all[k].workload, all[i].workload))
+			alone = false;
+	if (alone)
+		snprintf(buf, size, "%s", all[i].workload);
+	else
+		snprintf(buf, size, "%s %ux%u MiB", all[i].workload, all[i].processes,
+			 all[i].size_mib);
+}

@@ -132,20 +132,6 @@ static void cell(FILE *f, const struct summary *s, const char *unit)
 			figure(s->max, max));
 }
 
-void result_label(const struct bench_result *all, int nr, int i, char *buf, size_t size)
-{
-	bool alone = true;
-
-	for (int k = 0; k < nr; k++)
-		if (k != i && !strcmp(all[k].workload, all[i].workload))
-			alone = false;
-	if (alone)
-		snprintf(buf, size, "%s", all[i].workload);
-	else
-		snprintf(buf, size, "%s %ux%u MiB", all[i].workload, all[i].processes,
-			 all[i].size_mib);
-}
-
 static const char *verdict_word(const struct verdict *v)
 {
 	switch (v->holds) {

@@ -240,9 +240,17 @@ static inline void count_bytes(struct engine *e, int64_t n)
 
 /* engine.c */
 void engine_settle_nodes(struct engine *e); /* lock held: take merge_across_nodes over */
-void engine_drop_node(struct engine *e, uint32_t node); /* lock held: no sites, no orders left */
 
-/* region.c */
+/* block.c */
+void table_shrink(struct mm_slot *mm);
+
+/* layout.c */
+uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid);
+
+/* mm.c */
+struct region *region_new(struct mm_slot *mm, uint64_t start, uint64_t end);
+struct region_array *array_new(struct engine *e, uint32_t nr);
+void array_retire(struct engine *e, struct region_array *a);
 struct region_array *region_array_empty(struct engine *e);
 void region_array_free(struct engine *e, struct region_array *a);
 void region_array_put_all(struct engine *e, struct region_array *a); /* lock held */
@@ -282,16 +290,18 @@ void unstable_reset(struct engine *e);
 int unstable_check(struct engine *e);
 
 /* merge.c */
-/* `page`: where the worker's buffer has its bytes. */
-void merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
-		uint64_t hash, bool zero, int nid, unsigned int page);
+/*
+ * `page`: where the worker's buffer has its bytes. hint: an item that should be equal, or NIL. Returns the item
+ * that it was paired with, or NIL.
+ */
+uint32_t merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
+		    uint64_t hash, bool zero, int nid, unsigned int page, uint32_t hint);
 /* No lock held: write the new frames, and let orders for them go. */
 void merge_fill(struct scan_worker *w, struct engine *e);
 /* A page that was not read goes to the frame of this node, if the client finds them equal. */
 void merge_bind(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node);
 /* Frame after the one that the page before (bi, slot) is on or bound to; POOL_NONE if on none. */
 uint32_t merge_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot);
-void merge_refill(struct engine *e, uint32_t node);
 void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot);
 
 /* follow.c; lock held unless said otherwise */
@@ -313,6 +323,10 @@ void follow_end(struct scan_worker *w); /* no lock held */
 struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *end);
 void follow_pair(struct engine *e, uint32_t item, uint32_t partner); /* these two are a pair */
 void follow_outcome(struct mm_slot *mm, bool right);                 /* of a page guessed about */
+
+/* settle.c */
+void nodes_settle(struct engine *e); /* lock held */
+void nodes_unlock(struct engine *e); /* the same, and let go */
 
 /* budget.c */
 uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t left, uint32_t *reserved);

@@ -1,149 +1,82 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * region.c - which memory a client offers.
- *
- * The live regions of a client are an immutable sorted array behind an RCU pointer. A change makes
- * a new array under the engine lock and lets a grace period free the old one, so the scan thread
- * reads it without the lock, takes a reference on a region and works with that, while the region
- * may be withdrawn or its client exit: the object lives until the last holder lets go (as an
- * anon_vma does). Region objects never change their bounds: coalescing and splitting make new ones.
- */
+/* client.c - what a client tells the engine: that it is there, what it offers, what it stands on. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
-void region_get(struct region *r)
+/* up to 64 nodes */
+
+struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 {
-	urcu_ref_get(&r->ref);
-}
+	struct mm_slot *mm = calloc(1, sizeof(*mm));
+	int i;
 
-static void region_free_rcu(struct rcu_head *h)
-{
-	struct region *r = caa_container_of(h, struct region, rcu);
-
-	mm_put(r->mm);
-	free(r);
-}
-
-static void region_release(struct urcu_ref *ref)
-{
-	struct region *r = caa_container_of(ref, struct region, ref);
-
-	count_bytes(r->mm->e, -(int64_t)sizeof(*r));
-	/* A reader of the old array may be looking at it, and fails to get a reference. */
-	call_rcu(&r->rcu, region_free_rcu);
-}
-
-void region_put(struct region *r)
-{
-	urcu_ref_put(&r->ref, region_release);
-}
-
-static struct region *region_new(struct mm_slot *mm, uint64_t start, uint64_t end)
-{
-	struct region *r = malloc(sizeof(*r));
-
-	if (!r)
+	if (!mm)
 		return NULL;
-	urcu_ref_init(&r->ref);
-	mm_get(mm);
-	r->mm = mm;
-	r->start = start;
-	r->end = end;
-	count_bytes(mm->e, sizeof(*r));
-	return r;
-}
-
-static size_t array_bytes(uint32_t nr)
-{
-	return sizeof(struct region_array) + nr * sizeof(struct region *);
-}
-
-static struct region_array *array_new(struct engine *e, uint32_t nr)
-{
-	struct region_array *a = malloc(array_bytes(nr));
-
-	if (!a)
+	mm->regions = region_array_empty(e);
+	mm->no_regions = region_array_empty(e);
+	if (!mm->regions || !mm->no_regions) {
+		region_array_free(e, mm->regions);
+		region_array_free(e, mm->no_regions);
+		free(mm->dense.run);
+		free(mm);
 		return NULL;
-	a->nr = nr;
-	count_bytes(e, (int64_t)array_bytes(nr));
-	return a;
-}
-
-struct region_array *region_array_empty(struct engine *e)
-{
-	return array_new(e, 0);
-}
-
-/* Never published, or no reader left; without regions in it. */
-void region_array_free(struct engine *e, struct region_array *a)
-{
-	if (a)
-		count_bytes(e, -(int64_t)array_bytes(a->nr));
-	free(a);
-}
-
-static void array_free_rcu(struct rcu_head *h)
-{
-	free(caa_container_of(h, struct region_array, rcu));
-}
-
-static void array_retire(struct engine *e, struct region_array *a)
-{
-	count_bytes(e, -(int64_t)array_bytes(a->nr));
-	call_rcu(&a->rcu, array_free_rcu);
-}
-
-/* The array is not published any more: drop its references, and itself. */
-void region_array_put_all(struct engine *e, struct region_array *a)
-{
-	uint32_t i;
-
-	for (i = 0; i < a->nr; i++)
-		region_put(a->r[i]);
-	array_retire(e, a);
-}
-
-uint32_t region_index(const struct region_array *a, uint64_t addr)
-{
-	uint32_t lo = 0, hi = a->nr;
-
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-
-		if (a->r[mid]->end > addr)
-			hi = mid;
-		else
-			lo = mid + 1;
 	}
-	return lo;
+	urcu_ref_init(&mm->ref);
+	mm->e = e;
+	mm->client = client;
+	mm->id = id;
+	mm->max_map_count = 65530; /* the kernel's default, until the client tells */
+	for (i = 0; i < BLOCK_LIST_NR; i++)
+		mm->blocks[i].first = mm->blocks[i].last = NIL;
+	count_bytes(e, sizeof(*mm));
+	engine_lock(e);
+	mm->serial = e->next_serial++;
+	cds_list_add_tail(&mm->list, &e->mms);
+	nodes_unlock(e);
+	__atomic_fetch_add(&e->nr_mms, 1, __ATOMIC_RELAXED);
+	return mm;
 }
 
-struct region *region_next(struct mm_slot *mm, uint64_t addr)
+/* Everything that hangs on a client, except itself and its references. */
+static void teardown(struct mm_slot *mm)
 {
-	struct region *r = NULL;
-	struct region_array *a;
-	uint32_t i;
+	struct engine *e = mm->e;
+	struct region_array *old = mm->regions;
 
-	rcu_read_lock();
-	a = rcu_dereference(mm->regions);
-	for (i = region_index(a, addr); i < a->nr; i++)
-		if (urcu_ref_get_unless_zero(&a->r[i]->ref)) {
-			r = a->r[i];
-			break;
-		}
-	rcu_read_unlock();
-	return r;
+	rmap_drop_range(mm, 0, ADDR_MAX); /* and the table itself */
+	rcu_assign_pointer(mm->regions, mm->no_regions);
+	mm->no_regions = NULL;
+	region_array_put_all(e, old);
+	mm_windows_trim(mm, 0, ADDR_MAX);
+	memset(mm->txn, 0, sizeof(mm->txn));
+	e->nr_txns -= mm->nr_txns;
+	mm->nr_txns = 0;
+	mm->vmas_reserved = 0;
+	mm->vmas_ours = 0;
 }
 
-struct region *region_at(const struct mm_slot *mm, uint64_t addr)
+void engine_mm_exit(struct mm_slot *mm)
 {
-	const struct region_array *a = mm->regions;
-	uint32_t i = region_index(a, addr);
+	engine_lock(mm->e);
+	if (!mm->dead) {
+		CMM_STORE_SHARED(mm->dead, 1);
+		cds_list_del(&mm->list);
+		teardown(mm);
+	}
+	nodes_unlock(mm->e);
+}
 
-	return i < a->nr && a->r[i]->start <= addr ? a->r[i] : NULL;
+void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count)
+{
+	engine_lock(mm->e);
+	/* The client counts all of them, ours included. */
+	mm->vmas_own = nr_vmas > mm->vmas_ours ? nr_vmas - (uint32_t)mm->vmas_ours : 0;
+	mm->max_map_count = max_map_count;
+	nodes_unlock(mm->e);
 }
 
 static bool range_ok(uint64_t start, uint64_t end)
@@ -245,7 +178,7 @@ int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end)
 		return -EINVAL;
 	engine_lock(mm->e);
 	r = mm->dead ? -EINVAL : add_locked(mm, start, end);
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 	return r;
 }
 
@@ -307,7 +240,7 @@ int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end)
 	engine_lock(mm->e);
 	note_race(mm, start, end);
 	r = del_locked(mm, start, end);
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 	return r;
 }
 
@@ -318,7 +251,7 @@ int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end)
 	engine_lock(mm->e);
 	note_race(mm, start, end);
 	rmap_drop_range(mm, start, end);
-	engine_unlock(mm->e);
+	nodes_unlock(mm->e);
 	return 0;
 }
 
@@ -380,6 +313,6 @@ int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame)
 			break;
 		}
 out:
-	engine_unlock(e);
+	nodes_unlock(e);
 	return ret;
 }

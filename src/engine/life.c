@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
+#include "engine/core.h"
 
 /* The parts that need memory; engine_free_parts() takes any that are there. */
 static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
@@ -76,39 +76,6 @@ void engine_free(struct engine *e)
 	pool_deinit(&e->pool);
 	pthread_mutex_destroy(&e->lock);
 	engine_free_parts(e);
-}
-
-/*
- * Take the knob merge_across_nodes over. It says which tree a content stands in, so it can only
- * change while no tree has stable nodes; the store was refused otherwise, but orders that were
- * under way then may have made some since. Unique pages are sorted anew.
- */
-void engine_settle_nodes(struct engine *e)
-{
-	bool want = knob_get(e->knobs, KNOB_MERGE_ACROSS_NODES);
-
-	if (want == e->merge_across || e->stable.nr_live)
-		return;
-	unstable_reset(e);
-	e->merge_across = want;
-}
-
-void engine_drop_node(struct engine *e, uint32_t node)
-{
-	struct stable_node *n = stable_node(&e->stable, node);
-	bool filled = n->filling != STABLE_NEVER_FILLED;
-	uint32_t frame = n->frame;
-
-	if (n->filling && filled)
-		return; /* its bytes are on their way; merge_fill() comes back to it */
-	if (n->told) {
-		stable_retire(&e->stable, node, e->epoch);
-		return;
-	}
-	stable_free(&e->stable, node);
-	pool_free(&e->pool, frame);
-	if (filled)
-		e->ops->frame_free(e->arena, frame, 1); /* else it has no memory to give back */
 }
 
 uint64_t engine_epoch(struct engine *e)

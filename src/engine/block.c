@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* block.c - blocks of 64 pages: the table that finds one, and the lists that they wait in. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/core.h"
+
+static uint32_t table_home(const struct block_table *t, uint32_t key)
+{
+	/* Knuth's multiplicative hash: the golden ratio of 2^32, upper bits. */
+	return (uint32_t)(((uint64_t)(uint32_t)(key * 0x9e3779b1u) * t->cap) >> 32);
+}
+
+static uint32_t table_probe(const struct block_table *t, uint32_t key)
+{
+	uint32_t i = table_home(t, key);
+
+	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): all are set, table_resize() */
+	while (t->slot[i].block != NIL && t->slot[i].key != key)
+		i = (i + 1) & (t->cap - 1);
+	return i;
+}
+
+uint32_t rmap_find(const struct mm_slot *mm, uint32_t key)
+{
+	return mm->table.cap ? mm->table.slot[table_probe(&mm->table, key)].block : NIL;
+}
+
+static int table_resize(struct mm_slot *mm, uint32_t cap)
+{
+	struct block_table *t = &mm->table, n = { .cap = cap, .nr = t->nr };
+	uint32_t i;
+
+	n.slot = malloc(cap * sizeof(*n.slot));
+	if (!n.slot)
+		return -1;
+	for (i = 0; i < cap; i++)
+		n.slot[i].block = NIL;
+	for (i = 0; i < t->cap; i++)
+		if (t->slot[i].block != NIL)
+			n.slot[table_probe(&n, t->slot[i].key)] = t->slot[i];
+	count_bytes(mm->e, ((int64_t)cap - t->cap) * (int64_t)sizeof(*n.slot));
+	free(t->slot);
+	*t = n;
+	return 0;
+}
+
+static int table_insert(struct mm_slot *mm, uint32_t key, uint32_t bi)
+{
+	struct block_table *t = &mm->table;
+
+	if (t->nr + 1 > t->cap / 4 * 3 && table_resize(mm, t->cap ? t->cap * 2 : 16))
+		return -1;
+	t->slot[table_probe(t, key)] = (struct block_slot){ key, bi };
+	t->nr++;
+	return 0;
+}
+
+/* Close the gap: move back what would not be found any more, instead of leaving a tombstone. */
+static void table_erase(struct mm_slot *mm, uint32_t key)
+{
+	struct block_table *t = &mm->table;
+	uint32_t gap = table_probe(t, key), i = gap, home;
+
+	for (;;) {
+		i = (i + 1) & (t->cap - 1);
+		if (t->slot[i].block == NIL)
+			break;
+		home = table_home(t, t->slot[i].key);
+		if (((i - home) & (t->cap - 1)) >= ((i - gap) & (t->cap - 1))) {
+			t->slot[gap] = t->slot[i];
+			gap = i;
+		}
+	}
+	t->slot[gap].block = NIL;
+	t->nr--;
+}
+
+/* Give memory back when most of the table is empty. Failing to does no harm. */
+void table_shrink(struct mm_slot *mm)
+{
+	struct block_table *t = &mm->table;
+	uint32_t cap = t->cap;
+
+	while (cap > 16 && t->nr < cap / 8)
+		cap /= 2;
+	if (t->nr) {
+		if (cap < t->cap)
+			table_resize(mm, cap);
+		return;
+	}
+	count_bytes(mm->e, -(int64_t)(t->cap * sizeof(*t->slot)));
+	free(t->slot);
+	*t = (struct block_table){ 0 };
+}
+
+static const uint8_t list_link[BLOCK_LIST_NR] = { LINK_PEND, LINK_PEND, LINK_READY, LINK_READY };
+
+void block_list_del(struct mm_slot *mm, uint32_t bi, int link)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+	struct block_head *h;
+	uint32_t prev = b->link[link].prev, next = b->link[link].next;
+
+	if (!b->on[link])
+		return;
+	h = &mm->blocks[b->on[link] - 1];
+	*(prev == NIL ? &h->first : &rmap_block(mm->e, prev)->link[link].next) = next;
+	*(next == NIL ? &h->last : &rmap_block(mm->e, next)->link[link].prev) = prev;
+	b->on[link] = 0;
+}
+
+/* At the end; taken off the list that it is on. */
+void block_list_add(struct mm_slot *mm, uint32_t bi, enum block_list list)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+	struct block_head *h = &mm->blocks[list];
+	int link = list_link[list];
+
+	block_list_del(mm, bi, link);
+	b->on[link] = (uint8_t)(list + 1);
+	b->link[link].prev = h->last;
+	b->link[link].next = NIL;
+	*(h->last == NIL ? &h->first : &rmap_block(mm->e, h->last)->link[link].next) = bi;
+	h->last = bi;
+}
+
+/* What was left of the last pass comes first in the next. */
+void block_list_next_pass(struct mm_slot *mm)
+{
+	uint32_t bi;
+
+	while ((bi = mm->blocks[PEND_NEXT ^ mm->pend_flip].first) != NIL &&
+	       mm->blocks[PEND_NOW ^ mm->pend_flip].first != NIL)
+		block_list_add(mm, bi, PEND_NOW ^ mm->pend_flip);
+	if (mm->blocks[PEND_NOW ^ mm->pend_flip].first == NIL)
+		mm->pend_flip ^= 1;
+}
+
+uint32_t rmap_get(struct mm_slot *mm, uint32_t key, struct region *region)
+{
+	uint32_t bi = rmap_find(mm, key);
+	struct rmap_block *b;
+
+	if (bi != NIL)
+		return bi;
+	bi = slab_alloc(&mm->e->blocks);
+	if (bi == SLAB_NIL)
+		return NIL;
+	if (table_insert(mm, key, bi)) {
+		slab_free(&mm->e->blocks, bi);
+		return NIL;
+	}
+	b = rmap_block(mm->e, bi);
+	b->key = key;
+	b->txn = NIL;
+	region_get(region);
+	b->region = region;
+	return bi;
+}
+
+void rmap_put(struct mm_slot *mm, uint32_t bi)
+{
+	struct rmap_block *b = rmap_block(mm->e, bi);
+	struct region *region = b->region;
+	int link;
+
+	if (b->tracked)
+		return;
+	for (link = 0; link < LINK_NR; link++)
+		block_list_del(mm, bi, link);
+	/* The outcome of its order is still to come, and is then nobody's. */
+	if (b->txn != NIL)
+		mm->txn[b->txn].block = NIL;
+	table_erase(mm, b->key);
+	slab_free(&mm->e->blocks, bi);
+	region_put(region);
+}

@@ -66,7 +66,7 @@ FUZZLIB_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 TORTURE_SRC := tests/torture/common.c $(filter-out $(ACTOR_SRC) $(wildcard \
 		 tests/torture/calls_*.c),$(wildcard tests/torture/*.c))
 TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
-MAIN_SRC    := src/daemon/main.c tools/ksmctl.c tools/ksm-run.c
+MAIN_SRC    := src/daemon/main.c tools/ksmdctl.c tools/ksm-run.c
 ALL_SRC     := $(sort $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC) $(CLIENT_SRC) $(PRELOAD_SRC) \
 		 $(BENCH_SRC) $(wildcard $(MAIN_SRC) tests/*/*.c))
 MAN_SRC     := $(wildcard docs/man/*.[1-8])
@@ -96,7 +96,7 @@ ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-f
 TSAN_FLAGS := -fsanitize=thread -fno-omit-frame-pointer --param tsan-distinguish-volatile=1
 TSAN_OBJ   := $(if $(findstring thread,$(SANITIZE)),$(BUILD)/obj/tests/lib/tsan_volatile.o)
 
-PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmctl ksm-run ksm-bench)
+PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmdctl ksm-run ksm-bench)
 LIBS     := $(addprefix $(BUILD)/,libksm.so libksm.a)
 # The preloaded object goes into programs that do not carry a sanitizer's run time.
 PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
@@ -161,7 +161,7 @@ $(CLIENT_INT): $(call objs,$(CLIENT_SRC))
 $(BUILD)/ksmd-user: $(O)/src/daemon/main.o $(CORE)
 	$(call link,$(DAEMON_LIBS))
 
-$(BUILD)/ksmctl: $(O)/tools/ksmctl.o
+$(BUILD)/ksmdctl: $(O)/tools/ksmdctl.o
 	$(call link,)
 
 $(BUILD)/ksm-run: $(O)/tools/ksm-run.o

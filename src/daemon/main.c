@@ -56,7 +56,7 @@ static const char usage[] =
 	"                          [info]\n"
 	"  --help, --version\n"
 	"\n"
-	"Runs in the foreground; SIGTERM or SIGINT ends it. Settings are changed with ksmctl.\n";
+	"Runs in the foreground; SIGTERM or SIGINT ends it. Settings are changed with ksmdctl.\n";
 
 void daemon_wake(struct daemon *d)
 {

@@ -32,7 +32,7 @@ const char *build_path(const char *name);
 
 /*
  * Start a daemon in a new temporary directory and wait until it answers. extra_args: NULL or a
- * NULL-terminated list added to the command line. Sets $KSMD_RUNTIME_DIR, so that libksm, ksmctl
+ * NULL-terminated list added to the command line. Sets $KSMD_RUNTIME_DIR, so that libksm, ksmdctl
  * and ksm-run in this process and its children find it.
  */
 struct daemon *daemon_start(const char *const extra_args[]);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ksmctl.c - look at and steer a running ksmd-user over its control socket.
+ * ksmdctl.c - look at and steer a running ksmd-user over its control socket.
  *
- * Everything shown comes from the tree of the control socket (`ksmctl ls`), so what this program can
+ * Everything shown comes from the tree of the control socket (`ksmdctl ls`), so what this program can
  * say, a shell script with socat can say too. It keeps no state and needs no privilege to look.
  */
 #include <errno.h>
@@ -37,7 +37,7 @@ enum exit_code {
 #define PAGE ((double)KSM_PAGE_SIZE)
 
 static const char usage_text[] =
-	"usage: ksmctl [OPTION]... COMMAND\n"
+	"usage: ksmdctl [OPTION]... COMMAND\n"
 	"\n"
 	"  get PATH          show a value, for example ksm/pages_sharing\n"
 	"  set PATH VALUE    change a setting, for example ksm/run 1\n"
@@ -76,7 +76,7 @@ static void die(enum exit_code code, const char *fmt, ...)
 	va_list ap;
 
 	fflush(stdout);
-	fputs("ksmctl: ", stderr);
+	fputs("ksmdctl: ", stderr);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
@@ -600,7 +600,7 @@ static void cmd_top(struct ctl *c, const struct options *o)
 
 static void bad_usage(const char *what)
 {
-	die(EXIT_USAGE, "%s; see ksmctl --help", what);
+	die(EXIT_USAGE, "%s; see ksmdctl --help", what);
 }
 
 static void parse_options(int argc, char **argv, struct options *o)
@@ -634,7 +634,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 			fputs(usage_text, stdout);
 			exit(EXIT_OK);
 		} else if (c == 'v') {
-			puts("ksmctl " KSMD_VERSION);
+			puts("ksmdctl " KSMD_VERSION);
 			exit(EXIT_OK);
 		} else {
 			exit(EXIT_USAGE);

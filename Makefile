@@ -26,8 +26,7 @@ mandir     = $(PREFIX)/share/man
 pcdir      = $(libdir)/pkgconfig
 preloaddir = $(libdir)/ksmd-user
 
-# _GNU_SOURCE is defined as nothing, so that a file that defines it again does not redefine it.
-CPPFLAGS_ALL = -DURCU_INLINE_SMALL_FUNCTIONS -Iinclude -Isrc -I. -Itests -D_GNU_SOURCE= -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
+CPPFLAGS_ALL = -DURCU_INLINE_SMALL_FUNCTIONS -Iinclude -Isrc -I. -D_GNU_SOURCE -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
 CFLAGS_ALL   = -std=gnu11 $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
 LDFLAGS_ALL  = $(LDFLAGS) $(SANITIZE) -pthread
 
@@ -51,6 +50,8 @@ STAMP := $(O)/flags
 comma := ,
 objs   = $(patsubst %.c,$(O)/%.o,$(1))
 
+BASE_SRC    := $(wildcard src/base/*.c)
+POOL_SRC    := $(wildcard src/pool/*.c)
 ENGINE_SRC  := $(wildcard src/engine/*.c)
 DAEMON_SRC  := $(filter-out src/daemon/main.c,$(wildcard src/daemon/*.c))
 NUMA_SRC    := $(wildcard numa/*.c)
@@ -67,7 +68,7 @@ TORTURE_SRC := tests/torture/common.c $(filter-out $(ACTOR_SRC) $(wildcard \
 		 tests/torture/calls_*.c),$(wildcard tests/torture/*.c))
 TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
 MAIN_SRC    := src/daemon/main.c tools/ksmdctl.c tools/ksm-run.c
-ALL_SRC     := $(sort $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC) $(CLIENT_SRC) $(PRELOAD_SRC) \
+ALL_SRC     := $(sort $(BASE_SRC) $(POOL_SRC) $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC) $(CLIENT_SRC) $(PRELOAD_SRC) \
 		 $(BENCH_SRC) $(wildcard $(MAIN_SRC) tests/*/*.c))
 MAN_SRC     := $(wildcard docs/man/*.[1-8])
 
@@ -134,6 +135,9 @@ $(O)/src/client/%.o: src/client/%.c $(STAMP)
 $(O)/src/preload/%.o: src/preload/%.c $(STAMP)
 	$(call compile,$(PRELOAD_CFLAGS))
 
+$(O)/tests/%.o: tests/%.c $(STAMP)
+	$(call compile,-Itests)
+
 $(O)/%.o: %.c $(STAMP)
 	$(call compile,)
 
@@ -152,7 +156,7 @@ CORE       := $(O)/libcore.a
 # The client library with its internals, for tests of them.
 CLIENT_INT := $(O)/libclient.a
 
-$(CORE): $(call objs,$(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC))
+$(CORE): $(call objs,$(BASE_SRC) $(POOL_SRC) $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC))
 	$(ar)
 
 $(CLIENT_INT): $(call objs,$(CLIENT_SRC))
@@ -348,7 +352,7 @@ format-check:
 
 ## tidy          clang-tidy over all sources
 tidy:
-	@clang-tidy --quiet $(ALL_SRC) -- -std=gnu11 -DKSM_SYSC_TEST $(CPPFLAGS_ALL)
+	@clang-tidy --quiet $(ALL_SRC) -- -std=gnu11 -DKSM_SYSC_TEST -Itests $(CPPFLAGS_ALL)
 
 # ---- running -------------------------------------------------------------------------------
 

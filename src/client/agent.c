@@ -10,7 +10,6 @@
  * The agent never waits for the daemon with the lock held, and answers requests of program threads
  * also while it waits for room in the socket: a stopped daemon stops nobody.
  */
-#define _GNU_SOURCE
 #include "client/agent.h"
 
 #include <errno.h>

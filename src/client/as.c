@@ -6,7 +6,6 @@
  * The range array is searched by bisection and edited with memmove. Neighbours with equal
  * attributes coalesce as the kernel's VMAs do, so there are few; a tree would cost more than it saves.
  */
-#define _GNU_SOURCE
 #include "client/as.h"
 
 #include <errno.h>

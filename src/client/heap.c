@@ -5,7 +5,6 @@
  * malloc moves the break inside the C library, where no interposer sees it. Growth is found by asking for
  * the break from time to time; shrinking is what ksm-run has told malloc not to do.
  */
-#define _GNU_SOURCE
 #include <sys/mman.h>
 
 #include "client/kit.h"

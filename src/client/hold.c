@@ -11,7 +11,6 @@
  * any means of pinning at all. What it cannot see is another process in the middle of a
  * process_vm_writev(2), which pins for microseconds.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>

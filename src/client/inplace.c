@@ -9,7 +9,6 @@
  *
  * Private pages are refused while the process has any means of having them pinned.
  */
-#define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
 

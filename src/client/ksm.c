@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 /* ksm.c - the public functions: the raw convention of client.h turned into errno. */
-#define _GNU_SOURCE
 #include "ksm.h"
 
 #include <errno.h>

@@ -3,7 +3,6 @@
  * maps.c - a line-by-line reader of /proc/self/maps on raw system calls; see maps.h.
  * The buffer is on the stack and lines are at most PATH_MAX + 100 bytes, longer names are cut.
  */
-#define _GNU_SOURCE
 #include "client/maps.h"
 
 #include <errno.h>

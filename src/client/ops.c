@@ -17,7 +17,6 @@
  *
  * All of it under the lock (as.h), and the daemon is told afterwards, in order, by the agent.
  */
-#define _GNU_SOURCE
 #include "client/ops.h"
 
 #include <errno.h>

@@ -11,7 +11,6 @@
  * Not what was inherited from a process of another domain: that arena's daemon may well be alive, and parent
  * and child share the frames.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <sys/socket.h>
 

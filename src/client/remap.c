@@ -15,7 +15,6 @@
  * The tables must follow whatever was moved: a frame whose bit is not set would show through after
  * MADV_DONTNEED. So they get their memory before anything is moved.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <sys/mman.h>
 

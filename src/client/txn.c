@@ -33,7 +33,6 @@
  * What was rejected: write-protecting instead of moving. Readers would not wait, but a page whose
  * DMA is in flight would be replaced, and there is no other way to ask the kernel for pins.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>

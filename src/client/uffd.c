@@ -16,7 +16,6 @@
  * The kernel raises mmap_changing while such an event is not yet read, and UFFDIO_ZEROPAGE says so
  * with EAGAIN before it looks at anything else: that is the fence used here.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -10,7 +10,6 @@
  *
  * A range that cannot be written needs no write-protection: its frames cannot break meanwhile.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <sys/mman.h>
 

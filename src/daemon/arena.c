@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/log.h"
+#include "base/log.h"
 #include "wire/wire.h"
 
 /* 256 GiB per node. Halved for more than 32 nodes, so that frame numbers stay below 2^31, far from

@@ -8,7 +8,7 @@
 #ifndef KSMD_ATTR_H
 #define KSMD_ATTR_H
 
-#include "daemon/text.h"
+#include "base/text.h"
 
 struct daemon;
 

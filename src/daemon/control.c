@@ -20,9 +20,9 @@
 #include <unistd.h>
 
 #include "daemon/attr.h"
-#include "daemon/clock.h"
+#include "base/clock.h"
 #include "daemon/daemon.h"
-#include "daemon/log.h"
+#include "base/log.h"
 
 #define MAX_CONNS 64 /* operators and monitors; far more than a machine has */
 #define MAX_LINE 4096

@@ -17,7 +17,7 @@
 #include <unistd.h>
 #include <urcu.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 
 struct helper {
 	struct crew *crew;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <urcu.h>
 
-#include "daemon/log.h"
+#include "base/log.h"
 
 static const char *const mode_name[] = {
 	[DOMAIN_UID] = "uid",

@@ -25,7 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 #include "wire/wire.h"
 
 /* A message to every client per epoch: five times a second is often enough to free memory and too

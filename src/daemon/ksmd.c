@@ -22,10 +22,10 @@
 #include <string.h>
 #include <urcu.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
-#include "daemon/log.h"
+#include "base/log.h"
 #include "daemon/session.h"
 #include "engine/advisor.h"
 

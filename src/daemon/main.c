@@ -20,11 +20,11 @@
 #include <unistd.h>
 #include <urcu.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/ksmd.h"
-#include "daemon/log.h"
+#include "base/log.h"
 #include "daemon/place.h"
 #include "daemon/probe.h"
 #include "daemon/session.h"

@@ -13,7 +13,7 @@
 #include <urcu/rculfhash.h>
 
 #include "daemon/daemon.h"
-#include "daemon/log.h"
+#include "base/log.h"
 #include "daemon/peer.h"
 #include "daemon/session.h"
 

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 #include "daemon/ksmd.h"
 #include "daemon/session_priv.h"
 #include "daemon/track.h"

@@ -20,7 +20,7 @@
 #include <urcu/ref.h>
 
 #include "engine/engine.h"
-#include "engine/pool.h"
+#include "pool/pool.h"
 #include "engine/rmap.h"
 #include "engine/stable.h"
 

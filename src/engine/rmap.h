@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #include "engine/ctree.h"
-#include "engine/slab.h"
+#include "base/slab.h"
 #include "wire/wire.h"
 
 #define BLOCK_SHIFT 6

@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #include "engine/ctree.h"
-#include "engine/slab.h"
+#include "base/slab.h"
 
 enum { STABLE_LIVE = 1, STABLE_RETIRED };
 /*

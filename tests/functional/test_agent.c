@@ -7,7 +7,6 @@
  * anything, and what the agent does with a page is checked at the page: contents, and what
  * /proc/self/pagemap says of it.
  */
-#define _GNU_SOURCE
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -13,7 +13,7 @@
 
 #include "daemon/control.h"
 #include "daemon/ksmd.h"
-#include "daemon/log.h"
+#include "base/log.h"
 #include "daemon/session_priv.h"
 #include "engine/engine.h"
 

@@ -8,7 +8,6 @@
  * Signals: a crash is a failure with its address. SIGUSR2 is for handlers on alternate stacks
  * (ops_stack.c).
  */
-#define _GNU_SOURCE
 #include "tests/torture/actor.h"
 
 #include <errno.h>

@@ -4,7 +4,6 @@
  *
  * No malloc (but for areas that are malloc's) and no stdio: children of raw clones come here.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

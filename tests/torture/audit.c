@@ -12,7 +12,6 @@
  *	sites of one client    = its ksm_merging_pages
  *	blocks of the arenas   = frames_used
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* calls_ksm.c - see calls.h: a program that was ported to libksm. */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <sys/mman.h>
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* calls_plain.c - see calls.h: a program that knows of nothing. */
-#define _GNU_SOURCE
 #include <sys/mman.h>
 #include <sys/prctl.h>
 

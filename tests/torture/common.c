@@ -2,7 +2,6 @@
 /*
  * common.c - see torture.h. Used by children of raw clones too: system calls and memory only.
  */
-#define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>

@@ -3,7 +3,6 @@
  * daemon.c - what happens to the daemon: knobs, questions, SIGSTOP, SIGKILL, a new start with other
  * options.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -2,7 +2,6 @@
 /*
  * ops_io.c - stores and loads that the kernel, or another process, makes in the actor's memory.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>

@@ -5,7 +5,6 @@
  * The area is held exclusively. Lack of memory (ENOMEM: the limit of mappings) is an answer that a
  * program has to live with; the shadow then stays as it is. Any other refusal is a failure.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -7,7 +7,6 @@
  * milliseconds, with contents that others have too; then bytes arrive. Where a page was replaced
  * meanwhile they land in a page that nobody can see any more.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>

@@ -5,7 +5,6 @@
  * A child looks at all memory that it inherited, works on it for a while, and ends, or lives on as an
  * actor of its own. Its parent may be gone by then.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>

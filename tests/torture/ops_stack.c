@@ -6,7 +6,6 @@
  *
  * What a stack leaves behind is nobody's to know: the shadow is taken from the memory afterwards.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <string.h>

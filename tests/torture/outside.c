@@ -3,7 +3,6 @@
  * outside.c - the process that writes to actors' memory from outside: process_vm_writev(2) and
  * /proc/PID/mem, as debuggers do. It has no memory of its own to offer.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>

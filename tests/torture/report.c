@@ -2,7 +2,6 @@
 /*
  * report.c - what is printed, at the end or at the first thing that went wrong.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

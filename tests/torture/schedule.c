@@ -5,7 +5,6 @@
  * A watchdog thread ticks the clock that actors live by, and looks for the first failure, for threads
  * that do not move and for a schedule that does not. So nothing that hangs, hangs the torture.
  */
-#define _GNU_SOURCE
 #include "tests/torture/schedule.h"
 
 #include <errno.h>

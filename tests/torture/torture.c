@@ -26,7 +26,6 @@
  *	uffd.c: children of raw clones are not given the moved pages    12 (TORTURE_PLAIN=0)
  *	agent.c: ADOPT of mappings that reach beyond what is offered    20 (audit)
  */
-#define _GNU_SOURCE
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>

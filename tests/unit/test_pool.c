@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/pool.h"
+#include "pool/pool.h"
 #include "fake.h"
 #include "suites.h"
 

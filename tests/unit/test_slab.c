@@ -2,7 +2,7 @@
 /* test_slab.c - indexed storage: indices and pointers stay, chunks come and go. */
 #include <string.h>
 
-#include "engine/slab.h"
+#include "base/slab.h"
 #include "fake.h"
 #include "suites.h"
 

@@ -3,14 +3,14 @@
  * log.c - see log.h. A line is put together first and written with one write(2), so that lines of
  * several threads do not mix.
  */
-#include "daemon/log.h"
+#include "base/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/clock.h"
+#include "base/clock.h"
 
 #define LIMIT_MS 60000 /* the same kind of message once a minute */
 #define LINE_MAX_BYTES 512

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/pool.h"
+#include "pool/pool.h"
 
 int pool_init(struct pool *p, int nr_zones, uint32_t zone_frames, uint32_t max_frames)
 {

@@ -5,8 +5,8 @@
  * What a client can cause at will goes through log_limited(): at most once a minute per kind, with
  * the number left out in between, so that no peer can fill a disk.
  */
-#ifndef KSMD_LOG_H
-#define KSMD_LOG_H
+#ifndef KSM_LOG_H
+#define KSM_LOG_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* clock.h - the daemon's only clock: monotonic, never set back. */
-#ifndef KSMD_CLOCK_H
-#define KSMD_CLOCK_H
+#ifndef KSM_CLOCK_H
+#define KSM_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>

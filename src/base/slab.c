@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/slab.h"
+#include "base/slab.h"
 
 void slab_init(struct slab *s, size_t obj_size, uint32_t max)
 {

@@ -3,8 +3,8 @@
  * text.h - a string that grows. After a failed allocation it stays as it was and `failed` is set, so
  * that only the last user has to look.
  */
-#ifndef KSMD_TEXT_H
-#define KSMD_TEXT_H
+#ifndef KSM_TEXT_H
+#define KSM_TEXT_H
 
 #include <stdarg.h>
 #include <stdbool.h>

@@ -291,7 +291,7 @@ static bool send_info(struct agent *a)
 	a->info_due_ms = 0;
 	/* This is sent when orders have ceased to come: what they were compared in is memory, too. */
 	if (a->buf)
-		sysc3(SYS_madvise, a->buf, 2 * KSM_TXN_PAGES * KSM_PAGE_SIZE, MADV_DONTNEED);
+		sysc3(SYS_madvise, a->buf, 2 * KSM_ORDER_PAGES * KSM_PAGE_SIZE, MADV_DONTNEED);
 	return send_msg(a, &m, sizeof(m));
 }
 
@@ -503,7 +503,7 @@ static bool pass_events(struct agent *a)
 /* After a connection: everything that is offered, and what stands on frames of this arena. */
 static bool declare_all(struct agent *a)
 {
-	struct as_event all = { KSM_MSG_ADD, 0, 1ull << 47 };
+	struct as_event all = { KSM_MSG_ADD, 0, KSM_ADDR_END };
 	struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, 0 };
 
 	as_agent_lock();
@@ -665,9 +665,9 @@ static bool on_stat(struct agent *a, const struct ksm_msg_stat_reply *m)
 	return true;
 }
 
-static bool on_txn(struct agent *a, const struct ksm_msg_txn *m)
+static bool on_order(struct agent *a, const struct ksm_msg_order *m)
 {
-	struct ksm_msg_txn_done done = { { KSM_MSG_TXN_DONE, sizeof(done) }, m->id, 0, { 0 } };
+	struct ksm_msg_order_done done = { { KSM_MSG_ORDER_DONE, sizeof(done) }, m->id, 0, { 0 } };
 
 	txn_execute(a, m, done.result);
 	/* Now, with no page in hand, and not in the middle of the next order: threads that wait for its
@@ -682,7 +682,7 @@ static bool on_unmerge(struct agent *a, const struct ksm_msg_unmerge *m)
 	struct ksm_msg_unmerge done = *m;
 
 	done.hdr.type = KSM_MSG_UNMERGE_DONE;
-	done.error = -unshare_range(a, 0, 1ull << 47);
+	done.error = -unshare_range(a, 0, KSM_ADDR_END);
 	return send_msg(a, &done, sizeof(done));
 }
 
@@ -692,8 +692,9 @@ static bool on_message(struct agent *a, const union ksm_msg *m, struct fds *f)
 		return on_epoch(a, &m->epoch, f);
 	close_fds(f);
 	switch (m->hdr.type) {
-	case KSM_MSG_TXN:
-		return m->txn.addr % (KSM_TXN_PAGES * KSM_PAGE_SIZE) == 0 && on_txn(a, &m->txn);
+	case KSM_MSG_ORDER:
+		return m->order.addr % (KSM_ORDER_PAGES * KSM_PAGE_SIZE) == 0 &&
+		       on_order(a, &m->order);
 	case KSM_MSG_UNMERGE:
 		return on_unmerge(a, &m->unmerge);
 	case KSM_MSG_STAT_REPLY:
@@ -776,7 +777,7 @@ static bool send_hello(struct agent *a)
 
 static bool make_staging(struct agent *a)
 {
-	size_t len = KSM_TXN_PAGES * KSM_PAGE_SIZE;
+	size_t len = KSM_ORDER_PAGES * KSM_PAGE_SIZE;
 
 	if (!a->buf)
 		a->buf = private_map(2 * len);
@@ -908,7 +909,7 @@ static void leave_domain(struct agent *a)
 	do {
 		moves = as.frame_moves;
 		as_unlock();
-		if (unshare_range(a, 0, 1ull << 47) < 0)
+		if (unshare_range(a, 0, KSM_ADDR_END) < 0)
 			return;
 		as_agent_lock();
 	} while (as.frame_moves != moves); /* perhaps to where nobody looks any more */
@@ -1094,8 +1095,8 @@ void agent_clear_own(void)
 	} own[] = {
 		{ &agent, sizeof(agent) },
 		{ agent.stack, agent.stack_size },
-		{ agent.buf, 2 * KSM_TXN_PAGES * KSM_PAGE_SIZE },
-		{ agent.staging, KSM_TXN_PAGES * KSM_PAGE_SIZE },
+		{ agent.buf, 2 * KSM_ORDER_PAGES * KSM_PAGE_SIZE },
+		{ agent.staging, KSM_ORDER_PAGES * KSM_PAGE_SIZE },
 	};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {

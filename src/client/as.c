@@ -19,7 +19,7 @@
 #include "client/sysc.h"
 
 #define GIB_SHIFT 30
-#define L1_SLOTS (1ul << (47 - GIB_SHIFT))
+#define L1_SLOTS (KSM_ADDR_END >> GIB_SHIFT)
 #define BITS_BYTES ((1ul << (GIB_SHIFT - KSM_PAGE_SHIFT)) / 8)
 #define MIN_CAP 512
 #define SPARE 128 /* entries of the table of ranges */

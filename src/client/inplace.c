@@ -19,11 +19,11 @@
 #include "wire/kernel_abi.h"
 
 /* One stretch with contiguous frames. The memory itself is read through /proc/self/mem. */
-static void settle(struct agent *a, const struct ksm_msg_txn *m, unsigned int from, unsigned int to,
-		   uint8_t *result)
+static void settle(struct agent *a, const struct ksm_msg_order *m, unsigned int from,
+		   unsigned int to, uint8_t *result)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
-	uint8_t *mine = a->buf, *frames = a->buf + KSM_TXN_PAGES * KSM_PAGE_SIZE;
+	uint8_t *mine = a->buf, *frames = a->buf + KSM_ORDER_PAGES * KSM_PAGE_SIZE;
 
 	if (m->frame[from] + (uint64_t)(to - from) > a->arena_pages ||
 	    !io_pread_all(a->mem, mine, len, txn_page(m, from)) ||
@@ -51,7 +51,7 @@ static void settle(struct agent *a, const struct ksm_msg_txn *m, unsigned int fr
 }
 
 /* Refuse the private pages of the run if a device may be writing to them. */
-static void refuse_pinned(struct agent *a, const struct ksm_msg_txn *m, unsigned int from,
+static void refuse_pinned(struct agent *a, const struct ksm_msg_order *m, unsigned int from,
 			  unsigned int to, uint8_t *result)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
@@ -68,7 +68,7 @@ static void refuse_pinned(struct agent *a, const struct ksm_msg_txn *m, unsigned
 		       (v[i].end - v[i].start) / KSM_PAGE_SIZE);
 }
 
-void inplace_execute(struct agent *a, const struct ksm_msg_txn *m, unsigned int from,
+void inplace_execute(struct agent *a, const struct ksm_msg_order *m, unsigned int from,
 		     unsigned int to, uint8_t *result)
 {
 	uint64_t start = txn_page(m, from), end = txn_page(m, to);

@@ -42,9 +42,9 @@ struct agent {
 	bool event_fork;
 	int arena, mem, pagemap;
 	uint64_t arena_id, arena_ino, arena_pages;
-	uint8_t *staging; /* KSM_TXN_PAGES, registered in uffd_sync, MADV_DONTFORK; between
+	uint8_t *staging; /* KSM_ORDER_PAGES, registered in uffd_sync, MADV_DONTFORK; between
 			   * transactions empty and PROT_NONE, see txn.c */
-	uint8_t *buf;   /* twice KSM_TXN_PAGES: frames (and memory) are read here to be compared */
+	uint8_t *buf; /* twice KSM_ORDER_PAGES: frames (and memory) are read here to be compared */
 	void *sentinel; /* mapping of the newest epoch's sentinel */
 	/* The one before, until the daemon has taken in all that was said while it was the newest; NULL: it
 	 * has. When more epochs come meanwhile the oldest is enough, since epochs end in order. */
@@ -76,7 +76,7 @@ struct agent {
 extern struct agent agent;
 
 /* Address of page i of an order. */
-static inline uint64_t txn_page(const struct ksm_msg_txn *m, unsigned int i)
+static inline uint64_t txn_page(const struct ksm_msg_order *m, unsigned int i)
 {
 	return m->addr + (uint64_t)i * KSM_PAGE_SIZE;
 }
@@ -84,7 +84,7 @@ static inline uint64_t txn_page(const struct ksm_msg_txn *m, unsigned int i)
 #define HOLD_MAX_PAGES 512u
 
 /* txn.c: carry out an order. Fills result[]. Takes the lock. */
-void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KSM_TXN_PAGES]);
+void txn_execute(struct agent *a, const struct ksm_msg_order *m, uint8_t result[KSM_ORDER_PAGES]);
 /* unshare.c: see agent_unshare(). Takes the lock, in steps. Agent context. */
 int unshare_range(struct agent *a, uint64_t start, uint64_t end);
 /* The same, and pages that broke copy-on-write leave the mapping, too, unless they may be pinned. */
@@ -101,7 +101,7 @@ void past_answer(struct agent *a, const struct ksm_msg_stat_reply *m, uint64_t n
  * inplace.c: the part of an order, pages [from, to), that lies in frame mappings already. result[] is
  * KSM_RES_GONE throughout on entry. Lock held.
  */
-void inplace_execute(struct agent *a, const struct ksm_msg_txn *m, unsigned int from,
+void inplace_execute(struct agent *a, const struct ksm_msg_order *m, unsigned int from,
 		     unsigned int to, uint8_t *result);
 
 /* hold.c; lock held. At most HOLD_MAX_PAGES pages at a time: 2 MiB, near a millisecond. */

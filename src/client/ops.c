@@ -250,7 +250,7 @@ long ksmc_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t off)
 	}
 	end = page_up((uint64_t)r + len);
 	ops_forget((uint64_t)r, end);
-	if (anon && end <= USER_END) {
+	if (anon && end <= KSM_ADDR_END) {
 		bool policy = as.offer_min_pages &&
 			      len >= as.offer_min_pages * (size_t)KSM_PAGE_SIZE;
 
@@ -485,7 +485,7 @@ static void learn_mapping(void *arg, const struct maps_entry *e)
 
 	c->gap |= start != c->at;
 	c->at = end;
-	if (maps_is_anon(e) && end <= USER_END && may_learn(e) &&
+	if (maps_is_anon(e) && end <= KSM_ADDR_END && may_learn(e) &&
 	    as_fill(start, end, e->prot, 0, 0) < 0)
 		c->nomem = true;
 }
@@ -780,7 +780,7 @@ long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason)
 		ops_enter(&g);
 		as.exclude_all = true;
 		as_leave(&g);
-		return withdraw(0, USER_END, (int)reason);
+		return withdraw(0, KSM_ADDR_END, (int)reason);
 	}
 	if (end <= start)
 		return 0;
@@ -802,7 +802,7 @@ void ksmc_include(void *addr, size_t len, enum ksm_left_out reason)
 	ops_enter(&g);
 	if (!addr && !len) {
 		as.exclude_all = false;
-		end = USER_END;
+		end = KSM_ADDR_END;
 	}
 	as_edit(start, end, undo_reason, reason);
 	if (as_knows(start, end))
@@ -831,7 +831,7 @@ static long leave_spliced(const struct iovec *iov)
 	uint64_t start = (uintptr_t)iov->iov_base & ~(uint64_t)(KSM_PAGE_SIZE - 1);
 	uint64_t end = page_up((uintptr_t)iov->iov_base + iov->iov_len);
 
-	if (!iov->iov_len || end <= start || end > USER_END ||
+	if (!iov->iov_len || end <= start || end > KSM_ADDR_END ||
 	    is_left_alone(start, end, KSM_LEFT_SPLICED))
 		return 0;
 	return ksmc_exclude((void *)start, end - start, KSM_LEFT_SPLICED);
@@ -895,13 +895,13 @@ long ksmc_set_merge_any(bool enable)
 	was = as.merge_any;
 	as.merge_any = enable;
 	if (enable) {
-		r = as_edit(0, USER_END, want_any, 0);
-		as_event(KSM_MSG_ADD, 0, USER_END);
+		r = as_edit(0, KSM_ADDR_END, want_any, 0);
+		as_event(KSM_MSG_ADD, 0, KSM_ADDR_END);
 	}
 	if (ops_leave(&g, enable) < 0)
 		r = -ENOMEM;
 	if (was && !enable)
-		r = withdraw(0, USER_END, -1);
+		r = withdraw(0, KSM_ADDR_END, -1);
 	if (r) { /* the same again must not find nothing to do */
 		ops_enter(&g);
 		as.merge_any = was;

@@ -8,8 +8,6 @@
 
 #include "client/as.h"
 
-#define USER_END (1ull << 47)
-
 static inline uint64_t page_up(uint64_t x)
 {
 	return (x + KSM_PAGE_SIZE - 1) & ~(uint64_t)(KSM_PAGE_SIZE - 1);

@@ -410,12 +410,12 @@ static bool remap_is_valid(const struct remap *m)
 	if ((m->flags & MREMAP_DONTUNMAP) && m->old_len != m->new_len)
 		return false;
 	if (m->old % KSM_PAGE_SIZE || !m->old_len || !m->new_len ||
-	    m->old + m->old_len > USER_END || m->old_len > USER_END)
+	    m->old + m->old_len > KSM_ADDR_END || m->old_len > KSM_ADDR_END)
 		return false;
 	if (m->flags & MREMAP_FIXED)
-		return m->to % KSM_PAGE_SIZE == 0 && m->new_len <= USER_END &&
+		return m->to % KSM_PAGE_SIZE == 0 && m->new_len <= KSM_ADDR_END &&
 		       (m->to + m->new_len <= m->old || m->to >= m->old + m->old_len) &&
-		       m->to + m->new_len <= USER_END;
+		       m->to + m->new_len <= KSM_ADDR_END;
 	return true;
 }
 
@@ -445,7 +445,7 @@ long ksmc_mremap(void *old_p, size_t old_len, size_t new_len, int flags, void *n
 		r = sysc5(SYS_mremap, old_p, old_len, new_len, flags, new_addr);
 		if (!sysc_failed(r) && r != (long)m.old)
 			ops_forget((uint64_t)r, (uint64_t)r + m.new_len);
-		else if (sysc_failed(r) && (flags & MREMAP_FIXED) && m.new_len <= USER_END)
+		else if (sysc_failed(r) && (flags & MREMAP_FIXED) && m.new_len <= KSM_ADDR_END)
 			forget_holes(m.to, m.to + m.new_len);
 	}
 	ops_leave(&g, false);

@@ -61,12 +61,12 @@ static uint64_t bit(unsigned int i)
 }
 
 /* Pages of the order that may be replaced now; *in_frames: those in frame mappings already. */
-static uint64_t eligible(const struct ksm_msg_txn *m, uint64_t *in_frames)
+static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames)
 {
 	uint64_t mask = 0;
 	size_t r = as_find(m->addr);
 
-	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
 		uint64_t a = txn_page(m, i);
 
 		if (m->frame[i] == KSM_FRAME_NONE)
@@ -118,14 +118,14 @@ static uint64_t bits(unsigned int from, unsigned int to)
  */
 static uint64_t staged(struct agent *a)
 {
-	uint64_t pm[KSM_TXN_PAGES], mask = 0;
+	uint64_t pm[KSM_ORDER_PAGES], mask = 0;
 	long n;
 
 	do
 		n = sysc4(SYS_pread64, a->pagemap, pm, sizeof(pm),
 			  (uintptr_t)a->staging / KSM_PAGE_SIZE * sizeof(pm[0]));
 	while (n != (long)sizeof(pm)); /* EINTR, or memory is short for a moment */
-	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++)
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
 		if (pm[i] >> 62) /* present or swapped */
 			mask |= bit(i);
 	return mask;
@@ -144,7 +144,7 @@ static long move(struct agent *a, uint64_t dst, uint64_t src, unsigned int pages
 }
 
 /* Move pages [from, to) of the block out; pages that refuse get their result and stay. */
-static void move_out(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
+static void move_out(struct agent *a, const struct ksm_msg_order *m, struct run *run,
 		     unsigned int from, unsigned int to, uint8_t *result)
 {
 	unsigned int i = from;
@@ -188,7 +188,7 @@ static bool next_run(uint64_t mask, unsigned int *from, unsigned int *to)
 	return true;
 }
 
-static void move_all_out(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
+static void move_all_out(struct agent *a, const struct ksm_msg_order *m, struct run *run,
 			 uint8_t *result)
 {
 	for (unsigned int i = run->from, k; next_run(run->order, &i, &k); i = k)
@@ -201,7 +201,8 @@ static void move_all_out(struct agent *a, const struct ksm_msg_txn *m, struct ru
  * can change it where it is, so a copy is as good. No memory there any more, or other contents, are the
  * program's doing, too.
  */
-static void copy_back(struct agent *a, const struct ksm_msg_txn *m, struct run *run, unsigned int i)
+static void copy_back(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+		      unsigned int i)
 {
 	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
 	struct uffdio_copy c = {
@@ -220,7 +221,7 @@ static void copy_back(struct agent *a, const struct ksm_msg_txn *m, struct run *
 	run->moved &= ~bit(i);
 }
 
-static void move_back(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
+static void move_back(struct agent *a, const struct ksm_msg_order *m, struct run *run,
 		      unsigned int from, unsigned int to)
 {
 	while (from < to) {
@@ -275,7 +276,7 @@ static void mend_hole(struct agent *a, uint64_t at, size_t len)
  * Map frames over pages [i, to), which are equal to them. `ready`: where these very frames are
  * mapped and populated already, to be moved; NULL: nowhere.
  */
-static void map_frames(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
+static void map_frames(struct agent *a, const struct ksm_msg_order *m, struct run *run,
 		       unsigned int i, unsigned int to, uint8_t *ready, uint8_t *result)
 {
 	uint64_t at = txn_page(m, i);
@@ -303,7 +304,7 @@ static void map_frames(struct agent *a, const struct ksm_msg_txn *m, struct run 
 }
 
 /* Compare pages [from, to) with what is at `frames` and map the equal parts. */
-static void settle_against(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
+static void settle_against(struct agent *a, const struct ksm_msg_order *m, struct run *run,
 			   unsigned int from, unsigned int to, uint8_t *frames, bool in_place,
 			   uint8_t *result)
 {
@@ -346,7 +347,7 @@ static void unmap_rest(const struct run *run, unsigned int from, unsigned int to
 }
 
 /* One stretch of moved pages with contiguous frames: compare and map the equal parts. */
-static void settle_frames(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
+static void settle_frames(struct agent *a, const struct ksm_msg_order *m, struct run *run,
 			  unsigned int from, unsigned int to, uint8_t *result)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
@@ -368,7 +369,7 @@ static void settle_frames(struct agent *a, const struct ksm_msg_txn *m, struct r
 	}
 }
 
-static void settle(struct agent *a, const struct ksm_msg_txn *m, struct run *run, uint8_t *result)
+static void settle(struct agent *a, const struct ksm_msg_order *m, struct run *run, uint8_t *result)
 {
 	unsigned int i = run->from;
 
@@ -395,7 +396,7 @@ static void settle(struct agent *a, const struct ksm_msg_txn *m, struct run *run
 	}
 }
 
-static void return_the_rest(struct agent *a, const struct ksm_msg_txn *m, struct run *run)
+static void return_the_rest(struct agent *a, const struct ksm_msg_order *m, struct run *run)
 {
 	uint64_t back = run->moved & ~run->mapped & ~run->dropped;
 
@@ -407,7 +408,7 @@ static void return_the_rest(struct agent *a, const struct ksm_msg_txn *m, struct
  * One call for each stretch, where the program would take a fault for each page. It also keeps
  * pagemap, change tracking and another daemon from taking an untouched frame for a hole.
  */
-static void populate(const struct ksm_msg_txn *m, const struct run *run)
+static void populate(const struct ksm_msg_order *m, const struct run *run)
 {
 	uint64_t todo = run->mapped & ~run->populated;
 
@@ -421,7 +422,7 @@ static void populate(const struct ksm_msg_txn *m, const struct run *run)
  * a hole that is still registered would make the agent wait for itself), let those go on who wait, then
  * track again.
  */
-static void resume_tracking(struct agent *a, const struct ksm_msg_txn *m, const struct run *run,
+static void resume_tracking(struct agent *a, const struct ksm_msg_order *m, const struct run *run,
 			    uint64_t start, uint64_t end)
 {
 	if (run->mapped != bits(run->from, run->to))
@@ -433,7 +434,7 @@ static void resume_tracking(struct agent *a, const struct ksm_msg_txn *m, const 
 }
 
 /* Pages whose memory has a policy of its own are left alone. */
-static void leave_out_policies(const struct ksm_msg_txn *m, struct run *run, uint8_t *result)
+static void leave_out_policies(const struct ksm_msg_order *m, struct run *run, uint8_t *result)
 {
 	uint64_t order = run->order;
 
@@ -445,7 +446,7 @@ static void leave_out_policies(const struct ksm_msg_txn *m, struct run *run, uin
 }
 
 /* Returns 0, or a negative errno when the stretch cannot be registered: then nothing was done. */
-static int execute_run(struct agent *a, const struct ksm_msg_txn *m, struct run *run,
+static int execute_run(struct agent *a, const struct ksm_msg_order *m, struct run *run,
 		       uint8_t *result)
 {
 	uint64_t start = txn_page(m, run->from), end = txn_page(m, run->to);
@@ -472,7 +473,7 @@ static int execute_run(struct agent *a, const struct ksm_msg_txn *m, struct run 
 }
 
 /* A stretch, or if it cannot be registered as a whole, each of its runs. */
-static void execute_stretch(struct agent *a, const struct ksm_msg_txn *m, struct run run,
+static void execute_stretch(struct agent *a, const struct ksm_msg_order *m, struct run run,
 			    uint8_t *result)
 {
 	uint64_t order;
@@ -505,7 +506,7 @@ static void execute_stretch(struct agent *a, const struct ksm_msg_txn *m, struct
  */
 static bool staging_open(struct agent *a)
 {
-	size_t len = KSM_TXN_PAGES * KSM_PAGE_SIZE;
+	size_t len = KSM_ORDER_PAGES * KSM_PAGE_SIZE;
 
 	sysc2(SYS_munlock, a->staging, len);
 	return sysc3(SYS_mprotect, a->staging, len, PROT_READ | PROT_WRITE) == 0;
@@ -513,7 +514,7 @@ static bool staging_open(struct agent *a)
 
 static void staging_close(struct agent *a)
 {
-	size_t len = KSM_TXN_PAGES * KSM_PAGE_SIZE;
+	size_t len = KSM_ORDER_PAGES * KSM_PAGE_SIZE;
 
 	sysc3(SYS_mprotect, a->staging, len, PROT_NONE);
 	uffd_wake(a->uffd_sync, (uintptr_t)a->staging, (uintptr_t)a->staging + len);
@@ -523,13 +524,13 @@ static void staging_close(struct agent *a)
  * From run->from on: pages of the mask and small gaps between them, in one known range. Nothing that
  * stands on frames may be in a gap, nor anything that is not ours.
  */
-static void find_stretch(const struct ksm_msg_txn *m, uint64_t mask, struct run *run)
+static void find_stretch(const struct ksm_msg_order *m, uint64_t mask, struct run *run)
 {
 	size_t r = as_find(txn_page(m, run->from));
 	uint64_t last = (as.range[r].end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
 	unsigned int i;
 
-	for (i = run->from; i < KSM_TXN_PAGES && i < last; i++) {
+	for (i = run->from; i < KSM_ORDER_PAGES && i < last; i++) {
 		if (mask & bit(i)) {
 			run->order |= bit(i);
 			run->to = i + 1;
@@ -539,24 +540,24 @@ static void find_stretch(const struct ksm_msg_txn *m, uint64_t mask, struct run 
 	}
 }
 
-void txn_execute(struct agent *a, const struct ksm_msg_txn *m, uint8_t result[KSM_TXN_PAGES])
+void txn_execute(struct agent *a, const struct ksm_msg_order *m, uint8_t result[KSM_ORDER_PAGES])
 {
 	uint64_t mask, in_frames = 0;
 	unsigned int i = 0;
 
 	as_agent_lock();
 	if (as.nr_events || as.overflow || m->seq != a->sent_seq) {
-		for (; i < KSM_TXN_PAGES; i++)
+		for (; i < KSM_ORDER_PAGES; i++)
 			result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE : KSM_RES_STALE;
 		as_unlock();
 		return;
 	}
-	for (i = 0; i < KSM_TXN_PAGES; i++)
+	for (i = 0; i < KSM_ORDER_PAGES; i++)
 		result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE : KSM_RES_GONE;
 	mask = eligible(m, &in_frames);
 	if ((mask & ~in_frames) && !staging_open(a))
 		mask &= in_frames;
-	for (i = 0; i < KSM_TXN_PAGES;) {
+	for (i = 0; i < KSM_ORDER_PAGES;) {
 		struct run run = { .from = i };
 
 		if (!(mask & bit(i))) {

@@ -121,7 +121,7 @@ void uffd_track(struct agent *a, uint64_t start, uint64_t end)
 
 static void serve_child(int child, uint64_t addr, uint64_t moved, const uint8_t *staging)
 {
-	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
 		struct uffdio_copy c = {
 			.dst = addr + (uint64_t)i * KSM_PAGE_SIZE,
 			.src = (uintptr_t)staging + (uint64_t)i * KSM_PAGE_SIZE,

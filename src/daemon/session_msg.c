@@ -21,7 +21,6 @@
 #include "daemon/session_priv.h"
 #include "daemon/track.h"
 
-#define ADDRESS_END (1ull << 47) /* end of user space with four-level page tables */
 /* Messages taken from one client before others have their turn; fewer when they take long. */
 #define FAIR_SHARE 64
 #define FAIR_MS 5
@@ -66,7 +65,7 @@ static void took_in(struct session *s, uint64_t seq, int err)
 static bool check_range(struct session *s, const struct ksm_msg_range *r)
 {
 	if (!((r->start | r->end) & (KSM_PAGE_SIZE - 1)) && r->start < r->end &&
-	    r->end <= ADDRESS_END)
+	    r->end <= KSM_ADDR_END)
 		return true;
 	session_fail(s, ERR_PROTOCOL, EINVAL, "not a range: %#llx to %#llx",
 		     (unsigned long long)r->start, (unsigned long long)r->end);
@@ -151,8 +150,8 @@ static void handle_adopt(struct session *s, const union ksm_msg *msg)
 
 	if (!check_seq(s, a->seq))
 		return;
-	if ((a->addr & (KSM_PAGE_SIZE - 1)) || a->addr >= ADDRESS_END || !a->nr_pages ||
-	    a->nr_pages > (ADDRESS_END - a->addr) / KSM_PAGE_SIZE) {
+	if ((a->addr & (KSM_PAGE_SIZE - 1)) || a->addr >= KSM_ADDR_END || !a->nr_pages ||
+	    a->nr_pages > (KSM_ADDR_END - a->addr) / KSM_PAGE_SIZE) {
 		session_fail(s, ERR_PROTOCOL, EINVAL, "not a range: %#llx, %u pages",
 			     (unsigned long long)a->addr, a->nr_pages);
 		return;
@@ -172,7 +171,7 @@ static void handle_adopt(struct session *s, const union ksm_msg *msg)
 static bool claims(const uint8_t *result, uint64_t *mask)
 {
 	*mask = 0;
-	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
 		if (result[i] >= KSM_RES_NR)
 			return false;
 		if (result[i] == KSM_RES_MERGED)
@@ -208,9 +207,9 @@ static bool check_claims(struct session *s, uint32_t id, uint64_t mask)
 	return true;
 }
 
-static void handle_txn_done(struct session *s, const union ksm_msg *msg)
+static void handle_order_done(struct session *s, const union ksm_msg *msg)
 {
-	const struct ksm_msg_txn_done *t = &msg->txn_done;
+	const struct ksm_msg_order_done *t = &msg->order_done;
 	uint64_t mask;
 
 	if (!claims(t->result, &mask)) {
@@ -219,7 +218,7 @@ static void handle_txn_done(struct session *s, const union ksm_msg *msg)
 		return;
 	}
 	/* The count guards against an answer to an order that this connection never got. */
-	if (!s->nr_orders || engine_txn_done(s->mm, t->id, t->result)) {
+	if (!s->nr_orders || engine_order_done(s->mm, t->id, t->result)) {
 		session_fail(s, ERR_PROTOCOL, EPROTO, "answer to order %u, which is not under way",
 			     t->id);
 		return;
@@ -242,7 +241,7 @@ static void handle_unmerge_done(struct session *s, const union ksm_msg *msg)
 		session_fail(s, ERR_PROTOCOL, EINVAL, "not an error number: %d", u->error);
 		return;
 	}
-	if (u->error == 0 && engine_region_forget(s->mm, 0, ADDRESS_END)) {
+	if (u->error == 0 && engine_region_forget(s->mm, 0, KSM_ADDR_END)) {
 		session_fail(s, ERR_RESOURCES, ENOMEM, "cannot forget what was merged");
 		return;
 	}
@@ -295,7 +294,7 @@ static const struct rule rules[KSM_MSG_NR] = {
 	[KSM_MSG_DEL] = { IN_READY, handle_del },
 	[KSM_MSG_FORGET] = { IN_READY, handle_forget },
 	[KSM_MSG_ADOPT] = { IN_READY, handle_adopt },
-	[KSM_MSG_TXN_DONE] = { IN_READY, handle_txn_done },
+	[KSM_MSG_ORDER_DONE] = { IN_READY, handle_order_done },
 	[KSM_MSG_UNMERGE_DONE] = { IN_READY, handle_unmerge_done },
 	[KSM_MSG_EPOCH_DONE] = { IN_READY, handle_epoch_done },
 	[KSM_MSG_STAT] = { IN_READY, handle_stat },

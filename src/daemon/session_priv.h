@@ -34,7 +34,7 @@ struct source {
 
 /* A slot per order, found by id; older ones are overwritten. An engine gives few at a time. */
 #define ORDER_SLOTS 64
-struct order {
+struct order_sent {
 	uint32_t id;
 	uint64_t addr;
 };
@@ -80,7 +80,7 @@ struct session {
 	bool unmerge_awaited; /* by the job under way */
 
 	pthread_mutex_t send_lock; /* orders leave in the order of their numbers; covers orders[] */
-	struct order *orders;
+	struct order_sent *orders;
 	_Atomic uint64_t seq;        /* last ADD, DEL, FORGET or ADOPT taken in */
 	_Atomic uint32_t nr_orders;  /* sent and not answered */
 	_Atomic uint64_t waiting_ms; /* since when it has answered nothing, while nr_orders > 0 */

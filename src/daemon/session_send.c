@@ -172,7 +172,7 @@ bool session_stalled(struct session *s)
 
 bool session_order_addr(struct session *s, uint32_t id, uint64_t *addr)
 {
-	struct order *o = &s->orders[id % ORDER_SLOTS];
+	struct order_sent *o = &s->orders[id % ORDER_SLOTS];
 	bool found;
 
 	pthread_mutex_lock(&s->send_lock);
@@ -188,24 +188,24 @@ static bool may_order(struct session *s)
 	       knob_get(&s->owner->d->knobs, KNOB_RUN) != KSM_RUN_UNMERGE && !session_stalled(s);
 }
 
-static int op_send_txn(void *client, struct ksm_msg_txn *txn)
+static int op_send_order(void *client, struct ksm_msg_order *order)
 {
 	struct session *s = client;
 	int err;
 
-	txn->hdr = (struct ksm_msg_hdr){ KSM_MSG_TXN, sizeof(*txn) };
-	txn->reserved = 0;
+	order->hdr = (struct ksm_msg_hdr){ KSM_MSG_ORDER, sizeof(*order) };
+	order->reserved = 0;
 	pthread_mutex_lock(&s->send_lock);
 	if (!may_order(s)) {
 		pthread_mutex_unlock(&s->send_lock);
 		return -EAGAIN;
 	}
-	txn->seq = s->seq;
+	order->seq = s->seq;
 	/* Counted before it can be answered, which the client thread may see at once. */
 	if (s->nr_orders++ == 0)
 		s->waiting_ms = clock_ms();
-	s->orders[txn->id % ORDER_SLOTS] = (struct order){ txn->id, txn->addr };
-	err = send_locked(s, &txn->hdr, NULL, 0);
+	s->orders[order->id % ORDER_SLOTS] = (struct order_sent){ order->id, order->addr };
+	err = send_locked(s, &order->hdr, NULL, 0);
 	if (err)
 		s->nr_orders--;
 	pthread_mutex_unlock(&s->send_lock);
@@ -275,7 +275,7 @@ const struct engine_ops session_ops = {
 	.look = op_look,
 	.read = op_read,
 	.nid = op_nid,
-	.send_txn = op_send_txn,
+	.send_order = op_send_order,
 	.frame_write = arena_frame_write,
 	.frame_free = arena_frame_free,
 	.client_release = op_client_release,

@@ -203,12 +203,12 @@ int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v
 
 uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed)
 {
-	struct kabi_page_region vec[KSM_TXN_PAGES];
+	struct kabi_page_region vec[KSM_ORDER_PAGES];
 	struct kabi_pm_scan_arg arg = {
 		.start = addr,
-		.end = addr + KSM_TXN_PAGES * (uint64_t)KSM_PAGE_SIZE,
+		.end = addr + KSM_ORDER_PAGES * (uint64_t)KSM_PAGE_SIZE,
 		.vec = (uintptr_t)vec,
-		.vec_len = KSM_TXN_PAGES,
+		.vec_len = KSM_ORDER_PAGES,
 		/* Present, not a file's, not the zero page, and not written. */
 		.category_inverted = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO |
 				     KABI_PAGE_IS_WRITTEN,

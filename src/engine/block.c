@@ -155,7 +155,7 @@ uint32_t rmap_get(struct mm_slot *mm, uint32_t key, struct region *region)
 	}
 	b = rmap_block(mm->e, bi);
 	b->key = key;
-	b->txn = NIL;
+	b->order = NIL;
 	region_get(region);
 	b->region = region;
 	return bi;
@@ -172,8 +172,8 @@ void rmap_put(struct mm_slot *mm, uint32_t bi)
 	for (link = 0; link < LINK_NR; link++)
 		block_list_del(mm, bi, link);
 	/* The outcome of its order is still to come, and is then nobody's. */
-	if (b->txn != NIL)
-		mm->txn[b->txn].block = NIL;
+	if (b->order != NIL)
+		mm->order[b->order].block = NIL;
 	table_erase(mm, b->key);
 	slab_free(&mm->e->blocks, bi);
 	region_put(region);

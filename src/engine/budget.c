@@ -167,7 +167,7 @@ void budget_requeue(struct mm_slot *mm)
 		mm->vmas_released = mm->flush_owed == ENGINE_FLUSH_PASS;
 		return;
 	}
-	if (!mm->nr_ready && !mm->nr_txns)
+	if (!mm->nr_ready && !mm->nr_orders)
 		mm->vmas_released = true;
 	if (vma_level(mm) >= mm->refused_level)
 		return;

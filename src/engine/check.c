@@ -14,7 +14,7 @@ struct check {
 	struct engine *e;
 	const char *why;
 	uint64_t nr_state[RMAP_NR], left[KSM_LEFT_NR];
-	uint64_t ready, txns, blocks;
+	uint64_t ready, orders, blocks;
 	uint32_t *ordered; /* orders per stable node */
 };
 
@@ -70,8 +70,8 @@ static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32
 	REQUIRE(c, b->tracked);
 	REQUIRE(c, !b->pending || b->on[LINK_PEND]);
 	REQUIRE(c, !b->ready == !b->on[LINK_READY]);
-	REQUIRE(c, !b->inflight || b->txn != NIL);
-	REQUIRE(c, b->txn == NIL || (mm->txn[b->txn].id && mm->txn[b->txn].block == bi));
+	REQUIRE(c, !b->inflight || b->order != NIL);
+	REQUIRE(c, b->order == NIL || (mm->order[b->order].id && mm->order[b->order].block == bi));
 	c->ready += (uint64_t)__builtin_popcountll(b->ready);
 	c->blocks++;
 	for (slot = 0; slot < BLOCK_PAGES; slot++)
@@ -103,7 +103,7 @@ static uint64_t count_vmas(struct mm_slot *mm)
 static int check_mm(struct check *c, struct mm_slot *mm)
 {
 	struct check one = { .e = c->e, .ordered = c->ordered };
-	uint64_t txns = 0, reserved = 0;
+	uint64_t orders = 0, reserved = 0;
 	uint32_t i;
 	int s;
 
@@ -115,12 +115,12 @@ static int check_mm(struct check *c, struct mm_slot *mm)
 			c->why = one.why;
 			return -1;
 		}
-	for (i = 0; i < MM_MAX_TXNS; i++)
-		if (mm->txn[i].id) {
-			txns++;
-			reserved += mm->txn[i].vmas;
+	for (i = 0; i < MM_MAX_ORDERS; i++)
+		if (mm->order[i].id) {
+			orders++;
+			reserved += mm->order[i].vmas;
 		}
-	REQUIRE(c, txns == mm->nr_txns && reserved == mm->vmas_reserved);
+	REQUIRE(c, orders == mm->nr_orders && reserved == mm->vmas_reserved);
 	REQUIRE(c, one.blocks == mm->table.nr && one.ready == mm->nr_ready);
 	REQUIRE(c, count_vmas(mm) == mm->vmas_ours);
 	for (s = 0; s < RMAP_NR; s++) {
@@ -132,7 +132,7 @@ static int check_mm(struct check *c, struct mm_slot *mm)
 		c->left[s] += one.left[s];
 	}
 	c->ready += one.ready;
-	c->txns += txns;
+	c->orders += orders;
 	c->blocks += one.blocks;
 	return 0;
 }
@@ -176,7 +176,8 @@ static int check_all(struct check *c)
 		REQUIRE(c, c->nr_state[s] == e->nr_state[s]);
 	for (s = 0; s < KSM_LEFT_NR; s++)
 		REQUIRE(c, c->left[s] == e->left[s]);
-	REQUIRE(c, c->ready == e->nr_ready && c->txns == e->nr_txns && c->blocks == e->blocks.nr);
+	REQUIRE(c,
+		c->ready == e->nr_ready && c->orders == e->nr_orders && c->blocks == e->blocks.nr);
 	for (n = 0; n < e->stable.nodes.nr_chunks * SLAB_CHUNK; n++)
 		if (slab_is_used(&e->stable.nodes, n) && check_node(c, n))
 			return -1;

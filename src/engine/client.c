@@ -47,14 +47,14 @@ static void teardown(struct mm_slot *mm)
 	struct engine *e = mm->e;
 	struct region_array *old = mm->regions;
 
-	rmap_drop_range(mm, 0, ADDR_MAX); /* and the table itself */
+	rmap_drop_range(mm, 0, KSM_ADDR_END); /* and the table itself */
 	rcu_assign_pointer(mm->regions, mm->no_regions);
 	mm->no_regions = NULL;
 	region_array_put_all(e, old);
-	mm_windows_trim(mm, 0, ADDR_MAX);
-	memset(mm->txn, 0, sizeof(mm->txn));
-	e->nr_txns -= mm->nr_txns;
-	mm->nr_txns = 0;
+	mm_windows_trim(mm, 0, KSM_ADDR_END);
+	memset(mm->order, 0, sizeof(mm->order));
+	e->nr_orders -= mm->nr_orders;
+	mm->nr_orders = 0;
 	mm->vmas_reserved = 0;
 	mm->vmas_ours = 0;
 }
@@ -81,7 +81,7 @@ void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_c
 
 static bool range_ok(uint64_t start, uint64_t end)
 {
-	return start < end && end <= ADDR_MAX && !(start % PAGE_BYTES) && !(end % PAGE_BYTES);
+	return start < end && end <= KSM_ADDR_END && !(start % PAGE_BYTES) && !(end % PAGE_BYTES);
 }
 
 static void add_race(struct track_window *t, uint64_t start, uint64_t end)

@@ -28,8 +28,7 @@
 #define PAGE_BYTES ((uint64_t)KSM_PAGE_SIZE)
 #define BLOCK_BYTES (PAGE_BYTES * BLOCK_PAGES)
 #define SCAN_BUF_BYTES (BLOCK_BYTES + PAGE_BYTES)
-#define ADDR_MAX (1ull << 47)
-#define MM_MAX_TXNS 64u /* orders under way per client; the low 6 bits of an order's id */
+#define MM_MAX_ORDERS 64u /* orders under way per client; the low 6 bits of an order's id */
 #define FRAME_NONE KSM_FRAME_NONE
 
 struct region {
@@ -46,7 +45,7 @@ struct region_array {
 	struct region *r[]; /* counted */
 };
 
-struct txn {
+struct order {
 	uint32_t id;    /* 0: slot is free */
 	uint32_t block; /* NIL when the block is gone */
 	uint32_t key;   /* where it was */
@@ -93,12 +92,12 @@ struct mm_slot {
 	int pend_flip;         /* 1: PEND_NOW and PEND_NEXT have changed places */
 	struct window *window; /* sorted by key */
 	uint32_t nr_windows;
-	struct txn txn[MM_MAX_TXNS];
-	uint32_t nr_txns, txn_seq;
+	struct order order[MM_MAX_ORDERS];
+	uint32_t nr_orders, order_seq;
 
 	uint32_t vmas_own, max_map_count; /* as the client told */
 	uint64_t vmas_ours;     /* region-inner boundaries between pages that need two mappings */
-	uint64_t vmas_reserved; /* sum of txn[].vmas */
+	uint64_t vmas_reserved; /* sum of order[].vmas */
 	int refused_level;      /* budget level when an order was refused last */
 	bool vmas_released;     /* the shares kept for longer runs are open to single pages */
 	enum engine_flush flush_owed; /* could not send all that it should have */
@@ -186,9 +185,9 @@ struct engine {
 
 	uint64_t nr_state[RMAP_NR];
 	uint64_t nr_ready;
-	uint64_t nr_txns;
+	uint64_t nr_orders;
 	uint64_t left[KSM_LEFT_NR];
-	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, txns, txn_pages_failed;
+	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, orders, order_pages_failed;
 
 	/*
 	 * A pass. Clients up to next_scan are done, or a worker is at them (nr_scanning), or their

@@ -61,8 +61,8 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	out->frames_retired += e->stable.nr_retired;
 	out->cow_breaks += e->cow_breaks;
 	out->pages_merged += e->pages_merged;
-	out->txns += e->txns;
-	out->txn_pages_failed += e->txn_pages_failed;
+	out->orders += e->orders;
+	out->order_pages_failed += e->order_pages_failed;
 	out->metadata_bytes += metadata_bytes(e);
 	left_out(e->left, e->nr_state, out->left_out);
 	engine_unlock(e);
@@ -82,7 +82,7 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 		out->region_bytes += mm->regions->r[i]->end - mm->regions->r[i]->start;
 	out->nr_vmas = mm->vmas_own + mm->vmas_ours;
 	out->cow_breaks = mm->cow_breaks;
-	out->orders = mm->nr_txns + mm->nr_ready;
+	out->orders = mm->nr_orders + mm->nr_ready;
 	out->metadata_bytes = sizeof(*mm) + mm->table.nr * sizeof(struct rmap_block) +
 			      mm->table.cap * sizeof(*mm->table.slot) +
 			      mm->nr_windows * sizeof(*mm->window) +

@@ -63,7 +63,7 @@ struct engine_ops {
 	 * engine_flush()), or another negative errno (client is going away).
 	 * The engine fills id, addr and frame[]; the op fills hdr and seq.
 	 */
-	int (*send_txn)(void *client, struct ksm_msg_txn *txn);
+	int (*send_order)(void *client, struct ksm_msg_order *order);
 	/*
 	 * [unlocked] Write nr contiguous frames. Several workers may be at it at once, each with
 	 * frames of its own. Returns 0 or -ENOSPC, -ENOMEM, -EIO.
@@ -125,7 +125,7 @@ void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr);
 int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame);
 
 /* Outcome of an order. Returns 0, or -EPROTO when no such order is under way (client lies). */
-int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TXN_PAGES]);
+int engine_order_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_ORDER_PAGES]);
 
 /* Most threads that can scan at a time; more than that many cores share few clients' memory anyway. */
 #define ENGINE_WORKERS KNOB_SCAN_THREADS_MAX
@@ -177,7 +177,7 @@ struct engine_counters {
 	uint64_t frames_used, frames_retired;
 	uint64_t cow_breaks;   /* merged pages found written */
 	uint64_t pages_merged; /* sites placed since start */
-	uint64_t txns, txn_pages_failed;
+	uint64_t orders, order_pages_failed;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];
 };

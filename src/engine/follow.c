@@ -101,8 +101,9 @@ static struct mm_slot *pal_of(const struct mm_slot *mm, uint64_t pn, uint64_t *a
 	b = rmap_block(mm->e, t->item / BLOCK_PAGES);
 	pal = block_mm(b);
 	*at = block_pn(b, t->item % BLOCK_PAGES) + pn - t->pn;
-	return pal != mm && !pal->dead && allowed(mm->e, pal) && *at < ADDR_MAX / PAGE_BYTES ? pal :
-											       NULL;
+	return pal != mm && !pal->dead && allowed(mm->e, pal) && *at < KSM_ADDR_END / PAGE_BYTES ?
+		       pal :
+		       NULL;
 }
 
 /* Lock held. Note the pages that may be equal to these, if there are any. */

@@ -64,13 +64,13 @@ static bool scattered(const struct engine *e, const struct rmap_block *b, uint64
 	return runs > (unsigned int)__builtin_popcountll(mask) / 2;
 }
 
-static struct txn *free_txn(struct mm_slot *mm)
+static struct order *free_order(struct mm_slot *mm)
 {
 	unsigned int i;
 
-	for (i = 0; i < MM_MAX_TXNS; i++)
-		if (!mm->txn[i].id)
-			return &mm->txn[i];
+	for (i = 0; i < MM_MAX_ORDERS; i++)
+		if (!mm->order[i].id)
+			return &mm->order[i];
 	return NULL;
 }
 
@@ -98,11 +98,11 @@ static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask)
  * One order for the ready pages of a block. False: the client takes no more now. *waiting: pages are
  * left whose frames are being written.
  */
-static bool send_order(struct mm_slot *mm, uint32_t bi, struct txn *t, bool *waiting)
+static bool send_order(struct mm_slot *mm, uint32_t bi, struct order *t, bool *waiting)
 {
 	struct engine *e = mm->e;
 	struct rmap_block *b = rmap_block(e, bi);
-	struct ksm_msg_txn msg;
+	struct ksm_msg_order msg;
 	uint64_t send = sendable(e, bi), take, m;
 	uint32_t reserved;
 
@@ -111,22 +111,22 @@ static bool send_order(struct mm_slot *mm, uint32_t bi, struct txn *t, bool *wai
 	if (!take)
 		return true;
 	memset(&msg, 0, sizeof(msg));
-	mm->txn_seq = (mm->txn_seq + 1) & (UINT32_MAX / MM_MAX_TXNS);
-	mm->txn_seq += !mm->txn_seq; /* no id is 0 */
-	msg.id = mm->txn_seq * MM_MAX_TXNS + (uint32_t)(t - mm->txn);
+	mm->order_seq = (mm->order_seq + 1) & (UINT32_MAX / MM_MAX_ORDERS);
+	mm->order_seq += !mm->order_seq; /* no id is 0 */
+	msg.id = mm->order_seq * MM_MAX_ORDERS + (uint32_t)(t - mm->order);
 	msg.addr = (uint64_t)b->key * BLOCK_BYTES;
 	memset(msg.frame, 0xff, sizeof(msg.frame)); /* KSM_FRAME_NONE */
 	for (m = take; m; m &= m - 1)
 		msg.frame[__builtin_ctzll(m)] = order_frame(e, b, (unsigned int)__builtin_ctzll(m));
-	if (e->ops->send_txn(mm->client, &msg)) {
+	if (e->ops->send_order(mm->client, &msg)) {
 		mm->vmas_reserved -= reserved;
 		return false;
 	}
-	*t = (struct txn){ .id = msg.id, .block = bi, .key = b->key, .vmas = reserved };
-	b->txn = (uint32_t)(t - mm->txn);
-	mm->nr_txns++;
-	e->nr_txns++;
-	e->txns++;
+	*t = (struct order){ .id = msg.id, .block = bi, .key = b->key, .vmas = reserved };
+	b->order = (uint32_t)(t - mm->order);
+	mm->nr_orders++;
+	e->nr_orders++;
+	e->orders++;
 	mark_sent(mm, bi, take);
 	return true;
 }
@@ -150,13 +150,13 @@ static bool being_tracked(const struct mm_slot *mm, const struct rmap_block *b)
 static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *waiting)
 {
 	struct rmap_block *b = rmap_block(mm->e, bi);
-	struct txn *t;
+	struct order *t;
 
-	if (b->txn != NIL || being_tracked(mm, b)) {
+	if (b->order != NIL || being_tracked(mm, b)) {
 		*skipped = true;
 		return true;
 	}
-	t = free_txn(mm);
+	t = free_order(mm);
 	if (!t || !send_order(mm, bi, t, waiting)) {
 		*skipped = true;
 		return false;
@@ -265,7 +265,7 @@ uint64_t engine_nr_orders(struct engine *e)
 	uint64_t nr;
 
 	engine_lock(e);
-	nr = e->nr_txns + e->nr_ready;
+	nr = e->nr_orders + e->nr_ready;
 	nodes_unlock(e);
 	return nr;
 }
@@ -312,7 +312,7 @@ static void outcome(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_r
 		e->pages_merged += node != RMAP_ZERO;
 		return;
 	}
-	e->txn_pages_failed++;
+	e->order_pages_failed++;
 	rmap_set(e, bi, slot, res == KSM_RES_GONE ? RMAP_ABSENT : RMAP_VOLATILE, 0);
 	switch (res) {
 	case KSM_RES_BUSY:
@@ -331,38 +331,38 @@ static void outcome(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_r
 	}
 }
 
-static struct txn *find_txn(struct mm_slot *mm, uint32_t id)
+static struct order *find_order(struct mm_slot *mm, uint32_t id)
 {
-	struct txn *t = &mm->txn[id % MM_MAX_TXNS];
+	struct order *t = &mm->order[id % MM_MAX_ORDERS];
 
 	return id && t->id == id ? t : NULL;
 }
 
-int engine_txn_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_TXN_PAGES])
+int engine_order_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_ORDER_PAGES])
 {
 	struct engine *e = mm->e;
 	struct rmap_block *b;
 	unsigned int i;
-	struct txn *t;
+	struct order *t;
 	uint32_t bi;
 
-	for (i = 0; i < KSM_TXN_PAGES; i++)
+	for (i = 0; i < KSM_ORDER_PAGES; i++)
 		if (result[i] >= KSM_RES_NR)
 			return -EPROTO;
 	engine_lock(e);
-	t = find_txn(mm, id);
+	t = find_order(mm, id);
 	if (!t) {
 		nodes_unlock(e);
 		return -EPROTO;
 	}
 	bi = t->block;
 	mm->vmas_reserved -= t->vmas;
-	mm->nr_txns--;
-	e->nr_txns--;
+	mm->nr_orders--;
+	e->nr_orders--;
 	t->id = 0;
 	if (bi != NIL) {
 		b = rmap_block(e, bi);
-		b->txn = NIL;
+		b->order = NIL;
 		for (i = 0; i < BLOCK_PAGES; i++)
 			if (b->inflight >> i & 1)
 				outcome(e, bi, i, result[i]);

@@ -82,7 +82,7 @@ struct rmap_block {
 	uint64_t ready;    /* ORDERED and not sent */
 	uint64_t inflight; /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
 	uint32_t key;      /* page number >> BLOCK_SHIFT */
-	uint32_t txn;      /* slot of the order under way in mm->txn[], or NIL */
+	uint32_t order;    /* slot of the order under way in mm->order[], or NIL */
 	struct {
 		uint32_t prev, next;
 	} link[LINK_NR];     /* lists of the mm, see on[] */

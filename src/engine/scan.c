@@ -425,10 +425,10 @@ static bool window_open(struct scan_worker *w, struct mm_slot *mm, uint64_t star
 	unsigned int i;
 
 	engine_lock(e);
-	for (i = 0; i < MM_MAX_TXNS && mm->nr_txns; i++) {
-		uint64_t at = mm->txn[i].key * BLOCK_BYTES;
+	for (i = 0; i < MM_MAX_ORDERS && mm->nr_orders; i++) {
+		uint64_t at = mm->order[i].key * BLOCK_BYTES;
 
-		if (!mm->txn[i].id || at >= *end || at + BLOCK_BYTES <= start)
+		if (!mm->order[i].id || at >= *end || at + BLOCK_BYTES <= start)
 			continue;
 		if (at > start) {
 			*end = at;

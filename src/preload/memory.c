@@ -267,7 +267,7 @@ long mem_lockall(int flags)
 
 	if (preload_active()) {
 		r = flags & MCL_FUTURE ? ksmc_exclude(NULL, 0, KSM_LEFT_MLOCKED) :
-					 ksmc_exclude(NULL, 1ul << 47, KSM_LEFT_MLOCKED);
+					 ksmc_exclude(NULL, KSM_ADDR_END, KSM_LEFT_MLOCKED);
 		if (r)
 			return r;
 	}

@@ -10,7 +10,7 @@
  *
  * Order matters in one place. The daemon must never believe that a page stands on a frame no
  * longer, while it does. ADD, DEL, FORGET and ADOPT are numbered by the client (1, 2, ...). An
- * order (TXN) carries the number of the last one the daemon had taken in when it was sent; the
+ * order (ORDER) carries the number of the last one the daemon had taken in when it was sent; the
  * client refuses an order (KSM_RES_STALE for every page) unless that is the newest it has sent and
  * none is waiting. So what an order says about a page is never older than what happened to it.
  */
@@ -19,18 +19,11 @@
 
 #include <stdint.h>
 
+#include "wire/abi.h"
+
 #define KSM_WIRE_VERSION 1
 #define KSM_CLIENT_SOCKET "client.sock"
 #define KSM_CONTROL_SOCKET "control.sock"
-/* Name of an arena's memfd; clients know mappings of frames by it in /proc/self/maps. */
-#define KSM_ARENA_NAME "ksm-arena"
-#define KSM_PAGE_SHIFT 12
-#define KSM_PAGE_SIZE 4096u
-/* Pages in one transaction; also the pages of one tracking block. 64 keeps the time for which a
- * client thread may wait near 100 us, and fits a bit mask. Blocks are aligned in the address space. */
-#define KSM_TXN_PAGES 64u
-#define KSM_FRAME_NONE 0xffffffffu /* this page is not part of the transaction */
-#define KSM_FRAME_ZERO 0xfffffffeu /* expect zeros and give the page back */
 
 enum ksm_msg_type {
 	KSM_MSG_HELLO = 1,    /* C: + pidfd, /proc/self/pagemap, /proc/self/mem */
@@ -40,8 +33,8 @@ enum ksm_msg_type {
 	KSM_MSG_DEL,          /* C: range is withdrawn; nothing there stands on a frame any more */
 	KSM_MSG_FORGET,       /* C: contents of an offered range were replaced by private memory */
 	KSM_MSG_ADOPT,        /* C: pages that stand on frames already (after fork, mremap) */
-	KSM_MSG_TXN,          /* D: an order to merge */
-	KSM_MSG_TXN_DONE,     /* C: what became of it */
+	KSM_MSG_ORDER,        /* D: an order to merge */
+	KSM_MSG_ORDER_DONE,   /* C: what became of it */
 	KSM_MSG_UNMERGE,      /* D: give back private memory everywhere */
 	KSM_MSG_UNMERGE_DONE, /* C */
 	KSM_MSG_EPOCH,        /* D: + sentinel: map it, drop the one before */
@@ -51,45 +44,6 @@ enum ksm_msg_type {
 	KSM_MSG_INFO,         /* C: facts about itself that changed */
 	KSM_MSG_ERROR,        /* D: last words before it drops the connection */
 	KSM_MSG_NR
-};
-
-/* Why a page was left out. Kept per client, in pages; SEMANTICS: "a reason with a count". */
-enum ksm_left_out {
-	KSM_LEFT_MLOCKED,
-	KSM_LEFT_DONTFORK,
-	KSM_LEFT_WIPEONFORK,
-	KSM_LEFT_DONTDUMP,
-	KSM_LEFT_MEMPOLICY,
-	KSM_LEFT_PKEY,
-	KSM_LEFT_SHARED,
-	KSM_LEFT_HUGETLB,
-	KSM_LEFT_STACK,
-	KSM_LEFT_SPLICED,   /* handed to vmsplice(2): a pipe may hold the page itself */
-	KSM_LEFT_PROT,      /* not readable and writable */
-	KSM_LEFT_CLIENT_NR, /* the ones above are known to the client and sent in INFO */
-	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* refused by UFFDIO_MOVE: DMA, or shared by a fork */
-	KSM_LEFT_COW_BROKEN, /* written after it was merged: private memory in a file mapping */
-	KSM_LEFT_VMA_BUDGET,
-	KSM_LEFT_FOREIGN, /* a file page that this daemon did not place (an earlier daemon's) */
-	KSM_LEFT_NR
-};
-#define KSM_LEFT_NAMES                                                                             \
-	{                                                                                          \
-		"mlocked", "dontfork", "wipeonfork", "dontdump", "mempolicy", "pkey", "shared",    \
-			"hugetlb", "stack", "spliced", "prot", "pinned", "cow_broken",             \
-			"vma_budget", "foreign"                                                    \
-	}
-
-/* Outcome of one page of an order. */
-enum ksm_res {
-	KSM_RES_NONE, /* page was not part of the order */
-	KSM_RES_MERGED,
-	KSM_RES_DIFFERENT, /* contents had changed; page is untouched */
-	KSM_RES_BUSY,      /* pinned, or shared by a fork */
-	KSM_RES_GONE,      /* not present, not offered, or not in a state to be merged */
-	KSM_RES_NOMEM,     /* the kernel refused memory or a mapping; page is untouched */
-	KSM_RES_STALE,     /* order was older than the client's latest change */
-	KSM_RES_NR
 };
 
 struct ksm_msg_hdr {
@@ -133,20 +87,20 @@ struct ksm_msg_adopt {
 	uint32_t frame; /* of the first page; the rest follow */
 };
 
-struct ksm_msg_txn {
+struct ksm_msg_order {
 	struct ksm_msg_hdr hdr;
 	uint32_t id;
 	uint32_t reserved;
 	uint64_t seq;
-	uint64_t addr; /* block start: a multiple of KSM_TXN_PAGES pages */
-	uint32_t frame[KSM_TXN_PAGES];
+	uint64_t addr; /* block start: a multiple of KSM_ORDER_PAGES pages */
+	uint32_t frame[KSM_ORDER_PAGES];
 };
 
-struct ksm_msg_txn_done {
+struct ksm_msg_order_done {
 	struct ksm_msg_hdr hdr;
 	uint32_t id;
 	uint32_t reserved;
-	uint8_t result[KSM_TXN_PAGES]; /* enum ksm_res */
+	uint8_t result[KSM_ORDER_PAGES]; /* enum ksm_res */
 };
 
 struct ksm_msg_unmerge { /* UNMERGE; UNMERGE_DONE */
@@ -194,8 +148,8 @@ union ksm_msg {
 	struct ksm_msg_ready ready;
 	struct ksm_msg_range range;
 	struct ksm_msg_adopt adopt;
-	struct ksm_msg_txn txn;
-	struct ksm_msg_txn_done txn_done;
+	struct ksm_msg_order order;
+	struct ksm_msg_order_done order_done;
 	struct ksm_msg_unmerge unmerge;
 	struct ksm_msg_epoch epoch;
 	struct ksm_msg_stat stat;
@@ -215,8 +169,8 @@ static inline uint32_t ksm_msg_size(uint32_t type)
 		[KSM_MSG_DEL] = sizeof(struct ksm_msg_range),
 		[KSM_MSG_FORGET] = sizeof(struct ksm_msg_range),
 		[KSM_MSG_ADOPT] = sizeof(struct ksm_msg_adopt),
-		[KSM_MSG_TXN] = sizeof(struct ksm_msg_txn),
-		[KSM_MSG_TXN_DONE] = sizeof(struct ksm_msg_txn_done),
+		[KSM_MSG_ORDER] = sizeof(struct ksm_msg_order),
+		[KSM_MSG_ORDER_DONE] = sizeof(struct ksm_msg_order_done),
 		[KSM_MSG_UNMERGE] = sizeof(struct ksm_msg_unmerge),
 		[KSM_MSG_UNMERGE_DONE] = sizeof(struct ksm_msg_unmerge),
 		[KSM_MSG_EPOCH] = sizeof(struct ksm_msg_epoch),

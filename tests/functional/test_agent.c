@@ -58,7 +58,7 @@ static struct fake {
 	char dir[64];
 	int listener, arena, arena_ro, sentinel;
 	uint8_t *frames; /* the arena, writable */
-	uint32_t next_txn;
+	uint32_t next_order;
 } fake;
 
 static int reopen(int fd, int flags)
@@ -187,9 +187,9 @@ static void fake_recv(struct peer *p, uint32_t type, union ksm_msg *m)
 static void order_at(struct peer *p, const void *addr, unsigned int nr, uint32_t frame,
 		     uint64_t seq, uint8_t result[64])
 {
-	struct ksm_msg_txn t = { .hdr = { KSM_MSG_TXN, sizeof(t) },
-				 .id = ++fake.next_txn,
-				 .seq = seq };
+	struct ksm_msg_order t = { .hdr = { KSM_MSG_ORDER, sizeof(t) },
+				   .id = ++fake.next_order,
+				   .seq = seq };
 	unsigned int first = (uintptr_t)addr / PAGE % 64;
 	union ksm_msg m;
 
@@ -199,9 +199,9 @@ static void order_at(struct peer *p, const void *addr, unsigned int nr, uint32_t
 	for (unsigned int i = 0; i < nr; i++)
 		t.frame[first + i] = frame == KSM_FRAME_ZERO ? frame : frame + i;
 	ck_assert_int_eq(send(p->sock, &t, sizeof(t), 0), sizeof(t));
-	fake_recv(p, KSM_MSG_TXN_DONE, &m);
-	ck_assert_uint_eq(m.txn_done.id, t.id);
-	memcpy(result, m.txn_done.result + first, nr);
+	fake_recv(p, KSM_MSG_ORDER_DONE, &m);
+	ck_assert_uint_eq(m.order_done.id, t.id);
+	memcpy(result, m.order_done.result + first, nr);
 }
 
 static void order(struct peer *p, const void *addr, unsigned int nr, uint32_t frame,

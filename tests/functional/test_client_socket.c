@@ -536,7 +536,7 @@ START_TEST(messages_at_the_wrong_time)
 		case KSM_MSG_HELLO:
 		case KSM_MSG_READY:
 		case KSM_MSG_WELCOME:
-		case KSM_MSG_TXN:
+		case KSM_MSG_ORDER:
 		case KSM_MSG_UNMERGE:
 		case KSM_MSG_EPOCH:
 		case KSM_MSG_STAT_REPLY:
@@ -731,18 +731,18 @@ END_TEST
 START_TEST(answers_to_nothing)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct ksm_msg_txn_done done = { .id = 1 };
+	struct ksm_msg_order_done done = { .id = 1 };
 	struct ksm_msg_unmerge unmerge = { .id = 0 };
 	struct ksm_msg_epoch epoch = { .epoch = 99 };
 	struct fake f;
 
 	fake_ready(d, &f);
-	send_msg(f.sock, &done, KSM_MSG_TXN_DONE);
+	send_msg(f.sock, &done, KSM_MSG_ORDER_DONE);
 	expect_error(f.sock, EPROTO);
 	fake_close(&f);
 	fake_ready(d, &f);
 	done.result[63] = KSM_RES_NR;
-	send_msg(f.sock, &done, KSM_MSG_TXN_DONE);
+	send_msg(f.sock, &done, KSM_MSG_ORDER_DONE);
 	expect_error(f.sock, EINVAL);
 	fake_close(&f);
 	fake_ready(d, &f);
@@ -790,18 +790,18 @@ static int lie(struct fake *f)
 	union ksm_msg msg;
 
 	for (;;) {
-		struct ksm_msg_txn_done done = { 0 };
+		struct ksm_msg_order_done done = { 0 };
 
 		ck_assert_int_gt(recv_msg(f->sock, &msg, NULL), 0);
 		if (msg.hdr.type == KSM_MSG_ERROR)
 			return msg.error.error;
-		if (msg.hdr.type != KSM_MSG_TXN)
+		if (msg.hdr.type != KSM_MSG_ORDER)
 			continue;
-		done.id = msg.txn.id;
-		for (unsigned int i = 0; i < KSM_TXN_PAGES; i++)
-			if (msg.txn.frame[i] != KSM_FRAME_NONE)
+		done.id = msg.order.id;
+		for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
+			if (msg.order.frame[i] != KSM_FRAME_NONE)
 				done.result[i] = KSM_RES_MERGED;
-		done.hdr = (struct ksm_msg_hdr){ KSM_MSG_TXN_DONE, sizeof(done) };
+		done.hdr = (struct ksm_msg_hdr){ KSM_MSG_ORDER_DONE, sizeof(done) };
 		send(f->sock, &done, sizeof(done), MSG_NOSIGNAL); /* may be hung up on already */
 	}
 }
@@ -903,16 +903,16 @@ static void answer_orders(struct fake *f)
 	union ksm_msg msg;
 
 	while (poll(&p, 1, 0) > 0) {
-		struct ksm_msg_txn_done done = { 0 };
+		struct ksm_msg_order_done done = { 0 };
 
 		ck_assert_int_gt(recv_msg(f->sock, &msg, NULL), 0);
-		if (msg.hdr.type != KSM_MSG_TXN)
+		if (msg.hdr.type != KSM_MSG_ORDER)
 			continue;
-		done.id = msg.txn.id;
-		for (unsigned int i = 0; i < KSM_TXN_PAGES; i++)
-			if (msg.txn.frame[i] != KSM_FRAME_NONE)
+		done.id = msg.order.id;
+		for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
+			if (msg.order.frame[i] != KSM_FRAME_NONE)
 				done.result[i] = KSM_RES_STALE;
-		send_msg(f->sock, &done, KSM_MSG_TXN_DONE);
+		send_msg(f->sock, &done, KSM_MSG_ORDER_DONE);
 	}
 }
 
@@ -924,7 +924,7 @@ static void answer_orders(struct fake *f)
 START_TEST(run_0_leaves_no_order_waiting)
 {
 	/* Orders under way; and pages, twice as many as these can hold. */
-	enum { MOST = 64, MANY = 2 * MOST * KSM_TXN_PAGES };
+	enum { MOST = 64, MANY = 2 * MOST * KSM_ORDER_PAGES };
 	struct daemon *d = daemon_start(NULL);
 	int nr_fds = harness_nr_fds(d->pid);
 	struct fake f;

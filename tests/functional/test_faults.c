@@ -44,7 +44,7 @@ static const long PG = PEER_PAGE;
 
 /* ---- threads of the client that use the memory ---- */
 
-enum { THREADS = 3, PAGES = KSM_TXN_PAGES };
+enum { THREADS = 3, PAGES = KSM_ORDER_PAGES };
 
 /* Shared with the test. */
 struct work {
@@ -286,7 +286,7 @@ static bool life_begins(struct scene *s, enum trace_event e)
 		return true;
 	if (s->life == CONNECT)
 		return s->t.entry && s->t.nr == SYS_socket;
-	return !s->t.entry && s->t.nr == SYS_recvmsg && s->t.ret == sizeof(struct ksm_msg_txn);
+	return !s->t.entry && s->t.nr == SYS_recvmsg && s->t.ret == sizeof(struct ksm_msg_order);
 }
 
 /*

@@ -330,13 +330,13 @@ static uint8_t merge_one(struct actor *a, struct page *p, uint32_t frame)
 	return KSM_RES_MERGED;
 }
 
-static void on_txn(struct actor *a, const struct ksm_msg_txn *m)
+static void on_order(struct actor *a, const struct ksm_msg_order *m)
 {
-	struct ksm_msg_txn_done done = { { KSM_MSG_TXN_DONE, sizeof(done) }, m->id, 0, { 0 } };
+	struct ksm_msg_order_done done = { { KSM_MSG_ORDER_DONE, sizeof(done) }, m->id, 0, { 0 } };
 	unsigned int i;
 
-	a->last_txn = m->id;
-	for (i = 0; i < KSM_TXN_PAGES; i++) {
+	a->last_order = m->id;
+	for (i = 0; i < KSM_ORDER_PAGES; i++) {
 		uint64_t page = (m->addr + i * OS_PAGE - a->proc->base) / OS_PAGE;
 
 		if (m->frame[i] == KSM_FRAME_NONE)
@@ -401,8 +401,8 @@ static void honest(struct actors *as, struct actor *a, struct os_msg *msg)
 	case KSM_MSG_EPOCH:
 		on_epoch(a, &m.epoch, msg);
 		break;
-	case KSM_MSG_TXN:
-		on_txn(a, &m.txn);
+	case KSM_MSG_ORDER:
+		on_order(a, &m.order);
 		break;
 	case KSM_MSG_UNMERGE:
 		on_unmerge(a, &m.unmerge);
@@ -424,8 +424,8 @@ static void dishonest(struct actor *a, struct os_msg *msg)
 	union ksm_msg m;
 
 	memcpy(&m, msg->data, msg->len < sizeof(m) ? msg->len : sizeof(m));
-	if (m.hdr.type == KSM_MSG_TXN)
-		a->last_txn = m.txn.id;
+	if (m.hdr.type == KSM_MSG_ORDER)
+		a->last_order = m.order.id;
 	if (m.hdr.type == KSM_MSG_WELCOME) {
 		os_must(msg->nr_files == 3);
 		put_file(&a->arena);
@@ -499,9 +499,9 @@ static uint32_t some_u32(struct actor *a, struct input *in)
 
 	switch (kind & 7) {
 	case 0:
-		return a->last_txn;
+		return a->last_order;
 	case 1:
-		return a->last_txn + (kind >> 3);
+		return a->last_order + (kind >> 3);
 	case 2:
 		return UINT32_MAX - (kind >> 3);
 	case 3:
@@ -565,10 +565,10 @@ static void fill(struct actor *a, union ksm_msg *m, struct input *in)
 		m->adopt.frame = some_u32(a, in);
 		a->seq += m->adopt.seq == a->seq + 1;
 		break;
-	case KSM_MSG_TXN_DONE:
-		m->txn_done.id = some_u32(a, in);
-		for (unsigned int i = 0; i < KSM_TXN_PAGES; i += 8)
-			memset(m->txn_done.result + i, take8(in) % (KSM_RES_NR + 1), 8);
+	case KSM_MSG_ORDER_DONE:
+		m->order_done.id = some_u32(a, in);
+		for (unsigned int i = 0; i < KSM_ORDER_PAGES; i += 8)
+			memset(m->order_done.result + i, take8(in) % (KSM_RES_NR + 1), 8);
 		break;
 	case KSM_MSG_UNMERGE_DONE:
 		m->unmerge.id = some_u32(a, in);

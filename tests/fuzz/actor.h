@@ -23,7 +23,7 @@ struct actor {
 	struct os_file *arena, *sentinel, *prev, *old[MAX_SENTINELS];
 	int nr_old;
 	uint64_t seq, stat_id, adopt_stat, epoch_stat, epoch;
-	uint32_t last_txn;
+	uint32_t last_order;
 };
 
 struct actors {

@@ -63,11 +63,11 @@ static struct {
 	uint32_t frame[PAGES];
 	bool pinned[PAGES];
 	uint8_t want[PAGES]; /* what the program must read: the page's fill */
-	bool staged[KSM_TXN_PAGES];
+	bool staged[KSM_ORDER_PAGES];
 	uint8_t passed[MAX_PASSED];
 	int nr_passed;
 	uint64_t nr_messages, orders, answers;
-	struct ksm_msg_txn txn;
+	struct ksm_msg_order order;
 	size_t maps_at, small_at;
 	int nr_tasks; /* entries left in the directory that is open */
 	const char *small;
@@ -137,7 +137,7 @@ static bool in_staging(uint64_t addr)
 {
 	uint64_t s = (uintptr_t)agent.staging;
 
-	return s && addr >= s && addr < s + KSM_TXN_PAGES * PAGE;
+	return s && addr >= s && addr < s + KSM_ORDER_PAGES * PAGE;
 }
 
 static unsigned int slot_of(uint64_t addr)
@@ -176,7 +176,7 @@ static uint32_t some_frame(unsigned int i)
 	}
 }
 
-static void fill_txn(struct ksm_msg_txn *m)
+static void fill_order(struct ksm_msg_order *m)
 {
 	uint8_t where = take8(), how = take8();
 	unsigned int block = where % 5;
@@ -184,12 +184,12 @@ static void fill_txn(struct ksm_msg_txn *m)
 
 	m->id = take8();
 	m->seq = how & 0x80 ? agent.sent_seq + 1 : agent.sent_seq;
-	m->addr = BASE + block * KSM_TXN_PAGES * PAGE;
+	m->addr = BASE + block * KSM_ORDER_PAGES * PAGE;
 	if (where >= 0xf0)
 		m->addr = (uint64_t)where << 56 | take8();
-	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
 		if (i % (1 + (how & 15)) == 0)
-			frame = some_frame((block * KSM_TXN_PAGES + i) % PAGES);
+			frame = some_frame((block * KSM_ORDER_PAGES + i) % PAGES);
 		else if (how & 16)
 			frame++;
 		m->frame[i] = frame;
@@ -199,8 +199,8 @@ static void fill_txn(struct ksm_msg_txn *m)
 static void fill_message(union ksm_msg *m)
 {
 	switch (m->hdr.type) {
-	case KSM_MSG_TXN:
-		fill_txn(&m->txn);
+	case KSM_MSG_ORDER:
+		fill_order(&m->order);
 		break;
 	case KSM_MSG_WELCOME:
 		m->welcome.version = KSM_WIRE_VERSION;
@@ -272,10 +272,10 @@ static void act(uint8_t what)
 
 static long do_recvmsg(struct msghdr *mh)
 {
-	static const uint8_t types[] = { KSM_MSG_TXN,     KSM_MSG_TXN,      KSM_MSG_TXN,
-					 KSM_MSG_EPOCH,   KSM_MSG_UNMERGE,  KSM_MSG_STAT_REPLY,
-					 KSM_MSG_WELCOME, KSM_MSG_ERROR,    KSM_MSG_HELLO,
-					 KSM_MSG_NR,      KSM_MSG_TXN_DONE, 0 };
+	static const uint8_t types[] = { KSM_MSG_ORDER,   KSM_MSG_ORDER,      KSM_MSG_ORDER,
+					 KSM_MSG_EPOCH,   KSM_MSG_UNMERGE,    KSM_MSG_STAT_REPLY,
+					 KSM_MSG_WELCOME, KSM_MSG_ERROR,      KSM_MSG_HELLO,
+					 KSM_MSG_NR,      KSM_MSG_ORDER_DONE, 0 };
 	union ksm_msg m = { 0 };
 	uint8_t kind = take8(), shape;
 	uint32_t len;
@@ -306,10 +306,10 @@ static long do_recvmsg(struct msghdr *mh)
 	MUST(mh->msg_iov->iov_len == sizeof(m));
 	memcpy(mh->msg_iov->iov_base, &m, len);
 	pass_fds(mh, nr);
-	if (m.hdr.type == KSM_MSG_TXN && len == sizeof(m.txn) && m.hdr.len == len &&
-	    m.txn.addr % (KSM_TXN_PAGES * PAGE) == 0) {
+	if (m.hdr.type == KSM_MSG_ORDER && len == sizeof(m.order) && m.hdr.len == len &&
+	    m.order.addr % (KSM_ORDER_PAGES * PAGE) == 0) {
 		k.orders++;
-		k.txn = m.txn;
+		k.order = m.order;
 		k.in_order = true;
 	}
 	return len;
@@ -317,24 +317,24 @@ static long do_recvmsg(struct msghdr *mh)
 
 /* ---- what is answered ---- */
 
-static void check_done(const struct ksm_msg_txn_done *d)
+static void check_done(const struct ksm_msg_order_done *d)
 {
 	k.answers++;
-	MUST(k.answers == k.orders && d->id == k.txn.id);
-	for (unsigned int i = 0; i < KSM_TXN_PAGES; i++) {
-		uint64_t addr = k.txn.addr + i * PAGE;
+	MUST(k.answers == k.orders && d->id == k.order.id);
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
+		uint64_t addr = k.order.addr + i * PAGE;
 
 		MUST(d->result[i] < KSM_RES_NR);
-		MUST((d->result[i] == KSM_RES_NONE) == (k.txn.frame[i] == KSM_FRAME_NONE));
+		MUST((d->result[i] == KSM_RES_NONE) == (k.order.frame[i] == KSM_FRAME_NONE));
 		if (d->result[i] != KSM_RES_MERGED)
 			continue;
 		fuzz_agent_merged++;
 		MUST(inside(addr, PAGE));
-		if (k.txn.frame[i] == KSM_FRAME_ZERO)
+		if (k.order.frame[i] == KSM_FRAME_ZERO)
 			MUST(k.page[number(addr)] == ABSENT && !k.want[number(addr)]);
 		else
 			MUST(k.page[number(addr)] == FRAME &&
-			     k.frame[number(addr)] == k.txn.frame[i]);
+			     k.frame[number(addr)] == k.order.frame[i]);
 	}
 }
 
@@ -343,8 +343,8 @@ static long do_sendto(const void *data, size_t len)
 	const union ksm_msg *m = data;
 
 	MUST(len >= sizeof(m->hdr) && m->hdr.len == len && ksm_msg_size(m->hdr.type) == len);
-	if (m->hdr.type == KSM_MSG_TXN_DONE)
-		check_done(&m->txn_done);
+	if (m->hdr.type == KSM_MSG_ORDER_DONE)
+		check_done(&m->order_done);
 	if (m->hdr.type == KSM_MSG_ADD || m->hdr.type == KSM_MSG_DEL)
 		MUST(m->range.start < m->range.end);
 	check_memory();
@@ -475,7 +475,7 @@ static long do_munmap(uint64_t addr, uint64_t len)
 /* What orders are compared in: really dropped, and so never while there is one to answer. */
 static long drop_buffers(uint64_t addr, uint64_t len)
 {
-	MUST(len == 2 * KSM_TXN_PAGES * PAGE);
+	MUST(len == 2 * KSM_ORDER_PAGES * PAGE);
 	MUST(!k.in_order || k.answers == k.orders);
 	return sysc6_kernel(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED, 0, 0, 0);
 }
@@ -855,9 +855,9 @@ static void clean_up(void)
 	for (int i = 0; i < k.nr_passed; i++)
 		MUST(k.passed[i] == CLOSED);
 	if (a->staging)
-		sysc2(SYS_munmap, a->staging, KSM_TXN_PAGES * PAGE);
+		sysc2(SYS_munmap, a->staging, KSM_ORDER_PAGES * PAGE);
 	if (a->buf)
-		sysc2(SYS_munmap, a->buf, 2 * KSM_TXN_PAGES * PAGE);
+		sysc2(SYS_munmap, a->buf, 2 * KSM_ORDER_PAGES * PAGE);
 	memset(a, 0, sizeof(*a));
 }
 

@@ -322,7 +322,7 @@ static bool orders_settled(struct job *j)
 	static uint64_t last, looks;
 	uint64_t now = ctl_get_u64(j->daemon, "ksm/orders") +
 		       ctl_get_u64(j->daemon, "ksm/pages_merged") +
-		       ctl_get_u64(j->daemon, "ksm/txn_pages_failed");
+		       ctl_get_u64(j->daemon, "ksm/order_pages_failed");
 
 	looks = now == last ? looks + 1 : 0;
 	last = now;

@@ -161,7 +161,7 @@ static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 		nids[i] = c->page[(addr[i] - c->base) / PAGE].nid;
 }
 
-static int op_send(void *client, struct ksm_msg_txn *txn)
+static int op_send(void *client, struct ksm_msg_order *order)
 {
 	struct fake_client *c = client;
 	struct fake_order *o;
@@ -170,7 +170,7 @@ static int op_send(void *client, struct ksm_msg_txn *txn)
 		return -EAGAIN;
 	o = &c->order[c->nr_orders++];
 	memset(o, 0, sizeof(*o));
-	o->txn = *txn;
+	o->order = *order;
 	o->changes = c->changes;
 	c->w->sent++;
 	return 0;
@@ -233,7 +233,7 @@ static const struct engine_ops fake_ops = {
 	.look = op_look,
 	.read = op_read,
 	.nid = op_nid,
-	.send_txn = op_send,
+	.send_order = op_send,
 	.frame_write = op_frame_write,
 	.frame_free = op_frame_free,
 	.client_release = op_release,
@@ -462,14 +462,14 @@ void fake_agent_run(struct fake_client *c)
 		if (o->done)
 			continue;
 		o->done = true;
-		for (s = 0; s < KSM_TXN_PAGES; s++) {
-			if (o->txn.frame[s] == KSM_FRAME_NONE)
+		for (s = 0; s < KSM_ORDER_PAGES; s++) {
+			if (o->order.frame[s] == KSM_FRAME_NONE)
 				continue;
 			o->result[s] = KSM_RES_STALE;
 			if (o->changes == c->changes)
 				o->result[s] = (uint8_t)merge_one(
-					c, (uint32_t)((o->txn.addr - c->base) / PAGE) + s,
-					o->txn.frame[s]);
+					c, (uint32_t)((o->order.addr - c->base) / PAGE) + s,
+					o->order.frame[s]);
 		}
 	}
 }
@@ -483,7 +483,8 @@ void fake_agent_answer(struct fake_client *c)
 			c->order[left++] = c->order[k];
 			continue;
 		}
-		ck_assert_int_eq(engine_txn_done(c->mm, c->order[k].txn.id, c->order[k].result), 0);
+		ck_assert_int_eq(engine_order_done(c->mm, c->order[k].order.id, c->order[k].result),
+				 0);
 	}
 	c->nr_orders = left;
 }

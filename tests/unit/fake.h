@@ -7,7 +7,7 @@
  * every page can be read the way its process would read it, through frames, and compared. A frame
  * that is freed while a page maps it ends the test.
  *
- * Orders are queued by send_txn, carried out by fake_agent_run() and answered by
+ * Orders are queued by send_order, carried out by fake_agent_run() and answered by
  * fake_agent_answer(), each when the test says so.
  */
 #ifndef FAKE_H
@@ -34,8 +34,8 @@ struct fake_page {
 };
 
 struct fake_order {
-	struct ksm_msg_txn txn;
-	uint8_t result[KSM_TXN_PAGES];
+	struct ksm_msg_order order;
+	uint8_t result[KSM_ORDER_PAGES];
 	uint64_t changes; /* of the client when the order was sent */
 	bool done;        /* carried out, not answered */
 };
@@ -50,7 +50,7 @@ struct fake_client {
 	struct fake_order order[64];
 	int nr_orders;
 	uint64_t changes;
-	bool full;  /* send_txn answers -EAGAIN */
+	bool full;  /* send_order answers -EAGAIN */
 	bool gone;  /* track and read answer -ESRCH */
 	bool blind; /* track cannot say what is there */
 	uint32_t id;

@@ -59,11 +59,11 @@ START_TEST(wrong_guesses_are_found_out)
 		fake_store(c, differ[i], 1000000 + i);
 	fake_pass(w);
 	fake_check(w);
-	ck_assert_uint_eq(fake_counters(w).txn_pages_failed, nr); /* they were guessed about */
+	ck_assert_uint_eq(fake_counters(w).order_pages_failed, nr); /* they were guessed about */
 	fake_passes(w, 3);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, 2 * NR - nr);
 	ck_assert_uint_eq(fake_counters(w).pages_unshared, nr); /* hashed at last, and calm */
-	ck_assert_uint_eq(fake_counters(w).txn_pages_failed, nr);
+	ck_assert_uint_eq(fake_counters(w).order_pages_failed, nr);
 	fake_check(w);
 	fake_free(w);
 }
@@ -99,7 +99,7 @@ START_TEST(who_misleads_is_not_followed)
 	}
 	fake_check(w);
 	fake_passes(w, 4);
-	ck_assert_uint_le(fake_counters(w).txn_pages_failed, 400);
+	ck_assert_uint_le(fake_counters(w).order_pages_failed, 400);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, nr + equal);
 	ck_assert_uint_eq(fake_counters(w).pages_volatile, 0);
 	fake_free(w);
@@ -154,7 +154,7 @@ START_TEST(not_across_nodes)
 	}
 	fake_passes(w, 3);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, NR);
-	ck_assert_uint_eq(fake_counters(w).txn_pages_failed, 0);
+	ck_assert_uint_eq(fake_counters(w).order_pages_failed, 0);
 	ck_assert_uint_eq(scanned(w), 3 * NR);
 	fake_check(w);
 	fake_free(w);

@@ -298,14 +298,14 @@ START_TEST(withdrawn_under_orders)
 {
 	struct fake *w = fake_new(1, 4096, 0);
 	struct fake_client *a = fake_client(w, BASE, 128);
-	uint8_t none[KSM_TXN_PAGES] = { 0 };
+	uint8_t none[KSM_ORDER_PAGES] = { 0 };
 	uint32_t id;
 
 	fake_fill(a, 0, 128, 6);
 	fake_scan(w);
 	engine_flush(w->e, ENGINE_FLUSH_ALL);
 	ck_assert_int_eq(a->nr_orders, 2);
-	id = a->order[0].txn.id;
+	id = a->order[0].order.id;
 	fake_del(a, 10, 20);
 	fake_check(w);
 	fake_dontneed(a, 64, 64); /* a whole block, order under way */
@@ -314,11 +314,11 @@ START_TEST(withdrawn_under_orders)
 	fake_check(w);
 	ck_assert_uint_eq(fake_counters(w).pages_shared, 0);
 	/* An order is answered once; ids that were never given, and bad results, are lies. */
-	ck_assert_int_eq(engine_txn_done(a->mm, id, none), -EPROTO);
-	ck_assert_int_eq(engine_txn_done(a->mm, 0, none), -EPROTO);
-	ck_assert_int_eq(engine_txn_done(a->mm, 0xffffffff, none), -EPROTO);
+	ck_assert_int_eq(engine_order_done(a->mm, id, none), -EPROTO);
+	ck_assert_int_eq(engine_order_done(a->mm, 0, none), -EPROTO);
+	ck_assert_int_eq(engine_order_done(a->mm, 0xffffffff, none), -EPROTO);
 	none[3] = KSM_RES_NR;
-	ck_assert_int_eq(engine_txn_done(a->mm, id, none), -EPROTO);
+	ck_assert_int_eq(engine_order_done(a->mm, id, none), -EPROTO);
 	fake_passes(w, 2);
 	ck_assert_uint_eq(fake_counters(w).pages_shared, 1);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, 43);
@@ -330,9 +330,9 @@ START_TEST(outcomes)
 {
 	struct fake *w = fake_new(1, 4096, 0);
 	struct fake_client *a = fake_client(w, BASE, 8);
-	uint8_t res[KSM_TXN_PAGES] = { KSM_RES_MERGED, KSM_RES_DIFFERENT, KSM_RES_BUSY,
-				       KSM_RES_GONE,   KSM_RES_NOMEM,     KSM_RES_STALE,
-				       KSM_RES_NONE,   KSM_RES_MERGED };
+	uint8_t res[KSM_ORDER_PAGES] = { KSM_RES_MERGED, KSM_RES_DIFFERENT, KSM_RES_BUSY,
+					 KSM_RES_GONE,   KSM_RES_NOMEM,     KSM_RES_STALE,
+					 KSM_RES_NONE,   KSM_RES_MERGED };
 	struct engine_counters n;
 	struct fake_order *o;
 	int i;
@@ -344,9 +344,9 @@ START_TEST(outcomes)
 	for (i = 0; i < 8; i++)
 		if (res[i] == KSM_RES_MERGED) {
 			a->page[i].how = FAKE_FILE;
-			a->page[i].frame = o->txn.frame[i];
+			a->page[i].frame = o->order.frame[i];
 		}
-	ck_assert_int_eq(engine_txn_done(a->mm, o->txn.id, res), 0);
+	ck_assert_int_eq(engine_order_done(a->mm, o->order.id, res), 0);
 	a->nr_orders = 0;
 	fake_check(w);
 	n = fake_counters(w);
@@ -354,7 +354,7 @@ START_TEST(outcomes)
 	ck_assert_uint_eq(n.pages_sharing, 1);
 	ck_assert_uint_eq(n.pages_tracked, 7);
 	ck_assert_uint_eq(n.pages_volatile, 5);
-	ck_assert_uint_eq(n.txn_pages_failed, 6);
+	ck_assert_uint_eq(n.order_pages_failed, 6);
 	ck_assert_uint_eq(n.left_out[KSM_LEFT_PINNED], 1);
 	fake_passes(w, 3); /* DIFFERENT, BUSY and STALE are tried again, NOMEM and NONE are not */
 	n = fake_counters(w);

@@ -61,14 +61,14 @@ static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 	return (ssize_t)len;
 }
 
-static int op_send(void *client, struct ksm_msg_txn *txn)
+static int op_send(void *client, struct ksm_msg_order *order)
 {
 	struct client *c = client;
 	int r = -EAGAIN;
 
 	pthread_mutex_lock(&c->lock);
 	if (c->nr_orders < 64) {
-		c->order[c->nr_orders++] = txn->id;
+		c->order[c->nr_orders++] = order->id;
 		r = 0;
 	}
 	pthread_mutex_unlock(&c->lock);
@@ -104,7 +104,7 @@ static const struct engine_ops ops = {
 	.track = op_track,
 	.look = op_look,
 	.read = op_read,
-	.send_txn = op_send,
+	.send_order = op_send,
 	.frame_write = op_write,
 	.frame_free = op_free,
 	.client_release = op_release,
@@ -112,7 +112,7 @@ static const struct engine_ops ops = {
 
 static void answer(struct client *c, uint64_t *rng)
 {
-	uint8_t res[KSM_TXN_PAGES];
+	uint8_t res[KSM_ORDER_PAGES];
 	uint32_t id;
 	int i;
 
@@ -122,10 +122,10 @@ static void answer(struct client *c, uint64_t *rng)
 		pthread_mutex_unlock(&c->lock);
 		if (!id)
 			return;
-		for (i = 0; i < (int)KSM_TXN_PAGES; i++)
+		for (i = 0; i < (int)KSM_ORDER_PAGES; i++)
 			res[i] = fake_rand(rng) % 4 ? KSM_RES_MERGED :
 						      (uint8_t)(fake_rand(rng) % KSM_RES_NR);
-		must(engine_txn_done(c->mm, id, res) == 0);
+		must(engine_order_done(c->mm, id, res) == 0);
 	}
 }
 

@@ -178,7 +178,7 @@ START_TEST(scattered_pages_go_together)
 	fake_orders(w);
 	ck_assert_uint_ge(fake_counters(w).pages_sharing, 1900);
 	ck_assert_uint_ge(vmas(a) + vmas(b), 1900);
-	ck_assert_uint_eq(fake_counters(w).txns, 2 * 2048 / 64);
+	ck_assert_uint_eq(fake_counters(w).orders, 2 * 2048 / 64);
 	fake_free(w);
 }
 END_TEST

@@ -7,6 +7,8 @@
 Suite *suite_ctree(void);
 Suite *suite_slab(void);
 Suite *suite_pool(void);
+Suite *suite_loop(void);
+Suite *suite_bell(void);
 Suite *suite_knobs(void);
 Suite *suite_advisor(void);
 Suite *suite_region(void);

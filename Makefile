@@ -26,7 +26,8 @@ mandir     = $(PREFIX)/share/man
 pcdir      = $(libdir)/pkgconfig
 preloaddir = $(libdir)/ksmd-user
 
-CPPFLAGS_ALL = -DURCU_INLINE_SMALL_FUNCTIONS -Iinclude -Isrc -I. -D_GNU_SOURCE -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
+CPPFLAGS_ALL = -DURCU_INLINE_SMALL_FUNCTIONS -Iinclude -Isrc -I. -D_GNU_SOURCE \
+	       -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
 CFLAGS_ALL   = -std=gnu11 $(WARNINGS) $(CFLAGS) $(SANITIZE) -pthread
 LDFLAGS_ALL  = $(LDFLAGS) $(SANITIZE) -pthread
 
@@ -57,7 +58,9 @@ DAEMON_SRC  := $(filter-out src/daemon/main.c,$(wildcard src/daemon/*.c))
 NUMA_SRC    := $(wildcard numa/*.c)
 CLIENT_SRC  := $(wildcard src/client/*.c)
 PRELOAD_SRC := $(wildcard src/preload/*.c)
-BENCH_SRC   := $(wildcard tools/ksm-bench*.c tools/bench/*.c)
+BENCH_SRC   := $(wildcard tools/bench/*.c)
+KSMDCTL_SRC := $(wildcard tools/ksmdctl.c tools/ksmdctl/*.c)
+KSM_RUN_SRC := $(wildcard tools/ksm-run.c tools/ksm-run/*.c)
 UNIT_SRC    := $(wildcard tests/unit/*.c)
 # The torture: actors come in two kinds, its schedule in one (see tests/torture/torture.c).
 ACTOR_SRC   := $(addprefix tests/torture/,common.c actor.c area.c) $(wildcard tests/torture/ops_*.c)
@@ -67,9 +70,7 @@ FUZZLIB_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 TORTURE_SRC := tests/torture/common.c $(filter-out $(ACTOR_SRC) $(wildcard \
 		 tests/torture/calls_*.c),$(wildcard tests/torture/*.c))
 TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
-MAIN_SRC    := src/daemon/main.c tools/ksmdctl.c tools/ksm-run.c
-ALL_SRC     := $(sort $(BASE_SRC) $(POOL_SRC) $(ENGINE_SRC) $(DAEMON_SRC) $(NUMA_SRC) $(CLIENT_SRC) $(PRELOAD_SRC) \
-		 $(BENCH_SRC) $(wildcard $(MAIN_SRC) tests/*/*.c))
+ALL_SRC     := $(sort $(wildcard src/*/*.c numa/*.c tools/*.c tools/*/*.c tests/*/*.c))
 MAN_SRC     := $(wildcard docs/man/*.[1-8])
 
 FUNC_NAMES  := $(notdir $(basename $(FUNC_SRC)))
@@ -83,8 +84,8 @@ ACTOR_BIN   := $(if $(SANITIZE),,$(addprefix $(BUILD)/tests/torture/actor-,ksm p
 # binaries without directory. tests/tests.mk may add to these, and give a test more objects or
 # libraries with LIBS_<name>.
 # The thread sanitizer's run time does not survive the forks of most tests; these run as they are,
-# against a daemon that is built with it. So does the torture, with both sanitizers: a report makes the daemon
-# end with an error, which is a failure of the torture.
+# against a daemon that is built with it. So does the torture, with both sanitizers: a report makes
+# the daemon end with an error, which is a failure of the torture.
 ASAN_SKIP   :=
 TSAN_DAEMON := test_memory test_lifecycle test_semantics
 TSAN_OWN     = $(addprefix $(BUILD)/tsan/tests/,unit functional/test_control \
@@ -106,7 +107,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all help run test check bench bench-docs install clean asan tsan clang format-check tidy \
-	tests run-tests torture faults fuzz fuzz-build fuzzers model \
+	house tests run-tests torture faults fuzz fuzz-build fuzzers model \
 	setup-build setup-run setup-test setup-fuzz setup-model FORCE
 
 ## all           everything, into build/ (default)
@@ -123,7 +124,8 @@ help:
 # Holds the command line; rewritten (and everything rebuilt) only when that changes.
 $(STAMP): FORCE
 	@mkdir -p $(@D)
-	@new='$(subst ','\'',$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(CLIENT_CFLAGS) $(LDFLAGS_ALL))'; \
+	@new='$(subst ','\'',$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(CLIENT_CFLAGS))'; \
+	new="$$new "'$(subst ','\'',$(LDFLAGS_ALL))'; \
 	test "$$(cat $@ 2>/dev/null)" = "$$new" || printf '%s\n' "$$new" >$@
 
 compile = @mkdir -p $(@D); echo '  CC    $<'; \
@@ -165,10 +167,10 @@ $(CLIENT_INT): $(call objs,$(CLIENT_SRC))
 $(BUILD)/ksmd-user: $(O)/src/daemon/main.o $(CORE)
 	$(call link,$(DAEMON_LIBS))
 
-$(BUILD)/ksmdctl: $(O)/tools/ksmdctl.o
+$(BUILD)/ksmdctl: $(call objs,$(KSMDCTL_SRC))
 	$(call link,)
 
-$(BUILD)/ksm-run: $(O)/tools/ksm-run.o
+$(BUILD)/ksm-run: $(call objs,$(KSM_RUN_SRC))
 	$(call link,)
 
 $(BUILD)/ksm-bench: $(call objs,$(BENCH_SRC)) $(CORE) $(CLIENT_INT)
@@ -215,7 +217,8 @@ tests: all $(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN) $(ACTOR_BIN)
 RUN_SKIP  ?=
 RUN_LABEL ?= plain
 run-tests: tests
-	@tests/run.sh --label $(RUN_LABEL) --build $(BUILD) $(if $(RESULTS),--results $(RESULTS)) -- \
+	@tests/run.sh --label $(RUN_LABEL) --build $(BUILD) \
+		$(if $(RESULTS),--results $(RESULTS)) -- \
 		$(foreach t,$(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN),$(if \
 			$(filter $(RUN_SKIP),$(notdir $(t))),,$(t)))
 
@@ -274,7 +277,8 @@ faults: setup-fuzz
 	@tests/run.sh --label faults --build $(BUILD)/fuzz -- \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
 	@$(MAKE) --no-print-directory tests
-	@KSM_TEST_EVERY_STEP=1 KSM_TEST_TIMEOUT=1500 tests/run.sh --label faults --build $(BUILD) -- \
+	@KSM_TEST_EVERY_STEP=1 KSM_TEST_TIMEOUT=1500 \
+		tests/run.sh --label faults --build $(BUILD) -- \
 		$(BUILD)/tests/functional/test_faults $(BUILD)/tests/functional/test_call_faults
 
 ## fuzz          fuzzers, two at a time: TIME=seconds each [30], FUZZ=names
@@ -293,11 +297,17 @@ $(BUILD)/tests/model: Makefile
 model: setup-model $(BUILD)/tests/model
 	@KSM_TEST_TIMEOUT=900 tests/run.sh --label model --build $(BUILD) -- $(BUILD)/tests/model
 
+# The order of the house, read from the sources and from the objects' symbols.
+$(BUILD)/tests/house: Makefile
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec python3 -B %s/tests/house/check.py --build "$$KSM_BUILD"\n' \
+		'$(CURDIR)' >$@ && chmod +x $@
+
 # The unit tests under memcheck.
 $(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)
 	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nexec %s/tests/valgrind.sh "$$KSM_BUILD/tests/unit"\n' '$(CURDIR)' >$@ && \
-		chmod +x $@
+	@printf '#!/bin/sh\nexec %s/tests/valgrind.sh "$$KSM_BUILD/tests/unit"\n' \
+		'$(CURDIR)' >$@ && chmod +x $@
 
 # ---- all of them ---------------------------------------------------------------------------
 
@@ -311,14 +321,17 @@ test: setup-test
 	@$(MAKE) --no-print-directory -k run-tests RESULTS=$(BUILD)/results
 	@$(MAKE) --no-print-directory -k run-tests BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' \
 		RUN_LABEL=asan RUN_SKIP='$(ASAN_SKIP)' RESULTS=$(BUILD)/results
-	-@tests/run.sh --label asan --build $(BUILD)/asan --results $(BUILD)/results -- $(TORTURE_BIN)
-	-@TORTURE_JOBS=1 tests/run.sh --label tsan --build $(BUILD)/tsan --results $(BUILD)/results -- \
+	-@tests/run.sh --label asan --build $(BUILD)/asan --results $(BUILD)/results -- \
+		$(TORTURE_BIN)
+	-@TORTURE_JOBS=1 \
+		tests/run.sh --label tsan --build $(BUILD)/tsan --results $(BUILD)/results -- \
 		$(TSAN_OWN) $(addprefix $(BUILD)/tests/functional/,$(TSAN_DAEMON)) $(TORTURE_BIN)
 	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
 		$(BUILD)/fuzz/tests/fuzzers \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
 	@$(MAKE) --no-print-directory $(BUILD)/tests/model $(BUILD)/tests/valgrind
-	-@KSM_TEST_TIMEOUT=900 tests/run.sh --label plain --build $(BUILD) --results $(BUILD)/results -- \
+	-@KSM_TEST_TIMEOUT=900 \
+		tests/run.sh --label plain --build $(BUILD) --results $(BUILD)/results -- \
 		$(BUILD)/tests/model $(BUILD)/tests/valgrind
 	@tests/run.sh --total $(BUILD)/results
 
@@ -341,9 +354,14 @@ asan:
 tsan:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE='$(TSAN_FLAGS)' tests
 
-## clang         build everything with clang
+## clang         build everything with clang, which verifies who holds which lock
 clang:
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang tests
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang \
+		WARNINGS='$(WARNINGS) -Wthread-safety' tests
+
+## house         what is in no order: circles, floors, lengths, widths, names (tests/house)
+house: tests
+	@tests/house/check.py --build $(BUILD) $(HOUSE_ARGS)
 
 ## format-check  say which files are not in the project's format
 format-check:

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * test_agent.c - the client's side alone: libksm against a daemon whose every word is chosen here.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_agent.c - what a lying daemon can do to a client: nothing but waste its time.
  *

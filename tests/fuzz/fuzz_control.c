@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_control.c - any bytes on the control socket, in any pieces, from several peers.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_engine.c - the engine alone: the steps of tests/unit/model.c, chosen by a fuzzer's bytes.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * fuzz_session.c - clients' messages and lives, in any order, against the real sessions, domains, grace
  * periods and engine.

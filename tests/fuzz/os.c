@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /* os.c - see os.h. Everything is found by small searches: there are few of everything. */
 #include "os.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * sweep_daemon.c - every allocation and every system call of the daemon fails once.
  *

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * world.c - see world.h. It takes the place of main.c and ksmd.c, whose threads it plays in turn.
  */

@@ -1,28 +1,123 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * attr.h - the tree of settings and counters behind the control socket.
+ * attr.h - the tree of settings and counters behind the control socket: a registry.
  *
- * Paths have components separated by '/', none empty; one '/' at the end is allowed. Values end with
- * a newline, as sysfs's do. Main thread only.
+ * The tree knows no other part of the daemon. Whoever owns a setting or a counter registers a group
+ * of attributes; groups of the same name make up one directory. A path is
+ *
+ *	GROUP/ATTRIBUTE            ksm/run
+ *	GROUP/SUBJECT/ATTRIBUTE    client/4711/uid: the group has many subjects, each with a number
+ *	.../ATTRIBUTE/NAME         ksm/left_out/pinned: the attribute is a directory of numbers
+ *	help/GROUP/ATTRIBUTE       what the attribute means, for any subject
+ *
+ * A mode says what can be done: 0444 to read, 0644 to set as well, 0555 a directory. Components are
+ * separated by '/', none is empty; one '/' at the end is allowed. Values end with a newline, as
+ * those of sysfs do. A tree belongs to one thread, which calls every function below.
  */
 #ifndef KSMD_ATTR_H
 #define KSMD_ATTR_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/text.h"
 
-struct daemon;
+#define ATTR_GROUPS_MAX 16u   /* twice as many as the daemon registers */
+#define ATTR_VALUES_MAX 2048u /* bytes; the largest group shows 500 */
 
-/* Outcomes of attr_set() besides 0 and -errno. */
+/* Outcomes of attr_set() and attr_settle() besides 0 and -errno. */
 enum attr_outcome {
-	ATTR_UNMERGING = 1, /* stored; the answer is due when daemon.unmerge is DONE */
-	ATTR_LATER,         /* an unmerge is under way: try again when it is done */
+	ATTR_PENDING = 1, /* stored; attr_settle() says when what follows from it is done */
+	ATTR_LATER,       /* what follows from an earlier store is under way: set it again after */
 };
 
-/* Append the value. 0, -ENOENT, -EISDIR, -ENOMEM. */
-int attr_get(struct daemon *d, const char *path, struct text *out);
-/* 0, -ENOENT, -EISDIR, -EACCES (cannot be set), what knob_store() returns, or an outcome. */
-int attr_set(struct daemon *d, const char *path, const char *value);
-/* Append names, one per line, directories with '/'. 0, -ENOENT, -ENOTDIR, -ENOMEM. "" is the root. */
-int attr_ls(struct daemon *d, const char *path, struct text *out);
+/*
+ * One attribute. `at` is the offset of its value in what look() filled in, or any number that the
+ * attribute's own show and store understand. It can be set if it has a store function. An attribute
+ * with `names` is a directory of nr_names numbers (uint64_t) from `at` on, and has no show function.
+ */
+struct attr {
+	const char *name;
+	const char *help;
+	size_t at;
+	void (*show)(const struct attr *a, const void *values, struct text *out);
+	int (*store)(void *owner, uint64_t subject, const struct attr *a, const char *value);
+	const char *const *names;
+	size_t nr_names;
+};
+
+struct attr_list; /* the answer to an ls, as far as it has come */
+
+/*
+ * The attributes that one owner shows of each subject. look() takes one consistent look at a
+ * subject (0 where a group has only one) and fills in `size` zeroed bytes; it returns 0 or -ENOENT.
+ * list() calls attr_list_subject() for each subject; it is NULL where a group has only one.
+ *
+ * settle() is asked again and again once a store returned ATTR_PENDING. It returns ATTR_PENDING
+ * while there is nothing to say, and once the outcome: 0, or -errno with the reason in `why`.
+ */
+struct attr_group {
+	const char *name;
+	const struct attr *attrs;
+	size_t nr_attrs;
+	size_t size;
+	int (*look)(void *owner, uint64_t subject, void *values);
+	void (*list)(void *owner, struct attr_list *list);
+	int (*settle)(void *owner, struct text *why);
+};
+
+/* Groups are in the order of their names; those of one name in the order of their registration. */
+struct attr_tree {
+	struct attr_member {
+		const struct attr_group *group;
+		void *owner;
+	} members[ATTR_GROUPS_MAX];
+	unsigned int nr;
+};
+
+/*
+ * Add a group to a tree (zeroed at first). Group and owner outlive the tree. Of several groups with
+ * one name, the first says whether there are subjects, and which.
+ */
+void attr_register(struct attr_tree *t, const struct attr_group *group, void *owner);
+/* Add a subject to the answer that list() is making. */
+void attr_list_subject(struct attr_list *list, uint64_t subject);
+
+/* Append the value. Returns 0, -ENOENT, -EISDIR, -ENOMEM. */
+int attr_get(const struct attr_tree *t, const char *path, struct text *out);
+/* Returns 0, -ENOENT, -EISDIR, -EACCES (cannot be set), or what the attribute's store returns. */
+int attr_set(const struct attr_tree *t, const char *path, const char *value);
+/*
+ * Append the names in a directory, one on a line, directories with '/'; `modes` puts the mode before
+ * each, as "0644 ". "" is the root. Returns 0, -ENOENT, -ENOTDIR, -ENOMEM.
+ */
+int attr_ls(const struct attr_tree *t, const char *path, bool modes, struct text *out);
+/* The first group that has something to say: see attr_group. ATTR_PENDING: none has. */
+int attr_settle(const struct attr_tree *t, struct text *why);
+
+/* Show functions for fields: uint64_t, int64_t, and text that ends with NUL. */
+void attr_show_u64(const struct attr *a, const void *values, struct text *out);
+void attr_show_s64(const struct attr *a, const void *values, struct text *out);
+void attr_show_text(const struct attr *a, const void *values, struct text *out);
+
+/*
+ * Entries of a table of attributes, each with a name and a help text. ATTR_FIELD shows a field of
+ * `type` by the field's own type; any other than the three above does not compile.
+ */
+#define ATTR_SHOW(value)                                                                           \
+	_Generic((value), uint64_t: attr_show_u64, int64_t: attr_show_s64, char *: attr_show_text)
+#define ATTR_FIELD(type, field, shown, what)                                                       \
+	{                                                                                          \
+		.name = (shown), .help = (what), .at = offsetof(type, field),                      \
+		.show = ATTR_SHOW(((type *)0)->field)                                              \
+	}
+/* The directory of an array of uint64_t, with a name for each. */
+#define ATTR_NUMBERS(type, field, shown, names_of, what)                                           \
+	{                                                                                          \
+		.name = (shown), .help = (what), .at = offsetof(type, field), .names = (names_of), \
+		.nr_names = sizeof(names_of) / sizeof((names_of)[0])                               \
+	}
+#define ATTR_TABLE(v) .attrs = (v), .nr_attrs = sizeof(v) / sizeof((v)[0])
 
 #endif

@@ -21,7 +21,6 @@
 
 #include "daemon/attr.h"
 #include "base/clock.h"
-#include "daemon/daemon.h"
 #include "base/log.h"
 
 #define MAX_CONNS 64 /* operators and monitors; far more than a machine has */
@@ -29,6 +28,8 @@
 /* Unread answers above this stop further commands: a few of the largest (a list of all clients). */
 #define MAX_OUT 65536
 #define IDLE_MS 60000 /* longer than any interval at which a monitor would reconnect anyway */
+
+#define COMMANDS "commands are: get PATH, set PATH VALUE, ls [-l] [PATH]"
 
 enum park { PARK_NO, PARK_RESULT, PARK_RETRY };
 
@@ -51,7 +52,7 @@ struct conn {
 TAILQ_HEAD(conn_list, conn);
 
 struct control {
-	struct daemon *d;
+	const struct attr_tree *tree;
 	int epoll, listen;
 	struct conn_list conns; /* least recently active first */
 	struct conn_list dead;  /* freed after the round of events */
@@ -153,7 +154,7 @@ static void reply_body(struct conn *c, int err, const char *command, struct text
 static void do_get(struct conn *c, const char *path)
 {
 	struct text body = { 0 };
-	int err = attr_get(c->owner->d, path, &body);
+	int err = attr_get(c->owner->tree, path, &body);
 
 	reply_body(c, err, "get", &body);
 }
@@ -161,7 +162,16 @@ static void do_get(struct conn *c, const char *path)
 static void do_ls(struct conn *c, const char *path)
 {
 	struct text body = { 0 };
-	int err = attr_ls(c->owner->d, path, &body);
+	bool modes = !strncmp(path, "-l", 2) && (path[2] == ' ' || !path[2]);
+	int err;
+
+	if (modes)
+		path += path[2] ? 3 : 2;
+	if (strchr(path, ' ')) {
+		reply_error(c, EINVAL, COMMANDS);
+		return;
+	}
+	err = attr_ls(c->owner->tree, path, modes, &body);
 
 	reply_body(c, err, "ls", &body);
 }
@@ -176,11 +186,11 @@ static void do_set(struct conn *c, const char *path, const char *value, const ch
 		reply_error(c, EACCES, "only root and the daemon's user may set");
 		return;
 	}
-	ret = attr_set(c->owner->d, path, value);
+	ret = attr_set(c->owner->tree, path, value);
 	if (ret == ATTR_LATER) {
 		c->park = PARK_RETRY;
 		memcpy(c->command, line, strlen(line) + 1);
-	} else if (ret == ATTR_UNMERGING) {
+	} else if (ret == ATTR_PENDING) {
 		c->park = PARK_RESULT;
 	} else {
 		reply_body(c, ret, "set", &none);
@@ -202,12 +212,12 @@ static void execute(struct conn *c, const char *line)
 	}
 	if (!strcmp(buf, "get") && path && !strchr(path, ' '))
 		do_get(c, path);
-	else if (!strcmp(buf, "ls") && (!path || !strchr(path, ' ')))
+	else if (!strcmp(buf, "ls"))
 		do_ls(c, path ? path : "");
 	else if (!strcmp(buf, "set") && value)
 		do_set(c, path, value, line);
 	else
-		reply_error(c, EINVAL, "commands are: get PATH, set PATH VALUE, ls [PATH]");
+		reply_error(c, EINVAL, COMMANDS);
 }
 
 static bool has_control_chars(const char *s, size_t len)
@@ -394,36 +404,20 @@ void control_event(struct control *ctl, const struct epoll_event *ev)
 
 /* ---- waiting for an unmerge ---- */
 
-static void reply_unmerge(struct conn *c, const struct unmerge_job *job)
+/* What a store set off is done: say so, and try again what had to wait for it. */
+static void settled(struct control *ctl, int err, const char *why)
 {
-	if (job->error == 0)
-		text_printf(&c->out, "ok 0\n");
-	else if (job->error == ETIMEDOUT)
-		text_printf(&c->out,
-			    "error ETIMEDOUT client %d does not answer, it may be stopped\n",
-			    job->pid);
-	else
-		text_printf(&c->out, "error %s client %d cannot unmerge\n",
-			    strerrorname_np(job->error) ? strerrorname_np(job->error) : "EIO",
-			    job->pid);
-}
-
-static void unmerge_done(struct control *ctl)
-{
-	struct unmerge_job job = { .error = ctl->d->unmerge.error, .pid = ctl->d->unmerge.pid };
 	struct conn *c, *next;
 
-	/* As the kernel: a machine that cannot unmerge for want of memory goes back to 0. */
-	if (job.error == ENOMEM)
-		knob_store(&ctl->d->knobs, KNOB_RUN, "0", &(struct knob_guard){ 0 });
-	ctl->d->unmerge.state = UNMERGE_IDLE;
 	for (c = TAILQ_FIRST(&ctl->conns); c; c = next) {
 		enum park park = c->park;
 
 		next = TAILQ_NEXT(c, link);
 		c->park = PARK_NO;
-		if (park == PARK_RESULT)
-			reply_unmerge(c, &job);
+		if (park == PARK_RESULT && err)
+			reply_error(c, strerrorname_np(-err) ? -err : EIO, why);
+		else if (park == PARK_RESULT)
+			text_printf(&c->out, "ok 0\n");
 		else if (park == PARK_RETRY)
 			execute(c, c->command);
 		if (park != PARK_NO)
@@ -431,13 +425,23 @@ static void unmerge_done(struct control *ctl)
 	}
 }
 
+static void look_for_settled(struct control *ctl)
+{
+	struct text why = { 0 };
+	int ret = attr_settle(ctl->tree, &why);
+
+	text_add(&why, "", 1);
+	if (ret <= 0)
+		settled(ctl, ret, why.data ? why.data : "");
+	text_free(&why);
+}
+
 uint64_t control_run(struct control *ctl, uint64_t now_ms)
 {
 	uint64_t due = CLOCK_NEVER;
 	struct conn *c, *next;
 
-	if (ctl->d->unmerge.state == UNMERGE_DONE)
-		unmerge_done(ctl);
+	look_for_settled(ctl);
 	for (c = TAILQ_FIRST(&ctl->conns); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		if (c->park != PARK_NO)
@@ -458,7 +462,7 @@ uint64_t control_run(struct control *ctl, uint64_t now_ms)
 
 /* ---- life ---- */
 
-struct control *control_new(struct daemon *d, int epoll, int listen_fd)
+struct control *control_new(const struct attr_tree *tree, int epoll, int listen_fd)
 {
 	struct epoll_event ev = { .events = EPOLLIN };
 	struct control *ctl = calloc(1, sizeof(*ctl));
@@ -469,7 +473,7 @@ struct control *control_new(struct daemon *d, int epoll, int listen_fd)
 		free(ctl);
 		return NULL;
 	}
-	ctl->d = d;
+	ctl->tree = tree;
 	ctl->epoll = epoll;
 	ctl->listen = listen_fd;
 	TAILQ_INIT(&ctl->conns);

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "daemon/control.h"
 #include "daemon/daemon.h"
+#include "daemon/groups.h"
 #include "daemon/ksmd.h"
 #include "base/log.h"
 #include "daemon/place.h"
@@ -182,6 +183,7 @@ static int open_signals(void)
 
 struct loop {
 	int epoll, signals;
+	struct groups groups;
 	struct control *control;
 };
 
@@ -237,7 +239,8 @@ static int serve(struct daemon *d, struct loop *l, struct place *p)
 		sessions_free(d->sessions);
 		return fail("scan thread");
 	}
-	l->control = control_new(d, l->epoll, p->control);
+	groups_register(&l->groups, d);
+	l->control = control_new(&l->groups.tree, l->epoll, p->control);
 	p->control = -1;
 	err = l->control ? -sessions_start(d->sessions) : errno;
 	if (l->control && !err) {

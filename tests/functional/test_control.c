@@ -239,6 +239,76 @@ START_TEST(whole_tree_can_be_read)
 }
 END_TEST
 
+/* No name stands twice in `list`, which has one on each line. */
+static void expect_names_differ(const char *path, const char *list)
+{
+	for (const char *n = list; n; n = strchr(n, '\n') ? strchr(n, '\n') + 1 : NULL) {
+		size_t len = strcspn(n, "\n");
+
+		for (const char *o = strchr(n, '\n'); o; o = strchr(o + 1, '\n'))
+			ck_assert_msg(strcspn(o + 1, "\n") != len || memcmp(o + 1, n, len) != 0,
+				      "ls %s: %.*s stands there twice", path, (int)len, n);
+	}
+}
+
+/* A set of the value that is there is refused with EACCES exactly where the mode has no 'w'. */
+static void expect_mode_holds(struct daemon *d, const char *path, const char *mode)
+{
+	char value[1024];
+	int ret;
+
+	ck_assert_int_ge(ctl_get(d, path, value, sizeof(value)), 0);
+	ret = ctl_set(d, path, value);
+	if (!strcmp(mode, "0644"))
+		ck_assert_msg(ret == 0 || ret == -EINVAL, "set %s: %d", path, ret);
+	else
+		ck_assert_msg(!strcmp(mode, "0444") && ret == -EACCES, "%s %s", mode, path);
+}
+
+/* Below any directory, ls -l shows the names of ls in the same order, each behind its mode. */
+static void walk_modes(struct daemon *d, const char *path, int *nr_settable)
+{
+	char list[8192], modes[16384], command[512], child[1024], *save = NULL, *save_modes = NULL;
+
+	snprintf(command, sizeof(command), "-l %s", path);
+	ck_assert_int_ge(ctl_ls(d, path, list, sizeof(list)), 0);
+	ck_assert_int_ge(ctl_ls(d, command, modes, sizeof(modes)), 0);
+	expect_names_differ(path, list);
+	for (char *n = strtok_r(list, "\n", &save), *m = strtok_r(modes, "\n", &save_modes); n || m;
+	     n = strtok_r(NULL, "\n", &save), m = strtok_r(NULL, "\n", &save_modes)) {
+		ck_assert_msg(n && m && strlen(m) > 5 && m[4] == ' ' && !strcmp(m + 5, n),
+			      "ls %s: %s, ls -l: %s", path, n, m);
+		m[4] = '\0';
+		snprintf(child, sizeof(child), "%s%s%s", path, *path ? "/" : "", n);
+		*nr_settable += !strcmp(m, "0644");
+		if (n[strlen(n) - 1] != '/') {
+			expect_mode_holds(d, child, m);
+			continue;
+		}
+		ck_assert_str_eq(m, "0555");
+		child[strlen(child) - 1] = '\0';
+		walk_modes(d, child, nr_settable);
+	}
+}
+
+START_TEST(modes_say_what_can_be_set)
+{
+	struct daemon *d = daemon_start(NULL);
+	char buf[1024];
+	int nr = 0;
+
+	walk_modes(d, "", &nr);
+	ck_assert_int_eq(nr, 16); /* the knobs */
+	ck_assert_int_eq(ctl_ls(d, "-l", buf, sizeof(buf)), ctl_ls(d, "-l ", buf, sizeof(buf)));
+	ck_assert_int_eq(ctl_ls(d, "-l ksm/run", buf, sizeof(buf)), -ENOTDIR);
+	ck_assert_int_eq(ctl_ls(d, "-l nothing", buf, sizeof(buf)), -ENOENT);
+	ck_assert_int_eq(ctl_ls(d, "-l ksm client", buf, sizeof(buf)), -EINVAL);
+	ck_assert_int_eq(ctl_ls(d, "-a ksm", buf, sizeof(buf)), -EINVAL);
+	ck_assert_int_eq(ctl_ls(d, "-la", buf, sizeof(buf)), -ENOENT);
+	daemon_stop(d);
+}
+END_TEST
+
 START_TEST(paths_that_are_not_there)
 {
 	static const char *const paths[] = {
@@ -627,6 +697,7 @@ static Suite *control_suite(void)
 	tcase_add_test(tc, pages_to_scan_belongs_to_the_advisor);
 	tcase_add_test(tc, fresh_daemon_is_useful_and_empty);
 	tcase_add_test(tc, whole_tree_can_be_read);
+	tcase_add_test(tc, modes_say_what_can_be_set);
 	tcase_add_test(tc, paths_that_are_not_there);
 	tcase_add_test(tc, many_commands_on_one_connection);
 	tcase_add_test(tc, split_writes);

@@ -737,7 +737,7 @@ void actors_settle(struct actors *as)
 	 */
 	for (int i = 0, quiet = 0; quiet < 20; i++) {
 		os_must(i < 3000, "no end");
-		attr_set(&as->w->d, "ksm/run", "1");
+		attr_set(&as->w->groups.tree, "ksm/run", "1");
 		quiet = anything_to_do(as) ? 0 : quiet + 1;
 		for (int k = 0; k < MAX_ACTORS; k++)
 			if (as->v[k].proc && !as->v[k].sock)

@@ -91,7 +91,7 @@ static void set_knob(struct actors *as, struct input *in)
 	};
 	unsigned int i = take8(in) % (sizeof(sets) / sizeof(sets[0]));
 
-	attr_set(&as->w->d, sets[i][0], sets[i][1]);
+	attr_set(&as->w->groups.tree, sets[i][0], sets[i][1]);
 }
 
 static void restart(struct actors *as)

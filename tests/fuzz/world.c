@@ -104,7 +104,8 @@ static bool start(struct world *w)
 		os_close(fd);
 		return false;
 	}
-	w->control = control_new(&w->d, w->control_epoll, fd);
+	groups_register(&w->groups, &w->d);
+	w->control = control_new(&w->groups.tree, w->control_epoll, fd);
 	return w->control;
 }
 

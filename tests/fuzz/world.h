@@ -4,6 +4,7 @@
 #define FUZZ_WORLD_H
 
 #include "daemon/daemon.h"
+#include "daemon/groups.h"
 #include "os.h"
 
 struct input {
@@ -16,6 +17,7 @@ uint32_t take32(struct input *in);
 
 struct world {
 	struct daemon d;
+	struct groups groups;
 	struct control *control;
 	int control_epoll;
 	struct os_file *client_listen, *control_listen;

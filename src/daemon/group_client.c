@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* group_client.c - see group_client.h. */
+#include "daemon/group_client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "daemon/attr.h"
+#include "daemon/session.h"
+
+static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
+
+/* ---- client/PID/ ---- */
+
+struct client_values {
+	struct client_view view;
+	char comm[64];
+	uint64_t uid, domain, merge_any, mergeable, stalled;
+	uint64_t nr_vmas, max_map_count, connected_seconds;
+};
+
+/* Read the name of a program. A process chooses its name: keep it from moving the reader's cursor. */
+static void read_comm(pid_t pid, char *buf, size_t size)
+{
+	char path[64];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, buf, size - 1);
+		close(fd);
+	}
+	buf[n < 0 ? 0 : n] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	for (char *c = buf; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
+static int look(void *owner, uint64_t pid, void *values)
+{
+	struct client_values *v = values;
+
+	if (pid > INT32_MAX || sessions_view(owner, (pid_t)pid, &v->view))
+		return -ENOENT;
+	read_comm(v->view.pid, v->comm, sizeof(v->comm));
+	v->uid = v->view.uid;
+	v->domain = v->view.domain_id;
+	v->merge_any = v->view.merge_any;
+	v->mergeable = v->view.mm.region_bytes > 0;
+	v->stalled = v->view.stalled;
+	v->nr_vmas = v->view.mm.nr_vmas;
+	v->max_map_count = v->view.max_map_count;
+	v->connected_seconds = v->view.connected_ms / 1000;
+	return 0;
+}
+
+static void list(void *owner, struct attr_list *l)
+{
+	unsigned int nr;
+	pid_t *v = sessions_pids(owner, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		attr_list_subject(l, (uint64_t)v[i]);
+	free(v);
+}
+
+#define CLIENT(name, field, help) ATTR_FIELD(struct client_values, field, name, help)
+static const struct attr attrs[] = {
+	ATTR_FIELD(struct client_values, comm, "comm", "name of the program"),
+	CLIENT("uid", uid, "user"),
+	CLIENT("domain", domain, "merge domain: domain/ID"),
+	CLIENT("ksm_rmap_items", view.mm.rmap_items, "pages that the daemon keeps a record of"),
+	CLIENT("ksm_zero_pages", view.mm.zero_pages, "zero pages given back and still untouched"),
+	CLIENT("ksm_merging_pages", view.mm.merging_pages, "pages that stand on a frame"),
+	ATTR_FIELD(struct client_values, view.profit, "ksm_process_profit",
+		   "bytes: (ksm_merging_pages + ksm_zero_pages) * 4096 - metadata_bytes - "
+		   "added_vmas * 232"),
+	CLIENT("ksm_merge_any", merge_any, "1: everything it maps is offered"),
+	CLIENT("ksm_mergeable", mergeable, "1: something is offered"),
+	CLIENT("region_bytes", view.mm.region_bytes, "memory offered"),
+	CLIENT("nr_vmas", nr_vmas, "mappings of the process, those that merging added included"),
+	CLIENT("added_vmas", view.added_vmas, "mappings that merging added"),
+	CLIENT("max_map_count", max_map_count, "most mappings it may have"),
+	CLIENT("agent_cpu_ns", view.agent_cpu_ns, "CPU time that merging took in the process"),
+	CLIENT("stalled", stalled, "1: it answers no orders, and is given none"),
+	CLIENT("connected_seconds", connected_seconds, "time since it connected"),
+	CLIENT("cow_breaks", view.mm.cow_breaks, "merged pages found written, since it connected"),
+	CLIENT("orders", view.mm.orders, "merge orders waiting or under way"),
+	CLIENT("metadata_bytes", view.mm.metadata_bytes, "daemon memory spent on it"),
+	ATTR_NUMBERS(struct client_values, view.left_out, "left_out", left_names, "pages left out"),
+};
+
+static const struct attr_group group = {
+	.name = "client",
+	ATTR_TABLE(attrs),
+	.size = sizeof(struct client_values),
+	.look = look,
+	.list = list,
+};
+
+/* ---- ksm/ ---- */
+
+static int look_all(void *owner, uint64_t subject, void *values)
+{
+	(void)subject;
+	sessions_stats(owner, values);
+	return 0;
+}
+
+#define ALL(name, field, help) ATTR_FIELD(struct session_stats, field, name, help)
+static const struct attr all_attrs[] = {
+	ALL("clients", nr_clients, "processes connected"),
+	ALL("protocol_errors", protocol_errors, "connections ended because of what they sent"),
+};
+
+static const struct attr_group all_group = {
+	.name = "ksm",
+	ATTR_TABLE(all_attrs),
+	.size = sizeof(struct session_stats),
+	.look = look_all,
+};
+
+void group_client_register(struct attr_tree *t, struct sessions *s)
+{
+	attr_register(t, &group, s);
+	attr_register(t, &all_group, s);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* group_ksm.c - see group_ksm.h. */
+#include "daemon/group_ksm.h"
+
+#include "daemon/attr.h"
+#include "daemon/daemon.h"
+#include "daemon/session.h"
+
+static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
+
+struct ksm_values {
+	struct engine_counters c;
+	uint64_t added_vmas;
+	int64_t general_profit;
+	uint64_t orders;
+	uint64_t left_out[KSM_LEFT_NR];
+};
+
+static uint64_t count_orders(struct domain_table *t)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(t, &nr);
+	uint64_t orders = 0;
+
+	for (unsigned int i = 0; i < nr; i++)
+		orders += engine_nr_orders(v[i]->engine);
+	domain_snapshot_free(v, nr);
+	return orders;
+}
+
+static int look(void *owner, uint64_t subject, void *values)
+{
+	struct daemon *d = owner;
+	struct ksm_values *v = values;
+	struct session_stats s;
+
+	(void)subject;
+	domain_table_counters(&d->domains, &v->c);
+	sessions_stats(d->sessions, &s);
+	v->added_vmas = s.added_vmas;
+	v->orders = count_orders(&d->domains);
+	v->general_profit = (int64_t)((v->c.pages_sharing + v->c.zero_pages) * KSM_PAGE_SIZE) -
+			    (int64_t)v->c.metadata_bytes - (int64_t)(s.added_vmas * VMA_BYTES);
+	for (int i = 0; i < KSM_LEFT_NR; i++)
+		v->left_out[i] = v->c.left_out[i] + (i < KSM_LEFT_CLIENT_NR ? s.left_out[i] : 0);
+	return 0;
+}
+
+#define KSM(name, field, help) ATTR_FIELD(struct ksm_values, field, name, help)
+static const struct attr attrs[] = {
+	KSM("pages_shared", c.pages_shared, "stable frames in use"),
+	KSM("pages_sharing", c.pages_sharing,
+	    "pages beyond the first that stand on a frame: how much is saved"),
+	KSM("pages_unshared", c.pages_unshared, "pages that are unique so far, and watched"),
+	KSM("pages_volatile", c.pages_volatile, "tracked pages that change too often, or are new"),
+	KSM("pages_tracked", c.pages_tracked, "pages that the daemon keeps a record of"),
+	KSM("pages_scanned", c.pages_scanned, "pages read and hashed, since the start"),
+	KSM("pages_skipped", c.pages_skipped, "pages passed over by smart_scan, since the start"),
+	KSM("pages_merged", c.pages_merged, "pages merged, since the start"),
+	KSM("ksm_zero_pages", c.zero_pages,
+	    "zero pages given back and still untouched; in neither shared nor sharing"),
+	KSM("stable_node_chains", c.stable_node_chains, "contents that have two or more frames"),
+	KSM("stable_node_dups", c.stable_node_dups,
+	    "frames of those contents, the first of each included"),
+	ATTR_FIELD(struct ksm_values, general_profit, "general_profit",
+		   "bytes saved less all metadata: (pages_sharing + ksm_zero_pages) * 4096 - "
+		   "metadata_bytes - added_vmas * 232, the last being the kernel's memory for a "
+		   "mapping (vm_area_struct and its share of the maple tree)"),
+	KSM("metadata_bytes", c.metadata_bytes,
+	    "daemon memory for nodes, page records, block and region tables"),
+	KSM("added_vmas", added_vmas, "mappings that merging added to all clients"),
+	KSM("cow_breaks", c.cow_breaks, "merged pages found written, since the start"),
+	KSM("frames_used", c.frames_used, "frames that hold memory"),
+	KSM("frames_retired", c.frames_retired,
+	    "frames without a page, kept until no process can map them any more"),
+	KSM("orders", orders, "merge orders waiting or under way"),
+	KSM("orders_given", c.orders, "merge orders given, since the start"),
+	KSM("order_pages_failed", c.order_pages_failed, "pages of them that were not merged"),
+	ATTR_NUMBERS(struct ksm_values, left_out, "left_out", left_names, "pages left out"),
+};
+
+static const struct attr_group group = {
+	.name = "ksm",
+	ATTR_TABLE(attrs),
+	.size = sizeof(struct ksm_values),
+	.look = look,
+};
+
+void group_ksm_register(struct attr_tree *t, struct daemon *d)
+{
+	attr_register(t, &group, d);
+}

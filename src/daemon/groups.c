@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* groups.c - see groups.h. */
+#include "daemon/groups.h"
+
+#include "daemon/daemon.h"
+#include "daemon/group_client.h"
+#include "daemon/group_daemon.h"
+#include "daemon/group_domain.h"
+#include "daemon/group_ksm.h"
+#include "daemon/group_node.h"
+#include "daemon/group_scan.h"
+
+void groups_register(struct groups *g, struct daemon *d)
+{
+	struct attr_tree *t = &g->tree;
+
+	/* ksm/ shows them in this order: settings first. */
+	group_knobs_register(&g->knobs, t, d);
+	group_scan_register(t, d->scan);
+	group_client_register(t, d->sessions);
+	group_ksm_register(t, d);
+
+	group_daemon_register(t, d);
+	group_domain_register(t, &d->domains);
+	group_node_register(t, d->topology);
+}

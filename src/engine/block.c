@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/block.h"
 #include "engine/core.h"
+#include "engine/mm.h"
 
 static uint32_t table_home(const struct block_table *t, uint32_t key)
 {
@@ -23,7 +25,7 @@ static uint32_t table_probe(const struct block_table *t, uint32_t key)
 	return i;
 }
 
-uint32_t rmap_find(const struct mm_slot *mm, uint32_t key)
+uint32_t block_find(const struct mm_slot *mm, uint32_t key)
 {
 	return mm->table.cap ? mm->table.slot[table_probe(&mm->table, key)].block : NIL;
 }
@@ -139,9 +141,9 @@ void block_list_next_pass(struct mm_slot *mm)
 		mm->pend_flip ^= 1;
 }
 
-uint32_t rmap_get(struct mm_slot *mm, uint32_t key, struct region *region)
+uint32_t block_get(struct mm_slot *mm, uint32_t key, struct region *region)
 {
-	uint32_t bi = rmap_find(mm, key);
+	uint32_t bi = block_find(mm, key);
 	struct rmap_block *b;
 
 	if (bi != NIL)
@@ -161,7 +163,7 @@ uint32_t rmap_get(struct mm_slot *mm, uint32_t key, struct region *region)
 	return bi;
 }
 
-void rmap_put(struct mm_slot *mm, uint32_t bi)
+void block_put(struct mm_slot *mm, uint32_t bi)
 {
 	struct rmap_block *b = rmap_block(mm->e, bi);
 	struct region *region = b->region;

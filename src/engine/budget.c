@@ -7,7 +7,61 @@
  * by run, before it is sent, and held back until its outcome is known: so a client never runs out of
  * mappings because of us. Pages that do not fit are refused, and looked up again when there is room.
  */
+#include "engine/budget.h"
 #include "engine/core.h"
+#include "engine/merge.h"
+#include "engine/mm.h"
+#include "engine/page.h"
+#include "engine/vma.h"
+
+uint64_t budget_limit(const struct mm_slot *mm)
+{
+	return (uint64_t)mm->max_map_count * knob_get(mm->e->knobs, KNOB_VMA_BUDGET_PERCENT) / 100;
+}
+
+/* All mappings of the process, those that orders under way may add included. */
+uint64_t budget_used(const struct mm_slot *mm)
+{
+	return mm->vmas_own + mm->vmas_ours + mm->vmas_reserved;
+}
+
+/*
+ * How scarce mappings are, 0 (plenty) to 4 (none left). The steps leave the longer runs a share
+ * of what is left each time: half of the budget is for everybody, the last eighth for runs of 16.
+ * When a pass is over they are not needed any more; a thirty-second is kept for long runs that may
+ * come later.
+ */
+int budget_level(const struct mm_slot *mm)
+{
+	uint64_t used = budget_used(mm), limit = budget_limit(mm);
+
+	if (used >= limit)
+		return 4;
+	if (mm->vmas_released)
+		return used < limit - limit / 32 ? 0 : 3;
+	if (used * 100 < limit * 50)
+		return 0;
+	if (used * 100 < limit * 75)
+		return 1;
+	return used * 100 < limit * 87 ? 2 : 3;
+}
+
+/*
+ * May pages that need a mapping each wait until the pass is over? Then nothing longer can be found, and they get what
+ * is left. If there is not enough for all that wait, frames are made for some of them in vain; so a little more
+ * may wait than there is room for, not much more.
+ */
+bool budget_may_wait(const struct mm_slot *mm)
+{
+	return budget_used(mm) + mm->nr_ready < budget_limit(mm) + budget_limit(mm) / 8;
+}
+
+static uint32_t min_run(int level)
+{
+	static const uint32_t min_run[] = { 1, 2, 4, 16, UINT32_MAX };
+
+	return min_run[level];
+}
 
 /* A block as an order would leave it, for counting mappings. Index 0 is the page before slot 0. */
 struct layout {
@@ -55,10 +109,10 @@ static int layout_cost(const struct layout *l, unsigned int from, unsigned int t
 static void refuse(struct mm_slot *mm, uint32_t bi, unsigned int from, unsigned int to)
 {
 	for (; from < to; from++) {
-		rmap_set(mm->e, bi, from, RMAP_VOLATILE, 0);
-		rmap_left_out(mm->e, bi, from, RMAP_LEFT_VMA);
+		page_set(mm->e, bi, from, RMAP_VOLATILE, 0);
+		page_left_out(mm->e, bi, from, RMAP_LEFT_VMA);
 	}
-	mm->refused_level = vma_level(mm);
+	mm->refused_level = budget_level(mm);
 }
 
 /*
@@ -88,8 +142,8 @@ uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t left, uint32_t *re
 			cost = layout_cost(&l, from, to, frame);
 		}
 		left &= ~mask64(from, to);
-		if (cost > 0 && (to - from < vma_min_run(vma_level(mm)) ||
-				 vma_used(mm) + (uint64_t)cost > vma_limit(mm))) {
+		if (cost > 0 && (to - from < min_run(budget_level(mm)) ||
+				 budget_used(mm) + (uint64_t)cost > budget_limit(mm))) {
 			refuse(mm, bi, from, to);
 			continue;
 		}
@@ -137,7 +191,7 @@ void budget_refuse_early(struct scan_worker *w, struct engine *e, uint32_t bi)
 	struct fill *f = &w->fill;
 	uint32_t i, kept, reserved;
 
-	if (!vma_level(mm) || vma_may_wait(mm) || !rmap_block(e, bi)->ready)
+	if (!budget_level(mm) || budget_may_wait(mm) || !rmap_block(e, bi)->ready)
 		return;
 	budget_fit(mm, bi, rmap_block(e, bi)->ready, &reserved);
 	mm->vmas_reserved -= reserved; /* the order reserves again */
@@ -169,62 +223,13 @@ void budget_requeue(struct mm_slot *mm)
 	}
 	if (!mm->nr_ready && !mm->nr_orders)
 		mm->vmas_released = true;
-	if (vma_level(mm) >= mm->refused_level)
+	if (budget_level(mm) >= mm->refused_level)
 		return;
 	for (i = 0; i < mm->table.cap; i++) {
 		bi = mm->table.slot[i].block;
 		for (slot = 0; bi != NIL && slot < BLOCK_PAGES; slot++)
 			if (rmap_block(e, bi)->state[slot] & RMAP_LEFT_VMA)
-				rmap_pend(e, bi, slot, false);
+				page_pend(e, bi, slot, false);
 	}
-	mm->refused_level = vma_level(mm);
-}
-
-uint64_t vma_limit(const struct mm_slot *mm)
-{
-	return (uint64_t)mm->max_map_count * knob_get(mm->e->knobs, KNOB_VMA_BUDGET_PERCENT) / 100;
-}
-
-/* All mappings of the process, those that orders under way may add included. */
-uint64_t vma_used(const struct mm_slot *mm)
-{
-	return mm->vmas_own + mm->vmas_ours + mm->vmas_reserved;
-}
-
-/*
- * How scarce mappings are, 0 (plenty) to 4 (none left). The steps leave the longer runs a share
- * of what is left each time: half of the budget is for everybody, the last eighth for runs of 16.
- * When a pass is over they are not needed any more; a thirty-second is kept for long runs that may
- * come later.
- */
-int vma_level(const struct mm_slot *mm)
-{
-	uint64_t used = vma_used(mm), limit = vma_limit(mm);
-
-	if (used >= limit)
-		return 4;
-	if (mm->vmas_released)
-		return used < limit - limit / 32 ? 0 : 3;
-	if (used * 100 < limit * 50)
-		return 0;
-	if (used * 100 < limit * 75)
-		return 1;
-	return used * 100 < limit * 87 ? 2 : 3;
-}
-
-/*
- * May pages that need a mapping each wait until the pass is over? Then nothing longer can be found, and they get what
- * is left. If there is not enough for all that wait, frames are made for some of them in vain; so a little more
- * may wait than there is room for, not much more.
- */
-bool vma_may_wait(const struct mm_slot *mm)
-{
-	return vma_used(mm) + mm->nr_ready < vma_limit(mm) + vma_limit(mm) / 8;
-}
-
-uint32_t vma_min_run(int level)
-{
-	static const uint32_t min_run[] = { 1, 2, 4, 16, UINT32_MAX };
-
-	return min_run[level];
+	mm->refused_level = budget_level(mm);
 }

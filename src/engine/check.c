@@ -8,7 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/block.h"
 #include "engine/core.h"
+#include "engine/mm.h"
+#include "engine/settle.h"
+#include "engine/unstable.h"
+#include "engine/vma.h"
 
 struct check {
 	struct engine *e;
@@ -47,7 +52,7 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	c->left[KSM_LEFT_VMA_BUDGET] += !!(b->state[slot] & RMAP_LEFT_VMA);
 	if (s != RMAP_ABSENT)
 		c->nr_state[s]++;
-	if (s == RMAP_ORDERED && node != RMAP_ZERO) {
+	if (s == RMAP_ORDERED && node != NODE_ZERO) {
 		REQUIRE(c, slab_is_used(&c->e->stable.nodes, node));
 		REQUIRE(c, stable_node(&c->e->stable, node)->state == STABLE_LIVE);
 		c->ordered[node]++;
@@ -66,7 +71,7 @@ static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32
 
 	REQUIRE(c, slab_is_used(&c->e->blocks, bi));
 	b = rmap_block(c->e, bi);
-	REQUIRE(c, b->key == key && rmap_find(mm, key) == bi && block_mm(b) == mm);
+	REQUIRE(c, b->key == key && block_find(mm, key) == bi && block_mm(b) == mm);
 	REQUIRE(c, b->tracked);
 	REQUIRE(c, !b->pending || b->on[LINK_PEND]);
 	REQUIRE(c, !b->ready == !b->on[LINK_READY]);
@@ -94,7 +99,7 @@ static uint64_t count_vmas(struct mm_slot *mm)
 		for (slot = 0; slot < BLOCK_PAGES; slot++)
 			nr += vma_boundary(mm, mm->regions, (pn + slot) << PAGE_SHIFT);
 		/* The next block's own count covers the boundary, if there is a next block. */
-		if (rmap_find(mm, mm->table.slot[i].key + 1) == NIL)
+		if (block_find(mm, mm->table.slot[i].key + 1) == NIL)
 			nr += vma_boundary(mm, mm->regions, (pn + BLOCK_PAGES) << PAGE_SHIFT);
 	}
 	return nr;

@@ -5,7 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/across.h"
+#include "engine/block.h"
 #include "engine/core.h"
+#include "engine/layout.h"
+#include "engine/mm.h"
+#include "engine/page.h"
+#include "engine/settle.h"
+#include "engine/vma.h"
 
 /* up to 64 nodes */
 
@@ -36,7 +43,7 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 	engine_lock(e);
 	mm->serial = e->next_serial++;
 	cds_list_add_tail(&mm->list, &e->mms);
-	nodes_unlock(e);
+	engine_unlock(e);
 	__atomic_fetch_add(&e->nr_mms, 1, __ATOMIC_RELAXED);
 	return mm;
 }
@@ -47,11 +54,11 @@ static void teardown(struct mm_slot *mm)
 	struct engine *e = mm->e;
 	struct region_array *old = mm->regions;
 
-	rmap_drop_range(mm, 0, KSM_ADDR_END); /* and the table itself */
+	page_drop_range(mm, 0, KSM_ADDR_END); /* and the table itself */
 	rcu_assign_pointer(mm->regions, mm->no_regions);
 	mm->no_regions = NULL;
 	region_array_put_all(e, old);
-	mm_windows_trim(mm, 0, KSM_ADDR_END);
+	layout_trim(mm, 0, KSM_ADDR_END);
 	memset(mm->order, 0, sizeof(mm->order));
 	e->nr_orders -= mm->nr_orders;
 	mm->nr_orders = 0;
@@ -67,7 +74,7 @@ void engine_mm_exit(struct mm_slot *mm)
 		cds_list_del(&mm->list);
 		teardown(mm);
 	}
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 }
 
 void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count)
@@ -76,7 +83,7 @@ void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_c
 	/* The client counts all of them, ours included. */
 	mm->vmas_own = nr_vmas > mm->vmas_ours ? nr_vmas - (uint32_t)mm->vmas_ours : 0;
 	mm->max_map_count = max_map_count;
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 }
 
 static bool range_ok(uint64_t start, uint64_t end)
@@ -178,7 +185,7 @@ int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end)
 		return -EINVAL;
 	engine_lock(mm->e);
 	r = mm->dead ? -EINVAL : add_locked(mm, start, end);
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 	return r;
 }
 
@@ -225,9 +232,9 @@ static int del_locked(struct mm_slot *mm, uint64_t start, uint64_t end)
 			region_put(v[--nr]);
 		return -ENOMEM;
 	}
-	rmap_drop_range(mm, start, end);
+	page_drop_range(mm, start, end);
 	splice(mm, n, first, last - first, v, (uint32_t)nr);
-	mm_windows_trim(mm, start, end);
+	layout_trim(mm, start, end);
 	return 0;
 }
 
@@ -240,7 +247,7 @@ int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end)
 	engine_lock(mm->e);
 	note_race(mm, start, end);
 	r = del_locked(mm, start, end);
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 	return r;
 }
 
@@ -250,8 +257,8 @@ int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end)
 		return -EINVAL;
 	engine_lock(mm->e);
 	note_race(mm, start, end);
-	rmap_drop_range(mm, start, end);
-	nodes_unlock(mm->e);
+	page_drop_range(mm, start, end);
+	engine_unlock(mm->e);
 	return 0;
 }
 
@@ -259,7 +266,7 @@ int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end)
 static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame)
 {
 	struct engine *e = mm->e;
-	uint32_t bi = rmap_get(mm, (uint32_t)(addr / BLOCK_BYTES), region_at(mm, addr));
+	uint32_t bi = block_get(mm, (uint32_t)(addr / BLOCK_BYTES), region_at(mm, addr));
 	uint32_t node = pool_node(&e->pool, frame);
 	unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;
 	struct stable_node *n;
@@ -277,15 +284,15 @@ static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame)
 		n->nr_ordered++;
 	}
 	if (rmap_state(rmap_block(e, bi), slot) != RMAP_ABSENT)
-		rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+		page_set(e, bi, slot, RMAP_ABSENT, 0);
 	if (node == POOL_NONE) {
-		rmap_set(e, bi, slot, RMAP_FOREIGN, 0);
+		page_set(e, bi, slot, RMAP_FOREIGN, 0);
 		return true;
 	}
-	rmap_set(e, bi, slot, RMAP_MERGED, node);
+	page_set(e, bi, slot, RMAP_MERGED, node);
 	stable_node(&e->stable, node)->nr_ordered--;
 	/* It may have been written since the client looked, and that have been seen already. */
-	rmap_pend(e, bi, slot, false);
+	page_pend(e, bi, slot, false);
 	return true;
 }
 
@@ -306,13 +313,13 @@ int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame)
 		goto out;
 	}
 	note_race(mm, addr, end);
-	engine_settle_nodes(e);
+	across_take(e);
 	for (i = 0; i < nr; i++)
 		if (!adopt_page(mm, addr + i * PAGE_BYTES, frame + i)) {
 			ret = -ENOMEM;
 			break;
 		}
 out:
-	nodes_unlock(e);
+	engine_unlock(e);
 	return ret;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * engine_internal.h - the engine's own structures.
+ * core.h - the engine's own structures.
  *
  * Locks. There is one, engine.lock, a mutex; it covers everything below unless said otherwise.
  * Hashing, change tracking and reading clients are done without it, and what they found is checked
@@ -11,8 +11,8 @@
  * count references on a region. So who holds either can go on using it after the client
  * has gone; it finds mm->dead set, the array empty and no block.
  */
-#ifndef KSM_ENGINE_INTERNAL_H
-#define KSM_ENGINE_INTERNAL_H
+#ifndef KSM_ENGINE_CORE_H
+#define KSM_ENGINE_CORE_H
 
 #include <pthread.h>
 #include <urcu.h>
@@ -200,16 +200,6 @@ struct engine {
 	struct scan_worker worker[ENGINE_WORKERS];
 };
 
-static inline void engine_lock(struct engine *e)
-{
-	pthread_mutex_lock(&e->lock);
-}
-
-static inline void engine_unlock(struct engine *e)
-{
-	pthread_mutex_unlock(&e->lock);
-}
-
 /* Inline: every step down the unstable tree takes one. */
 static inline struct rmap_block *rmap_block(const struct engine *e, uint32_t bi)
 {
@@ -237,121 +227,13 @@ static inline void count_bytes(struct engine *e, int64_t n)
 	__atomic_fetch_add(&e->table_bytes, (uint64_t)n, __ATOMIC_RELAXED);
 }
 
-/* engine.c */
-void engine_settle_nodes(struct engine *e); /* lock held: take merge_across_nodes over */
-
-/* block.c */
-void table_shrink(struct mm_slot *mm);
-
-/* layout.c */
-uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid);
-
-/* mm.c */
-struct region *region_new(struct mm_slot *mm, uint64_t start, uint64_t end);
-struct region_array *array_new(struct engine *e, uint32_t nr);
-void array_retire(struct engine *e, struct region_array *a);
-struct region_array *region_array_empty(struct engine *e);
-void region_array_free(struct engine *e, struct region_array *a);
-void region_array_put_all(struct engine *e, struct region_array *a); /* lock held */
-void region_get(struct region *r);
-void region_put(struct region *r);
-/* First region that ends after addr: its index, or a->nr. */
-uint32_t region_index(const struct region_array *a, uint64_t addr);
-/* First live region that ends after addr, with a reference, or NULL. Takes an RCU read section. */
-struct region *region_next(struct mm_slot *mm, uint64_t addr);
-/* Lock held: the live region that holds addr, or NULL. No reference. */
-struct region *region_at(const struct mm_slot *mm, uint64_t addr);
-
-/* mm_slot.c */
-uint32_t mm_window(struct mm_slot *mm, uint64_t pn,
-		   int nid); /* frame for this page, or POOL_NONE */
-void mm_windows_trim(struct mm_slot *mm, uint64_t start, uint64_t end); /* a range was withdrawn */
-
-/* vma.c */
-uint32_t vma_frame(const struct engine *e, const struct rmap_block *b, unsigned int slot);
-uint32_t vma_frame_at(const struct mm_slot *mm, uint64_t pn);
-unsigned int vma_differ(uint32_t left, uint32_t right);
-unsigned int vma_boundary(const struct mm_slot *mm, const struct region_array *a, uint64_t addr);
-void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from, uint32_t to);
-uint64_t vma_limit(const struct mm_slot *mm);
-uint64_t vma_used(const struct mm_slot *mm);
-int vma_level(const struct mm_slot *mm);
-uint32_t vma_min_run(int level); /* UINT32_MAX: none that adds a mapping */
-bool vma_may_wait(const struct mm_slot *mm);
-
-/* unstable.c */
-/* As stable_warm(). */
-void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsigned int nr);
-uint32_t unstable_find(struct engine *e, int root, uint64_t hash); /* item, or NIL */
-bool unstable_insert(struct engine *e, int root, uint32_t item);   /* false: content is there */
-void unstable_erase(struct engine *e, uint32_t item);
-void unstable_reset(struct engine *e);
-int unstable_check(struct engine *e);
-
-/* merge.c */
-/*
- * `page`: where the worker's buffer has its bytes. hint: an item that should be equal, or NIL. Returns the item
- * that it was paired with, or NIL.
- */
-uint32_t merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
-		    uint64_t hash, bool zero, int nid, unsigned int page, uint32_t hint);
-/* No lock held: write the new frames, and let orders for them go. */
-void merge_fill(struct scan_worker *w, struct engine *e);
-/* A page that was not read goes to the frame of this node, if the client finds them equal. */
-void merge_bind(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node);
-/* Frame after the one that the page before (bi, slot) is on or bound to; POOL_NONE if on none. */
-uint32_t merge_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot);
-void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot);
-
-/* follow.c; lock held unless said otherwise */
-/*
- * No lock held. A run of pages is about to be read. Returns how many of them, from `first` on, were bound to
- * frames unread, and need not be; if 0, pages that may be equal to them were noted. Then follow_end().
- */
-unsigned int follow_begin(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
-			  unsigned int first, unsigned int want);
-/* No lock held. The pages are in the buffer: do the samples agree? */
-void follow_sample(struct scan_worker *w, struct engine *e, unsigned int nr);
-/* The item that should be equal to that page of the buffer, or NIL. */
-uint32_t follow_partner(const struct scan_worker *w, unsigned int page);
-void follow_end(struct scan_worker *w); /* no lock held */
-/*
- * No lock held. Pages of another client, not tracked yet, where those of [*start, *end) probably have their
- * like: it, with a reference, and where. NULL: none.
- */
-struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *end);
-void follow_pair(struct engine *e, uint32_t item, uint32_t partner); /* these two are a pair */
-void follow_outcome(struct mm_slot *mm, bool right);                 /* of a page guessed about */
-
-/* settle.c */
-void nodes_settle(struct engine *e); /* lock held */
-void nodes_unlock(struct engine *e); /* the same, and let go */
-
-/* budget.c */
-uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t left, uint32_t *reserved);
-/* After the pages of a block were looked up: give up what the budget does not allow. */
-void budget_refuse_early(struct scan_worker *w, struct engine *e, uint32_t bi);
-void budget_requeue(struct mm_slot *mm); /* a new pass of this client begins */
-
 /* Frame that an ordered page is to stand on. */
 static inline uint32_t order_frame(const struct engine *e, const struct rmap_block *b,
 				   unsigned int slot)
 {
 	uint32_t node = b->item[slot].s.node;
 
-	return node == RMAP_ZERO ? KSM_FRAME_ZERO : stable_node(&e->stable, node)->frame;
+	return node == NODE_ZERO ? KSM_FRAME_ZERO : stable_node(&e->stable, node)->frame;
 }
-
-/* dense.c */
-void dense_update(struct mm_slot *mm); /* lock held */
-/* Is the stretch at *start dense? Cuts *end (> start) back to where that changes. No lock. */
-bool dense_stretch(const struct mm_slot *mm, uint64_t start, uint64_t *end);
-
-/* scan.c */
-void scan_drop_buffers(struct engine *e); /* nobody scans, and the lock is held */
-
-/* hash.c */
-uint64_t page_hash(const struct engine *e, const void *page);
-bool page_is_zero(const void *page);
 
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/core.h"
+#include "engine/settle.h"
 
 static uint64_t metadata_bytes(struct engine *e)
 {

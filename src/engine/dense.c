@@ -10,6 +10,7 @@
  */
 #include <stdlib.h>
 
+#include "engine/dense.h"
 #include "engine/core.h"
 
 /* Shorter runs are not worth a call of their own: 2 MiB, one page table. */

@@ -22,7 +22,15 @@
  */
 #include <string.h>
 
+#include "engine/follow.h"
+#include "engine/block.h"
+#include "engine/budget.h"
 #include "engine/core.h"
+#include "engine/hash.h"
+#include "engine/merge.h"
+#include "engine/mm.h"
+#include "engine/page.h"
+#include "engine/settle.h"
 
 #define MIN_RUN 8u /* pages from which on the samples are a small price */
 /* Wrong guesses that are forgiven: so many, and one in eight. */
@@ -71,7 +79,7 @@ static bool is_new(const struct rmap_block *b, unsigned int slot)
 /* Item of a page that can be guessed about, or NIL. */
 static uint32_t new_item(const struct mm_slot *mm, uint64_t pn)
 {
-	uint32_t bi = rmap_find(mm, (uint32_t)(pn >> BLOCK_SHIFT));
+	uint32_t bi = block_find(mm, (uint32_t)(pn >> BLOCK_SHIFT));
 
 	if (bi == NIL || !is_new(rmap_block(mm->e, bi), pn % BLOCK_PAGES))
 		return NIL;
@@ -135,7 +143,7 @@ struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *
 	engine_lock(mm->e);
 	pal = pal_of(mm, *start / PAGE_BYTES, &at);
 	if (pal) {
-		bi = rmap_find(pal, (uint32_t)(at >> BLOCK_SHIFT));
+		bi = block_find(pal, (uint32_t)(at >> BLOCK_SHIFT));
 		if (bi == NIL || !(rmap_block(mm->e, bi)->tracked & bit64(at % BLOCK_PAGES)))
 			r = region_at(pal, at * PAGE_BYTES);
 	}
@@ -146,7 +154,7 @@ struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *
 		*end = *start + len < r->end ? *start + len : r->end;
 		mm_get(pal);
 	}
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 	return r ? pal : NULL;
 }
 
@@ -210,14 +218,14 @@ static unsigned int find_frames(struct mm_slot *mm, uint32_t key, unsigned int f
 				unsigned int nr, uint32_t *frame, uint64_t hash[FOLLOW_SAMPLES])
 {
 	struct engine *e = mm->e;
-	uint32_t bi = rmap_find(mm, key);
+	uint32_t bi = block_find(mm, key);
 	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first;
 	unsigned int i;
 
 	*frame = POOL_NONE;
 	if (bi == NIL || !allowed(e, mm))
 		return 0;
-	*frame = merge_frame_after_left(e, bi, first);
+	*frame = page_frame_after_left(e, bi, first);
 	if (*frame == POOL_NONE)
 		return 0;
 	nr = run_of_frames(e, rmap_block(e, bi), first, nr, *frame);
@@ -234,7 +242,7 @@ static unsigned int bind_frames(struct scan_worker *w, struct mm_slot *mm, uint3
 				unsigned int first, unsigned int nr, uint32_t frame)
 {
 	uint64_t hash[FOLLOW_SAMPLES];
-	uint32_t now, bi = rmap_find(mm, key);
+	uint32_t now, bi = block_find(mm, key);
 	unsigned int i;
 
 	nr = find_frames(mm, key, first, nr, &now, hash);
@@ -259,16 +267,16 @@ unsigned int follow_begin(struct scan_worker *w, struct mm_slot *mm, uint32_t ke
 	engine_lock(e);
 	nr = find_frames(mm, key, first, want, &frame, hash);
 	note_pal(w, mm, pn, want);
-	nodes_unlock(e);
+	engine_unlock(e);
 	if (!nr)
 		return 0;
 	for (i = 0; i < FOLLOW_SAMPLES; i++)
 		if (e->ops->read(mm->client, (pn + sample_of(pn, nr, i)) * PAGE_BYTES, page,
 				 PAGE_BYTES) != (ssize_t)PAGE_BYTES ||
-		    page_hash(e, page) != hash[i])
+		    page_hash(page, e->hash_seed) != hash[i])
 			return 0;
 	engine_lock(e);
 	nr = bind_frames(w, mm, key, first, nr, frame);
-	nodes_unlock(e);
+	engine_unlock(e);
 	return nr;
 }

@@ -14,11 +14,12 @@
 #include <xxh_x86dispatch.h>
 #endif
 
-#include "engine/core.h"
+#include "engine/hash.h"
+#include "wire/abi.h"
 
-uint64_t page_hash(const struct engine *e, const void *page)
+uint64_t page_hash(const void *page, uint64_t seed)
 {
-	return XXH3_64bits_withSeed(page, KSM_PAGE_SIZE, e->hash_seed) & ~(uint64_t)ITEM_AGE;
+	return XXH3_64bits_withSeed(page, KSM_PAGE_SIZE, seed) & ~(uint64_t)HASH_SPARE;
 }
 
 bool page_is_zero(const void *page)

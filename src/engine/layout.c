@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/layout.h"
 #include "engine/core.h"
+#include "engine/mm.h"
+#include "engine/page.h"
 
 #define WINDOW_BYTES ((uint64_t)POOL_EXT_FRAMES * KSM_PAGE_SIZE)
 #define WINDOW_NID_BITS 6 /* up to 64 nodes */
@@ -31,7 +34,7 @@ static uint32_t window_index(const struct mm_slot *mm, uint32_t key)
 	return lo;
 }
 
-uint32_t mm_window(struct mm_slot *mm, uint64_t pn, int nid)
+static uint32_t layout_window(struct mm_slot *mm, uint64_t pn, int nid)
 {
 	uint32_t key = (uint32_t)(pn / POOL_EXT_FRAMES) << WINDOW_NID_BITS | (uint32_t)nid;
 	uint32_t i = window_index(mm, key), frame;
@@ -56,7 +59,7 @@ uint32_t mm_window(struct mm_slot *mm, uint64_t pn, int nid)
 }
 
 /* Give back the windows of stretches in [start, end) that no live region reaches into any more. */
-void mm_windows_trim(struct mm_slot *mm, uint64_t start, uint64_t end)
+void layout_trim(struct mm_slot *mm, uint64_t start, uint64_t end)
 {
 	uint32_t from = window_index(mm, (uint32_t)(start / WINDOW_BYTES) << WINDOW_NID_BITS);
 	uint32_t i, kept = from;
@@ -79,42 +82,23 @@ void mm_windows_trim(struct mm_slot *mm, uint64_t start, uint64_t end)
 	}
 }
 
-uint32_t merge_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
-{
-	const struct rmap_block *b = rmap_block(e, bi);
-	uint32_t node;
-
-	if (!slot) {
-		bi = b->key ? rmap_find(block_mm(b), b->key - 1) : NIL;
-		if (bi == NIL)
-			return POOL_NONE;
-		b = rmap_block(e, bi);
-		slot = BLOCK_PAGES;
-	}
-	slot--;
-	if (rmap_state(b, slot) != RMAP_MERGED && rmap_state(b, slot) != RMAP_ORDERED)
-		return POOL_NONE;
-	node = b->item[slot].s.node;
-	return node == RMAP_ZERO ? POOL_NONE : stable_node(&e->stable, node)->frame + 1;
-}
-
 /*
  * Best frame: next in the partner's run, else in this page's, else its place in the window. In that of
  * the older client, so that it does not matter which of the two is looked at when.
  */
-uint32_t frame_for(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid)
+uint32_t layout_frame(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid)
 {
 	const struct rmap_block *b = rmap_block(e, bi), *p = rmap_block(e, partner / BLOCK_PAGES);
-	uint32_t want = merge_frame_after_left(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES),
+	uint32_t want = page_frame_after_left(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES),
 		 window;
 
 	if (want == POOL_NONE || want >= pool_nr_frames(&e->pool) ||
 	    pool_nid(&e->pool, want) != nid || pool_is_used(&e->pool, want))
-		want = merge_frame_after_left(e, bi, slot);
+		want = page_frame_after_left(e, bi, slot);
 	if (block_mm(p)->serial < block_mm(b)->serial) {
 		b = p;
 		slot = partner % BLOCK_PAGES;
 	}
-	window = mm_window(block_mm(b), block_pn(b, slot), nid);
+	window = layout_window(block_mm(b), block_pn(b, slot), nid);
 	return pool_alloc(&e->pool, nid, want, window);
 }

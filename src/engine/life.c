@@ -14,6 +14,9 @@
 #include <string.h>
 
 #include "engine/core.h"
+#include "engine/hash.h"
+#include "engine/scan.h"
+#include "engine/settle.h"
 
 /* The parts that need memory; engine_free_parts() takes any that are there. */
 static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
@@ -36,7 +39,7 @@ static void engine_free_parts(struct engine *e)
 	slab_deinit(&e->blocks);
 	stable_deinit(&e->stable);
 	free(e->unstable_root);
-	scan_drop_buffers(e);
+	read_drop_buffers(e);
 	free(e);
 }
 
@@ -59,7 +62,7 @@ struct engine *engine_new(const struct engine_config *cfg)
 	e->knobs = cfg->knobs;
 	e->nr_nodes = cfg->nr_nodes;
 	e->hash_seed = cfg->hash_seed;
-	e->zero_hash = page_hash(e, zeros);
+	e->zero_hash = page_hash(zeros, e->hash_seed);
 	e->epoch = 1;
 	e->merge_across = knob_get(e->knobs, KNOB_MERGE_ACROSS_NODES);
 	CDS_INIT_LIST_HEAD(&e->mms);

@@ -15,7 +15,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "engine/merge.h"
 #include "engine/core.h"
+#include "engine/layout.h"
+#include "engine/page.h"
+#include "engine/settle.h"
+#include "engine/unstable.h"
 
 /* --- binding --- */
 
@@ -23,7 +28,7 @@
 static bool merge_pair(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
 		       uint64_t hash, uint32_t partner, int nid, unsigned int page)
 {
-	uint32_t frame = frame_for(e, bi, slot, partner, nid), node;
+	uint32_t frame = layout_frame(e, bi, slot, partner, nid), node;
 	struct fill *f = &w->fill;
 
 	if (frame == POOL_NONE)
@@ -39,8 +44,8 @@ static bool merge_pair(struct scan_worker *w, struct engine *e, uint32_t bi, uns
 	f->frame[f->nr] = frame;
 	f->partner[f->nr] = partner;
 	f->page[f->nr++] = (uint8_t)page;
-	rmap_set(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, RMAP_ORDERED, node);
-	rmap_set(e, bi, slot, RMAP_ORDERED, node);
+	page_set(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, RMAP_ORDERED, node);
+	page_set(e, bi, slot, RMAP_ORDERED, node);
 	return true;
 }
 
@@ -54,7 +59,7 @@ static void mark_followed(struct engine *e, uint32_t bi, unsigned int slot, uint
 
 void merge_bind(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
 {
-	rmap_set(e, bi, slot, RMAP_ORDERED, node);
+	page_set(e, bi, slot, RMAP_ORDERED, node);
 	mark_followed(e, bi, slot, stable_node(&e->stable, node)->hash);
 }
 
@@ -69,12 +74,12 @@ uint32_t merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsign
 
 	item_set_hash(&b->item[slot], hash);
 	if (zero && knob_get(e->knobs, KNOB_USE_ZERO_PAGES)) {
-		rmap_set(e, bi, slot, RMAP_ORDERED, RMAP_ZERO);
+		page_set(e, bi, slot, RMAP_ORDERED, NODE_ZERO);
 		return NIL;
 	}
 	node = stable_pick(&e->stable, root, hash, knob_get(e->knobs, KNOB_MAX_PAGE_SHARING));
 	if (node != NIL) {
-		rmap_set(e, bi, slot, RMAP_ORDERED, node);
+		page_set(e, bi, slot, RMAP_ORDERED, node);
 		return NIL;
 	}
 	partner = unstable_find(e, root, hash);
@@ -83,15 +88,15 @@ uint32_t merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsign
 		followed = partner != NIL;
 	}
 	if (partner == NIL) {
-		rmap_set(e, bi, slot, RMAP_UNSTABLE, (uint32_t)root);
+		page_set(e, bi, slot, RMAP_UNSTABLE, (uint32_t)root);
 	} else if (merge_pair(w, e, bi, slot, hash, partner, nid, page)) {
 		if (followed)
 			mark_followed(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, hash);
 		return partner;
 	} else {
 		/* No frame. The page backs off, for it is hashed again until there is one. */
-		rmap_age(b, slot);
-		rmap_pend(e, bi, slot, true);
+		page_age(b, slot);
+		page_pend(e, bi, slot, true);
 	}
 	return NIL;
 }
@@ -129,12 +134,12 @@ static void unbind_failed(struct mm_slot *mm, uint32_t bi)
 		unsigned int slot = (unsigned int)__builtin_ctzll(m);
 		uint32_t node = b->item[slot].s.node;
 
-		if (node == RMAP_ZERO ||
+		if (node == NODE_ZERO ||
 		    stable_node(&e->stable, node)->filling != STABLE_FILL_FAILED)
 			continue;
-		rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
-		rmap_age(b, slot);
-		rmap_pend(e, bi, slot, true);
+		page_set(e, bi, slot, RMAP_VOLATILE, 0);
+		page_age(b, slot);
+		page_pend(e, bi, slot, true);
 	}
 }
 
@@ -176,7 +181,7 @@ void merge_fill(struct scan_worker *w, struct engine *e)
 		stable_touch(&e->stable, f->node[i]); /* all who wanted it may have gone */
 	}
 	f->nr = 0;
-	nodes_unlock(e);
+	engine_unlock(e);
 }
 
 /*
@@ -188,12 +193,11 @@ void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot)
 	uint32_t root = stable_node(&e->stable, rmap_block(e, bi)->item[slot].s.node)->root;
 	bool followed = rmap_block(e, bi)->state[slot] & RMAP_FOLLOWED;
 
-	rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
-	nodes_settle(e);
+	page_set(e, bi, slot, RMAP_VOLATILE, 0);
 	/* Where it was a guess, its hash is one, too. */
 	if (!followed &&
 	    unstable_find(e, (int)root, item_hash(&rmap_block(e, bi)->item[slot])) == NIL)
-		rmap_set(e, bi, slot, RMAP_UNSTABLE, root);
+		page_set(e, bi, slot, RMAP_UNSTABLE, root);
 	else
-		rmap_pend(e, bi, slot, false);
+		page_pend(e, bi, slot, false);
 }

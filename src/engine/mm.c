@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/mm.h"
 #include "engine/core.h"
 
 void mm_get(struct mm_slot *mm)

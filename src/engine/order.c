@@ -11,7 +11,13 @@
 #include <errno.h>
 #include <string.h>
 
+#include "engine/block.h"
+#include "engine/budget.h"
 #include "engine/core.h"
+#include "engine/follow.h"
+#include "engine/merge.h"
+#include "engine/page.h"
+#include "engine/settle.h"
 
 /*
  * A block whose pages find their partners one by one is best merged in one order: longer runs, fewer
@@ -31,7 +37,7 @@ static uint64_t sendable(struct engine *e, uint32_t bi)
 		uint32_t node = b->item[slot].s.node;
 		const struct stable_node *n;
 
-		if (node == RMAP_ZERO)
+		if (node == NODE_ZERO)
 			continue;
 		n = stable_node(&e->stable, node);
 		if (n->filling) {
@@ -56,7 +62,7 @@ static bool scattered(const struct engine *e, const struct rmap_block *b, uint64
 	for (m = mask; m; m &= m - 1) {
 		unsigned int slot = (unsigned int)__builtin_ctzll(m);
 
-		if (b->item[slot].s.node != RMAP_ZERO &&
+		if (b->item[slot].s.node != NODE_ZERO &&
 		    (slot != last + 1 || order_frame(e, b, slot) != order_frame(e, b, last) + 1))
 			runs++;
 		last = slot;
@@ -83,7 +89,7 @@ static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask)
 	for (m = mask; m; m &= m - 1) {
 		uint32_t node = b->item[__builtin_ctzll(m)].s.node;
 
-		if (node != RMAP_ZERO)
+		if (node != NODE_ZERO)
 			stable_node(&e->stable, node)->told = 1;
 	}
 	e->nr_ready -= (uint64_t)__builtin_popcountll(mask);
@@ -182,7 +188,7 @@ static bool due_at_once(const struct mm_slot *mm, const struct rmap_block *b, en
 	if (which == ALL_LONG)
 		return !scattered(mm->e, b, b->ready);
 	return b->ready == b->tracked &&
-	       !(vma_level(mm) && vma_may_wait(mm) && scattered(mm->e, b, b->ready));
+	       !(budget_level(mm) && budget_may_wait(mm) && scattered(mm->e, b, b->ready));
 }
 
 /* Blocks that got new orders. False: stop, the client takes no more. */
@@ -219,7 +225,7 @@ static bool flush_old(struct mm_slot *mm, enum which which, bool *skipped)
 		next = b->link[LINK_READY].next;
 		if (which == RIPE && (uint16_t)(e->nr_flushes - b->flush) < HOLD_FLUSHES)
 			break;
-		if (which == RIPE && vma_may_wait(mm) && scattered(e, b, b->ready)) {
+		if (which == RIPE && budget_may_wait(mm) && scattered(e, b, b->ready)) {
 			rmap_block(e, bi)->flush = e->nr_flushes;
 			block_list_add(mm, bi, READY_OLD);
 			continue;
@@ -257,7 +263,7 @@ void engine_flush(struct engine *e, enum engine_flush what)
 			flush(mm, now == ENGINE_FLUSH_RIPE ? RIPE : ALL_READY, &skipped);
 		mm->flush_owed = skipped ? now : ENGINE_FLUSH_RIPE;
 	}
-	nodes_unlock(e);
+	engine_unlock(e);
 }
 
 uint64_t engine_nr_orders(struct engine *e)
@@ -266,7 +272,7 @@ uint64_t engine_nr_orders(struct engine *e)
 
 	engine_lock(e);
 	nr = e->nr_orders + e->nr_ready;
-	nodes_unlock(e);
+	engine_unlock(e);
 	return nr;
 }
 
@@ -277,8 +283,8 @@ static void cancel_block(struct mm_slot *mm, uint32_t bi)
 	while (b->ready) {
 		unsigned int slot = (unsigned int)__builtin_ctzll(b->ready);
 
-		rmap_set(mm->e, bi, slot, RMAP_VOLATILE, 0);
-		rmap_pend(mm->e, bi, slot, false);
+		page_set(mm->e, bi, slot, RMAP_VOLATILE, 0);
+		page_pend(mm->e, bi, slot, false);
 	}
 }
 
@@ -294,7 +300,7 @@ void engine_cancel_orders(struct engine *e)
 			cancel_block(mm, mm->blocks[READY_OLD].first);
 		mm->flush_owed = ENGINE_FLUSH_RIPE;
 	}
-	nodes_unlock(e);
+	engine_unlock(e);
 }
 
 /* --- outcomes --- */
@@ -308,23 +314,23 @@ static void outcome(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_r
 	if (followed && (res == KSM_RES_MERGED || res == KSM_RES_DIFFERENT))
 		follow_outcome(block_mm(b), res == KSM_RES_MERGED);
 	if (res == KSM_RES_MERGED) {
-		rmap_set(e, bi, slot, node == RMAP_ZERO ? RMAP_ZEROED : RMAP_MERGED, node);
-		e->pages_merged += node != RMAP_ZERO;
+		page_set(e, bi, slot, node == NODE_ZERO ? RMAP_ZEROED : RMAP_MERGED, node);
+		e->pages_merged += node != NODE_ZERO;
 		return;
 	}
 	e->order_pages_failed++;
-	rmap_set(e, bi, slot, res == KSM_RES_GONE ? RMAP_ABSENT : RMAP_VOLATILE, 0);
+	page_set(e, bi, slot, res == KSM_RES_GONE ? RMAP_ABSENT : RMAP_VOLATILE, 0);
 	switch (res) {
 	case KSM_RES_BUSY:
-		rmap_left_out(e, bi, slot, RMAP_LEFT_PINNED);
+		page_left_out(e, bi, slot, RMAP_LEFT_PINNED);
 		/* fall through */
 	case KSM_RES_DIFFERENT:
 		/* A wrong guess says nothing about how often the page changes. Nor is it guessed again. */
-		rmap_age(b, slot);
-		rmap_pend(e, bi, slot, !followed);
+		page_age(b, slot);
+		page_pend(e, bi, slot, !followed);
 		break;
 	case KSM_RES_STALE:
-		rmap_pend(e, bi, slot, false);
+		page_pend(e, bi, slot, false);
 		break;
 	default: /* NOMEM; NONE, which is no answer: wait until the page is written again */
 		break;
@@ -352,7 +358,7 @@ int engine_order_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_
 	engine_lock(e);
 	t = find_order(mm, id);
 	if (!t) {
-		nodes_unlock(e);
+		engine_unlock(e);
 		return -EPROTO;
 	}
 	bi = t->block;
@@ -368,8 +374,8 @@ int engine_order_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_
 				outcome(e, bi, i, result[i]);
 		if (b->ready)
 			block_list_add(mm, bi, READY_NEW);
-		rmap_put(mm, bi);
+		block_put(mm, bi);
 	}
-	nodes_unlock(e);
+	engine_unlock(e);
 	return 0;
 }

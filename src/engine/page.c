@@ -10,7 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/page.h"
+#include "engine/block.h"
 #include "engine/core.h"
+#include "engine/unstable.h"
+#include "engine/vma.h"
 
 #define TO(s) (1u << RMAP_##s)
 
@@ -29,12 +33,6 @@ static const uint16_t allowed[RMAP_NR] = {
 	[RMAP_COWED] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED),
 	[RMAP_FOREIGN] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED),
 };
-
-/* --- the table that finds a block --- */
-
-/* --- lists of blocks --- */
-
-/* --- blocks --- */
 
 /* --- the setter --- */
 
@@ -90,7 +88,7 @@ static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsig
 				block_list_del(block_mm(b), bi, LINK_READY);
 		}
 		b->inflight &= ~bit64(slot);
-		if (it->s.node == RMAP_ZERO)
+		if (it->s.node == NODE_ZERO)
 			return NIL;
 		stable_node(&e->stable, it->s.node)->nr_ordered--;
 		return it->s.node;
@@ -114,7 +112,7 @@ static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned 
 		break;
 	case RMAP_ORDERED:
 		it->s.node = arg;
-		if (arg != RMAP_ZERO)
+		if (arg != NODE_ZERO)
 			stable_node(&e->stable, arg)->nr_ordered++;
 		b->ready |= bit64(slot);
 		e->nr_ready++;
@@ -169,7 +167,7 @@ static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
 	b->state[slot] = state;
 }
 
-void rmap_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state, uint32_t arg)
+void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state, uint32_t arg)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 	enum rmap_state old = rmap_state(b, slot);
@@ -190,7 +188,7 @@ void rmap_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state 
 		stable_touch(&e->stable, node);
 }
 
-void rmap_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh)
+void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 	struct mm_slot *mm = block_mm(b);
@@ -202,7 +200,7 @@ void rmap_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh)
 		block_list_add(mm, bi, PEND_NEXT ^ mm->pend_flip);
 }
 
-void rmap_age(struct rmap_block *b, unsigned int slot)
+void page_age(struct rmap_block *b, unsigned int slot)
 {
 	unsigned int age = item_age(&b->item[slot]) & 15, skip;
 
@@ -211,7 +209,7 @@ void rmap_age(struct rmap_block *b, unsigned int slot)
 	item_set_age(&b->item[slot], (uint8_t)(skip << 4 | age));
 }
 
-void rmap_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why)
+void page_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 	int reason = why == RMAP_LEFT_PINNED ? KSM_LEFT_PINNED : KSM_LEFT_VMA_BUDGET;
@@ -225,13 +223,13 @@ void rmap_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why
 	block_mm(b)->left[reason]++;
 }
 
-void rmap_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask)
+void page_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask)
 {
 	struct rmap_block *b = rmap_block(mm->e, bi);
 
 	for (mask &= b->tracked; mask; mask &= mask - 1)
-		rmap_set(mm->e, bi, (unsigned int)__builtin_ctzll(mask), RMAP_ABSENT, 0);
-	rmap_put(mm, bi);
+		page_set(mm->e, bi, (unsigned int)__builtin_ctzll(mask), RMAP_ABSENT, 0);
+	block_put(mm, bi);
 }
 
 static uint64_t pages_of_block(uint32_t key, uint64_t start, uint64_t end)
@@ -245,15 +243,15 @@ static uint64_t pages_of_block(uint32_t key, uint64_t start, uint64_t end)
 		      t < first + BLOCK_PAGES ? (unsigned int)(t - first) : BLOCK_PAGES);
 }
 
-void rmap_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end)
+void page_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end)
 {
 	uint64_t key = start / BLOCK_BYTES, last = (end - 1) / BLOCK_BYTES, mask;
 	uint32_t i, bi;
 
 	if (last - key < mm->table.cap) {
 		for (; key <= last; key++)
-			if ((bi = rmap_find(mm, (uint32_t)key)) != NIL)
-				rmap_drop(mm, bi, pages_of_block((uint32_t)key, start, end));
+			if ((bi = block_find(mm, (uint32_t)key)) != NIL)
+				page_drop(mm, bi, pages_of_block((uint32_t)key, start, end));
 		table_shrink(mm);
 		return;
 	}
@@ -265,7 +263,26 @@ void rmap_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end)
 			i++;
 			continue;
 		}
-		rmap_drop(mm, bi, mask);
+		page_drop(mm, bi, mask);
 	}
 	table_shrink(mm);
+}
+
+uint32_t page_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
+{
+	const struct rmap_block *b = rmap_block(e, bi);
+	uint32_t node;
+
+	if (!slot) {
+		bi = b->key ? block_find(block_mm(b), b->key - 1) : NIL;
+		if (bi == NIL)
+			return POOL_NONE;
+		b = rmap_block(e, bi);
+		slot = BLOCK_PAGES;
+	}
+	slot--;
+	if (rmap_state(b, slot) != RMAP_MERGED && rmap_state(b, slot) != RMAP_ORDERED)
+		return POOL_NONE;
+	node = b->item[slot].s.node;
+	return node == NODE_ZERO ? POOL_NONE : stable_node(&e->stable, node)->frame + 1;
 }

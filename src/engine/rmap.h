@@ -8,13 +8,13 @@
  * A block is 1424 bytes, 22.25 per page; with the table that finds it a fully tracked page costs
  * less than 23.
  *
- * The states, exclusive. Transitions are in a table in rmap.c, and rmap_set() is the only way
+ * The states, exclusive. Transitions are in a table in rmap.c, and page_set() is the only way
  * from one to another: it keeps trees, lists, counters and the count of mappings in step.
  *
  *   ABSENT    not tracked
  *   VOLATILE  tracked, in no tree
  *   UNSTABLE  in the unstable tree, item.t and item.hash are valid
- *   ORDERED   bound to item.s.node (or RMAP_ZERO), order waits (ready) or is sent (inflight)
+ *   ORDERED   bound to item.s.node (or NODE_ZERO), order waits (ready) or is sent (inflight)
  *   MERGED    a site of stable node item.s.node, on its list by item.s.next/prev
  *   ZERO      given back; reads as zeros
  *   COWED     written after merge: private memory in a mapping of frame item.c.frame
@@ -32,14 +32,15 @@
 #include <stdint.h>
 
 #include "engine/ctree.h"
+#include "engine/hash.h"
 #include "base/slab.h"
 #include "wire/wire.h"
 
 #define BLOCK_SHIFT 6
 #define BLOCK_PAGES 64u
 #define NIL CTREE_NIL              /* no item, block, node or slot */
-#define RMAP_ZERO 0x7ffffffeu      /* in place of a stable node: the zero page */
-#define RMAP_MAX_BLOCKS (1u << 25) /* so that item indices stay below RMAP_ZERO */
+#define NODE_ZERO 0x7ffffffeu      /* in place of a stable node: the zero page */
+#define RMAP_MAX_BLOCKS (1u << 25) /* so that item indices stay below NODE_ZERO */
 
 enum rmap_state {
 	RMAP_ABSENT,
@@ -117,7 +118,7 @@ struct engine;
 struct mm_slot;
 struct region;
 
-#define ITEM_AGE 0xffu /* a hash has zeros there */
+#define ITEM_AGE HASH_SPARE
 
 static inline uint64_t item_hash(const struct rmap_item *it)
 {
@@ -156,32 +157,5 @@ static inline uint64_t mask64(unsigned int from, unsigned int to)
 {
 	return (to == 64 ? ~0ull : bit64(to) - 1) & ~(bit64(from) - 1);
 }
-
-uint32_t rmap_find(const struct mm_slot *mm, uint32_t key); /* block or NIL */
-/* Find or make. NIL for want of memory. The region must be one of mm. */
-uint32_t rmap_get(struct mm_slot *mm, uint32_t key, struct region *region);
-/* Free the block if nothing in it is tracked. */
-void rmap_put(struct mm_slot *mm, uint32_t bi);
-/*
- * The one setter. `arg`: tree root number for UNSTABLE; stable node or RMAP_ZERO for ORDERED;
- * stable node for MERGED; else unused. A page leaves `pending` whatever happens.
- */
-void rmap_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state,
-	      uint32_t arg);
-/* A VOLATILE page waits to be hashed, a MERGED one to be looked at; fresh: not in this pass. */
-void rmap_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh);
-/* It was dirty once more: wait longer before it is looked at again. */
-void rmap_age(struct rmap_block *b, unsigned int slot);
-/* Count a VOLATILE page as left out (RMAP_LEFT_*). */
-void rmap_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why);
-/* Drop what is known of the pages of mask in block bi. The block may be gone afterwards. */
-void rmap_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask);
-/* The same for all pages in [start, end), bytes. */
-void rmap_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end);
-
-void block_list_add(struct mm_slot *mm, uint32_t bi, enum block_list list);
-void block_list_del(struct mm_slot *mm, uint32_t bi, int link);
-/* All of PEND_NEXT becomes PEND_NOW (which is empty by then, or is joined). */
-void block_list_next_pass(struct mm_slot *mm);
 
 #endif

@@ -28,7 +28,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/scan.h"
+#include "engine/across.h"
+#include "engine/block.h"
+#include "engine/budget.h"
 #include "engine/core.h"
+#include "engine/dense.h"
+#include "engine/follow.h"
+#include "engine/hash.h"
+#include "engine/merge.h"
+#include "engine/mm.h"
+#include "engine/page.h"
+#include "engine/settle.h"
+#include "engine/unstable.h"
 
 #define TRACK_RANGES 256 /* written runs fetched per call */
 /*
@@ -50,11 +62,11 @@ static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool race
 
 	switch (rmap_state(b, slot)) {
 	case RMAP_ZEROED:
-		rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+		page_set(e, bi, slot, RMAP_ABSENT, 0);
 		/* fall through */
 	case RMAP_ABSENT:
-		rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
-		rmap_pend(e, bi, slot, false);
+		page_set(e, bi, slot, RMAP_VOLATILE, 0);
+		page_pend(e, bi, slot, false);
 		break;
 	case RMAP_ORDERED:
 		/* Sent: impossible here (rule 1). Not sent: the page is too busy to be merged. */
@@ -62,25 +74,25 @@ static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool race
 			break;
 		/* fall through */
 	case RMAP_UNSTABLE:
-		rmap_set(e, bi, slot, RMAP_VOLATILE, 0);
+		page_set(e, bi, slot, RMAP_VOLATILE, 0);
 		/* fall through */
 	case RMAP_VOLATILE:
-		rmap_age(b, slot);
-		rmap_pend(e, bi, slot, true);
+		page_age(b, slot);
+		page_pend(e, bi, slot, true);
 		break;
 	case RMAP_MERGED:
 		if (raced) {
-			rmap_pend(e, bi, slot, false);
+			page_pend(e, bi, slot, false);
 			break;
 		}
-		rmap_set(e, bi, slot, RMAP_COWED, 0);
+		page_set(e, bi, slot, RMAP_COWED, 0);
 		e->cow_breaks++;
 		block_mm(b)->cow_breaks++;
 		/* fall through */
 	case RMAP_COWED:
 	case RMAP_FOREIGN:
-		rmap_age(b, slot);
-		rmap_pend(e, bi, slot, true);
+		page_age(b, slot);
+		page_pend(e, bi, slot, true);
 		break;
 	default:
 		break;
@@ -96,13 +108,13 @@ static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool race
 	case RMAP_FOREIGN:
 		break;
 	case RMAP_ZEROED:
-		rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+		page_set(e, bi, slot, RMAP_ABSENT, 0);
 		/* fall through */
 	default:
 		if (raced)
 			break;
-		rmap_set(e, bi, slot, RMAP_FOREIGN, 0);
-		rmap_pend(e, bi, slot, false);
+		page_set(e, bi, slot, RMAP_FOREIGN, 0);
+		page_pend(e, bi, slot, false);
 	}
 }
 
@@ -117,16 +129,16 @@ static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool race
 		break;
 	case RMAP_MERGED:
 		if (raced)
-			rmap_pend(e, bi, slot, false);
+			page_pend(e, bi, slot, false);
 		else
-			rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+			page_set(e, bi, slot, RMAP_ABSENT, 0);
 		break;
 	case RMAP_ORDERED:
 		if (b->inflight & bit64(slot))
 			break;
 		/* fall through */
 	default: /* nothing to gain from it any more */
-		rmap_set(e, bi, slot, RMAP_ABSENT, 0);
+		page_set(e, bi, slot, RMAP_ABSENT, 0);
 	}
 }
 
@@ -169,14 +181,14 @@ static void see_run(const struct track_window *t, struct mm_slot *mm, struct reg
 		uint32_t key = (uint32_t)(addr / BLOCK_BYTES), bi;
 
 		stop = stop < end ? stop : end;
-		bi = kind == TRACK_ZERO ? rmap_find(mm, key) : rmap_get(mm, key, r);
+		bi = kind == TRACK_ZERO ? block_find(mm, key) : block_get(mm, key, r);
 		if (bi == NIL) { /* nothing known of zero pages, or no memory to know it */
 			addr = stop;
 			continue;
 		}
 		for (; addr < stop; addr += PAGE_BYTES)
 			see_page(t, mm, bi, addr / PAGE_BYTES % BLOCK_PAGES, kind);
-		rmap_put(mm, bi);
+		block_put(mm, bi);
 	}
 }
 
@@ -198,7 +210,7 @@ void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr)
 	engine_lock(mm->e);
 	for (i = 0; i < nr && !mm->dead; i++)
 		see_range(NULL, mm, &v[i]);
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 }
 
 /* --- hashing --- */
@@ -220,7 +232,7 @@ static bool make_buffer(struct scan_worker *w, struct engine *e)
 	return w->buf;
 }
 
-void scan_drop_buffers(struct engine *e)
+void read_drop_buffers(struct engine *e)
 {
 	unsigned int i;
 
@@ -281,7 +293,7 @@ static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 		    unsigned int nr, const struct hashed *h)
 {
 	struct engine *e = mm->e;
-	uint32_t bi = rmap_find(mm, key), partner;
+	uint32_t bi = block_find(mm, key), partner;
 	unsigned int i;
 
 	if (bi == NIL)
@@ -308,10 +320,10 @@ static void unreadable(struct mm_slot *mm, uint32_t key, unsigned int slot)
 	uint32_t bi;
 
 	engine_lock(mm->e);
-	bi = rmap_find(mm, key);
+	bi = block_find(mm, key);
 	if (bi != NIL && to_hash(rmap_block(mm->e, bi), slot))
-		rmap_drop(mm, bi, bit64(slot));
-	nodes_unlock(mm->e);
+		page_drop(mm, bi, bit64(slot));
+	engine_unlock(mm->e);
 }
 
 /* Returns as hash_run(), or 0: the first page cannot be read. */
@@ -328,7 +340,7 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 	if (!nr)
 		return 0;
 	for (i = 0; i < nr; i++) {
-		h.hash[i] = page_hash(e, w->buf + i * PAGE_BYTES);
+		h.hash[i] = page_hash(w->buf + i * PAGE_BYTES, e->hash_seed);
 		h.zero[i] = h.hash[i] == e->zero_hash && page_is_zero(w->buf + i * PAGE_BYTES);
 	}
 	nids_of(e, mm, addr, nr, h.nid);
@@ -336,7 +348,7 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 	engine_lock(e);
 	e->pages_scanned += nr;
 	look_up(w, mm, key, first, nr, &h);
-	nodes_unlock(e);
+	engine_unlock(e);
 	merge_fill(w, e);
 	return (int)nr;
 }
@@ -391,7 +403,7 @@ static int hash_new(struct scan_worker *w, struct mm_slot *mm, const struct trac
 
 	for (; key <= last; key++) {
 		engine_lock(mm->e);
-		bi = rmap_find(mm, (uint32_t)key);
+		bi = block_find(mm, (uint32_t)key);
 		mask = 0;
 		if (bi != NIL) {
 			b = rmap_block(mm->e, bi);
@@ -404,7 +416,7 @@ static int hash_new(struct scan_worker *w, struct mm_slot *mm, const struct trac
 				if (!to_hash(b, (unsigned int)__builtin_ctzll(m)))
 					mask &= ~(m & -m);
 		}
-		nodes_unlock(mm->e);
+		engine_unlock(mm->e);
 		r = hash_mask(w, mm, (uint32_t)key, mask, budget);
 		if (r)
 			return r;
@@ -440,7 +452,7 @@ static bool window_open(struct scan_worker *w, struct mm_slot *mm, uint64_t star
 	}
 	if (open && !mm->dead)
 		w->track = (struct track_window){ .mm = mm, .start = start, .end = *end };
-	nodes_unlock(e);
+	engine_unlock(e);
 	return open;
 }
 
@@ -471,7 +483,7 @@ static int track(struct scan_worker *w, struct mm_slot *mm, uint64_t start, uint
 	for (i = 0; i < n && !mm->dead; i++)
 		see_range(&w->track, mm, &v[i]);
 	w->track.mm = NULL;
-	nodes_unlock(e);
+	engine_unlock(e);
 	if (n >= 0 && walk_end > start && walk_end < *end)
 		*end = walk_end;
 	return n;
@@ -565,7 +577,7 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask, bool
 static void see_sites(const struct track_window *t, struct mm_slot *mm, uint32_t key,
 		      const struct track_range *v, int nr)
 {
-	uint32_t bi = rmap_find(mm, key);
+	uint32_t bi = block_find(mm, key);
 	uint64_t m, addr;
 	int i = 0;
 
@@ -583,7 +595,7 @@ static void see_sites(const struct track_window *t, struct mm_slot *mm, uint32_t
 		if (i < nr && v[i].start <= addr)
 			see_page(t, mm, bi, slot, v[i].kind);
 	}
-	rmap_put(mm, bi);
+	block_put(mm, bi);
 }
 
 /* Returns 0 or -ESRCH. What cannot be looked at now is in the next pass. */
@@ -600,7 +612,7 @@ static int look_at_sites(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 	if (n >= 0 && !mm->dead)
 		see_sites(&w->track, mm, key, v, n);
 	w->track.mm = NULL;
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 	return n == -ESRCH ? n : 0;
 }
 
@@ -613,7 +625,7 @@ static int scan_pending(struct scan_worker *w, struct mm_slot *mm, int64_t *budg
 
 	engine_lock(mm->e);
 	more = next_pending(mm, &key, &mask, &doubt);
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 	if (!more)
 		return 1;
 	if (doubt) {
@@ -629,7 +641,7 @@ static void start_pending(struct scan_worker *w, struct mm_slot *mm)
 {
 	engine_lock(mm->e);
 	block_list_next_pass(mm);
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 	w->at.phase = SCAN_PENDING;
 }
 
@@ -646,7 +658,7 @@ static uint64_t track_limit(struct mm_slot *mm)
 	for (s = 0; s < RMAP_NR; s++)
 		pages += mm->nr_state[s];
 	vmas = mm->vmas_ours + 1;
-	nodes_unlock(mm->e);
+	engine_unlock(mm->e);
 	limit = pages * TRACK_MAX_VMAS / vmas;
 	if (limit < TRACK_MIN_PAGES)
 		return TRACK_MIN_PAGES;
@@ -734,7 +746,7 @@ static struct mm_slot *take_up(struct scan_worker *w, struct engine *e, struct m
 		mm_get(mm); /* its owner's goes after it left the list */
 		e->nr_scanning++;
 	}
-	nodes_unlock(e);
+	engine_unlock(e);
 	return mm;
 }
 
@@ -744,7 +756,7 @@ static void put_down(struct scan_worker *w, struct engine *e, bool finished)
 	if (!finished)
 		e->parked[e->nr_parked++] = w->at;
 	e->nr_scanning--;
-	nodes_unlock(e);
+	engine_unlock(e);
 }
 
 /* This worker found nothing to take up: is the pass over? */
@@ -756,11 +768,11 @@ static enum engine_scan nothing_left(struct engine *e)
 	if (!e->nr_scanning && !e->nr_parked) {
 		e->next_scan = 0;
 		if (e->pages_scanned == e->pass_hashed)
-			scan_drop_buffers(e);
+			read_drop_buffers(e);
 		e->pass_hashed = e->pages_scanned;
 		ret = ENGINE_SCAN_PASS;
 	}
-	nodes_unlock(e);
+	engine_unlock(e);
 	return ret;
 }
 
@@ -773,8 +785,8 @@ enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *bud
 	if (!w->track_pages)
 		w->track_pages = TRACK_MIN_PAGES;
 	engine_lock(e);
-	engine_settle_nodes(e);
-	nodes_unlock(e);
+	across_take(e);
+	engine_unlock(e);
 	while (*budget > 0) {
 		mm = take_up(w, e, prev);
 		if (prev)

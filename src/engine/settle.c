@@ -6,7 +6,10 @@
  * released the nodes are looked at, once each: one that nobody stands on any more is given up, one that
  * was full takes in a page that waits.
  */
+#include "engine/settle.h"
 #include "engine/core.h"
+#include "engine/page.h"
+#include "engine/unstable.h"
 
 static uint32_t limit_of_node(const struct engine *e)
 {
@@ -46,10 +49,10 @@ static void refill(struct engine *e, uint32_t node)
 		return;
 	i = unstable_find(e, n->root, n->hash);
 	if (i != NIL)
-		rmap_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
+		page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
 }
 
-void nodes_settle(struct engine *e)
+static void settle(struct engine *e)
 {
 	uint32_t node;
 
@@ -65,37 +68,14 @@ void nodes_settle(struct engine *e)
 	}
 }
 
-void nodes_unlock(struct engine *e)
+void engine_lock(struct engine *e)
 {
-	nodes_settle(e);
-	engine_unlock(e);
+	pthread_mutex_lock(&e->lock);
 }
 
-/* Everything back to "to be hashed": the trees are to be cut differently. */
-void unstable_reset(struct engine *e)
+void engine_unlock(struct engine *e)
 {
-	uint32_t r;
-
-	for (r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++)
-		while (e->unstable_root[r] != NIL) {
-			uint32_t i = e->unstable_root[r];
-
-			rmap_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_VOLATILE, 0);
-			rmap_pend(e, i / BLOCK_PAGES, i % BLOCK_PAGES, false);
-		}
-}
-
-/*
- * Take the knob merge_across_nodes over. It says which tree a content stands in, so it can only
- * change while no tree has stable nodes; the store was refused otherwise, but orders that were
- * under way then may have made some since. Unique pages are sorted anew.
- */
-void engine_settle_nodes(struct engine *e)
-{
-	bool want = knob_get(e->knobs, KNOB_MERGE_ACROSS_NODES);
-
-	if (want == e->merge_across || e->stable.nr_live)
-		return;
-	unstable_reset(e);
-	e->merge_across = want;
+	if (e->stable.touched != NIL)
+		settle(e);
+	pthread_mutex_unlock(&e->lock);
 }

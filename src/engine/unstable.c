@@ -6,6 +6,7 @@
  * pages changed. Here change tracking does, and takes a written page out. Between the write and
  * the next look an entry can be stale; that leads at worst to an order that the client refuses.
  */
+#include "engine/unstable.h"
 #include "engine/core.h"
 
 static inline struct rmap_item *item_at(const struct engine *e, uint32_t i)

@@ -12,7 +12,10 @@
  * for pages that were written after a merge and hashed again since: their item has no room for the
  * frame that their mapping shows. The client's own count, sent when it comes to rest, sets that right.
  */
+#include "engine/vma.h"
+#include "engine/block.h"
 #include "engine/core.h"
+#include "engine/mm.h"
 
 /* Frame that the page's mapping shows at this place, FRAME_NONE for anonymous memory. */
 uint32_t vma_frame(const struct engine *e, const struct rmap_block *b, unsigned int slot)
@@ -29,7 +32,7 @@ uint32_t vma_frame(const struct engine *e, const struct rmap_block *b, unsigned 
 
 uint32_t vma_frame_at(const struct mm_slot *mm, uint64_t pn)
 {
-	uint32_t bi = rmap_find(mm, (uint32_t)(pn >> BLOCK_SHIFT));
+	uint32_t bi = block_find(mm, (uint32_t)(pn >> BLOCK_SHIFT));
 
 	return bi == NIL ? FRAME_NONE : vma_frame(mm->e, rmap_block(mm->e, bi), pn % BLOCK_PAGES);
 }

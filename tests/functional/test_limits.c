@@ -94,7 +94,7 @@ static long max_map_count(void)
 /*
  * A client whose equal pages lie scattered gets half of its mappings used up and no more, is told why, and
  * has the other half to itself. Seen to fail (53,380 mappings) with
- * vma_limit() a hundred times as high.
+ * budget_limit() a hundred times as high.
  */
 START_TEST(mappings_stay_in_budget)
 {

@@ -733,7 +733,7 @@ void actors_settle(struct actors *as)
 	}
 	/*
 	 * A grace period takes a poll every two seconds at most, and three may be needed in a row; a page that
-	 * changed again and again is left out of fifteen passes (rmap_age()), and is ordered after that.
+	 * changed again and again is left out of fifteen passes (page_age()), and is ordered after that.
 	 */
 	for (int i = 0, quiet = 0; quiet < 20; i++) {
 		os_must(i < 3000, "no end");

@@ -6,6 +6,7 @@
 #include <urcu.h>
 
 #include "engine/core.h"
+#include "engine/mm.h"
 #include "fake.h"
 #include "suites.h"
 

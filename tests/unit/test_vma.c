@@ -58,7 +58,7 @@ START_TEST(exact_count)
 }
 END_TEST
 
-/* Seen to fail with vma_limit() a hundred times as high, with vma_level() always 0, and without vmas_released. */
+/* Seen to fail with budget_limit() a hundred times as high, with budget_level() always 0, and without vmas_released. */
 START_TEST(stops_at_the_budget)
 {
 	struct fake *w = fake_new(1, 65536, 0);
@@ -96,7 +96,7 @@ START_TEST(stops_at_the_budget)
 }
 END_TEST
 
-/* Seen to fail with vma_limit() a hundred times as high, and with vma_level() always 0. */
+/* Seen to fail with budget_limit() a hundred times as high, and with budget_level() always 0. */
 START_TEST(long_runs_first)
 {
 	struct fake *w = fake_new(1, 65536, 0);
@@ -150,7 +150,7 @@ END_TEST
 /*
  * Pages that take a mapping each wait until all of their block are found: one order for each block, though its
  * pages find their partners one by one all through the pass. Seen to fail (710 pages merged, in dozens of orders)
- * without scattered(), and (half of the pages are refused) when vma_may_wait() sees half of the budget as all of it.
+ * without scattered(), and (half of the pages are refused) when budget_may_wait() sees half of the budget as all of it.
  */
 START_TEST(scattered_pages_go_together)
 {

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* hash.h - a page's content as 56 bits. */
+#ifndef KSM_HASH_H
+#define KSM_HASH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define HASH_SPARE 0xffu /* bits that are 0 in every hash */
+
+uint64_t page_hash(const void *page, uint64_t seed);
+bool page_is_zero(const void *page);
+
+#endif

@@ -35,7 +35,7 @@ enum attr_outcome {
 /*
  * One attribute. `at` is the offset of its value in what look() filled in, or any number that the
  * attribute's own show and store understand. It can be set if it has a store function. An attribute
- * with `names` is a directory of nr_names numbers (uint64_t) from `at` on, and has no show function.
+ * with `names` is a directory of nr_names numbers (uint64_t) from `at` on; it has no show function.
  */
 struct attr {
 	const char *name;
@@ -89,8 +89,8 @@ int attr_get(const struct attr_tree *t, const char *path, struct text *out);
 /* Returns 0, -ENOENT, -EISDIR, -EACCES (cannot be set), or what the attribute's store returns. */
 int attr_set(const struct attr_tree *t, const char *path, const char *value);
 /*
- * Append the names in a directory, one on a line, directories with '/'; `modes` puts the mode before
- * each, as "0644 ". "" is the root. Returns 0, -ENOENT, -ENOTDIR, -ENOMEM.
+ * Append the names in a directory, one on a line, directories with '/'. `modes` puts the mode
+ * before each, as "0644 ". "" is the root. Returns 0, -ENOENT, -ENOTDIR, -ENOMEM.
  */
 int attr_ls(const struct attr_tree *t, const char *path, bool modes, struct text *out);
 /* The first group that has something to say: see attr_group. ATTR_PENDING: none has. */

@@ -20,7 +20,10 @@ struct client_values {
 	uint64_t nr_vmas, max_map_count, connected_seconds;
 };
 
-/* Read the name of a program. A process chooses its name: keep it from moving the reader's cursor. */
+/*
+ * Read the name of a program. A process chooses its own name, so everything that could move the
+ * cursor of the operator's terminal becomes '?'.
+ */
 static void read_comm(pid_t pid, char *buf, size_t size)
 {
 	char path[64];

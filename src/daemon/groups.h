@@ -2,8 +2,8 @@
 /*
  * groups.h - the daemon's tree of attributes: every owner's group, registered.
  *
- * A new attribute goes into the table of the group that owns it (group_*.c); a new group gets a file
- * of its own and a line in groups_register().
+ * A new attribute goes into the table of the group that owns it (group_*.c). A new group gets a
+ * file of its own and a line in groups_register().
  */
 #ifndef KSMD_GROUPS_H
 #define KSMD_GROUPS_H

@@ -576,6 +576,70 @@ START_TEST(others_may_look_but_not_set)
 }
 END_TEST
 
+/* ---- ksmdctl ---- */
+
+/* Run the program with arguments from a shell's line. Returns its exit code, its output in buf. */
+static int ksmdctl(const char *args, char *buf, size_t size)
+{
+	char line[512];
+	FILE *f;
+	int status;
+
+	snprintf(line, sizeof(line), "exec \"${KSM_BUILD:-build}/ksmdctl\" %s 2>&1", args);
+	f = popen(line, "r"); /* NOLINT(cert-env33-c) */
+	ck_assert_ptr_nonnull(f);
+	buf[fread(buf, 1, size - 1, f)] = '\0';
+	status = pclose(f);
+	ck_assert_msg(WIFEXITED(status), "ksmdctl %s: status %d", args, status);
+	return WEXITSTATUS(status);
+}
+
+static void expect_ksmdctl(const char *args, int code, const char *want)
+{
+	char buf[32768];
+
+	ck_assert_int_eq(ksmdctl(args, buf, sizeof(buf)), code);
+	ck_assert_msg(strstr(buf, want), "ksmdctl %s: %s", args, buf);
+}
+
+START_TEST(ksmdctl_says_what_the_daemon_says)
+{
+	struct daemon *d = daemon_start(NULL);
+
+	expect_ksmdctl("get ksm/run", 0, "1\n");
+	expect_ksmdctl("--json get ksm/run", 0, "{\"ksm/run\": 1}\n");
+	expect_ksmdctl("--json get daemon/topology", 0, "{\"daemon/topology\": \"auto\"}\n");
+	expect_ksmdctl("set ksm/run 0", 0, "");
+	expect_ksmdctl("get ksm/run", 0, "0\n");
+	expect_ksmdctl("ls ksm", 0, "run\npages_to_scan\n");
+	expect_ksmdctl("--json ls node", 0, "[\"0/\"");
+	expect_ksmdctl("ls -l ksm", 0, "0644 run\n0644 pages_to_scan\n");
+	expect_ksmdctl("-l ls ksm", 0, "0444 pages_shared\n");
+	expect_ksmdctl("ls -l", 0, "0555 ksm/\n");
+	expect_ksmdctl("--json ls -l ksm", 0, "[{\"name\": \"run\", \"mode\": \"0644\"}, {");
+	expect_ksmdctl("--json ls -l ksm", 0, "{\"name\": \"left_out/\", \"mode\": \"0555\"}]\n");
+	expect_ksmdctl("status", 0, "left out  nothing\nclients   0\n");
+	expect_ksmdctl("--json status", 0, "\"clients\": []");
+	expect_ksmdctl("--delay 0.01 --count 2 top </dev/null", 0, "ksmd-user ");
+	expect_ksmdctl("get nothing", 1, "ksmdctl: ENOENT: ");
+	expect_ksmdctl("set ksm/pages_shared 1", 1, "ksmdctl: EACCES: ");
+	daemon_stop(d);
+	expect_ksmdctl("--runtime-dir /nonexistent get ksm/run", 3, "ksmdctl: no daemon at ");
+}
+END_TEST
+
+static const char *const bad_usage[] = {
+	"",           "get",  "get a b",        "set a",    "ls a b",
+	"status now", "what", "-l get ksm/run", "-n 0 top", "-d 0 top",
+};
+#define NR_BAD_USAGE (int)(sizeof(bad_usage) / sizeof(bad_usage[0]))
+
+START_TEST(ksmdctl_used_wrongly)
+{
+	expect_ksmdctl(bad_usage[_i], 2, "see ksmdctl --help");
+}
+END_TEST
+
 /* ---- start and end ---- */
 
 static bool exists(struct daemon *d, const char *name)
@@ -708,6 +772,8 @@ static Suite *control_suite(void)
 	tcase_add_test(tc, answers_that_nobody_reads);
 	tcase_add_test(tc, thousand_idle_connections);
 	tcase_add_test(tc, others_may_look_but_not_set);
+	tcase_add_test(tc, ksmdctl_says_what_the_daemon_says);
+	tcase_add_loop_test(tc, ksmdctl_used_wrongly, 0, NR_BAD_USAGE);
 	tcase_add_test(tc, second_daemon_is_refused);
 	tcase_add_test(tc, stale_directory_is_taken_over);
 	tcase_add_loop_test(tc, signal_removes_sockets, 0, 2);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* clients.h - every client of the daemon, and the reasons why memory is left out. */
+#ifndef KSMDCTL_CLIENTS_H
+#define KSMDCTL_CLIENTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "wire/abi.h"
+
+struct ctl;
+
+/* Call fn for each client with its directory, "client/PID", at most `max` times. */
+void each_client(struct ctl *c, void (*fn)(struct ctl *c, const char *dir, bool first), int max);
+/* Pages left out, by reason, as DIR/left_out/ says. */
+void left_out_pages(struct ctl *c, const char *dir, int64_t pages[KSM_LEFT_NR]);
+const char *left_out_name(int reason);
+
+#endif

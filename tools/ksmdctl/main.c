@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * main.c - ksmdctl: look at and steer a running ksmd-user over its control socket.
+ *
+ * Everything shown comes from the tree of the control socket (`ksmdctl ls`), so what this program
+ * says, a shell script with socat can say too. It keeps no state and needs no privilege to look.
+ */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/ksmdctl/ask.h"
+#include "tools/ksmdctl/die.h"
+#include "tools/ksmdctl/paths.h"
+#include "tools/ksmdctl/status.h"
+#include "tools/ksmdctl/top.h"
+
+static const char usage_text[] =
+	"usage: ksmdctl [OPTION]... COMMAND\n"
+	"\n"
+	"  get PATH          show a value, for example ksm/pages_sharing\n"
+	"  set PATH VALUE    change a setting, for example ksm/run 1\n"
+	"  ls [-l] [PATH]    list names; help/... explains each. With -l, modes, too:\n"
+	"                    0644 can be set, 0444 cannot, 0555 is a directory\n"
+	"  status            what is saved, how fast, for whom, and what was left out\n"
+	"  top               the same, again and again; q or Ctrl-C ends\n"
+	"\n"
+	"  --runtime-dir DIR where the daemon is [$KSMD_RUNTIME_DIR, else\n"
+	"                    /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user]\n"
+	"  --json            get, ls, status: print JSON\n"
+	"  -d, --delay SEC   top: seconds between two looks [1]\n"
+	"  -n, --count N     top: end after N looks\n"
+	"  --help, --version\n"
+	"\n"
+	"Exit code: 0 done, 1 the daemon refused, 2 wrong usage, 3 no daemon there.\n";
+
+struct options {
+	const char *runtime_dir;
+	bool json, modes;
+	double delay;        /* seconds */
+	unsigned long count; /* 0: until told to stop */
+};
+
+__attribute__((noreturn)) static void bad_usage(const char *what)
+{
+	die(EXIT_USAGE, "%s; see ksmdctl --help", what);
+}
+
+static void parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option longopts[] = {
+		{ "runtime-dir", required_argument, NULL, 'r' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "delay", required_argument, NULL, 'd' },
+		{ "count", required_argument, NULL, 'n' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
+		{ 0 },
+	};
+	char *end;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "d:n:l", longopts, NULL)) != -1) {
+		if (c == 'r') {
+			o->runtime_dir = optarg;
+		} else if (c == 'j') {
+			o->json = true;
+		} else if (c == 'd') {
+			o->delay = strtod(optarg, &end);
+			if (end == optarg || *end || !(o->delay >= 0.01 && o->delay <= 86400))
+				bad_usage("--delay takes seconds, from 0.01 to 86400");
+		} else if (c == 'n') {
+			o->count = strtoul(optarg, &end, 10);
+			if (*optarg < '0' || *optarg > '9' || *end || !o->count)
+				bad_usage("--count takes a number above 0");
+		} else if (c == 'l') {
+			o->modes = true;
+		} else if (c == 'h') {
+			fputs(usage_text, stdout);
+			exit(EXIT_OK);
+		} else if (c == 'v') {
+			puts("ksmdctl " KSMD_VERSION);
+			exit(EXIT_OK);
+		} else {
+			exit(EXIT_USAGE);
+		}
+	}
+}
+
+/* ---- commands ---- */
+
+static void get(struct ctl *c, const struct options *o, char **arg)
+{
+	cmd_get(c, arg[0], o->json);
+}
+
+static void set(struct ctl *c, const struct options *o, char **arg)
+{
+	(void)o;
+	cmd_set(c, arg[0], arg[1]);
+}
+
+static void ls(struct ctl *c, const struct options *o, char **arg)
+{
+	cmd_ls(c, arg[0], o->modes, o->json);
+}
+
+static void status(struct ctl *c, const struct options *o, char **arg)
+{
+	(void)arg;
+	cmd_status(c, o->json);
+}
+
+static void top(struct ctl *c, const struct options *o, char **arg)
+{
+	(void)arg;
+	cmd_top(c, o->delay, o->count);
+}
+
+static const struct command {
+	const char *name;
+	int min_args, max_args;
+	void (*run)(struct ctl *c, const struct options *o, char **arg); /* arg ends with NULL */
+} commands[] = {
+	{ "get", 1, 1, get },       { "set", 2, 2, set }, { "ls", 0, 1, ls },
+	{ "status", 0, 0, status }, { "top", 0, 0, top },
+};
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	bad_usage("no such command");
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .delay = 1 };
+	const struct command *cmd;
+	struct ctl c;
+	int nr_args;
+
+	parse_options(argc, argv, &o);
+	if (optind == argc)
+		bad_usage("no command");
+	cmd = find_command(argv[optind]);
+	nr_args = argc - optind - 1;
+	if (nr_args < cmd->min_args || nr_args > cmd->max_args)
+		bad_usage("wrong number of arguments");
+	if (o.modes && cmd->run != ls)
+		bad_usage("-l goes with ls");
+	ctl_open(&c, o.runtime_dir);
+	cmd->run(&c, &o, argv + optind + 1);
+	ctl_close(&c);
+	return fflush(stdout) || ferror(stdout) ? EXIT_REFUSED : EXIT_OK;
+}

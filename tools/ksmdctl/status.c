@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/* status.c - see status.h. */
+#include "tools/ksmdctl/status.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/ksmdctl/ask.h"
+#include "tools/ksmdctl/clients.h"
+#include "tools/ksmdctl/sample.h"
+#include "tools/ksmdctl/status_json.h"
+
+#define PAGE ((double)KSM_PAGE_SIZE)
+
+/* Bytes for people: three significant figures and a unit. Buffers rotate, for one printf. */
+static const char *human(double bytes)
+{
+	static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+	static char buf[8][32];
+	static unsigned int turn;
+	char *out = buf[turn++ % 8];
+	unsigned int u = 0;
+
+	while ((bytes >= 1024 || bytes <= -1024) && u < 4) {
+		bytes /= 1024;
+		u++;
+	}
+	snprintf(out, sizeof(buf[0]), "%.*f %s", u ? 1 : 0, bytes, unit[u]);
+	return out;
+}
+
+static void print_uptime(int64_t seconds)
+{
+	printf("up %" PRId64 ":%02d:%02d", seconds / 3600, (int)(seconds / 60 % 60),
+	       (int)(seconds % 60));
+}
+
+static void print_head(struct ctl *c, const struct sample *s)
+{
+	static const char *const run_name[] = { "stopped, merges are kept", "merging",
+						"everything unmerged" };
+	char *version = ctl_value(c, "daemon", "version"),
+	     *domain = ctl_value(c, "daemon", "domain_mode");
+
+	printf("ksmd-user %s, process %" PRId64 ", ", version ? version : "?",
+	       ctl_number(c, "daemon", "pid"));
+	print_uptime(ctl_number(c, "daemon", "uptime"));
+	printf(", domains per %s, run %" PRId64 " (%s)\n\n", domain ? domain : "?", s->run,
+	       s->run >= 0 && s->run <= 2 ? run_name[s->run] : "?");
+	free(version);
+	free(domain);
+}
+
+static void print_summary(const struct sample *s, const struct rates *r)
+{
+	printf("saved     %s net: %s of memory less %s of metadata\n", human((double)s->profit),
+	       human((double)(s->sharing + s->zero) * PAGE),
+	       human((double)(s->sharing + s->zero) * PAGE - (double)s->profit));
+	printf("pages     %" PRId64 " shared, %" PRId64 " sharing, %" PRId64 " unshared, %" PRId64
+	       " volatile, %" PRId64 " zero\n",
+	       s->shared, s->sharing, s->unshared, s->unstable, s->zero);
+	printf("frames    %" PRId64 " used, %" PRId64 " retired; %" PRId64
+	       " mappings added; %" PRId64 " merged pages written since\n",
+	       s->frames_used, s->frames_retired, s->added_vmas, s->cow_breaks);
+	printf("scanning  %.0f pages/s read, %.0f pages/s merged, %.1f %% CPU, %" PRId64
+	       " full scans\n",
+	       r->scanned, r->merged, r->cpu_percent, s->full_scans);
+}
+
+/* "pinned 3, stack 16": the reasons that apply. */
+static void print_left_out(struct ctl *c, const char *dir)
+{
+	int64_t pages[KSM_LEFT_NR];
+	bool any = false;
+
+	left_out_pages(c, dir, pages);
+	for (int i = 0; i < KSM_LEFT_NR; i++) {
+		if (!pages[i])
+			continue;
+		printf("%s%s %" PRId64, any ? ", " : "", left_out_name(i), pages[i]);
+		any = true;
+	}
+	if (!any)
+		fputs("nothing", stdout);
+}
+
+static void print_client(struct ctl *c, const char *dir, bool first)
+{
+	char *comm = ctl_value(c, dir, "comm");
+
+	if (!comm)
+		return;
+	if (first)
+		printf("\n%7s %-15s %6s %10s %10s %10s %8s  %s\n", "PID", "PROGRAM", "UID",
+		       "OFFERED", "MERGED", "PROFIT", "MAPPINGS", "LEFT OUT (PAGES)");
+	printf("%7s %-15.15s %6" PRId64 " %10s %10s %10s %8" PRId64 "  ", strchr(dir, '/') + 1,
+	       comm, ctl_number(c, dir, "uid"), human((double)ctl_number(c, dir, "region_bytes")),
+	       human((double)(ctl_number(c, dir, "ksm_merging_pages") +
+			      ctl_number(c, dir, "ksm_zero_pages")) *
+		     PAGE),
+	       human((double)ctl_number(c, dir, "ksm_process_profit")),
+	       ctl_number(c, dir, "nr_vmas"));
+	if (ctl_number(c, dir, "stalled"))
+		fputs("STALLED; ", stdout);
+	print_left_out(c, dir);
+	putchar('\n');
+	free(comm);
+}
+
+void print_status(struct ctl *c, const struct sample *s, const struct rates *r, int max)
+{
+	print_head(c, s);
+	print_summary(s, r);
+	fputs("left out  ", stdout);
+	print_left_out(c, "ksm");
+	printf("\nclients   %" PRId64 "\n", s->clients);
+	each_client(c, print_client, max);
+}
+
+void cmd_status(struct ctl *c, bool json)
+{
+	struct sample a, b;
+	struct rates r;
+
+	take_sample(c, &a);
+	/* A rate needs time to pass. */
+	nanosleep(&(struct timespec){ .tv_nsec = RATE_SAMPLE_MS * 1000000l }, NULL);
+	take_sample(c, &b);
+	r = rates_between(&a, &b);
+	if (json)
+		json_status(c, &r);
+	else
+		print_status(c, &b, &r, INT32_MAX);
+}

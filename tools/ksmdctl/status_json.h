@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* status_json.h - a status as one JSON object; its members are listed in ksmdctl(1). */
+#ifndef KSMDCTL_STATUS_JSON_H
+#define KSMDCTL_STATUS_JSON_H
+
+struct ctl;
+struct rates;
+
+void json_status(struct ctl *c, const struct rates *r);
+
+#endif

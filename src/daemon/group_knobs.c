@@ -11,7 +11,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/domain.h"
-#include "daemon/ksmd.h"
+#include "daemon/scan_thread.h"
 
 struct knob_values {
 	const struct ksm_knobs *knobs;

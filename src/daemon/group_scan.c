@@ -3,7 +3,7 @@
 #include "daemon/group_scan.h"
 
 #include "daemon/attr.h"
-#include "daemon/ksmd.h"
+#include "daemon/scan_thread.h"
 
 static int look(void *owner, uint64_t subject, void *values)
 {

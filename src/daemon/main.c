@@ -24,9 +24,9 @@
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/groups.h"
-#include "daemon/ksmd.h"
+#include "daemon/scan_thread.h"
 #include "base/log.h"
-#include "daemon/place.h"
+#include "daemon/runtime_dir.h"
 #include "daemon/probe.h"
 #include "daemon/session.h"
 #include "wire/wire.h"
@@ -226,7 +226,7 @@ static int fail(const char *what)
 	return EXIT_FAILURE;
 }
 
-static int serve(struct daemon *d, struct loop *l, struct place *p)
+static int serve(struct daemon *d, struct loop *l, struct runtime_dir *p)
 {
 	int err;
 
@@ -280,7 +280,7 @@ int main(int argc, char **argv)
 	struct options o = { .topology = "auto", .domain = DOMAIN_UID };
 	struct daemon d = { 0 };
 	struct loop l = { 0 };
-	struct place p;
+	struct runtime_dir p;
 	int ret;
 
 	parse_options(argc, argv, &o);
@@ -292,7 +292,7 @@ int main(int argc, char **argv)
 	/* Before we are not dumpable, since our own page map is looked at. */
 	d.uffd_dev = probe_kernel();
 	set_limits();
-	if (d.uffd_dev < 0 || place_open(&p, o.runtime_dir)) {
+	if (d.uffd_dev < 0 || runtime_dir_open(&p, o.runtime_dir)) {
 		numa_topology_close(d.topology);
 		return EXIT_FAILURE;
 	}
@@ -300,7 +300,7 @@ int main(int argc, char **argv)
 	rcu_register_thread();
 	ret = set_up_loop(&d, &l) ? fail("start") : serve(&d, &l, &p);
 	rcu_unregister_thread();
-	place_close(&p);
+	runtime_dir_close(&p);
 	close(l.epoll);
 	close(l.signals);
 	close(d.main_event);

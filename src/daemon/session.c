@@ -29,7 +29,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "daemon/ksmd.h"
+#include "daemon/scan_thread.h"
 #include "daemon/session_priv.h"
 
 /* A client that connects and says nothing must not hold a place; one on a loaded machine gets here
@@ -62,7 +62,7 @@ static void leave(struct session *s)
 {
 	struct sessions *ss = s->owner;
 
-	epoll_ctl(ss->epoll, EPOLL_CTL_DEL, s->fds[PEER_PIDFD], NULL);
+	epoll_ctl(ss->epoll, EPOLL_CTL_DEL, s->fds[CLIENT_PIDFD], NULL);
 	rcu_read_lock();
 	cds_lfht_del(ss->by_pid, &s->by_pid);
 	rcu_read_unlock();
@@ -122,7 +122,7 @@ void session_fail(struct session *s, enum error_kind kind, int error, const char
 
 static void free_connection(struct session *s)
 {
-	for (int i = 0; i < PEER_NR_FDS; i++)
+	for (int i = 0; i < CLIENT_FDS_NR; i++)
 		if (s->fds[i] >= 0)
 			close(s->fds[i]);
 	close(s->sock);
@@ -185,11 +185,11 @@ static int enter(struct session *s, const struct ksm_msg_hello *hello)
 	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = &s->pidfd_source };
 	struct mm_slot *mm;
 
-	if (epoll_ctl(ss->epoll, EPOLL_CTL_ADD, s->fds[PEER_PIDFD], &ev))
+	if (epoll_ctl(ss->epoll, EPOLL_CTL_ADD, s->fds[CLIENT_PIDFD], &ev))
 		return -errno;
 	mm = engine_mm_new(s->domain->engine, s, s->id);
 	if (!mm) {
-		epoll_ctl(ss->epoll, EPOLL_CTL_DEL, s->fds[PEER_PIDFD], NULL);
+		epoll_ctl(ss->epoll, EPOLL_CTL_DEL, s->fds[CLIENT_PIDFD], NULL);
 		return -ENOMEM;
 	}
 	ss->nr_clients++;
@@ -281,7 +281,7 @@ static struct session *session_new(struct sessions *ss, int sock, const struct u
 	s->sock = sock;
 	s->pid = peer->pid;
 	s->uid = peer->uid;
-	for (int i = 0; i < PEER_NR_FDS; i++)
+	for (int i = 0; i < CLIENT_FDS_NR; i++)
 		s->fds[i] = -1;
 	s->sock_source = (struct source){ SOURCE_SOCKET, s };
 	s->pidfd_source = (struct source){ SOURCE_PIDFD, s };

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "daemon/ksmd.h"
+#include "daemon/scan_thread.h"
 #include "daemon/session_priv.h"
 #include "daemon/track.h"
 
@@ -101,7 +101,7 @@ static void see_clean(struct session *s, const struct ksm_msg_range *r)
 
 		end = r->end - at < piece ? r->end : at + piece;
 		begin = clock_thread_cpu_ns();
-		n = track_clean(s->fds[PEER_PAGEMAP], at, end, v, 256, &next);
+		n = track_clean(s->fds[CLIENT_PAGEMAP], at, end, v, 256, &next);
 		piece = !n && clock_thread_cpu_ns() - begin < CLEAN_QUICK_NS ?
 				piece * CLEAN_GROWTH :
 				CLEAN_BYTES;
@@ -194,7 +194,7 @@ static bool check_claims(struct session *s, uint32_t id, uint64_t mask)
 		return true;
 	s->claims_checked += (uint32_t)__builtin_popcountll(mask);
 	s->claims_false += (uint32_t)__builtin_popcountll(
-		track_private_pages(s->fds[PEER_PAGEMAP], addr, mask));
+		track_private_pages(s->fds[CLIENT_PAGEMAP], addr, mask));
 	if (s->claims_checked >= CLAIMS_ENOUGH && s->claims_false > s->claims_checked / 2) {
 		session_fail(s, ERR_LIAR, EPROTO, "%u of %u pages said to be merged are not",
 			     s->claims_false, s->claims_checked);
@@ -308,7 +308,7 @@ struct received {
 		char bytes[sizeof(union ksm_msg) + 1]; /* one more shows what is too long */
 	};
 	size_t len;
-	int fds[PEER_NR_FDS];
+	int fds[CLIENT_FDS_NR];
 	int nr_fds;
 	bool too_many_fds;
 };
@@ -331,13 +331,13 @@ static void handle_hello(struct session *s, struct received *r)
 			     KSM_WIRE_VERSION);
 		return;
 	}
-	if (r->nr_fds != PEER_NR_FDS || r->too_many_fds) {
+	if (r->nr_fds != CLIENT_FDS_NR || r->too_many_fds) {
 		session_fail(s, ERR_DESCRIPTORS, EBADF,
 			     "need three descriptors: pidfd, pagemap and mem; got %d%s", r->nr_fds,
 			     r->too_many_fds ? " and more" : "");
 		return;
 	}
-	err = peer_check(r->fds, s->pid, why, sizeof(why));
+	err = client_fds_check(r->fds, s->pid, why, sizeof(why));
 	if (err) {
 		session_fail(s,
 			     err == -EBADF ? ERR_DESCRIPTORS :
@@ -386,7 +386,7 @@ static int receive(struct session *s, struct received *r)
 {
 	union {
 		struct cmsghdr hdr;
-		char buf[CMSG_SPACE(PEER_NR_FDS * sizeof(int))];
+		char buf[CMSG_SPACE(CLIENT_FDS_NR * sizeof(int))];
 	} control;
 	struct iovec iov = { .iov_base = r->bytes, .iov_len = sizeof(r->bytes) };
 	struct msghdr mh = {
@@ -394,7 +394,7 @@ static int receive(struct session *s, struct received *r)
 		.msg_iovlen = 1,
 		.msg_control = &control,
 		/* Exactly three: the padding of CMSG_SPACE would let a fourth in. */
-		.msg_controllen = CMSG_LEN(PEER_NR_FDS * sizeof(int)),
+		.msg_controllen = CMSG_LEN(CLIENT_FDS_NR * sizeof(int)),
 	};
 	ssize_t n = recvmsg(s->sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 

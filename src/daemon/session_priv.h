@@ -14,7 +14,7 @@
 
 #include "daemon/daemon.h"
 #include "base/log.h"
-#include "daemon/peer.h"
+#include "daemon/client_fds.h"
 #include "daemon/session.h"
 
 enum session_state {
@@ -56,7 +56,7 @@ struct session {
 	struct sessions *owner;
 	_Atomic int state; /* written by the client thread */
 	int sock;
-	int fds[PEER_NR_FDS]; /* -1 before HELLO */
+	int fds[CLIENT_FDS_NR]; /* -1 before HELLO */
 	pid_t pid;
 	uid_t uid;
 	uint32_t id;

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "daemon/ksmd.h"
+#include "daemon/scan_thread.h"
 #include "daemon/session_priv.h"
 #include "daemon/track.h"
 
@@ -222,7 +222,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 	*walk_end = start;
 	if (s->state == SESSION_DEAD)
 		return -ESRCH;
-	return track_written(s->fds[PEER_PAGEMAP], start, end, dense, v, max, walk_end);
+	return track_written(s->fds[CLIENT_PAGEMAP], start, end, dense, v, max, walk_end);
 }
 
 static int op_look(void *client, uint64_t start, uint64_t end, struct track_range *v, int max)
@@ -231,14 +231,14 @@ static int op_look(void *client, uint64_t start, uint64_t end, struct track_rang
 
 	if (s->state == SESSION_DEAD)
 		return -ESRCH;
-	return track_look(s->fds[PEER_PAGEMAP], start, end, v, max);
+	return track_look(s->fds[CLIENT_PAGEMAP], start, end, v, max);
 }
 
 static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 {
 	struct session *s = client;
 
-	return track_read(s->fds[PEER_MEM], addr, buf, len);
+	return track_read(s->fds[CLIENT_MEM], addr, buf, len);
 }
 
 #define NID_BATCH 512 /* what numa_topology takes at a time */
@@ -259,7 +259,7 @@ static void op_client_release(void *client)
 	struct session *s = client;
 	struct sessions *ss = s->owner;
 
-	for (int i = 0; i < PEER_NR_FDS; i++)
+	for (int i = 0; i < CLIENT_FDS_NR; i++)
 		close(s->fds[i]);
 	close(s->sock);
 	domain_leave(s->domain);

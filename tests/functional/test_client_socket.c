@@ -919,7 +919,7 @@ static void answer_orders(struct fake *f)
 /*
  * A client with as many orders as it can have, and pages that wait for theirs: with `run` 0 they wait
  * no longer, and are not ordered as soon as the client answers. Seen to fail without cancel_orders() in
- * halt() (ksmd.c): they are counted as orders until then.
+ * halt() (scan_thread.c): they are counted as orders until then.
  */
 START_TEST(run_0_leaves_no_order_waiting)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * world.c - see world.h. It takes the place of main.c and ksmd.c, whose threads it plays in turn.
+ * world.c - see world.h. It takes the place of main.c and scan_thread.c, whose threads it plays in turn.
  */
 #include "world.h"
 
@@ -12,7 +12,7 @@
 #include <urcu/rculfhash.h>
 
 #include "daemon/control.h"
-#include "daemon/ksmd.h"
+#include "daemon/scan_thread.h"
 #include "base/log.h"
 #include "daemon/session_priv.h"
 #include "engine/engine.h"

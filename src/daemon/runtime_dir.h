@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* place.h - the runtime directory: its lock and its sockets. */
-#ifndef KSMD_PLACE_H
-#define KSMD_PLACE_H
+/* runtime_dir.h - the runtime directory: its lock and its sockets. */
+#ifndef KSMD_RUNTIME_DIR_H
+#define KSMD_RUNTIME_DIR_H
 
-struct place {
+struct runtime_dir {
 	char dir[108];       /* a socket's path must fit into 108 bytes anyway */
 	int lock;            /* DIR/lock, locked as long as we run; holds our pid */
 	int client, control; /* listening sockets; -1 once somebody else owns them */
@@ -13,8 +13,8 @@ struct place {
  * Make the directory if need be, lock it, and listen. dir: --runtime-dir or NULL for the default.
  * Returns 0, or -1 after one line on stderr. A directory that a dead daemon left is taken over.
  */
-int place_open(struct place *p, const char *dir);
+int runtime_dir_open(struct runtime_dir *p, const char *dir);
 /* Remove the sockets and give up the lock. */
-void place_close(struct place *p);
+void runtime_dir_close(struct runtime_dir *p);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ksmd.c - see ksmd.h.
+ * scan_thread.c - see scan_thread.h.
  *
  * A pass visits every region of every client once. Domains are taken in turn; one that has finished
  * its part waits for the others, so that a pass means the same for all of them. Between batches of
@@ -13,7 +13,7 @@
  * more: the pause after it doubles, up to max_idle_millisecs. So calm memory costs next to nothing,
  * and memory that starts to change is seen within that time. Without clients the thread sleeps.
  */
-#include "daemon/ksmd.h"
+#include "daemon/scan_thread.h"
 
 #include <errno.h>
 #include <pthread.h>

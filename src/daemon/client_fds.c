@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * peer.c - see peer.h.
+ * client_fds.c - see client_fds.h.
  *
  * A descriptor that names another process would let a client have that process scanned and read. It
  * must have been able to open it, so nothing is gained that it did not have; but the counters would
@@ -12,7 +12,7 @@
  * which for a process in a container is one of the inner ones. That the path is procfs's is told by
  * the device number: of our own /proc, or of a proc mount of the process.
  */
-#include "daemon/peer.h"
+#include "daemon/client_fds.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -153,10 +153,10 @@ static bool is_proc_file(int fd, const char *name, const struct pids *p, pid_t p
 	return path_names(path, name, p) && on_procfs(fd, pid);
 }
 
-static int check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size)
+static int check(const int fds[CLIENT_FDS_NR], pid_t pid, char *why, size_t size)
 {
 	struct pids p;
-	int err = pidfd_pids(fds[PEER_PIDFD], &p);
+	int err = pidfd_pids(fds[CLIENT_PIDFD], &p);
 
 	if (err == -ESRCH)
 		return err;
@@ -173,24 +173,24 @@ static int check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size)
 		snprintf(why, size, "pidfd is of process %ld, not %d", p.v[0], (int)pid);
 		return -EBADF;
 	}
-	if (!is_proc_file(fds[PEER_PAGEMAP], "pagemap", &p, pid)) {
+	if (!is_proc_file(fds[CLIENT_PAGEMAP], "pagemap", &p, pid)) {
 		snprintf(why, size, "second descriptor is not /proc/%d/pagemap", (int)pid);
 		return -EBADF;
 	}
-	if (!is_proc_file(fds[PEER_MEM], "mem", &p, pid)) {
+	if (!is_proc_file(fds[CLIENT_MEM], "mem", &p, pid)) {
 		snprintf(why, size, "third descriptor is not /proc/%d/mem", (int)pid);
 		return -EBADF;
 	}
 	return 0;
 }
 
-int peer_check(const int fds[PEER_NR_FDS], pid_t pid, char *why, size_t size)
+int client_fds_check(const int fds[CLIENT_FDS_NR], pid_t pid, char *why, size_t size)
 {
 	struct pids p;
 	int err = check(fds, pid, why, size);
 
 	/* Nothing is true of a process that is ending. */
-	if (err == -EBADF && pidfd_pids(fds[PEER_PIDFD], &p) == -ESRCH)
+	if (err == -EBADF && pidfd_pids(fds[CLIENT_PIDFD], &p) == -ESRCH)
 		err = -ESRCH;
 	if (err == -ESRCH)
 		snprintf(why, size, "the process has ended");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* ksmd.h - the scan thread: passes over all domains, paced by the knobs. */
-#ifndef KSMD_KSMD_H
-#define KSMD_KSMD_H
+/* scan_thread.h - the scan thread: passes over all domains, paced by the knobs. */
+#ifndef KSMD_SCAN_THREAD_H
+#define KSMD_SCAN_THREAD_H
 
 #include <stdint.h>
 

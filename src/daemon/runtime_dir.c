@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * place.c - see place.h.
+ * runtime_dir.c - see runtime_dir.h.
  *
  * Who holds the flock on DIR/lock is the daemon of DIR. The kernel drops it when that process ends,
  * however it ends, so whatever else lies there is stale and may be replaced. The lock file stays:
  * removing it would let two daemons lock two different files of the same name.
  */
-#include "daemon/place.h"
+#include "daemon/runtime_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@ static bool serves_all(void)
 	return geteuid() == 0;
 }
 
-static int make_dir(struct place *p)
+static int make_dir(struct runtime_dir *p)
 {
 	struct stat st;
 
@@ -51,7 +51,7 @@ static int make_dir(struct place *p)
 	return -1;
 }
 
-static int take_lock(struct place *p)
+static int take_lock(struct runtime_dir *p)
 {
 	char path[128], pid[32] = "";
 	ssize_t n;
@@ -81,7 +81,7 @@ static int take_lock(struct place *p)
 	return 0;
 }
 
-static int listen_on(struct place *p, const char *name, int type)
+static int listen_on(struct runtime_dir *p, const char *name, int type)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err = errno;
@@ -102,7 +102,7 @@ static int listen_on(struct place *p, const char *name, int type)
 	return -1;
 }
 
-int place_open(struct place *p, const char *dir)
+int runtime_dir_open(struct runtime_dir *p, const char *dir)
 {
 	p->lock = p->client = p->control = -1;
 	if (ksm_runtime_path(p->dir, sizeof(p->dir), dir, NULL)) {
@@ -120,11 +120,11 @@ int place_open(struct place *p, const char *dir)
 		p->control = listen_on(p, KSM_CONTROL_SOCKET, SOCK_STREAM);
 	if (p->control >= 0)
 		return 0;
-	place_close(p);
+	runtime_dir_close(p);
 	return -1;
 }
 
-static void remove_name(const struct place *p, const char *name)
+static void remove_name(const struct runtime_dir *p, const char *name)
 {
 	char path[128];
 
@@ -132,7 +132,7 @@ static void remove_name(const struct place *p, const char *name)
 	unlink(path);
 }
 
-void place_close(struct place *p)
+void runtime_dir_close(struct runtime_dir *p)
 {
 	remove_name(p, KSM_CLIENT_SOCKET);
 	remove_name(p, KSM_CONTROL_SOCKET);

@@ -74,11 +74,10 @@ uint32_t bell_wait(struct bell *b, uint64_t due_ms)
 
 	for (;;) {
 		int timeout = clock_timeout(due_ms);
-		int n = atomic_load(&b->rung) ? 1 : poll(&p, 1, timeout);
 
-		if (n > 0)
+		if (atomic_load(&b->rung) || (timeout && poll(&p, 1, timeout) > 0))
 			bits = take(b);
-		if (bits || timeout == 0)
+		if (bits || !timeout)
 			return bits;
 	}
 }

@@ -2,18 +2,21 @@
 /*
  * daemon.h - what the daemon's threads share.
  *
- * Threads: main (signals, control socket), client (client socket, every client's messages and death,
- * grace periods), scan (passes over memory). All are registered with liburcu. Each thread sleeps
- * in its own epoll or condition, and is woken by the others through an eventfd or that condition.
+ * The main thread handles signals and the control socket. The client thread handles the client
+ * socket: what every client says, its death, grace periods. The scan thread passes over the memory
+ * of all clients, with the crew's helpers. All are registered with liburcu. Each sleeps at its own
+ * bell, which the others ring.
  *
  * Lock order, outermost first:
  *
  *	domain_table.lock
  *	  engine lock (inside struct engine)
  *	    session.send_lock
+ *	account_table.lock  a leaf: taken under any of these, and nothing is taken under it
+ *	crew lock           taken alone
  *
- * scan.lock (the scan thread's condition) is taken alone. Clients are found without a lock, in an
- * RCU hash table that only the client thread changes.
+ * The control side finds clients without a lock, in an RCU hash table that only the client thread
+ * changes.
  */
 #ifndef KSMD_DAEMON_H
 #define KSMD_DAEMON_H
@@ -22,52 +25,45 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/account.h"
+#include "daemon/bell.h"
 #include "daemon/domain.h"
+#include "daemon/unmerge_job.h"
 #include "engine/knobs.h"
 #include "numa/numa_topology.h"
 
 struct sessions;
 struct scan;
 
-/*
- * `run` set to 2: unmerge everything. One at a time. The job is handed from thread to thread by its
- * state, which says who owns the other fields; each owner moves it on and wakes the next:
- *
- *	IDLE     main    -> main: a store of 2 arrived
- *	QUIESCE  scan    -> scanning has stopped, orders not yet sent are forgotten
- *	SEND     client  -> UNMERGE goes to every client
- *	WAIT     client  -> all have answered, or one refused, or time is up
- *	DONE     main    -> answers the operator
- */
-enum unmerge_state {
-	UNMERGE_IDLE,
-	UNMERGE_QUIESCE,
-	UNMERGE_SEND,
-	UNMERGE_WAIT,
-	UNMERGE_DONE,
+/* What each thread's bell is rung for. */
+enum main_bell {
+	MAIN_UNMERGED = 1, /* the unmerge job is DONE */
 };
-
-struct unmerge_job {
-	_Atomic int state;
-	uint32_t id; /* sent with UNMERGE, comes back with its answer */
-	int error;   /* positive errno, 0: all is unmerged */
-	int pid;     /* of the client that refused or did not answer */
+enum client_bell {
+	CLIENTS_STOP = 1,
+	CLIENTS_UNMERGE = 2, /* the unmerge job waits in UNMERGE_SEND */
+	CLIENTS_RETIRED = 4, /* a domain has retired frames, or may be gone: start a grace period */
+};
+enum scan_bell {
+	SCAN_STOP = 1,
+	SCAN_KICK = 2, /* the operator changed something, or a job waits: look at once */
+	SCAN_HINT = 4, /* a client offered memory: pause no longer than sleep_millisecs */
 };
 
 struct daemon {
 	struct ksm_knobs knobs;
 	struct numa_topology *topology;
 	struct domain_table domains;
+	struct account_table accounts;
 	struct sessions *sessions;
 	struct scan *scan;
 	struct unmerge_job unmerge;
-	int uffd_dev;   /* /dev/userfaultfd; clients get copies */
-	int main_event; /* eventfd: the main thread should look around */
+	/* Each is made and ended by its owner, after and before all who ring it: see main.c. */
+	struct bell main_bell, client_bell, scan_bell;
+	_Atomic uint64_t full_scans; /* complete passes; 0 after everything was unmerged */
+	int uffd_dev;                /* /dev/userfaultfd; clients get copies */
 	uint64_t start_ms;
 	const char *topology_spec;
 };
-
-/* Wake the main thread. Any context. */
-void daemon_wake(struct daemon *d);
 
 #endif

@@ -11,7 +11,6 @@
 
 #include "daemon/daemon.h"
 #include "daemon/domain.h"
-#include "daemon/scan_thread.h"
 
 struct knob_values {
 	const struct ksm_knobs *knobs;
@@ -47,7 +46,7 @@ static int store_run(struct daemon *d, const char *value, const struct knob_guar
 	err = knob_store(&d->knobs, KNOB_RUN, value, guard);
 	if (err || before == KSM_RUN_UNMERGE || knob_get(&d->knobs, KNOB_RUN) != KSM_RUN_UNMERGE)
 		return err;
-	d->unmerge.state = UNMERGE_QUIESCE;
+	unmerge_job_move(&d->unmerge, UNMERGE_QUIESCE);
 	return ATTR_PENDING;
 }
 
@@ -67,7 +66,7 @@ static int store(void *owner, uint64_t subject, const struct attr *a, const char
 	else
 		ret = knob_store(&d->knobs, id, value, &guard);
 	if (ret == 0 || ret == ATTR_PENDING)
-		scan_kick(d->scan);
+		bell_ring(&d->scan_bell, SCAN_KICK);
 	return ret;
 }
 
@@ -84,7 +83,7 @@ static int settle(void *owner, struct text *why)
 	/* As the kernel does: a machine without the memory to unmerge goes back to 0. */
 	if (error == ENOMEM)
 		knob_store(&d->knobs, KNOB_RUN, "0", &(struct knob_guard){ 0 });
-	d->unmerge.state = UNMERGE_IDLE;
+	unmerge_job_move(&d->unmerge, UNMERGE_IDLE);
 	if (error == ETIMEDOUT)
 		text_printf(why, "client %d does not answer, it may be stopped", pid);
 	else if (error)

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -58,15 +57,6 @@ static const char usage[] =
 	"  --help, --version\n"
 	"\n"
 	"Runs in the foreground; SIGTERM or SIGINT ends it. Settings are changed with ksmdctl.\n";
-
-void daemon_wake(struct daemon *d)
-{
-	uint64_t one = 1;
-
-	/* Fails only when the counter is full, and then the thread is awake. */
-	if (write(d->main_event, &one, sizeof(one)) < 0)
-		return;
-}
 
 /* ---- options ---- */
 
@@ -161,7 +151,7 @@ static void init_daemon(struct daemon *d, const struct options *o)
 	d->domains.knobs = &d->knobs;
 	d->domains.topology = d->topology;
 	d->domains.max_frames = (uint32_t)(o->arena_limit_mib * (1048576 / KSM_PAGE_SIZE));
-	d->unmerge.state = UNMERGE_IDLE;
+	account_table_init(&d->accounts);
 	domain_table_init(&d->domains);
 }
 
@@ -181,7 +171,7 @@ static int open_signals(void)
 
 /* ---- main thread ---- */
 
-struct loop {
+struct main_loop {
 	int epoll, signals;
 	struct groups groups;
 	struct control *control;
@@ -195,10 +185,10 @@ static int add_fd(int epoll, int fd, void *ptr)
 }
 
 /* Until a signal says that it is enough. */
-static void run_loop(struct daemon *d, struct loop *l)
+static void run_loop(struct daemon *d, struct main_loop *l)
 {
 	struct epoll_event ev[EVENTS];
-	uint64_t due = CLOCK_NEVER, count;
+	uint64_t due = CLOCK_NEVER;
 	struct signalfd_siginfo info;
 
 	for (;;) {
@@ -208,10 +198,8 @@ static void run_loop(struct daemon *d, struct loop *l)
 			if (ev[i].data.ptr == &l->signals) {
 				if (read(l->signals, &info, sizeof(info)) == sizeof(info))
 					return;
-			} else if (ev[i].data.ptr == &d->main_event) {
-				/* Only a wake-up; what to do is found out below. */
-				if (read(d->main_event, &count, sizeof(count)) < 0)
-					continue;
+			} else if (ev[i].data.ptr == &d->main_bell) {
+				bell_wait(&d->main_bell, 0); /* what to do is found out below */
 			} else {
 				control_event(l->control, &ev[i]);
 			}
@@ -226,7 +214,7 @@ static int fail(const char *what)
 	return EXIT_FAILURE;
 }
 
-static int serve(struct daemon *d, struct loop *l, struct runtime_dir *p)
+static int serve(struct daemon *d, struct main_loop *l, struct runtime_dir *p)
 {
 	int err;
 
@@ -234,7 +222,7 @@ static int serve(struct daemon *d, struct loop *l, struct runtime_dir *p)
 	p->client = -1;
 	if (!d->sessions)
 		return fail("client socket");
-	d->scan = scan_start(d);
+	d->scan = scan_new(d);
 	if (!d->scan) {
 		sessions_free(d->sessions);
 		return fail("scan thread");
@@ -242,7 +230,9 @@ static int serve(struct daemon *d, struct loop *l, struct runtime_dir *p)
 	groups_register(&l->groups, d);
 	l->control = control_new(&l->groups.tree, l->epoll, p->control);
 	p->control = -1;
-	err = l->control ? -sessions_start(d->sessions) : errno;
+	err = l->control ? -scan_start(d->scan) : errno;
+	if (!err)
+		err = -sessions_start(d->sessions);
 	if (l->control && !err) {
 		log_msg(KSMD_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION,
 			p->dir, d->topology->nr_nodes, d->topology->nr_nodes == 1 ? "" : "s",
@@ -257,18 +247,19 @@ static int serve(struct daemon *d, struct loop *l, struct runtime_dir *p)
 	scan_free(d->scan); /* clients' messages reach it until here */
 	domain_table_deinit(&d->domains);
 	sessions_free(d->sessions);
+	account_table_deinit(&d->accounts);
 	errno = err;
 	return l->control && !err ? EXIT_SUCCESS : fail("threads");
 }
 
-static int set_up_loop(struct daemon *d, struct loop *l)
+static int set_up_loop(struct daemon *d, struct main_loop *l)
 {
+	int err = bell_init(&d->main_bell);
+
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	l->signals = open_signals();
-	d->main_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (l->epoll < 0 || l->signals < 0 || d->main_event < 0 ||
-	    add_fd(l->epoll, l->signals, &l->signals) ||
-	    add_fd(l->epoll, d->main_event, &d->main_event) ||
+	if (err || l->epoll < 0 || l->signals < 0 || add_fd(l->epoll, l->signals, &l->signals) ||
+	    add_fd(l->epoll, d->main_bell.event, &d->main_bell) ||
 	    getrandom(&d->domains.hash_seed, sizeof(d->domains.hash_seed), 0) !=
 		    sizeof(d->domains.hash_seed))
 		return -1;
@@ -279,7 +270,7 @@ int main(int argc, char **argv)
 {
 	struct options o = { .topology = "auto", .domain = DOMAIN_UID };
 	struct daemon d = { 0 };
-	struct loop l = { 0 };
+	struct main_loop l = { 0 };
 	struct runtime_dir p;
 	int ret;
 
@@ -303,7 +294,7 @@ int main(int argc, char **argv)
 	runtime_dir_close(&p);
 	close(l.epoll);
 	close(l.signals);
-	close(d.main_event);
+	bell_deinit(&d.main_bell);
 	close(d.uffd_dev);
 	numa_topology_close(d.topology);
 	return ret;

@@ -26,7 +26,6 @@
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
 #include "base/log.h"
-#include "daemon/session.h"
 #include "engine/advisor.h"
 
 /* Pages between two looks at `run` and at the request to stop: a millisecond of work, so that a
@@ -47,13 +46,9 @@ struct scan {
 	struct daemon *d;
 	pthread_t thread;
 
-	pthread_mutex_t lock; /* covers stop, kicked and hinted, with cond */
-	pthread_cond_t cond;
-	bool stop;
-	bool kicked;
-	bool hinted;
-
-	_Atomic uint64_t full_scans, cpu_ns, pause_ms;
+	bool started;
+	_Atomic bool stop;
+	_Atomic uint64_t cpu_ns, pause_ms;
 	struct crew *crew;
 	unsigned int nr_cpus;
 
@@ -80,74 +75,30 @@ static uint64_t cpu_ns(const struct scan *s)
 	return clock_thread_cpu_ns() + crew_cpu_ns(s->crew);
 }
 
-static bool must_stop(struct scan *s)
+static bool must_stop(const struct scan *s)
 {
-	bool stop;
-
-	pthread_mutex_lock(&s->lock);
-	stop = s->stop;
-	pthread_mutex_unlock(&s->lock);
-	return stop;
-}
-
-/* The time `ms` from `from`; ms is not CLOCK_NEVER. */
-static struct timespec time_after(struct timespec from, uint64_t ms)
-{
-	from.tv_sec += (time_t)(ms / 1000);
-	from.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (from.tv_nsec >= 1000000000) {
-		from.tv_sec++;
-		from.tv_nsec -= 1000000000;
-	}
-	return from;
+	return s->stop;
 }
 
 /*
- * Sleep until kicked, told to stop, or ms have passed (CLOCK_NEVER: no limit). A hint cuts a pause
+ * Sleep until kicked, told to stop, or ms have passed (CLOCK_NEVER: no limit). A hint cuts the pause
  * short, to sleep_millisecs and no further: clients cause hints, and must not set our pace.
  */
 static void nap(struct scan *s, uint64_t ms)
 {
-	uint64_t least = clock_min(knob(s, KNOB_SLEEP_MILLISECS), ms);
-	struct timespec start, end;
-	int err = 0;
+	uint64_t least = clock_min(knob(s, KNOB_SLEEP_MILLISECS), ms), start = clock_ms();
+	uint32_t bits = 0, rung;
 
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	pthread_mutex_lock(&s->lock);
-	while (!s->stop && !s->kicked && !err) {
-		uint64_t limit = s->hinted ? least : ms;
+	do {
+		uint64_t limit = bits & SCAN_HINT ? least : ms;
 
-		if (limit == CLOCK_NEVER) {
-			pthread_cond_wait(&s->cond, &s->lock);
-			continue;
-		}
-		end = time_after(start, limit);
-		err = pthread_cond_timedwait(&s->cond, &s->lock, &end);
-	}
-	if (s->kicked || s->hinted) { /* there is something new to see */
+		rung = bell_wait(&s->d->scan_bell, limit == CLOCK_NEVER ? limit : start + limit);
+		bits |= rung;
+	} while (rung && !(bits & (SCAN_KICK | SCAN_STOP)));
+	if (bits & (SCAN_KICK | SCAN_HINT)) { /* there is something new to see */
 		s->pause_ms = s->settle_ms = 0;
 		s->looks = s->looks < SETTLE_LOOKS ? s->looks : SETTLE_LOOKS;
 	}
-	s->kicked = s->hinted = false;
-	pthread_mutex_unlock(&s->lock);
-}
-
-void scan_kick(struct scan *s)
-{
-	pthread_mutex_lock(&s->lock);
-	s->kicked = true;
-	pthread_cond_signal(&s->cond);
-	pthread_mutex_unlock(&s->lock);
-}
-
-void scan_hint(struct scan *s)
-{
-	pthread_mutex_lock(&s->lock);
-	/* The first of many is enough. */
-	if (!s->hinted)
-		pthread_cond_signal(&s->cond);
-	s->hinted = true;
-	pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- a pass ---- */
@@ -206,7 +157,7 @@ static uint64_t pass_end(struct scan *s, struct domain **v, unsigned int nr)
 	struct findings f = look(v, nr);
 
 	s->in_pass = false;
-	s->full_scans++;
+	s->d->full_scans++;
 	advise(s);
 	if (f.nr_orders) {
 		s->pause_ms = 0;
@@ -227,7 +178,7 @@ static uint64_t pass_end(struct scan *s, struct domain **v, unsigned int nr)
 	return s->pause_ms > pause ? s->pause_ms : pause;
 }
 
-static bool scanning(struct scan *s)
+static bool scanning(const struct scan *s)
 {
 	return knob(s, KNOB_RUN) == KSM_RUN_MERGE && !must_stop(s);
 }
@@ -346,7 +297,7 @@ static uint64_t batch(struct scan *s)
 							     ENGINE_FLUSH_RIPE);
 		done += v[i]->pass_done;
 		if (engine_nr_retired(v[i]->engine))
-			sessions_note_retired(s->d->sessions);
+			bell_ring(&s->d->client_bell, CLIENTS_RETIRED);
 	}
 	if (!active) {
 		s->in_pass = false;
@@ -386,9 +337,9 @@ static void quiesce(struct scan *s)
 {
 	cancel_orders(s);
 	s->in_pass = false;
-	s->full_scans = 0;
-	s->d->unmerge.state = UNMERGE_SEND;
-	sessions_wake(s->d->sessions);
+	s->d->full_scans = 0;
+	if (unmerge_job_move(&s->d->unmerge, UNMERGE_SEND))
+		bell_ring(&s->d->client_bell, CLIENTS_UNMERGE);
 }
 
 static void *scan_main(void *arg)
@@ -423,10 +374,9 @@ static unsigned int count_cpus(void)
 	return (unsigned int)CPU_COUNT(&set);
 }
 
-struct scan *scan_start(struct daemon *d)
+struct scan *scan_new(struct daemon *d)
 {
 	struct scan *s = calloc(1, sizeof(*s));
-	pthread_condattr_t attr;
 	int err;
 
 	if (!s)
@@ -434,48 +384,46 @@ struct scan *scan_start(struct daemon *d)
 	s->d = d;
 	s->nr_cpus = count_cpus();
 	s->crew = crew_new(ENGINE_WORKERS - 1);
-	if (!s->crew) {
-		free(s);
-		return NULL;
-	}
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->cond, &attr);
-	pthread_condattr_destroy(&attr);
-	err = pthread_create(&s->thread, NULL, scan_main, s);
-	if (err) {
-		pthread_cond_destroy(&s->cond);
-		pthread_mutex_destroy(&s->lock);
-		crew_free(s->crew);
-		free(s);
-		errno = err;
-		return NULL;
-	}
+	err = s->crew ? bell_init(&d->scan_bell) : -errno;
+	if (!err)
+		return s;
+	crew_free(s->crew);
+	free(s);
+	errno = -err;
+	return NULL;
+}
+
+int scan_start(struct scan *s)
+{
+	int err = pthread_create(&s->thread, NULL, scan_main, s);
+
+	if (err)
+		return -err;
+	s->started = true;
 	pthread_setname_np(s->thread, "ksmd-scan");
-	return s;
+	return 0;
 }
 
 void scan_stop(struct scan *s)
 {
-	pthread_mutex_lock(&s->lock);
+	if (!s->started)
+		return;
 	s->stop = true;
-	pthread_cond_signal(&s->cond);
-	pthread_mutex_unlock(&s->lock);
+	bell_ring(&s->d->scan_bell, SCAN_STOP);
 	pthread_join(s->thread, NULL);
+	s->started = false;
 }
 
 void scan_free(struct scan *s)
 {
+	bell_deinit(&s->d->scan_bell);
 	crew_free(s->crew);
-	pthread_cond_destroy(&s->cond);
-	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 
 void scan_stats(struct scan *s, struct scan_stats *out)
 {
-	out->full_scans = s->full_scans;
+	out->full_scans = s->d->full_scans;
 	out->cpu_ns = s->cpu_ns;
 	out->pause_ms = s->pause_ms;
 }

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* scan_thread.h - the scan thread: passes over all domains, paced by the knobs. */
+/*
+ * scan_thread.h - the scan thread: passes over all domains, paced by the knobs.
+ *
+ * It sleeps at daemon.scan_bell, which everybody may ring while the scan exists.
+ */
 #ifndef KSMD_SCAN_THREAD_H
 #define KSMD_SCAN_THREAD_H
 
@@ -8,24 +12,21 @@
 struct daemon;
 struct scan;
 
-/* Start the thread. Returns NULL with errno. scan_stop() ends it after the batch it is in. */
-struct scan *scan_start(struct daemon *d);
+/* Makes the bell as well. Returns NULL with errno. Nothing happens before scan_start(). */
+struct scan *scan_new(struct daemon *d);
+/* Returns 0 or -errno. */
+int scan_start(struct scan *s);
+/* Ends the thread after the slice of work that it is in. Fine when it was never started. */
 void scan_stop(struct scan *s);
-void scan_free(struct scan *s); /* after scan_stop(), when no thread is left that asks or hints */
-/*
- * The operator changed something, or a job waits: look at once. Any thread.
- */
-void scan_kick(struct scan *s);
-/*
- * A client offered memory: pause no longer than sleep_millisecs from now on. Any thread.
- */
-void scan_hint(struct scan *s);
+/* After scan_stop(), when no thread is left that rings. */
+void scan_free(struct scan *s);
 
 struct scan_stats {
 	uint64_t full_scans; /* complete passes; 0 after everything was unmerged */
 	uint64_t cpu_ns;     /* of the scan thread */
 	uint64_t pause_ms;   /* pause after the next complete pass that finds nothing */
 };
+/* Any thread. */
 void scan_stats(struct scan *s, struct scan_stats *out);
 
 #endif

@@ -22,14 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "daemon/scan_thread.h"
 #include "daemon/session_priv.h"
 
 /* A client that connects and says nothing must not hold a place; one on a loaded machine gets here
@@ -464,8 +462,6 @@ static uint64_t run_grace(struct sessions *ss, uint64_t now)
 	unsigned int nr;
 	struct domain **v;
 
-	if (atomic_exchange(&ss->retired, false))
-		sessions_grace_soon(ss);
 	if (now < ss->grace_due_ms)
 		return ss->grace_due_ms;
 	ss->grace_due_ms = CLOCK_NEVER;
@@ -489,8 +485,8 @@ static void unmerge_finish(struct sessions *ss, int error, int pid)
 	ss->nr_unmerge_awaited = 0;
 	job->error = error;
 	job->pid = pid;
-	job->state = UNMERGE_DONE;
-	daemon_wake(ss->d);
+	if (unmerge_job_move(job, UNMERGE_DONE))
+		bell_ring(&ss->d->main_bell, MAIN_UNMERGED);
 }
 
 static void unmerge_begin(struct sessions *ss, uint64_t now)
@@ -501,7 +497,7 @@ static void unmerge_begin(struct sessions *ss, uint64_t now)
 	ss->nr_unmerge_awaited = 0;
 	ss->unmerge_due_ms = 0;
 	ss->unmerge_deadline_ms = now + UNMERGE_TIMEOUT_MS;
-	ss->d->unmerge.state = UNMERGE_WAIT;
+	unmerge_job_move(&ss->d->unmerge, UNMERGE_WAIT);
 	TAILQ_FOREACH(s, &ss->all, link)
 	{
 		if (s->state != SESSION_READY)
@@ -571,15 +567,14 @@ void session_unmerge_done(struct session *s, int error)
 static void handle_event(struct sessions *ss, const struct epoll_event *ev)
 {
 	struct source *src = ev->data.ptr;
-	uint64_t count;
 
 	switch (src->kind) {
 	case SOURCE_LISTEN:
 		accept_some(ss);
 		return;
 	case SOURCE_EVENT:
-		if (read(ss->event, &count, sizeof(count)) < 0)
-			return; /* somebody else's wake-up was read with an earlier one */
+		if (bell_wait(&ss->d->client_bell, 0) & CLIENTS_RETIRED)
+			sessions_grace_soon(ss);
 		return;
 	case SOURCE_PIDFD:
 		session_drop(src->session);
@@ -620,21 +615,6 @@ static void *sessions_main(void *arg)
 		due = sessions_round(ss, due);
 	rcu_unregister_thread();
 	return NULL;
-}
-
-void sessions_wake(struct sessions *ss)
-{
-	uint64_t one = 1;
-
-	/* Fails only when the counter is full, and then the thread is awake. */
-	if (write(ss->event, &one, sizeof(one)) < 0)
-		return;
-}
-
-void sessions_note_retired(struct sessions *ss)
-{
-	if (!atomic_exchange(&ss->retired, true))
-		sessions_wake(ss);
 }
 
 /* ---- views ---- */
@@ -789,11 +769,12 @@ struct sessions *sessions_new(struct daemon *d, int listen_fd)
 			(unsigned int)((nofile.rlim_cur - FDS_RESERVED) / FDS_PER_CLIENT) :
 			1;
 	ss->epoll = epoll_create1(EPOLL_CLOEXEC);
-	ss->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	err = bell_init(&d->client_bell);
 	ss->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	ss->by_pid = cds_lfht_new(64, 64, 0, CDS_LFHT_AUTO_RESIZE | CDS_LFHT_ACCOUNTING, NULL);
-	if (ss->epoll >= 0 && ss->event >= 0 && ss->spare >= 0 && ss->by_pid &&
-	    !watch(ss, ss->listen, &ss->listen_source) && !watch(ss, ss->event, &ss->event_source))
+	if (ss->epoll >= 0 && !err && ss->spare >= 0 && ss->by_pid &&
+	    !watch(ss, ss->listen, &ss->listen_source) &&
+	    !watch(ss, d->client_bell.event, &ss->event_source))
 		return ss;
 	err = errno;
 	sessions_free(ss);
@@ -818,7 +799,7 @@ void sessions_stop(struct sessions *ss)
 
 	if (ss->started) {
 		ss->stop = true;
-		sessions_wake(ss);
+		bell_ring(&ss->d->client_bell, CLIENTS_STOP);
 		pthread_join(ss->thread, NULL);
 		ss->started = false;
 	}
@@ -834,8 +815,7 @@ void sessions_free(struct sessions *ss)
 		cds_lfht_destroy(ss->by_pid, NULL);
 	if (ss->spare >= 0)
 		close(ss->spare);
-	if (ss->event >= 0)
-		close(ss->event);
+	bell_deinit(&ss->d->client_bell);
 	if (ss->epoll >= 0)
 		close(ss->epoll);
 	close(ss->listen);

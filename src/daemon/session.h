@@ -36,11 +36,6 @@ int sessions_start(struct sessions *s);
 void sessions_stop(struct sessions *s);
 void sessions_free(struct sessions *s);
 
-/* Wake the client thread: a job waits. Any context. */
-void sessions_wake(struct sessions *s);
-/* A domain has retired frames: start a grace period before long. Any thread; cheap to repeat. */
-void sessions_note_retired(struct sessions *s);
-
 /* A client as the control tree shows it. */
 struct client_view {
 	pid_t pid;

@@ -17,7 +17,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "daemon/scan_thread.h"
 #include "daemon/session_priv.h"
 #include "daemon/track.h"
 
@@ -123,7 +122,7 @@ static void handle_add(struct session *s, const union ksm_msg *msg)
 		return;
 	took_in(s, r->seq, engine_region_add(s->mm, r->start, r->end));
 	see_clean(s, r);
-	scan_hint(s->owner->d->scan);
+	bell_ring(&s->owner->d->scan_bell, SCAN_HINT);
 }
 
 static void handle_del(struct session *s, const union ksm_msg *msg)

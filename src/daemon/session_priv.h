@@ -112,8 +112,7 @@ struct sessions {
 	pthread_t thread;
 	bool started;
 	_Atomic bool stop;
-	int epoll, event, listen,
-		spare; /* spare: given up to turn a peer away when none are left */
+	int epoll, listen, spare; /* spare: given up to turn a peer away when none are left */
 	struct source listen_source, event_source;
 
 	struct session_list all, unfinished, dead;
@@ -126,7 +125,6 @@ struct sessions {
 	struct log_limit limit[ERR_NR];
 
 	struct cds_lfht *by_pid;
-	_Atomic bool retired; /* a scan retired frames */
 	_Atomic uint64_t nr_clients, nr_connections, protocol_errors;
 };
 

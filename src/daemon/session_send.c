@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "daemon/scan_thread.h"
 #include "daemon/session_priv.h"
 #include "daemon/track.h"
 
@@ -126,11 +125,9 @@ static int send_stat(struct session *s)
 		.id = s->stat_id,
 	};
 	struct mm_counters c = { 0 };
-	struct scan_stats scan;
 
 	mm_counters(s->mm, &c);
-	scan_stats(s->owner->d->scan, &scan);
-	reply.full_scans = scan.full_scans;
+	reply.full_scans = s->owner->d->full_scans;
 	reply.rmap_items = c.rmap_items;
 	reply.zero_pages = c.zero_pages;
 	reply.merging_pages = c.merging_pages;
@@ -267,7 +264,8 @@ static void op_client_release(void *client)
 	free(s->orders);
 	free(s);
 	ss->nr_connections--;
-	sessions_note_retired(ss); /* its frames, and perhaps the domain, can go */
+	bell_ring(&ss->d->client_bell,
+		  CLIENTS_RETIRED); /* its frames, and perhaps the domain, can go */
 }
 
 const struct engine_ops session_ops = {

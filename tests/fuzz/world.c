@@ -21,11 +21,6 @@ int os_epoll_create1(int flags);
 int os_epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout);
 int os_close(int fd);
 
-struct scan {
-	uint64_t full_scans;
-	bool done;
-};
-static struct scan the_scan;
 static struct cds_lfht *keep;
 
 uint8_t take8(struct input *in)
@@ -51,24 +46,11 @@ uint32_t take32(struct input *in)
 
 /* ---- what the rest of the daemon calls ---- */
 
-void scan_kick(struct scan *s)
-{
-	(void)s;
-}
-
-void scan_hint(struct scan *s)
-{
-	(void)s;
-}
-
 void scan_stats(struct scan *s, struct scan_stats *out)
 {
-	*out = (struct scan_stats){ .full_scans = s->full_scans };
-}
+	struct daemon *d = (struct daemon *)(void *)s;
 
-void daemon_wake(struct daemon *d)
-{
-	(void)d; /* the main thread has its turn in any case */
+	*out = (struct scan_stats){ .full_scans = d->full_scans };
 }
 
 /* ---- life ---- */
@@ -94,6 +76,8 @@ static bool start(struct world *w)
 {
 	int fd;
 
+	if (bell_init(&w->d.main_bell) || bell_init(&w->d.scan_bell))
+		return false;
 	w->client_listen = listener(&fd);
 	w->d.sessions = sessions_new(&w->d, fd);
 	if (!w->d.sessions)
@@ -112,6 +96,7 @@ static bool start(struct world *w)
 bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 {
 	memset(w, 0, sizeof(*w));
+	w->d.main_bell.event = w->d.scan_bell.event = -1;
 	knobs_init(&w->d.knobs);
 	w->control_epoll = -1;
 	os_fault_hold(true);
@@ -125,10 +110,9 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	w->d.domains.topology = w->d.topology;
 	w->d.domains.max_frames = 0;
 	w->d.domains.hash_seed = 42;
-	w->d.unmerge.state = UNMERGE_IDLE;
 	w->d.uffd_dev = os_fd_new(os_file_new(OS_PLAIN));
-	w->d.scan = &the_scan;
-	memset(&the_scan, 0, sizeof(the_scan));
+	w->d.scan = (struct scan *)(void *)&w->d; /* what scan_stats() above takes it for */
+	account_table_init(&w->d.accounts);
 	domain_table_init(&w->d.domains);
 	if (start(w))
 		return true;
@@ -149,6 +133,9 @@ void world_stop(struct world *w)
 	domain_table_deinit(&w->d.domains);
 	if (w->d.sessions)
 		sessions_free(w->d.sessions);
+	account_table_deinit(&w->d.accounts);
+	bell_deinit(&w->d.main_bell);
+	bell_deinit(&w->d.scan_bell);
 	numa_topology_close(w->d.topology);
 	os_close(w->d.uffd_dev);
 	os_run_rcu();
@@ -203,11 +190,11 @@ static void scan(struct domain *d, void *arg)
 	int64_t budget = a->budget;
 
 	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
-		the_scan.full_scans += engine_scan(d->engine, 0, &budget) == ENGINE_SCAN_PASS;
+		a->w->d.full_scans += engine_scan(d->engine, 0, &budget) == ENGINE_SCAN_PASS;
 	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
 		engine_flush(d->engine, a->flush_all ? ENGINE_FLUSH_PASS : ENGINE_FLUSH_RIPE);
 	if (engine_nr_retired(d->engine))
-		sessions_note_retired(a->w->d.sessions);
+		bell_ring(&a->w->d.client_bell, CLIENTS_RETIRED);
 }
 
 void world_scan(struct world *w, int64_t budget, bool flush_all)
@@ -216,7 +203,8 @@ void world_scan(struct world *w, int64_t budget, bool flush_all)
 
 	if (w->d.unmerge.state == UNMERGE_QUIESCE) {
 		each_domain(w, cancel, NULL);
-		w->d.unmerge.state = UNMERGE_SEND;
+		unmerge_job_move(&w->d.unmerge, UNMERGE_SEND);
+		bell_ring(&w->d.client_bell, CLIENTS_UNMERGE);
 		return;
 	}
 	each_domain(w, scan, &a);

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * account.c - see account.h.
+ *
+ * An account comes into being with its first unit and goes with its last, so users that are gone
+ * cost nothing, and the number of accounts is bounded by the number of connections and domains.
+ */
+#include "daemon/account.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Invariant: sum is the sum of held[], and above 0 except while charge_set() is at work. */
+struct account {
+	LIST_ENTRY(account) link;
+	uid_t uid;
+	uint64_t held[ACCOUNT_NR];
+	uint64_t sum;
+};
+
+void account_table_init(struct account_table *t)
+{
+	memset(t, 0, sizeof(*t));
+	lock_init(&t->lock);
+	for (unsigned int i = 0; i < ACCOUNT_BUCKETS; i++)
+		LIST_INIT(&t->bucket[i]);
+	for (int u = 0; u < ACCOUNT_NR; u++)
+		t->most[u] = UINT64_MAX;
+}
+
+void account_table_deinit(struct account_table *t)
+{
+	assert(t->nr == 0);
+	lock_deinit(&t->lock);
+}
+
+static struct account *find(struct account_table *t, uid_t uid) NEEDS(t->lock);
+static struct account *find(struct account_table *t, uid_t uid)
+{
+	struct account *a;
+
+	LIST_FOREACH(a, &t->bucket[uid % ACCOUNT_BUCKETS], link)
+	if (a->uid == uid)
+		break;
+	return a;
+}
+
+static struct account *find_or_make(struct account_table *t, uid_t uid) NEEDS(t->lock);
+static struct account *find_or_make(struct account_table *t, uid_t uid)
+{
+	struct account *a = find(t, uid);
+
+	if (a)
+		return a;
+	a = calloc(1, sizeof(*a));
+	if (!a)
+		return NULL;
+	a->uid = uid;
+	LIST_INSERT_HEAD(&t->bucket[uid % ACCOUNT_BUCKETS], a, link);
+	t->nr++;
+	return a;
+}
+
+static void drop_if_empty(struct account_table *t, struct account *a) NEEDS(t->lock);
+static void drop_if_empty(struct account_table *t, struct account *a)
+{
+	if (a->sum)
+		return;
+	LIST_REMOVE(a, link);
+	t->nr--;
+	free(a);
+}
+
+/* One step of a charge; it holds an account, which stays even if it is empty now. */
+static int move(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t n)
+	NEEDS(t->lock);
+static int move(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t n)
+{
+	uint64_t others = t->total[unit] - c->held[unit];
+
+	if (n > c->held[unit] && (others > t->most[unit] || n > t->most[unit] - others))
+		return -EDQUOT;
+	t->total[unit] = others + n;
+	c->account->held[unit] += n - c->held[unit];
+	c->account->sum += n - c->held[unit];
+	c->held[unit] = n;
+	return 0;
+}
+
+static uint64_t held(const struct charge *c)
+{
+	uint64_t sum = 0;
+
+	for (int u = 0; u < ACCOUNT_NR; u++)
+		sum += c->held[u];
+	return sum;
+}
+
+int charge_set(struct account_table *t, struct charge *c, uid_t uid, enum account_unit unit,
+	       uint64_t n)
+{
+	struct account *a;
+	int err = -ENOMEM;
+
+	lock_take(&t->lock);
+	a = c->account ? c->account : find_or_make(t, uid);
+	if (a) {
+		c->table = t;
+		c->account = a;
+		err = move(t, c, unit, n);
+		if (!held(c))
+			c->account = NULL;
+		drop_if_empty(t, a);
+	}
+	lock_give(&t->lock);
+	return err;
+}
+
+void charge_drop(struct charge *c)
+{
+	struct account_table *t = c->table;
+
+	if (!c->account)
+		return;
+	lock_take(&t->lock);
+	for (int u = 0; u < ACCOUNT_NR; u++)
+		move(t, c, (enum account_unit)u, 0);
+	drop_if_empty(t, c->account);
+	c->account = NULL;
+	lock_give(&t->lock);
+}
+
+static void look(const struct account *a, struct account_view *v)
+{
+	v->uid = a->uid;
+	memcpy(v->held, a->held, sizeof(v->held));
+}
+
+void account_read(struct account_table *t, uid_t uid, struct account_view *v)
+{
+	struct account *a;
+
+	*v = (struct account_view){ .uid = uid };
+	lock_take(&t->lock);
+	a = find(t, uid);
+	if (a)
+		look(a, v);
+	lock_give(&t->lock);
+}
+
+uint64_t account_total(struct account_table *t, enum account_unit unit)
+{
+	uint64_t total;
+
+	lock_take(&t->lock);
+	total = t->total[unit];
+	lock_give(&t->lock);
+	return total;
+}
+
+static int compare_uids(const void *a, const void *b)
+{
+	uid_t x = ((const struct account_view *)a)->uid, y = ((const struct account_view *)b)->uid;
+
+	return x < y ? -1 : x > y;
+}
+
+struct account_view *account_each(struct account_table *t, unsigned int *nr)
+{
+	struct account_view *v;
+	struct account *a;
+
+	*nr = 0;
+	lock_take(&t->lock);
+	v = t->nr ? malloc(t->nr * sizeof(*v)) : NULL;
+	for (unsigned int i = 0; v && i < ACCOUNT_BUCKETS; i++)
+		LIST_FOREACH(a, &t->bucket[i], link)
+	look(a, &v[(*nr)++]);
+	lock_give(&t->lock);
+	if (v)
+		qsort(v, *nr, sizeof(*v), compare_uids);
+	return v;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * unmerge_job.h - `run` set to 2: the job of unmerging everything, handed from thread to thread.
+ *
+ * There is one job at a time. Its state says which thread owns the other fields; that thread alone
+ * moves it on and rings the bell of the next:
+ *
+ *	IDLE     main    -> main: a store of 2 arrived
+ *	QUIESCE  scan    -> scanning has stopped, orders not yet sent are forgotten
+ *	SEND     client  -> UNMERGE goes to every client
+ *	WAIT     client  -> all have answered, or one refused, or time is up
+ *	DONE     main    -> answers the operator
+ */
+#ifndef KSMD_UNMERGE_JOB_H
+#define KSMD_UNMERGE_JOB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum unmerge_state {
+	UNMERGE_IDLE,
+	UNMERGE_QUIESCE,
+	UNMERGE_SEND,
+	UNMERGE_WAIT,
+	UNMERGE_DONE,
+	UNMERGE_STATE_NR
+};
+
+struct unmerge_job {
+	_Atomic int state;
+	uint32_t id; /* sent with UNMERGE, comes back with its answer */
+	int error;   /* positive errno, 0: all is unmerged */
+	int pid;     /* of the client that refused or did not answer */
+};
+
+/* Only the owner moves the job. False (logged) when the table has no such move: see base/states.h. */
+bool unmerge_job_move(struct unmerge_job *job, enum unmerge_state to);
+
+#endif

@@ -1790,7 +1790,7 @@ START_TEST(test_own_tables_are_left_alone)
 	as_leave(&g);
 	own[0] = as.range;
 	own[1] = as.frames_l1;
-	own[2] = agent.buf;
+	own[2] = agent.kit.buf;
 	own[3] = (uint8_t *)agent.stack + agent.stack_size - PAGE;
 	own[4] = as.frames_l1[(uintptr_t)mem >> 30];
 	own[5] = &as;

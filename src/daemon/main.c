@@ -28,6 +28,7 @@
 #include "daemon/runtime_dir.h"
 #include "daemon/probe.h"
 #include "daemon/session.h"
+#include "numa/numa_open.h"
 #include "wire/wire.h"
 
 #define EVENTS 64

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "daemon/session_priv.h"
 #include "engine/engine.h"
+#include "numa/numa_emulated.h"
 
 int os_epoll_create1(int flags);
 int os_epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout);

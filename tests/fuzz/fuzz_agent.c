@@ -2,23 +2,23 @@
 /*
  * fuzz_agent.c - what a lying daemon can do to a client: nothing but waste its time.
  *
- * The real agent, transactions and un-sharing run on a kernel that is played here, behind sysc6(). The
- * program's memory is real, so that bytes can be compared, but what stands where (page tables,
- * userfaultfds, staging area) is a table. An input is a list of daemon messages, mostly well formed, with
- * any sizes, types, ids, numbers, frames and descriptors, and of things that the program does meanwhile,
- * and of pages that refuse to be moved.
+ * The real agent, transactions and un-sharing run on a kernel that is played here, behind sysc6().
+ * The program's memory is real, so that bytes can be compared, but what stands where (page tables,
+ * userfaultfds, staging area) is a table. An input is a list of daemon messages, mostly well
+ * formed, with any sizes, types, ids, numbers, frames and descriptors, and of things that the
+ * program does meanwhile, and of pages that refuse to be moved.
  *
- * Oracles: no byte of the program's memory changes but by its own stores, whatever stands behind it; no
- * page is missing when the agent waits for the next message; nothing outside the memory that was offered
- * is replaced; every descriptor that came is closed or kept in its place; every order is answered, and
- * truly; nothing crashes.
+ * Oracles: no byte of the program's memory changes but by its own stores, whatever stands behind
+ * it; no page is missing when the agent waits for the next message; nothing outside the memory that
+ * was offered is replaced; every descriptor that came is closed or kept in its place; every order
+ * is answered, and truly; nothing crashes.
  *
  * The agent's source is included for its inner functions.
  *
- * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in; without the
- * comparison in txn.c, or that in inplace.c; without moving back what was not equal; by the sweep without
- * mend_hole(), or without its uffd_register(); when unshare.c takes a failing mremap() for one that left
- * everything in its place.
+ * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in;
+ * without the comparison in txn.c, or that in inplace.c; without moving back what was not equal; by
+ * the sweep without mend_hole(), or without its uffd_register(); when unshare.c takes a failing
+ * mremap() for one that left everything in its place.
  */
 #include "client/agent.c"
 
@@ -803,7 +803,8 @@ static long played(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_getpid:
 	case SYS_gettid:
 		return 4242;
-	default: /* brk, locks, signals, mprotect, identity: nothing happens, and that is all right */
+	/* Brk, locks, signals, mprotect, identity: nothing happens, and that is all right. */
+	default:
 		return 0;
 	}
 }
@@ -876,7 +877,9 @@ static void connection(struct agent *a)
 	kit_close(&a->kit.arena);
 }
 
-/* Fail the nth call with an errno, and play the script; then again without. Did the nth call come? */
+/*
+ * Fail the nth call with an errno, and play the script; then again without. Did the nth call come?
+ */
 bool fuzz_agent_sweep(const uint8_t *script, size_t size, unsigned int nth, int error)
 {
 	memset(&k, 0, sizeof(k));

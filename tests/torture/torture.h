@@ -159,8 +159,8 @@ uint64_t now_ms(void);
 uint64_t now_ns(void);
 void nap_us(uint64_t us);
 /*
- * Page of content number `id`: 0 zeros; below CONTENT_NEAR one of a few that everybody uses; above,
- * unlike all others. The high byte picks a variant of a common page that differs in one byte.
+ * Page of content number `id`: 0 zeros; a small number one of a few that everybody uses; a large
+ * one unlike all others. The high byte picks a variant of a common page that differs in one byte.
  */
 void content_fill(void *page, uint64_t id);
 /* Map the ctl of descriptor fd. */

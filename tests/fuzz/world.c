@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * world.c - see world.h. It takes the place of main.c and scan_thread.c, whose threads it plays in turn.
+ * world.c - see world.h. It takes the place of main.c and scan_thread.c, whose threads it plays in
+ * turn.
  */
 #include "world.h"
 

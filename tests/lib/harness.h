@@ -73,8 +73,8 @@ uint64_t harness_now_ms(void);
 void harness_nap(void); /* the pause between two looks at a condition */
 
 /*
- * How long a test waits for what an idle machine does within a second or two: so long that only what
- * hangs is found out, not a machine that others use. Nothing that is timed waits by this.
+ * How long a test waits for what an idle machine does within a second or two: so long that only
+ * what hangs is found out, not a machine that others use. Nothing that is timed waits by this.
  */
 #define WAIT_MS 60000
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* engine_case.c - a test case whose tests may call the engine: their threads are known to liburcu. */
+/*
+ * engine_case.c - a test case whose tests may call the engine: their threads are known to liburcu.
+ */
 #include <urcu.h>
 
 #include "suites.h"

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * main.c - ksmd-user: options, start-up in order, the main thread's loop, the end in reverse order.
+ * main.c - ksmd-user: the start in order, the main thread's loop, the end in reverse order.
  *
- * The end unmerges nothing: clients keep their mappings of the arena, whose memory lives as long as
- * any of them does, and register again with the next daemon.
+ * steps[] is the table of contents. The end unmerges nothing: clients keep their mappings of the
+ * arena, whose memory lives as long as any of them does, and register again with the next daemon.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -20,283 +18,330 @@
 #include <urcu.h>
 
 #include "base/clock.h"
+#include "base/container.h"
+#include "base/log.h"
+#include "base/loop.h"
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/groups.h"
-#include "daemon/scan_thread.h"
-#include "base/log.h"
-#include "daemon/runtime_dir.h"
+#include "daemon/options.h"
 #include "daemon/probe.h"
+#include "daemon/runtime_dir.h"
+#include "daemon/scan_thread.h"
 #include "daemon/session.h"
-#include "numa/numa_open.h"
-#include "wire/wire.h"
 
-#define EVENTS 64
-#define EXIT_USAGE 2
+#define SAID 1 /* a step failed and has said why */
 
-struct options {
-	const char *runtime_dir;
-	const char *topology;
-	enum domain_mode domain;
-	uint64_t arena_limit_mib;
+struct service {
+	struct options options;
+	struct daemon d;
+	struct runtime_dir dir;
+	struct loop loop; /* the main thread's */
+	struct loop_watch signals;
+	struct groups groups;
+	struct control *control;
 };
 
-static const char usage[] =
-	"usage: ksmd-user [OPTION]...\n"
-	"Merge identical memory pages of the processes that offer them.\n"
-	"\n"
-	"  --runtime-dir DIR       sockets are made here [$KSMD_RUNTIME_DIR, else /run/ksmd-user for\n"
-	"                          root, else $XDG_RUNTIME_DIR/ksmd-user]\n"
-	"  --topology auto|emulated:N\n"
-	"                          NUMA nodes of the machine, or N pretended ones (1 to 64) [auto]\n"
-	"  --domain uid|process|shared\n"
-	"                          who may share pages: processes of one user, none with another, or\n"
-	"                          all of them [uid]\n"
-	"  --arena-limit MiB       most memory for shared pages, in each domain; 0: no limit [0]\n"
-	"  --log-level error|warning|info|debug\n"
-	"                          [info]\n"
-	"  --help, --version\n"
-	"\n"
-	"Runs in the foreground; SIGTERM or SIGINT ends it. Settings are changed with ksmdctl.\n";
+/* ---- what the start rests on ---- */
 
-/* ---- options ---- */
-
-static bool parse_limit(const char *s, uint64_t *mib)
+static int open_topology(struct service *s)
 {
-	char *end;
-
-	if (*s < '0' || *s > '9')
-		return false;
-	errno = 0;
-	*mib = strtoull(s, &end, 10);
-	/* Frame numbers have 31 bits: 8 TiB. */
-	return !errno && !*end && *mib <= (1ull << 31) / (1048576 / KSM_PAGE_SIZE) - 1;
+	s->d.topology_spec = s->options.topology;
+	s->d.topology = numa_topology_open(s->options.topology);
+	if (!s->d.topology && errno == EINVAL)
+		options_bad_value("topology", s->options.topology);
+	return s->d.topology ? 0 : -errno;
 }
 
-static void bad_value(const char *option, const char *value)
+static void close_topology(struct service *s)
 {
-	fprintf(stderr, "ksmd-user: --%s: not a valid value: %s\n", option, value);
-	exit(EXIT_USAGE);
+	numa_topology_close(s->d.topology);
 }
 
-static void parse_options(int argc, char **argv, struct options *o)
+static int open_userfaultfd(struct service *s)
 {
-	static const struct option longopts[] = {
-		{ "runtime-dir", required_argument, NULL, 'r' },
-		{ "topology", required_argument, NULL, 't' },
-		{ "domain", required_argument, NULL, 'd' },
-		{ "arena-limit", required_argument, NULL, 'a' },
-		{ "log-level", required_argument, NULL, 'l' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'v' },
-		{ 0 },
-	};
-	int c;
-
-	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
-		if (c == 'r') {
-			o->runtime_dir = optarg;
-		} else if (c == 't') {
-			o->topology = optarg;
-		} else if (c == 'd') {
-			if (!domain_mode_parse(optarg, &o->domain))
-				bad_value("domain", optarg);
-		} else if (c == 'a') {
-			if (!parse_limit(optarg, &o->arena_limit_mib))
-				bad_value("arena-limit", optarg);
-		} else if (c == 'l') {
-			if (!log_set_level(optarg))
-				bad_value("log-level", optarg);
-		} else if (c == 'h') {
-			fputs(usage, stdout);
-			exit(0);
-		} else if (c == 'v') {
-			puts("ksmd-user " KSMD_VERSION);
-			exit(0);
-		} else {
-			exit(EXIT_USAGE);
-		}
-	}
-	if (optind < argc) {
-		fprintf(stderr, "ksmd-user: unexpected argument: %s\n", argv[optind]);
-		exit(EXIT_USAGE);
-	}
+	s->d.uffd_dev = probe_kernel();
+	return s->d.uffd_dev < 0 ? SAID : 0;
 }
 
-/* ---- start ---- */
+static void close_userfaultfd(struct service *s)
+{
+	close(s->d.uffd_dev);
+}
 
-static void set_limits(void)
+static int set_limits(struct service *s)
 {
 	struct rlimit nofile;
 
+	(void)s;
 	/*
-	 * One heap for all threads: what is freed in a thread's own is of no use to the others. They allocate in
-	 * chunks and seldom, so nobody waits; 40 to 100 KiB less are resident with two clients of 512 MiB.
+	 * All threads share one heap: what is freed in a thread's own heap is of no use to the
+	 * others. They allocate in chunks and seldom, so none waits. With two clients of 512 MiB,
+	 * 40 to 100 KiB less are resident.
 	 */
 	mallopt(M_ARENA_MAX, 1);
 	if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
 		nofile.rlim_cur = nofile.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &nofile);
 	}
-	/* Our memory holds descriptors of every domain: no core dump, no ptrace by the same user. */
+	/* We hold descriptors of every domain: no core dump, no ptrace by the same user. */
 	prctl(PR_SET_DUMPABLE, 0);
+	return 0;
 }
 
-static void init_daemon(struct daemon *d, const struct options *o)
+static int open_dir(struct service *s)
 {
-	knobs_init(&d->knobs);
-	d->start_ms = clock_ms();
-	d->topology_spec = o->topology;
-	d->domains.mode = o->domain;
-	d->domains.ops = &session_ops;
-	d->domains.knobs = &d->knobs;
-	d->domains.topology = d->topology;
-	d->domains.max_frames = (uint32_t)(o->arena_limit_mib * (1048576 / KSM_PAGE_SIZE));
-	account_table_init(&d->accounts);
-	domain_table_init(&d->domains);
+	return runtime_dir_open(&s->dir, s->options.runtime_dir) ? SAID : 0;
 }
 
-/* Signals come through a descriptor, in every thread started from now on. */
-static int open_signals(void)
+static void close_dir(struct service *s)
+{
+	runtime_dir_close(&s->dir);
+}
+
+/* ---- the main thread ---- */
+
+static void on_signal(struct loop_watch *w, uint32_t events)
+{
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(w->fd, &info, sizeof(info)) == sizeof(info))
+		loop_stop(w->loop);
+}
+
+/* From here on SIGTERM and SIGINT come through a descriptor, in every thread that is started. */
+static int open_signals(struct service *s)
 {
 	sigset_t set;
+	int fd, err;
 
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes shows as an error of the arena's */
+	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes shows as an error of the arena */
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	err = loop_watch(&s->loop, &s->signals, fd, EPOLLIN, on_signal);
+	if (err)
+		close(fd);
+	return err;
 }
 
-/* ---- main thread ---- */
-
-struct main_loop {
-	int epoll, signals;
-	struct groups groups;
-	struct control *control;
-};
-
-static int add_fd(int epoll, int fd, void *ptr)
+static void close_signals(struct service *s)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = ptr };
-
-	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev);
+	loop_unwatch(&s->signals);
+	close(s->signals.fd);
 }
 
-/* Until a signal says that it is enough. */
-static void run_loop(struct daemon *d, struct main_loop *l)
+static int open_loop(struct service *s)
 {
-	struct epoll_event ev[EVENTS];
-	uint64_t due = CLOCK_NEVER;
-	struct signalfd_siginfo info;
+	int err = loop_init(&s->loop);
 
-	for (;;) {
-		int n = epoll_wait(l->epoll, ev, EVENTS, clock_timeout(due));
-
-		for (int i = 0; i < n; i++) {
-			if (ev[i].data.ptr == &l->signals) {
-				if (read(l->signals, &info, sizeof(info)) == sizeof(info))
-					return;
-			} else if (ev[i].data.ptr == &d->main_bell) {
-				bell_wait(&d->main_bell, 0); /* what to do is found out below */
-			} else {
-				control_event(l->control, &ev[i]);
-			}
-		}
-		due = control_run(l->control, clock_ms());
-	}
-}
-
-static int fail(const char *what)
-{
-	log_msg(KSMD_ERROR, "%s: %s", what, strerror(errno));
-	return EXIT_FAILURE;
-}
-
-static int serve(struct daemon *d, struct main_loop *l, struct runtime_dir *p)
-{
-	int err;
-
-	d->sessions = sessions_new(d, p->client);
-	p->client = -1;
-	if (!d->sessions)
-		return fail("client socket");
-	d->scan = scan_new(d);
-	if (!d->scan) {
-		sessions_free(d->sessions);
-		return fail("scan thread");
-	}
-	groups_register(&l->groups, d);
-	l->control = control_new(&l->groups.tree, l->epoll, p->control);
-	p->control = -1;
-	err = l->control ? -scan_start(d->scan) : errno;
 	if (!err)
-		err = -sessions_start(d->sessions);
-	if (l->control && !err) {
-		log_msg(KSMD_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION,
-			p->dir, d->topology->nr_nodes, d->topology->nr_nodes == 1 ? "" : "s",
-			domain_mode_name(d->domains.mode));
-		run_loop(d, l);
-		log_msg(KSMD_INFO, "ends; clients keep what they have");
-	}
-	if (l->control)
-		control_free(l->control);
-	scan_stop(d->scan);
-	sessions_stop(d->sessions);
-	scan_free(d->scan); /* clients' messages reach it until here */
-	domain_table_deinit(&d->domains);
-	sessions_free(d->sessions);
-	account_table_deinit(&d->accounts);
-	errno = err;
-	return l->control && !err ? EXIT_SUCCESS : fail("threads");
+		rcu_register_thread();
+	return err;
 }
 
-static int set_up_loop(struct daemon *d, struct main_loop *l)
+static void close_loop(struct service *s)
 {
-	int err = bell_init(&d->main_bell);
+	loop_deinit(&s->loop);
+	rcu_unregister_thread();
+}
 
-	l->epoll = epoll_create1(EPOLL_CLOEXEC);
-	l->signals = open_signals();
-	if (err || l->epoll < 0 || l->signals < 0 || add_fd(l->epoll, l->signals, &l->signals) ||
-	    add_fd(l->epoll, d->main_bell.event, &d->main_bell) ||
-	    getrandom(&d->domains.hash_seed, sizeof(d->domains.hash_seed), 0) !=
-		    sizeof(d->domains.hash_seed))
-		return -1;
+/* The unmerge job is done. */
+static void on_bell(struct bell *b, uint32_t bits)
+{
+	struct service *s = container_of(b, struct service, d.main_bell);
+
+	(void)bits;
+	control_settle(s->control);
+}
+
+static int open_bell(struct service *s)
+{
+	int err = bell_init(&s->d.main_bell);
+
+	if (!err)
+		err = bell_hang(&s->d.main_bell, &s->loop, on_bell);
+	if (err)
+		bell_deinit(&s->d.main_bell);
+	return err;
+}
+
+static void close_bell(struct service *s)
+{
+	bell_deinit(&s->d.main_bell);
+}
+
+/* ---- what the threads share ---- */
+
+static int init_domains(struct service *s)
+{
+	struct domain_table *t = &s->d.domains;
+
+	knobs_init(&s->d.knobs);
+	s->d.start_ms = clock_ms();
+	if (getrandom(&t->hash_seed, sizeof(t->hash_seed), 0) != sizeof(t->hash_seed))
+		return -errno;
+	t->mode = s->options.domain;
+	t->max_frames = s->options.max_frames;
+	t->ops = &session_ops;
+	t->knobs = &s->d.knobs;
+	t->topology = s->d.topology;
+	domain_table_init(t);
 	return 0;
+}
+
+static void deinit_domains(struct service *s)
+{
+	domain_table_deinit(&s->d.domains);
+}
+
+static int init_accounts(struct service *s)
+{
+	account_table_init(&s->d.accounts);
+	return 0;
+}
+
+static void deinit_accounts(struct service *s)
+{
+	account_table_deinit(&s->d.accounts);
+}
+
+static int new_sessions(struct service *s)
+{
+	s->d.sessions = sessions_new(&s->d, s->dir.client);
+	s->dir.client = -1;
+	return s->d.sessions ? 0 : -errno;
+}
+
+static void free_sessions(struct service *s)
+{
+	sessions_free(s->d.sessions);
+}
+
+static int new_scan(struct service *s)
+{
+	s->d.scan = scan_new(&s->d);
+	return s->d.scan ? 0 : -errno;
+}
+
+static void free_scan(struct service *s)
+{
+	scan_free(s->d.scan);
+}
+
+/* ---- what serves ---- */
+
+static int open_control(struct service *s)
+{
+	groups_register(&s->groups, &s->d);
+	s->control = control_new(&s->groups.tree, &s->loop, s->dir.control);
+	s->dir.control = -1;
+	return s->control ? 0 : -errno;
+}
+
+static void close_control(struct service *s)
+{
+	control_free(s->control);
+}
+
+static int start_sessions(struct service *s)
+{
+	return sessions_start(s->d.sessions);
+}
+
+static void stop_sessions(struct service *s)
+{
+	sessions_stop(s->d.sessions);
+}
+
+static int start_scan(struct service *s)
+{
+	return scan_start(s->d.scan);
+}
+
+static void stop_scan(struct service *s)
+{
+	scan_stop(s->d.scan);
+}
+
+/* ---- start, serve, end ---- */
+
+/*
+ * Each step may use what the steps before it made. stop() undoes a start() that returned 0; start()
+ * returns 0, -errno, or SAID. The threads come last, so that nobody is served by half a daemon.
+ */
+static const struct step {
+	const char *what; /* in the message when it fails */
+	int (*start)(struct service *s);
+	void (*stop)(struct service *s);
+} steps[] = {
+	{ "topology", open_topology, close_topology },
+	/* Before set_limits() makes us not dumpable, because it looks at our own page map. */
+	{ "userfaultfd", open_userfaultfd, close_userfaultfd },
+	{ "limits", set_limits, NULL },
+	{ "runtime directory", open_dir, close_dir },
+	{ "loop", open_loop, close_loop },
+	{ "signals", open_signals, close_signals },
+	{ "bell", open_bell, close_bell },
+	{ "accounts", init_accounts, deinit_accounts },
+	{ "client socket", new_sessions, free_sessions },
+	{ "domains", init_domains, deinit_domains },
+	/* It ends after the client thread, because what clients say reaches it until then. */
+	{ "scan", new_scan, free_scan },
+	{ "control socket", open_control, close_control },
+	/* The scan thread ends before the clients go. */
+	{ "client thread", start_sessions, stop_sessions },
+	{ "scan thread", start_scan, stop_scan },
+};
+#define NR_STEPS (sizeof(steps) / sizeof(steps[0]))
+
+/* Returns how many steps were started. */
+static size_t start(struct service *s)
+{
+	for (size_t i = 0; i < NR_STEPS; i++) {
+		int err = steps[i].start(s);
+
+		if (err < 0)
+			log_msg(KSMD_ERROR, "%s: %s", steps[i].what, strerror(-err));
+		if (err)
+			return i;
+	}
+	return NR_STEPS;
+}
+
+static void serve(struct service *s)
+{
+	int nr_nodes = s->d.topology->nr_nodes;
+
+	log_msg(KSMD_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION,
+		s->dir.dir, nr_nodes, nr_nodes == 1 ? "" : "s",
+		domain_mode_name(s->d.domains.mode));
+	loop_run(&s->loop);
+	log_msg(KSMD_INFO, "ends; clients keep what they have");
+}
+
+static void stop(struct service *s, size_t started)
+{
+	while (started--)
+		if (steps[started].stop)
+			steps[started].stop(s);
 }
 
 int main(int argc, char **argv)
 {
-	struct options o = { .topology = "auto", .domain = DOMAIN_UID };
-	struct daemon d = { 0 };
-	struct main_loop l = { 0 };
-	struct runtime_dir p;
-	int ret;
+	struct service s = { 0 };
+	size_t started;
 
-	parse_options(argc, argv, &o);
-	d.topology = numa_topology_open(o.topology);
-	if (!d.topology && errno == EINVAL)
-		bad_value("topology", o.topology);
-	if (!d.topology)
-		return fail("topology");
-	/* Before we are not dumpable, since our own page map is looked at. */
-	d.uffd_dev = probe_kernel();
-	set_limits();
-	if (d.uffd_dev < 0 || runtime_dir_open(&p, o.runtime_dir)) {
-		numa_topology_close(d.topology);
-		return EXIT_FAILURE;
-	}
-	init_daemon(&d, &o);
-	rcu_register_thread();
-	ret = set_up_loop(&d, &l) ? fail("start") : serve(&d, &l, &p);
-	rcu_unregister_thread();
-	runtime_dir_close(&p);
-	close(l.epoll);
-	close(l.signals);
-	bell_deinit(&d.main_bell);
-	close(d.uffd_dev);
-	numa_topology_close(d.topology);
-	return ret;
+	options_parse(&s.options, argc, argv);
+	started = start(&s);
+	if (started == NR_STEPS)
+		serve(&s);
+	stop(&s, started);
+	return started == NR_STEPS ? EXIT_SUCCESS : EXIT_FAILURE;
 }

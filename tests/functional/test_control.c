@@ -22,6 +22,8 @@
 #include "tests/lib/harness.h"
 #include "wire/wire.h"
 
+#define TIMEOUT_MS 10000 /* for things that take milliseconds, on a loaded machine */
+
 /* ---- a raw connection ---- */
 
 static int raw_open(struct daemon *d)
@@ -50,7 +52,7 @@ static int raw_line(int fd, char *buf, size_t size)
 	size_t len = 0;
 
 	while (len + 1 < size) {
-		if (!readable(fd, WAIT_MS))
+		if (!readable(fd, TIMEOUT_MS))
 			ck_abort_msg("no answer");
 		if (read(fd, buf + len, 1) != 1)
 			return -1;
@@ -83,7 +85,7 @@ static void expect_end(int fd)
 {
 	char c;
 
-	ck_assert(readable(fd, WAIT_MS));
+	ck_assert(readable(fd, TIMEOUT_MS));
 	ck_assert_int_le(read(fd, &c, 1), 0);
 }
 
@@ -400,6 +402,33 @@ START_TEST(half_closed_peer_gets_its_answer)
 }
 END_TEST
 
+/* A set of `run` while everything is being unmerged waits for that; what follows it waits, too. */
+START_TEST(stores_that_wait_are_answered_in_order)
+{
+	struct daemon *d = daemon_start(NULL);
+	const char *unmerge = "set ksm/run 2\n", *merge = "set ksm/run 1\nget ksm/run\n";
+	int first = raw_open(d), later[8];
+
+	for (int round = 0; round < 20; round++) {
+		raw_send(first, unmerge, strlen(unmerge));
+		for (int i = 0; i < 8; i++) {
+			later[i] = raw_open(d);
+			raw_send(later[i], merge, strlen(merge));
+		}
+		close(later[7]); /* whether it waits or not, nobody misses it */
+		expect_line(first, "ok 0");
+		for (int i = 0; i < 7; i++) {
+			expect_line(later[i], "ok 0");
+			expect_line(later[i], "ok 2");
+			expect_line(later[i], "1");
+			close(later[i]);
+		}
+	}
+	close(first);
+	daemon_stop(d);
+}
+END_TEST
+
 static const struct {
 	const char *data;
 	size_t len;
@@ -483,7 +512,7 @@ START_TEST(megabytes_without_newline)
 	close(fd);
 	expect_alive(d);
 	ck_assert_uint_lt(ctl_get_u64(d, "daemon/rss_bytes"), rss + 4 * 1048576);
-	wait_until(harness_nr_fds(d->pid) <= nr_fds, WAIT_MS, "descriptors are closed");
+	wait_until(harness_nr_fds(d->pid) <= nr_fds, TIMEOUT_MS, "descriptors are closed");
 	daemon_stop(d);
 }
 END_TEST
@@ -533,7 +562,7 @@ START_TEST(thousand_idle_connections)
 	ck_assert_int_le(harness_nr_fds(d->pid), nr_fds + 64);
 	for (int i = 0; i < nr; i++)
 		close(fds[i]);
-	wait_until(harness_nr_fds(d->pid) <= nr_fds, WAIT_MS, "descriptors are closed");
+	wait_until(harness_nr_fds(d->pid) <= nr_fds, TIMEOUT_MS, "descriptors are closed");
 	daemon_stop(d);
 }
 END_TEST
@@ -754,7 +783,7 @@ static Suite *control_suite(void)
 	Suite *s = suite_create("control");
 	TCase *tc = tcase_create("control");
 
-	tcase_set_timeout(tc, 120);
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, knob_rules);
 	tcase_add_test(tc, pages_to_scan_belongs_to_the_advisor);
 	tcase_add_test(tc, fresh_daemon_is_useful_and_empty);
@@ -764,6 +793,7 @@ static Suite *control_suite(void)
 	tcase_add_test(tc, many_commands_on_one_connection);
 	tcase_add_test(tc, split_writes);
 	tcase_add_test(tc, half_closed_peer_gets_its_answer);
+	tcase_add_test(tc, stores_that_wait_are_answered_in_order);
 	tcase_add_test(tc, bad_lines_get_an_error_and_the_next_is_served);
 	tcase_add_test(tc, line_length_limit);
 	tcase_add_test(tc, megabytes_without_newline);

@@ -3,12 +3,13 @@
  * fuzz_control.c - any bytes on the control socket, in any pieces, from several peers.
  *
  * An input is the text that a peer sends. Bytes 1 to 8 are stage directions: another peer, the end
- * of a piece, of the peer's side, time, threads' turns. A small world stands behind it: two clients
- * with merged memory, so that every path of the tree exists and stores have something to act on.
+ * of a piece, of the peer's side, time, turns of the threads. A small world stands behind it: two
+ * clients with merged memory, so that every path of the tree exists and stores have something to
+ * act on.
  *
- * Oracles: every line gets exactly one answer, in order, of the form that control.h promises, as
- * long as the connection lasts; commands that change something are refused to strangers; a get
- * after all of it works; nothing crashes.
+ * Oracles. While the connection lasts, every line gets exactly one answer, in order, of the form
+ * that command.h promises. Strangers can change nothing. A get after all of it works. Nothing
+ * crashes.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,26 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * world.c - see world.h. It takes the place of main.c and scan_thread.c, whose threads it plays in
- * turn.
+ * world.c - see world.h. It takes the place of main.c and scan_thread.c, whose threads it plays in turn.
  */
 #include "world.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <urcu.h>
 #include <urcu/rculfhash.h>
 
+#include "base/container.h"
 #include "daemon/control.h"
 #include "daemon/scan_thread.h"
 #include "base/log.h"
 #include "daemon/session_priv.h"
 #include "engine/engine.h"
-#include "numa/numa_emulated.h"
 
-int os_epoll_create1(int flags);
-int os_epoll_wait(int epfd, struct epoll_event *ev, int max, int timeout);
 int os_close(int fd);
 
 static struct cds_lfht *keep;
@@ -74,24 +70,28 @@ static struct os_file *listener(int *fd)
 	return f;
 }
 
+static void on_bell(struct bell *b, uint32_t bits)
+{
+	struct world *w = container_of(b, struct world, d.main_bell);
+
+	(void)bits;
+	control_settle(w->control);
+}
+
 static bool start(struct world *w)
 {
 	int fd;
 
-	if (bell_init(&w->d.main_bell) || bell_init(&w->d.scan_bell))
+	if (loop_init(&w->loop) || bell_init(&w->d.main_bell) || bell_init(&w->d.scan_bell) ||
+	    bell_hang(&w->d.main_bell, &w->loop, on_bell))
 		return false;
 	w->client_listen = listener(&fd);
 	w->d.sessions = sessions_new(&w->d, fd);
 	if (!w->d.sessions)
 		return false;
 	w->control_listen = listener(&fd);
-	w->control_epoll = os_epoll_create1(0);
-	if (w->control_epoll < 0) {
-		os_close(fd);
-		return false;
-	}
 	groups_register(&w->groups, &w->d);
-	w->control = control_new(&w->groups.tree, w->control_epoll, fd);
+	w->control = control_new(&w->groups.tree, &w->loop, fd);
 	return w->control;
 }
 
@@ -100,7 +100,7 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	memset(w, 0, sizeof(*w));
 	w->d.main_bell.event = w->d.scan_bell.event = -1;
 	knobs_init(&w->d.knobs);
-	w->control_epoll = -1;
+	w->loop.epoll = -1;
 	os_fault_hold(true);
 	w->d.topology = numa_emulated_new(nr_nodes);
 	os_fault_hold(false);
@@ -126,8 +126,6 @@ void world_stop(struct world *w)
 {
 	if (w->control)
 		control_free(w->control);
-	if (w->control_epoll >= 0)
-		os_close(w->control_epoll);
 	if (w->d.sessions) {
 		sessions_stop(w->d.sessions);
 		os_run_rcu();
@@ -138,6 +136,7 @@ void world_stop(struct world *w)
 	account_table_deinit(&w->d.accounts);
 	bell_deinit(&w->d.main_bell);
 	bell_deinit(&w->d.scan_bell);
+	loop_deinit(&w->loop);
 	numa_topology_close(w->d.topology);
 	os_close(w->d.uffd_dev);
 	os_run_rcu();
@@ -154,12 +153,7 @@ void world_clients(struct world *w)
 
 void world_control(struct world *w)
 {
-	struct epoll_event ev[64];
-	int n = os_epoll_wait(w->control_epoll, ev, 64, 0);
-
-	for (int i = 0; i < n; i++)
-		control_event(w->control, &ev[i]);
-	w->control_due = control_run(w->control, os_now_ms());
+	loop_turn(&w->loop);
 	os_run_rcu();
 }
 

@@ -19,9 +19,9 @@ struct world {
 	struct daemon d;
 	struct groups groups;
 	struct control *control;
-	int control_epoll;
+	struct loop loop; /* the main thread's */
 	struct os_file *client_listen, *control_listen;
-	uint64_t due, control_due;
+	uint64_t due;
 };
 
 /* Once per process. */

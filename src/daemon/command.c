@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* command.c - see command.h. */
+#include "daemon/command.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/attr.h"
+
+#define COMMANDS "commands are: get PATH, set PATH VALUE, ls [-l] [PATH]"
+
+/* ---- answers ---- */
+
+void command_error(struct text *answer, int error, const char *why)
+{
+	const char *name = strerrorname_np(error);
+
+	text_printf(answer, "error %s %s\n", name ? name : "EIO", why);
+}
+
+void command_settled(struct text *answer, int err, const char *why)
+{
+	if (err)
+		command_error(answer, -err, why);
+	else
+		text_printf(answer, "ok 0\n");
+}
+
+static const char *explain(int error)
+{
+	switch (error) {
+	case ENOENT:
+		return "there is no such path";
+	case EISDIR:
+		return "that is a directory: use ls";
+	case ENOTDIR:
+		return "that is not a directory: use get";
+	case EACCES:
+		return "that cannot be set";
+	case EBUSY:
+		return "not while pages are shared: set ksm/run to 2 first";
+	case EINVAL: /* only a set says so */
+		return "not a valid value, see get help/PATH";
+	default:
+		return strerror(error);
+	}
+}
+
+/* Answer with err, or with the body. Frees the body. */
+static void answer_body(struct text *answer, int err, struct text *body)
+{
+	if (err) {
+		command_error(answer, -err, explain(-err));
+	} else {
+		text_printf(answer, "ok %zu\n", body->len);
+		text_add(answer, body->data, body->len);
+	}
+	text_free(body);
+}
+
+/* ---- commands; each is given what stands after its name, NULL where nothing does ---- */
+
+static int get(const struct attr_tree *t, uid_t uid, char *args, struct text *answer)
+{
+	struct text body = { 0 };
+	int err;
+
+	(void)uid;
+	if (!args || strchr(args, ' ')) {
+		command_error(answer, EINVAL, COMMANDS);
+		return 0;
+	}
+	err = attr_get(t, args, &body);
+	answer_body(answer, err, &body);
+	return 0;
+}
+
+static int set(const struct attr_tree *t, uid_t uid, char *args, struct text *answer)
+{
+	char *value = args ? strchr(args, ' ') : NULL;
+	struct text none = { 0 };
+	int ret;
+
+	if (!value) {
+		command_error(answer, EINVAL, COMMANDS);
+		return 0;
+	}
+	*value++ = '\0';
+	if (uid != 0 && uid != geteuid()) {
+		command_error(answer, EACCES, "only root and the daemon's user may set");
+		return 0;
+	}
+	ret = attr_set(t, args, value);
+	if (ret > 0)
+		return ret;
+	answer_body(answer, ret, &none);
+	return 0;
+}
+
+static int ls(const struct attr_tree *t, uid_t uid, char *args, struct text *answer)
+{
+	const char *path = args ? args : "";
+	bool modes = !strcmp(path, "-l") || !strncmp(path, "-l ", 3);
+	struct text body = { 0 };
+	int err;
+
+	(void)uid;
+	if (modes)
+		path += path[2] ? 3 : 2;
+	if (strchr(path, ' ')) {
+		command_error(answer, EINVAL, COMMANDS);
+		return 0;
+	}
+	err = attr_ls(t, path, modes, &body);
+	answer_body(answer, err, &body);
+	return 0;
+}
+
+static const struct command {
+	const char *name;
+	int (*run)(const struct attr_tree *t, uid_t uid, char *args, struct text *answer);
+} commands[] = {
+	{ "get", get },
+	{ "set", set },
+	{ "ls", ls },
+};
+
+static bool has_control_chars(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)s[i] < ' ' || s[i] == 0x7f)
+			return true;
+	return false;
+}
+
+int command_run(const struct attr_tree *t, uid_t uid, const char *line, size_t len,
+		struct text *answer)
+{
+	char buf[COMMAND_MAX + 1], *args;
+
+	assert(len <= COMMAND_MAX);
+	if (has_control_chars(line, len)) {
+		command_error(answer, EINVAL, "control characters in the line");
+		return 0;
+	}
+	memcpy(buf, line, len);
+	buf[len] = '\0';
+	args = strchr(buf, ' ');
+	if (args)
+		*args++ = '\0';
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (!strcmp(commands[i].name, buf))
+			return commands[i].run(t, uid, args, answer);
+	command_error(answer, EINVAL, COMMANDS);
+	return 0;
+}

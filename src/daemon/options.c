@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* options.c - see options.h. */
+#include "daemon/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "wire/abi.h"
+
+#define EXIT_USAGE 2
+#define FRAMES_PER_MIB (1048576u / KSM_PAGE_SIZE)
+
+static const char usage[] =
+	"usage: ksmd-user [OPTION]...\n"
+	"Merge identical memory pages of the processes that offer them.\n"
+	"\n"
+	"  --runtime-dir DIR       sockets are made here [$KSMD_RUNTIME_DIR, else\n"
+	"                          /run/ksmd-user for root, else\n"
+	"                          $XDG_RUNTIME_DIR/ksmd-user]\n"
+	"  --topology auto|emulated:N\n"
+	"                          NUMA nodes of the machine, or N pretended ones\n"
+	"                          (1 to 64) [auto]\n"
+	"  --domain uid|process|shared\n"
+	"                          who may share pages: processes of one user, none with\n"
+	"                          another, or all of them [uid]\n"
+	"  --arena-limit MiB       most memory for shared pages, in each domain;\n"
+	"                          0: no limit [0]\n"
+	"  --log-level error|warning|info|debug\n"
+	"                          [info]\n"
+	"  --help, --version\n"
+	"\n"
+	"Runs in the foreground; SIGTERM or SIGINT ends it. Settings are changed with ksmdctl.\n";
+
+/* MiB as a number of frames. Frame numbers have 31 bits: below 8 TiB. */
+static bool parse_limit(const char *s, uint32_t *frames)
+{
+	unsigned long long mib;
+	char *end;
+
+	if (*s < '0' || *s > '9')
+		return false;
+	errno = 0;
+	mib = strtoull(s, &end, 10);
+	if (errno || *end || mib >= (1ull << 31) / FRAMES_PER_MIB)
+		return false;
+	*frames = (uint32_t)mib * FRAMES_PER_MIB;
+	return true;
+}
+
+void options_bad_value(const char *option, const char *value)
+{
+	fprintf(stderr, "ksmd-user: --%s: not a valid value: %s\n", option, value);
+	exit(EXIT_USAGE);
+}
+
+static void parse_option(struct options *o, int c)
+{
+	switch (c) {
+	case 'r':
+		o->runtime_dir = optarg;
+		break;
+	case 't':
+		o->topology = optarg; /* the topology itself knows what it can be */
+		break;
+	case 'd':
+		if (!domain_mode_parse(optarg, &o->domain))
+			options_bad_value("domain", optarg);
+		break;
+	case 'a':
+		if (!parse_limit(optarg, &o->max_frames))
+			options_bad_value("arena-limit", optarg);
+		break;
+	case 'l':
+		if (!log_set_level(optarg))
+			options_bad_value("log-level", optarg);
+		break;
+	case 'h':
+		fputs(usage, stdout);
+		exit(0);
+	case 'v':
+		puts("ksmd-user " KSMD_VERSION);
+		exit(0);
+	default:
+		exit(EXIT_USAGE);
+	}
+}
+
+void options_parse(struct options *o, int argc, char **argv)
+{
+	static const struct option longopts[] = {
+		{ "runtime-dir", required_argument, NULL, 'r' },
+		{ "topology", required_argument, NULL, 't' },
+		{ "domain", required_argument, NULL, 'd' },
+		{ "arena-limit", required_argument, NULL, 'a' },
+		{ "log-level", required_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
+		{ 0 },
+	};
+	int c;
+
+	*o = (struct options){ .topology = "auto", .domain = DOMAIN_UID };
+	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1)
+		parse_option(o, c);
+	if (optind < argc) {
+		fprintf(stderr, "ksmd-user: unexpected argument: %s\n", argv[optind]);
+		exit(EXIT_USAGE);
+	}
+}

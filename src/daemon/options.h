@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* options.h - the daemon's command line. */
+#ifndef KSMD_OPTIONS_H
+#define KSMD_OPTIONS_H
+
+#include <stdint.h>
+
+#include "daemon/domain.h"
+
+struct options {
+	const char *runtime_dir; /* NULL: the default */
+	const char *topology;
+	enum domain_mode domain;
+	uint32_t max_frames; /* of each arena; 0: no limit */
+};
+
+/*
+ * Fill in what the command line says, defaults for the rest, and set the log level. --help,
+ * --version and every mistake end the process, the latter with exit code 2 and a line on stderr.
+ */
+void options_parse(struct options *o, int argc, char **argv);
+/* End the process because an option has no such value. */
+void options_bad_value(const char *option, const char *value) __attribute__((noreturn));
+
+#endif

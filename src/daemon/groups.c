@@ -9,6 +9,7 @@
 #include "daemon/group_ksm.h"
 #include "daemon/group_node.h"
 #include "daemon/group_scan.h"
+#include "daemon/group_user.h"
 
 void groups_register(struct groups *g, struct daemon *d)
 {
@@ -23,4 +24,5 @@ void groups_register(struct groups *g, struct daemon *d)
 	group_daemon_register(t, d);
 	group_domain_register(t, &d->domains);
 	group_node_register(t, d->topology);
+	group_user_register(t, &d->accounts);
 }

@@ -78,6 +78,7 @@ FUNC_BIN    := $(addprefix $(BUILD)/tests/functional/,$(FUNC_NAMES))
 UNIT_BIN    := $(if $(UNIT_SRC),$(BUILD)/tests/unit)
 # With a sanitizer's run time in it an actor cannot do what it is there for.
 TORTURE_BIN := $(if $(SANITIZE),,$(BUILD)/tests/torture/torture)
+HOUSE_BIN   := $(if $(SANITIZE),,$(BUILD)/tests/house)
 ACTOR_BIN   := $(if $(SANITIZE),,$(addprefix $(BUILD)/tests/torture/actor-,ksm plain))
 
 # What `make test` leaves out of a sanitizer run, and `make check` leaves out as slow. Names of
@@ -211,7 +212,7 @@ $(BUILD)/tests/torture/actor-%: $(call objs,$(ACTOR_SRC)) $(O)/tests/torture/cal
 	$(call link,)
 
 ## tests         build the tests, do not run them
-tests: all $(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN) $(ACTOR_BIN)
+tests: all $(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN) $(ACTOR_BIN) $(HOUSE_BIN)
 
 # One run of the test binaries of one build. RUN_SKIP: names to leave out; RUN_LABEL: for output.
 RUN_SKIP  ?=
@@ -219,7 +220,7 @@ RUN_LABEL ?= plain
 run-tests: tests
 	@tests/run.sh --label $(RUN_LABEL) --build $(BUILD) \
 		$(if $(RESULTS),--results $(RESULTS)) -- \
-		$(foreach t,$(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN),$(if \
+		$(foreach t,$(HOUSE_BIN) $(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN),$(if \
 			$(filter $(RUN_SKIP),$(notdir $(t))),,$(t)))
 
 # ---- fuzzers -------------------------------------------------------------------------------
@@ -298,10 +299,10 @@ model: setup-model $(BUILD)/tests/model
 	@KSM_TEST_TIMEOUT=900 tests/run.sh --label model --build $(BUILD) -- $(BUILD)/tests/model
 
 # The order of the house, read from the sources and from the objects' symbols.
-$(BUILD)/tests/house: Makefile
+$(BUILD)/tests/house: Makefile tests/tests.mk
 	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nexec python3 -B %s/tests/house/check.py --build "$$KSM_BUILD"\n' \
-		'$(CURDIR)' >$@ && chmod +x $@
+	@printf '#!/bin/sh\nexec python3 -B %s/tests/house/check.py --build "$$KSM_BUILD" %s\n' \
+		'$(CURDIR)' '$(addprefix --open ,$(HOUSE_OPEN))' >$@ && chmod +x $@
 
 # The unit tests under memcheck.
 $(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)

@@ -6,7 +6,7 @@
  * address in stripes of 2 MiB: a test can put equal contents on chosen nodes by choosing addresses,
  * and a run repeats exactly. Memory is placed nowhere in particular, so bind() has nothing to do.
  */
-#include "numa/numa_topology.h"
+#include "numa/numa_emulated.h"
 
 #include <stdlib.h>
 
@@ -35,7 +35,6 @@ static void emulated_free(struct numa_topology *t)
 }
 
 static const struct numa_topology_ops emulated_ops = {
-	.name = "emulated",
 	.page_nids = emulated_page_nids,
 	.bind = emulated_bind,
 	.free = emulated_free,

@@ -9,7 +9,7 @@
  * needs the right to ptrace the process; where the daemon has no such right, every page counts as
  * node 0, which costs placement and never correctness.
  */
-#include "numa/numa_topology.h"
+#include "numa/numa_libnuma.h"
 
 #include <errno.h>
 #include <numa.h>
@@ -68,7 +68,6 @@ static void libnuma_free(struct numa_topology *t)
 }
 
 static const struct numa_topology_ops libnuma_ops = {
-	.name = "auto",
 	.page_nids = libnuma_page_nids,
 	.bind = libnuma_bind,
 	.free = libnuma_free,

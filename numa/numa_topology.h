@@ -4,7 +4,8 @@
  *
  * Two implementations: libnuma (the machine as it is) and emulated:N (N nodes on any machine, for
  * tests and policy studies; the node of a page follows from its address, in 2 MiB stripes, so that
- * it is the same in every run). The daemon owns one; the engine sees only node numbers.
+ * it is the same in every run). numa_open.h chooses. The daemon owns one; the engine sees only node
+ * numbers.
  */
 #ifndef KSM_NUMA_TOPOLOGY_H
 #define KSM_NUMA_TOPOLOGY_H
@@ -16,7 +17,6 @@
 struct numa_topology;
 
 struct numa_topology_ops {
-	const char *name;
 	/* Node of each page of process pid; 0 where it cannot be told. nr <= 512. */
 	void (*page_nids)(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr,
 			  int *nids);
@@ -31,14 +31,11 @@ struct numa_topology {
 	int os_node[64]; /* the kernel's number of each node */
 };
 
-/*
- * spec: "auto" (or NULL) or "emulated:N", N in 1..64. Returns the topology, or NULL with errno
- * EINVAL (bad spec) or ENOMEM. On a machine without NUMA support, auto is one node.
- */
-struct numa_topology *numa_topology_open(const char *spec);
-void numa_topology_close(struct numa_topology *t);
-
-struct numa_topology *numa_libnuma_new(void);
-struct numa_topology *numa_emulated_new(int nr_nodes);
+/* NULL is accepted. */
+static inline void numa_topology_close(struct numa_topology *t)
+{
+	if (t)
+		t->ops->free(t);
+}
 
 #endif

@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# The unit tests under valgrind's memcheck, without the suites that take long there (random steps, memory
-# measurements, threads) and are under the sanitizers anyway. Finds what these do not: the use of memory that
-# was never written.
+# The unit tests under valgrind's memcheck, without the suites that take long there (random steps,
+# memory measurements, threads) and are under the sanitizers anyway. Finds what these do not: the
+# use of memory that was never written.
 #
 #	tests/valgrind.sh UNIT
 #
-# Seen to fail: with array_bytes() of src/engine/region.c eight bytes short.
+# Seen to fail: with array_bytes() of src/engine/mm.c eight bytes short.
 
 set -u
 

@@ -103,7 +103,8 @@ apt()
 		-o DPkg::Lock::Timeout=120 "$@"
 }
 
-# The lists of packages: fetched where there are none, and again where they are too old to be of use.
+# The lists of packages: fetched where there are none, and again where they are too old to be of
+# use.
 set -- /var/lib/apt/lists/*_Packages*
 [ -e "$1" ] || apt update
 # shellcheck disable=SC2086

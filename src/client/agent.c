@@ -27,11 +27,17 @@
 #include <sys/un.h>
 #include <time.h>
 
+#include "base/span.h"
 #include "client/as.h"
-#include "client/client.h"
+#include "client/heap.h"
+#include "client/hold.h"
 #include "client/io.h"
 #include "client/maps.h"
+#include "client/past.h"
 #include "client/sysc.h"
+#include "client/txn.h"
+#include "client/uffd.h"
+#include "client/unshare.h"
 #include "wire/kernel_abi.h"
 #include "wire/runtime_dir.h"
 
@@ -51,21 +57,7 @@
 #define HEAP_POLL_MIN_MS 100
 #define HEAP_POLL_MAX_MS 3200
 
-struct agent agent = { .sock = -1,
-		       .sigfd = -1,
-		       .uffd_async = -1,
-		       .uffd_sync = -1,
-		       .arena = -1,
-		       .mem = -1,
-		       .pagemap = -1 };
-
-static void *private_map(size_t len)
-{
-	long r = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		       -1, 0);
-
-	return sysc_failed(r) ? NULL : (void *)r;
-}
+struct agent agent = { .kit = KIT_NONE, .sock = -1 };
 
 static uint64_t now_ms(void)
 {
@@ -73,13 +65,6 @@ static uint64_t now_ms(void)
 
 	sysc2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		sysc1(SYS_close, *fd);
-	*fd = -1;
 }
 
 /* ---- requests of program threads ---- */
@@ -97,7 +82,7 @@ static void serve_request(struct agent *a)
 
 	switch (kind) {
 	case REQ_UNSHARE:
-		a->req_result = unshare_range(a, a->req_start, a->req_end);
+		a->req_result = unshare_range(&a->kit, a->req_start, a->req_end);
 		break;
 	case REQ_STAT: {
 		struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, a->stat_id + 1 };
@@ -125,7 +110,7 @@ static void drain_pokes(struct agent *a)
 {
 	struct signalfd_siginfo si[4];
 
-	while (sysc3(SYS_read, a->sigfd, si, sizeof(si)) > 0)
+	while (sysc3(SYS_read, a->kit.sigfd, si, sizeof(si)) > 0)
 		;
 	atomic_store(&a->poked, 0);
 }
@@ -136,7 +121,7 @@ static void drain_pokes(struct agent *a)
  */
 static short agent_wait(struct agent *a, short events, int timeout_ms)
 {
-	struct pollfd p[2] = { { a->sigfd, POLLIN, 0 }, { a->sock, events, 0 } };
+	struct pollfd p[2] = { { a->kit.sigfd, POLLIN, 0 }, { a->sock, events, 0 } };
 	struct timespec ts = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
 	/* glibc's own two signals (32: cancel, 33: setxid) are let in here and nowhere else: the
 	 * handler of setxid reads the caller's stack, which may be missing in a transaction. */
@@ -205,11 +190,11 @@ static int request(uint32_t kind, int timeout_ms)
 int agent_unshare(uint64_t start, uint64_t end)
 {
 	if (agent_start(false) < 0)
-		return unshare_range(&agent, start, end);
+		return unshare_range(&agent.kit, start, end);
 	agent.req_start = start;
 	agent.req_end = end;
 	if (request(REQ_UNSHARE, -1) < 0)
-		return unshare_range(&agent, start, end);
+		return unshare_range(&agent.kit, start, end);
 	return agent.req_result;
 }
 
@@ -290,16 +275,12 @@ static bool send_info(struct agent *a)
 	m.nr_vmas = count_vmas();
 	a->info_due_ms = 0;
 	/* This is sent when orders have ceased to come: what they were compared in is memory, too. */
-	if (a->buf)
-		sysc3(SYS_madvise, a->buf, 2 * KSM_ORDER_PAGES * KSM_PAGE_SIZE, MADV_DONTNEED);
+	if (a->kit.buf)
+		sysc3(SYS_madvise, a->kit.buf, 2 * KSM_ORDER_PAGES * KSM_PAGE_SIZE, MADV_DONTNEED);
 	return send_msg(a, &m, sizeof(m));
 }
 
 /* ---- passing changes on ---- */
-
-struct span {
-	uint64_t start, end;
-};
 
 struct adopt_ctx {
 	struct agent *a;
@@ -372,7 +353,7 @@ static bool adopt_part(struct agent *a, uint64_t start, uint64_t end, uint64_t o
 		long n;
 
 		stop = stop < end ? stop : end;
-		n = hold_private(a, at, stop, v);
+		n = hold_private(&a->kit, at, stop, v);
 		for (long i = 0; i < n; at = v[i++].end)
 			if (!send_adopt(a, at, v[i].start, at - base))
 				return false;
@@ -394,7 +375,7 @@ static void adopt_one(void *arg, const struct maps_entry *e)
 	uint64_t end = e->end < c->end ? e->end : c->end;
 	struct span part, add;
 
-	if (!maps_is_arena(e) || e->inode != c->a->arena_ino || e->shared)
+	if (!maps_is_arena(e) || e->inode != c->a->kit.arena_ino || e->shared)
 		return;
 	for (; c->ok && start < end && next_adoptable(c, start, end, &part, &add);
 	     start = part.end) {
@@ -420,8 +401,8 @@ static bool adopt_range(struct agent *a, uint64_t start, uint64_t end, struct sp
 static void track_part(struct agent *a, const struct as_range *r, bool anew)
 {
 	if (anew)
-		uffd_unregister(a->uffd_async, r->start, r->end);
-	uffd_register(a->uffd_async, r->start, r->end, UFFDIO_REGISTER_MODE_WP);
+		uffd_unregister(a->kit.uffd_async, r->start, r->end);
+	uffd_register(a->kit.uffd_async, r->start, r->end, UFFDIO_REGISTER_MODE_WP);
 }
 
 /*
@@ -633,7 +614,7 @@ static void find_foreign(void *arg, const struct maps_entry *e)
  */
 static void drop_old_sentinels(struct agent *a)
 {
-	struct foreign_ctx c = { a->arena_ino, false };
+	struct foreign_ctx c = { a->kit.arena_ino, false };
 
 	as_agent_lock();
 	if (maps_walk(0, UINT64_MAX, find_foreign, &c) >= 0 && !c.found)
@@ -669,7 +650,7 @@ static bool on_order(struct agent *a, const struct ksm_msg_order *m)
 {
 	struct ksm_msg_order_done done = { { KSM_MSG_ORDER_DONE, sizeof(done) }, m->id, 0, { 0 } };
 
-	txn_execute(a, m, done.result);
+	txn_execute(&a->kit, m, a->sent_seq, done.result);
 	/* Now, with no page in hand, and not in the middle of the next order: threads that wait for its
 	 * pages would wait for the length of somebody else's time slice. */
 	sysc0(SYS_sched_yield);
@@ -682,7 +663,7 @@ static bool on_unmerge(struct agent *a, const struct ksm_msg_unmerge *m)
 	struct ksm_msg_unmerge done = *m;
 
 	done.hdr.type = KSM_MSG_UNMERGE_DONE;
-	done.error = -unshare_range(a, 0, KSM_ADDR_END);
+	done.error = -unshare_range(&a->kit, 0, KSM_ADDR_END);
 	return send_msg(a, &done, sizeof(done));
 }
 
@@ -730,7 +711,7 @@ static bool connect_daemon(struct agent *a)
 	a->euid = (uint32_t)sysc0(SYS_geteuid);
 	if (sysc3(SYS_connect, fd, &sun, sizeof(sun)) == 0)
 		return true;
-	close_fd(&a->sock);
+	kit_close(&a->sock);
 	return false;
 }
 
@@ -765,8 +746,8 @@ static bool send_hello(struct agent *a)
 	m.flags = as.merge_any ? KSM_INFO_MERGE_ANY : 0;
 	as_unlock();
 	fd[0] = (int)sysc2(SYS_pidfd_open, sysc0(SYS_getpid), 0);
-	fd[1] = a->pagemap;
-	fd[2] = a->mem;
+	fd[1] = a->kit.pagemap;
+	fd[2] = a->kit.mem;
 	if (fd[0] < 0)
 		return false;
 	memcpy(CMSG_DATA(&ctl.h), fd, sizeof(fd));
@@ -779,20 +760,23 @@ static bool make_staging(struct agent *a)
 {
 	size_t len = KSM_ORDER_PAGES * KSM_PAGE_SIZE;
 
-	if (!a->buf)
-		a->buf = private_map(2 * len);
-	if (!a->staging) {
-		a->staging = private_map(len);
-		if (a->staging)
-			sysc3(SYS_madvise, a->staging, len, MADV_DONTFORK);
-		if (a->staging)
-			sysc3(SYS_madvise, a->staging, len, MADV_NOHUGEPAGE);
-		if (a->staging)
-			sysc3(SYS_mprotect, a->staging, len, PROT_NONE);
+	if (!a->kit.buf) {
+		a->kit.buf = kit_map(2 * len);
+		if (a->kit.buf)
+			sysc3(SYS_madvise, a->kit.buf, 2 * len, MADV_DONTFORK);
 	}
-	return a->buf && a->staging &&
-	       uffd_register(a->uffd_sync, (uintptr_t)a->staging, (uintptr_t)a->staging + len,
-			     UFFDIO_REGISTER_MODE_MISSING) == 0;
+	if (!a->kit.staging) {
+		a->kit.staging = kit_map(len);
+		if (a->kit.staging)
+			sysc3(SYS_madvise, a->kit.staging, len, MADV_DONTFORK);
+		if (a->kit.staging)
+			sysc3(SYS_madvise, a->kit.staging, len, MADV_NOHUGEPAGE);
+		if (a->kit.staging)
+			sysc3(SYS_mprotect, a->kit.staging, len, PROT_NONE);
+	}
+	return a->kit.buf && a->kit.staging &&
+	       uffd_register(a->kit.uffd_sync, (uintptr_t)a->kit.staging,
+			     (uintptr_t)a->kit.staging + len, UFFDIO_REGISTER_MODE_MISSING) == 0;
 }
 
 /*
@@ -815,7 +799,7 @@ static bool take_welcome(struct agent *a, const struct ksm_msg_welcome *m, struc
 	struct stat st;
 	void *sentinel;
 
-	if (f->nr != 3 || m->version != KSM_WIRE_VERSION || uffd_open(a, f->fd[0]) < 0 ||
+	if (f->nr != 3 || m->version != KSM_WIRE_VERSION || uffd_open(&a->kit, f->fd[0]) < 0 ||
 	    !make_staging(a) || sysc2(SYS_fstat, f->fd[1], &st) < 0)
 		return false;
 	sentinel = map_sentinel(f->fd[2]);
@@ -825,14 +809,13 @@ static bool take_welcome(struct agent *a, const struct ksm_msg_welcome *m, struc
 	retire_sentinels(a);
 	a->sentinel = sentinel;
 	as_unlock();
-	close_fd(&a->arena);
-	a->arena = f->fd[1];
+	kit_close(&a->kit.arena);
+	a->kit.arena = f->fd[1];
 	f->fd[1] = f->fd[2];
 	f->nr = 2; /* the rest is closed by the caller */
-	a->arena_id = m->arena_id;
 	past_begin(a, st.st_ino, now_ms());
-	a->arena_ino = st.st_ino;
-	a->arena_pages = m->arena_pages;
+	a->kit.arena_ino = st.st_ino;
+	a->kit.arena_pages = m->arena_pages;
 	return true;
 }
 
@@ -909,7 +892,7 @@ static void leave_domain(struct agent *a)
 	do {
 		moves = as.frame_moves;
 		as_unlock();
-		if (unshare_range(a, 0, KSM_ADDR_END) < 0)
+		if (unshare_range(&a->kit, 0, KSM_ADDR_END) < 0)
 			return;
 		as_agent_lock();
 	} while (as.frame_moves != moves); /* perhaps to where nobody looks any more */
@@ -968,7 +951,7 @@ static void reopen(int *fd, const char *path)
 
 	if (r < 0)
 		return;
-	close_fd(fd);
+	kit_close(fd);
 	*fd = (int)r;
 }
 
@@ -979,9 +962,9 @@ static void reopen(int *fd, const char *path)
  */
 static bool open_self(struct agent *a)
 {
-	reopen(&a->mem, "/proc/self/mem");
-	reopen(&a->pagemap, "/proc/self/pagemap");
-	return a->mem >= 0 && a->pagemap >= 0;
+	reopen(&a->kit.mem, "/proc/self/mem");
+	reopen(&a->kit.pagemap, "/proc/self/pagemap");
+	return a->kit.mem >= 0 && a->kit.pagemap >= 0;
 }
 
 static void agent_loop(struct agent *a, int delay_ms)
@@ -1007,8 +990,8 @@ static void agent_loop(struct agent *a, int delay_ms)
 			}
 			atomic_store(&a->connected, 0);
 			leave_domain(a);
-			close_fd(&a->sock);
-			close_fd(&a->arena);
+			kit_close(&a->sock);
+			kit_close(&a->kit.arena);
 			if (atomic_load(&a->req_kind) == REQ_STAT)
 				serve_request(a);
 		}
@@ -1038,12 +1021,13 @@ static void *agent_main(void *arg)
 	if (sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) < 0)
 		return give_up(a);
 	sysc5(SYS_prctl, 15 /* PR_SET_NAME */, "ksm-agent", 0, 0, 0);
-	a->sigfd = (int)sysc4(SYS_signalfd4, -1, &urg, sizeof(urg), SFD_CLOEXEC | SFD_NONBLOCK);
-	if (a->sigfd < 0)
+	a->kit.sigfd = (int)sysc4(SYS_signalfd4, -1, &urg, sizeof(urg), SFD_CLOEXEC | SFD_NONBLOCK);
+	if (a->kit.sigfd < 0)
 		return give_up(a);
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all)); /* see agent_wait() */
 	a->heap_poll_ms = HEAP_POLL_MIN_MS;
-	atomic_store_explicit(&a->tid, (int32_t)sysc0(SYS_gettid), memory_order_release);
+	a->kit.owner = (int32_t)sysc0(SYS_gettid);
+	atomic_store_explicit(&a->tid, a->kit.owner, memory_order_release);
 	open_self(a);
 	agent_loop(a, (int)(intptr_t)arg);
 	return NULL;
@@ -1057,7 +1041,7 @@ static int try_start(int delay_ms, size_t size)
 	int r;
 
 	if (!agent.stack) {
-		agent.stack = private_map(size);
+		agent.stack = kit_map(size);
 		agent.stack_size = size;
 	}
 	if (!agent.stack || pthread_attr_init(&attr))
@@ -1095,8 +1079,8 @@ void agent_clear_own(void)
 	} own[] = {
 		{ &agent, sizeof(agent) },
 		{ agent.stack, agent.stack_size },
-		{ agent.buf, 2 * KSM_ORDER_PAGES * KSM_PAGE_SIZE },
-		{ agent.staging, KSM_ORDER_PAGES * KSM_PAGE_SIZE },
+		{ agent.kit.buf, 2 * KSM_ORDER_PAGES * KSM_PAGE_SIZE },
+		{ agent.kit.staging, KSM_ORDER_PAGES * KSM_PAGE_SIZE },
 	};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
@@ -1133,7 +1117,7 @@ int agent_start(bool told)
 void agent_reset_child(bool raw)
 {
 	struct agent *a = &agent;
-	void *stack = a->stack, *buf = a->buf;
+	void *stack = a->stack;
 	void *old[OLD_SENTINELS];
 	size_t stack_size = a->stack_size;
 	uint32_t nr_old;
@@ -1150,12 +1134,12 @@ void agent_reset_child(bool raw)
 	memcpy(past, a->past_arena, sizeof(past));
 	memset(a, 0, sizeof(*a));
 	memcpy(a->sock_path, path, sizeof(path));
-	a->sock = a->sigfd = a->uffd_async = a->uffd_sync = a->arena = a->mem = a->pagemap = -1;
+	a->kit = (struct kit)KIT_NONE;
+	a->sock = -1;
 	/* glibc has forgotten the parent's threads (and their stacks) by now; the memory is ours. The
-	 * staging area was not inherited. The sentinels are, and witness for us until we adopt. */
+	 * kit was not inherited. The sentinels are, and witness for us until we adopt. */
 	a->stack = stack;
 	a->stack_size = stack_size;
-	a->buf = buf;
 	memcpy(a->old_sentinel, old, sizeof(old));
 	a->nr_old = nr_old;
 	memcpy(a->past_arena, past, sizeof(past));

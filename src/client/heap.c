@@ -7,7 +7,7 @@
  */
 #include <sys/mman.h>
 
-#include "client/kit.h"
+#include "client/heap.h"
 #include "client/as.h"
 #include "client/sysc.h"
 

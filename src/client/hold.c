@@ -18,8 +18,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "client/kit.h"
+#include "client/hold.h"
 #include "client/as.h"
+#include "client/uffd.h"
 #include "client/io.h"
 #include "client/maps.h"
 #include "client/sysc.h"
@@ -28,7 +29,7 @@
 /* More descriptors than this are not looked through while writers wait (3 us each). */
 #define MAX_FDS 1000
 
-int hold_begin(struct agent *a, uint64_t start, uint64_t end)
+int hold_begin(const struct kit *k, uint64_t start, uint64_t end)
 {
 	struct uffdio_writeprotect wp = {
 		.range = { start, end - start },
@@ -36,20 +37,20 @@ int hold_begin(struct agent *a, uint64_t start, uint64_t end)
 	};
 	long r;
 
-	uffd_unregister(a->uffd_async, start, end);
-	r = uffd_register(a->uffd_sync, start, end, UFFDIO_REGISTER_MODE_WP);
+	uffd_unregister(k->uffd_async, start, end);
+	r = uffd_register(k->uffd_sync, start, end, UFFDIO_REGISTER_MODE_WP);
 	if (r < 0)
 		return (int)r;
-	while ((r = sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN)
-		uffd_serve_forks(a, start, 0, a->staging);
+	while ((r = sysc3(SYS_ioctl, k->uffd_sync, UFFDIO_WRITEPROTECT, &wp)) == -EAGAIN)
+		uffd_serve_forks(k, start, 0, k->staging);
 	return (int)r;
 }
 
-void hold_end(struct agent *a, uint64_t start, uint64_t end)
+void hold_end(const struct kit *k, uint64_t start, uint64_t end)
 {
-	uffd_release(a, start, end); /* lifts the protection */
+	uffd_release(k, start, end); /* lifts the protection */
 	/* A thread that forked meanwhile waits for its event to be read. Nothing was missing. */
-	uffd_serve_forks(a, start, 0, a->staging);
+	uffd_serve_forks(k, start, 0, k->staging);
 }
 
 /*
@@ -57,7 +58,8 @@ void hold_end(struct agent *a, uint64_t start, uint64_t end)
  * page that was swapped out, which nobody can have pinned. (Protecting an untouched frame leaves a
  * marker in its place that the scan calls swapped.)
  */
-long hold_private(struct agent *a, uint64_t start, uint64_t end, struct kabi_page_region *v)
+long hold_private(const struct kit *k, uint64_t start, uint64_t end,
+		  struct kabi_page_region v[HOLD_MAX_PAGES])
 {
 	struct kabi_pm_scan_arg scan = {
 		.size = sizeof(scan),
@@ -70,7 +72,7 @@ long hold_private(struct agent *a, uint64_t start, uint64_t end, struct kabi_pag
 		.return_mask = KABI_PAGE_IS_PRESENT,
 	};
 
-	return sysc3(SYS_ioctl, a->pagemap, KABI_PAGEMAP_SCAN, &scan);
+	return sysc3(SYS_ioctl, k->pagemap, KABI_PAGEMAP_SCAN, &scan);
 }
 
 static bool may_be_positive(const char *status, const char *key)
@@ -218,7 +220,7 @@ static bool has_aio(void)
 	return maps_walk(0, UINT64_MAX, find_aio, &found) < 0 || found;
 }
 
-bool hold_may_be_pinned(const struct agent *a)
+bool hold_may_be_pinned(const struct kit *k)
 {
-	return has_long_pins() || has_direct_io(a->tid) || has_aio();
+	return has_long_pins() || has_direct_io(k->owner) || has_aio();
 }

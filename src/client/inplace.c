@@ -12,52 +12,54 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "client/kit.h"
+#include "client/inplace.h"
 #include "client/as.h"
+#include "client/hold.h"
+#include "client/uffd.h"
 #include "client/io.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
 /* One stretch with contiguous frames. The memory itself is read through /proc/self/mem. */
-static void settle(struct agent *a, const struct ksm_msg_order *m, unsigned int from,
+static void settle(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
 		   unsigned int to, uint8_t *result)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
-	uint8_t *mine = a->buf, *frames = a->buf + KSM_ORDER_PAGES * KSM_PAGE_SIZE;
+	uint8_t *mine = k->buf, *frames = k->buf + KSM_ORDER_PAGES * KSM_PAGE_SIZE;
 
-	if (m->frame[from] + (uint64_t)(to - from) > a->arena_pages ||
-	    !io_pread_all(a->mem, mine, len, txn_page(m, from)) ||
-	    !io_pread_all(a->arena, frames, len, (uint64_t)m->frame[from] * KSM_PAGE_SIZE))
+	if (m->frame[from] + (uint64_t)(to - from) > k->arena_pages ||
+	    !io_pread_all(k->mem, mine, len, order_page(m, from)) ||
+	    !io_pread_all(k->arena, frames, len, (uint64_t)m->frame[from] * KSM_PAGE_SIZE))
 		return; /* GONE, as set by the caller */
-	for (unsigned int i = from, k; i < to; i = k) {
-		for (k = i;
-		     k < to && !memcmp(mine + (size_t)(k - from) * KSM_PAGE_SIZE,
-				       frames + (size_t)(k - from) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
-		     k++)
+	for (unsigned int i = from, j; i < to; i = j) {
+		for (j = i;
+		     j < to && !memcmp(mine + (size_t)(j - from) * KSM_PAGE_SIZE,
+				       frames + (size_t)(j - from) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
+		     j++)
 			;
-		if (k == i) {
-			result[k++] = KSM_RES_DIFFERENT;
+		if (j == i) {
+			result[j++] = KSM_RES_DIFFERENT;
 			continue;
 		}
 		memset(result + i,
-		       sysc_failed(sysc6(SYS_mmap, (long)txn_page(m, i),
-					 (long)(k - i) * KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-					 MAP_PRIVATE | MAP_FIXED, a->arena,
+		       sysc_failed(sysc6(SYS_mmap, (long)order_page(m, i),
+					 (long)(j - i) * KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_FIXED, k->arena,
 					 (long)m->frame[i] * KSM_PAGE_SIZE)) ?
 			       KSM_RES_NOMEM :
 			       KSM_RES_MERGED,
-		       k - i);
+		       j - i);
 	}
 }
 
 /* Refuse the private pages of the run if a device may be writing to them. */
-static void refuse_pinned(struct agent *a, const struct ksm_msg_order *m, unsigned int from,
+static void refuse_pinned(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
 			  unsigned int to, uint8_t *result)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
-	long n = hold_private(a, txn_page(m, from), txn_page(m, to), v);
+	long n = hold_private(k, order_page(m, from), order_page(m, to), v);
 
-	if (n == 0 || (n > 0 && !hold_may_be_pinned(a)))
+	if (n == 0 || (n > 0 && !hold_may_be_pinned(k)))
 		return;
 	if (n < 0) {
 		memset(result + from, KSM_RES_BUSY, to - from);
@@ -68,24 +70,24 @@ static void refuse_pinned(struct agent *a, const struct ksm_msg_order *m, unsign
 		       (v[i].end - v[i].start) / KSM_PAGE_SIZE);
 }
 
-void inplace_execute(struct agent *a, const struct ksm_msg_order *m, unsigned int from,
+void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
 		     unsigned int to, uint8_t *result)
 {
-	uint64_t start = txn_page(m, from), end = txn_page(m, to);
+	uint64_t start = order_page(m, from), end = order_page(m, to);
 
-	if (hold_begin(a, start, end) == 0) {
-		refuse_pinned(a, m, from, to, result);
-		for (unsigned int i = from, k; i < to; i = k) {
-			k = i + 1;
+	if (hold_begin(k, start, end) == 0) {
+		refuse_pinned(k, m, from, to, result);
+		for (unsigned int i = from, j; i < to; i = j) {
+			j = i + 1;
 			if (result[i] == KSM_RES_BUSY || m->frame[i] == KSM_FRAME_ZERO)
 				continue; /* a page of zeros cannot be given back here */
-			while (k < to && result[k] != KSM_RES_BUSY &&
-			       m->frame[k] == m->frame[k - 1] + 1)
-				k++;
-			settle(a, m, i, k, result);
+			while (j < to && result[j] != KSM_RES_BUSY &&
+			       m->frame[j] == m->frame[j - 1] + 1)
+				j++;
+			settle(k, m, i, j, result);
 		}
 	}
-	hold_end(a, start, end);
+	hold_end(k, start, end);
 	sysc3(SYS_madvise, start, end - start, MADV_POPULATE_READ); /* as in txn.c */
-	uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
+	uffd_register(k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }

@@ -14,10 +14,12 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#include "client/kit.h"
+#include "client/past.h"
+#include "client/agent.h"
 #include "client/as.h"
 #include "client/maps.h"
 #include "client/sysc.h"
+#include "client/unshare.h"
 
 #define ASK_MS 1000
 /* One that had begun when we came, and three more: everybody else comes back in the first. */
@@ -61,7 +63,7 @@ static uint64_t give_up(struct agent *a)
 	if (maps_walk(0, UINT64_MAX, find_past, &c) < 0)
 		return RETRY_MS;
 	for (unsigned int i = 0; i < c.nr; i++) {
-		unshare_mapping(a, c.v[i].start, c.v[i].end);
+		unshare_mapping(&a->kit, c.v[i].start, c.v[i].end);
 		a->past_at = c.v[i].end;
 	}
 	if (c.nr)
@@ -77,10 +79,10 @@ void past_begin(struct agent *a, uint64_t arena_ino, uint64_t now_ms)
 {
 	uint32_t nr = 0;
 
-	if (a->arena_ino && a->nr_past == PAST_ARENAS)
+	if (a->kit.arena_ino && a->nr_past == PAST_ARENAS)
 		a->nr_past--; /* then one is kept, if anything lies there still */
-	if (a->arena_ino)
-		a->past_arena[a->nr_past++] = a->arena_ino;
+	if (a->kit.arena_ino)
+		a->past_arena[a->nr_past++] = a->kit.arena_ino;
 	for (uint32_t i = 0; i < a->nr_past; i++)
 		if (a->past_arena[i] != arena_ino)
 			a->past_arena[nr++] = a->past_arena[i];

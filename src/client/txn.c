@@ -37,10 +37,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "client/kit.h"
+#include "client/txn.h"
 #include "client/as.h"
+#include "client/inplace.h"
 #include "client/io.h"
 #include "client/sysc.h"
+#include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
 #define MAX_GAP 4u      /* pages; see above */
@@ -67,7 +69,7 @@ static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames)
 	size_t r = as_find(m->addr);
 
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
-		uint64_t a = txn_page(m, i);
+		uint64_t a = order_page(m, i);
 
 		if (m->frame[i] == KSM_FRAME_NONE)
 			continue;
@@ -116,14 +118,14 @@ static uint64_t bits(unsigned int from, unsigned int to)
  * bytes moved after it had moved pages, where a fork shares the page behind them (test_agent's raw
  * forks lose pages when this is not looked up). The page tables know.
  */
-static uint64_t staged(struct agent *a)
+static uint64_t staged(const struct kit *k)
 {
 	uint64_t pm[KSM_ORDER_PAGES], mask = 0;
 	long n;
 
 	do
-		n = sysc4(SYS_pread64, a->pagemap, pm, sizeof(pm),
-			  (uintptr_t)a->staging / KSM_PAGE_SIZE * sizeof(pm[0]));
+		n = sysc4(SYS_pread64, k->pagemap, pm, sizeof(pm),
+			  (uintptr_t)k->staging / KSM_PAGE_SIZE * sizeof(pm[0]));
 	while (n != (long)sizeof(pm)); /* EINTR, or memory is short for a moment */
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
 		if (pm[i] >> 62) /* present or swapped */
@@ -131,7 +133,7 @@ static uint64_t staged(struct agent *a)
 	return mask;
 }
 
-static long move(struct agent *a, uint64_t dst, uint64_t src, unsigned int pages)
+static long move(const struct kit *k, uint64_t dst, uint64_t src, unsigned int pages)
 {
 	struct kabi_uffdio_move mv = {
 		.dst = dst,
@@ -140,11 +142,11 @@ static long move(struct agent *a, uint64_t dst, uint64_t src, unsigned int pages
 		.mode = KABI_UFFDIO_MOVE_MODE_DONTWAKE,
 	};
 
-	return sysc3(SYS_ioctl, a->uffd_sync, KABI_UFFDIO_MOVE, &mv);
+	return sysc3(SYS_ioctl, k->uffd_sync, KABI_UFFDIO_MOVE, &mv);
 }
 
 /* Move pages [from, to) of the block out; pages that refuse get their result and stay. */
-static void move_out(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+static void move_out(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 		     unsigned int from, unsigned int to, uint8_t *result)
 {
 	unsigned int i = from;
@@ -152,20 +154,20 @@ static void move_out(struct agent *a, const struct ksm_msg_order *m, struct run 
 
 	while (i < to) {
 		uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
-		long r = move(a, (uintptr_t)a->staging + off, m->addr + off, to - i);
+		long r = move(k, (uintptr_t)k->staging + off, m->addr + off, to - i);
 
 		if (r == 0) {
 			run->moved |= bits(i, to);
 			return;
 		}
-		run->moved |= staged(a) & bits(from, to);
+		run->moved |= staged(k) & bits(from, to);
 		if (run->moved & bit(i)) {
 			tries = 0;
 			while (i < to && (run->moved & bit(i)))
 				i++;
 		} else if (r == -EAGAIN && ++tries < 16) {
 			/* A fork is being announced, or the page is locked for a moment. */
-			uffd_serve_forks(a, m->addr, run->moved, a->staging);
+			uffd_serve_forks(k, m->addr, run->moved, k->staging);
 		} else {
 			result[i++] = r == -EAGAIN ? KSM_RES_BUSY : res_of_errno(r);
 			tries = 0;
@@ -188,11 +190,11 @@ static bool next_run(uint64_t mask, unsigned int *from, unsigned int *to)
 	return true;
 }
 
-static void move_all_out(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+static void move_all_out(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 			 uint8_t *result)
 {
-	for (unsigned int i = run->from, k; next_run(run->order, &i, &k); i = k)
-		move_out(a, m, run, i, k, result);
+	for (unsigned int i = run->from, j; next_run(run->order, &i, &j); i = j)
+		move_out(k, m, run, i, j, result);
 }
 
 /*
@@ -201,39 +203,39 @@ static void move_all_out(struct agent *a, const struct ksm_msg_order *m, struct 
  * can change it where it is, so a copy is as good. No memory there any more, or other contents, are the
  * program's doing, too.
  */
-static void copy_back(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+static void copy_back(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 		      unsigned int i)
 {
 	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
 	struct uffdio_copy c = {
 		.dst = m->addr + off,
-		.src = (uintptr_t)a->staging + off,
+		.src = (uintptr_t)k->staging + off,
 		.len = KSM_PAGE_SIZE,
 		.mode = UFFDIO_COPY_MODE_DONTWAKE,
 	};
-	long r = sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_COPY, &c);
+	long r = sysc3(SYS_ioctl, k->uffd_sync, UFFDIO_COPY, &c);
 
 	if (r && r != -ENOENT && r != -EEXIST) {
 		sysc0(SYS_sched_yield); /* not for the moment */
 		return;
 	}
-	sysc3(SYS_madvise, a->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	sysc3(SYS_madvise, k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	run->moved &= ~bit(i);
 }
 
-static void move_back(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+static void move_back(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 		      unsigned int from, unsigned int to)
 {
 	while (from < to) {
 		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
-		long r = move(a, m->addr + off, (uintptr_t)a->staging + off, to - from);
-		uint64_t left = r == 0 ? 0 : staged(a) & bits(from, to);
+		long r = move(k, m->addr + off, (uintptr_t)k->staging + off, to - from);
+		uint64_t left = r == 0 ? 0 : staged(k) & bits(from, to);
 
 		run->moved &= ~bits(from, to) | left;
 		if (left & bit(from)) {
-			uffd_serve_forks(a, m->addr, run->moved, a->staging);
+			uffd_serve_forks(k, m->addr, run->moved, k->staging);
 			if (r == -EINVAL || r == -ENOENT || r == -EEXIST)
-				copy_back(a, m, run, from);
+				copy_back(k, m, run, from);
 			else
 				sysc0(SYS_sched_yield);
 		}
@@ -243,9 +245,9 @@ static void move_back(struct agent *a, const struct ksm_msg_order *m, struct run
 }
 
 /* Read nr frames into the buffer. */
-static bool read_frames(struct agent *a, uint32_t frame, unsigned int nr)
+static bool read_frames(const struct kit *k, uint32_t frame, unsigned int nr)
 {
-	return io_pread_all(a->arena, a->buf, (size_t)nr * KSM_PAGE_SIZE,
+	return io_pread_all(k->arena, k->buf, (size_t)nr * KSM_PAGE_SIZE,
 			    (uint64_t)frame * KSM_PAGE_SIZE);
 }
 
@@ -263,11 +265,11 @@ static bool page_is_zero(const uint8_t *p)
  * Threads that wait already do not notice. One whose first touch falls between the calls, some
  * microseconds, finds no memory that it may use, as with any mremap that fails like this: docs/design.md, "Known limits".
  */
-static void mend_hole(struct agent *a, uint64_t at, size_t len)
+static void mend_hole(const struct kit *k, uint64_t at, size_t len)
 {
 	while (sysc_failed(sysc6(SYS_mmap, (long)at, (long)len, PROT_NONE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)) ||
-	       uffd_register(a->uffd_sync, at, at + len, UFFDIO_REGISTER_MODE_MISSING) < 0 ||
+	       uffd_register(k->uffd_sync, at, at + len, UFFDIO_REGISTER_MODE_MISSING) < 0 ||
 	       sysc3(SYS_mprotect, (long)at, (long)len, PROT_READ | PROT_WRITE) < 0)
 		sysc0(SYS_sched_yield);
 }
@@ -276,10 +278,10 @@ static void mend_hole(struct agent *a, uint64_t at, size_t len)
  * Map frames over pages [i, to), which are equal to them. `ready`: where these very frames are
  * mapped and populated already, to be moved; NULL: nowhere.
  */
-static void map_frames(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+static void map_frames(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 		       unsigned int i, unsigned int to, uint8_t *ready, uint8_t *result)
 {
-	uint64_t at = txn_page(m, i);
+	uint64_t at = order_page(m, i);
 	size_t len = (size_t)(to - i) * KSM_PAGE_SIZE;
 	long r = as_frames_set(at, at + len);
 
@@ -287,12 +289,12 @@ static void map_frames(struct agent *a, const struct ksm_msg_order *m, struct ru
 		r = sysc5(SYS_mremap, ready, (long)len, (long)len, MREMAP_MAYMOVE | MREMAP_FIXED,
 			  (long)at);
 		if (sysc_failed(r))
-			mend_hole(a, at, len);
+			mend_hole(k, at, len);
 		else
 			run->populated |= bits(i, to);
 	} else if (!r) {
 		r = sysc6(SYS_mmap, (long)at, (long)len, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_FIXED, a->arena, (long)m->frame[i] * KSM_PAGE_SIZE);
+			  MAP_PRIVATE | MAP_FIXED, k->arena, (long)m->frame[i] * KSM_PAGE_SIZE);
 	}
 	if (sysc_failed(r)) {
 		as_frames_clear(at, at + len);
@@ -304,28 +306,28 @@ static void map_frames(struct agent *a, const struct ksm_msg_order *m, struct ru
 }
 
 /* Compare pages [from, to) with what is at `frames` and map the equal parts. */
-static void settle_against(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+static void settle_against(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 			   unsigned int from, unsigned int to, uint8_t *frames, bool in_place,
 			   uint8_t *result)
 {
-	for (unsigned int i = from, k; i < to; i = k) {
+	for (unsigned int i = from, j; i < to; i = j) {
 		uint8_t *f = frames + (size_t)(i - from) * KSM_PAGE_SIZE;
 
-		for (k = i; k < to && !memcmp(a->staging + (size_t)k * KSM_PAGE_SIZE,
-					      f + (size_t)(k - i) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
-		     k++)
+		for (j = i; j < to && !memcmp(k->staging + (size_t)j * KSM_PAGE_SIZE,
+					      f + (size_t)(j - i) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
+		     j++)
 			;
-		if (k > i)
-			map_frames(a, m, run, i, k, in_place ? f : NULL, result);
+		if (j > i)
+			map_frames(k, m, run, i, j, in_place ? f : NULL, result);
 		else
-			result[k++] = KSM_RES_DIFFERENT;
+			result[j++] = KSM_RES_DIFFERENT;
 	}
 }
 
 /* Map the frames and have their page tables filled. NULL: that cannot be had. */
-static uint8_t *map_aside(struct agent *a, uint32_t frame, size_t len)
+static uint8_t *map_aside(const struct kit *k, uint32_t frame, size_t len)
 {
-	long p = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE, a->arena,
+	long p = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE, k->arena,
 		       (long)frame * KSM_PAGE_SIZE);
 
 	if (sysc_failed(p))
@@ -341,47 +343,48 @@ static void unmap_rest(const struct run *run, unsigned int from, unsigned int to
 {
 	uint64_t rest = bits(from, to) & ~run->populated;
 
-	for (unsigned int i = from, k; next_run(rest, &i, &k); i = k)
+	for (unsigned int i = from, j; next_run(rest, &i, &j); i = j)
 		sysc2(SYS_munmap, at + (size_t)(i - from) * KSM_PAGE_SIZE,
-		      (long)(k - i) * KSM_PAGE_SIZE);
+		      (long)(j - i) * KSM_PAGE_SIZE);
 }
 
 /* One stretch of moved pages with contiguous frames: compare and map the equal parts. */
-static void settle_frames(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+static void settle_frames(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 			  unsigned int from, unsigned int to, uint8_t *result)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
 	uint8_t *aside = NULL;
 
-	if (m->frame[from] + (uint64_t)(to - from) > a->arena_pages) {
+	if (m->frame[from] + (uint64_t)(to - from) > k->arena_pages) {
 		memset(result + from, KSM_RES_GONE, to - from);
 		return;
 	}
 	if (to - from >= MREMAP_PAGES)
-		aside = map_aside(a, m->frame[from], len);
+		aside = map_aside(k, m->frame[from], len);
 	if (aside) {
-		settle_against(a, m, run, from, to, aside, true, result);
+		settle_against(k, m, run, from, to, aside, true, result);
 		unmap_rest(run, from, to, aside);
-	} else if (read_frames(a, m->frame[from], to - from)) {
-		settle_against(a, m, run, from, to, a->buf, false, result);
+	} else if (read_frames(k, m->frame[from], to - from)) {
+		settle_against(k, m, run, from, to, k->buf, false, result);
 	} else {
 		memset(result + from, KSM_RES_GONE, to - from);
 	}
 }
 
-static void settle(struct agent *a, const struct ksm_msg_order *m, struct run *run, uint8_t *result)
+static void settle(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
+		   uint8_t *result)
 {
 	unsigned int i = run->from;
 
 	while (i < run->to) {
-		unsigned int k = i + 1;
+		unsigned int j = i + 1;
 
 		if (!(run->moved & bit(i))) {
 			i++;
 			continue;
 		}
 		if (m->frame[i] == KSM_FRAME_ZERO) {
-			bool zero = page_is_zero(a->staging + (size_t)i * KSM_PAGE_SIZE);
+			bool zero = page_is_zero(k->staging + (size_t)i * KSM_PAGE_SIZE);
 
 			result[i] = zero ? KSM_RES_MERGED : KSM_RES_DIFFERENT;
 			if (zero)
@@ -389,19 +392,19 @@ static void settle(struct agent *a, const struct ksm_msg_order *m, struct run *r
 			i++;
 			continue;
 		}
-		while (k < run->to && (run->moved & bit(k)) && m->frame[k] == m->frame[k - 1] + 1)
-			k++;
-		settle_frames(a, m, run, i, k, result);
-		i = k;
+		while (j < run->to && (run->moved & bit(j)) && m->frame[j] == m->frame[j - 1] + 1)
+			j++;
+		settle_frames(k, m, run, i, j, result);
+		i = j;
 	}
 }
 
-static void return_the_rest(struct agent *a, const struct ksm_msg_order *m, struct run *run)
+static void return_the_rest(const struct kit *k, const struct ksm_msg_order *m, struct run *run)
 {
 	uint64_t back = run->moved & ~run->mapped & ~run->dropped;
 
-	for (unsigned int i = 0, k; next_run(back, &i, &k); i = k)
-		move_back(a, m, run, i, k);
+	for (unsigned int i = 0, j; next_run(back, &i, &j); i = j)
+		move_back(k, m, run, i, j);
 }
 
 /*
@@ -412,8 +415,8 @@ static void populate(const struct ksm_msg_order *m, const struct run *run)
 {
 	uint64_t todo = run->mapped & ~run->populated;
 
-	for (unsigned int i = 0, k; next_run(todo, &i, &k); i = k)
-		sysc3(SYS_madvise, txn_page(m, i), (long)(k - i) * KSM_PAGE_SIZE,
+	for (unsigned int i = 0, j; next_run(todo, &i, &j); i = j)
+		sysc3(SYS_madvise, order_page(m, i), (long)(j - i) * KSM_PAGE_SIZE,
 		      MADV_POPULATE_READ);
 }
 
@@ -422,15 +425,15 @@ static void populate(const struct ksm_msg_order *m, const struct run *run)
  * a hole that is still registered would make the agent wait for itself), let those go on who wait, then
  * track again.
  */
-static void resume_tracking(struct agent *a, const struct ksm_msg_order *m, const struct run *run,
-			    uint64_t start, uint64_t end)
+static void resume_tracking(const struct kit *k, const struct ksm_msg_order *m,
+			    const struct run *run, uint64_t start, uint64_t end)
 {
 	if (run->mapped != bits(run->from, run->to))
-		uffd_release(a, start, end);
+		uffd_release(k, start, end);
 	else
-		uffd_wake(a->uffd_sync, start, end);
+		uffd_wake(k->uffd_sync, start, end);
 	populate(m, run);
-	uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
+	uffd_register(k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
 
 /* Pages whose memory has a policy of its own are left alone. */
@@ -438,42 +441,42 @@ static void leave_out_policies(const struct ksm_msg_order *m, struct run *run, u
 {
 	uint64_t order = run->order;
 
-	for (unsigned int i = run->from, k; next_run(order, &i, &k); i = k)
-		if (has_mempolicy(txn_page(m, i))) {
-			run->order &= ~bits(i, k);
-			memset(result + i, KSM_RES_GONE, k - i);
+	for (unsigned int i = run->from, j; next_run(order, &i, &j); i = j)
+		if (has_mempolicy(order_page(m, i))) {
+			run->order &= ~bits(i, j);
+			memset(result + i, KSM_RES_GONE, j - i);
 		}
 }
 
 /* Returns 0, or a negative errno when the stretch cannot be registered: then nothing was done. */
-static int execute_run(struct agent *a, const struct ksm_msg_order *m, struct run *run,
+static int execute_run(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 		       uint8_t *result)
 {
-	uint64_t start = txn_page(m, run->from), end = txn_page(m, run->to);
+	uint64_t start = order_page(m, run->from), end = order_page(m, run->to);
 	int r;
 
-	uffd_unregister(a->uffd_async, start, end);
-	r = uffd_register(a->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
+	uffd_unregister(k->uffd_async, start, end);
+	r = uffd_register(k->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
 	if (r < 0) {
-		uffd_release(a, start, end); /* it may have failed half-way */
-		uffd_register(a->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
+		uffd_release(k, start, end); /* it may have failed half-way */
+		uffd_register(k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 		return r;
 	}
-	move_all_out(a, m, run, result);
-	settle(a, m, run, result);
-	uffd_serve_forks(a, m->addr, run->moved, a->staging);
-	return_the_rest(a, m, run);
-	resume_tracking(a, m, run, start, end);
+	move_all_out(k, m, run, result);
+	settle(k, m, run, result);
+	uffd_serve_forks(k, m->addr, run->moved, k->staging);
+	return_the_rest(k, m, run);
+	resume_tracking(k, m, run, start, end);
 	/* The last forks that saw the run registered: their threads wait for the event to be read. */
-	uffd_serve_forks(a, m->addr, 0, a->staging);
+	uffd_serve_forks(k, m->addr, 0, k->staging);
 	if (run->moved)
-		sysc3(SYS_madvise, a->staging + (size_t)run->from * KSM_PAGE_SIZE,
+		sysc3(SYS_madvise, k->staging + (size_t)run->from * KSM_PAGE_SIZE,
 		      (long)(run->to - run->from) * KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	return 0;
 }
 
 /* A stretch, or if it cannot be registered as a whole, each of its runs. */
-static void execute_stretch(struct agent *a, const struct ksm_msg_order *m, struct run run,
+static void execute_stretch(const struct kit *k, const struct ksm_msg_order *m, struct run run,
 			    uint8_t *result)
 {
 	uint64_t order;
@@ -482,18 +485,18 @@ static void execute_stretch(struct agent *a, const struct ksm_msg_order *m, stru
 	leave_out_policies(m, &run, result);
 	if (!run.order)
 		return;
-	r = execute_run(a, m, &run, result);
+	r = execute_run(k, m, &run, result);
 	if (!r)
 		return;
 	order = run.order;
-	for (unsigned int i = run.from, k; next_run(order, &i, &k); i = k) {
-		struct run one = { .from = i, .to = k, .order = bits(i, k) };
+	for (unsigned int i = run.from, j; next_run(order, &i, &j); i = j) {
+		struct run one = { .from = i, .to = j, .order = bits(i, j) };
 
 		/* Something in the gap was in the way, or it is this. */
 		if (order != bits(run.from, run.to))
-			r = execute_run(a, m, &one, result);
+			r = execute_run(k, m, &one, result);
 		if (r)
-			memset(result + i, res_of_errno(r), k - i);
+			memset(result + i, res_of_errno(r), j - i);
 	}
 }
 
@@ -504,20 +507,20 @@ static void execute_stretch(struct agent *a, const struct ksm_msg_order *m, stru
  * woken to see that. It must not stay locked either: pages move between mappings that are both locked
  * or both not, and locked memory is not ours to replace.
  */
-static bool staging_open(struct agent *a)
+static bool staging_open(const struct kit *k)
 {
 	size_t len = KSM_ORDER_PAGES * KSM_PAGE_SIZE;
 
-	sysc2(SYS_munlock, a->staging, len);
-	return sysc3(SYS_mprotect, a->staging, len, PROT_READ | PROT_WRITE) == 0;
+	sysc2(SYS_munlock, k->staging, len);
+	return sysc3(SYS_mprotect, k->staging, len, PROT_READ | PROT_WRITE) == 0;
 }
 
-static void staging_close(struct agent *a)
+static void staging_close(const struct kit *k)
 {
 	size_t len = KSM_ORDER_PAGES * KSM_PAGE_SIZE;
 
-	sysc3(SYS_mprotect, a->staging, len, PROT_NONE);
-	uffd_wake(a->uffd_sync, (uintptr_t)a->staging, (uintptr_t)a->staging + len);
+	sysc3(SYS_mprotect, k->staging, len, PROT_NONE);
+	uffd_wake(k->uffd_sync, (uintptr_t)k->staging, (uintptr_t)k->staging + len);
 }
 
 /*
@@ -526,7 +529,7 @@ static void staging_close(struct agent *a)
  */
 static void find_stretch(const struct ksm_msg_order *m, uint64_t mask, struct run *run)
 {
-	size_t r = as_find(txn_page(m, run->from));
+	size_t r = as_find(order_page(m, run->from));
 	uint64_t last = (as.range[r].end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
 	unsigned int i;
 
@@ -534,19 +537,20 @@ static void find_stretch(const struct ksm_msg_order *m, uint64_t mask, struct ru
 		if (mask & bit(i)) {
 			run->order |= bit(i);
 			run->to = i + 1;
-		} else if (i - run->to >= MAX_GAP || as_frame_bit(txn_page(m, i))) {
+		} else if (i - run->to >= MAX_GAP || as_frame_bit(order_page(m, i))) {
 			break;
 		}
 	}
 }
 
-void txn_execute(struct agent *a, const struct ksm_msg_order *m, uint8_t result[KSM_ORDER_PAGES])
+void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t newest,
+		 uint8_t result[KSM_ORDER_PAGES])
 {
 	uint64_t mask, in_frames = 0;
 	unsigned int i = 0;
 
 	as_agent_lock();
-	if (as.nr_events || as.overflow || m->seq != a->sent_seq) {
+	if (as.nr_events || as.overflow || m->seq != newest) {
 		for (; i < KSM_ORDER_PAGES; i++)
 			result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE : KSM_RES_STALE;
 		as_unlock();
@@ -555,7 +559,7 @@ void txn_execute(struct agent *a, const struct ksm_msg_order *m, uint8_t result[
 	for (i = 0; i < KSM_ORDER_PAGES; i++)
 		result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE : KSM_RES_GONE;
 	mask = eligible(m, &in_frames);
-	if ((mask & ~in_frames) && !staging_open(a))
+	if ((mask & ~in_frames) && !staging_open(k))
 		mask &= in_frames;
 	for (i = 0; i < KSM_ORDER_PAGES;) {
 		struct run run = { .from = i };
@@ -564,15 +568,15 @@ void txn_execute(struct agent *a, const struct ksm_msg_order *m, uint8_t result[
 			i++;
 		} else if (in_frames & bit(i)) {
 			next_run(mask & in_frames, &i, &run.to);
-			inplace_execute(a, m, i, run.to, result);
+			inplace_execute(k, m, i, run.to, result);
 			i = run.to;
 		} else {
 			find_stretch(m, mask & ~in_frames, &run);
-			execute_stretch(a, m, run, result);
+			execute_stretch(k, m, run, result);
 			i = run.to;
 		}
 	}
 	if (mask & ~in_frames)
-		staging_close(a);
+		staging_close(k);
 	as_unlock();
 }

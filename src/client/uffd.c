@@ -20,7 +20,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#include "client/kit.h"
+#include "client/uffd.h"
 #include "client/as.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
@@ -46,28 +46,28 @@ static long uffd_new(int dev, uint64_t features)
 	 UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |                        \
 	 UFFD_FEATURE_MISSING_SHMEM)
 
-int uffd_open(struct agent *a, int dev)
+int uffd_open(struct kit *k, int dev)
 {
 	long fd;
 
-	if (a->uffd_async < 0) {
+	if (k->uffd_async < 0) {
 		fd = uffd_new(dev, KABI_UFFD_FEATURE_WP_ASYNC | KABI_UFFD_FEATURE_WP_UNPOPULATED |
 					   UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 					   UFFD_FEATURE_WP_HUGETLBFS_SHMEM);
 		if (fd < 0)
 			return (int)fd;
-		a->uffd_async = (int)fd;
+		k->uffd_async = (int)fd;
 	}
-	if (a->uffd_sync < 0) {
-		a->event_fork = true;
+	if (k->uffd_sync < 0) {
+		k->event_fork = true;
 		fd = uffd_new(dev, SYNC_FEATURES | UFFD_FEATURE_EVENT_FORK);
 		if (fd == -EPERM) {
-			a->event_fork = false;
+			k->event_fork = false;
 			fd = uffd_new(dev, SYNC_FEATURES);
 		}
 		if (fd < 0)
 			return (int)fd;
-		a->uffd_sync = (int)fd;
+		k->uffd_sync = (int)fd;
 	}
 	return 0;
 }
@@ -86,17 +86,17 @@ int uffd_unregister(int uffd, uint64_t start, uint64_t end)
 	return (int)sysc3(SYS_ioctl, uffd, UFFDIO_UNREGISTER, &r);
 }
 
-void uffd_release(struct agent *a, uint64_t start, uint64_t end)
+void uffd_release(const struct kit *k, uint64_t start, uint64_t end)
 {
 	/* Joining the mappings to their neighbours takes memory; no mapping has to be cut, so the limit
 	 * to their number is not in the way, and this comes to an end. */
-	while (uffd_unregister(a->uffd_sync, start, end) == -ENOMEM)
+	while (uffd_unregister(k->uffd_sync, start, end) == -ENOMEM)
 		sysc0(SYS_sched_yield);
 	/*
 	 * The kernel wakes before it unregisters. A fault that holds the lock of its mapping alone (Linux 6.7)
 	 * may come between the two, and waits for what nobody will say.
 	 */
-	uffd_wake(a->uffd_sync, start, end);
+	uffd_wake(k->uffd_sync, start, end);
 }
 
 void uffd_wake(int uffd, uint64_t start, uint64_t end)
@@ -106,7 +106,7 @@ void uffd_wake(int uffd, uint64_t start, uint64_t end)
 	sysc3(SYS_ioctl, uffd, UFFDIO_WAKE, &r);
 }
 
-void uffd_track(struct agent *a, uint64_t start, uint64_t end)
+void uffd_track(const struct kit *k, uint64_t start, uint64_t end)
 {
 	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++) {
 		const struct as_range *r = &as.range[i];
@@ -114,7 +114,7 @@ void uffd_track(struct agent *a, uint64_t start, uint64_t end)
 		/* Refusals (EBUSY: the program has its own userfaultfd there) leave the range
 		 * untracked; the daemon's scan skips it. */
 		if (as_offered(r))
-			uffd_register(a->uffd_async, r->start > start ? r->start : start,
+			uffd_register(k->uffd_async, r->start > start ? r->start : start,
 				      r->end < end ? r->end : end, UFFDIO_REGISTER_MODE_WP);
 	}
 }
@@ -144,18 +144,18 @@ static void serve_child(int child, uint64_t addr, uint64_t moved, const uint8_t 
 	sysc1(SYS_close, child);
 }
 
-void uffd_serve_forks(struct agent *a, uint64_t addr, uint64_t moved, const uint8_t *staging)
+void uffd_serve_forks(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging)
 {
-	if (!a->event_fork)
+	if (!k->event_fork)
 		return;
 	for (;;) {
 		struct uffdio_zeropage fence = { .range = { 0, KSM_PAGE_SIZE } };
 		struct uffd_msg msg;
 
-		while (sysc3(SYS_read, a->uffd_sync, &msg, sizeof(msg)) == sizeof(msg))
+		while (sysc3(SYS_read, k->uffd_sync, &msg, sizeof(msg)) == sizeof(msg))
 			if (msg.event == UFFD_EVENT_FORK)
 				serve_child((int)msg.arg.fork.ufd, addr, moved, staging);
-		if (sysc3(SYS_ioctl, a->uffd_sync, UFFDIO_ZEROPAGE, &fence) != -EAGAIN)
+		if (sysc3(SYS_ioctl, k->uffd_sync, UFFDIO_ZEROPAGE, &fence) != -EAGAIN)
 			return;
 		sysc0(SYS_sched_yield);
 	}

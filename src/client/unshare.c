@@ -13,8 +13,10 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "client/kit.h"
+#include "client/unshare.h"
 #include "client/as.h"
+#include "client/hold.h"
+#include "client/uffd.h"
 #include "client/io.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
@@ -41,7 +43,7 @@ static long move_over(long from, size_t len, uint64_t to)
  * Copy a run of frames into fresh memory and put it in their place. left_out: why the run is left alone, if it is:
  * what the program asked for, to keep it from children or to wipe it there, holds for the fresh memory, too.
  */
-static int replace(struct agent *a, uint64_t start, uint64_t end, int prot, uint16_t left_out)
+static int replace(const struct kit *k, uint64_t start, uint64_t end, int prot, uint16_t left_out)
 {
 	size_t len = end - start;
 	long m = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -51,7 +53,7 @@ static int replace(struct agent *a, uint64_t start, uint64_t end, int prot, uint
 	if (sysc_failed(m))
 		return -ENOMEM;
 	/* /proc/self/mem reads what the program may not (PROT_NONE) and cannot fault. */
-	r = io_pread_all(a->mem, (void *)m, len, start) ? 0 : -ENOMEM;
+	r = io_pread_all(k->mem, (void *)m, len, start) ? 0 : -ENOMEM;
 	if (!r && prot != (PROT_READ | PROT_WRITE))
 		r = sysc3(SYS_mprotect, m, len, prot);
 	as_repeat_advice((uint64_t)m, (uint64_t)m + len, left_out);
@@ -66,11 +68,11 @@ static int replace(struct agent *a, uint64_t start, uint64_t end, int prot, uint
 }
 
 /* What is not private in [start, end): frames, touched or not. Held. */
-static int replace_frames(struct agent *a, uint64_t start, uint64_t end, int prot,
+static int replace_frames(const struct kit *k, uint64_t start, uint64_t end, int prot,
 			  uint16_t left_out)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
-	long n = hold_private(a, start, end, v);
+	long n = hold_private(k, start, end, v);
 	uint64_t at = start;
 	int err = n < 0 ? -ENOMEM : 0;
 
@@ -78,26 +80,26 @@ static int replace_frames(struct agent *a, uint64_t start, uint64_t end, int pro
 		uint64_t stop = i < n ? v[i].start : end;
 
 		if (stop > at)
-			err = replace(a, at, stop, prot, left_out);
+			err = replace(k, at, stop, prot, left_out);
 		at = i < n ? v[i].end : end;
 	}
 	return err;
 }
 
 /* all: as far as that is safe, see hold.c. */
-static int unshare_step(struct agent *a, uint64_t start, uint64_t end, int prot, uint16_t left_out,
-			bool all)
+static int unshare_step(const struct kit *k, uint64_t start, uint64_t end, int prot,
+			uint16_t left_out, bool all)
 {
 	bool writable = prot & PROT_WRITE;
-	int err = writable ? hold_begin(a, start, end) : 0;
+	int err = writable ? hold_begin(k, start, end) : 0;
 
-	if (!err && all && !hold_may_be_pinned(a))
-		err = replace(a, start, end, prot, left_out);
+	if (!err && all && !hold_may_be_pinned(k))
+		err = replace(k, start, end, prot, left_out);
 	else if (!err)
-		err = replace_frames(a, start, end, prot, left_out);
+		err = replace_frames(k, start, end, prot, left_out);
 	if (writable)
-		hold_end(a, start, end);
-	uffd_track(a, start, end);
+		hold_end(k, start, end);
+	uffd_track(k, start, end);
 	return err;
 }
 
@@ -116,7 +118,7 @@ static int populate_write(uint64_t start, uint64_t end, int prot)
 	return r == -ENOMEM ? -ENOMEM : 0;
 }
 
-static int unshare(struct agent *a, uint64_t start, uint64_t end, bool all)
+static int unshare(const struct kit *k, uint64_t start, uint64_t end, bool all)
 {
 	int err = 0;
 
@@ -141,8 +143,8 @@ static int unshare(struct agent *a, uint64_t start, uint64_t end, bool all)
 			if (run_end > as.range[i].end)
 				run_end = as.range[i].end;
 		}
-		if (a->uffd_sync >= 0 && a->mem >= 0)
-			err = unshare_step(a, start, run_end, prot, left_out, all);
+		if (k->uffd_sync >= 0 && k->mem >= 0)
+			err = unshare_step(k, start, run_end, prot, left_out, all);
 		else
 			err = populate_write(start, run_end, prot);
 		if (all && !err) /* frames that are still there must not be forgotten */
@@ -153,12 +155,12 @@ static int unshare(struct agent *a, uint64_t start, uint64_t end, bool all)
 	return err;
 }
 
-int unshare_range(struct agent *a, uint64_t start, uint64_t end)
+int unshare_range(const struct kit *k, uint64_t start, uint64_t end)
 {
-	return unshare(a, start, end, false);
+	return unshare(k, start, end, false);
 }
 
-int unshare_mapping(struct agent *a, uint64_t start, uint64_t end)
+int unshare_mapping(const struct kit *k, uint64_t start, uint64_t end)
 {
-	return unshare(a, start, end, true);
+	return unshare(k, start, end, true);
 }

@@ -29,6 +29,7 @@
 #include "daemon/runtime_dir.h"
 #include "daemon/scan_thread.h"
 #include "daemon/session.h"
+#include "numa/numa_open.h"
 
 #define SAID 1 /* a step failed and has said why */
 

@@ -330,8 +330,8 @@ static void *load_all(void *arg)
 }
 
 /*
- * Who comes to a page when the agent is done with it goes on, too. Seen to fail after a few rounds when
- * uffd_release() does not wake: the kernel's own waking is too early for some (see there).
+ * Who comes to a page when the agent is done with it goes on, too. Seen to fail after a few rounds
+ * when uffd_release() does not wake: the kernel's own waking is too early for some (see there).
  */
 START_TEST(test_no_load_waits_for_ever)
 {
@@ -351,7 +351,7 @@ START_TEST(test_no_load_waits_for_ever)
 		for (int i = 0; i < LOADERS; i++)
 			seen[i] = loads.rounds[i];
 		for (int i = 0; i < LOADERS; i++)
-			wait_until(loads.rounds[i] >= seen[i] + 2, 20000, "a thread goes on");
+			wait_until(loads.rounds[i] >= seen[i] + 2, WAIT_MS, "a thread goes on");
 	}
 	loads.stop = true;
 	for (int i = 0; i < LOADERS; i++)
@@ -562,10 +562,11 @@ START_TEST(test_mremap_takes_frames_along)
 END_TEST
 
 /*
- * What is one mapping for the program is two since its second half is offered, and moves to a fixed place
- * as one. Linux 6.17 and later move the first of several mappings and refuse the second, which is in a
- * userfaultfd, with EFAULT. Seen to fail there (EFAULT, and the first half gone from its place) when the
- * kernel was asked first: without is_one_mapping() in remap.c. _i: split once more, by mprotect(2).
+ * What is one mapping for the program is two since its second half is offered, and moves to a fixed
+ * place as one. Linux 6.17 and later move the first of several mappings and refuse the second,
+ * which is in a userfaultfd, with EFAULT. Seen to fail there (EFAULT, and the first half gone from
+ * its place) when the kernel was asked first: without is_one_mapping() in remap.c. _i: split once
+ * more, by mprotect(2).
  */
 START_TEST(test_mremap_of_several_mappings_to_a_fixed_place)
 {
@@ -668,8 +669,8 @@ static void flight_end(struct flight *f)
 }
 
 /*
- * What a thread moves while another withdraws it is withdrawn as well. Seen to fail (the pages moved stand
- * on their frames, which the daemon was told nobody has) when mremap did not wait.
+ * What a thread moves while another withdraws it is withdrawn as well. Seen to fail (the pages
+ * moved stand on their frames, which the daemon was told nobody has) when mremap did not wait.
  */
 START_TEST(test_mremap_under_a_withdrawal)
 {
@@ -687,8 +688,8 @@ START_TEST(test_mremap_under_a_withdrawal)
 END_TEST
 
 /*
- * Memory in which no frame stands is the kernel's to move, which needs room for the growth alone. Seen to
- * fail (ENOMEM) when a target of full size was reserved first.
+ * Memory in which no frame stands is the kernel's to move, which needs room for the growth alone.
+ * Seen to fail (ENOMEM) when a target of full size was reserved first.
  */
 START_TEST(test_mremap_of_plain_memory_is_the_kernels)
 {
@@ -813,7 +814,10 @@ static long io_uring_pin(void *buf, size_t len)
 	return ring;
 }
 
-/* Seen to fail (pages before the pinned ones are not MERGED) when staged() says that nothing was moved. */
+/*
+ * Seen to fail (pages before the pinned ones are not MERGED) when staged() says that nothing was
+ * moved.
+ */
 START_TEST(test_pinned_pages_stay)
 {
 	uint8_t *mem, res[64];
@@ -837,8 +841,8 @@ START_TEST(test_pinned_pages_stay)
 END_TEST
 
 /*
- * A page that broke copy-on-write is anonymous memory in a file mapping, where the kernel offers no test
- * for pins. Seen to fail (MERGED in place of BUSY) with hold_may_be_pinned() returning false.
+ * A page that broke copy-on-write is anonymous memory in a file mapping, where the kernel offers no
+ * test for pins. Seen to fail (MERGED in place of BUSY) with hold_may_be_pinned() returning false.
  */
 START_TEST(test_broken_pages_that_may_be_pinned_stay)
 {
@@ -895,11 +899,11 @@ static void *read_directly(void *arg)
 
 /*
  * A direct read is under way while its buffer is to be merged; what it brings in the end must be in
- * memory. _i: whether the buffer was merged before, and broke copy-on-write; 2: that, and the descriptor is
- * in the table of the reading thread alone.
- * Seen to lose the bytes: for fresh memory with every page taken for one in frames (txn_execute) and
- * hold_may_be_pinned() false; for broken pages with the latter alone; for 2 when it looked at
- * /proc/self/fdinfo, which is the first thread's.
+ * memory. _i: whether the buffer was merged before, and broke copy-on-write; 2: that, and the
+ * descriptor is in the table of the reading thread alone. Seen to lose the bytes: for fresh memory
+ * with every page taken for one in frames (txn_execute) and hold_may_be_pinned() false; for broken
+ * pages with the latter alone; for 2 when it looked at /proc/self/fdinfo, which is the first
+ * thread's.
  */
 START_TEST(test_direct_read_in_flight)
 {
@@ -1000,8 +1004,9 @@ static int ring_result(struct ring *r)
 }
 
 /*
- * The same with a registered buffer of io_uring: a read from an empty pipe, which waits for as long as the
- * test likes. Its descriptor is not O_DIRECT; what tells is VmPin. Seen to lose bytes as above.
+ * The same with a registered buffer of io_uring: a read from an empty pipe, which waits for as long
+ * as the test likes. Its descriptor is not O_DIRECT; what tells is VmPin. Seen to lose bytes as
+ * above.
  */
 START_TEST(test_fixed_buffer_in_flight)
 {
@@ -1035,10 +1040,11 @@ START_TEST(test_fixed_buffer_in_flight)
 END_TEST
 
 /*
- * A page in a pipe is seen by its reader as it is then, whatever is written to it until it is read. (The
- * kernel's own KSM leaves such a page alone: its reference count is too high.) _i: fresh memory, merged, or
- * merged and written to before. Seen to fail (MERGED, and the reader finds the old byte) with
- * vmsplice(2) in place of ksm_vmsplice(): that reference is no pin, UFFDIO_MOVE does not refuse it.
+ * A page in a pipe is seen by its reader as it is then, whatever is written to it until it is read.
+ * (The kernel's own KSM leaves such a page alone: its reference count is too high.) _i: fresh
+ * memory, merged, or merged and written to before. Seen to fail (MERGED, and the reader finds the
+ * old byte) with vmsplice(2) in place of ksm_vmsplice(): that reference is no pin, UFFDIO_MOVE does
+ * not refuse it.
  */
 START_TEST(test_page_in_a_pipe)
 {
@@ -1231,9 +1237,9 @@ START_TEST(test_writers_lose_nothing)
 END_TEST
 
 /*
- * Seen to fail without UFFD_FEATURE_EVENT_FORK (features of the synchronous userfaultfd in uffd.c) and when
- * serve_child() copies nothing: children find zeros where pages were in the staging area. And when staged()
- * says that nothing was moved, or pages are not compared.
+ * Seen to fail without UFFD_FEATURE_EVENT_FORK (features of the synchronous userfaultfd in uffd.c)
+ * and when serve_child() copies nothing: children find zeros where pages were in the staging area.
+ * And when staged() says that nothing was moved, or pages are not compared.
  */
 START_TEST(test_raw_forks_lose_nothing)
 {
@@ -1277,8 +1283,8 @@ static void *spin_forker(void *arg)
 }
 
 /*
- * A fork while a range is held still leaves an event that somebody has to read, or it waits for ever.
- * Seen to hang without uffd_serve_forks() in hold_end().
+ * A fork while a range is held still leaves an event that somebody has to read, or it waits for
+ * ever. Seen to hang without uffd_serve_forks() in hold_end().
  */
 START_TEST(test_raw_forks_go_on_after_unmerge)
 {
@@ -1299,18 +1305,18 @@ START_TEST(test_raw_forks_go_on_after_unmerge)
 
 		/* Pages that a fork shares are not merged until they are written. */
 		s.mem = NULL;
-		wait_until(!s.seen, 10000, "the forker pauses");
+		wait_until(!s.seen, WAIT_MS, "the forker pauses");
 		for (int i = 0; i < 64; i++)
 			*(volatile uint8_t *)(mem + i * PAGE) = mem[i * PAGE];
 		order(&p, mem, 64, 0, res);
 		expect_all(res, 64, KSM_RES_MERGED);
 		s.mem = mem;
-		wait_until(s.seen, 10000, "the forker goes on");
+		wait_until(s.seen, WAIT_MS, "the forker goes on");
 		ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_UNMERGEABLE), 0);
 		ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_MERGEABLE), 0);
 		fake_recv(&p, KSM_MSG_ADD, &m);
 		before = s.forks;
-		wait_until(s.forks > before + 1, 10000, "a raw fork hangs");
+		wait_until(s.forks > before + 1, WAIT_MS, "a raw fork hangs");
 	}
 	s.stop = 1;
 	pthread_join(t, NULL);
@@ -1331,8 +1337,9 @@ static unsigned int nr_sentinels(void)
 }
 
 /*
- * Who changes its user belongs to another domain: the connection and the arena are given up. Seen to fail
- * (the old domain's sentinel stays, and with it every frame retired there) without leave_domain().
+ * Who changes its user belongs to another domain: the connection and the arena are given up. Seen
+ * to fail (the old domain's sentinel stays, and with it every frame retired there) without
+ * leave_domain().
  */
 START_TEST(test_change_of_user_reconnects)
 {
@@ -1355,7 +1362,7 @@ START_TEST(test_change_of_user_reconnects)
 	ck_assert_int_eq(recv(p.sock, res, sizeof(res), MSG_PEEK | MSG_TRUNC) >= 0, 1);
 	while (recv(p.sock, res, sizeof(res), 0) > 0)
 		;
-	wait_until(nr_sentinels() == 0, 10000, "the old domain need not wait for us");
+	wait_until(nr_sentinels() == 0, WAIT_MS, "the old domain need not wait for us");
 	ck_assert_int_eq(seteuid(0), 0);
 	for (int i = 0; i < 64; i++)
 		ck_assert(!on_frame(mem + i * PAGE));
@@ -1366,8 +1373,9 @@ START_TEST(test_change_of_user_reconnects)
 END_TEST
 
 /*
- * The same while memory is moved: none of it may be left on frames that nobody keeps for it. Seen to fail (the
- * pages moved are on frames when the sentinels are gone) when what had been looked at was not looked at again.
+ * The same while memory is moved: none of it may be left on frames that nobody keeps for it. Seen
+ * to fail (the pages moved are on frames when the sentinels are gone) when what had been looked at
+ * was not looked at again.
  */
 START_TEST(test_mremap_under_a_change_of_user)
 {
@@ -1385,7 +1393,7 @@ START_TEST(test_mremap_under_a_change_of_user)
 	/* For the agent to look; not where the pages may have come to by now. */
 	ck_assert_int_eq(ksm_madvise(f.mem + f.nr * PAGE, PAGE, MADV_DONTNEED), 0);
 	pthread_join(t, NULL);
-	wait_until(nr_sentinels() == 0, 10000, "the old domain need not wait for us");
+	wait_until(nr_sentinels() == 0, WAIT_MS, "the old domain need not wait for us");
 	ck_assert_int_eq(seteuid(0), 0);
 	flight_end(&f);
 }
@@ -1463,9 +1471,10 @@ static bool agent_waits_to_send(const struct peer *p)
 }
 
 /*
- * Memory that stands on frames, and is not offered, comes to be offered while the agent declares what is: after
- * it has passed by with ADD, before it does with ADOPT. An ADD must come first all the same. Seen to fail when
- * adopt_one() takes that for granted; the daemon then drops an honest client (found by the torture).
+ * Memory that stands on frames, and is not offered, comes to be offered while the agent declares
+ * what is: after it has passed by with ADD, before it does with ADOPT. An ADD must come first all
+ * the same. Seen to fail when adopt_one() takes that for granted; the daemon then drops an honest
+ * client (found by the torture).
  */
 START_TEST(test_adopt_follows_an_add)
 {
@@ -1492,7 +1501,7 @@ START_TEST(test_adopt_follows_an_add)
 		ck_assert_int_eq(ksm_madvise(comb + 2 * i * PAGE, PAGE, MADV_MERGEABLE), 0);
 	close(p.sock);
 	fake_accept(&p);
-	wait_until(agent_waits_to_send(&p), 20000, "the agent waits");
+	wait_until(agent_waits_to_send(&p), WAIT_MS, "the agent waits");
 	ck_assert_int_eq(ksm_madvise(mem, BLOCK, MADV_MERGEABLE), 0);
 	do
 		fake_recv(&p, KSM_MSG_ADD, &m);
@@ -1506,9 +1515,9 @@ START_TEST(test_adopt_follows_an_add)
 END_TEST
 
 /*
- * What is unmapped in the middle of a range takes an entry more of the table of ranges. While memory is short there
- * is room for that, or the rest of the range would be forgotten. Seen to fail, at the second hole, without
- * SPARE.
+ * What is unmapped in the middle of a range takes an entry more of the table of ranges. While
+ * memory is short there is room for that, or the rest of the range would be forgotten. Seen to
+ * fail, at the second hole, without SPARE.
  */
 START_TEST(test_holes_without_memory)
 {
@@ -1566,7 +1575,9 @@ START_TEST(test_stat)
 }
 END_TEST
 
-/* The signal that wakes the agent went to the child's process id, and no other was sent after it. */
+/*
+ * The signal that wakes the agent went to the child's process id, and no other was sent after it.
+ */
 START_TEST(test_vfork_child_wakes_the_agent)
 {
 	uint8_t *mem, res[64];
@@ -1701,8 +1712,8 @@ static int fork_and_look(const uint8_t *mem, bool wiped)
 }
 
 /*
- * Wiping on fork is for memory in which a page broke copy-on-write, too. Seen to fail with EINVAL when the
- * advice was handed to the kernel as it is.
+ * Wiping on fork is for memory in which a page broke copy-on-write, too. Seen to fail with EINVAL
+ * when the advice was handed to the kernel as it is.
  */
 START_TEST(test_wipeonfork_with_broken_pages)
 {
@@ -1734,8 +1745,8 @@ START_TEST(test_wipeonfork_with_broken_pages)
 END_TEST
 
 /*
- * Advice for memory that is offered only later. Seen to fail (MERGED) when advice on memory that the
- * library does not know went past it.
+ * Advice for memory that is offered only later. Seen to fail (MERGED) when advice on memory that
+ * the library does not know went past it.
  */
 START_TEST(test_advice_before_the_offer)
 {
@@ -1771,9 +1782,9 @@ START_TEST(test_advice_before_the_offer)
 END_TEST
 
 /*
- * A program may offer everything it has, and with it the memory that the agent works with while pages
- * are missing. Seen to fail (the first table was moved away and compared) without as_clear_own() and
- * agent_clear_own().
+ * A program may offer everything it has, and with it the memory that the agent works with while
+ * pages are missing. Seen to fail (the first table was moved away and compared) without
+ * as_clear_own() and agent_clear_own().
  */
 START_TEST(test_own_tables_are_left_alone)
 {
@@ -1790,7 +1801,7 @@ START_TEST(test_own_tables_are_left_alone)
 	as_leave(&g);
 	own[0] = as.range;
 	own[1] = as.frames_l1;
-	own[2] = agent.buf;
+	own[2] = agent.kit.buf;
 	own[3] = (uint8_t *)agent.stack + agent.stack_size - PAGE;
 	own[4] = as.frames_l1[(uintptr_t)mem >> 30];
 	own[5] = &as;
@@ -1811,9 +1822,9 @@ START_TEST(test_own_tables_are_left_alone)
 END_TEST
 
 /*
- * Locked memory is not for MADV_DONTNEED, wherever it lies; what comes before it is given back, what comes
- * after it is not. Seen to fail (success, all zeros and nothing locked) when frames were mapped over
- * without asking.
+ * Locked memory is not for MADV_DONTNEED, wherever it lies; what comes before it is given back,
+ * what comes after it is not. Seen to fail (success, all zeros and nothing locked) when frames were
+ * mapped over without asking.
  */
 START_TEST(test_locked_pages_are_not_discarded)
 {
@@ -1912,8 +1923,8 @@ START_TEST(test_child_forgets_what_it_did_not_inherit)
 END_TEST
 
 /*
- * Where the library could not be set up, forks that it sees go on. Seen to fail (SIGSEGV in the child) when
- * as_reset_child() takes the cookie for given.
+ * Where the library could not be set up, forks that it sees go on. Seen to fail (SIGSEGV in the
+ * child) when as_reset_child() takes the cookie for given.
  */
 START_TEST(test_fork_without_the_library)
 {

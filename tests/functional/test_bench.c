@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_bench.c - the benchmark itself: what it computes, what it reads, and that it gives back what it borrowed.
+ * test_bench.c - the benchmark itself: what it computes, what it reads, and that it gives back what
+ * it borrowed.
  *
- * A benchmark that errs is believed. So its sums are checked against cases that can be done by hand, its
- * expectations against counting, its reader against text that nobody means well with. The kernel's knobs are
- * stood in for by a directory ($KSM_BENCH_DIR), in which no page is ever merged: a round in
- * progress can be interrupted there at leisure, and one that would never end must be given up.
+ * A benchmark that errs is believed. So its sums are checked against cases that can be done by
+ * hand, its expectations against counting, its reader against text that nobody means well with. The
+ * kernel's knobs are stood in for by a directory ($KSM_BENCH_DIR), in which no page is ever merged:
+ * a round in progress can be interrupted there at leisure, and one that would never end must be
+ * given up.
  */
 #include <check.h>
 #include <errno.h>
@@ -24,8 +26,6 @@
 
 #include "tests/lib/harness.h"
 #include "tools/bench/bench.h"
-
-#define TIMEOUT_MS 30000
 
 static char dir[64];
 
@@ -171,7 +171,7 @@ static pid_t start_endless(void)
 	pid_t pid = start((const char *const[]){ "kernel", "--only", "kernel", "--size", "1",
 						 "--limit", "600", NULL });
 
-	wait_until(merging(), TIMEOUT_MS, "it merges");
+	wait_until(merging(), WAIT_MS, "it merges");
 	return pid;
 }
 
@@ -200,7 +200,7 @@ START_TEST(kill_restores_knobs)
 	pid = start_endless();
 	kill(pid, SIGKILL);
 	ck_assert_int_eq(finish(pid), 1000 + SIGKILL);
-	wait_until(knobs_as_before(), TIMEOUT_MS, "the watchdog puts the knobs back");
+	wait_until(knobs_as_before(), WAIT_MS, "the watchdog puts the knobs back");
 }
 END_TEST
 
@@ -293,7 +293,7 @@ START_TEST(one_at_a_time)
 
 	ck_assert_int_eq(flock(fd, LOCK_EX), 0);
 	pid = start((const char *const[]){ "kernel", "--only", "kernel", "--size", "1", NULL });
-	wait_until(strstr(get("err"), "another ksm-bench"), TIMEOUT_MS, "it says that it waits");
+	wait_until(strstr(get("err"), "another ksm-bench"), WAIT_MS, "it says that it waits");
 	ck_assert_str_eq(get("ksm/sleep_millisecs"), "21");
 	kill(pid, SIGTERM);
 	ck_assert_int_eq(finish(pid), 128 + SIGTERM);
@@ -694,7 +694,8 @@ END_TEST
 START_TEST(report_survives_absurd_values)
 {
 	put("in.json",
-	    "{\"benchmark\":\"kernel\",\"machine\":{\"cpu\":7,\"cpus\":-1e300,\"memory_mib\":1e300},"
+	    "{\"benchmark\":\"kernel\","
+	    "\"machine\":{\"cpu\":7,\"cpus\":-1e300,\"memory_mib\":1e300},"
 	    "\"workload\":\"a<b>&c|d\",\"size_mib\":-5,\"processes\":1e18,\"rounds\":\"x\","
 	    "\"sides\":{\"kernel\":{\"merge_s\":{\"values\":[1e308,1e-308,0,-1]},"
 	    "\"cow_ns\":{\"values\":[1e300]},\"saved_net_mib\":7},"
@@ -811,7 +812,8 @@ static Suite *bench_suite(void)
 	tcase_add_test(tc, missing_programs_are_skipped);
 	tcase_add_test(tc, measures_ksmd_user);
 	tcase_add_test(tc, measures_the_merge_alone);
-#ifdef __SANITIZE_ADDRESS__ /* nothing is preloaded that a sanitizer's run time would have to be in */
+/* Nothing is preloaded that a sanitizer's run time would have to be in. */
+#ifdef __SANITIZE_ADDRESS__
 	(void)measures_real_programs;
 #else
 	tcase_add_test(tc, measures_real_programs);

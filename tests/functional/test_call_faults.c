@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_call_faults.c - system calls that the library makes in a thread of the program fail, one after
- * the other, in each ksm_*() call, over merged memory, pages that broke copy-on-write, and plain memory.
+ * test_call_faults.c - system calls that the library makes in a thread of the program fail, one
+ * after the other, in each ksm_*() call, over merged memory, pages that broke copy-on-write, and
+ * plain memory.
  *
- * What is right is the kernel's word: a twin process does the same with memory that nobody merges. After a
- * call that failed each page is as it was or as the twin's is; after one that succeeded all are as the
- * twin's. That goes for what is mapped, its protection, its bytes, and all of these in a forked child.
- * Then the daemon's counters must be what pagemap says, and MADV_DONTNEED must leave zeros (a frame that the
- * library lost sight of would show through).
+ * What is right is the kernel's word: a twin process does the same with memory that nobody merges.
+ * After a call that failed each page is as it was or as the twin's is; after one that succeeded all
+ * are as the twin's. That goes for what is mapped, its protection, its bytes, and all of these in a
+ * forked child. Then the daemon's counters must be what pagemap says, and MADV_DONTNEED must leave
+ * zeros (a frame that the library lost sight of would show through).
  *
- * Seen to fail: all moves (pages were gone, or stood there and were not counted) before remap.c went back
- * until it succeeds; "empty what may not be written" when frames were forgotten that still stood; "protect up to
- * a hole" and "empty what children do not get" (wrong protection, inherited) as ops.c did not try again.
+ * Seen to fail: all moves (pages were gone, or stood there and were not counted) before remap.c
+ * went back until it succeeds; "empty what may not be written" when frames were forgotten that
+ * still stood; "protect up to a hole" and "empty what children do not get" (wrong protection,
+ * inherited) as ops.c did not try again.
  */
 #include <check.h>
 #include <errno.h>
@@ -393,7 +395,7 @@ static void set_up(struct scene *s)
 	ck_assert_int_eq(peer_call(s->q, fn_set_up, 2 * SALT, 1), 0);
 	if (first)
 		return;
-	wait_until(merged(s->p) == MERGED && merged(s->q) == MERGED, 20000, "merged");
+	wait_until(merged(s->p) == MERGED && merged(s->q) == MERGED, WAIT_MS, "merged");
 	peer_call(s->p, fn_write_some);
 	ck_assert_int_eq(peer_call(s->p, fn_pre, s->nr, 0), 0);
 }
@@ -491,11 +493,11 @@ static void check_after(struct scene *s, long r)
 		ck_assert_int_eq(pages_on_frames(s->p->pid, SRC, PAGES), 0);
 	if (s->op->flags & FIRST) {
 		peer_call(s->p, fn_store_again); /* pages that a fork has shared stay */
-		wait_until(merged(s->p) == MERGED, 20000, "merged after the first offer");
+		wait_until(merged(s->p) == MERGED, WAIT_MS, "merged after the first offer");
 	}
 	wait_until(ctl_get_u64(s->d, "ksm/pages_shared") + ctl_get_u64(s->d, "ksm/pages_sharing") ==
 			   on_frames(s),
-		   20000, "counters are what pagemap says");
+		   WAIT_MS, "counters are what pagemap says");
 	ck_assert_int_eq(peer_call(s->p, fn_empty, SRC, LOOK), 0);
 	ck_assert_int_eq(
 		peer_call(s->p, fn_empty, s->to ? s->to : TO, s->to ? s->op->new_nr : LOOK), 0);
@@ -512,7 +514,7 @@ static bool is_step(const struct trace *t, int *reads)
 static void until_begin(struct trace *t)
 {
 	do {
-		if (trace_next(t, 20000) != TRACE_STOP)
+		if (trace_next(t, WAIT_MS) != TRACE_STOP)
 			harness_die("the call does not begin");
 	} while (!t->entry || t->nr != SYS_getppid);
 }
@@ -582,7 +584,9 @@ static void end_scene(struct scene *s)
 	daemon_stop(s->d);
 }
 
-/* Every step takes minutes (`make faults`, or KSM_TEST_EVERY_STEP); else some, from another one on. */
+/*
+ * Every step takes minutes (`make faults`, or KSM_TEST_EVERY_STEP); else some, from another one on.
+ */
 static int stride(void)
 {
 	return getenv("KSM_TEST_EVERY_STEP") ? 1 : 7;
@@ -644,9 +648,9 @@ static long fn_give_mapping(const long a[6])
 }
 
 /*
- * A move of several mappings is tried again and again while there is room for one more each time, so that
- * it fails at each of its steps for want of mappings. The pages must be all here or all there, and the call
- * must come back.
+ * A move of several mappings is tried again and again while there is room for one more each time,
+ * so that it fails at each of its steps for want of mappings. The pages must be all here or all
+ * there, and the call must come back.
  */
 START_TEST(mappings_run_out)
 {

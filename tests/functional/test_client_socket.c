@@ -2,9 +2,9 @@
 /*
  * test_client_socket.c - what a client may and may not say on client.sock.
  *
- * The test speaks the wire protocol itself, without the library, so that it can say what the library
- * never would. Whatever it says, it must get an ERROR message with the right errno and lose its
- * connection; the daemon must go on serving others, keep true counters and leak no descriptor.
+ * The test speaks the wire protocol itself, without the library, so that it can say what the
+ * library never would. Whatever it says, it must get an ERROR message with the right errno and lose
+ * its connection; the daemon must go on serving others, keep true counters and leak no descriptor.
  */
 #include <check.h>
 #include <errno.h>
@@ -28,7 +28,6 @@
 #include "wire/kernel_abi.h"
 #include "wire/wire.h"
 
-#define TIMEOUT_MS 10000 /* for things that take milliseconds, on a loaded machine */
 #define NR_FDS 3
 #define END (1ull << 47)
 
@@ -95,7 +94,7 @@ static ssize_t recv_msg(int sock, union ksm_msg *msg, int *fds)
 	struct cmsghdr *c;
 	ssize_t n;
 
-	if (poll(&p, 1, TIMEOUT_MS) <= 0)
+	if (poll(&p, 1, WAIT_MS) <= 0)
 		ck_abort_msg("no message from the daemon");
 	n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
 	c = n > 0 ? CMSG_FIRSTHDR(&mh) : NULL;
@@ -213,10 +212,10 @@ static void expect_served(struct fake *f)
 /* Nothing is left of those who were here. */
 static void expect_clean(struct daemon *d, int nr_fds)
 {
-	wait_until(ctl_get_u64(d, "ksm/clients") == 0, TIMEOUT_MS, "all clients are gone");
-	wait_until(ctl_get_u64(d, "daemon/connections") == 0, TIMEOUT_MS, "no connection is left");
-	wait_until(ctl_get_u64(d, "ksm/frames_used") == 0, TIMEOUT_MS, "no frame is left");
-	wait_until(harness_nr_fds(d->pid) <= nr_fds, TIMEOUT_MS, "descriptors are closed");
+	wait_until(ctl_get_u64(d, "ksm/clients") == 0, WAIT_MS, "all clients are gone");
+	wait_until(ctl_get_u64(d, "daemon/connections") == 0, WAIT_MS, "no connection is left");
+	wait_until(ctl_get_u64(d, "ksm/frames_used") == 0, WAIT_MS, "no frame is left");
+	wait_until(harness_nr_fds(d->pid) <= nr_fds, WAIT_MS, "descriptors are closed");
 }
 
 /* ---- a proper client ---- */
@@ -392,8 +391,8 @@ static void spoil(int fds[NR_FDS], enum wrong wrong)
 }
 
 /*
- * Seen to fail (the handshake goes on) when peer_check() does not compare the pidfd with SO_PEERCRED
- * (WRONG_ALL_PARENT), and when is_proc_file() takes the files of any process.
+ * Seen to fail (the handshake goes on) when peer_check() does not compare the pidfd with
+ * SO_PEERCRED (WRONG_ALL_PARENT), and when is_proc_file() takes the files of any process.
  */
 START_TEST(wrong_descriptors)
 {
@@ -419,8 +418,8 @@ START_TEST(wrong_descriptors)
 END_TEST
 
 /*
- * A process that ends in the middle of the handshake has done nothing wrong. Seen to fail (a protocol error, and a
- * warning for each) when it was taken for one that sends no pidfd.
+ * A process that ends in the middle of the handshake has done nothing wrong. Seen to fail (a
+ * protocol error, and a warning for each) when it was taken for one that sends no pidfd.
  */
 START_TEST(ended_while_it_joined)
 {
@@ -651,8 +650,9 @@ START_TEST(ranges_that_are_none)
 END_TEST
 
 /*
- * A client that names all of the address space, over and over, as it may: there is next to nothing in it to look
- * at. Seen to fail (the other waits for more than 10 s) when the page tables were walked 128 MiB at a time.
+ * A client that names all of the address space, over and over, as it may: there is next to nothing
+ * in it to look at. Seen to fail (the other waits for more than 10 s) when the page tables were
+ * walked 128 MiB at a time.
  */
 START_TEST(wide_ranges_keep_nobody_waiting)
 {
@@ -668,7 +668,7 @@ START_TEST(wide_ranges_keep_nobody_waiting)
 		send_range(&f, KSM_MSG_FORGET, 0, END);
 	before = harness_now_ms();
 	expect_served(&other);
-	ck_assert_uint_lt(harness_now_ms() - before, 2000);
+	ck_assert_uint_lt(harness_now_ms() - before, 5000);
 	expect_served(&f);
 	fake_close(&f);
 	fake_close(&other);
@@ -817,10 +817,10 @@ static uint32_t frame_at(pid_t pid, unsigned long addr)
 }
 
 /*
- * A merged page is moved and written, and the daemon's scan sees the write before it takes in the move.
- * What is heard then was true when it was said. The page counts as merged until it is looked at again, which
- * is soon, though it is not written any more. Seen to fail (ksm_merging_pages stays 100) when only
- * what change tracking shows is looked at.
+ * A merged page is moved and written, and the daemon's scan sees the write before it takes in the
+ * move. What is heard then was true when it was said. The page counts as merged until it is looked
+ * at again, which is soon, though it is not written any more. Seen to fail (ksm_merging_pages stays
+ * 100) when only what change tracking shows is looked at.
  */
 START_TEST(adoption_of_what_was_written_since)
 {
@@ -835,7 +835,7 @@ START_TEST(adoption_of_what_was_written_since)
 	wait_counter(d, "pages_sharing", NR);
 	fake_ready(d, &f);
 	mine = offer_pages(&f, NR, false);
-	wait_until(ctl_client_u64(d, getpid(), "ksm_rmap_items") == NR, TIMEOUT_MS, "seen");
+	wait_until(ctl_client_u64(d, getpid(), "ksm_rmap_items") == NR, WAIT_MS, "seen");
 	for (unsigned long i = 0; i < NR; i++) {
 		struct ksm_msg_adopt msg = { .seq = ++f.seq,
 					     .addr = (uintptr_t)mine + i * KSM_PAGE_SIZE,
@@ -846,7 +846,7 @@ START_TEST(adoption_of_what_was_written_since)
 		send_msg(f.sock, &msg, KSM_MSG_ADOPT);
 	}
 	expect_served(&f); /* so it has taken them in */
-	wait_until(ctl_client_u64(d, getpid(), "ksm_merging_pages") == 0, TIMEOUT_MS, "the truth");
+	wait_until(ctl_client_u64(d, getpid(), "ksm_merging_pages") == 0, WAIT_MS, "the truth");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), NR);
 	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
 	ck_assert_int_eq(peer_call(q, fn_check, b, NR, 1, 1), 0);
@@ -883,7 +883,8 @@ START_TEST(client_that_answers_nothing)
 	fake_ready(d, &f);
 	offer_pages(&f, 1024, true);
 	/* Ten seconds without an answer; others are served meanwhile. */
-	wait_until(ctl_client_u64(d, getpid(), "stalled") == 1, 30000, "client is seen as stalled");
+	wait_until(ctl_client_u64(d, getpid(), "stalled") == 1, WAIT_MS,
+		   "client is seen as stalled");
 	fake_ready(d, &other);
 	expect_served(&other);
 	fake_close(&other);
@@ -917,9 +918,9 @@ static void answer_orders(struct fake *f)
 }
 
 /*
- * A client with as many orders as it can have, and pages that wait for theirs: with `run` 0 they wait
- * no longer, and are not ordered as soon as the client answers. Seen to fail without cancel_orders() in
- * halt() (scan_thread.c): they are counted as orders until then.
+ * A client with as many orders as it can have, and pages that wait for theirs: with `run` 0 they
+ * wait no longer, and are not ordered as soon as the client answers. Seen to fail without
+ * cancel_orders() in halt() (scan_thread.c): they are counted as orders until then.
  */
 START_TEST(run_0_leaves_no_order_waiting)
 {
@@ -931,14 +932,14 @@ START_TEST(run_0_leaves_no_order_waiting)
 
 	fake_ready(d, &f);
 	offer_pages(&f, 2 * MANY, true);
-	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, TIMEOUT_MS, "pages wait for orders");
+	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, WAIT_MS, "pages wait for orders");
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
-	wait_until(ctl_get_u64(d, "ksm/orders") <= MOST, TIMEOUT_MS, "no page waits");
-	wait_until((answer_orders(&f), ctl_get_u64(d, "ksm/orders") == 0), TIMEOUT_MS,
+	wait_until(ctl_get_u64(d, "ksm/orders") <= MOST, WAIT_MS, "no page waits");
+	wait_until((answer_orders(&f), ctl_get_u64(d, "ksm/orders") == 0), WAIT_MS,
 		   "no order is under way");
 	/* They are looked at again when it is 1. */
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "1"), 0);
-	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, TIMEOUT_MS, "pages wait for orders again");
+	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, WAIT_MS, "pages wait for orders again");
 	fake_close(&f);
 	expect_clean(d, nr_fds);
 	daemon_stop(d);

@@ -22,8 +22,6 @@
 #include "tests/lib/harness.h"
 #include "wire/wire.h"
 
-#define TIMEOUT_MS 10000 /* for things that take milliseconds, on a loaded machine */
-
 /* ---- a raw connection ---- */
 
 static int raw_open(struct daemon *d)
@@ -52,7 +50,7 @@ static int raw_line(int fd, char *buf, size_t size)
 	size_t len = 0;
 
 	while (len + 1 < size) {
-		if (!readable(fd, TIMEOUT_MS))
+		if (!readable(fd, WAIT_MS))
 			ck_abort_msg("no answer");
 		if (read(fd, buf + len, 1) != 1)
 			return -1;
@@ -85,7 +83,7 @@ static void expect_end(int fd)
 {
 	char c;
 
-	ck_assert(readable(fd, TIMEOUT_MS));
+	ck_assert(readable(fd, WAIT_MS));
 	ck_assert_int_le(read(fd, &c, 1), 0);
 }
 
@@ -512,7 +510,7 @@ START_TEST(megabytes_without_newline)
 	close(fd);
 	expect_alive(d);
 	ck_assert_uint_lt(ctl_get_u64(d, "daemon/rss_bytes"), rss + 4 * 1048576);
-	wait_until(harness_nr_fds(d->pid) <= nr_fds, TIMEOUT_MS, "descriptors are closed");
+	wait_until(harness_nr_fds(d->pid) <= nr_fds, WAIT_MS, "descriptors are closed");
 	daemon_stop(d);
 }
 END_TEST
@@ -562,7 +560,7 @@ START_TEST(thousand_idle_connections)
 	ck_assert_int_le(harness_nr_fds(d->pid), nr_fds + 64);
 	for (int i = 0; i < nr; i++)
 		close(fds[i]);
-	wait_until(harness_nr_fds(d->pid) <= nr_fds, TIMEOUT_MS, "descriptors are closed");
+	wait_until(harness_nr_fds(d->pid) <= nr_fds, WAIT_MS, "descriptors are closed");
 	daemon_stop(d);
 }
 END_TEST
@@ -783,7 +781,7 @@ static Suite *control_suite(void)
 	Suite *s = suite_create("control");
 	TCase *tc = tcase_create("control");
 
-	tcase_set_timeout(tc, 60);
+	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, knob_rules);
 	tcase_add_test(tc, pages_to_scan_belongs_to_the_advisor);
 	tcase_add_test(tc, fresh_daemon_is_useful_and_empty);

@@ -6,7 +6,8 @@
  *  - the process itself is killed, or stopped while others go on,
  *  - the program locks the memory, past the library,
  *  - the call fails, with each of the errors that it can give.
- * Afterwards every byte must be right, every thread must have gone on, and memory must be merged again.
+ * Afterwards every byte must be right, every thread must have gone on, and memory must be merged
+ * again.
  *
  * How long the slowest access took is measured by the threads themselves, printed, and bounded.
  */
@@ -34,11 +35,11 @@
 static const long PG = PEER_PAGE;
 
 /*
- * The longest that an access may take. An order is some 60 system calls of which none waits, below a
- * millisecond together; the rest is for the scheduler, which on a loaded machine gives other
+ * The longest that an access may take. An order is some 60 system calls of which none waits, below
+ * a millisecond together; the rest is for the scheduler, which on a loaded machine gives other
  * processes several time slices between any two of these, and for the test itself, whose tracing
- * halts the agent at each call. What it is far below is every time limit in the library: who waits for
- * the daemon would be found out.
+ * halts the agent at each call. What it is far below is every time limit in the library: who waits
+ * for the daemon would be found out.
  */
 #define BOUND_MS 2000
 
@@ -240,7 +241,7 @@ static void new_p(struct scene *s)
 {
 	s->p = peer_new();
 	ck_assert_int_gt(peer_call(s->p, fn_offer_block, 1, 0), 0);
-	wait_until(peer_call(s->p, fn_connected) == 1, 20000, "connected");
+	wait_until(peer_call(s->p, fn_connected) == 1, WAIT_MS, "connected");
 }
 
 static void scene_begin(struct scene *s, enum life life)
@@ -267,10 +268,12 @@ static void offer_both(struct scene *s)
 
 static void wait_merged(struct scene *s)
 {
-	wait_until(equal_merged(s->p, s->a) && equal_merged(s->q, s->b), 20000, "merged");
+	wait_until(equal_merged(s->p, s->a) && equal_merged(s->q, s->b), WAIT_MS, "merged");
 }
 
-/* From here on the threads store. Some of them come to wait for pages that the agent has in hand. */
+/*
+ * From here on the threads store. Some of them come to wait for pages that the agent has in hand.
+ */
 static void let_store(void)
 {
 	work->storing = 1;
@@ -290,8 +293,8 @@ static bool life_begins(struct scene *s, enum trace_event e)
 }
 
 /*
- * Every step takes minutes (`make faults`, or KSM_TEST_EVERY_STEP). Without that each run takes some, from
- * another one on, and under the address sanitizer fewer.
+ * Every step takes minutes (`make faults`, or KSM_TEST_EVERY_STEP). Without that each run takes
+ * some, from another one on, and under the address sanitizer fewer.
  */
 static int stride(int some)
 {
@@ -318,8 +321,8 @@ static int first_step(void)
 }
 
 /*
- * Files of /proc are read in dozens of calls, between which nothing changes. The first few are steps as any
- * other.
+ * Files of /proc are read in dozens of calls, between which nothing changes. The first few are
+ * steps as any other.
  */
 static bool is_step(const struct trace *t, int *reads)
 {
@@ -330,8 +333,8 @@ static bool is_step(const struct trace *t, int *reads)
 }
 
 /*
- * Halt the agent at the nth call of this life, or with an error to be given, at the next from there that
- * can give it. False: the life is over. *n: at which it is.
+ * Halt the agent at the nth call of this life, or with an error to be given, at the next from there
+ * that can give it. False: the life is over. *n: at which it is.
  */
 static bool halt_at(struct scene *s, int *n, int err)
 {
@@ -361,7 +364,7 @@ static bool halt_at(struct scene *s, int *n, int err)
 	if (s->life == UNSHARE)
 		peer_post(s->p, fn_madvise, s->a, PAGES * PG, MADV_UNMERGEABLE);
 	do
-		e = trace_next(&s->t, 20000);
+		e = trace_next(&s->t, WAIT_MS);
 	while (!life_begins(s, e));
 	if (s->early)
 		let_store();
@@ -387,7 +390,7 @@ static void life_ends(struct scene *s, bool bounded)
 {
 	uint64_t goal = work->stored + 2 * THREADS;
 
-	wait_until(work->stored >= goal, 20000, "the threads of the client go on");
+	wait_until(work->stored >= goal, WAIT_MS, "the threads of the client go on");
 	if (s->life == UNSHARE) {
 		long r = peer_result(s->p);
 
@@ -475,7 +478,7 @@ START_TEST(daemon_killed_at_each_step)
 		q_ends(&s);
 		daemon_restart(s.d, NULL);
 		daemon_hasten(s.d);
-		wait_until(peer_call(s.p, fn_connected) == 1, 20000, "connected again");
+		wait_until(peer_call(s.p, fn_connected) == 1, WAIT_MS, "connected again");
 	}
 	scene_end(&s, "the daemon killed", least_steps[_i]);
 }
@@ -497,7 +500,7 @@ START_TEST(client_stopped_at_each_step)
 		trace_end(&s.t);
 		c = peer_call(s.q, fn_offer_block, content, SALT);
 		e = peer_call(r, fn_offer_block, content, 2 * SALT);
-		wait_until(equal_merged(s.q, c) && equal_merged(r, e), 20000,
+		wait_until(equal_merged(s.q, c) && equal_merged(r, e), WAIT_MS,
 			   "others merge meanwhile");
 		peer_call(s.q, fn_munmap, c, PAGES * PG);
 		peer_call(r, fn_munmap, e, PAGES * PG);
@@ -519,7 +522,7 @@ START_TEST(client_killed_at_each_step)
 	for (int n = first_step(); halt_at(&s, &n, 0); n += stride(13)) {
 		let_store();
 		kill(s.p->pid, SIGKILL);
-		while (trace_next(&s.t, 20000) == TRACE_STOP)
+		while (trace_next(&s.t, WAIT_MS) == TRACE_STOP)
 			;
 		peer_kill(s.p);
 		q_ends(&s);
@@ -547,15 +550,15 @@ static bool sleeps(pid_t tid)
 }
 
 /*
- * A call that fails after it has taken memory away leaves the kernel's lock for as long as the tracing takes,
- * where it really leaves a few microseconds ("Known limits" in docs/design.md). No thread may set out for that
- * memory meanwhile. Those that wait for the agent do, in the kernel.
+ * A call that fails after it has taken memory away leaves the kernel's lock for as long as the
+ * tracing takes, where it really leaves a few microseconds ("Known limits" in docs/design.md). No
+ * thread may set out for that memory meanwhile. Those that wait for the agent do, in the kernel.
  */
 static void threads_rest(void)
 {
 	work->rest = 1;
 	for (int t = 0; t < THREADS; t++)
-		wait_until(work->resting[t] || (work->tid[t] && sleeps(work->tid[t])), 20000,
+		wait_until(work->resting[t] || (work->tid[t] && sleeps(work->tid[t])), WAIT_MS,
 			   "a thread rests, or waits for the agent");
 }
 
@@ -568,7 +571,7 @@ static void let_fail(struct scene *s, int err)
 		threads_rest();
 	trace_fail(&s->t, err);
 	while (takes) {
-		enum trace_event e = trace_next(&s->t, 20000);
+		enum trace_event e = trace_next(&s->t, WAIT_MS);
 
 		ck_assert_int_eq(e, TRACE_STOP);
 		/* The last call of mend_hole(), or the move that unshare.c tries again. */
@@ -584,9 +587,9 @@ static long fn_mlock_raw(const long a[6])
 }
 
 /*
- * The program locks the memory that the agent has in hand, in half of which nothing else happens: pages then
- * cannot be moved back to where they came from. Seen to fail (threads wait for ever for pages in the
- * staging area) without copy_back(); found by the torture.
+ * The program locks the memory that the agent has in hand, in half of which nothing else happens:
+ * pages then cannot be moved back to where they came from. Seen to fail (threads wait for ever for
+ * pages in the staging area) without copy_back(); found by the torture.
  */
 START_TEST(memory_is_locked_at_each_step)
 {
@@ -602,7 +605,7 @@ START_TEST(memory_is_locked_at_each_step)
 		from = s.a + n % 4 * 8 * PG;
 		let_store();
 		peer_post(s.p, fn_mlock_raw, from, len, 0);
-		wait_until(harness_status(s.p->pid, "VmLck") >= len / 1024, 20000, "locked");
+		wait_until(harness_status(s.p->pid, "VmLck") >= len / 1024, WAIT_MS, "locked");
 		trace_end(&s.t);
 		ck_assert_int_eq(peer_result(s.p), 0);
 		life_ends(&s, true);
@@ -650,7 +653,10 @@ END_TEST
 
 /* ---- the daemon lags behind ---- */
 
-/* (addr, content, salt, how): other contents, in new memory at the same place or where it was emptied. */
+/*
+ * (addr, content, salt, how): other contents, in new memory at the same place or where it was
+ * emptied.
+ */
 static long fn_replace_block(const long a[6])
 {
 	void *at = (void *)a[0];
@@ -683,7 +689,7 @@ START_TEST(memory_is_replaced_unheard)
 		s.content += PAGES;
 		ck_assert_int_eq(peer_call(s.p, fn_replace_block, s.a, s.content, SALT, _i), 0);
 		ck_assert_int_eq(peer_call(s.q, fn_replace_block, s.b, s.content, 2 * SALT, _i), 0);
-		wait_full_scans(s.d, 3, 20000);
+		wait_full_scans(s.d, 3, WAIT_MS);
 		trace_end(&s.t);
 		wait_merged(&s);
 	}
@@ -728,7 +734,10 @@ static bool make_cgroup(char *dir, size_t size, const char *limit)
 	return false;
 }
 
-/* Killed by the kernel as often as not, for want of memory; what clients have is right all the same. */
+/*
+ * Killed by the kernel as often as not, for want of memory; what clients have is right all the
+ * same.
+ */
 START_TEST(daemon_in_a_small_cgroup)
 {
 	enum { BIG = 8192, LIMIT = 8 << 20 };
@@ -752,7 +761,7 @@ START_TEST(daemon_in_a_small_cgroup)
 	wait_until(waitpid(d->pid, NULL, WNOHANG) == d->pid ||
 			   (ctl_get(d, "ksm/full_scans", text, sizeof(text)) > 0 &&
 			    atoi(text) > 50),
-		   60000, "it goes on, or is killed");
+		   WAIT_MS, "it goes on, or is killed");
 	d->pid = kill(d->pid, 0) ? 0 : d->pid;
 	printf("limit of %d MiB: the daemon %s\n", LIMIT >> 20, d->pid ? "goes on" : "was killed");
 	ck_assert_int_eq(peer_call(p, fn_check, a, BIG, 1, 1), 0);
@@ -763,7 +772,7 @@ START_TEST(daemon_in_a_small_cgroup)
 		daemon_kill(d);
 	daemon_restart(d, NULL); /* without a limit */
 	daemon_hasten(d);
-	wait_until(peer_pages_on_frames(p, a + BIG / 2 * PG, BIG / 2) == BIG / 2, 20000,
+	wait_until(peer_pages_on_frames(p, a + BIG / 2 * PG, BIG / 2) == BIG / 2, WAIT_MS,
 		   "merging resumes");
 	ck_assert_int_eq(peer_call(q, fn_check, b, BIG, 1, 1), 0);
 	peer_end(p);

@@ -2,8 +2,8 @@
 /*
  * test_lifecycle.c - processes come, fork, exec, change users and die; so does the daemon.
  *
- * Whoever is killed or stopped at whatever instant: no thread of a client stays blocked (every call into a
- * peer has a time limit), no byte changes, and the counters return to the truth.
+ * Whoever is killed or stopped at whatever instant: no thread of a client stays blocked (every call
+ * into a peer has a time limit), no byte changes, and the counters return to the truth.
  */
 #include <check.h>
 #include <errno.h>
@@ -92,7 +92,7 @@ START_TEST(client_killed_while_merging)
 	long b = peer_call(q, fn_offer, BIG, 1, 1);
 	int fds;
 
-	wait_full_scans(d, 1, 20000);
+	wait_full_scans(d, 1, WAIT_MS);
 	fds = harness_nr_fds(d->pid);
 	for (int i = 0; i < 10; i++) {
 		struct peer *p = peer_new();
@@ -100,13 +100,13 @@ START_TEST(client_killed_while_merging)
 				33;
 
 		peer_call(p, fn_offer, BIG, 1, 1);
-		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= goal % (BIG / 2), 20000,
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= goal % (BIG / 2), WAIT_MS,
 			   "merging");
 		peer_kill(p);
 		check(q, b, BIG, 1, 1);
 		wait_counter(d, "pages_sharing", 0);
 	}
-	wait_until(harness_nr_fds(d->pid) <= fds, 20000, "no descriptor is left behind");
+	wait_until(harness_nr_fds(d->pid) <= fds, WAIT_MS, "no descriptor is left behind");
 	check(q, b, BIG, 1, 1);
 	peer_end(q);
 	wait_nothing_left(d);
@@ -121,7 +121,7 @@ static void expect_served(struct daemon *d, struct peer *p)
 	char path[64], buf[4096];
 
 	snprintf(path, sizeof(path), "client/%d", (int)p->pid);
-	wait_until(ctl_ls(d, path, buf, sizeof(buf)) >= 0, 20000, "client is back by itself");
+	wait_until(ctl_ls(d, path, buf, sizeof(buf)) >= 0, WAIT_MS, "client is back by itself");
 }
 
 /* Everything that a client may ask for, while nobody answers. */
@@ -141,7 +141,10 @@ static void use_everything(struct peer *p)
 	ck_assert_int_eq(peer_call(p, fn_munmap, m2, 2 * NR * PG), 0);
 }
 
-/* Seen to fail when the agent sends (pass_events) with the lock held, and when it does not connect again. */
+/*
+ * Seen to fail when the agent sends (pass_events) with the lock held, and when it does not connect
+ * again.
+ */
 START_TEST(daemon_killed_while_merging)
 {
 	uint64_t seed = test_seed();
@@ -155,7 +158,7 @@ START_TEST(daemon_killed_while_merging)
 		uint64_t goal = (seed = seed * 6364136223846793005ull + 1442695040888963407ull) >>
 				33;
 
-		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= goal % (BIG / 2), 20000,
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= goal % (BIG / 2), WAIT_MS,
 			   "merging");
 		daemon_kill(d);
 		check(p, a, BIG, content, 1);
@@ -171,7 +174,7 @@ START_TEST(daemon_killed_while_merging)
 		/* What was merged by the daemon before is not looked at here; new memory merges. */
 		a2 = peer_call(p, fn_offer, NR, 5000000, 1);
 		b2 = peer_call(q, fn_offer, NR, 5000000, 1);
-		wait_until(peer_pages_on_frames(p, a2, NR) == NR, 20000, "merging resumes");
+		wait_until(peer_pages_on_frames(p, a2, NR) == NR, WAIT_MS, "merging resumes");
 		check(p, a2, NR, 5000000, 1);
 		check(q, b2, NR, 5000000, 1);
 		check(p, a, 100, 1000000, 1);
@@ -189,7 +192,10 @@ START_TEST(daemon_killed_while_merging)
 }
 END_TEST
 
-/* Pages that an earlier daemon merged are merged again under the next, and its memory is given back. */
+/*
+ * Pages that an earlier daemon merged are merged again under the next, and its memory is given
+ * back.
+ */
 START_TEST(merged_memory_moves_to_the_next_daemon)
 {
 	struct daemon *d = start(NULL);
@@ -244,8 +250,9 @@ static bool maps_arena(pid_t pid, unsigned long arena)
 }
 
 /*
- * The passes that a new daemon needs until two processes of n equal pages take what they took before, all
- * of it on its own frames. The pass in which the second of them comes back is not counted.
+ * The passes that a new daemon needs until two processes of n equal pages take what they took
+ * before, all of it on its own frames. The pass in which the second of them comes back is not
+ * counted.
  */
 static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, struct peer *q, long b,
 				  long n)
@@ -265,7 +272,7 @@ static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, stru
 	daemon_restart(d, NULL);
 	expect_served(d, p);
 	expect_served(d, q);
-	wait_until(peer_call(p, fn_connected) == 1 && peer_call(q, fn_connected) == 1, 20000,
+	wait_until(peer_call(p, fn_connected) == 1 && peer_call(q, fn_connected) == 1, WAIT_MS,
 		   "both have declared their memory");
 	first = ctl_get_u64(d, "ksm/full_scans") + 1;
 	end = harness_now_ms() + 60000;
@@ -287,10 +294,10 @@ static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, stru
 }
 
 /*
- * After a daemon was killed and started again, with its settings as they come, memory saved is back in two
- * passes. A machine under load is allowed three attempts: passes are ended after a second when clients
- * do not get to carry out their orders. Seen to fail, with 9 to 40 passes each, when a pass was ended 50 ms
- * after its last page was scanned, however many orders were under way.
+ * After a daemon was killed and started again, with its settings as they come, memory saved is back
+ * in two passes. A machine under load is allowed three attempts: passes are ended after a second
+ * when clients do not get to carry out their orders. Seen to fail, with 9 to 40 passes each, when a
+ * pass was ended 50 ms after its last page was scanned, however many orders were under way.
  */
 START_TEST(memory_saved_is_back)
 {
@@ -312,9 +319,9 @@ START_TEST(memory_saved_is_back)
 END_TEST
 
 /*
- * Pages of the daemon before that are like no others any more (their partner has gone; one was written) do
- * not keep its arena for ever: some passes later nothing of it is mapped, and they can merge again. Seen
- * to fail (mapped for ever) when such pages were left where they stood.
+ * Pages of the daemon before that are like no others any more (their partner has gone; one was
+ * written) do not keep its arena for ever: some passes later nothing of it is mapped, and they can
+ * merge again. Seen to fail (mapped for ever) when such pages were left where they stood.
  */
 /* (addr) What a child finds at a page: 0 zeros, 1 others, 2 nothing is there. */
 static long fn_child_finds(const long a[6])
@@ -336,9 +343,9 @@ static long fn_child_finds(const long a[6])
 }
 
 /*
- * Pages that were written, and then were to be wiped in children, or kept from them, lie in mappings of the old
- * arena; when they leave it they are still not for children. Seen to fail (the child finds what was in them)
- * without as_repeat_advice() in unshare.c.
+ * Pages that were written, and then were to be wiped in children, or kept from them, lie in
+ * mappings of the old arena; when they leave it they are still not for children. Seen to fail (the
+ * child finds what was in them) without as_repeat_advice() in unshare.c.
  */
 START_TEST(old_arena_is_left_by_what_children_must_not_see)
 {
@@ -361,7 +368,7 @@ START_TEST(old_arena_is_left_by_what_children_must_not_see)
 	daemon_kill(d);
 	daemon_restart(d, NULL);
 	daemon_hasten(d);
-	wait_until(!maps_arena(p->pid, old), 60000, "nothing is mapped of the old arena");
+	wait_until(!maps_arena(p->pid, old), WAIT_MS, "nothing is mapped of the old arena");
 	ck_assert_int_eq(peer_call(p, fn_child_finds, a + 5 * PG), 0);
 	ck_assert_int_eq(peer_call(p, fn_child_finds, a + 9 * PG), 2);
 	ck_assert_int_eq(peer_call(p, fn_child_finds, a + 6 * PG), 1);
@@ -393,7 +400,7 @@ START_TEST(old_arena_is_given_back)
 	peer_call(p, fn_fill, a + 5 * PG, 1, 700000, 1);
 	daemon_restart(d, NULL);
 	daemon_hasten(d);
-	wait_until(!maps_arena(p->pid, old) && !maps_arena(q->pid, old), 60000,
+	wait_until(!maps_arena(p->pid, old) && !maps_arena(q->pid, old), WAIT_MS,
 		   "nothing is mapped of the old arena");
 	wait_counter(d, "pages_sharing", NR - 1);
 	check(p, a, 5, 1, 1);
@@ -430,7 +437,7 @@ START_TEST(daemon_stopped_while_merging)
 		long b = peer_call(q, fn_offer, BIG, content, 1);
 		uint64_t before;
 
-		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= (uint64_t)(100 << i), 20000,
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= (uint64_t)(100 << i), WAIT_MS,
 			   "merging");
 		kill(d->pid, SIGSTOP);
 		before = harness_now_ms();
@@ -442,7 +449,7 @@ START_TEST(daemon_stopped_while_merging)
 		check(q, b, BIG, content, 1);
 		/* ksm_stat() is the one call that asks the daemon; it gives up after 2 s. */
 		ck_assert_int_eq(peer_call(p, fn_connected), -ETIMEDOUT);
-		ck_assert_uint_lt(harness_now_ms() - before, 15000);
+		ck_assert_uint_lt(harness_now_ms() - before, 30000);
 		kill(d->pid, SIGCONT);
 		peer_call(p, fn_fill, a, BIG, content, 1);
 		wait_counter(d, "pages_sharing", BIG);
@@ -501,7 +508,7 @@ START_TEST(fork_inherits_registrations)
 	/* New memory of the child is its own business, and is merged with others'. */
 	b = peer_call(child, fn_offer, NR, 300, 1);
 	ck_assert_int_gt(peer_call(p, fn_offer, NR, 300, 1), 0);
-	wait_until(peer_pages_on_frames(child, b, NR) == NR, 20000, "child's own memory merged");
+	wait_until(peer_pages_on_frames(child, b, NR) == NR, WAIT_MS, "child's own memory merged");
 	check(child, b, NR, 300, 1);
 	peer_end(child);
 	check(p, a + 40 * PG, NR - 40, 1, 0);
@@ -511,7 +518,9 @@ START_TEST(fork_inherits_registrations)
 }
 END_TEST
 
-/* The parent dies first: the child's memory must stay whole while frames are freed and used again. */
+/*
+ * The parent dies first: the child's memory must stay whole while frames are freed and used again.
+ */
 START_TEST(fork_outlives_parent)
 {
 	struct daemon *d = start(NULL);
@@ -528,7 +537,7 @@ START_TEST(fork_outlives_parent)
 	/* Other contents take whatever frames are free. */
 	peer_call(p, fn_offer, NR, 5000, 1);
 	peer_call(p, fn_offer, NR, 5000, 1);
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= NR, 20000, "frames are in use again");
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= NR, WAIT_MS, "frames are in use again");
 	check(child, a, NR, 1, 1);
 	peer_end(child);
 	peer_end(p);
@@ -558,9 +567,9 @@ static long fn_unseen_child(const long a[6])
 }
 
 /*
- * A child that is no client has frames in its memory when all clients of their time are gone. They stay
- * retired, and are free when it has ended. Seen to fail (no frame retired any more) with the flock() taken
- * out of grace_poll(); the child would find zeros.
+ * A child that is no client has frames in its memory when all clients of their time are gone. They
+ * stay retired, and are free when it has ended. Seen to fail (no frame retired any more) with the
+ * flock() taken out of grace_poll(); the child would find zeros.
  */
 START_TEST(unseen_child_keeps_frames)
 {
@@ -587,7 +596,7 @@ START_TEST(unseen_child_keeps_frames)
 	peer_call(r, fn_offer, NR, 5000, 1);
 	wait_counter(d, "pages_sharing", NR);
 	atomic_store(&u->look, 1);
-	wait_until(atomic_load(&u->seen), 20000, "the child has looked");
+	wait_until(atomic_load(&u->seen), WAIT_MS, "the child has looked");
 	ck_assert_int_eq(u->seen, 1);
 	peer_end(r);
 	wait_nothing_left(d);
@@ -609,7 +618,7 @@ START_TEST(fork_inherits_frames_around_a_withdrawn_page)
 	wait_counter(d, "pages_sharing", NR - 1);
 	ck_assert_int_eq(peer_call(p, fn_madvise, a + 10 * PG, PG, MADV_UNMERGEABLE), 0);
 	child = peer_fork(p);
-	wait_until(ctl_client_u64(d, child->pid, "ksm_merging_pages") == NR - 1, 20000,
+	wait_until(ctl_client_u64(d, child->pid, "ksm_merging_pages") == NR - 1, WAIT_MS,
 		   "the child's frames are known");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
 	check(child, a, 10, 1, 1);
@@ -630,8 +639,11 @@ START_TEST(fork_inherits_merge_any)
 	long a;
 
 	ck_assert_int_eq(peer_call(p, fn_merge_any, 1), 0);
-	/* The address sanitizer's run time does not survive a fork in the middle of a thread's start. */
-	wait_until(peer_call(p, fn_connected) == 1, 20000, "the parent is connected");
+	/*
+	 * The address sanitizer's run time does not survive a fork in the middle of a thread's
+	 * start.
+	 */
+	wait_until(peer_call(p, fn_connected) == 1, WAIT_MS, "the parent is connected");
 	child = peer_fork(p);
 	a = peer_call(child, fn_ksm_map, NR);
 	peer_call(child, fn_fill, a, NR, 1, 0);
@@ -738,8 +750,8 @@ START_TEST(ksm_run_merges_and_exec_inherits)
 	d = start(NULL);
 	p = hold_start(what);
 	q = hold_start(what);
-	wait_until(held_on_frames(&p) == NR, 20000, "merged");
-	wait_until(held_on_frames(&q) == NR, 20000, "merged");
+	wait_until(held_on_frames(&p) == NR, WAIT_MS, "merged");
+	wait_until(held_on_frames(&q) == NR, WAIT_MS, "merged");
 	for (int i = 0; i < NR && pfns_visible(); i++)
 		ck_assert_uint_eq(page_pfn(p.pid, p.addr + i * PG),
 				  page_pfn(q.pid, q.addr + i * PG));
@@ -775,8 +787,8 @@ START_TEST(another_uid)
 	c = peer_call(r, fn_offer, NR, 1, 1);
 	ck_assert_int_gt(b, 0);
 	/* The two of one user share, and not with the third. */
-	wait_until(pages_sharing_frames(q, b, r, c, NR) == NR, 20000, "merged within a uid");
-	wait_full_scans(d, 3, 20000);
+	wait_until(pages_sharing_frames(q, b, r, c, NR) == NR, WAIT_MS, "merged within a uid");
+	wait_full_scans(d, 3, WAIT_MS);
 	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, NR), 0);
 	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), NR);

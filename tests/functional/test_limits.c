@@ -114,8 +114,8 @@ START_TEST(mappings_stay_in_budget)
 		p[i] = peer_new();
 	for (int i = 0; i < 2; i++)
 		at[i] = peer_call(p[i], fn_offer_scattered, SCATTERED, (i + 1) * 1000000l);
-	wait_until(ctl_get_u64(d, "ksm/left_out/vma_budget") > 0, 20000, "the budget is used up");
-	wait_full_scans(d, 3, 20000);
+	wait_until(ctl_get_u64(d, "ksm/left_out/vma_budget") > 0, WAIT_MS, "the budget is used up");
+	wait_full_scans(d, 3, WAIT_MS);
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_gt(mapping_count(p[i]->pid, 0), max / 8);
 		/* Its own mappings, and what one order may add before they are counted again. */
@@ -158,9 +158,9 @@ START_TEST(a_thousand_clients)
 				     peer_call(p[i], fn_offer, 1, 1000000 + i, 0);
 		ck_assert_int_gt(at[i], 0);
 	}
-	wait_until(ctl_get_u64(d, "ksm/clients") == CLIENTS, 60000, "everybody is served");
+	wait_until(ctl_get_u64(d, "ksm/clients") == CLIENTS, WAIT_MS, "everybody is served");
 	/* EACH contents, ACTIVE of each, below max_page_sharing. */
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == (uint64_t)EACH * (ACTIVE - 1), 60000,
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == (uint64_t)EACH * (ACTIVE - 1), WAIT_MS,
 		   "everything is merged");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), EACH);
 	for (int i = 0; i < ACTIVE; i++)
@@ -168,13 +168,13 @@ START_TEST(a_thousand_clients)
 	/* Half of them go at once, and are forgotten. */
 	for (int i = 0; i < CLIENTS; i += 2)
 		peer_kill(p[i]);
-	wait_until(ctl_get_u64(d, "ksm/clients") == CLIENTS / 2, 60000, "the dead are forgotten");
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == (uint64_t)EACH * (ACTIVE / 2 - 1), 60000,
-		   "counters follow");
+	wait_until(ctl_get_u64(d, "ksm/clients") == CLIENTS / 2, WAIT_MS, "the dead are forgotten");
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == (uint64_t)EACH * (ACTIVE / 2 - 1),
+		   WAIT_MS, "counters follow");
 	for (int i = 1; i < CLIENTS; i += 2)
 		peer_kill(p[i]);
-	wait_until(ctl_get_u64(d, "ksm/frames_used") == 0, 60000, "all frames come back");
-	wait_until(harness_nr_fds(d->pid) <= fds, 60000, "no descriptor is left behind");
+	wait_until(ctl_get_u64(d, "ksm/frames_used") == 0, WAIT_MS, "all frames come back");
+	wait_until(harness_nr_fds(d->pid) <= fds, WAIT_MS, "no descriptor is left behind");
 	daemon_stop(d);
 }
 END_TEST
@@ -221,7 +221,7 @@ START_TEST(sparse_memory_costs_what_is_there)
 		own[i] = harness_status(p[i]->pid, "VmRSS") + harness_status(p[i]->pid, "VmPTE");
 	}
 	wait_counter(d, "pages_sharing", SPARSE_PAGES);
-	wait_full_scans(d, 3, 20000);
+	wait_full_scans(d, 3, WAIT_MS);
 	for (int i = 0; i < 2; i++) {
 		long now = harness_status(p[i]->pid, "VmRSS") + harness_status(p[i]->pid, "VmPTE");
 
@@ -340,7 +340,7 @@ START_TEST(killed_under_load_and_back)
 		p[i] = peer_new();
 		at[i] = peer_call(p[i], fn_offer, LOAD_PAGES, 1, 1);
 	}
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= saved, 20000, "merged");
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= saved, WAIT_MS, "merged");
 	old = arena_of(p[0]->pid);
 	ck_assert_uint_ne(old, 0);
 	for (int i = 0; i < LOAD_PEERS; i++)
@@ -348,16 +348,16 @@ START_TEST(killed_under_load_and_back)
 	daemon_kill(d);
 	daemon_restart(d, NULL);
 	daemon_hasten(d);
-	wait_until(ctl_get_u64(d, "ksm/clients") == LOAD_PEERS, 20000, "they are back");
+	wait_until(ctl_get_u64(d, "ksm/clients") == LOAD_PEERS, WAIT_MS, "they are back");
 	scans = ctl_get_u64(d, "ksm/full_scans");
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= saved, 20000, "saved again");
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= saved, WAIT_MS, "saved again");
 	printf("saved again after %llu passes\n",
 	       (unsigned long long)(ctl_get_u64(d, "ksm/full_scans") - scans));
 	for (int i = 0; i < LOAD_PEERS; i++)
 		ck_assert_int_eq(peer_result(p[i]), 0);
 	/* Pages that are written right after their merge once made liars of clients. */
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
-	wait_until(old_mappings(p, old) == 0, 20000, "the first arena is given up");
+	wait_until(old_mappings(p, old) == 0, WAIT_MS, "the first arena is given up");
 	for (int i = 0; i < LOAD_PEERS; i++)
 		ck_assert_int_eq(peer_call(p[i], fn_check, at[i], LOAD_PAGES, 1, 1), 0);
 	for (int i = 0; i < LOAD_PEERS; i++)

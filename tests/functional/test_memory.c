@@ -2,8 +2,9 @@
 /*
  * test_memory.c - merged memory behaves like memory.
  *
- * What a program does to its address space, and what system calls and other threads do to its pages,
- * has the effect that it has on plain anonymous memory, whether a page is merged, is being merged, or was.
+ * What a program does to its address space, and what system calls and other threads do to its
+ * pages, has the effect that it has on plain anonymous memory, whether a page is merged, is being
+ * merged, or was.
  */
 #include <check.h>
 #include <dirent.h>
@@ -101,7 +102,7 @@ START_TEST(write_is_private)
 
 	peer_call(t.p, fn_fill, t.a + 10 * PG, 7, 5000, 1);
 	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 1, 1), 0);
-	wait_full_scans(t.d, 2, 20000);
+	wait_full_scans(t.d, 2, WAIT_MS);
 	ck_assert_uint_eq(ctl_get_u64(t.d, "ksm/pages_sharing"), NR - 7);
 	ck_assert_uint_eq(ctl_get_u64(t.d, "ksm/pages_shared"), NR);
 	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, 10, 1, 1), 0);
@@ -119,9 +120,9 @@ START_TEST(broken_pages_merge_again)
 
 	peer_call(t.p, fn_fill, t.a, NR, 9000, 1);
 	peer_call(t.q, fn_fill, t.b, NR, 9000, 1);
-	wait_full_scans(t.d, 2, 20000);
+	wait_full_scans(t.d, 2, WAIT_MS);
 	wait_counter(t.d, "pages_sharing", NR);
-	wait_until(peer_pages_on_frames(t.p, t.a, NR) == NR, 20000, "merged again");
+	wait_until(peer_pages_on_frames(t.p, t.a, NR) == NR, WAIT_MS, "merged again");
 	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 9000, 1), 0);
 	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 9000, 1), 0);
 	peer_call(t.q, fn_fill, t.b, NR, 1, 1);
@@ -191,7 +192,7 @@ START_TEST(mremap_merged)
 	ck_assert_int_eq(peer_call(t.p, fn_check, r + kept * PG, new_len - kept, 0, 0), 0);
 	if (from)
 		ck_assert_int_eq(peer_call(t.p, fn_check, t.a, from, 1, 1), 0);
-	wait_full_scans(t.d, 3, 20000);
+	wait_full_scans(t.d, 3, WAIT_MS);
 	ck_assert_int_eq(peer_call(t.p, fn_check, r, kept, 1 + from, 1), 0);
 	ck_assert_int_eq(peer_call(t.p, fn_check, r + kept * PG, new_len - kept, 0, 0), 0);
 	peer_call(t.p, fn_fill, r, new_len, 7000, 1);
@@ -212,7 +213,9 @@ static long fn_move(const long a[6])
 	return (long)to;
 }
 
-/* Does the process's agent sleep? Once it has been given something to say: because nobody listens. */
+/*
+ * Does the process's agent sleep? Once it has been given something to say: because nobody listens.
+ */
 static bool agent_sleeps(pid_t pid)
 {
 	char path[300], line[300] = "";
@@ -238,11 +241,12 @@ static bool agent_sleeps(pid_t pid)
 }
 
 /*
- * Pages that are written while the daemon is being told that they have moved: the scan may see a write
- * before the move is heard of, and will not see it again. Counters are the truth all the same once a few
- * passes have gone by. With scattered frames each page is a mapping and a message of its own, of which a
- * few hundred wait in the socket while the daemon is stopped. Seen to fail, in one round of five and by tens of
- * pages, when adopted pages counted as merged until they were written again.
+ * Pages that are written while the daemon is being told that they have moved: the scan may see a
+ * write before the move is heard of, and will not see it again. Counters are the truth all the same
+ * once a few passes have gone by. With scattered frames each page is a mapping and a message of its
+ * own, of which a few hundred wait in the socket while the daemon is stopped. Seen to fail, in one
+ * round of five and by tens of pages, when adopted pages counted as merged until they were written
+ * again.
  */
 START_TEST(moved_and_written)
 {
@@ -256,7 +260,7 @@ START_TEST(moved_and_written)
 	ck_assert_int_eq(ctl_set(d, "ksm/max_idle_millisecs", "1"), 0);
 	peer_call(p, fn_offer, 1, 0, 0);
 	/* So that it is the first to be scanned. */
-	wait_until(peer_call(p, fn_connected) == 1, 20000, "connected");
+	wait_until(peer_call(p, fn_connected) == 1, WAIT_MS, "connected");
 	b = peer_call(q, fn_offer, MANY, 1, 1);
 	for (int round = 0; round < ROUNDS; round++) {
 		a = peer_call(p, fn_offer, MANY, MANY, -1); /* the other way round */
@@ -264,11 +268,11 @@ START_TEST(moved_and_written)
 		kill(d->pid, SIGSTOP);
 		a = peer_call(p, fn_move, a, MANY);
 		ck_assert_int_gt(a, 0);
-		wait_until(agent_sleeps(p->pid), 20000, "the socket is full");
+		wait_until(agent_sleeps(p->pid), WAIT_MS, "the socket is full");
 		peer_call(p, fn_fill, a, MANY / 2, 100000 + round * MANY, 1);
 		kill(d->pid, SIGCONT);
 		wait_counter(d, "pages_sharing", MANY / 2);
-		wait_full_scans(d, 3, 20000);
+		wait_full_scans(d, 3, WAIT_MS);
 		on_frames = peer_pages_on_frames(p, a, MANY);
 		ck_assert_int_eq(on_frames, MANY / 2);
 		ck_assert_uint_eq(ctl_client_u64(d, p->pid, "ksm_merging_pages"), on_frames);
@@ -290,13 +294,13 @@ START_TEST(mprotect_merged)
 	struct pair t = merged_pair();
 
 	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_READ), 0);
-	wait_full_scans(t.d, 2, 20000);
+	wait_full_scans(t.d, 2, WAIT_MS);
 	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
 	peer_call(t.p, fn_fill, t.a + 100 * PG, 10, 1, 1);
 	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_NONE), 0);
-	wait_full_scans(t.d, 2, 20000);
+	wait_full_scans(t.d, 2, WAIT_MS);
 	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_READ | PROT_WRITE), 0);
-	wait_full_scans(t.d, 2, 20000);
+	wait_full_scans(t.d, 2, WAIT_MS);
 	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, 100, 1, 1), 0);
 	peer_call(t.p, fn_fill, t.a, NR, 3000, 1);
 	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 3000, 1), 0);
@@ -325,7 +329,7 @@ START_TEST(protection_is_kept)
 	struct pair t = merged_pair();
 
 	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, NR * PG, PROT_READ), 0);
-	wait_full_scans(t.d, 2, 20000);
+	wait_full_scans(t.d, 2, WAIT_MS);
 	for (long i = 0; i < NR; i++)
 		ck_assert_int_eq(peer_call(t.p, fn_faults, t.a + i * PG), -EFAULT);
 	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
@@ -436,7 +440,7 @@ START_TEST(system_calls_write_while_merging)
 		peer_call(p, fn_read_while_merging, _i, addr, 512, (long)test_seed(), 1500), 100);
 	ck_assert_uint_gt(ctl_get_u64(d, "ksm/full_scans"), merged);
 	/* At rest, everything meets: three contents at most. */
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 512 - 2 * 3, 20000, "merged at rest");
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 512 - 2 * 3, WAIT_MS, "merged at rest");
 	peer_end(p);
 	daemon_stop(d);
 }
@@ -527,8 +531,10 @@ START_TEST(threads_write_while_merging)
 	ck_assert_msg(r < -1000, "%ld wrong words", r);
 	r = peer_result(q);
 	ck_assert_msg(r < -1000, "%ld wrong words", r);
-	/* There are eight contents and 256 sites to a frame; at rest nearly everything is shared. */
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") > SHADOW_PAGES * 3 / 2, 30000,
+	/*
+	 * There are eight contents and 256 sites to a frame; at rest nearly everything is shared.
+	 */
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") > SHADOW_PAGES * 3 / 2, WAIT_MS,
 		   "merged at rest");
 	peer_end(p);
 	peer_end(q);
@@ -617,7 +623,7 @@ START_TEST(kinds_left_alone)
 	ck_assert_int_gt(locked, 0);
 	plain = peer_call(p, fn_offer, 8, 1, 0);
 	wait_counter(d, "pages_sharing", 7); /* of the plain memory, and of nothing else */
-	wait_full_scans(d, 3, 20000);
+	wait_full_scans(d, 3, WAIT_MS);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), 7);
 	ck_assert_int_eq(peer_pages_on_frames(p, plain, 8), 8);
 	ck_assert_int_eq(peer_pages_on_frames(p, locked, 8), 0);

@@ -218,9 +218,9 @@ static void *use_memory_and_release(void *arg)
 }
 
 /*
- * While a thread waits for a child that has an address space of its own, the other threads go on. The
- * child ends only when one of them has mapped and unmapped memory. Seen to hang when the library's lock
- * was held until the child had gone.
+ * While a thread waits for a child that has an address space of its own, the other threads go on.
+ * The child ends only when one of them has mapped and unmapped memory. Seen to hang when the
+ * library's lock was held until the child had gone.
  */
 static int inside_copy_and_wait(void)
 {
@@ -391,8 +391,8 @@ static int inside_bad_pointers(void)
 }
 
 /*
- * An environment that the kernel refuses for its size does not end the program instead. Seen to fail (a signal)
- * when a larger one was made on the stack first, whatever its size.
+ * An environment that the kernel refuses for its size does not end the program instead. Seen to
+ * fail (a signal) when a larger one was made on the stack first, whatever its size.
  */
 static int inside_too_large(void)
 {
@@ -445,8 +445,8 @@ static int inside_hold_asked_for(void)
 }
 
 /*
- * Lock everything while the agent is at work, first as everybody does and then past the interposers,
- * and let go again. It must come back, and nothing may change.
+ * Lock everything while the agent is at work, first as everybody does and then past the
+ * interposers, and let go again. It must come back, and nothing may change.
  */
 static int inside_hold_and_lock(void)
 {
@@ -799,7 +799,7 @@ START_TEST(merges)
 	for (int i = 0; i < 2; i++)
 		wait_ready(&p[i]);
 	if (runs[_i].merges) {
-		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= pages, 20000, "merged");
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= pages, WAIT_MS, "merged");
 	} else {
 		/* Longer than the agent takes to look at the heap for the first time. */
 		for (int i = 0; i < 10; i++)
@@ -825,12 +825,12 @@ START_TEST(everything_locked)
 		p[i] = run_inside(NULL, "hold_and_lock");
 		wait_ready(&p[i]);
 	}
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 4 * MIB / PG, 20000, "merged");
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 4 * MIB / PG, WAIT_MS, "merged");
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_eq(write(p[i].in, "x", 1), 1);
 	for (int i = 0; i < 2; i++)
 		wait_ready(&p[i]);
-	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 4 * MIB / PG, 20000, "merged again");
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 4 * MIB / PG, WAIT_MS, "merged again");
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_eq(write(p[i].in, "x", 1), 1);
 		ck_assert_int_eq(end(&p[i]), 0);
@@ -856,10 +856,10 @@ START_TEST(busy_programs)
 	daemon_hasten(d);
 	for (int i = 0; i < 3; i++)
 		p[i] = run_inside(NULL, "busy");
-	wait_until(ctl_get_u64(d, "ksm/pages_merged") > 0, 20000, "something was merged");
+	wait_until(ctl_get_u64(d, "ksm/pages_merged") > 0, WAIT_MS, "something was merged");
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(end(&p[i]), 0);
-	wait_until(ctl_get_u64(d, "ksm/pages_shared") == 0, 20000, "all is given back");
+	wait_until(ctl_get_u64(d, "ksm/pages_shared") == 0, WAIT_MS, "all is given back");
 	daemon_stop(d);
 }
 END_TEST

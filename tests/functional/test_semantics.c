@@ -65,7 +65,7 @@ START_TEST(max_page_sharing_formula)
 	addr = peer_call(p, fn_offer, nr, 7, 0);
 	ck_assert_int_gt(addr, 0);
 	wait_counter(d, "pages_sharing", sharing);
-	wait_full_scans(d, 2, 20000); /* and there it stays */
+	wait_full_scans(d, 2, WAIT_MS); /* and there it stays */
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), (uint64_t)sharing);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), (uint64_t)shared);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/stable_node_chains"), shared > 1);
@@ -108,8 +108,8 @@ START_TEST(max_page_sharing_frames)
 END_TEST
 
 /*
- * A fork shares what its parent stands on, limit or not, as in the kernel ("If it's a KSM fork, allow it to go
- * over the sharing limit", mm/ksm.c). Nobody else joins a frame that is over it.
+ * A fork shares what its parent stands on, limit or not, as in the kernel ("If it's a KSM fork,
+ * allow it to go over the sharing limit", mm/ksm.c). Nobody else joins a frame that is over it.
  */
 START_TEST(fork_may_exceed_max_page_sharing)
 {
@@ -308,7 +308,7 @@ START_TEST(full_scans_count_passes)
 	uint64_t before;
 
 	ck_assert_int_gt(peer_call(p, fn_offer, 64, 1, 1), 0);
-	wait_full_scans(d, 5, 20000);
+	wait_full_scans(d, 5, WAIT_MS);
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
 	before = ctl_get_u64(d, "ksm/full_scans");
 	peer_call(p, fn_connected);
@@ -337,8 +337,9 @@ static long offer_scattered(struct peer *p, int pages, int own)
 }
 
 /*
- * What is saved is reported less the daemon's memory and the kernel's mappings, counted here from outside. Seen to
- * fail at the first place without metadata_bytes in general_profit, at the second without added_vmas.
+ * What is saved is reported less the daemon's memory and the kernel's mappings, counted here from
+ * outside. Seen to fail at the first place without metadata_bytes in general_profit, at the second
+ * without added_vmas.
  */
 START_TEST(profit_is_net)
 {
@@ -358,11 +359,11 @@ START_TEST(profit_is_net)
 	ck_assert_int_gt(maps, NR);
 	wait_until(ctl_get_s64(d, "ksm/general_profit") <=
 			   saved - ctl_get_s64(d, "ksm/metadata_bytes") - 200 * maps,
-		   20000, "profit less mappings");
+		   WAIT_MS, "profit less mappings");
 	/* The daemon hears of the clients' mappings now and then. */
 	wait_until(ctl_get_s64(d, "ksm/general_profit") >
 			   saved - ctl_get_s64(d, "ksm/metadata_bytes") - 300 * (maps + 100),
-		   20000, "profit less mappings, and no more than these");
+		   WAIT_MS, "profit less mappings, and no more than these");
 	peer_end(p);
 	peer_end(q);
 	daemon_stop(d);
@@ -504,7 +505,7 @@ START_TEST(unmerge_all)
 	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 1, 1), 0);
 	wait_counter(t.d, "pages_sharing", 0);
 	/* Withdrawn memory is left alone. */
-	wait_full_scans(t.d, 3, 20000);
+	wait_full_scans(t.d, 3, WAIT_MS);
 	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a, NR), 0);
 	end_pair(&t);
 }
@@ -575,7 +576,7 @@ START_TEST(idempotent)
 
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_MERGEABLE), 0);
-	wait_full_scans(t.d, 2, 20000);
+	wait_full_scans(t.d, 2, WAIT_MS);
 	ck_assert_uint_eq(ctl_get_u64(t.d, "ksm/pages_sharing"), NR);
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
@@ -598,8 +599,9 @@ static struct outcome outcome(int ret)
 }
 
 /*
- * Two equal layouts of 16 pages: 0-3 private, 4-5 a hole, 6-9 private, 10-11 shared, 12-13 read-only,
- * 14-15 PROT_NONE. Far below where the kernel puts mappings by itself, so that nobody fills the hole.
+ * Two equal layouts of 16 pages: 0-3 private, 4-5 a hole, 6-9 private, 10-11 shared, 12-13
+ * read-only, 14-15 PROT_NONE. Far below where the kernel puts mappings by itself, so that nobody
+ * fills the hole.
  */
 #define LAYOUT_AT 0x10000000l /* also where the sanitizers allow mappings */
 static char *make_layout(long at)

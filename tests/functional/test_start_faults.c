@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_start_faults.c - each system call of the daemon's start fails once, from the first look at the kernel
- * to the moment at which it serves.
+ * test_start_faults.c - each system call of the daemon's start fails once, from the first look at
+ * the kernel to the moment at which it serves.
  *
- * Then it either serves all the same, or has ended with exit code 1, one line that names the error, and
- * no socket left behind; and the next start succeeds.
+ * Then it either serves all the same, or has ended with exit code 1, one line that names the error,
+ * and no socket left behind; and the next start succeeds.
  *
- * Seen to fail: a socket that could not be had was called "No such file or directory", a lock that could not
- * be asked for another daemon, and a directory that could not be looked at somebody else's.
+ * Seen to fail: a socket that could not be had was called "No such file or directory", a lock that
+ * could not be asked for another daemon, and a directory that could not be looked at somebody
+ * else's.
  */
 #include <check.h>
 #include <errno.h>
@@ -49,7 +50,7 @@ static bool serves(const struct trace *t)
 
 static enum trace_event go_on(struct trace *t)
 {
-	enum trace_event e = trace_next(t, 20000);
+	enum trace_event e = trace_next(t, WAIT_MS);
 
 	if (e == TRACE_QUIET)
 		harness_die("the daemon hangs at its start");

@@ -540,7 +540,9 @@ static struct os_file *some_file(struct actors *as, struct actor *a, uint8_t kin
 	}
 }
 
-/* The fields of every message, in the order of wire.h: so that checks behind the first are reached. */
+/*
+ * The fields of every message, in the order of wire.h: so that checks behind the first are reached.
+ */
 static void fill(struct actor *a, union ksm_msg *m, struct input *in)
 {
 	switch (m->hdr.type) {
@@ -659,9 +661,9 @@ static bool anything_to_do(struct actors *as)
 }
 
 /*
- * Frames of this engine's arena that its clients map, each once, and the pages that map them. Who has
- * frames of another arena as well keeps all its old sentinels (`strangers`), and with them frames that are
- * retired here.
+ * Frames of this engine's arena that its clients map, each once, and the pages that map them. Who
+ * has frames of another arena as well keeps all its old sentinels (`strangers`), and with them
+ * frames that are retired here.
  */
 static void count_truth(struct actors *as, const struct domain *d, uint64_t *sites,
 			uint64_t *nr_frames, bool *strangers)
@@ -732,8 +734,9 @@ void actors_settle(struct actors *as)
 			a->sock->room = 64;
 	}
 	/*
-	 * A grace period takes a poll every two seconds at most, and three may be needed in a row; a page that
-	 * changed again and again is left out of fifteen passes (page_age()), and is ordered after that.
+	 * A grace period takes a poll every two seconds at most, and three may be needed in a row;
+	 * a page that changed again and again is left out of fifteen passes (page_age()), and is
+	 * ordered after that.
 	 */
 	for (int i = 0, quiet = 0; quiet < 20; i++) {
 		os_must(i < 3000, "no end");

@@ -3,9 +3,9 @@
  * actor.h - processes that speak with the daemon as libksm does, and some that do not.
  *
  * An actor keeps the promises of src/client: changes of its address space are numbered and sent in
- * order, an order that is not up to date is refused, sentinels are mapped and dropped when agent.c would.
- * So whatever goes wrong with an honest actor's memory is the daemon's fault. What an order does to
- * a page is decided here as the kernel would: equal contents stand on the frame afterwards.
+ * order, an order that is not up to date is refused, sentinels are mapped and dropped when agent.c
+ * would. So whatever goes wrong with an honest actor's memory is the daemon's fault. What an order
+ * does to a page is decided here as the kernel would: equal contents stand on the frame afterwards.
  */
 #ifndef FUZZ_ACTOR_H
 #define FUZZ_ACTOR_H
@@ -54,8 +54,8 @@ void actor_lie(struct actors *as, struct actor *a, struct input *in);
 /* Every honest process reads what it wrote. */
 void actors_check(struct actors *as);
 /*
- * Liars and mute children exit, everybody answers, time passes: then the counters must equal what the
- * processes map, and no frame may be left over.
+ * Liars and mute children exit, everybody answers, time passes: then the counters must equal what
+ * the processes map, and no frame may be left over.
  */
 void actors_settle(struct actors *as);
 

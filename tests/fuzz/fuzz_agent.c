@@ -2,23 +2,23 @@
 /*
  * fuzz_agent.c - what a lying daemon can do to a client: nothing but waste its time.
  *
- * The real agent, transactions and un-sharing run on a kernel that is played here, behind sysc6(). The
- * program's memory is real, so that bytes can be compared, but what stands where (page tables,
- * userfaultfds, staging area) is a table. An input is a list of daemon messages, mostly well formed, with
- * any sizes, types, ids, numbers, frames and descriptors, and of things that the program does meanwhile,
- * and of pages that refuse to be moved.
+ * The real agent, transactions and un-sharing run on a kernel that is played here, behind sysc6().
+ * The program's memory is real, so that bytes can be compared, but what stands where (page tables,
+ * userfaultfds, staging area) is a table. An input is a list of daemon messages, mostly well
+ * formed, with any sizes, types, ids, numbers, frames and descriptors, and of things that the
+ * program does meanwhile, and of pages that refuse to be moved.
  *
- * Oracles: no byte of the program's memory changes but by its own stores, whatever stands behind it; no
- * page is missing when the agent waits for the next message; nothing outside the memory that was offered
- * is replaced; every descriptor that came is closed or kept in its place; every order is answered, and
- * truly; nothing crashes.
+ * Oracles: no byte of the program's memory changes but by its own stores, whatever stands behind
+ * it; no page is missing when the agent waits for the next message; nothing outside the memory that
+ * was offered is replaced; every descriptor that came is closed or kept in its place; every order
+ * is answered, and truly; nothing crashes.
  *
  * The agent's source is included for its inner functions.
  *
- * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in; without the
- * comparison in txn.c, or that in inplace.c; without moving back what was not equal; by the sweep without
- * mend_hole(), or without its uffd_register(); when unshare.c takes a failing mremap() for one that left
- * everything in its place.
+ * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in;
+ * without the comparison in txn.c, or that in inplace.c; without moving back what was not equal; by
+ * the sweep without mend_hole(), or without its uffd_register(); when unshare.c takes a failing
+ * mremap() for one that left everything in its place.
  */
 #include "client/agent.c"
 
@@ -135,14 +135,14 @@ static unsigned int number(uint64_t addr)
 
 static bool in_staging(uint64_t addr)
 {
-	uint64_t s = (uintptr_t)agent.staging;
+	uint64_t s = (uintptr_t)agent.kit.staging;
 
 	return s && addr >= s && addr < s + KSM_ORDER_PAGES * PAGE;
 }
 
 static unsigned int slot_of(uint64_t addr)
 {
-	return (unsigned int)((addr - (uintptr_t)agent.staging) / PAGE);
+	return (unsigned int)((addr - (uintptr_t)agent.kit.staging) / PAGE);
 }
 
 /* ---- what comes ---- */
@@ -355,7 +355,7 @@ static long do_sendto(const void *data, size_t len)
 
 static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
 {
-	MUST(fd == agent.arena && k.passed[fd - FD_PASSED] == OPEN);
+	MUST(fd == agent.kit.arena && k.passed[fd - FD_PASSED] == OPEN);
 	MUST(inside(addr, len) && number(addr) >= OFFERED_FROM &&
 	     number(addr) + len / PAGE <= OFFERED_TO);
 	MUST(off / PAGE + len / PAGE <= FRAMES);
@@ -377,7 +377,7 @@ static long map_aside(uint64_t len, uint64_t off)
 {
 	long p;
 
-	MUST(k.passed[agent.arena - FD_PASSED] == OPEN && off / PAGE + len / PAGE <= FRAMES);
+	MUST(k.passed[agent.kit.arena - FD_PASSED] == OPEN && off / PAGE + len / PAGE <= FRAMES);
 	p = sysc6_kernel(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p < 0 && p > -4096)
@@ -407,7 +407,7 @@ static long do_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, ui
 
 	if (flags & MAP_FIXED)
 		return flags & MAP_ANONYMOUS ? map_hole(addr, len) : map_frames(addr, len, fd, off);
-	if (fd >= FD_PASSED && fd == agent.arena)
+	if (fd >= FD_PASSED && fd == agent.kit.arena)
 		return map_aside(len, off);
 	MUST(flags & MAP_ANONYMOUS || (fd >= FD_PASSED && len == PAGE));
 	p = sysc6_kernel(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -440,7 +440,7 @@ static long do_mremap(uint64_t from, uint64_t len, uint64_t to)
 {
 	MUST(inside(to, len));
 	if (is_aside(from, len)) {
-		map_frames(to, len, agent.arena, aside.off + (from - aside.addr));
+		map_frames(to, len, agent.kit.arena, aside.off + (from - aside.addr));
 		sysc6_kernel(SYS_munmap, (long)from, (long)len, 0, 0, 0, 0);
 		return (long)to;
 	}
@@ -485,7 +485,7 @@ static long do_madvise(uint64_t addr, uint64_t len, int advice)
 	if (in_staging(addr) && (advice == MADV_DONTNEED_LOCKED || advice == MADV_DONTNEED))
 		for (uint64_t at = 0; at < len; at += PAGE)
 			k.staged[slot_of(addr + at)] = false;
-	else if (agent.buf && addr == (uintptr_t)agent.buf && advice == MADV_DONTNEED)
+	else if (agent.kit.buf && addr == (uintptr_t)agent.kit.buf && advice == MADV_DONTNEED)
 		return drop_buffers(addr, len);
 	else
 		MUST(advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED &&
@@ -585,7 +585,7 @@ static long do_ioctl(int fd, unsigned long req, void *arg)
 	switch (req) {
 	case KABI_USERFAULTFD_IOC_NEW:
 		MUST(fd >= FD_PASSED);
-		return agent.uffd_async < 0 ? FD_ASYNC : FD_SYNC;
+		return agent.kit.uffd_async < 0 ? FD_ASYNC : FD_SYNC;
 	case UFFDIO_API:
 		return ((struct uffdio_api *)arg)->features & UFFD_FEATURE_EVENT_FORK ? -EPERM : 0;
 	case UFFDIO_REGISTER:
@@ -628,7 +628,7 @@ static long do_pread(int fd, void *buf, uint64_t len, uint64_t off)
 	if (fd == FD_PAGEMAP) {
 		uint64_t *out = buf;
 
-		MUST(off / 8 == (uintptr_t)agent.staging / PAGE);
+		MUST(off / 8 == (uintptr_t)agent.kit.staging / PAGE);
 		for (unsigned int i = 0; i < len / 8; i++)
 			out[i] = k.staged[i] ? 1ull << 63 : 0;
 		return (long)len;
@@ -638,7 +638,7 @@ static long do_pread(int fd, void *buf, uint64_t len, uint64_t off)
 		memcpy(buf, memory + (off - BASE), len);
 		return (long)len;
 	}
-	MUST(fd == agent.arena);
+	MUST(fd == agent.kit.arena);
 	if (off / PAGE >= FRAMES)
 		return 0;
 	len = len < FRAMES * PAGE - off ? len : FRAMES * PAGE - off;
@@ -803,7 +803,8 @@ static long played(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_getpid:
 	case SYS_gettid:
 		return 4242;
-	default: /* brk, locks, signals, mprotect, identity: nothing happens, and that is all right */
+	/* Brk, locks, signals, mprotect, identity: nothing happens, and that is all right. */
+	default:
 		return 0;
 	}
 }
@@ -826,10 +827,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static void set_scene(void)
 {
 	agent.sock = FD_SOCK;
-	agent.sigfd = FD_SIG;
-	agent.mem = FD_MEM;
-	agent.pagemap = FD_PAGEMAP;
-	agent.uffd_async = agent.uffd_sync = agent.arena = -1;
+	agent.kit.sigfd = FD_SIG;
+	agent.kit.mem = FD_MEM;
+	agent.kit.pagemap = FD_PAGEMAP;
+	agent.kit.uffd_async = agent.kit.uffd_sync = agent.kit.arena = -1;
 	as_clear(0, 1ull << 47);
 	as_frames_clear(BASE, BASE + PAGES * PAGE);
 	MUST(!as_set(BASE + OFFERED_FROM * PAGE, BASE + OFFERED_TO * PAGE, PROT_READ | PROT_WRITE,
@@ -847,17 +848,17 @@ static void clean_up(void)
 	struct agent *a = &agent;
 
 	check_memory();
-	close_fd(&a->arena);
+	kit_close(&a->kit.arena);
 	unmap_page(&a->sentinel);
 	unmap_page(&a->prev_sentinel);
 	while (a->nr_old)
 		unmap_page(&a->old_sentinel[--a->nr_old]);
 	for (int i = 0; i < k.nr_passed; i++)
 		MUST(k.passed[i] == CLOSED);
-	if (a->staging)
-		sysc2(SYS_munmap, a->staging, KSM_ORDER_PAGES * PAGE);
-	if (a->buf)
-		sysc2(SYS_munmap, a->buf, 2 * KSM_ORDER_PAGES * PAGE);
+	if (a->kit.staging)
+		sysc2(SYS_munmap, a->kit.staging, KSM_ORDER_PAGES * PAGE);
+	if (a->kit.buf)
+		sysc2(SYS_munmap, a->kit.buf, 2 * KSM_ORDER_PAGES * PAGE);
 	memset(a, 0, sizeof(*a));
 }
 
@@ -872,11 +873,13 @@ static void connection(struct agent *a)
 		serve(a);
 	}
 	atomic_store(&a->connected, 0);
-	close_fd(&a->sock);
-	close_fd(&a->arena);
+	kit_close(&a->sock);
+	kit_close(&a->kit.arena);
 }
 
-/* Fail the nth call with an errno, and play the script; then again without. Did the nth call come? */
+/*
+ * Fail the nth call with an errno, and play the script; then again without. Did the nth call come?
+ */
 bool fuzz_agent_sweep(const uint8_t *script, size_t size, unsigned int nth, int error)
 {
 	memset(&k, 0, sizeof(k));

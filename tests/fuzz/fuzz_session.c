@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fuzz_session.c - clients' messages and lives, in any order, against the real sessions, domains, grace
- * periods and engine.
+ * fuzz_session.c - clients' messages and lives, in any order, against the real sessions, domains,
+ * grace periods and engine.
  *
- * An input is a list of steps: somebody connects, says something true or false, stores, forks, dies; the
- * daemon gets a turn, scans, or runs short of something. Oracles: engine_check(); no honest process
- * reads what it did not write; no frame changes or is given back under an honest process's mapping; no
- * honest client is called a liar; when all is quiet, the counters are the truth and no frame is left.
+ * An input is a list of steps: somebody connects, says something true or false, stores, forks,
+ * dies; the daemon gets a turn, scans, or runs short of something. Oracles: engine_check(); no
+ * honest process reads what it did not write; no frame changes or is given back under an honest
+ * process's mapping; no honest client is called a liar; when all is quiet, the counters are the
+ * truth and no frame is left.
  *
- * Seen to fail: when a client drops a sentinel as soon as the next comes, when it drops the old ones before
- * its frames were adopted, when a child does not inherit them (actor.c); with a daemon that gave an announcement
- * up when a sentinel could not be opened.
+ * Seen to fail: when a client drops a sentinel as soon as the next comes, when it drops the old
+ * ones before its frames were adopted, when a child does not inherit them (actor.c); with a daemon
+ * that gave an announcement up when a sentinel could not be opened.
  */
 #include <stdlib.h>
 

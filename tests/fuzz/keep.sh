@@ -16,7 +16,8 @@ new=$(mktemp -d)
 trap 'rm -rf "$new"' EXIT
 mkdir -p "$corpus"
 find "$corpus" -type f -name '*-*' -exec cp {} "$new" \;
-"$build/tests/fuzz_$name" -merge=1 -use_counters=0 -detect_leaks=0 "$new" "$corpus" "$build/corpus/$name" 2>&1 |
+"$build/tests/fuzz_$name" -merge=1 -use_counters=0 -detect_leaks=0 \
+	"$new" "$corpus" "$build/corpus/$name" 2>&1 |
 	grep -a 'MERGE-OUTER' | tail -n 1
 find "$corpus" -type f ! -name '*-*' -delete
 cp "$new"/* "$corpus"

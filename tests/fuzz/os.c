@@ -1034,7 +1034,9 @@ uint64_t os_now_ms(void)
 	return os.now_ns / 1000000u;
 }
 
-/* There is one thread, so a grace period is over as soon as the call into the daemon has returned. */
+/*
+ * There is one thread, so a grace period is over as soon as the call into the daemon has returned.
+ */
 void os_call_rcu(struct rcu_head *head, void (*fn)(struct rcu_head *head))
 {
 	os_must(os.nr_cbs < sizeof(os.cb) / sizeof(os.cb[0]));

@@ -2,14 +2,15 @@
 /*
  * os.h - a kernel in memory, as much of it as the daemon uses.
  *
- * A fuzzer wants thousands of runs a second, each from the same beginning, and faults at will. So the
- * daemon's objects are linked with their system calls renamed (os.syms) to the functions of os.c:
- * sockets with messages and descriptors in flight, epoll, memfds, locks on open file descriptions,
- * PAGEMAP_SCAN and a clock that moves when it is told to. Reference counts are kept as the kernel keeps
- * them, since what the daemon builds on them (a sentinel's lock) is what is being tested.
+ * A fuzzer wants thousands of runs a second, each from the same beginning, and faults at will. So
+ * the daemon's objects are linked with their system calls renamed (os.syms) to the functions of
+ * os.c: sockets with messages and descriptors in flight, epoll, memfds, locks on open file
+ * descriptions, PAGEMAP_SCAN and a clock that moves when it is told to. Reference counts are kept
+ * as the kernel keeps them, since what the daemon builds on them (a sentinel's lock) is what is
+ * being tested.
  *
- * What a kernel would punish ends the run: a bad descriptor closed, a frame written or freed while a
- * process maps it.
+ * What a kernel would punish ends the run: a bad descriptor closed, a frame written or freed while
+ * a process maps it.
  */
 #ifndef FUZZ_OS_H
 #define FUZZ_OS_H

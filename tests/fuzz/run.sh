@@ -5,9 +5,9 @@
 #
 #	tests/fuzz/run.sh BUILD SECONDS [NAME...]
 #
-# Each starts from its corpus in the tree and from whatever made it fail before (BUILD/crashes), so that a
-# failure stays one until it is mended. What it found new goes to BUILD/corpus/NAME and is begun from the
-# next time; `tests/fuzz/keep.sh` brings the part that adds coverage into the tree.
+# Each starts from its corpus in the tree and from whatever made it fail before (BUILD/crashes), so
+# that a failure stays one until it is mended. What it found new goes to BUILD/corpus/NAME and is
+# begun from the next time; `tests/fuzz/keep.sh` brings the part that adds coverage into the tree.
 
 set -u
 
@@ -35,10 +35,12 @@ one()
 		-max_len=512 -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=1 \
 		-artifact_prefix="$build/crashes/$name-" $([ ! -e "$dict" ] || echo "-dict=$dict") \
 		"$own" "$top/tests/fuzz/corpus/$name" >>"$log" 2>&1 || rc=1
-	printf '%s %s: seed %s, %s runs, %s\n' "$([ $rc -eq 0 ] && echo ok || echo FAILED)" "$name" \
+	[ $rc -eq 0 ] && verdict=ok || verdict=FAILED
+	printf '%s %s: seed %s, %s runs, %s\n' "$verdict" "$name" \
 		"$seed" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")" \
 		"$(grep -ao 'cov: [0-9]* ft: [0-9]* corp: [0-9]*' "$log" | tail -n 1)"
-	[ $rc -eq 0 ] || grep -aE 'must hold|ERROR: |runtime error:|Test unit written|^    #' "$log" |
+	[ $rc -eq 0 ] ||
+		grep -aE 'must hold|ERROR: |runtime error:|Test unit written|^    #' "$log" |
 		head -n 40 | sed "s/^/  /; s/ERROR:/ERROR: $name:/"
 }
 export -f one

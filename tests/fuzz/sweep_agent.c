@@ -2,11 +2,12 @@
 /*
  * sweep_agent.c - every system call of the client library fails once.
  *
- * On the kernel that fuzz_agent.c plays: a client connects, merges, is moved on to other epochs, breaks
- * copy-on-write, merges in place, un-shares and ends; then all of it again in a second connection. The
- * first call fails, then the second, and so on to the last, with each of the errors that could be. After any of
- * them every byte of the program's memory must be right (checked at every message), no page may be missing, no
- * descriptor lost; and the second connection must merge again.
+ * On the kernel that fuzz_agent.c plays: a client connects, merges, is moved on to other epochs,
+ * breaks copy-on-write, merges in place, un-shares and ends; then all of it again in a second
+ * connection. The first call fails, then the second, and so on to the last, with each of the errors
+ * that could be. After any of them every byte of the program's memory must be right (checked at
+ * every message), no page may be missing, no descriptor lost; and the second connection must merge
+ * again.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -42,7 +43,8 @@ static void write_script(void)
 {
 	put(WELCOME);
 	put(0);
-	put(0xc0); /* a store between others makes a run that is long enough to be moved into place */
+	/* A store between others makes a run that is long enough to be moved into place. */
+	put(0xc0);
 	put(105);
 	put(105 % 64);
 	for (uint8_t b = 0; b < 3; b++)

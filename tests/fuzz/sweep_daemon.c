@@ -2,11 +2,12 @@
 /*
  * sweep_daemon.c - every allocation and every system call of the daemon fails once.
  *
- * A full life on the kernel of os.h: the daemon starts, clients connect, offer, merge, fork, write, move,
- * un-share and exit, epochs turn, everything is unmerged, the daemon ends and another starts. The first call
- * fails, then the second, and so on to the last. fuzz_session.c checks what must hold after each: every
- * byte of every client, the engine's invariants, no descriptor left behind, and that everything comes to rest
- * with true counters and no frame left over. A daemon that cannot start must say so and leave nothing.
+ * A full life on the kernel of os.h: the daemon starts, clients connect, offer, merge, fork, write,
+ * move, un-share and exit, epochs turn, everything is unmerged, the daemon ends and another starts.
+ * The first call fails, then the second, and so on to the last. fuzz_session.c checks what must
+ * hold after each: every byte of every client, the engine's invariants, no descriptor left behind,
+ * and that everything comes to rest with true counters and no frame left over. A daemon that cannot
+ * start must say so and leave nothing.
  *
  * Seen to fail: with what fuzz_session.c lists; without announce_again() in session.c.
  */

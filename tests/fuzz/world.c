@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * world.c - see world.h. It takes the place of main.c and scan_thread.c, whose threads it plays in turn.
+ * world.c - see world.h. It takes the place of main.c and scan_thread.c, whose threads it plays in
+ * turn.
  */
 #include "world.h"
 
@@ -16,6 +17,7 @@
 #include "base/log.h"
 #include "daemon/session_priv.h"
 #include "engine/engine.h"
+#include "numa/numa_emulated.h"
 
 int os_close(int fd);
 

@@ -25,8 +25,6 @@
 
 #include "wire/wire.h"
 
-#define START_TIMEOUT_MS 10000 /* generous: a sanitizer build on a loaded machine */
-#define STOP_TIMEOUT_MS 20000
 #define MAX_ARGS 32
 
 void harness_die_at(const char *file, int line, const char *fmt, ...)
@@ -151,7 +149,7 @@ static void spawn(struct daemon *d, const char *const extra_args[])
 	if (d->pid == 0)
 		exec_daemon(d->dir, extra_args, parent);
 	setenv("KSMD_RUNTIME_DIR", d->dir, 1);
-	for (uint64_t end = harness_now_ms() + START_TIMEOUT_MS;; harness_nap()) {
+	for (uint64_t end = harness_now_ms() + WAIT_MS;; harness_nap()) {
 		int status;
 
 		if (ctl_get(d, "daemon/pid", buf, sizeof(buf)) > 0 && atoi(buf) == d->pid)
@@ -159,7 +157,7 @@ static void spawn(struct daemon *d, const char *const extra_args[])
 		if (waitpid(d->pid, &status, WNOHANG) == d->pid)
 			harness_die("the daemon ended at its start, status %#x", (unsigned)status);
 		if (harness_now_ms() > end)
-			harness_die("the daemon did not answer within %d ms", START_TIMEOUT_MS);
+			harness_die("the daemon did not answer within %d ms", WAIT_MS);
 	}
 }
 
@@ -232,11 +230,10 @@ void daemon_stop(struct daemon *d)
 		 * halts the threads of a process that ends, and leave it waiting for ever. */
 		kill(d->pid, SIGCONT);
 		kill(d->pid, SIGTERM);
-		status = reap(d->pid, STOP_TIMEOUT_MS);
+		status = reap(d->pid, WAIT_MS);
 		if (status == -1) {
 			kill(d->pid, SIGKILL);
-			harness_die("the daemon did not end within %d ms of SIGTERM",
-				    STOP_TIMEOUT_MS);
+			harness_die("the daemon did not end within %d ms of SIGTERM", WAIT_MS);
 		}
 		if (status != 0)
 			harness_die("the daemon ended with status %#x", (unsigned)status);
@@ -273,7 +270,7 @@ int daemon_expect_exit(const char *dir, const char *const extra_args[], char *er
 		exec_daemon(dir, extra_args, parent);
 	}
 	close(pipefd[1]);
-	status = reap(pid, START_TIMEOUT_MS);
+	status = reap(pid, WAIT_MS);
 	if (status == -1) {
 		kill(pid, SIGKILL);
 		harness_die("the daemon did not end");

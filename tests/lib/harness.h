@@ -45,7 +45,7 @@ void daemon_kill(struct daemon *d);
 void daemon_restart(struct daemon *d, const char *const extra_args[]);
 /*
  * Run ksmd-user to its end (it is expected to refuse to start) and return its exit code; what it
- * wrote to stderr goes to err. Dies when it does not end within 10 s.
+ * wrote to stderr goes to err. Dies when it does not end within WAIT_MS.
  */
 int daemon_expect_exit(const char *dir, const char *const extra_args[], char *err, size_t size);
 
@@ -71,6 +71,12 @@ int harness_nr_fds(pid_t pid);
 long harness_status(pid_t pid, const char *key);
 uint64_t harness_now_ms(void);
 void harness_nap(void); /* the pause between two looks at a condition */
+
+/*
+ * How long a test waits for what an idle machine does within a second or two: so long that only
+ * what hangs is found out, not a machine that others use. Nothing that is timed waits by this.
+ */
+#define WAIT_MS 60000
 
 /* Wait until `cond` is true; die with `what` when it is not after `timeout_ms`. */
 #define wait_until(cond, timeout_ms, what)                                                         \

@@ -16,8 +16,8 @@ struct mapping {
 };
 
 /*
- * In turn: `while (mapping_next(f, &m))`, which closes the file at the end; before that it is the caller's
- * to close. The test ends if there is no such process.
+ * In turn: `while (mapping_next(f, &m))`, which closes the file at the end; before that it is the
+ * caller's to close. The test ends if there is no such process.
  */
 FILE *mapping_open(pid_t pid);
 bool mapping_next(FILE *f, struct mapping *m);

@@ -2,8 +2,8 @@
 /*
  * peer.c - see peer.h.
  *
- * Function pointers can be sent as they are, since a peer is a fork and has the same code at the same
- * addresses.
+ * Function pointers can be sent as they are, since a peer is a fork and has the same code at the
+ * same addresses.
  */
 #include "tests/lib/peer.h"
 
@@ -299,7 +299,7 @@ void daemon_hasten(struct daemon *d)
 
 void wait_counter_at(const char *file, int line, struct daemon *d, const char *path, uint64_t value)
 {
-	uint64_t end = harness_now_ms() + 20000, now;
+	uint64_t end = harness_now_ms() + WAIT_MS, now;
 
 	while ((now = ctl_get_u64(d, path)) != value) {
 		if (harness_now_ms() > end)

@@ -2,10 +2,10 @@
 /*
  * peer.h - processes that take part in a test.
  *
- * A peer is a fork of the test that waits to be told which function to run in its own address space.
- * The test stays outside: it has no memory offered, and asserts what can be seen from outside. A
- * call that does not come back within PEER_TIMEOUT_MS fails the test, which is how "no client thread
- * blocks" is checked. Peers die with the test.
+ * A peer is a fork of the test that waits to be told which function to run in its own address
+ * space. The test stays outside: it has no memory offered, and asserts what can be seen from
+ * outside. A call that does not come back within PEER_TIMEOUT_MS fails the test, which is how "no
+ * client thread blocks" is checked. Peers die with the test.
  */
 #ifndef KSM_TEST_PEER_H
 #define KSM_TEST_PEER_H
@@ -16,7 +16,7 @@
 #include <sys/types.h>
 
 #define PEER_PAGE 4096ul
-#define PEER_TIMEOUT_MS 30000 /* a sanitizer build on a loaded machine; nothing here takes 1 s */
+#define PEER_TIMEOUT_MS 60000 /* a sanitizer build on a loaded machine; nothing here takes 1 s */
 
 struct peer {
 	pid_t pid;
@@ -30,7 +30,9 @@ typedef long (*peer_fn)(const long a[6]);
 struct peer *peer_new(void);
 /* A peer that has given up its privileges for those of uid (and gid) `uid`. */
 struct peer *peer_new_uid(uid_t uid);
-/* Let p fork (once). The child is a peer, too; it is not the test's child and is waited for by p. */
+/*
+ * Let p fork (once). The child is a peer, too; it is not the test's child and is waited for by p.
+ */
 struct peer *peer_fork(struct peer *p);
 /* Run fn(a0, ..., a5) in p. */
 #define peer_call(p, ...) peer_call_(p, PEER_ARGS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
@@ -73,7 +75,7 @@ bool page_holds(const void *page, uint64_t content);
 struct daemon;
 /* Scan without pause (5 ms between batches), so that tests wait for work and not for naps. */
 void daemon_hasten(struct daemon *d);
-/* Wait until ksm/NAME is `value`; die when it is not after 20 s. */
+/* Wait until ksm/NAME is `value`; die when it is not after WAIT_MS. */
 #define wait_counter(d, name, value)                                                               \
 	wait_counter_at(__FILE__, __LINE__, d, "ksm/" name, (uint64_t)(value))
 void wait_counter_at(const char *file, int line, struct daemon *d, const char *path,
@@ -87,7 +89,9 @@ bool page_present(pid_t pid, long addr);
 bool page_is_file(pid_t pid, long addr);
 /* Pages among the first `pages` that stand on the same frame in both, after all have been used. */
 int pages_sharing_frames(struct peer *p, long a, struct peer *q, long b, int pages);
-/* Pages that are mapped to a stable frame now. Merged pages may be mapped on their first use only. */
+/*
+ * Pages that are mapped to a stable frame now. Merged pages may be mapped on their first use only.
+ */
 int pages_on_frames(pid_t pid, long addr, int pages);
 /* The same after all have been used. */
 int peer_pages_on_frames(struct peer *p, long addr, int pages);

@@ -2,8 +2,8 @@
 /*
  * trace.c - see trace.h.
  *
- * A call is made to fail by exchanging its number for one that does not exist, and the ENOSYS of that
- * for the error that is wanted.
+ * A call is made to fail by exchanging its number for one that does not exist, and the ENOSYS of
+ * that for the error that is wanted.
  */
 #include "tests/lib/trace.h"
 
@@ -26,8 +26,6 @@
 
 #include "tests/lib/harness.h"
 #include "wire/kernel_abi.h"
-
-#define BEGIN_TIMEOUT_MS 10000
 
 static void must(bool ok, const char *what)
 {
@@ -101,7 +99,7 @@ void trace_begin(struct trace *t, pid_t tid)
 	t->tid = tid;
 	must(!ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD), "seize");
 	must(!ptrace(PTRACE_INTERRUPT, tid, 0, 0), "interrupt");
-	must(wait_for(tid, &t->status, BEGIN_TIMEOUT_MS) == tid && WIFSTOPPED(t->status), "halt");
+	must(wait_for(tid, &t->status, WAIT_MS) == tid && WIFSTOPPED(t->status), "halt");
 }
 
 void trace_exec(struct trace *t, const char *const argv[], int err)
@@ -127,7 +125,7 @@ void trace_exec(struct trace *t, const char *const argv[], int err)
 			     PTRACE_O_EXITKILL),
 	     "seize");
 	kill(t->pid, SIGCONT);
-	while (wait_for(-t->pid, &t->status, BEGIN_TIMEOUT_MS) == t->pid && WIFSTOPPED(t->status)) {
+	while (wait_for(-t->pid, &t->status, WAIT_MS) == t->pid && WIFSTOPPED(t->status)) {
 		if (t->status >> 8 == (SIGTRAP | PTRACE_EVENT_EXEC << 8))
 			return;
 		must(!ptrace(PTRACE_CONT, t->pid, 0, 0), "go on");
@@ -250,7 +248,7 @@ static void fail_and_unmap_target(struct trace *t)
 	set_call(t->tid, SYS_munmap);
 	set_two_args(t->tid, t->a[4], t->a[2]);
 	must(!ptrace(PTRACE_SYSCALL, t->tid, 0, 0), "fail");
-	must(wait_for(t->tid, &status, BEGIN_TIMEOUT_MS) == t->tid && WIFSTOPPED(status), "return");
+	must(wait_for(t->tid, &status, WAIT_MS) == t->tid && WIFSTOPPED(status), "return");
 	set_two_args(t->tid, t->a[0], t->a[1]);
 	set_result(t->tid, -ENOMEM);
 }
@@ -271,7 +269,7 @@ void trace_fail(struct trace *t, int err)
 	}
 	set_call(tid, -1);
 	must(!ptrace(PTRACE_SYSCALL, tid, 0, 0), "fail");
-	must(wait_for(tid, &status, BEGIN_TIMEOUT_MS) == tid && WIFSTOPPED(status), "return");
+	must(wait_for(tid, &status, WAIT_MS) == tid && WIFSTOPPED(status), "return");
 	set_result(tid, -err);
 }
 
@@ -281,7 +279,7 @@ void trace_end(struct trace *t)
 
 	if (t->running) {
 		if (ptrace(PTRACE_INTERRUPT, t->tid, 0, 0) ||
-		    wait_for(t->tid, &status, BEGIN_TIMEOUT_MS) != t->tid || !WIFSTOPPED(status))
+		    wait_for(t->tid, &status, WAIT_MS) != t->tid || !WIFSTOPPED(status))
 			return;
 	}
 	ptrace(PTRACE_DETACH, t->tid, 0, 0);

@@ -2,9 +2,9 @@
 /*
  * trace.h - stand at each system call of another process, with ptrace.
  *
- * What runs is the program as it is, on the kernel as it is: the test halts a thread, or all threads of
- * a program, at a system call, and there stops or kills whom it likes, or lets the call fail. The thread
- * that is halted is the one of `tid`; others run on to their next call.
+ * What runs is the program as it is, on the kernel as it is: the test halts a thread, or all
+ * threads of a program, at a system call, and there stops or kills whom it likes, or lets the call
+ * fail. The thread that is halted is the one of `tid`; others run on to their next call.
  */
 #ifndef KSM_TEST_TRACE_H
 #define KSM_TEST_TRACE_H
@@ -36,13 +36,15 @@ bool trace_possible(void);
 pid_t trace_find_thread(pid_t pid, const char *name);
 /* Halt one thread. */
 void trace_begin(struct trace *t, pid_t tid);
-/* Run a program from its exec on, all threads traced. What it writes to stderr goes to err (an fd). */
+/*
+ * Run a program from its exec on, all threads traced. What it writes to stderr goes to err (an fd).
+ */
 void trace_exec(struct trace *t, const char *const argv[], int err);
 /* Go on, to the next entry or return of a call. */
 enum trace_event trace_next(struct trace *t, int timeout_ms);
 /*
- * At the entry of a call: it is not made, and returns -err. But mremap(MREMAP_FIXED) unmaps what stands at its
- * target before it fails for want of memory, as the kernel's does.
+ * At the entry of a call: it is not made, and returns -err. But mremap(MREMAP_FIXED) unmaps what
+ * stands at its target before it fails for want of memory, as the kernel's does.
  */
 void trace_fail(struct trace *t, int err);
 /* Whether that is such a call: something is unmapped, and nothing comes there by itself. */

@@ -2,36 +2,36 @@
 /*
  * grace.pml - may a frame be given back while some process maps it? Every interleaving is tried.
  *
- * The real thing: docs/design.md ("Order of what the daemon is told", "Grace periods"), src/daemon/grace.c,
- * session.c (domain_grace()), src/client/agent.c (on_epoch(), take_welcome(),
- * drop_old_sentinels()). The model has one frame and NPROC processes: clients, children of fork(3) that
- * become clients, children of a raw clone(2) that the daemon never hears of. A frame that is freed is
- * punched and used again; so the one assertion is that nobody maps it in that moment.
+ * The real thing: docs/design.md ("Order of what the daemon is told", "Grace periods"),
+ * src/daemon/grace.c, session.c (domain_grace()), src/client/agent.c (on_epoch(), take_welcome(),
+ * drop_old_sentinels()). The model has one frame and NPROC processes: clients, children of fork(3)
+ * that become clients, children of a raw clone(2) that the daemon never hears of. A frame that is
+ * freed is punched and used again; so the one assertion is that nobody maps it in that moment.
  *
  * What stands for what:
  *  - messages wait in sockets, in order, as long as they like; each side takes them when it likes;
  *  - a sentinel is held by processes that map it and by messages that carry it (an open file
  *    description in flight keeps its lock);
- *  - a connection may be ended at any time by either side; what the daemon has sent may still be read
- *    after it has forgotten the session;
- *  - an order is fresh as long as the client has said nothing since (the numbers of wire.h, which only
- *    matter for equality);
- *  - a process may change its user: it then connects to a domain that does not know the frame. A new daemon
- *    with a new arena is the same, with nobody left who could free the frame;
- *  - all_moved_on() of session.c, which only makes the daemon wait longer, is left out: the scheme must hold
- *    without it;
+ *  - a connection may be ended at any time by either side; what the daemon has sent may still be
+ *    read after it has forgotten the session;
+ *  - an order is fresh as long as the client has said nothing since (the numbers of wire.h, which
+ *    only matter for equality);
+ *  - a process may change its user: it then connects to a domain that does not know the frame. A
+ *    new daemon with a new arena is the same, with nobody left who could free the frame;
+ *  - all_moved_on() of session.c, which only makes the daemon wait longer, is left out: the scheme
+ *    must hold without it;
  *  - epochs may be begun while an older one is not over, as when a client locks a sentinel.
  *
- * Bounds: the number of epochs and of processes, and messages per socket. With -DBROKEN_x one protection is
- * left out, and the assertion must fail (tests/model/run.sh):
+ * Bounds: the number of epochs and of processes, and messages per socket. With -DBROKEN_x one
+ * protection is left out, and the assertion must fail (tests/model/run.sh):
  *	GRACE		no grace period: a frame is freed with its last site
  *	INHERIT		a forked child does not hold its parent's sentinels
- *	OLDER		only the epoch in which a frame was retired is waited for, not those before it
- *	UNCONFIRMED	a sentinel is dropped when the next comes, not when the daemon has taken everything in
+ *	OLDER		only the epoch in which a frame was retired is waited for, none before it
+ *	UNCONFIRMED	a sentinel is dropped when the next comes, not when the daemon has all
  *	STALE		orders are carried out although they are older than the client's last change
  *	EARLY_DROP	a new connection drops the old sentinels before its frames were adopted
  *	FOREIGN		the same for frames that stand in another domain's arena
- *	SWAP		one sentinel is unmapped before the next is mapped, and a fork comes in between
+ *	SWAP		one sentinel is unmapped before the next is mapped; a fork comes between
  */
 
 #ifndef NPROC
@@ -50,7 +50,8 @@ mtype frame = FREE;
 byte retired_in = 0, now = 0, oldest = 0;
 
 /* Processes. */
-bool alive[NPROC], raw[NPROC], maps[NPROC], conn[NPROC], moved[NPROC]; /* moved: to the other domain */
+/* moved: to the other domain */
+bool alive[NPROC], raw[NPROC], maps[NPROC], conn[NPROC], moved[NPROC];
 byte cur[NPROC], old[NPROC]; /* epoch of the newest sentinel; bit set of those of before WELCOME */
 byte prev[NPROC];            /* the one before, until the daemon has taken in what was said then */
 bool fresh[NPROC];           /* the order under way is up to date */
@@ -58,7 +59,8 @@ byte swap[NPROC];            /* BROKEN_SWAP: between unmapping one sentinel and 
 
 /* Sessions, as the daemon sees them. */
 bool sess[NPROC], ready[NPROC], other[NPROC]; /* other: of the domain without the frame */
-bool site[NPROC], ordered[NPROC], out[NPROC]; /* out: an order is not answered; ordered: and counts */
+/* out: an order is not answered; ordered: and counts */
+bool site[NPROC], ordered[NPROC], out[NPROC];
 byte told[NPROC];
 
 chan c2d[NPROC] = [3] of { mtype, byte };
@@ -109,7 +111,8 @@ inline held(x)
 {
 	any = false;
 	for (i : 0 .. NPROC - 1) {
-		any = any || cur[i] == x || prev[i] == x || (old[i] >> x) & 1 || (inflight[i] >> x) & 1
+		any = any || cur[i] == x || prev[i] == x || (old[i] >> x) & 1 ||
+			(inflight[i] >> x) & 1
 	}
 }
 
@@ -133,7 +136,10 @@ inline daemon_hears(p)
 	if
 	:: c2d[p]?READY, _ -> ready[p] = true
 	:: c2d[p]?GONE, _ ->
-		/* With what is known of the range goes the order for it; its answer will be ignored. */
+		/*
+		 * With what is known of the range goes the order for it; its answer will be
+		 * ignored.
+		 */
 		site[p] = false;
 		ordered[p] = false;
 		retire_if_unused()
@@ -296,12 +302,14 @@ inline client_hears(p)
 	:: d2c[p]?STATR, e ->
 		if
 		:: e != NOTHING && e == cur[p] -> prev[p] = NOTHING
-		:: e != NOTHING && e != cur[p] -> skip /* an epoch came meanwhile, and another answer will */
+		/* An epoch came meanwhile, and another answer will. */
+		:: e != NOTHING && e != cur[p] -> skip
 #ifdef BROKEN_FOREIGN
 		:: e == NOTHING -> old[p] = 0
 #else
 		:: e == NOTHING && !(maps[p] && cur[p] == NOTHING) -> old[p] = 0
-		:: e == NOTHING && maps[p] && cur[p] == NOTHING -> skip /* frames of another arena */
+		/* Frames of another arena. */
+		:: e == NOTHING && maps[p] && cur[p] == NOTHING -> skip
 #endif
 		fi
 	fi;

@@ -5,10 +5,10 @@
 #
 #	tests/model/run.sh DIR
 #
-# Every interleaving within the bounds is tried: two processes with three epochs, and with two when they may
-# change their domain. States are remembered by 96 bits of hash each (-DHC4), so that two minutes and a
-# GiB suffice; a collision among 3e7 of them has a chance of 1 in 1e14. Two run at a time. Reports like a
-# Check program; what spin said is in DIR.
+# Every interleaving within the bounds is tried: two processes with three epochs, and with two when
+# they may change their domain. States are remembered by 96 bits of hash each (-DHC4), so that two
+# minutes and a GiB suffice; a collision among 3e7 of them has a chance of 1 in 1e14. Two run at a
+# time. Reports like a Check program; what spin said is in DIR.
 
 set -u
 
@@ -24,7 +24,8 @@ verify()
 
 	rm -rf "$name" && mkdir "$name" && cd "$name" || exit 2
 	{
-		spin -a "$@" "$model" && ${CC:-cc} -O2 -w -DSAFETY -DHC4 -DMEMLIM=1800 -o pan pan.c &&
+		spin -a "$@" "$model" &&
+			${CC:-cc} -O2 -w -DSAFETY -DHC4 -DMEMLIM=1800 -o pan pan.c &&
 			./pan -m1000000 -w24
 	} >log 2>&1
 	errors=$(sed -n 's/.*errors: \([0-9]*\)$/\1/p' log)
@@ -35,7 +36,8 @@ verify()
 		echo "FAILED: $name: $want errors wanted, got ${errors:-none}: $PWD/log"
 		grep -m 5 'error\|violated\|limit' log
 	else
-		echo "ok: $name: errors: $errors, $(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' log) states"
+		states=$(sed -n 's/^ *\([0-9.e+]*\) states, stored.*/\1/p' log)
+		echo "ok: $name: errors: $errors, $states states"
 	fi
 }
 export -f verify

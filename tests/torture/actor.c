@@ -201,11 +201,30 @@ static const struct {
 };
 #define NR_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
+/* One of the kinds that the schedule waits for, each as likely as the others; NULL: of none. */
+static const struct op_desc *pick_wanted(void)
+{
+	const struct op_desc *picked = NULL;
+	unsigned int nr = 0;
+
+	for (unsigned int k = 0; k < NR_KINDS; k++)
+		for (unsigned int i = 0; i < *kinds[k].nr; i++)
+			if (atomic_load(&ctl->wanted[kinds[k].ops[i].op]) && dice(++nr) == 0)
+				picked = &kinds[k].ops[i];
+	return picked;
+}
+
 static const struct op_desc *pick_op(void)
 {
 	static unsigned int total; /* the same for all threads */
+	const struct op_desc *wanted;
 	uint64_t at;
 
+	if (atomic_load(&ctl->nr_wanted) && dice(2)) {
+		wanted = pick_wanted();
+		if (wanted)
+			return wanted;
+	}
 	if (!total) {
 		unsigned int sum = 0;
 

@@ -302,22 +302,23 @@ void report_end(struct job *j, const char *verdict)
 	       ctl->fail.kind != FAIL_NONE);
 }
 
+bool op_is_missing(enum op op)
+{
+	return !total_op(op) && !atomic_load(&ctl->lacks[op]);
+}
+
 unsigned int report_coverage(void)
 {
 	unsigned int missing = 0;
 
 	for (int i = 0; i < OP_NR; i++) {
-		uint32_t why = atomic_load(&ctl->lacks[i]);
-
-		if (total_op((enum op)i))
-			continue;
-		if (why) {
+		if (op_is_missing((enum op)i)) {
+			printf("never ran: %s\n", op_names[i]);
+			missing++;
+		} else if (!total_op((enum op)i)) {
 			printf("SKIP: %s: the machine says %s\n", op_names[i],
-			       strerrorname_np((int)why));
-			continue;
+			       strerrorname_np((int)atomic_load(&ctl->lacks[i])));
 		}
-		printf("never ran: %s\n", op_names[i]);
-		missing++;
 	}
 	return missing;
 }

@@ -47,7 +47,9 @@ void fail_about(int pid, const char *fmt, ...) __attribute__((format(printf, 2, 
 /* Stop everything, print the failure; ends the process. */
 _Noreturn void report_failure(struct job *j);
 void report_end(struct job *j, const char *verdict);
-/* Kinds that never ran and have no excuse; prints them. */
+/* This kind never ran and has no excuse. */
+bool op_is_missing(enum op op);
+/* How many kinds never ran and have no excuse; prints them, and those that have one. */
 unsigned int report_coverage(void);
 void kill_everything(struct job *j);
 uint64_t total_checks(void);

@@ -27,8 +27,8 @@
 #define HANG_MS 60000 /* nothing here takes a second on an idle machine; this one never is */
 
 /*
- * Kinds of operation. A long run in which one of them never happened is a failure of the torture
- * (except where the machine lacks what it needs). N: needs nothing special.
+ * Kinds of operation. A run of 30 s or more goes on until each of them has happened (except where
+ * the machine lacks what it needs); one that never does is a failure of the torture.
  */
 /* clang-format off */
 #define TORTURE_OPS(X)                                                                            \
@@ -124,6 +124,8 @@ struct ctl {
 	struct failure fail;
 	_Atomic uint32_t mail_bell;
 	_Atomic uint32_t lacks[OP_NR]; /* the machine cannot do it: an errno */
+	/* Kinds that the schedule waits for: actors give them half of their choices. */
+	_Atomic uint32_t nr_wanted, wanted[OP_NR];
 	_Atomic uint64_t lived[OP_NR]; /* operations of processes that are gone */
 	_Atomic uint64_t lived_checks, lived_bytes, lived_frame_checks, lived_frame_samples;
 	char data_path[256]; /* file for O_DIRECT, DATA_PAGES of known content */
@@ -157,8 +159,8 @@ uint64_t now_ms(void);
 uint64_t now_ns(void);
 void nap_us(uint64_t us);
 /*
- * Page of content number `id`: 0 zeros; below CONTENT_NEAR one of a few that everybody uses; above,
- * unlike all others. The high byte picks a variant of a common page that differs in one byte.
+ * Page of content number `id`: 0 zeros; a small number one of a few that everybody uses; a large
+ * one unlike all others. The high byte picks a variant of a common page that differs in one byte.
  */
 void content_fill(void *page, uint64_t id);
 /* Map the ctl of descriptor fd. */

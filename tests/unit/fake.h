@@ -73,7 +73,9 @@ struct fake {
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
 	void (*in_look)(struct fake_client *c);
-	/* Called once, in the next frame_write: bytes of new frames are written unlocked as well. */
+	/*
+	 * Called once, in the next frame_write: bytes of new frames are written unlocked as well.
+	 */
 	void (*in_write)(struct fake *w);
 };
 #define FAKE_FREE_TAG 0xfeedfacedeadbeefull

@@ -1,30 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* main.c - runs the unit tests of the engine. KSM_TEST_SEED repeats a run of the random ones. */
 #include <stdlib.h>
-#include <urcu.h>
 
 #include "suites.h"
-
-void rcu_up(void)
-{
-	rcu_register_thread();
-}
-
-void rcu_down(void)
-{
-	rcu_barrier();
-	rcu_unregister_thread();
-}
-
-TCase *engine_case(const char *name)
-{
-	TCase *tc = tcase_create(name);
-
-	tcase_add_checked_fixture(tc, rcu_up, rcu_down);
-	/* The slowest takes a second; sanitizers and a loaded machine may make that fifty. */
-	tcase_set_timeout(tc, 300);
-	return tc;
-}
 
 int main(void)
 {

@@ -2,8 +2,8 @@
 /*
  * test_follow.c - pages that are taken for equal because their neighbours are.
  *
- * That it saves reading is seen in pages_scanned; that it costs nothing but an order where the guess
- * is wrong, in the fake's check of every byte and in where the pages end.
+ * That it saves reading is seen in pages_scanned; that it costs nothing but an order where the
+ * guess is wrong, in the fake's check of every byte and in where the pages end.
  */
 #include "engine/core.h"
 #include "fake.h"
@@ -70,8 +70,8 @@ START_TEST(wrong_guesses_are_found_out)
 END_TEST
 
 /*
- * One page in five differs, so that the samples of every second run agree. Seen to fail with allowed()
- * always true: 640 pages are ordered in vain.
+ * One page in five differs, so that the samples of every second run agree. Seen to fail with
+ * allowed() always true: 640 pages are ordered in vain.
  */
 START_TEST(who_misleads_is_not_followed)
 {
@@ -124,8 +124,10 @@ static struct fake *two_new(void)
 	return w;
 }
 
-/* The first stretch is read on both sides, and tells where the second has its like. Seen to fail with
- * follow_partner() returning NIL, and with follow_untracked() returning NULL. */
+/*
+ * The first stretch is read on both sides, and tells where the second has its like. Seen to fail
+ * with follow_partner() returning NIL, and with follow_untracked() returning NULL.
+ */
 START_TEST(pairs_are_read_once)
 {
 	struct fake *w = two_new();
@@ -161,7 +163,10 @@ START_TEST(not_across_nodes)
 }
 END_TEST
 
-/* In the middle of the other worker's look at the first client: a page has come to stand on a frame. */
+/*
+ * In the middle of the other worker's look at the first client: a page has come to stand on a
+ * frame.
+ */
 static void adopt_far_page(struct fake_client *c)
 {
 	struct fake *w = c->w;
@@ -184,8 +189,9 @@ static void second_follows(struct fake_client *c)
 }
 
 /*
- * Two workers track a client, and what it says meanwhile concerns the second. Seen to fail (pages_sharing is
- * 64: the site is given up though the frame is mapped there) when only the first was told.
+ * Two workers track a client, and what it says meanwhile concerns the second. Seen to fail
+ * (pages_sharing is 64: the site is given up though the frame is mapped there) when only the first
+ * was told.
  */
 START_TEST(adopted_where_another_follows)
 {

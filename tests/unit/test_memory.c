@@ -18,7 +18,10 @@ START_TEST(bytes_per_unmerged_page)
 	struct engine_counters n;
 	uint64_t empty;
 
-	/* The engine itself does not grow with memory; buffers go with the first pass that reads nothing. */
+	/*
+	 * The engine itself does not grow with memory; buffers go with the first pass that reads
+	 * nothing.
+	 */
 	empty = fake_counters(w).metadata_bytes;
 	fake_fill_unique(a, 0, N, 1);
 	fake_passes(w, 2);

@@ -162,16 +162,19 @@ START_TEST(adopted_under_the_scan)
 }
 END_TEST
 
-/* A page that is private by now, and the write has been seen: what the client says is out of date. */
+/*
+ * A page that is private by now, and the write has been seen: what the client says is out of date.
+ */
 static void claim_page_5(struct fake_client *c)
 {
 	ck_assert_int_eq(engine_adopt(c->mm, c->base + 5 * PAGE, 1, fake_frame(source, 0)), 0);
 }
 
 /*
- * A merged page that is moved and written: the write is seen before the move is heard of, or in the same
- * moment. Tracking will not show it again; the counters must be right all the same, two passes later.
- * Seen to fail (pages_sharing 2 for ever) when sites are only given up for what tracking shows.
+ * A merged page that is moved and written: the write is seen before the move is heard of, or in the
+ * same moment. Tracking will not show it again; the counters must be right all the same, two passes
+ * later. Seen to fail (pages_sharing 2 for ever) when sites are only given up for what tracking
+ * shows.
  */
 START_TEST(adopted_after_it_was_written)
 {
@@ -343,9 +346,9 @@ START_TEST(foreign_and_zero_mapped_pages)
 END_TEST
 
 /*
- * Pages whose kind could not be told when their writes were reported: merged ones that were written or not, new
- * ones. A later pass finds out. Seen to fail (no break is ever counted) when such reports were dropped; found
- * by the session fuzzer.
+ * Pages whose kind could not be told when their writes were reported: merged ones that were written
+ * or not, new ones. A later pass finds out. Seen to fail (no break is ever counted) when such
+ * reports were dropped; found by the session fuzzer.
  */
 START_TEST(kind_unknown_for_a_moment)
 {

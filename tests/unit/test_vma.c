@@ -58,7 +58,10 @@ START_TEST(exact_count)
 }
 END_TEST
 
-/* Seen to fail with budget_limit() a hundred times as high, with budget_level() always 0, and without vmas_released. */
+/*
+ * Seen to fail with budget_limit() a hundred times as high, with budget_level() always 0, and
+ * without vmas_released.
+ */
 START_TEST(stops_at_the_budget)
 {
 	struct fake *w = fake_new(1, 65536, 0);
@@ -148,9 +151,10 @@ START_TEST(no_frame_for_one_page)
 END_TEST
 
 /*
- * Pages that take a mapping each wait until all of their block are found: one order for each block, though its
- * pages find their partners one by one all through the pass. Seen to fail (710 pages merged, in dozens of orders)
- * without scattered(), and (half of the pages are refused) when budget_may_wait() sees half of the budget as all of it.
+ * Pages that take a mapping each wait until all of their block are found: one order for each block,
+ * though its pages find their partners one by one all through the pass. Seen to fail (710 pages
+ * merged, in dozens of orders) without scattered(), and (half of the pages are refused) when
+ * budget_may_wait() sees half of the budget as all of it.
  */
 START_TEST(scattered_pages_go_together)
 {
@@ -184,9 +188,9 @@ START_TEST(scattered_pages_go_together)
 END_TEST
 
 /*
- * What is ordered at the end of a pass: longer runs first, though a client takes 64 orders at a time and single pages
- * have waited longer. Seen to fail (half of the long runs find no room) when engine_flush() sends scattered blocks
- * before all others are ordered.
+ * What is ordered at the end of a pass: longer runs first, though a client takes 64 orders at a
+ * time and single pages have waited longer. Seen to fail (half of the long runs find no room) when
+ * engine_flush() sends scattered blocks before all others are ordered.
  */
 START_TEST(long_runs_first_at_the_end_of_a_pass)
 {

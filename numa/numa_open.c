@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * numa_topology.c - choose an implementation by its name on the command line.
+ * numa_open.c - choose an implementation by its name on the command line.
  */
-#include "numa/numa_topology.h"
+#include "numa/numa_open.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "numa/numa_emulated.h"
+#include "numa/numa_libnuma.h"
 
 #define EMULATED_PREFIX "emulated:"
 #define MAX_NODES 64
@@ -38,10 +41,4 @@ struct numa_topology *numa_topology_open(const char *spec)
 		return open_emulated(spec + strlen(EMULATED_PREFIX));
 	errno = EINVAL;
 	return NULL;
-}
-
-void numa_topology_close(struct numa_topology *t)
-{
-	if (t)
-		t->ops->free(t);
 }

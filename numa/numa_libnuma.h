@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* numa_libnuma.h - the machine's own nodes. */
+#ifndef KSM_NUMA_LIBNUMA_H
+#define KSM_NUMA_LIBNUMA_H
+
+#include "numa/numa_topology.h"
+
+/* NULL with errno ENOMEM. */
+struct numa_topology *numa_libnuma_new(void);
+
+#endif

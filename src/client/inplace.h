@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* inplace.h - the part of an order that lies in mappings of frames already. */
+#ifndef KSM_INPLACE_H
+#define KSM_INPLACE_H
+
+#include <stdint.h>
+
+#include "client/kit.h"
+
+/*
+ * Replace pages [from, to) of the order, all of which lie in mappings of frames. On entry result[]
+ * is KSM_RES_GONE there; pages that are not replaced keep that or get their reason. Lock held.
+ */
+void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
+		     unsigned int to, uint8_t *result);
+
+#endif

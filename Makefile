@@ -25,6 +25,7 @@ includedir = $(PREFIX)/include
 mandir     = $(PREFIX)/share/man
 pcdir      = $(libdir)/pkgconfig
 preloaddir = $(libdir)/ksmd-user
+reportdir  = $(PREFIX)/share/ksmd-user/ksm-bench-report
 
 CPPFLAGS_ALL = -DURCU_INLINE_SMALL_FUNCTIONS -Iinclude -Isrc -I. -D_GNU_SOURCE \
 	       -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
@@ -65,6 +66,7 @@ UNIT_SRC    := $(wildcard tests/unit/*.c)
 # The torture: actors come in two kinds, its schedule in one (see tests/torture/torture.c).
 ACTOR_SRC   := $(addprefix tests/torture/,common.c actor.c area.c) $(wildcard tests/torture/ops_*.c)
 FUNC_SRC    := $(wildcard tests/functional/test_*.c)
+FUNC_PY     := $(wildcard tests/functional/test_*.py)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZLIB_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 TORTURE_SRC := tests/torture/common.c $(filter-out $(ACTOR_SRC) $(wildcard \
@@ -73,7 +75,7 @@ TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
 ALL_SRC     := $(sort $(wildcard src/*/*.c numa/*.c tools/*.c tools/*/*.c tests/*/*.c))
 MAN_SRC     := $(wildcard docs/man/*.[1-8])
 
-FUNC_NAMES  := $(notdir $(basename $(FUNC_SRC)))
+FUNC_NAMES  := $(sort $(notdir $(basename $(FUNC_SRC) $(FUNC_PY))))
 FUNC_BIN    := $(addprefix $(BUILD)/tests/functional/,$(FUNC_NAMES))
 UNIT_BIN    := $(if $(UNIT_SRC),$(BUILD)/tests/unit)
 # With a sanitizer's run time in it an actor cannot do what it is there for.
@@ -101,6 +103,9 @@ TSAN_OBJ   := $(if $(findstring thread,$(SANITIZE)),$(BUILD)/obj/tests/lib/tsan_
 
 PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmdctl ksm-run ksm-bench)
 LIBS     := $(addprefix $(BUILD)/,libksm.so libksm.a)
+# What ksm-bench makes tables and plots with: a folder of Python, which is run as it is.
+REPORT_PY := $(wildcard tools/bench/report/*.py)
+REPORT   := $(BUILD)/ksm-bench-report
 # The preloaded object goes into programs that do not carry a sanitizer's run time.
 PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 
@@ -112,7 +117,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 	setup-build setup-run setup-test setup-fuzz setup-model FORCE
 
 ## all           everything, into build/ (default)
-all: $(PROGRAMS) $(LIBS) $(PRELOAD)
+all: $(PROGRAMS) $(LIBS) $(PRELOAD) $(REPORT)
 
 ## help          this list
 help:
@@ -177,6 +182,9 @@ $(BUILD)/ksm-run: $(call objs,$(KSM_RUN_SRC))
 $(BUILD)/ksm-bench: $(call objs,$(BENCH_SRC)) $(CORE) $(CLIENT_INT)
 	$(call link,$(BENCH_LIBS))
 
+$(REPORT):
+	@mkdir -p $(@D); ln -sfn $(CURDIR)/tools/bench/report $@
+
 $(BUILD)/libksm.so: $(call objs,$(CLIENT_SRC)) src/client/libksm.map
 	$(call link,-shared -Wl$(comma)-soname$(comma)libksm.so.$(SOVERSION) \
 		-Wl$(comma)--version-script=src/client/libksm.map -Wl$(comma)-z$(comma)nodelete \
@@ -203,6 +211,10 @@ $(BUILD)/tests/unit: $(call objs,$(UNIT_SRC) $(TESTLIB_SRC)) $(CORE) $(CLIENT_IN
 $(BUILD)/tests/functional/%: $(O)/tests/functional/%.o $(call objs,$(TESTLIB_SRC)) \
 		$(CORE) $(CLIENT_INT)
 	$(call link,$(LIBS_$*) $(TEST_LIBS))
+
+$(patsubst %.py,$(BUILD)/%,$(FUNC_PY)): $(BUILD)/%: %.py Makefile
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec python3 -B %s "$$@"\n' '$(CURDIR)/$<' >$@ && chmod +x $@
 
 $(BUILD)/tests/torture/torture: $(call objs,$(TORTURE_SRC) $(TESTLIB_SRC)) $(CLIENT_INT)
 	$(call link,)
@@ -394,7 +406,8 @@ bench: setup-run
 	fi; exit $$status
 
 ## bench-docs    tables and plot of docs/performance.md anew, from the last bench if there was one
-bench-docs: all
+bench-docs: setup-run
+	@$(MAKE) --no-print-directory all
 	@test ! -s $(BUILD)/bench.json || cp $(BUILD)/bench.json docs/performance.json
 	@$(BUILD)/ksm-bench report docs/performance.json --svg docs/performance.svg \
 		--update docs/performance.md
@@ -417,7 +430,7 @@ export PC_FILE
 
 ## install       into $(DESTDIR)$(PREFIX)
 install: all
-	install -d $(addprefix $(DESTDIR),$(bindir) $(includedir) $(pcdir) $(preloaddir))
+	install -d $(addprefix $(DESTDIR),$(bindir) $(includedir) $(pcdir) $(preloaddir) $(reportdir))
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(bindir)
 	install -m 644 include/ksm.h $(DESTDIR)$(includedir)
 	install -m 644 $(BUILD)/libksm.a $(DESTDIR)$(libdir)
@@ -425,6 +438,7 @@ install: all
 	ln -sf libksm.so.$(VERSION) $(DESTDIR)$(libdir)/libksm.so.$(SOVERSION)
 	ln -sf libksm.so.$(SOVERSION) $(DESTDIR)$(libdir)/libksm.so
 	install -m 755 $(BUILD)/libksm-preload.so $(DESTDIR)$(preloaddir)
+	install -m 644 $(REPORT_PY) $(DESTDIR)$(reportdir)
 	printf '%s\n' "$$PC_FILE" >$(DESTDIR)$(pcdir)/libksm.pc
 	$(foreach m,$(MAN_SRC),install -D -m 644 $(m) \
 		$(DESTDIR)$(mandir)/man$(patsubst .%,%,$(suffix $(m)))/$(notdir $(m)) &&) true

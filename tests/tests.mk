@@ -5,7 +5,7 @@ ASAN_SKIP += test_preload
 # Slow, and about input that seldom changes: not in the quick loop.
 CHECK_SKIP += test_client_socket test_lifecycle
 # The benchmark's own sums and readers, but main() and what it needs alone.
-$(BUILD)/tests/functional/test_bench: $(call objs,$(filter tools/bench/bench_%.c,$(BENCH_SRC)))
+$(BUILD)/tests/functional/test_bench: $(call objs,$(filter-out %/ksm-bench.c,$(BENCH_SRC)))
 LIBS_test_bench = -lm
 # Rules of the house that the tree does not follow yet (tests/house).
 HOUSE_OPEN := circle,floor,placed,header,callback,length,name,width,spdx

@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ksm-bench - measure page deduplication.
+ * ksm-bench - measure page deduplication: the command line.
  *
- * `ksm-bench kernel` runs one workload on the kernel's KSM and on ksmd-user in turn, several rounds in one
- * run, so that drift of the machine hits both. A lock makes sure that no other ksm-bench measures
- * or changes the kernel's knobs at the same time. Signals only set a flag; every wait looks at it and unwinds
- * to main(), which restores the knobs. What happens on SIGKILL is in bench_kernel.c.
- *
- * A side that fails in a round, or does not come to its end, is given up for this workload only: what was
- * measured is reported with a note, everything else goes on, and the exit status tells.
+ * `ksm-bench kernel` runs workloads on the kernel's KSM and on ksmd-user in turn (turns.c). It changes
+ * knobs that are the machine's. So a lock keeps any other ksm-bench away, signals only set a flag, and
+ * all knobs are put back here, at the end; kernel.c says what happens on SIGKILL.
  */
-#include "bench.h"
-
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "config.h"
+#include "costs.h"
+#include "kernel.h"
+#include "lock.h"
+#include "message.h"
+#include "report.h"
+#include "stop.h"
+#include "turns.h"
+#include "worker.h"
+#include "workload.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INCOMPLETE = 3 };
 
@@ -30,7 +31,8 @@ static void usage(FILE *f)
 	      "                        [--rounds N] [--smart-scan 0|1] [--only kernel|ksmd-user]\n"
 	      "                        [--limit SECONDS] [--merge-only] [--json]\n"
 	      "       ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]\n"
-	      "       ksm-bench report [FILE...] [--summary] [--svg FILE] [--update FILE.md]\n"
+	      "       ksm-bench report [FILE...] [--summary|--figures] [--svg FILE]\n"
+	      "                        [--update FILE.md]\n"
 	      "       ksm-bench costs\n"
 	      "       ksm-bench restore\n\n"
 	      "kernel   compare with the kernel's KSM; needs root, since the kernel's knobs are the\n"
@@ -46,45 +48,6 @@ static void usage(FILE *f)
 	for (const struct workload *w = workloads; w->name; w++)
 		fprintf(f, "  %-10s %s (%u x %u MiB)\n", w->name, w->what, w->processes,
 			w->size_mib);
-}
-
-static uint64_t started; /* measuring, when the lock was there */
-
-static void on_signal(int sig)
-{
-	bench_stop = sig;
-}
-
-static void catch_signals(void)
-{
-	static const int sigs[] = { SIGINT, SIGTERM, SIGHUP };
-	struct sigaction sa = { .sa_handler = on_signal };
-
-	for (int i = 0; i < 3; i++)
-		sigaction(sigs[i], &sa, NULL);
-	signal(SIGPIPE, SIG_IGN);
-}
-
-/* Held until exit, and by the watchdog a little longer. */
-static int take_lock(void)
-{
-	static const char *const dirs[] = { "/run/lock", "/tmp" };
-	char path[512];
-	int fd = -1;
-
-	for (int i = 0; i < 2 && fd < 0; i++)
-		fd = open(bench_place(dirs[i], "ksm-bench.lock", path, sizeof(path)),
-			  O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-	if (fd < 0) {
-		complain("%s: %s", path, strerror(errno));
-		return -errno;
-	}
-	if (!flock(fd, LOCK_EX | LOCK_NB))
-		return 0;
-	complain("another ksm-bench is at work; waiting for it");
-	if (flock(fd, LOCK_EX))
-		return bench_stop ? -EINTR : -errno;
-	return 0;
 }
 
 static int number(const char *option, const char *text, unsigned int min, unsigned int max,
@@ -170,146 +133,6 @@ static int parse(int argc, char **argv, struct bench_config *cfg, const char **n
 	return err;
 }
 
-static void tell_round(const struct bench_config *cfg, int side, unsigned int round,
-		       const struct round *out)
-{
-	static const enum metric told[] = { M_MERGED_PCT,    M_MERGE_S,       M_CPU_S,
-					    M_REST_CPU_MS,   M_SAVED_NET_MIB, M_STORE_P999_US,
-					    M_GROW_SIZE_CPU, M_GROW_MANY_CPU };
-	static const char *const form[] = { "merged %.1f %%",
-					    "in %.3f s",
-					    "CPU %.3f s",
-					    "a later pass %.3f ms",
-					    "%.1f MiB saved net",
-					    "99.9 %% of stores below %.0f us",
-					    "16 times the size costs %.2f",
-					    "many processes %.2f" };
-	const char *comma = "";
-
-	fprintf(stderr, "  [%3.0f s] round %u of %u, %-9s: ", (double)(now_ns() - started) / 1e9,
-		round + 1, cfg->rounds, side_name[side]);
-	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
-		if (isnan(out->value[told[i]]))
-			continue;
-		fputs(comma, stderr);
-		fprintf(stderr, form[i], out->value[told[i]]);
-		comma = ", ";
-	}
-	if (out->value[M_OTHERS_PCT] > BENCH_BUSY_PCT)
-		fprintf(stderr, "%sothers used %.0f %% of a CPU", comma, out->value[M_OTHERS_PCT]);
-	fprintf(stderr, "%s\n", out->incomplete ? " (not complete)" : "");
-}
-
-static int round_on(const struct bench_config *cfg, struct bench_result *r, int side,
-		    unsigned int round)
-{
-	static struct round out;
-	char note[BENCH_NOTE];
-	int err = cfg->workload->growth ? growth_round(cfg, side, &out) :
-		  cfg->merge_only       ? measure_cost(cfg, side, &out) :
-					  measure_round(cfg, side, &out);
-
-	tell_round(cfg, side, round, &out);
-	if (*out.knobs)
-		memcpy(r->knobs[side], out.knobs, KNOBS_TEXT);
-	for (int m = 0; m < M_NR; m++) {
-		struct series *s = &r->series[side][m];
-
-		s->v[s->nr++] = out.value[m];
-	}
-	if (out.incomplete) {
-		r->incomplete[side] = true;
-		snprintf(note, sizeof(note), "round %u: %.200s", round + 1, out.note);
-		result_note(r, note);
-	}
-	return err;
-}
-
-/*
- * The sides take turns in going first. A side that failed would most likely do so again, and take
- * its time over it: it gets no further round. Returns the worst error; -ETIME is the mildest.
- */
-static int run_rounds(const struct bench_config *cfg, struct bench_result *r)
-{
-	bool go[SIDE_NR] = { cfg->side[0], cfg->side[1] };
-	int worst = 0;
-
-	if (cfg->workload->growth && go[SIDE_USER])
-		go[SIDE_KERNEL] = false;
-	for (unsigned int round = 0; round < cfg->rounds; round++) {
-		for (int i = 0; i < SIDE_NR; i++) {
-			int side = (int)(round + (unsigned int)i) % SIDE_NR, err;
-
-			if (!go[side])
-				continue;
-			err = round_on(cfg, r, side, round);
-			if (err == -EINTR)
-				return err;
-			if (r->incomplete[side])
-				go[side] = false;
-			if (err && worst != -EIO)
-				worst = err == -ETIME ? -ETIME : -EIO;
-			if (!err && r->incomplete[side] && !worst)
-				worst = -ETIME;
-		}
-	}
-	return worst;
-}
-
-static void why_skipped(const struct bench_config *cfg, char why[BENCH_NOTE])
-{
-	uint64_t need = workload_bytes(cfg->workload, cfg->processes, cfg->size_mib),
-		 have = memory_available();
-	const char *missing = cfg->workload->real ? real_missing(cfg) : NULL;
-
-	if (missing)
-		snprintf(why, BENCH_NOTE, "%s", missing);
-	else if (need > have)
-		snprintf(why, BENCH_NOTE, "it needs %lu MiB of memory, %lu MiB are available",
-			 need >> 20, have >> 20);
-}
-
-static void result_init(struct bench_result *r, const struct bench_config *cfg)
-{
-	time_t now = time(NULL);
-	struct tm tm;
-
-	memset(r, 0, sizeof(*r));
-	machine_read(&r->machine);
-	if (gmtime_r(&now, &tm))
-		strftime(r->date, sizeof(r->date), "%Y-%m-%d", &tm);
-	snprintf(r->workload, sizeof(r->workload), "%s", cfg->workload->name);
-	r->size_mib = cfg->size_mib;
-	r->processes = cfg->processes;
-	r->rounds = cfg->rounds;
-}
-
-static int run_workload(const struct bench_config *base, const struct workload *w)
-{
-	static struct bench_result r;
-	struct bench_config cfg = *base;
-	int err = 0;
-
-	cfg.workload = w;
-	cfg.size_mib = cfg.size_mib ? cfg.size_mib : w->size_mib;
-	cfg.processes = cfg.processes ? cfg.processes : w->processes;
-	result_init(&r, &cfg);
-	fprintf(stderr, "[%3.0f s] %s (%s): %u x %u MiB, on %s, %s\n",
-		(double)(now_ns() - started) / 1e9, w->name, w->what, cfg.processes, cfg.size_mib,
-		r.machine.cpu, r.machine.kernel);
-	why_skipped(&cfg, r.skipped);
-	if (*r.skipped)
-		complain("%s: skipped: %s", w->name, r.skipped);
-	else
-		err = run_rounds(&cfg, &r);
-	if (cfg.json)
-		report_json(stdout, &r);
-	else
-		report_markdown(stdout, &r);
-	fflush(stdout);
-	return err;
-}
-
 /* -EINTR ends all; else the worst counts. */
 static int worse(int a, int b)
 {
@@ -324,6 +147,17 @@ static int worse(int a, int b)
 			return a;
 	}
 	return a;
+}
+
+/* What the operator did not say, the workload does. */
+static int run_workload(const struct bench_config *base, const struct workload *w)
+{
+	struct bench_config cfg = *base;
+
+	cfg.workload = w;
+	cfg.size_mib = cfg.size_mib ? cfg.size_mib : w->size_mib;
+	cfg.processes = cfg.processes ? cfg.processes : w->processes;
+	return turns_run(&cfg);
 }
 
 static int run_named(const struct bench_config *cfg, char *names)
@@ -381,9 +215,8 @@ static int kernel_main(int argc, char **argv, bool growth)
 		usage(stderr);
 		return EXIT_USAGE;
 	}
-	catch_signals();
-	err = take_lock();
-	started = now_ns();
+	stop_catch_signals();
+	err = bench_lock();
 	if (!err && cfg.side[SIDE_KERNEL])
 		err = kernel_knobs_save();
 	copy = strdup(names);
@@ -398,8 +231,8 @@ static int restore_main(void)
 {
 	int err;
 
-	catch_signals();
-	err = take_lock();
+	stop_catch_signals();
+	err = bench_lock();
 	return exit_status(err ? err : kernel_knobs_recover());
 }
 
@@ -412,7 +245,7 @@ int main(int argc, char **argv)
 	if (argc >= 2 && !strcmp(argv[1], "growth"))
 		return kernel_main(argc - 1, argv + 1, true);
 	if (argc >= 2 && !strcmp(argv[1], "report"))
-		return report_main(argc - 1, argv + 1);
+		return report_exec(argv + 1) ? EXIT_FAILED : 0;
 	if (argc == 2 && !strcmp(argv[1], "costs"))
 		return costs_print() ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (argc == 2 && !strcmp(argv[1], "restore"))

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fleet.c - the parent's view of its workers: start, command, account, end.
+ *
+ * A command goes to all workers before any answer is awaited, so that they work at the same time.
+ * A worker that dies is an error of the whole round: its socket reads as ended.
+ */
+#include "fleet.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "file.h"
+#include "message.h"
+#include "side.h"
+#include "stop.h"
+#include "workload.h"
+
+static int worker_start(struct fleet_worker *w)
+{
+	int sv[2], err = 0;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv))
+		return -errno;
+	w->pid = fork();
+	if (w->pid < 0) {
+		err = -errno;
+		close(sv[0]);
+	} else if (!w->pid) {
+		char arg[16];
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		fcntl(sv[1], F_SETFD, 0);
+		snprintf(arg, sizeof(arg), "%d", sv[1]);
+		execl("/proc/self/exe", "ksm-bench", "--worker", arg, (char *)NULL);
+		_exit(127);
+	} else {
+		w->fd = sv[0];
+	}
+	close(sv[1]);
+	return err;
+}
+
+static int reply_read(struct fleet_worker *w, struct worker_reply *r)
+{
+	ssize_t n;
+
+	for (;;) {
+		struct pollfd p = { .fd = w->fd, .events = POLLIN };
+		int ready = poll(&p, 1, 1000);
+
+		if (bench_stop)
+			return -EINTR;
+		if (ready > 0)
+			break;
+	}
+	n = recv(w->fd, r, sizeof(*r), 0);
+	if (n != (ssize_t)sizeof(*r)) {
+		int status = 0;
+
+		waitpid(w->pid, &status, WNOHANG);
+		complain("worker %d died (status %#x)", (int)w->pid, status);
+		return -ECHILD;
+	}
+	memcpy(w->own_tid, r->tid, sizeof(w->own_tid));
+	if (r->error) {
+		complain("worker %d, operation %u: %s", (int)w->pid, r->op, strerror(r->error));
+		return -r->error;
+	}
+	return 0;
+}
+
+static int command_send(struct fleet_worker *w, const struct worker_cmd *c)
+{
+	if (send(w->fd, c, sizeof(*c), MSG_NOSIGNAL) == (ssize_t)sizeof(*c))
+		return 0;
+	complain("worker %d died", (int)w->pid);
+	return -ECHILD;
+}
+
+int fleet_command(struct fleet *f, uint32_t op, uint32_t arg,
+		  void (*fn)(void *arg, const struct worker_reply *r), void *fn_arg)
+{
+	static struct worker_reply r;
+	struct worker_cmd c = { .op = op, .arg = arg };
+	int err = 0;
+
+	for (int i = 0; i < f->nr && !err; i++)
+		err = command_send(&f->w[i], &c);
+	for (int i = 0; i < f->nr && !err; i++) {
+		err = reply_read(&f->w[i], &r);
+		if (!err && fn)
+			fn(fn_arg, &r);
+	}
+	return err;
+}
+
+int fleet_command_one(struct fleet *f, int i, uint32_t op, uint32_t arg, struct worker_reply *r)
+{
+	struct worker_cmd c = { .op = op, .arg = arg };
+	int err = command_send(&f->w[i], &c);
+
+	return err ? err : reply_read(&f->w[i], r);
+}
+
+int fleet_start(struct fleet *f, struct side *s, uint64_t nr_pages)
+{
+	static struct worker_reply r;
+	int err = 0;
+
+	f->nr = 0;
+	for (unsigned int i = 0; i < s->cfg->processes && !err; i++) {
+		err = worker_start(&f->w[f->nr]);
+		if (err)
+			complain("cannot start a worker: %s", strerror(-err));
+		else
+			f->nr++;
+	}
+	for (int i = 0; i < f->nr && !err; i++) {
+		struct worker_cmd c = {
+			.op = WOP_SETUP,
+			.side = (uint32_t)s->id,
+			.proc = (uint32_t)i,
+			.workload = (uint32_t)(s->cfg->workload - workloads),
+			.nr_pages = nr_pages,
+		};
+
+		err = command_send(&f->w[i], &c);
+	}
+	for (int i = 0; i < f->nr && !err; i++) {
+		err = reply_read(&f->w[i], &r);
+		f->w[i].start = r.v[0];
+		f->w[i].end = r.v[1];
+	}
+	return err;
+}
+
+void fleet_stop(struct fleet *f)
+{
+	for (int i = 0; i < f->nr; i++) {
+		if (f->w[i].fd >= 0)
+			close(f->w[i].fd);
+		kill(f->w[i].pid, SIGKILL);
+	}
+	for (int i = 0; i < f->nr; i++)
+		waitpid(f->w[i].pid, NULL, 0);
+	f->nr = 0;
+}
+
+static uint64_t task_cpu_ns(pid_t pid, const char *tid)
+{
+	char path[64], text[128];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.12s/schedstat", (int)pid, tid);
+	return file_read(path, text, sizeof(text)) < 0 ? 0 : strtoull(text, NULL, 10);
+}
+
+/* A worker says which threads are its own; a real program cannot, but agents have a name. */
+static bool is_agent(const struct fleet_worker *w, const char *tid)
+{
+	char path[64], text[32];
+
+	if (!w->program)
+		return atoi(tid) != w->own_tid[0] && atoi(tid) != w->own_tid[1];
+	snprintf(path, sizeof(path), "/proc/%d/task/%.12s/comm", (int)w->pid, tid);
+	return file_read(path, text, sizeof(text)) > 0 && !strcmp(text, "ksm-agent\n");
+}
+
+int fleet_agents_cpu_ns(struct fleet *f, uint64_t *ns)
+{
+	*ns = 0;
+	for (int i = 0; i < f->nr; i++) {
+		const struct fleet_worker *w = &f->w[i];
+		char path[64];
+		struct dirent *e;
+		DIR *d;
+
+		snprintf(path, sizeof(path), "/proc/%d/task", (int)w->pid);
+		d = opendir(path);
+		if (!d) {
+			complain("%s: %s", path, strerror(errno));
+			return -errno;
+		}
+		while ((e = readdir(d))) {
+			if (atoi(e->d_name) && is_agent(w, e->d_name))
+				*ns += task_cpu_ns(w->pid, e->d_name);
+		}
+		closedir(d);
+	}
+	return 0;
+}
+
+static int field(const char *text, const char *name, uint64_t *kib)
+{
+	const char *p = strstr(text, name);
+
+	return p && sscanf(p + strlen(name), ": %lu", kib) == 1 ? 0 : -EIO;
+}
+
+static void count_vmas(const struct fleet_worker *w, struct fleet_memory *m)
+{
+	char path[64], line[512];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)w->pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		uint64_t start, end;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) != 2)
+			continue; /* the rest of a long name */
+		m->vmas++;
+		m->region_vmas += start < w->end && end > w->start;
+	}
+	if (f)
+		fclose(f);
+}
+
+int fleet_memory(struct fleet *f, struct fleet_memory *m)
+{
+	char path[64], text[8192];
+
+	memset(m, 0, sizeof(*m));
+	for (int i = 0; i < f->nr; i++) {
+		uint64_t pss = 0, pte = 0;
+
+		snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)f->w[i].pid);
+		if (file_read(path, text, sizeof(text)) < 0 || field(text, "\nPss", &pss))
+			goto unreadable;
+		snprintf(path, sizeof(path), "/proc/%d/status", (int)f->w[i].pid);
+		if (file_read(path, text, sizeof(text)) < 0 || field(text, "\nVmPTE", &pte))
+			goto unreadable;
+		m->pss += pss * 1024;
+		m->pte += pte * 1024;
+		count_vmas(&f->w[i], m);
+	}
+	return 0;
+unreadable:
+	complain("%s cannot be read", path);
+	return -EIO;
+}

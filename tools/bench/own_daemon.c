@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * own_daemon.c - ksmd-user as one side of a comparison.
+ *
+ * Every round gets a daemon of its own in a fresh runtime directory, so that rounds are alike and no
+ * daemon of the operator's is touched. It is given the values that the kernel's knobs have (scan
+ * rate, smart_scan, max_page_sharing, merge_across_nodes, use_zero_pages), nothing else is tuned. It dies
+ * with this process (PR_SET_PDEATHSIG).
+ */
+#include "own_daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "file.h"
+#include "kernel.h"
+#include "message.h"
+#include "stop.h"
+#include "workload.h"
+
+static const char *const copied[] = { "merge_across_nodes", "max_page_sharing",
+				      "stable_node_chains_prune_millisecs" };
+static const char *const shown[] = { "sleep_millisecs",
+				     "pages_to_scan",
+				     "merge_across_nodes",
+				     "max_page_sharing",
+				     "stable_node_chains_prune_millisecs",
+				     "use_zero_pages",
+				     "smart_scan",
+				     "advisor_mode",
+				     "max_idle_millisecs",
+				     "vma_budget_percent" };
+
+static int control_connect(struct own_daemon *d)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%.90s/control.sock", d->dir);
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa))) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
+	d->control = fd;
+	return 0;
+}
+
+/* Read `len` bytes, or up to and including a newline when len is 0. Ten seconds at most. */
+static int control_read(struct own_daemon *d, char *buf, size_t size, size_t len)
+{
+	size_t n = 0;
+
+	while (len ? n < len : !n || buf[n - 1] != '\n') {
+		struct pollfd p = { .fd = d->control, .events = POLLIN };
+		int r = poll(&p, 1, 10000);
+
+		if (r == 0)
+			return -ETIMEDOUT;
+		if (r < 0)
+			return -errno;
+		if (n == size - 1)
+			return -EMSGSIZE;
+		if (read(d->control, buf + n, 1) != 1) /* answers are a few bytes */
+			return -ECONNRESET;
+		n++;
+	}
+	buf[n] = 0;
+	return 0;
+}
+
+static int exchange(struct own_daemon *d, const char *line, char *head, size_t size)
+{
+	if (send(d->control, line, strlen(line), MSG_NOSIGNAL) < 0)
+		return -errno;
+	return control_read(d, head, size, 0);
+}
+
+static int request(struct own_daemon *d, const char *line, char *buf, size_t size)
+{
+	char head[256];
+	size_t len;
+	int err;
+
+	buf[0] = 0;
+	err = exchange(d, line, head, sizeof(head));
+	if (err == -EPIPE || err == -ECONNRESET) {
+		/* The daemon gives up connections on which nothing was said for long: filling 8 GiB. */
+		close(d->control);
+		d->control = -1;
+		err = control_connect(d);
+		err = err ? err : exchange(d, line, head, sizeof(head));
+	}
+	if (!err && sscanf(head, "ok %zu", &len) == 1)
+		return len ? control_read(d, buf, size, len) : 0;
+	if (err == -EINTR || bench_stop)
+		return -EINTR;
+	complain("ksmd-user: %.*s: %s", (int)strcspn(line, "\n"), line,
+		 err ? strerror(-err) : head);
+	return err ? err : -EPROTO;
+}
+
+int own_daemon_get(struct own_daemon *d, const char *path, char *buf, size_t size)
+{
+	char line[256];
+
+	snprintf(line, sizeof(line), "get %s\n", path);
+	return request(d, line, buf, size);
+}
+
+int own_daemon_set(struct own_daemon *d, const char *path, const char *value)
+{
+	char line[256], buf[256];
+
+	snprintf(line, sizeof(line), "set %s %s\n", path, value);
+	return request(d, line, buf, sizeof(buf));
+}
+
+static int daemon_spawn(struct own_daemon *d)
+{
+	const char *name = "ksmd-user";
+	char path[600];
+	int err = file_of_project("KSMD_USER", &name, 1, path, sizeof(path));
+
+	if (err)
+		return err;
+	snprintf(d->dir, sizeof(d->dir), "/tmp/ksm-bench.XXXXXX");
+	if (!mkdtemp(d->dir)) {
+		err = -errno;
+		complain("%s: %s", d->dir, strerror(errno));
+		d->dir[0] = 0;
+		return err;
+	}
+	d->pid = fork();
+	if (d->pid < 0)
+		return -errno;
+	if (!d->pid) {
+		int null = open("/dev/null", O_RDWR);
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(null, 0);
+		dup2(2, 1);
+		execl(path, path, "--runtime-dir", d->dir, "--log-level", "warning", (char *)NULL);
+		complain("%s: %s", path, strerror(errno));
+		_exit(127);
+	}
+	return 0;
+}
+
+static int daemon_wait(struct own_daemon *d)
+{
+	for (int i = 0; i < 1000; i++) { /* ten seconds: it only has to make two sockets */
+		int status, err = control_connect(d);
+
+		if (!err)
+			return 0;
+		if (waitpid(d->pid, &status, WNOHANG) == d->pid) {
+			complain("ksmd-user ended at once, with status %#x", status);
+			d->pid = 0;
+			return -ECHILD;
+		}
+		if (stop_sleep_ms(10))
+			return -EINTR;
+	}
+	complain("ksmd-user does not answer on %s/control.sock", d->dir);
+	return -ETIMEDOUT;
+}
+
+static int knob(struct own_daemon *d, const char *name, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "ksm/%s", name);
+	return own_daemon_set(d, path, value);
+}
+
+static int knobs_set(struct own_daemon *d, const struct bench_config *cfg)
+{
+	int err = knob(d, "run", "0");
+
+	err = err ? err : knob(d, "advisor_mode", "none");
+	err = err ? err : knob(d, "sleep_millisecs", "0");
+	/* The kernel's passes follow each other without a pause; ours would rest between them. */
+	err = err ? err : knob(d, "max_idle_millisecs", "1");
+	err = err ? err : knob(d, "pages_to_scan", BENCH_PAGES_TO_SCAN);
+	err = err ? err : knob(d, "use_zero_pages", cfg->workload->zero ? "1" : "0");
+	if (cfg->smart_scan >= 0)
+		err = err ? err : knob(d, "smart_scan", cfg->smart_scan ? "1" : "0");
+	else if (*kernel_knob_saved("smart_scan"))
+		err = err ? err : knob(d, "smart_scan", kernel_knob_saved("smart_scan"));
+	for (size_t i = 0; i < sizeof(copied) / sizeof(copied[0]); i++)
+		if (*kernel_knob_saved(copied[i]))
+			err = err ? err : knob(d, copied[i], kernel_knob_saved(copied[i]));
+	return err;
+}
+
+static int knobs_describe(struct own_daemon *d, char text[KNOBS_TEXT])
+{
+	size_t n = 0;
+
+	text[0] = 0;
+	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
+		char path[128], v[128];
+		int err;
+
+		snprintf(path, sizeof(path), "ksm/%s", shown[i]);
+		err = own_daemon_get(d, path, v, sizeof(v));
+		if (err)
+			return err;
+		if (strchr(v, '[')) {
+			memmove(v, strchr(v, '[') + 1, strlen(strchr(v, '[')));
+			v[strcspn(v, "]")] = 0;
+		}
+		v[strcspn(v, "\n")] = 0;
+		n += (size_t)snprintf(text + n, KNOBS_TEXT - n, "%s%s=%s", n ? " " : "", shown[i],
+				      v);
+	}
+	return 0;
+}
+
+int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, char knobs[KNOBS_TEXT])
+{
+	int err;
+
+	*d = (struct own_daemon){ .control = -1 };
+	err = daemon_spawn(d);
+	err = err ? err : daemon_wait(d);
+	err = err ? err : knobs_set(d, cfg);
+	err = err ? err : knobs_describe(d, knobs);
+	if (!err)
+		setenv("KSMD_RUNTIME_DIR", d->dir, 1); /* for the workers */
+	return err;
+}
+
+void own_daemon_stop(struct own_daemon *d)
+{
+	if (d->control >= 0)
+		close(d->control);
+	d->control = -1;
+	if (d->pid > 0) {
+		int i, status;
+
+		kill(d->pid, SIGTERM);
+		for (i = 0; i < 500 && waitpid(d->pid, &status, WNOHANG) == 0; i++)
+			poll(NULL, 0, 10);
+		if (i == 500) {
+			complain("ksmd-user did not end within 5 s of SIGTERM; killed");
+			kill(d->pid, SIGKILL);
+			waitpid(d->pid, &status, 0);
+		}
+	}
+	d->pid = 0;
+	if (d->dir[0]) {
+		static const char *const files[] = { "client.sock", "control.sock", "lock", "pid" };
+		char path[256];
+
+		for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+			snprintf(path, sizeof(path), "%s/%s", d->dir, files[i]);
+			unlink(path);
+		}
+		if (rmdir(d->dir))
+			complain("%s: %s", d->dir, strerror(errno));
+	}
+	d->dir[0] = 0;
+}

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * real.c - real programs as a workload: redis-server and memcached, several of each.
+ *
+ * They are started as an operator would: for ksmd-user under ksm-run, for the kernel's KSM with
+ * prctl(PR_SET_MEMORY_MERGE), which exec() keeps (Linux 6.7 and newer; that it did is read from
+ * /proc/PID/ksm_stat). Both without address space randomisation, as `make run` does. Each program of a
+ * kind is given the same records in the same order over its socket, and is asked for all of them at the end.
+ *
+ * A record's bytes depend on its number alone, so nothing is kept here: what was stored is made again
+ * to be compared.
+ */
+#include "real.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "file.h"
+#include "fleet.h"
+#include "message.h"
+#include "rand.h"
+#include "side.h"
+#include "stop.h"
+
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#endif
+
+enum {
+	MAX_RECORD = 60000,
+	MAX_TEXT = MAX_RECORD + 256, /* a record with what the protocol puts around it */
+	BATCH_BYTES = 128 << 10,     /* sent before answers are read: fits the sockets' buffers */
+	NR_KINDS = 2,
+	START_MS = 10000,
+	ANSWER_MS = 30000,
+};
+
+struct kind {
+	const char *program;
+	size_t record; /* bytes */
+	const char *stored;
+	size_t (*store)(char *out, uint64_t i, const char *record);
+	size_t (*fetch)(char *out, uint64_t i);
+	size_t (*fetched)(char *out, uint64_t i, const char *record);
+};
+
+static size_t put(char *out, size_t at, const char *bytes, size_t len)
+{
+	memcpy(out + at, bytes, len);
+	return at + len;
+}
+
+static size_t redis_store(char *out, uint64_t i, const char *record)
+{
+	size_t n = (size_t)sprintf(out, "*3\r\n$3\r\nSET\r\n$12\r\nkey:%08lu\r\n$4000\r\n", i);
+
+	n = put(out, n, record, 4000);
+	return put(out, n, "\r\n", 2);
+}
+
+static size_t redis_fetch(char *out, uint64_t i)
+{
+	return (size_t)sprintf(out, "*2\r\n$3\r\nGET\r\n$12\r\nkey:%08lu\r\n", i);
+}
+
+static size_t redis_fetched(char *out, uint64_t i, const char *record)
+{
+	size_t n = (size_t)sprintf(out, "$4000\r\n");
+
+	(void)i;
+	n = put(out, n, record, 4000);
+	return put(out, n, "\r\n", 2);
+}
+
+static size_t memcached_store(char *out, uint64_t i, const char *record)
+{
+	size_t n = (size_t)sprintf(out, "set key%lu 0 0 %d\r\n", i, MAX_RECORD);
+
+	n = put(out, n, record, MAX_RECORD);
+	return put(out, n, "\r\n", 2);
+}
+
+static size_t memcached_fetch(char *out, uint64_t i)
+{
+	return (size_t)sprintf(out, "get key%lu\r\n", i);
+}
+
+static size_t memcached_fetched(char *out, uint64_t i, const char *record)
+{
+	size_t n = (size_t)sprintf(out, "VALUE key%lu 0 %d\r\n", i, MAX_RECORD);
+
+	n = put(out, n, record, MAX_RECORD);
+	return put(out, n, "\r\nEND\r\n", 7);
+}
+
+static const struct kind kinds[NR_KINDS] = {
+	{ "redis-server", 4000, "+OK\r\n", redis_store, redis_fetch, redis_fetched },
+	{ "memcached", MAX_RECORD, "STORED\r\n", memcached_store, memcached_fetch,
+	  memcached_fetched },
+};
+
+/* Different in every page, the same in every program of the kind. */
+static void record_fill(const struct kind *k, uint64_t i, char *out)
+{
+	uint64_t x = (i + 1) * 0x9e3779b97f4a7c15ull + k->record;
+
+	for (size_t at = 0; at < k->record; at += sizeof(x)) {
+		xorshift(&x);
+		memcpy(out + at, &x, sizeof(x)); /* record sizes are multiples of 8 */
+	}
+}
+
+/* ---- starting ---- */
+
+static bool in_path(const char *program)
+{
+	char copy[4096], path[4600], *save = NULL;
+
+	snprintf(copy, sizeof(copy), "%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+	for (char *d = strtok_r(copy, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
+		snprintf(path, sizeof(path), "%s/%s", d, program);
+		if (!access(path, X_OK))
+			return true;
+	}
+	return false;
+}
+
+const char *real_missing(const struct bench_config *cfg)
+{
+	static char why[BENCH_NOTE];
+
+	for (int k = 0; k < NR_KINDS; k++)
+		if (!in_path(kinds[k].program)) {
+			snprintf(why, sizeof(why), "%s is not installed (tools/setup.sh run does)",
+				 kinds[k].program);
+			return why;
+		}
+	if (cfg->side[SIDE_KERNEL] && prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0)) {
+		snprintf(why, sizeof(why), "this kernel has no prctl(PR_SET_MEMORY_MERGE): %s",
+			 strerror(errno));
+		return why;
+	}
+	return NULL;
+}
+
+static void child_exec(const struct side *s, char *const argv[])
+{
+	char run[600], *wrapped[32] = { run, "--fixed-layout", "--" };
+	const char *name = "ksm-run";
+	int null = open("/dev/null", O_RDWR), n = 3;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	dup2(null, 0);
+	dup2(null, 1);
+	if (s->id == SIDE_KERNEL) {
+		personality(ADDR_NO_RANDOMIZE);
+		if (!prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0))
+			execvp(argv[0], argv);
+	} else if (!file_of_project("KSM_RUN", &name, 1, run, sizeof(run))) {
+		while (*argv && n < 31)
+			wrapped[n++] = *argv++;
+		execv(run, wrapped); /* $KSMD_RUNTIME_DIR says where the daemon is */
+	}
+	complain("cannot start %s: %s", argv[0], strerror(errno));
+	_exit(127);
+}
+
+static int child_start(struct side *s, int kind, const char *sock, unsigned int size_mib,
+		       struct fleet_worker *w)
+{
+	char memory[16];
+	const char *const redis[] = { "redis-server", "--port", "0", "--unixsocket",
+				      sock,           "--save", "",  "--appendonly",
+				      "no",           NULL };
+	const char *const memcached[] = { "memcached", "-s", sock, "-m",   memory, "-M",
+					  "-t",        "2",  "-u", "root", NULL };
+	const char *const *argv = kind ? memcached : redis;
+
+	snprintf(memory, sizeof(memory), "%u", 2 * size_mib + 64);
+	w->program = kind + 1;
+	w->fd = -1;
+	w->pid = fork();
+	if (w->pid < 0)
+		return -errno;
+	if (!w->pid)
+		child_exec(s, (char *const *)(uintptr_t)argv);
+	return 0;
+}
+
+static int child_connect(struct fleet_worker *w, const char *sock)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	uint64_t deadline = clock_ns() + START_MS * 1000000ull;
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", sock);
+	w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (w->fd < 0)
+		return -errno;
+	while (connect(w->fd, (struct sockaddr *)&sa, sizeof(sa))) {
+		int status;
+
+		if (waitpid(w->pid, &status, WNOHANG) == w->pid) {
+			complain("%s ended at once, with status %#x", kinds[w->program - 1].program,
+				 status);
+			return -ECHILD;
+		}
+		if (clock_ns() > deadline) {
+			complain("%s does not listen on %s", kinds[w->program - 1].program, sock);
+			return -ETIMEDOUT;
+		}
+		if (stop_sleep_ms(10))
+			return -EINTR;
+	}
+	unlink(sock); /* it is connected; nobody else needs the name */
+	return 0;
+}
+
+/* The flag that exec() must have kept. */
+static int merges_any(const struct fleet_worker *w)
+{
+	char path[64], text[512];
+
+	snprintf(path, sizeof(path), "/proc/%d/ksm_stat", (int)w->pid);
+	if (file_read(path, text, sizeof(text)) < 0 || !strstr(text, "ksm_merge_any:"))
+		return 0; /* older than that line */
+	if (strstr(text, "ksm_merge_any: yes"))
+		return 0;
+	complain("this kernel's exec() drops PR_SET_MEMORY_MERGE");
+	return -ENOTSUP;
+}
+
+static int wait_clients(struct side *s, uint64_t nr)
+{
+	uint64_t clients, deadline = clock_ns() + START_MS * 1000000ull;
+	int err;
+
+	do {
+		err = side_get(s, "clients", &clients);
+		if (err || clients >= nr)
+			return err;
+		if (clock_ns() > deadline) {
+			complain("only %lu of %lu programs came to ksmd-user", clients, nr);
+			return -ETIMEDOUT;
+		}
+		err = stop_sleep_ms(10);
+	} while (!err);
+	return err;
+}
+
+/* ---- talking ---- */
+
+static int transfer(int fd, char *buf, size_t len, bool out)
+{
+	while (len) {
+		struct pollfd p = { .fd = fd, .events = out ? POLLOUT : POLLIN };
+		ssize_t n;
+
+		if (poll(&p, 1, ANSWER_MS) <= 0)
+			return bench_stop ? -EINTR : -ETIMEDOUT;
+		n = out ? send(fd, buf, len, MSG_NOSIGNAL) : recv(fd, buf, len, 0);
+		if (n <= 0)
+			return n ? -errno : -ECONNRESET;
+		buf += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+struct batch {
+	char ask[BATCH_BYTES + MAX_TEXT], want[BATCH_BYTES + MAX_TEXT];
+	char got[BATCH_BYTES + MAX_TEXT], record[MAX_RECORD];
+	size_t nr_ask, nr_want;
+};
+
+/* Send what has been gathered, and compare the answers. */
+static int batch_do(struct batch *b, struct fleet_worker *w)
+{
+	int err = transfer(w->fd, b->ask, b->nr_ask, true);
+
+	err = err ? err : transfer(w->fd, b->got, b->nr_want, false);
+	if (!err && memcmp(b->got, b->want, b->nr_want) != 0)
+		err = -EILSEQ;
+	b->nr_ask = b->nr_want = 0;
+	return err;
+}
+
+static int records_do(struct fleet_worker *w, unsigned int size_mib, bool store)
+{
+	static struct batch b;
+	const struct kind *k = &kinds[w->program - 1];
+	uint64_t nr = ((uint64_t)size_mib << 20) / k->record;
+	int err = 0;
+
+	b.nr_ask = b.nr_want = 0;
+	for (uint64_t i = 0; i < nr && !err; i++) {
+		record_fill(k, i, b.record);
+		if (store) {
+			b.nr_ask += k->store(b.ask + b.nr_ask, i, b.record);
+			b.nr_want = put(b.want, b.nr_want, k->stored, strlen(k->stored));
+		} else {
+			b.nr_ask += k->fetch(b.ask + b.nr_ask, i);
+			b.nr_want += k->fetched(b.want + b.nr_want, i, b.record);
+		}
+		if (b.nr_ask >= BATCH_BYTES || b.nr_want >= BATCH_BYTES || i == nr - 1)
+			err = batch_do(&b, w);
+	}
+	if (err && err != -EINTR)
+		complain("%s (process %d) %s: %s", k->program, (int)w->pid,
+			 store ? "did not store what it was sent" : "does not give back its data",
+			 err == -EILSEQ ? "other bytes" : strerror(-err));
+	return err;
+}
+
+int real_verify(struct fleet *f, unsigned int size_mib)
+{
+	int err = 0;
+
+	for (int i = 0; i < f->nr && !err; i++)
+		err = records_do(&f->w[i], size_mib, false);
+	return err;
+}
+
+int real_start(struct fleet *f, struct side *s, unsigned int size_mib)
+{
+	int err = 0;
+
+	f->nr = 0;
+	memset(f->w, 0, sizeof(f->w[0]) * s->cfg->processes);
+	for (unsigned int i = 0; i < s->cfg->processes && !err; i++) {
+		struct fleet_worker *w = &f->w[i];
+		char sock[64];
+
+		snprintf(sock, sizeof(sock), "/tmp/ksm-bench.%d.%u", (int)getpid(), i);
+		err = child_start(s, (int)(i % NR_KINDS), sock, size_mib, w);
+		if (!err)
+			f->nr++;
+		err = err ? err : child_connect(w, sock);
+		if (!err && s->id == SIDE_KERNEL)
+			err = merges_any(w);
+		err = err ? err : records_do(w, size_mib, true);
+	}
+	if (!err && s->id == SIDE_USER)
+		err = wait_clients(s, s->cfg->processes);
+	return err;
+}

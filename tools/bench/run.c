@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* run.c - fresh processes on a fresh side, and what can be asked of the two together. */
+#include "run.h"
+
+#include <string.h>
+
+#include "real.h"
+#include "workload.h"
+
+enum { FEW = 8 }; /* processes whose agents are looked at in every poll */
+
+int run_start(struct run *r, const struct bench_config *cfg, int side, struct round *out)
+{
+	int err;
+
+	memset(r, 0, sizeof(*r));
+	r->cfg = cfg;
+	r->out = out;
+	r->nr_pages = (uint64_t)cfg->size_mib * (1048576 / BENCH_PAGE);
+	r->expected = workload_expected(cfg->workload, cfg->processes, r->nr_pages);
+	err = side_start(&r->side, side, cfg);
+	memcpy(out->knobs, r->side.knobs_text, KNOBS_TEXT);
+	if (err)
+		return err;
+	return cfg->workload->real ? real_start(&r->fleet, &r->side, cfg->size_mib) :
+				     fleet_start(&r->fleet, &r->side, r->nr_pages);
+}
+
+/* Processes first: while they live, what they have merged cannot be given up. */
+void run_stop(struct run *r)
+{
+	fleet_stop(&r->fleet);
+	side_stop(&r->side);
+}
+
+int run_merged(struct run *r, uint64_t *merged)
+{
+	uint64_t zero = 0;
+	int err = side_get(&r->side, "pages_sharing", merged);
+
+	if (!err && r->cfg->workload->zero)
+		err = side_get(&r->side, "ksm_zero_pages", &zero);
+	*merged += zero;
+	return err;
+}
+
+bool run_is_large(const struct run *r)
+{
+	return r->fleet.nr > FEW;
+}
+
+int run_cpu_ns(struct run *r, bool end, uint64_t *ns)
+{
+	uint64_t agents = 0;
+	int err = side_cpu_ns(&r->side, ns);
+
+	if (!err && (!run_is_large(r) || end))
+		err = fleet_agents_cpu_ns(&r->fleet, &agents);
+	*ns += agents;
+	return err;
+}

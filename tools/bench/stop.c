@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* stop.c - the operator's wish to stop. */
+#include "stop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+
+volatile sig_atomic_t bench_stop;
+
+static void on_signal(int sig)
+{
+	bench_stop = sig;
+}
+
+void stop_catch_signals(void)
+{
+	static const int sigs[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction sa = { .sa_handler = on_signal };
+
+	for (int i = 0; i < 3; i++)
+		sigaction(sigs[i], &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int stop_sleep_ms(unsigned int ms)
+{
+	if (!bench_stop)
+		poll(NULL, 0, (int)ms);
+	return bench_stop ? -EINTR : 0;
+}

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * worker.c - a process whose memory is merged.
+ *
+ * ksm-bench re-executes itself as `ksm-bench --worker FD` and commands the copy over a socketpair: a
+ * fresh process image has no memory in common with its parent by fork, which would spoil both
+ * page counts and PSS. The worker remembers a content number for each page and can therefore check every
+ * byte at any time.
+ */
+#include "worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "config.h"
+#include "ksm.h"
+#include "rand.h"
+#include "workload.h"
+
+enum {
+	WORDS = BENCH_PAGE / 8,
+	HUGE_BYTES = 2 << 20,
+	CONNECT_TIMEOUT_MS = 10000,
+};
+
+struct worker {
+	const struct workload *workload;
+	unsigned char *mem;
+	uint64_t *content; /* of each page */
+	uint64_t nr_pages;
+	uint32_t proc, side;
+	uint64_t next_content; /* for rewrites: numbers that nobody else uses */
+	struct prober *prober; /* NULL: none runs */
+};
+
+/* Pages of different numbers differ in their first word already: multiplication by an odd number. */
+static void page_fill(uint64_t *p, uint64_t content)
+{
+	uint64_t x = content * 0x9e3779b97f4a7c15ull;
+
+	if (!content) {
+		memset(p, 0, BENCH_PAGE);
+		return;
+	}
+	for (int i = 0; i < WORDS; i++) {
+		p[i] = x;
+		xorshift(&x);
+	}
+}
+
+static bool page_right(const uint64_t *p, uint64_t content)
+{
+	uint64_t want[WORDS];
+
+	page_fill(want, content);
+	return !memcmp(p, want, BENCH_PAGE);
+}
+
+static uint64_t *page(const struct worker *w, uint64_t i)
+{
+	return (uint64_t *)(w->mem + i * BENCH_PAGE);
+}
+
+static int worker_setup(struct worker *w, const struct worker_cmd *c, struct worker_reply *r)
+{
+	size_t len = c->nr_pages * BENCH_PAGE;
+	unsigned char *m;
+
+	w->workload = &workloads[c->workload];
+	w->nr_pages = c->nr_pages;
+	w->proc = c->proc;
+	w->side = c->side;
+	w->next_content = (1ull << 40) * (c->proc + 1);
+	m = mmap(NULL, len + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		 0);
+	if (m == MAP_FAILED)
+		return errno;
+	/* Page tables and huge pages alike in all processes and on both sides. */
+	w->mem = (unsigned char *)(((uintptr_t)m + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+	if (madvise(m, len + HUGE_BYTES, w->workload->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
+		return errno;
+	w->content = malloc(c->nr_pages * sizeof(*w->content));
+	if (!w->content)
+		return ENOMEM;
+	for (uint64_t i = 0; i < w->nr_pages; i++) {
+		w->content[i] = workload_content(w->workload, w->proc, i, w->nr_pages);
+		page_fill(page(w, i), w->content[i]);
+	}
+	r->v[0] = (uintptr_t)w->mem;
+	r->v[1] = (uintptr_t)w->mem + len;
+	return 0;
+}
+
+static int wait_connected(uint64_t deadline)
+{
+	struct ksm_stat st = { .size = sizeof(st) };
+
+	for (;;) {
+		if (!ksm_stat(&st) && st.connected && st.mergeable)
+			return 0;
+		if (clock_ns() > deadline)
+			return ETIMEDOUT;
+		usleep(1000);
+	}
+}
+
+static int worker_register(struct worker *w, struct worker_reply *r)
+{
+	size_t len = w->nr_pages * BENCH_PAGE;
+	uint64_t wall = clock_ns(), cpu = clock_thread_cpu_ns();
+	int err;
+
+	if (w->side == SIDE_KERNEL)
+		err = madvise(w->mem, len, MADV_MERGEABLE);
+	else
+		err = ksm_madvise(w->mem, len, MADV_MERGEABLE);
+	err = err ? errno : 0;
+	r->v[0] = clock_thread_cpu_ns() - cpu;
+	if (!err && w->side == SIDE_USER)
+		err = wait_connected(wall + CONNECT_TIMEOUT_MS * 1000000ull);
+	r->v[1] = clock_ns() - wall;
+	return err;
+}
+
+static int worker_probe(struct worker *w, uint32_t arg, struct worker_reply *r)
+{
+	switch (arg & 255) {
+	case PROBE_STOP:
+		prober_stop(&w->prober, &r->probes);
+		break;
+	case PROBE_START:
+		return w->prober ? 0 :
+				   prober_start(&w->prober, w->mem, w->nr_pages, (arg >> 8) * 1000,
+						w->proc);
+	case PROBE_FORGET:
+		prober_forget(w->prober);
+		break;
+	}
+	return 0;
+}
+
+/* Rewrite 1 % of the pages with bytes that nobody else has. */
+static int worker_dirty(struct worker *w, uint32_t salt, struct worker_reply *r)
+{
+	uint64_t rnd = salt * 0x9e3779b97f4a7c15ull + w->proc + 1, n = w->nr_pages / 100,
+		 t = clock_ns();
+
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t k = xorshift(&rnd) % w->nr_pages;
+
+		w->content[k] = w->next_content++;
+		page_fill(page(w, k), w->content[k]);
+	}
+	r->v[0] = n;
+	r->v[1] = clock_ns() - t;
+	return 0;
+}
+
+/*
+ * Whether a page is merged now. ksmd-user's frames are file pages (bit 61 of pagemap); the kernel's KSM
+ * pages say so in /proc/kpageflags only (root). A zero page given back is a hole or the zero page.
+ */
+static bool page_merged(struct worker *w, int pagemap, int kpageflags, uint64_t i)
+{
+	enum { PM_PRESENT = 63, PM_FILE = 61, KPF_KSM = 21, KPF_ZERO_PAGE = 24 };
+	uint64_t e, flags = 0;
+	off_t at = (off_t)((uintptr_t)page(w, i) / BENCH_PAGE * sizeof(e));
+
+	if (pread(pagemap, &e, sizeof(e), at) != (ssize_t)sizeof(e))
+		return false;
+	if (!(e >> PM_PRESENT & 1))
+		return w->workload->zero;
+	if (e >> PM_FILE & 1)
+		return true;
+	e &= (1ull << 55) - 1;
+	if (!e ||
+	    pread(kpageflags, &flags, sizeof(flags), (off_t)(e * 8)) != (ssize_t)sizeof(flags))
+		return false;
+	return flags >> KPF_KSM & 1 || (w->workload->zero && flags >> KPF_ZERO_PAGE & 1);
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Time single writes to merged pages, spread evenly over the memory. */
+static int worker_cow(struct worker *w, uint32_t writes, struct worker_reply *r)
+{
+	uint64_t *ns = calloc(writes, sizeof(*ns));
+	int err = ns ? 0 : ENOMEM;
+	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int kpageflags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t step = w->nr_pages / writes;
+
+	for (uint64_t i = 0; ns && i < w->nr_pages && r->v[0] < writes; i++) {
+		volatile uint64_t *p = page(w, i);
+		uint64_t word, t;
+
+		if (!page_merged(w, pagemap, kpageflags, i))
+			continue;
+		word = *p;
+		t = clock_ns();
+		*p = word;
+		ns[r->v[0]++] = clock_ns() - t;
+		i += step - 1;
+	}
+	if (r->v[0]) {
+		qsort(ns, r->v[0], sizeof(*ns), compare);
+		r->v[1] = ns[r->v[0] / 2];
+	}
+	close(pagemap);
+	if (kpageflags >= 0)
+		close(kpageflags);
+	free(ns);
+	return err;
+}
+
+static int worker_verify(struct worker *w, struct worker_reply *r)
+{
+	for (uint64_t i = 0; i < w->nr_pages; i++) {
+		if (page_right(page(w, i), w->content[i]))
+			continue;
+		if (!r->v[0]++)
+			r->v[1] = i;
+	}
+	return 0;
+}
+
+static int worker_touch(struct worker *w)
+{
+	for (uint64_t i = 0; i < w->nr_pages; i++)
+		(void)*(volatile uint64_t *)page(w, i);
+	return 0;
+}
+
+static int worker_do(struct worker *w, const struct worker_cmd *c, struct worker_reply *r)
+{
+	switch (c->op) {
+	case WOP_SETUP:
+		return worker_setup(w, c, r);
+	case WOP_REGISTER:
+		return worker_register(w, r);
+	case WOP_PROBE:
+		return worker_probe(w, c->arg, r);
+	case WOP_DIRTY:
+		return worker_dirty(w, c->arg, r);
+	case WOP_COW:
+		return worker_cow(w, c->arg, r);
+	case WOP_TOUCH:
+		return worker_touch(w);
+	case WOP_VERIFY:
+		return worker_verify(w, r);
+	}
+	return EINVAL;
+}
+
+int worker_main(int fd)
+{
+	static struct worker w;
+	static struct worker_reply r;
+	struct worker_cmd c;
+
+	while (recv(fd, &c, sizeof(c), 0) == (ssize_t)sizeof(c)) {
+		memset(&r, 0, sizeof(r));
+		r.op = c.op;
+		r.error = worker_do(&w, &c, &r);
+		r.tid[0] = getpid();
+		r.tid[1] = prober_tid(w.prober);
+		if (send(fd, &r, sizeof(r), MSG_NOSIGNAL) != (ssize_t)sizeof(r))
+			return 1;
+	}
+	return 0;
+}

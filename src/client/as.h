@@ -143,7 +143,7 @@ void as_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out);
 /* Next run of pages with the bit set in [*start, end); returns false when there is none. */
 bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end);
 
-/* Tell the agent. Lock held; call agent_poke() after releasing it. */
+/* Tell the agent. Lock held; call mailbox_poke() after releasing it. */
 void as_event(uint32_t type, uint64_t start, uint64_t end);
 
 #endif

@@ -1,15 +1,19 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * heap.c - offer what was added to the main heap.
  *
- * malloc moves the break inside the C library, where no interposer sees it. Growth is found by asking for
- * the break from time to time; shrinking is what ksm-run has told malloc not to do.
+ * malloc moves the break inside the C library, where no interposer sees it. The agent finds growth by
+ * asking the kernel for the break from time to time, more seldom where nothing grows. ksm-run has told
+ * malloc never to shrink the heap.
  */
+#include "client/heap.h"
+
 #include <sys/mman.h>
 
-#include "client/heap.h"
-#include "client/as.h"
 #include "client/sysc.h"
+
+#define POLL_MIN_MS 100
+#define POLL_MAX_MS 3200
 
 static void want(struct as_range *r, long arg)
 {
@@ -17,22 +21,50 @@ static void want(struct as_range *r, long arg)
 	r->flags |= AS_WANTED;
 }
 
-uint64_t heap_poll(uint64_t *known_end)
+/* Returns whether something was added. */
+static bool offer_growth(struct heap *h)
 {
-	uint64_t added = 0, end;
+	bool grew = false;
+	uint64_t end;
 
 	as_agent_lock();
 	/* The last page is shared with what comes next; it is offered when the break passes it. */
 	end = (uint64_t)sysc1(SYS_brk, 0) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
 	/* What is known of it already was left alone for a reason that stands. */
-	if (end > *known_end &&
-	    as_fill(*known_end, end, PROT_READ | PROT_WRITE, 0,
+	if (end > h->end &&
+	    as_fill(h->end, end, PROT_READ | PROT_WRITE, 0,
 		    as.exclude_all ? 1u << KSM_LEFT_MLOCKED : 0) == 0 &&
-	    as_edit(*known_end, end, want, 0) == 0) {
-		as_event(KSM_MSG_ADD, *known_end, end);
-		added = end - *known_end;
-		*known_end = end;
+	    as_edit(h->end, end, want, 0) == 0) {
+		as_event(KSM_MSG_ADD, h->end, end);
+		h->end = end;
+		grew = true;
 	}
 	as_unlock();
-	return added;
+	return grew;
+}
+
+void heap_watch(struct heap *h, uint64_t end)
+{
+	h->end = end;
+	atomic_store(&h->watched, 1);
+}
+
+void heap_shrunk(struct heap *h, uint64_t end)
+{
+	h->end = h->end < end ? h->end : end;
+}
+
+void heap_begin(struct heap *h)
+{
+	h->poll_ms = POLL_MIN_MS;
+}
+
+void heap_look(struct heap *h)
+{
+	if (!heap_is_watched(h))
+		return;
+	if (offer_growth(h))
+		h->poll_ms = POLL_MIN_MS;
+	else if (h->poll_ms < POLL_MAX_MS)
+		h->poll_ms *= 2;
 }

@@ -3,9 +3,34 @@
 #ifndef KSM_HEAP_H
 #define KSM_HEAP_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-/* Offer the heap from *known_end to the break, and move *known_end there. Returns bytes added. */
-uint64_t heap_poll(uint64_t *known_end);
+#include "client/as.h"
+
+/*
+ * A forked child inherits the heap, and with it the whole of this. The lock of as.h covers end, once
+ * `watched` is set; poll_ms is the agent's.
+ */
+struct heap {
+	_Atomic uint32_t watched; /* never goes back to 0 */
+	uint64_t end;             /* page aligned; the heap up to here has been offered */
+	uint32_t poll_ms;         /* how long until the next look */
+};
+
+/* The heap up to `end` is known; the agent offers what is added from now on. Called once. */
+void heap_watch(struct heap *h, uint64_t end);
+static inline bool heap_is_watched(const struct heap *h)
+{
+	return atomic_load(&h->watched);
+}
+/* The program has moved the break down to `end` (page aligned). Lock held. */
+void heap_shrunk(struct heap *h, uint64_t end);
+
+/* The agent starts: look often at first. */
+void heap_begin(struct heap *h);
+/* Offer what was added, and look again sooner or later. Context: the agent; lock not held. */
+void heap_look(struct heap *h);
 
 #endif

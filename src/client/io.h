@@ -6,6 +6,7 @@
 #define KSM_IO_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -32,8 +33,7 @@ static inline bool io_pread_all(int fd, void *dst, size_t len, uint64_t off)
 /* The first size - 1 bytes of a file, NUL-terminated. Returns how many, or -errno. */
 static inline long io_slurp(const char *path, char *buf, size_t size)
 {
-	/* AT_FDCWD, O_RDONLY | O_CLOEXEC */
-	long fd = sysc4(SYS_openat, -100, path, 02000000, 0);
+	long fd = sysc4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	long n;
 
 	if (fd < 0)

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "client/sysc.h"
 #include "wire/wire.h"
@@ -59,6 +60,15 @@ static inline void kit_close(int *fd)
 	if (*fd >= 0)
 		sysc1(SYS_close, *fd);
 	*fd = -1;
+}
+
+/* Monotonic time, without the C library. */
+static inline uint64_t kit_now_ms(void)
+{
+	struct timespec ts = { 0 };
+
+	sysc2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 /* Address of page i of an order. */

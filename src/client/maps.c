@@ -87,6 +87,13 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 	return nr;
 }
 
+uint32_t maps_count(void)
+{
+	int nr = maps_walk(0, 0, NULL, NULL);
+
+	return nr > 0 ? (uint32_t)nr : 0;
+}
+
 bool maps_is_arena(const struct maps_entry *e)
 {
 	return strncmp(e->name, "/memfd:" KSM_ARENA_NAME, sizeof("/memfd:" KSM_ARENA_NAME) - 1) ==

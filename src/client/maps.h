@@ -25,6 +25,9 @@ struct maps_entry {
 int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct maps_entry *e),
 	      void *arg);
 
+/* How many mappings the process has; 0: that cannot be told. */
+uint32_t maps_count(void);
+
 /* Is this a mapping of an arena of frames (of whichever daemon)? By the memfd's name. */
 bool maps_is_arena(const struct maps_entry *e);
 /* Private anonymous memory that may be merged: not a stack, not the kernel's special pages. */

@@ -28,6 +28,7 @@
 #include <sys/mman.h>
 
 #include "client/agent.h"
+#include "client/mailbox.h"
 #include "client/as.h"
 #include "client/client.h"
 #include "client/maps.h"
@@ -135,7 +136,7 @@ void ksmc_vfork_child(const struct ksmc_vfork *v)
 static void start_agent_if_wanted(bool told)
 {
 	struct as_guard g;
-	bool want = atomic_load(&agent.heap_watch);
+	bool want = agent_watches_heap();
 
 	as_enter(&g);
 	want |= as.offer_min_pages || as.merge_any; /* what comes will be offered */
@@ -148,7 +149,7 @@ static void start_agent_if_wanted(bool told)
 
 void ksmc_defer_agent(void)
 {
-	atomic_store(&agent.deferred, 1);
+	agent_defer();
 }
 
 void ksmc_set_runtime_dir(const char *dir)
@@ -194,13 +195,13 @@ int ops_leave(struct as_guard *g, bool offered)
 	int r = 0;
 
 	/* With no daemon nobody empties the queue, and a connection begins by declaring everything. */
-	bool events = (as.nr_events || as.overflow) && atomic_load(&agent.connected);
+	bool events = (as.nr_events || as.overflow) && mailbox_connected();
 
 	as_leave(g);
 	if (offered)
 		r = agent_start(false);
 	if (events)
-		agent_poke();
+		mailbox_poke();
 	return r == -ENOMEM ? r : 0;
 }
 
@@ -413,11 +414,11 @@ static long withdraw(uint64_t start, uint64_t end, int why)
 
 	if (as_is_orphan()) /* whose parent's threads may have held the request lock */
 		start_over_in_child(true);
-	agent_request_begin(&sigmask);
+	mailbox_begin(&sigmask);
 	ops_enter(&g);
 	if (!as_knows(start, end)) {
 		as_leave(&g);
-		agent_request_end(&sigmask);
+		mailbox_end(&sigmask);
 		return 0;
 	}
 	r = as_edit(start, end, mark_unsharing, why);
@@ -431,7 +432,7 @@ static long withdraw(uint64_t start, uint64_t end, int why)
 	if (!r)
 		as_event(KSM_MSG_DEL, start, end);
 	ops_leave(&g, false);
-	agent_request_end(&sigmask);
+	mailbox_end(&sigmask);
 	return r;
 }
 
@@ -451,8 +452,8 @@ void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end)
 	ops_enter(g);
 	while (is_unsharing(start, end)) {
 		as_leave(g);
-		agent_request_begin(&sigmask);
-		agent_request_end(&sigmask);
+		mailbox_begin(&sigmask);
+		mailbox_end(&sigmask);
 		ops_enter(g);
 	}
 }
@@ -919,8 +920,7 @@ void ksmc_heap_watch(void)
 {
 	if (ksmc_init() < 0)
 		return;
-	atomic_store(&agent.heap_watch, 1);
-	agent.heap_end = page_up((uint64_t)sysc1(SYS_brk, 0));
+	agent_watch_heap(page_up((uint64_t)sysc1(SYS_brk, 0)));
 	agent_start(false);
 }
 
@@ -936,8 +936,7 @@ long ksmc_brk(void *addr)
 	now = (uint64_t)sysc1(SYS_brk, addr);
 	if (now < was) {
 		ops_forget(page_up(now), page_up(was));
-		if (agent.heap_end > page_up(now))
-			agent.heap_end = page_up(now);
+		agent_heap_shrunk(page_up(now));
 	}
 	ops_leave(&g, false);
 	return (long)now;
@@ -957,9 +956,9 @@ long ksmc_stat(struct ksm_stat *st)
 		return -ENOMEM;
 	if (as_is_orphan())
 		start_over_in_child(true);
-	agent_request_begin(&sigmask);
-	err = agent_stat(&r);
-	agent_request_end(&sigmask);
+	mailbox_begin(&sigmask);
+	err = mailbox_stat(&r);
+	mailbox_end(&sigmask);
 	if (err == -ETIMEDOUT)
 		return err;
 	full.connected = !err;

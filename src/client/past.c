@@ -1,126 +1,122 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * past.c - frames of earlier daemons.
  *
  * An arena whose daemon is gone lives as long as anything of it is mapped, and nobody gives any of
- * its frames back. The next daemon merges what stands there into its own arena; but a page whose like has
- * gone finds no partner, and would keep all of the old arena for ever. It saves nothing either. So when
- * the daemon has completed some passes since this process came to it, what still lies in mappings of the
- * arenas that the process was connected to before becomes anonymous memory again.
+ * its frames back: one page keeps a whole arena. The next daemon merges what stands there into its
+ * own arena; but a page whose like has gone finds no partner, would keep the old arena for ever, and
+ * saves nothing. So when the daemon has completed some passes since this process came to it, what
+ * still lies in mappings of the arenas to which the process was connected before becomes anonymous
+ * memory again.
  *
- * Not what was inherited from a process of another domain: that arena's daemon may well be alive, and parent
- * and child share the frames.
+ * That excludes what was inherited from a process of another domain: that arena's daemon may well be
+ * alive, and parent and child share the frames.
  */
-#include <errno.h>
-#include <sys/socket.h>
-
 #include "client/past.h"
-#include "client/agent.h"
+
+#include <errno.h>
+
+#include "base/span.h"
 #include "client/as.h"
+#include "client/mailbox.h"
 #include "client/maps.h"
-#include "client/sysc.h"
 #include "client/unshare.h"
 
 #define ASK_MS 1000
-/* One that had begun when we came, and three more: everybody else comes back in the first. */
+/* The pass that had begun when we came, and three more: everybody else comes back in the first. */
 #define PASSES 4
 /* While orders come, the daemon is still at it; but not for ever. */
 #define BUSY_PASSES 16
 /* Pages may be pinned for now, memory short. */
 #define RETRY_MS 10000
-#define BATCH 256 /* half of the events that can wait (as.h) */
+/* Returned by give_up(): more is left, and the daemon is to hear of this part first. */
+#define SOON_MS 1
+#define BATCH (AS_EVENTS / 2) /* mappings at a time; each makes an event */
 
 struct past_ctx {
-	const struct agent *a;
+	const struct past *p;
 	unsigned int nr;
-	struct {
-		uint64_t start, end;
-	} v[BATCH];
+	struct span v[BATCH];
 };
 
 static void find_past(void *arg, const struct maps_entry *e)
 {
 	struct past_ctx *c = arg;
 
-	if (!maps_is_arena(e) || e->start < c->a->past_at || c->nr == BATCH)
+	if (!maps_is_arena(e) || e->start < c->p->at || c->nr == BATCH)
 		return;
-	for (uint32_t i = 0; i < c->a->nr_past; i++)
-		if (e->inode == c->a->past_arena[i]) {
-			c->v[c->nr].start = e->start;
-			c->v[c->nr++].end = e->end;
+	for (uint32_t i = 0; i < c->p->nr; i++)
+		if (e->inode == c->p->ino[i]) {
+			c->v[c->nr++] = (struct span){ e->start, e->end };
 			return;
 		}
 }
 
-/*
- * A few mappings; the daemon hears of them before more are given up. Returns how long until the next look, 0:
- * nothing is left.
- */
-static uint64_t give_up(struct agent *a)
+/* Give up to BATCH mappings up. Returns how long until the next look, 0: nothing is left. */
+static uint64_t give_up(struct past *p, const struct link *l)
 {
-	struct past_ctx c = { .a = a };
+	struct past_ctx c = { .p = p };
 
 	if (maps_walk(0, UINT64_MAX, find_past, &c) < 0)
 		return RETRY_MS;
 	for (unsigned int i = 0; i < c.nr; i++) {
-		unshare_mapping(&a->kit, c.v[i].start, c.v[i].end);
-		a->past_at = c.v[i].end;
+		unshare_mapping(l->kit, c.v[i].start, c.v[i].end);
+		p->at = c.v[i].end;
 	}
 	if (c.nr)
-		return 1;
-	if (!a->past_at)
+		return SOON_MS;
+	if (!p->at)
 		return 0;
 	/* Once round. What is there still could not be given up. */
-	a->past_at = 0;
+	p->at = 0;
 	return maps_walk(0, UINT64_MAX, find_past, &c) < 0 || c.nr ? RETRY_MS : 0;
 }
 
-void past_begin(struct agent *a, uint64_t arena_ino, uint64_t now_ms)
+void past_begin(struct past *p, uint64_t was, uint64_t ino)
 {
 	uint32_t nr = 0;
 
-	if (a->kit.arena_ino && a->nr_past == PAST_ARENAS)
-		a->nr_past--; /* then one is kept, if anything lies there still */
-	if (a->kit.arena_ino)
-		a->past_arena[a->nr_past++] = a->kit.arena_ino;
-	for (uint32_t i = 0; i < a->nr_past; i++)
-		if (a->past_arena[i] != arena_ino)
-			a->past_arena[nr++] = a->past_arena[i];
-	a->nr_past = nr;
-	a->past_due_ms = nr ? now_ms + ASK_MS : 0;
-	a->past_stat = a->past_scans = a->past_at = 0;
+	if (was && p->nr == PAST_ARENAS)
+		p->nr--; /* then one is kept, if anything lies there still */
+	if (was)
+		p->ino[p->nr++] = was;
+	for (uint32_t i = 0; i < p->nr; i++)
+		if (p->ino[i] != ino)
+			p->ino[nr++] = p->ino[i];
+	p->nr = nr;
+	p->due_ms = nr ? kit_now_ms() + ASK_MS : 0;
+	p->stat = p->scans = p->at = 0;
 }
 
-bool past_ask(struct agent *a, uint64_t now_ms)
+bool past_ask(struct past *p, struct link *l)
 {
-	struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, a->stat_id + 1 };
-	long r;
+	int r;
 
-	a->past_due_ms = now_ms + ASK_MS;
-	/* An answer to us must not take the place of one to the program. */
-	if (atomic_load(&a->req_kind) == REQ_STAT)
+	p->due_ms = kit_now_ms() + ASK_MS;
+	/* An answer to this must not take the place of one to the program. */
+	if (mailbox_kind() == REQ_STAT)
 		return true;
-	r = sysc6(SYS_sendto, a->sock, (long)&m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
-	if (r == sizeof(m))
-		a->past_stat = ++a->stat_id;
-	return r == sizeof(m) || r == -EAGAIN || r == -EINTR;
+	r = link_ask(l);
+	if (!r)
+		p->stat = l->stat_id;
+	return !r || r == -EAGAIN || r == -EINTR;
 }
 
-void past_answer(struct agent *a, const struct ksm_msg_stat_reply *m, uint64_t now_ms)
+void past_answer(struct past *p, const struct link *l, const struct ksm_msg_stat_reply *m)
 {
 	uint64_t again;
 
-	if (!a->past_stat || m->id < a->past_stat)
+	if (!p->stat || m->id < p->stat)
 		return;
-	a->past_stat = 0;
+	p->stat = 0;
 	/* The count starts at 0 again after `run` 2. */
-	if (!a->past_scans || m->full_scans + PASSES < a->past_scans)
-		a->past_scans = m->full_scans + PASSES;
-	if (m->full_scans < a->past_scans ||
-	    (a->info_due_ms && !a->past_at && m->full_scans < a->past_scans + BUSY_PASSES))
+	if (!p->scans || m->full_scans + PASSES < p->scans)
+		p->scans = m->full_scans + PASSES;
+	if (m->full_scans < p->scans ||
+	    (l->info_due_ms && !p->at && m->full_scans < p->scans + BUSY_PASSES))
 		return;
-	again = give_up(a);
-	a->past_due_ms = again ? now_ms + again : 0;
+	again = give_up(p, l);
+	p->due_ms = again ? kit_now_ms() + again : 0;
 	if (!again)
-		a->nr_past = 0;
+		p->nr = 0;
 }

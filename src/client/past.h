@@ -6,15 +6,30 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/link.h"
 #include "wire/wire.h"
 
-struct agent;
+#define PAST_ARENAS 4u
 
-/* A connection to this arena begins. */
-void past_begin(struct agent *a, uint64_t arena_ino, uint64_t now_ms);
-/* The time has come to ask how many passes there were. False: the connection is broken. */
-bool past_ask(struct agent *a, uint64_t now_ms);
-/* An answer came. */
-void past_answer(struct agent *a, const struct ksm_msg_stat_reply *m, uint64_t now_ms);
+/*
+ * A forked child keeps ino[] and nr, as it has inherited what stands there. past_begin() sets
+ * everything else anew before anything reads it. Invariant: due_ms is 0 if nr is. Only the agent's
+ * thread touches it, so no lock covers it.
+ */
+struct past {
+	uint64_t ino[PAST_ARENAS]; /* inodes of arenas of earlier connections */
+	uint32_t nr;
+	uint64_t due_ms; /* when to look next; 0: there is no past */
+	uint64_t stat;   /* number of the STAT that asks how many passes there were; 0: none */
+	uint64_t at;     /* up to this address everything has been given up */
+	uint64_t scans;  /* full_scans by which it should have been merged; 0: not known */
+};
+
+/* A connection to the arena `ino` begins. `was`: the inode of the connection's before, or 0. */
+void past_begin(struct past *p, uint64_t was, uint64_t ino);
+/* due_ms has come: ask how many passes there were. False: the connection is broken. */
+bool past_ask(struct past *p, struct link *l);
+/* The daemon has answered a STAT. Gives frames up if it is time, for milliseconds at most. */
+void past_answer(struct past *p, const struct link *l, const struct ksm_msg_stat_reply *m);
 
 #endif

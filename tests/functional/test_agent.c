@@ -1461,7 +1461,7 @@ static bool agent_waits_to_send(const struct peer *p)
 	char path[64], text[32] = "";
 	int unread = 0, fd;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)agent.tid);
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", (int)mailbox.tid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0 || ioctl(p->sock, FIONREAD, &unread))
 		harness_die("%s: %s", path, strerror(errno));
@@ -1802,7 +1802,7 @@ START_TEST(test_own_tables_are_left_alone)
 	own[0] = as.range;
 	own[1] = as.frames_l1;
 	own[2] = agent.kit.buf;
-	own[3] = (uint8_t *)agent.stack + agent.stack_size - PAGE;
+	own[3] = (uint8_t *)agent.heritage.stack + agent.heritage.stack_size - PAGE;
 	own[4] = as.frames_l1[(uintptr_t)mem >> 30];
 	own[5] = &as;
 	ck_assert_int_eq(ksm_madvise((void *)PAGE, (1ul << 47) - 2 * PAGE, MADV_MERGEABLE), -1);

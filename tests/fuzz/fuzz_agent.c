@@ -13,18 +13,29 @@
  * was offered is replaced; every descriptor that came is closed or kept in its place; every order
  * is answered, and truly; nothing crashes.
  *
- * The agent's source is included for its inner functions.
- *
  * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in;
  * without the comparison in txn.c, or that in inplace.c; without moving back what was not equal; by
  * the sweep without mend_hole(), or without its uffd_register(); when unshare.c takes a failing
  * mremap() for one that left everything in its place.
  */
-#include "client/agent.c"
-
+#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "client/agent.h"
+#include "client/as.h"
+#include "client/mailbox.h"
+#include "client/serve.h"
+#include "client/sysc.h"
+#include "wire/kernel_abi.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -183,7 +194,7 @@ static void fill_order(struct ksm_msg_order *m)
 	uint32_t frame = 0;
 
 	m->id = take8();
-	m->seq = how & 0x80 ? agent.sent_seq + 1 : agent.sent_seq;
+	m->seq = how & 0x80 ? agent.link.sent_seq + 1 : agent.link.sent_seq;
 	m->addr = BASE + block * KSM_ORDER_PAGES * PAGE;
 	if (where >= 0xf0)
 		m->addr = (uint64_t)where << 56 | take8();
@@ -211,8 +222,9 @@ static void fill_message(union ksm_msg *m)
 		m->stat_reply.id = take8();
 		m->stat_reply.full_scans = m->stat_reply.id;
 		if (m->stat_reply.id & 1)
-			m->stat_reply.id = m->stat_reply.id & 2 ? agent.past_stat :
-								  agent.epoch_stat;
+			m->stat_reply.id = m->stat_reply.id & 2 ?
+						   agent.heritage.past.stat :
+						   agent.heritage.sentinels.epoch_stat;
 		break;
 	case KSM_MSG_UNMERGE:
 		m->unmerge.id = take8();
@@ -260,13 +272,13 @@ static void act(uint8_t what)
 		k.pinned[i] = !k.pinned[i];
 		break;
 	case 2:
-		agent.req_start = BASE + i * PAGE;
-		agent.req_end = agent.req_start + take8() * PAGE;
-		atomic_store(&agent.req_kind, REQ_UNSHARE);
+		mailbox.range.start = BASE + i * PAGE;
+		mailbox.range.end = mailbox.range.start + take8() * PAGE;
+		atomic_store(&mailbox.kind, REQ_UNSHARE);
 		break;
 	default:
-		agent.req_nr++;
-		atomic_store(&agent.req_kind, REQ_STAT);
+		mailbox.nr++;
+		atomic_store(&mailbox.kind, REQ_STAT);
 	}
 }
 
@@ -683,7 +695,7 @@ static long do_getdents(char *buf)
 	k.nr_tasks = 0;
 	memset(buf, 0, len);
 	memcpy(buf + 16, &len, sizeof(len));
-	snprintf(buf + 19, 5, "%d", agent.tid);
+	snprintf(buf + 19, 5, "%d", agent.kit.owner);
 	return len;
 }
 
@@ -826,7 +838,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 static void set_scene(void)
 {
-	agent.sock = FD_SOCK;
 	agent.kit.sigfd = FD_SIG;
 	agent.kit.mem = FD_MEM;
 	agent.kit.pagemap = FD_PAGEMAP;
@@ -843,38 +854,33 @@ static void set_scene(void)
 	}
 }
 
+/* As the end of a process: nothing of the agent's is left open or mapped. */
 static void clean_up(void)
 {
 	struct agent *a = &agent;
+	struct sentinels *s = &a->heritage.sentinels;
 
 	check_memory();
-	kit_close(&a->kit.arena);
-	unmap_page(&a->sentinel);
-	unmap_page(&a->prev_sentinel);
-	while (a->nr_old)
-		unmap_page(&a->old_sentinel[--a->nr_old]);
+	sentinel_retire(s);
+	while (s->nr_old)
+		sysc2(SYS_munmap, s->old[--s->nr_old], PAGE);
 	for (int i = 0; i < k.nr_passed; i++)
 		MUST(k.passed[i] == CLOSED);
 	if (a->kit.staging)
-		sysc2(SYS_munmap, a->kit.staging, KSM_ORDER_PAGES * PAGE);
+		sysc2(SYS_munmap, a->kit.staging, KIT_ORDER_BYTES);
 	if (a->kit.buf)
-		sysc2(SYS_munmap, a->kit.buf, 2 * KSM_ORDER_PAGES * PAGE);
-	memset(a, 0, sizeof(*a));
+		sysc2(SYS_munmap, a->kit.buf, 2 * KIT_ORDER_BYTES);
+	*a = (struct agent){ .kit = KIT_NONE, .link = LINK_NONE(&a->kit) };
+	mailbox = (struct mailbox){ 0 };
 }
 
 /* One connection, to its end. */
 static void connection(struct agent *a)
 {
-	a->sock = FD_SOCK;
 	k.nr_messages = k.orders = k.answers = 0;
 	k.in_order = false;
-	if (handshake(a) && declare_all(a)) {
-		atomic_store(&a->connected, 1);
-		serve(a);
-	}
-	atomic_store(&a->connected, 0);
-	kit_close(&a->sock);
-	kit_close(&a->kit.arena);
+	link_begin(&a->link, FD_SOCK);
+	serve_connection(&a->link, &a->heritage);
 }
 
 /*

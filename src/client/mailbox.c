@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mailbox.c - requests of program threads to the agent.
+ *
+ * The agent is woken by SIGURG, sent to its thread alone, which has it blocked and reads it from a
+ * signalfd. The program's own use of SIGURG is not touched; should the signal ever get elsewhere,
+ * its default is to do nothing.
+ *
+ * A program thread waits on a futex in the mailbox with all its signals blocked. It looks again every
+ * second, so that it goes on when the agent was disabled meanwhile.
+ */
+#include "client/mailbox.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <time.h>
+
+#include "client/kit.h"
+#include "client/sysc.h"
+
+#define FOREVER -1
+#define STAT_TIMEOUT_MS 2000
+
+struct mailbox mailbox;
+
+void mailbox_poke(void)
+{
+	int32_t tid = atomic_load_explicit(&mailbox.tid, memory_order_acquire);
+
+	/* Not getpid(): a vfork child shares our memory but not our process ID, and a signal that
+	 * gets nowhere would leave `poked` set for ever. */
+	if (tid > 0 && !atomic_exchange(&mailbox.poked, 1))
+		sysc3(SYS_tgkill, mailbox.pid, tid, SIGURG);
+}
+
+static void lock_word(_Atomic uint32_t *word)
+{
+	uint32_t zero = 0;
+
+	if (atomic_compare_exchange_strong(word, &zero, 1))
+		return;
+	while (atomic_exchange(word, 2) != 0)
+		sysc4(SYS_futex, word, FUTEX_WAIT_PRIVATE, 2, NULL);
+}
+
+static void unlock_word(_Atomic uint32_t *word)
+{
+	if (atomic_exchange(word, 0) == 2)
+		sysc3(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1);
+}
+
+void mailbox_begin(uint64_t *sigmask) UNCHECKED_LOCKING
+{
+	uint64_t all = ~0ull;
+
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &all, sigmask, sizeof(all));
+	lock_word(&mailbox.lock.word);
+}
+
+void mailbox_end(const uint64_t *sigmask) UNCHECKED_LOCKING
+{
+	unlock_word(&mailbox.lock.word);
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, sigmask, NULL, sizeof(*sigmask));
+}
+
+/* Hand the request over and wait. 0: it was finished; -ETIMEDOUT; -ENOSYS: there is no agent. */
+static int request(enum request kind, int timeout_ms)
+{
+	uint64_t until = kit_now_ms() + (uint64_t)timeout_ms;
+
+	atomic_store_explicit(&mailbox.kind, kind, memory_order_release);
+	mailbox_poke();
+	while (mailbox_kind() == kind) {
+		struct timespec ts = { 1, 0 };
+
+		if (atomic_load(&mailbox.disabled)) {
+			atomic_store(&mailbox.kind, REQ_NONE);
+			return -ENOSYS;
+		}
+		sysc4(SYS_futex, &mailbox.kind, FUTEX_WAIT_PRIVATE, kind, &ts);
+		if (timeout_ms != FOREVER && kit_now_ms() >= until) {
+			atomic_store(&mailbox.kind, REQ_NONE);
+			return -ETIMEDOUT;
+		}
+	}
+	return 0;
+}
+
+int mailbox_unshare(uint64_t start, uint64_t end)
+{
+	int r;
+
+	mailbox.range = (struct span){ start, end };
+	r = request(REQ_UNSHARE, FOREVER);
+	return r ? r : mailbox.result;
+}
+
+int mailbox_stat(struct ksm_msg_stat_reply *out)
+{
+	int r;
+
+	if (!mailbox_connected())
+		return -ENOTCONN;
+	mailbox.result = 0;
+	mailbox.nr++;
+	r = request(REQ_STAT, STAT_TIMEOUT_MS);
+	if (!r)
+		r = mailbox.result;
+	*out = mailbox.stat;
+	return r;
+}
+
+void mailbox_finish(enum request kind)
+{
+	uint32_t was = kind;
+
+	/* The thread may have timed out, and another asked for something else, which is not done. */
+	if (atomic_compare_exchange_strong(&mailbox.kind, &was, REQ_NONE))
+		sysc3(SYS_futex, &mailbox.kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+void mailbox_disable(void)
+{
+	atomic_store(&mailbox.disabled, true);
+	sysc3(SYS_futex, &mailbox.kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * serve.c - the agent's loop: orders in, changes out, and what is due by the clock.
+ *
+ * Whatever comes from the daemon is checked here and in link_receive(); a message that makes no sense
+ * ends the connection, and the agent connects again. An order is one message: once it is read the
+ * agent finishes it alone, whatever becomes of the daemon.
+ */
+#include "client/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "base/span.h"
+#include "client/connect.h"
+#include "client/mailbox.h"
+#include "client/sysc.h"
+#include "client/tell.h"
+#include "client/txn.h"
+#include "client/unshare.h"
+#include "client/wait.h"
+
+/* ---- messages of the daemon ---- */
+
+static bool on_stat(struct link *l, struct heritage *h, const struct ksm_msg_stat_reply *m)
+{
+	uint64_t arena_ino = l->kit->arena_ino;
+
+	if (m->id > l->stat_id)
+		return false; /* nobody has asked */
+	sentinel_answer(&h->sentinels, m->id, arena_ino);
+	if (mailbox_kind() == REQ_STAT && m->id == l->reply_id) {
+		mailbox.stat = *m;
+		mailbox.result = 0;
+		mailbox_finish(REQ_STAT);
+	}
+	if (!h->past.due_ms)
+		return true;
+	past_answer(&h->past, l, m);
+	if (!h->past.due_ms && !h->sentinels.adopt_stat)
+		sentinel_drop_old(&h->sentinels, arena_ino);
+	return true;
+}
+
+static bool on_order(struct link *l, const struct ksm_msg_order *m)
+{
+	struct ksm_msg_order_done done = { { KSM_MSG_ORDER_DONE, sizeof(done) }, m->id, 0, { 0 } };
+
+	if (m->addr % KIT_ORDER_BYTES)
+		return false;
+	txn_execute(l->kit, m, l->sent_seq, done.result);
+	/* Now, with no page in hand, and not in the middle of the next order: threads that wait for
+	 * its pages would wait for the length of another program's time slice. */
+	sysc0(SYS_sched_yield);
+	tell_info_later(l);
+	return tell_message(l, &done, sizeof(done));
+}
+
+static bool on_unmerge(struct link *l, const struct ksm_msg_unmerge *m)
+{
+	struct ksm_msg_unmerge done = *m;
+
+	done.hdr.type = KSM_MSG_UNMERGE_DONE;
+	done.error = -unshare_range(l->kit, 0, KSM_ADDR_END);
+	return tell_message(l, &done, sizeof(done));
+}
+
+/* Closes the descriptors in f. */
+static bool on_message(struct link *l, struct heritage *h, const union ksm_msg *m,
+		       struct link_fds *f)
+{
+	if (m->hdr.type == KSM_MSG_EPOCH)
+		return sentinel_epoch(&h->sentinels, l, &m->epoch, f);
+	link_close_fds(f);
+	switch (m->hdr.type) {
+	case KSM_MSG_ORDER:
+		return on_order(l, &m->order);
+	case KSM_MSG_UNMERGE:
+		return on_unmerge(l, &m->unmerge);
+	case KSM_MSG_STAT_REPLY:
+		return on_stat(l, h, &m->stat_reply);
+	default:
+		return false;
+	}
+}
+
+/* Receive until the socket is empty. False: the connection is to end. */
+static bool receive_all(struct link *l, struct heritage *h)
+{
+	union ksm_msg m;
+	struct link_fds f;
+
+	for (;;) {
+		long n = link_receive(l, &m, &f);
+
+		if (n == -EAGAIN)
+			return true;
+		if (n == -EINTR)
+			continue;
+		if (n <= 0 || !link_same_identity(l)) {
+			link_close_fds(&f);
+			return false;
+		}
+		if (!on_message(l, h, &m, &f) || !tell_events(l))
+			return false;
+		/* Orders may keep coming for seconds; program threads must not wait for that. */
+		wait_for(l, 0, 0);
+	}
+}
+
+/* ---- the clock ---- */
+
+/* Milliseconds from now to the earlier of `until` and what is due at due_ms (0: nothing is). */
+static int until_due(int until, uint64_t due_ms, uint64_t now)
+{
+	int t = due_ms > now ? (int)u64_min(due_ms - now, INT32_MAX) : 0;
+
+	return due_ms && (until == WAIT_FOREVER || t < until) ? t : until;
+}
+
+/* How long to sleep: until INFO, the past or the heap want a look. */
+static int next_timeout(const struct link *l, const struct heritage *h)
+{
+	uint64_t now = kit_now_ms();
+	int t = until_due(WAIT_FOREVER, l->info_due_ms, now);
+
+	t = until_due(t, h->past.due_ms, now);
+	return heap_is_watched(&h->heap) ? until_due(t, now + h->heap.poll_ms, now) : t;
+}
+
+/* False: the connection is broken. */
+static bool do_what_is_due(struct link *l, struct heritage *h)
+{
+	if (l->info_due_ms && kit_now_ms() >= l->info_due_ms && !tell_info(l))
+		return false;
+	if (h->past.due_ms && kit_now_ms() >= h->past.due_ms && !past_ask(&h->past, l))
+		return false;
+	heap_look(&h->heap);
+	return tell_events(l);
+}
+
+static void serve(struct link *l, struct heritage *h)
+{
+	while (tell_events(l) && link_same_identity(l) && do_what_is_due(l, h))
+		if (wait_for(l, POLLIN, next_timeout(l, h)) && !receive_all(l, h))
+			return;
+}
+
+bool serve_connection(struct link *l, struct heritage *h)
+{
+	bool greeted = connect_handshake(l, h);
+
+	if (greeted) {
+		tell_info_later(l);
+		if (tell_all(l) && sentinel_ask(&h->sentinels, l)) {
+			atomic_store(&mailbox.connected, 1);
+			serve(l, h);
+		}
+	}
+	atomic_store(&mailbox.connected, 0);
+	sentinel_leave_domain(&h->sentinels, l);
+	link_end(l);
+	if (mailbox_kind() == REQ_STAT)
+		wait_serve_request(l); /* whose answer will not come */
+	return greeted;
+}

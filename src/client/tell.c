@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tell.c - tell the daemon of ranges and frames.
+ *
+ * The queue of as.h says what changed; what is true of those addresses is looked up when the event is
+ * passed on. It may be less than when the event was made, and then another event follows. The
+ * daemon must know a range as offered before it hears of frames in it, so ADOPT sends the ADD that is
+ * missing; and it must know of a frame before it gives that frame to other contents.
+ *
+ * The lock is dropped before anything is sent, because sending may wait for the daemon.
+ */
+#include "client/tell.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "base/span.h"
+#include "client/as.h"
+#include "client/hold.h"
+#include "client/maps.h"
+#include "client/sysc.h"
+#include "client/uffd.h"
+#include "client/wait.h"
+#include "wire/kernel_abi.h"
+
+/* Facts about this process are worth a message once it has been quiet for so long. */
+#define INFO_DELAY_MS 300
+/* Ranges that are looked up at a time with the lock held. */
+#define PARTS 32u
+
+bool tell_message(struct link *l, const void *m, size_t len)
+{
+	for (;;) {
+		int r = link_send(l, m, len);
+
+		if (!r)
+			return true;
+		if (r == -EAGAIN) {
+			if (wait_for(l, POLLOUT, WAIT_FOREVER) & (POLLERR | POLLHUP))
+				return false;
+		} else if (r != -EINTR) {
+			return false;
+		}
+	}
+}
+
+bool tell_stat(struct link *l, uint64_t *id)
+{
+	struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, ++l->stat_id };
+
+	*id = m.id;
+	return tell_message(l, &m, sizeof(m));
+}
+
+static bool send_range(struct link *l, uint32_t type, struct span s)
+{
+	struct ksm_msg_range m = { { type, sizeof(m) }, ++l->sent_seq, s.start, s.end };
+
+	return tell_message(l, &m, sizeof(m));
+}
+
+/* ---- facts ---- */
+
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts = { 0 };
+
+	sysc2(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+bool tell_info(struct link *l)
+{
+	struct ksm_msg_info m = { { KSM_MSG_INFO, sizeof(m) }, 0, 0, 0, { 0 } };
+
+	m.cpu_ns = thread_cpu_ns();
+	as_agent_lock();
+	m.flags = as.merge_any ? KSM_INFO_MERGE_ANY : 0;
+	for (size_t i = 0; i < as.nr; i++) {
+		const struct as_range *r = &as.range[i];
+		uint64_t pages = (r->end - r->start) >> KSM_PAGE_SHIFT;
+
+		for (int why = 0; why < KSM_LEFT_CLIENT_NR; why++)
+			if (r->left_out & 1u << why)
+				m.left_out[why] += pages;
+		if ((r->flags & AS_WANTED) && r->prot != (PROT_READ | PROT_WRITE))
+			m.left_out[KSM_LEFT_PROT] += pages;
+	}
+	as_unlock();
+	m.nr_vmas = maps_count();
+	l->info_due_ms = 0;
+	if (l->kit->buf)
+		sysc3(SYS_madvise, l->kit->buf, 2 * KIT_ORDER_BYTES, MADV_DONTNEED);
+	return tell_message(l, &m, sizeof(m));
+}
+
+void tell_info_later(struct link *l)
+{
+	l->info_due_ms = kit_now_ms() + INFO_DELAY_MS;
+}
+
+/* ---- frames that stand already ---- */
+
+struct adopt_ctx {
+	struct link *l;
+	struct span range;
+	/*
+	 * The daemon has heard of everything in `told` that was offered when the events were taken,
+	 * and of all of `added`.
+	 */
+	struct span told, added;
+	bool ok;
+};
+
+static bool within(struct span inner, struct span outer)
+{
+	return inner.start >= outer.start && inner.end <= outer.end;
+}
+
+/*
+ * Find the next part of `rest` in which the daemon has to know of frames: what is offered, and what
+ * a program thread is withdrawing at the moment, where frames stand until that is done. *add is the
+ * range of which the daemon has to be told first, empty if it knows. It may have heard otherwise, or
+ * nothing, while events wait that were made after those that were taken. (If the range ends in
+ * between, the event for that is under way.)
+ */
+static bool next_adoptable(const struct adopt_ctx *c, struct span rest, struct span *part,
+			   struct span *add)
+{
+	bool found = false;
+
+	*add = (struct span){ 0, 0 };
+	as_agent_lock();
+	for (size_t i = as_find(rest.start); !found && i < as.nr && as.range[i].start < rest.end;
+	     i++) {
+		const struct as_range *r = &as.range[i];
+		struct span whole = { r->start, r->end };
+		bool leaves = r->flags & AS_UNSHARING;
+
+		found = as_offered(r) || leaves;
+		*part = span_clip(whole, rest);
+		if (!found || within(*part, c->added) ||
+		    (!leaves && !as.nr_events && !as.overflow && within(*part, c->told)))
+			continue;
+		*add = span_clip(whole, c->range);
+	}
+	as_unlock();
+	return found;
+}
+
+/* Say that the pages of s stand on the frames from `offset` of the arena's file. */
+static bool send_adopt(struct link *l, struct span s, uint64_t offset)
+{
+	struct ksm_msg_adopt m = { { KSM_MSG_ADOPT, sizeof(m) }, 0, s.start, 0, 0 };
+
+	if (span_empty(s))
+		return true;
+	m.seq = ++l->sent_seq;
+	m.nr_pages = (uint32_t)(span_len(s) >> KSM_PAGE_SHIFT);
+	m.frame = (uint32_t)(offset >> KSM_PAGE_SHIFT);
+	return tell_message(l, &m, sizeof(m));
+}
+
+/*
+ * Tell of the frames in one part of a mapping; `offset` is the file's at its start. Pages that were
+ * written since are private, and the daemon keeps no frame for them. (A page that is written from
+ * now on is found by tracking. Where the kernel cannot say, the page is taken for a frame, which is
+ * the safe side.)
+ */
+static bool adopt_part(struct link *l, struct span part, uint64_t offset)
+{
+	struct kabi_page_region v[HOLD_MAX_PAGES];
+	uint64_t base = part.start - offset;
+
+	for (uint64_t at = part.start, stop; at < part.end; at = stop) {
+		long n;
+
+		stop = u64_min(at + HOLD_MAX_PAGES * KSM_PAGE_SIZE, part.end);
+		n = hold_private(l->kit, at, stop, v);
+		for (long i = 0; i < n; at = v[i++].end)
+			if (!send_adopt(l, (struct span){ at, v[i].start }, at - base))
+				return false;
+		if (!send_adopt(l, (struct span){ at, stop }, at - base))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * One mapping. A mapping of frames can reach beyond what is offered: pages that were written and
+ * withdrawn since are private, and stay in it.
+ */
+static void adopt_mapping(void *arg, const struct maps_entry *e)
+{
+	struct adopt_ctx *c = arg;
+	struct span rest = span_clip((struct span){ e->start, e->end }, c->range), part, add;
+
+	if (!maps_is_arena(e) || e->inode != c->l->kit->arena_ino || e->shared)
+		return;
+	for (; c->ok && !span_empty(rest) && next_adoptable(c, rest, &part, &add);
+	     rest.start = part.end) {
+		if (!span_empty(add)) {
+			c->ok = send_range(c->l, KSM_MSG_ADD, add);
+			c->added = add;
+		}
+		if (c->ok)
+			c->ok = adopt_part(c->l, part, e->offset + (part.start - e->start));
+	}
+}
+
+/* Tell of the frames that stand in a range already. `told`: see adopt_ctx. */
+static bool adopt_range(struct link *l, struct span range, struct span told)
+{
+	struct adopt_ctx c = { .l = l, .range = range, .told = told, .ok = true };
+
+	/* Without this check, frames that were not seen would be taken for not there. */
+	return maps_walk(range.start, range.end, adopt_mapping, &c) >= 0 && c.ok;
+}
+
+/* ---- ranges ---- */
+
+/*
+ * Track up to PARTS offered parts of `rest`. Returns how many; rest->start moves to where the next
+ * call goes on. `afresh`: forget what tracking knows, so that every page shows as written. The
+ * daemon that armed it may be gone, and another one would never see pages that do not change.
+ */
+static size_t track_parts(struct link *l, struct span *rest, bool afresh, struct span part[PARTS])
+{
+	uint64_t at = rest->start;
+	size_t nr = 0;
+
+	as_agent_lock();
+	for (size_t i = as_find(at); i < as.nr && as.range[i].start < rest->end && nr < PARTS;
+	     i++) {
+		const struct as_range *r = &as.range[i];
+
+		at = r->end;
+		if (as_offered(r))
+			part[nr++] = span_clip((struct span){ r->start, r->end }, *rest);
+	}
+	rest->start = nr < PARTS ? rest->end : at;
+	for (size_t i = 0; i < nr; i++) {
+		if (afresh)
+			uffd_unregister(l->kit->uffd_async, part[i].start, part[i].end);
+		uffd_register(l->kit->uffd_async, part[i].start, part[i].end,
+			      UFFDIO_REGISTER_MODE_WP);
+	}
+	as_unlock();
+	return nr;
+}
+
+/* Track what is offered of `rest` by now, and say so if `add`. */
+static bool offer_parts(struct link *l, struct span rest, bool add, bool afresh)
+{
+	struct span part[PARTS];
+
+	while (!span_empty(rest)) {
+		size_t nr = track_parts(l, &rest, afresh, part);
+
+		for (size_t i = 0; add && i < nr; i++)
+			if (!send_range(l, KSM_MSG_ADD, part[i]))
+				return false;
+	}
+	return true;
+}
+
+/* `told`: see adopt_ctx. `afresh`: see track_parts(). */
+static bool pass_on(struct link *l, const struct as_event *e, struct span told, bool afresh)
+{
+	struct span s = { e->start, e->end };
+
+	switch (e->type) {
+	case KSM_MSG_ADOPT:
+		return adopt_range(l, s, told);
+	case KSM_MSG_DEL:
+		return send_range(l, KSM_MSG_DEL, s);
+	case KSM_MSG_FORGET:
+		return send_range(l, KSM_MSG_FORGET, s) && offer_parts(l, s, false, afresh);
+	default:
+		return offer_parts(l, s, true, afresh);
+	}
+}
+
+bool tell_events(struct link *l)
+{
+	static struct as_event batch[AS_EVENTS]; /* the agent's only; too large for its stack */
+	uint32_t nr;
+
+	for (;;) {
+		struct span told = { 0, 0 };
+
+		as_agent_lock();
+		if (as.overflow) {
+			as_unlock();
+			return false;
+		}
+		nr = as.nr_events;
+		memcpy(batch, as.event, nr * sizeof(batch[0]));
+		as.nr_events = 0;
+		as_unlock();
+		if (!nr)
+			return true;
+		tell_info_later(l);
+		for (uint32_t i = 0; i < nr; i++) {
+			if (!pass_on(l, &batch[i], told, false))
+				return false;
+			if (batch[i].type == KSM_MSG_ADD)
+				told = (struct span){ batch[i].start, batch[i].end };
+			else if (batch[i].type != KSM_MSG_ADOPT)
+				told.end = 0;
+		}
+	}
+}
+
+bool tell_all(struct link *l)
+{
+	struct as_event all = { KSM_MSG_ADD, 0, KSM_ADDR_END };
+
+	as_agent_lock();
+	as.nr_events = 0;
+	as.overflow = false;
+	as_unlock();
+	if (!pass_on(l, &all, (struct span){ 0, 0 }, true))
+		return false;
+	all.type = KSM_MSG_ADOPT;
+	return pass_on(l, &all, (struct span){ all.start, all.end }, true);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tell.h - what the agent says to the daemon: what is offered, what stands on frames, facts.
+ *
+ * Every function that returns bool returns false where the connection is broken. All may sleep until
+ * the socket has room, and serve program threads meanwhile. The lock of as.h is not held.
+ */
+#ifndef KSM_TELL_H
+#define KSM_TELL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "client/link.h"
+
+/* Send one message as it is. */
+bool tell_message(struct link *l, const void *m, size_t len);
+/* Send the next STAT; *id becomes its number. */
+bool tell_stat(struct link *l, uint64_t *id);
+/* Everything that is offered, and what stands on frames of this arena. First after READY. */
+bool tell_all(struct link *l);
+/* Empty the queue of as.h. False also when events were lost: then tell_all() has to come again. */
+bool tell_events(struct link *l);
+/* Facts about this process, and drop what the kit's buffers hold: orders have ceased to come. */
+bool tell_info(struct link *l);
+/* Have info_due_ms say so once nothing has happened for a while. */
+void tell_info_later(struct link *l);
+
+#endif

@@ -23,6 +23,8 @@
 #define TAKES(...) GUARD_ATTR(acquire_capability(__VA_ARGS__))
 #define TRIES(...) GUARD_ATTR(try_acquire_capability(__VA_ARGS__))
 #define GIVES(...) GUARD_ATTR(release_capability(__VA_ARGS__))
+/* For a function that shows that its caller holds this lock, known by another name. */
+#define HELD(...) GUARD_ATTR(assert_capability(__VA_ARGS__))
 /* For a function whose locking depends on its data; its comment says how. */
 #define UNCHECKED_LOCKING GUARD_ATTR(no_thread_safety_analysis)
 

@@ -56,10 +56,10 @@ static enum track_kind kind_of(uint64_t categories)
 
 static void emit(struct out *o, uint64_t start, uint64_t end, enum track_kind kind)
 {
-	if (o->nr && o->v[o->nr - 1].end == start && o->v[o->nr - 1].kind == kind)
-		o->v[o->nr - 1].end = end;
+	if (o->nr && o->v[o->nr - 1].at.end == start && o->v[o->nr - 1].kind == kind)
+		o->v[o->nr - 1].at.end = end;
 	else if (o->nr < o->max)
-		o->v[o->nr++] = (struct track_range){ start, end, kind };
+		o->v[o->nr++] = (struct track_range){ { start, end }, kind };
 }
 
 /*

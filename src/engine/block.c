@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* block.c - blocks of 64 pages: the table that finds one, and the lists that they wait in. */
-#include <assert.h>
-#include <errno.h>
+/*
+ * block.c - blocks of 64 pages: the table that finds one, and the lists that they wait in.
+ *
+ * A client has one table from block keys to blocks. A block that is in the table has a tracked
+ * page, except while the function that made it is about to track one; block_put() ends that.
+ */
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine/block.h"
-#include "engine/core.h"
 #include "engine/mm.h"
+
+/* --- the table --- */
 
 static uint32_t table_home(const struct block_table *t, uint32_t key)
 {
@@ -19,7 +22,8 @@ static uint32_t table_probe(const struct block_table *t, uint32_t key)
 {
 	uint32_t i = table_home(t, key);
 
-	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): all are set, table_resize() */
+	/* table_resize() sets all. */
+	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
 	while (t->slot[i].block != NIL && t->slot[i].key != key)
 		i = (i + 1) & (t->cap - 1);
 	return i;
@@ -33,14 +37,13 @@ uint32_t block_find(const struct mm_slot *mm, uint32_t key)
 static int table_resize(struct mm_slot *mm, uint32_t cap)
 {
 	struct block_table *t = &mm->table, n = { .cap = cap, .nr = t->nr };
-	uint32_t i;
 
 	n.slot = malloc(cap * sizeof(*n.slot));
 	if (!n.slot)
 		return -1;
-	for (i = 0; i < cap; i++)
+	for (uint32_t i = 0; i < cap; i++)
 		n.slot[i].block = NIL;
-	for (i = 0; i < t->cap; i++)
+	for (uint32_t i = 0; i < t->cap; i++)
 		if (t->slot[i].block != NIL)
 			n.slot[table_probe(&n, t->slot[i].key)] = t->slot[i];
 	count_bytes(mm->e, ((int64_t)cap - t->cap) * (int64_t)sizeof(*n.slot));
@@ -80,8 +83,7 @@ static void table_erase(struct mm_slot *mm, uint32_t key)
 	t->nr--;
 }
 
-/* Give memory back when most of the table is empty. Failing to does no harm. */
-void table_shrink(struct mm_slot *mm)
+void block_shrink_table(struct mm_slot *mm)
 {
 	struct block_table *t = &mm->table;
 	uint32_t cap = t->cap;
@@ -97,6 +99,8 @@ void table_shrink(struct mm_slot *mm)
 	free(t->slot);
 	*t = (struct block_table){ 0 };
 }
+
+/* --- the lists --- */
 
 static const uint8_t list_link[BLOCK_LIST_NR] = { LINK_PEND, LINK_PEND, LINK_READY, LINK_READY };
 
@@ -114,7 +118,6 @@ void block_list_del(struct mm_slot *mm, uint32_t bi, int link)
 	b->on[link] = 0;
 }
 
-/* At the end; taken off the list that it is on. */
 void block_list_add(struct mm_slot *mm, uint32_t bi, enum block_list list)
 {
 	struct rmap_block *b = rmap_block(mm->e, bi);
@@ -129,17 +132,18 @@ void block_list_add(struct mm_slot *mm, uint32_t bi, enum block_list list)
 	h->last = bi;
 }
 
-/* What was left of the last pass comes first in the next. */
 void block_list_next_pass(struct mm_slot *mm)
 {
+	enum block_list now = block_pend_list(mm, PEND_NOW), next = block_pend_list(mm, PEND_NEXT);
 	uint32_t bi;
 
-	while ((bi = mm->blocks[PEND_NEXT ^ mm->pend_flip].first) != NIL &&
-	       mm->blocks[PEND_NOW ^ mm->pend_flip].first != NIL)
-		block_list_add(mm, bi, PEND_NOW ^ mm->pend_flip);
-	if (mm->blocks[PEND_NOW ^ mm->pend_flip].first == NIL)
+	while ((bi = mm->blocks[next].first) != NIL && mm->blocks[now].first != NIL)
+		block_list_add(mm, bi, now);
+	if (mm->blocks[now].first == NIL)
 		mm->pend_flip ^= 1;
 }
+
+/* --- blocks --- */
 
 uint32_t block_get(struct mm_slot *mm, uint32_t key, struct region *region)
 {
@@ -167,13 +171,12 @@ void block_put(struct mm_slot *mm, uint32_t bi)
 {
 	struct rmap_block *b = rmap_block(mm->e, bi);
 	struct region *region = b->region;
-	int link;
 
 	if (b->tracked)
 		return;
-	for (link = 0; link < LINK_NR; link++)
+	for (int link = 0; link < LINK_NR; link++)
 		block_list_del(mm, bi, link);
-	/* The outcome of its order is still to come, and is then nobody's. */
+	/* The outcome of its order is still to come, and finds no block then. */
 	if (b->order != NIL)
 		mm->order[b->order].block = NIL;
 	table_erase(mm, b->key);

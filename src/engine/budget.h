@@ -5,13 +5,26 @@
 
 #include "engine/core.h"
 
-uint64_t budget_limit(const struct mm_slot *mm);
-uint64_t budget_used(const struct mm_slot *mm);
-int budget_level(const struct mm_slot *mm);
-bool budget_may_wait(const struct mm_slot *mm);
-uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t left, uint32_t *reserved);
-/* After the pages of a block were looked up: give up what the budget does not allow. */
-void budget_refuse_early(struct scan_worker *w, struct engine *e, uint32_t bi);
-void budget_requeue(struct mm_slot *mm); /* a new pass of this client begins */
+/* Most mappings that the client may have with merging. */
+uint64_t budget_limit(const struct mm_slot *mm) NEEDS(mm->e->lock);
+/* Mappings of the process, those that orders under way may add included. */
+uint64_t budget_used(const struct mm_slot *mm) NEEDS(mm->e->lock);
+/* How scarce mappings are, from 0 (plenty) to 4 (none left). */
+int budget_level(const struct mm_slot *mm) NEEDS(mm->e->lock);
+/* May pages that need a mapping each wait until the pass is over? */
+bool budget_may_wait(const struct mm_slot *mm) NEEDS(mm->e->lock);
+/*
+ * Which of these ready pages fit into the budget; the others become VOLATILE and count as left out.
+ * Returns those that fit; mm->vmas_reserved has grown by *reserved.
+ */
+uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *reserved)
+	NEEDS(mm->e->lock);
+/*
+ * After a worker looked up the pages of a block: refuse those that the budget does not allow.
+ * False: nothing was refused, because there is room.
+ */
+bool budget_refuse(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock);
+/* A new pass of this client begins: what was refused is looked up again when there is room. */
+void budget_requeue(struct mm_slot *mm) NEEDS(mm->e->lock);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check.c - engine_check(): recompute everything that is kept incrementally, and compare.
+ * check.c - engine_check() recomputes everything that is kept incrementally, and compares.
  *
- * For tests and debug builds: it walks every page, site and frame under the engine lock. The
+ * It is for tests and debug builds: it walks every page, site and frame under the engine lock. The
  * equations it holds the engine to are the invariants that the struct comments state.
  */
 #include <stdio.h>
@@ -31,6 +31,8 @@ struct check {
 		}                                                                                  \
 	} while (0)
 
+static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_block *b,
+		      unsigned int slot) NEEDS(mm->e->lock);
 static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_block *b,
 		      unsigned int slot)
 {
@@ -65,9 +67,10 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 }
 
 static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32_t bi)
+	NEEDS(mm->e->lock);
+static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32_t bi)
 {
 	const struct rmap_block *b;
-	unsigned int slot;
 
 	REQUIRE(c, slab_is_used(&c->e->blocks, bi));
 	b = rmap_block(c->e, bi);
@@ -79,48 +82,48 @@ static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32
 	REQUIRE(c, b->order == NIL || (mm->order[b->order].id && mm->order[b->order].block == bi));
 	c->ready += (uint64_t)__builtin_popcountll(b->ready);
 	c->blocks++;
-	for (slot = 0; slot < BLOCK_PAGES; slot++)
+	for (unsigned int slot = 0; slot < BLOCK_PAGES; slot++)
 		if (check_slot(c, mm, b, slot))
 			return -1;
 	return 0;
 }
 
 /* Mappings that merging added, from scratch: every boundary left of a page, and right of blocks. */
+static uint64_t count_vmas(struct mm_slot *mm) NEEDS(mm->e->lock);
 static uint64_t count_vmas(struct mm_slot *mm)
 {
-	uint64_t nr = 0, pn;
-	uint32_t i;
-	unsigned int slot;
+	uint64_t nr = 0;
 
-	for (i = 0; i < mm->table.cap; i++) {
-		if (mm->table.slot[i].block == NIL)
+	for (uint32_t i = 0; i < mm->table.cap; i++) {
+		const struct block_slot *s = &mm->table.slot[i];
+		struct span at = block_span(s->key);
+
+		if (s->block == NIL)
 			continue;
-		pn = (uint64_t)mm->table.slot[i].key * BLOCK_PAGES;
-		for (slot = 0; slot < BLOCK_PAGES; slot++)
-			nr += vma_boundary(mm, mm->regions, (pn + slot) << PAGE_SHIFT);
+		for (uint64_t addr = at.start; addr < at.end; addr += PAGE_BYTES)
+			nr += vma_boundary(mm, mm->regions, addr);
 		/* The next block's own count covers the boundary, if there is a next block. */
-		if (block_find(mm, mm->table.slot[i].key + 1) == NIL)
-			nr += vma_boundary(mm, mm->regions, (pn + BLOCK_PAGES) << PAGE_SHIFT);
+		if (block_find(mm, s->key + 1) == NIL)
+			nr += vma_boundary(mm, mm->regions, at.end);
 	}
 	return nr;
 }
 
+static int check_mm(struct check *c, struct mm_slot *mm) NEEDS(mm->e->lock);
 static int check_mm(struct check *c, struct mm_slot *mm)
 {
 	struct check one = { .e = c->e, .ordered = c->ordered };
 	uint64_t orders = 0, reserved = 0;
-	uint32_t i;
-	int s;
 
-	for (i = 0; i + 1 < mm->regions->nr; i++)
-		REQUIRE(c, mm->regions->r[i]->end < mm->regions->r[i + 1]->start);
-	for (i = 0; i < mm->table.cap; i++)
+	for (uint32_t i = 0; i + 1 < mm->regions->nr; i++)
+		REQUIRE(c, mm->regions->r[i]->at.end < mm->regions->r[i + 1]->at.start);
+	for (uint32_t i = 0; i < mm->table.cap; i++)
 		if (mm->table.slot[i].block != NIL &&
 		    check_block(&one, mm, mm->table.slot[i].key, mm->table.slot[i].block)) {
 			c->why = one.why;
 			return -1;
 		}
-	for (i = 0; i < MM_MAX_ORDERS; i++)
+	for (uint32_t i = 0; i < MM_MAX_ORDERS; i++)
 		if (mm->order[i].id) {
 			orders++;
 			reserved += mm->order[i].vmas;
@@ -128,11 +131,11 @@ static int check_mm(struct check *c, struct mm_slot *mm)
 	REQUIRE(c, orders == mm->nr_orders && reserved == mm->vmas_reserved);
 	REQUIRE(c, one.blocks == mm->table.nr && one.ready == mm->nr_ready);
 	REQUIRE(c, count_vmas(mm) == mm->vmas_ours);
-	for (s = 0; s < RMAP_NR; s++) {
+	for (int s = 0; s < RMAP_NR; s++) {
 		REQUIRE(c, one.nr_state[s] == mm->nr_state[s]);
 		c->nr_state[s] += one.nr_state[s];
 	}
-	for (s = 0; s < KSM_LEFT_NR; s++) {
+	for (int s = 0; s < KSM_LEFT_NR; s++) {
 		REQUIRE(c, one.left[s] == mm->left[s]);
 		c->left[s] += one.left[s];
 	}
@@ -167,27 +170,28 @@ static int check_node(struct check *c, uint32_t n)
 	return 0;
 }
 
+static int check_all(struct check *c) NEEDS(c->e->lock);
 static int check_all(struct check *c)
 {
 	struct engine *e = c->e;
 	struct mm_slot *mm;
-	uint32_t n;
-	int s;
 
-	cds_list_for_each_entry(mm, &e->mms, list)
+	cds_list_for_each_entry(mm, &e->mms, list) {
+		mm_is_of(mm, c->e);
 		if (check_mm(c, mm))
 			return -1;
-	for (s = 0; s < RMAP_NR; s++)
+	}
+	for (int s = 0; s < RMAP_NR; s++)
 		REQUIRE(c, c->nr_state[s] == e->nr_state[s]);
-	for (s = 0; s < KSM_LEFT_NR; s++)
+	for (int s = 0; s < KSM_LEFT_NR; s++)
 		REQUIRE(c, c->left[s] == e->left[s]);
 	REQUIRE(c,
 		c->ready == e->nr_ready && c->orders == e->nr_orders && c->blocks == e->blocks.nr);
-	for (n = 0; n < e->stable.nodes.nr_chunks * SLAB_CHUNK; n++)
+	for (uint32_t n = 0; n < e->stable.nodes.nr_chunks * SLAB_CHUNK; n++)
 		if (slab_is_used(&e->stable.nodes, n) && check_node(c, n))
 			return -1;
 	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr);
-	REQUIRE(c, unstable_check(e) == 0);
+	REQUIRE(c, unstable_check(c->e) == 0);
 	REQUIRE(c, pool_check(&e->pool) == 0);
 	return stable_check(&e->stable, &c->why);
 }
@@ -197,12 +201,12 @@ int engine_check(struct engine *e, char *msg, size_t size)
 	struct check c = { .e = e, .why = "" };
 	int r;
 
-	engine_lock(e);
+	engine_lock(c.e);
 	c.ordered = calloc(e->stable.nodes.nr_chunks * SLAB_CHUNK + 1, sizeof(*c.ordered));
 	r = c.ordered ? check_all(&c) : -1;
 	if (r)
 		snprintf(msg, size, "%s", c.ordered ? c.why : "no memory to check with");
-	engine_unlock(e);
+	engine_unlock(c.e);
 	free(c.ordered);
 	return r;
 }

@@ -1,34 +1,40 @@
 /* SPDX-License-Identifier: MIT */
-/* client.c - what a client tells the engine: that it is there, what it offers, what it stands on. */
-#include <assert.h>
+/*
+ * client.c - what a client tells the engine: that it is there, what it offers, what it stands on.
+ *
+ * A client is in the engine's list from engine_mm_new() to engine_mm_exit(). A scanning worker
+ * finds it there under the lock and takes a reference that keeps the object, and the daemon's
+ * client behind it, usable after the exit; there is then nothing left in it to find.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/core.h"
 #include "engine/across.h"
 #include "engine/block.h"
-#include "engine/core.h"
 #include "engine/layout.h"
 #include "engine/mm.h"
 #include "engine/page.h"
 #include "engine/settle.h"
 #include "engine/vma.h"
+#include "engine/watch.h"
 
-/* up to 64 nodes */
+#define DEFAULT_MAX_MAP_COUNT 65530 /* the kernel's, until the client tells */
+
+/* --- its life --- */
 
 struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 {
 	struct mm_slot *mm = calloc(1, sizeof(*mm));
-	int i;
 
 	if (!mm)
 		return NULL;
-	mm->regions = region_array_empty(e);
-	mm->no_regions = region_array_empty(e);
+	mm->regions = array_new(e, 0);
+	mm->no_regions = array_new(e, 0);
 	if (!mm->regions || !mm->no_regions) {
-		region_array_free(e, mm->regions);
-		region_array_free(e, mm->no_regions);
-		free(mm->dense.run);
+		array_free(e, mm->regions);
+		array_free(e, mm->no_regions);
 		free(mm);
 		return NULL;
 	}
@@ -36,8 +42,8 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 	mm->e = e;
 	mm->client = client;
 	mm->id = id;
-	mm->max_map_count = 65530; /* the kernel's default, until the client tells */
-	for (i = 0; i < BLOCK_LIST_NR; i++)
+	mm->max_map_count = DEFAULT_MAX_MAP_COUNT;
+	for (int i = 0; i < BLOCK_LIST_NR; i++)
 		mm->blocks[i].first = mm->blocks[i].last = NIL;
 	count_bytes(e, sizeof(*mm));
 	engine_lock(e);
@@ -49,18 +55,19 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 }
 
 /* Everything that hangs on a client, except itself and its references. */
+static void teardown(struct mm_slot *mm) NEEDS(mm->e->lock);
 static void teardown(struct mm_slot *mm)
 {
-	struct engine *e = mm->e;
+	struct span all = { 0, KSM_ADDR_END };
 	struct region_array *old = mm->regions;
 
-	page_drop_range(mm, 0, KSM_ADDR_END); /* and the table itself */
+	page_drop_range(mm, all); /* and the table itself */
 	rcu_assign_pointer(mm->regions, mm->no_regions);
 	mm->no_regions = NULL;
-	region_array_put_all(e, old);
-	layout_trim(mm, 0, KSM_ADDR_END);
+	array_put_all(mm->e, old);
+	layout_trim(mm, all.start, all.end);
 	memset(mm->order, 0, sizeof(mm->order));
-	e->nr_orders -= mm->nr_orders;
+	mm->e->nr_orders -= mm->nr_orders;
 	mm->nr_orders = 0;
 	mm->vmas_reserved = 0;
 	mm->vmas_ours = 0;
@@ -80,43 +87,18 @@ void engine_mm_exit(struct mm_slot *mm)
 void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count)
 {
 	engine_lock(mm->e);
-	/* The client counts all of them, ours included. */
+	/* The client counts all of them, those of merging included. */
 	mm->vmas_own = nr_vmas > mm->vmas_ours ? nr_vmas - (uint32_t)mm->vmas_ours : 0;
 	mm->max_map_count = max_map_count;
 	engine_unlock(mm->e);
 }
 
-static bool range_ok(uint64_t start, uint64_t end)
+/* --- what it offers --- */
+
+static bool range_ok(struct span at)
 {
-	return start < end && end <= KSM_ADDR_END && !(start % PAGE_BYTES) && !(end % PAGE_BYTES);
-}
-
-static void add_race(struct track_window *t, uint64_t start, uint64_t end)
-{
-	unsigned int i = TRACK_RACED - 1;
-
-	if (end <= t->start || start >= t->end)
-		return;
-	if (t->nr_raced < TRACK_RACED) {
-		t->raced[t->nr_raced].start = start;
-		t->raced[t->nr_raced++].end = end;
-		return;
-	}
-	t->raced[i].start = start < t->raced[i].start ? start : t->raced[i].start;
-	t->raced[i].end = end > t->raced[i].end ? end : t->raced[i].end;
-}
-
-/*
- * DEL, FORGET and ADOPT: what the scan saw of these pages just now may be older. Several workers may be
- * tracking the client: its own, and those that follow another client into it (follow.c).
- */
-static void note_race(struct mm_slot *mm, uint64_t start, uint64_t end)
-{
-	unsigned int i;
-
-	for (i = 0; i < ENGINE_WORKERS; i++)
-		if (mm->e->worker[i].track.mm == mm)
-			add_race(&mm->e->worker[i].track, start, end);
+	return !span_empty(at) && at.end <= KSM_ADDR_END && !(at.start % PAGE_BYTES) &&
+	       !(at.end % PAGE_BYTES);
 }
 
 /*
@@ -126,49 +108,53 @@ static void note_race(struct mm_slot *mm, uint64_t start, uint64_t end)
  * lose it. No address occurs twice among either, and one that is in both counts nothing each time.
  */
 static void splice(struct mm_slot *mm, struct region_array *n, uint32_t first, uint32_t nr_old,
+		   struct region **v, uint32_t nr_new) NEEDS(mm->e->lock);
+static void splice(struct mm_slot *mm, struct region_array *n, uint32_t first, uint32_t nr_old,
 		   struct region **v, uint32_t nr_new)
 {
 	struct region_array *old = mm->regions;
-	uint32_t i;
 
 	memcpy(n->r, old->r, first * sizeof(*n->r));
 	memcpy(n->r + first, v, nr_new * sizeof(*n->r));
 	memcpy(n->r + first + nr_new, old->r + first + nr_old,
 	       (old->nr - first - nr_old) * sizeof(*n->r));
-	for (i = 0; i < nr_old; i++) {
-		mm->vmas_ours += vma_boundary(mm, n, old->r[first + i]->start);
-		mm->vmas_ours += vma_boundary(mm, n, old->r[first + i]->end);
+	for (uint32_t i = 0; i < nr_old; i++) {
+		mm->vmas_ours += vma_boundary(mm, n, old->r[first + i]->at.start);
+		mm->vmas_ours += vma_boundary(mm, n, old->r[first + i]->at.end);
 	}
-	for (i = 0; i < nr_new; i++) {
-		mm->vmas_ours -= vma_boundary(mm, old, v[i]->start);
-		mm->vmas_ours -= vma_boundary(mm, old, v[i]->end);
+	for (uint32_t i = 0; i < nr_new; i++) {
+		mm->vmas_ours -= vma_boundary(mm, old, v[i]->at.start);
+		mm->vmas_ours -= vma_boundary(mm, old, v[i]->at.end);
 	}
 	rcu_assign_pointer(mm->regions, n);
-	for (i = 0; i < nr_old; i++)
+	for (uint32_t i = 0; i < nr_old; i++)
 		region_put(old->r[first + i]);
 	array_retire(mm->e, old);
 }
 
-static int add_locked(struct mm_slot *mm, uint64_t start, uint64_t end)
+/* Returns 0 or -ENOMEM. */
+static int add_region(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
+static int add_region(struct mm_slot *mm, struct span at)
 {
 	struct region_array *old = mm->regions, *n;
 	uint32_t first, last;
 	struct region *r;
 
 	/* Regions that overlap or touch: [first, last). */
-	first = region_index(old, start ? start - 1 : 0);
-	for (last = first; last < old->nr && old->r[last]->start <= end; last++)
+	first = region_index(old, at.start ? at.start - 1 : 0);
+	for (last = first; last < old->nr && old->r[last]->at.start <= at.end; last++)
 		;
-	if (last - first == 1 && old->r[first]->start <= start && old->r[first]->end >= end)
+	if (last - first == 1 && old->r[first]->at.start <= at.start &&
+	    old->r[first]->at.end >= at.end)
 		return 0;
 	if (last > first) {
-		start = old->r[first]->start < start ? old->r[first]->start : start;
-		end = old->r[last - 1]->end > end ? old->r[last - 1]->end : end;
+		at.start = u64_min(at.start, old->r[first]->at.start);
+		at.end = u64_max(at.end, old->r[last - 1]->at.end);
 	}
 	n = array_new(mm->e, old->nr - (last - first) + 1);
-	r = region_new(mm, start, end);
+	r = region_new(mm, at);
 	if (!n || !r) {
-		region_array_free(mm->e, n);
+		array_free(mm->e, n);
 		if (r)
 			region_put(r);
 		return -ENOMEM;
@@ -179,30 +165,32 @@ static int add_locked(struct mm_slot *mm, uint64_t start, uint64_t end)
 
 int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end)
 {
+	struct span at = { start, end };
 	int r;
 
-	if (!range_ok(start, end))
+	if (!range_ok(at))
 		return -EINVAL;
 	engine_lock(mm->e);
-	r = mm->dead ? -EINVAL : add_locked(mm, start, end);
+	r = mm->dead ? -EINVAL : add_region(mm, at);
 	engine_unlock(mm->e);
 	return r;
 }
 
-/* What is left of regions [first, last) when [start, end) goes: at most two pieces. */
-static int pieces(struct mm_slot *mm, uint32_t first, uint32_t last, uint64_t start, uint64_t end,
+/* What is left of regions [first, last) when `at` goes: the number of pieces, 0 to 2, or -ENOMEM. */
+static int pieces(struct mm_slot *mm, uint32_t first, uint32_t last, struct span at,
 		  struct region **v)
 {
-	struct region *l = mm->regions->r[first], *r = mm->regions->r[last - 1];
+	struct span left = { mm->regions->r[first]->at.start, at.start };
+	struct span right = { at.end, mm->regions->r[last - 1]->at.end };
 	int nr = 0;
 
-	if (l->start < start) {
-		v[nr] = region_new(mm, l->start, start);
+	if (!span_empty(left)) {
+		v[nr] = region_new(mm, left);
 		if (!v[nr++])
 			return -ENOMEM;
 	}
-	if (r->end > end) {
-		v[nr] = region_new(mm, end, r->end);
+	if (!span_empty(right)) {
+		v[nr] = region_new(mm, right);
 		if (!v[nr++]) {
 			if (nr == 2)
 				region_put(v[0]);
@@ -212,18 +200,20 @@ static int pieces(struct mm_slot *mm, uint32_t first, uint32_t last, uint64_t st
 	return nr;
 }
 
-static int del_locked(struct mm_slot *mm, uint64_t start, uint64_t end)
+/* Returns 0 or -ENOMEM. */
+static int del_regions(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
+static int del_regions(struct mm_slot *mm, struct span at)
 {
 	struct region_array *old = mm->regions, *n;
 	struct region *v[2];
-	uint32_t first = region_index(old, start), last;
+	uint32_t first = region_index(old, at.start), last;
 	int nr;
 
-	for (last = first; last < old->nr && old->r[last]->start < end; last++)
+	for (last = first; last < old->nr && old->r[last]->at.start < at.end; last++)
 		;
 	if (first == last)
 		return 0;
-	nr = pieces(mm, first, last, start, end, v);
+	nr = pieces(mm, first, last, at, v);
 	if (nr < 0)
 		return nr;
 	n = array_new(mm->e, old->nr - (last - first) + (uint32_t)nr);
@@ -232,94 +222,104 @@ static int del_locked(struct mm_slot *mm, uint64_t start, uint64_t end)
 			region_put(v[--nr]);
 		return -ENOMEM;
 	}
-	page_drop_range(mm, start, end);
+	page_drop_range(mm, at);
 	splice(mm, n, first, last - first, v, (uint32_t)nr);
-	layout_trim(mm, start, end);
+	layout_trim(mm, at.start, at.end);
 	return 0;
 }
 
 int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end)
 {
+	struct span at = { start, end };
 	int r;
 
-	if (!range_ok(start, end))
+	if (!range_ok(at))
 		return -EINVAL;
 	engine_lock(mm->e);
-	note_race(mm, start, end);
-	r = del_locked(mm, start, end);
+	watch_race(mm, at);
+	r = del_regions(mm, at);
 	engine_unlock(mm->e);
 	return r;
 }
 
 int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end)
 {
-	if (!range_ok(start, end))
+	struct span at = { start, end };
+
+	if (!range_ok(at))
 		return -EINVAL;
 	engine_lock(mm->e);
-	note_race(mm, start, end);
-	page_drop_range(mm, start, end);
+	watch_race(mm, at);
+	page_drop_range(mm, at);
 	engine_unlock(mm->e);
 	return 0;
 }
 
+/* --- what it stands on --- */
+
+/* Stable node of a frame that the client says it stands on; NIL: it cannot, or not any more. */
+static uint32_t adopted_node(struct engine *e, uint32_t frame) NEEDS(e->lock);
+static uint32_t adopted_node(struct engine *e, uint32_t frame)
+{
+	uint32_t node = pool_node(&e->pool, frame);
+	struct stable_node *n;
+
+	if (node == POOL_NONE)
+		return NIL;
+	n = stable_node(&e->stable, node);
+	if (n->filling)
+		return NIL; /* no client was told of it yet: not true */
+	n->told = 1;
+	if (n->state == STABLE_RETIRED)
+		stable_revive(&e->stable, node, tree_root(e, pool_nid(&e->pool, frame)));
+	return node;
+}
+
 /* The client says that its page stands on this frame already. False: no memory. */
+static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame) NEEDS(mm->e->lock);
 static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame)
 {
-	struct engine *e = mm->e;
-	uint32_t bi = block_get(mm, (uint32_t)(addr / BLOCK_BYTES), region_at(mm, addr));
-	uint32_t node = pool_node(&e->pool, frame);
+	uint32_t bi = block_get(mm, (uint32_t)(addr / BLOCK_BYTES), region_at(mm, addr)), node;
 	unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;
-	struct stable_node *n;
 
 	if (bi == NIL)
 		return false;
-	if (node != POOL_NONE && stable_node(&e->stable, node)->filling)
-		node = POOL_NONE; /* nobody was told of it yet: not true */
-	if (node != POOL_NONE) {
-		/* First of all: dropping the page's old state must not free this very frame. */
-		n = stable_node(&e->stable, node);
-		n->told = 1;
-		if (n->state == STABLE_RETIRED)
-			stable_revive(&e->stable, node, tree_root(e, pool_nid(&e->pool, frame)));
-		n->nr_ordered++;
-	}
-	if (rmap_state(rmap_block(e, bi), slot) != RMAP_ABSENT)
-		page_set(e, bi, slot, RMAP_ABSENT, 0);
-	if (node == POOL_NONE) {
-		page_set(e, bi, slot, RMAP_FOREIGN, 0);
+	node = adopted_node(mm->e, frame);
+	/* The page may have stood on this very frame: it empties the node, and fills it again. */
+	if (rmap_state(rmap_block(mm->e, bi), slot) != RMAP_ABSENT)
+		page_set(mm->e, bi, slot, RMAP_ABSENT, 0);
+	if (node == NIL) {
+		page_set(mm->e, bi, slot, RMAP_FOREIGN, 0);
 		return true;
 	}
-	page_set(e, bi, slot, RMAP_MERGED, node);
-	stable_node(&e->stable, node)->nr_ordered--;
-	/* It may have been written since the client looked, and that have been seen already. */
-	page_pend(e, bi, slot, false);
+	page_set(mm->e, bi, slot, RMAP_MERGED, node);
+	/* It may have been written since the client looked, and tracking have shown that already. */
+	page_pend(mm->e, bi, slot, false);
 	return true;
 }
 
 int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame)
 {
-	struct engine *e = mm->e;
-	uint64_t end = addr + nr * PAGE_BYTES;
-	struct region *r;
-	uint32_t i;
+	struct span at = { addr, addr + nr * PAGE_BYTES };
+	const struct region *r;
 	int ret = 0;
 
-	if (!range_ok(addr, end) || (uint64_t)frame + nr > pool_nr_frames(&e->pool))
+	if (!range_ok(at) || (uint64_t)frame + nr > pool_nr_frames(&mm->e->pool))
 		return -EINVAL;
-	engine_lock(e);
+	engine_lock(mm->e);
 	r = region_at(mm, addr);
-	if (!r || r->end < end) {
+	if (!r || r->at.end < at.end) {
 		ret = -EINVAL;
 		goto out;
 	}
-	note_race(mm, addr, end);
-	across_take(e);
-	for (i = 0; i < nr; i++)
+	watch_race(mm, at);
+	across_take(mm->e);
+	for (uint32_t i = 0; i < nr; i++)
 		if (!adopt_page(mm, addr + i * PAGE_BYTES, frame + i)) {
 			ret = -ENOMEM;
 			break;
 		}
 out:
-	engine_unlock(e);
+	engine_unlock(mm->e);
 	return ret;
 }

@@ -1,40 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core.h - the engine's own structures.
+ * core.h - the engine's own structures, and accessors of these. It declares no function of a file.
  *
- * Locks. There is one, engine.lock, a mutex; it covers everything below unless said otherwise.
- * Hashing, change tracking and reading clients are done without it, and what they found is checked
- * again under it. Order: engine.lock, then whatever the ops take. RCU read sections are short,
- * take no lock inside, and cover a client's array of regions.
+ * Locks. The engine has one mutex, engine.lock; it covers everything below unless said otherwise.
+ * Workers hash, ask change tracking and read clients without it, and check what they found again
+ * under it. Order: engine.lock, then whatever the ops take. RCU read sections are short, take no
+ * lock inside, and cover a client's array of regions.
  *
- * References. A region counts one reference on its mm_slot; blocks, the live array and who scans
- * count references on a region. So who holds either can go on using it after the client
- * has gone; it finds mm->dead set, the array empty and no block.
+ * References. A region counts one reference on its mm_slot; blocks, the live array and scanning
+ * workers count references on a region. A holder of either can go on using it after the client
+ * has gone: it finds mm->dead set, the array empty and no block.
  */
 #ifndef KSM_ENGINE_CORE_H
 #define KSM_ENGINE_CORE_H
 
-#include <pthread.h>
+#include <assert.h>
 #include <urcu.h>
 #include <urcu/list.h>
 #include <urcu/ref.h>
 
+#include "base/guard.h"
+#include "base/slab.h"
+#include "base/span.h"
 #include "engine/engine.h"
-#include "pool/pool.h"
 #include "engine/rmap.h"
 #include "engine/stable.h"
+#include "pool/pool.h"
 
 #define PAGE_SHIFT KSM_PAGE_SHIFT
 #define PAGE_BYTES ((uint64_t)KSM_PAGE_SIZE)
 #define BLOCK_BYTES (PAGE_BYTES * BLOCK_PAGES)
-#define SCAN_BUF_BYTES (BLOCK_BYTES + PAGE_BYTES)
 #define MM_MAX_ORDERS 64u /* orders under way per client; the low 6 bits of an order's id */
 #define FRAME_NONE KSM_FRAME_NONE
 
+/* A piece of memory that a client offers. Its bounds never change. */
 struct region {
 	struct urcu_ref ref;
 	struct mm_slot *mm; /* counted */
-	uint64_t start, end;
+	struct span at;     /* bytes */
 	struct rcu_head rcu;
 };
 
@@ -45,6 +48,7 @@ struct region_array {
 	struct region *r[]; /* counted */
 };
 
+/* An order under way. */
 struct order {
 	uint32_t id;    /* 0: slot is free */
 	uint32_t block; /* NIL when the block is gone */
@@ -59,8 +63,9 @@ struct window {
 };
 
 /*
- * Runs of blocks in which every page is tracked. Made under the lock when tracked_seq has moved on;
- * read by the worker that scans the client, which alone touches it. A hint: it may be out of date.
+ * Runs of blocks in which every page is tracked. dense_update() makes them under the lock when
+ * tracked_seq has moved on; the worker that scans the client reads them, and no other thread
+ * touches them. They are a hint and may be out of date.
  */
 struct dense_map {
 	struct dense_run {
@@ -70,12 +75,16 @@ struct dense_map {
 	uint64_t seq; /* of the tracked_seq it was made for, plus 1 */
 };
 
-/* Page `pn` of a client was paired with that item of another. Where it went on may have gone since. */
+/* Page `pn` of a client was paired with that item of another, which may have gone since. */
 struct trail {
 	uint64_t pn; /* 0: none */
 	uint32_t item;
 };
 
+/*
+ * A client. For each state s: nr_state[s] pages of its blocks are in it, and the sum over all
+ * clients is engine.nr_state[s]. vmas_reserved is the sum of order[].vmas.
+ */
 struct mm_slot {
 	struct urcu_ref ref;
 	struct rcu_head rcu;
@@ -97,10 +106,10 @@ struct mm_slot {
 
 	uint32_t vmas_own, max_map_count; /* as the client told */
 	uint64_t vmas_ours;     /* region-inner boundaries between pages that need two mappings */
-	uint64_t vmas_reserved; /* sum of order[].vmas */
+	uint64_t vmas_reserved; /* held back for orders under way */
 	int refused_level;      /* budget level when an order was refused last */
 	bool vmas_released;     /* the shares kept for longer runs are open to single pages */
-	enum engine_flush flush_owed; /* could not send all that it should have */
+	enum engine_flush flush_owed; /* the last flush could not send all that it should have */
 
 	struct trail trail; /* the last pair: follow.c */
 	uint32_t follow_won, follow_lost;
@@ -114,23 +123,20 @@ struct mm_slot {
 	uint64_t cow_breaks;
 };
 
-#define FOLLOW_SAMPLES 3u /* pages of a run that are read to test a guess about all of it */
-#define TRACK_RACED 16u
-/* What a worker is tracking right now, unlocked: no order may start there meanwhile. */
-struct track_window {
+#define WATCH_RACED 16u
+/* What a worker looks at right now with the lock released: no order may start there meanwhile. */
+struct watch {
 	struct mm_slot *mm; /* NULL: nothing */
-	uint64_t start, end;
-	/* What DEL, FORGET or ADOPT touched meanwhile; when they are more, the last covers the rest. */
+	struct span at;
+	/* What DEL, FORGET or ADOPT touched meanwhile; of too many the last covers the rest. */
 	unsigned int nr_raced;
-	struct {
-		uint64_t start, end;
-	} raced[TRACK_RACED];
+	struct span raced[WATCH_RACED];
 };
 
 /*
- * New frames whose bytes are still only in the worker's buffer. Their nodes are `filling`: pages may
- * be bound to them, but no order for them is sent, and they are not dropped. The worker that made
- * them writes them with the lock released.
+ * New frames whose bytes are still only in the worker's buffer. Their nodes are `filling`: pages
+ * may be bound to them, but no order for them is sent, and they are not dropped. The worker that
+ * made them writes them with the lock released.
  */
 struct fill {
 	uint32_t nr;
@@ -138,6 +144,15 @@ struct fill {
 	uint32_t partner[BLOCK_PAGES]; /* item that was in the unstable tree */
 	uint8_t page[BLOCK_PAGES];     /* where in the buffer */
 	bool failed[BLOCK_PAGES];
+};
+
+#define FOLLOW_SAMPLES 3u /* pages of a run that are read to test a guess about all of it */
+/* Pages of another client that may be equal to those that a worker is about to read. */
+struct pal {
+	struct mm_slot *mm; /* counted; NULL: none */
+	uint64_t pn;        /* from here on */
+	uint8_t sample[FOLLOW_SAMPLES];
+	bool agrees; /* samples of the two do */
 };
 
 enum scan_phase { SCAN_TRACK, SCAN_PENDING };
@@ -149,18 +164,15 @@ struct scan_cursor {
 	enum scan_phase phase;
 };
 
-/* Belongs to the thread that runs it, but for `track`, which the lock covers. */
+/* Belongs to the thread that runs it, except `watch`, which the lock covers. */
 struct scan_worker {
-	struct track_window track;
+	struct watch watch;
 	struct scan_cursor at;
 	uint32_t clean;       /* clean pages not charged yet */
 	uint64_t track_pages; /* how far the next call of change tracking looks */
-	unsigned char *buf;   /* SCAN_BUF_BYTES: a block, and a page to compare; NULL at rest */
-	struct fill fill;     /* empty whenever the lock is not held, but while it is written */
-	struct mm_slot *pal; /* counted; has pages that may be equal to those being read, or NULL */
-	uint64_t pal_pn;     /* from here on */
-	bool follow;         /* samples of the two agree */
-	uint8_t sample[FOLLOW_SAMPLES];
+	unsigned char *buf;   /* a block, and a page to compare; NULL at rest */
+	struct fill fill;     /* empty whenever the lock is not held, except while it is written */
+	struct pal pal;
 };
 
 struct engine {
@@ -170,7 +182,7 @@ struct engine {
 	int nr_nodes;
 	uint64_t hash_seed, zero_hash;
 
-	pthread_mutex_t lock;
+	struct lock lock;
 	struct cds_list_head mms;
 	uint64_t next_serial;
 	uint64_t nr_mms;    /* not released yet; atomic */
@@ -190,8 +202,8 @@ struct engine {
 	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, orders, order_pages_failed;
 
 	/*
-	 * A pass. Clients up to next_scan are done, or a worker is at them (nr_scanning), or their
-	 * worker ran out of budget and left its cursor here for whoever comes next.
+	 * A pass. Workers have done the clients up to next_scan, or are at them (nr_scanning), or
+	 * ran out of budget and left the cursor in parked[] for the worker that comes next.
 	 */
 	uint64_t next_scan;
 	uint64_t pass_hashed; /* pages_scanned when the pass began */
@@ -206,9 +218,22 @@ static inline struct rmap_block *rmap_block(const struct engine *e, uint32_t bi)
 	return slab_get(&e->blocks, bi, sizeof(struct rmap_block));
 }
 
+static inline struct rmap_item *rmap_item(const struct engine *e, uint32_t i)
+{
+	return &rmap_block(e, i / BLOCK_PAGES)->item[i % BLOCK_PAGES];
+}
+
 static inline struct mm_slot *block_mm(const struct rmap_block *b)
 {
 	return b->region->mm;
+}
+
+/* The client is one of this engine, so the lock that the caller holds is the client's, too. */
+static inline void mm_is_of(const struct mm_slot *mm, const struct engine *e) NEEDS(e->lock)
+	HELD(mm->e->lock) UNCHECKED_LOCKING;
+static inline void mm_is_of(const struct mm_slot *mm, const struct engine *e)
+{
+	assert(mm->e == e);
 }
 
 /* Page number of a slot of a block, in its client's address space. */
@@ -217,6 +242,24 @@ static inline uint64_t block_pn(const struct rmap_block *b, unsigned int slot)
 	return ((uint64_t)b->key << BLOCK_SHIFT) + slot;
 }
 
+/* Addresses of the block of that key. */
+static inline struct span block_span(uint32_t key)
+{
+	return (struct span){ key * BLOCK_BYTES, (key + 1ull) * BLOCK_BYTES };
+}
+
+/* Pages of the block of that key which lie in `at`. */
+static inline uint64_t block_mask(uint32_t key, struct span at)
+{
+	struct span block = block_span(key), part = span_clip(at, block);
+
+	if (span_empty(part))
+		return 0;
+	return mask64((unsigned int)((part.start - block.start) / PAGE_BYTES),
+		      (unsigned int)((part.end - block.start) / PAGE_BYTES));
+}
+
+/* Number of the tree that contents of this NUMA node stand in. */
 static inline int tree_root(const struct engine *e, int nid)
 {
 	return e->merge_across ? 0 : nid;
@@ -227,8 +270,8 @@ static inline void count_bytes(struct engine *e, int64_t n)
 	__atomic_fetch_add(&e->table_bytes, (uint64_t)n, __ATOMIC_RELAXED);
 }
 
-/* Frame that an ordered page is to stand on. */
-static inline uint32_t order_frame(const struct engine *e, const struct rmap_block *b,
+/* Frame that an ORDERED or MERGED page is bound to or stands on. */
+static inline uint32_t bound_frame(const struct engine *e, const struct rmap_block *b,
 				   unsigned int slot)
 {
 	uint32_t node = b->item[slot].s.node;

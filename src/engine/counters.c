@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * counters.c - what the operator is shown. Every figure is kept up as things happen; reading them
- * costs nothing that grows with memory, except mm_counters()'s sum over a client's regions.
+ * counters.c - what the operator is shown.
+ *
+ * The engine keeps every figure up as things happen. Reading them costs nothing that grows with
+ * memory, except mm_counters()'s sum over a client's regions.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,9 +20,8 @@ static uint64_t metadata_bytes(struct engine *e)
 static uint64_t tracked(const uint64_t nr_state[RMAP_NR])
 {
 	uint64_t sum = 0;
-	int s;
 
-	for (s = RMAP_ABSENT + 1; s < RMAP_NR; s++)
+	for (int s = RMAP_ABSENT + 1; s < RMAP_NR; s++)
 		sum += nr_state[s];
 	return sum;
 }
@@ -28,9 +29,7 @@ static uint64_t tracked(const uint64_t nr_state[RMAP_NR])
 static void left_out(const uint64_t left[KSM_LEFT_NR], const uint64_t nr_state[RMAP_NR],
 		     uint64_t *out)
 {
-	int i;
-
-	for (i = 0; i < KSM_LEFT_NR; i++)
+	for (int i = 0; i < KSM_LEFT_NR; i++)
 		out[i] += left[i];
 	out[KSM_LEFT_COW_BROKEN] += nr_state[RMAP_COWED];
 	out[KSM_LEFT_FOREIGN] += nr_state[RMAP_FOREIGN];
@@ -71,16 +70,14 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 
 void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 {
-	uint32_t i;
-
 	memset(out, 0, sizeof(*out));
 	engine_lock(mm->e);
 	out->rmap_items = tracked(mm->nr_state);
 	out->merging_pages = mm->nr_state[RMAP_MERGED];
 	out->zero_pages = mm->nr_state[RMAP_ZEROED];
 	out->nr_regions = mm->regions->nr;
-	for (i = 0; i < mm->regions->nr; i++)
-		out->region_bytes += mm->regions->r[i]->end - mm->regions->r[i]->start;
+	for (uint32_t i = 0; i < mm->regions->nr; i++)
+		out->region_bytes += span_len(mm->regions->r[i]->at);
 	out->nr_vmas = mm->vmas_own + mm->vmas_ours;
 	out->cow_breaks = mm->cow_breaks;
 	out->orders = mm->nr_orders + mm->nr_ready;
@@ -95,18 +92,17 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 int engine_rmap_walk(struct engine *e, uint32_t frame,
 		     void (*fn)(void *arg, uint32_t client_id, uint64_t addr), void *arg)
 {
-	uint32_t node, i;
+	uint32_t node;
 	int nr = -ENOENT;
 
 	engine_lock(e);
 	node = pool_node(&e->pool, frame);
 	if (node != POOL_NONE) {
 		nr = 0;
-		for (i = stable_node(&e->stable, node)->first; i != NIL; nr++) {
-			struct rmap_block *b = rmap_block(e, i / BLOCK_PAGES);
+		for (uint32_t i = stable_node(&e->stable, node)->first; i != NIL; nr++) {
+			const struct rmap_block *b = rmap_block(e, i / BLOCK_PAGES);
 
-			fn(arg, block_mm(b)->id,
-			   b->key * BLOCK_BYTES + i % BLOCK_PAGES * PAGE_BYTES);
+			fn(arg, block_mm(b)->id, block_pn(b, i % BLOCK_PAGES) << PAGE_SHIFT);
 			i = b->item[i % BLOCK_PAGES].s.next;
 		}
 	}

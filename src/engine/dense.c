@@ -5,13 +5,12 @@
  * PAGEMAP_SCAN has a fast walk for "written" alone, half the cost per clean page of "written and
  * present". But it counts holes as written and puts markers (page tables) into them, which for a
  * reserved but empty range of 100 GiB would be 200 MiB. Where all pages are tracked there are
- * hardly any holes, so there the fast walk is used. Calm memory does not change what is tracked, and then
- * nothing is computed here.
+ * hardly any holes, so the worker uses the fast walk there. Calm memory does not change what is
+ * tracked, and then nothing is computed here.
  */
 #include <stdlib.h>
 
 #include "engine/dense.h"
-#include "engine/core.h"
 
 /* Shorter runs are not worth a call of their own: 2 MiB, one page table. */
 #define MIN_RUN 8u
@@ -25,9 +24,9 @@ static int cmp_key(const void *a, const void *b)
 
 static uint32_t full_blocks(const struct mm_slot *mm, uint32_t *key)
 {
-	uint32_t i, nr = 0;
+	uint32_t nr = 0;
 
-	for (i = 0; i < mm->table.cap; i++) {
+	for (uint32_t i = 0; i < mm->table.cap; i++) {
 		const struct block_slot *s = &mm->table.slot[i];
 
 		if (s->block != NIL && !~rmap_block(mm->e, s->block)->tracked)
@@ -39,7 +38,7 @@ static uint32_t full_blocks(const struct mm_slot *mm, uint32_t *key)
 void dense_update(struct mm_slot *mm)
 {
 	struct dense_map *d = &mm->dense;
-	uint32_t *key, nr, i, from;
+	uint32_t *key, nr;
 
 	if (d->seq == mm->tracked_seq + 1)
 		return;
@@ -53,7 +52,7 @@ void dense_update(struct mm_slot *mm)
 	nr = full_blocks(mm, key);
 	d->run = malloc((nr / MIN_RUN + 1) * sizeof(*d->run));
 	qsort(key, nr, sizeof(*key), cmp_key);
-	for (from = 0; d->run && from < nr; from = i) {
+	for (uint32_t from = 0, i; d->run && from < nr; from = i) {
 		for (i = from + 1; i < nr && key[i] == key[i - 1] + 1; i++)
 			;
 		if (i - from >= MIN_RUN)
@@ -62,14 +61,14 @@ void dense_update(struct mm_slot *mm)
 	free(key);
 }
 
-bool dense_stretch(const struct mm_slot *mm, uint64_t start, uint64_t *end)
+bool dense_stretch(const struct mm_slot *mm, struct span *at)
 {
 	const struct dense_map *d = &mm->dense;
-	uint64_t key = start / BLOCK_BYTES, edge;
+	uint64_t key = at->start / BLOCK_BYTES, edge;
 	uint32_t lo = 0, hi = d->nr;
 	bool inside;
 
-	while (lo < hi) { /* first run that ends at or after start */
+	while (lo < hi) { /* first run that ends at or after the start */
 		uint32_t mid = (lo + hi) / 2;
 
 		if (d->run[mid].last < key)
@@ -80,8 +79,8 @@ bool dense_stretch(const struct mm_slot *mm, uint64_t start, uint64_t *end)
 	if (lo == d->nr)
 		return false;
 	inside = d->run[lo].first <= key;
-	edge = (inside ? (uint64_t)d->run[lo].last + 1 : d->run[lo].first) * BLOCK_BYTES;
-	if (edge > start && edge < *end)
-		*end = edge;
+	edge = inside ? block_span(d->run[lo].last).end : block_span(d->run[lo].first).start;
+	if (edge > at->start)
+		at->end = u64_min(at->end, edge);
 	return inside;
 }

@@ -5,8 +5,12 @@
 
 #include "engine/core.h"
 
-void dense_update(struct mm_slot *mm); /* lock held */
-/* Is the stretch at *start dense? Cuts *end (> start) back to where that changes. No lock. */
-bool dense_stretch(const struct mm_slot *mm, uint64_t start, uint64_t *end);
+/* Bring the client's map up to date if what is tracked has changed. Only its scanning worker. */
+void dense_update(struct mm_slot *mm) NEEDS(mm->e->lock);
+/*
+ * Is the stretch at at->start dense? Cuts at->end back to where that changes. Only the worker that
+ * scans the client, with or without the lock.
+ */
+bool dense_stretch(const struct mm_slot *mm, struct span *at);
 
 #endif

@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/span.h"
 #include "engine/knobs.h"
 #include "wire/wire.h"
 
@@ -37,7 +38,7 @@ enum track_kind {
 	TRACK_UNKNOWN, /* it was written, and could not be looked at for the moment */
 };
 struct track_range {
-	uint64_t start, end; /* bytes */
+	struct span at; /* bytes */
 	enum track_kind kind;
 };
 

@@ -2,35 +2,31 @@
 /*
  * follow.c - what stands beside equal pages is probably equal as well.
  *
- * Alike processes have alike memory for long stretches. When a page was paired with one of another
- * client, the pages after the two are taken for a pair, too, and only one of them is read and hashed.
- * When the page before stands on a frame and the next frames hold content, the pages are bound
- * to those frames without being read. A read and a hash cost 0.9 us a page, as much as all that is left
- * of a merge; so two equal clients are merged with one read for each pair, and the third and later
- * ones with none but samples.
+ * Alike processes have alike memory for long stretches. When a worker paired a page with one of
+ * another client, it takes the pages after the two for a pair, too, and reads and hashes only one
+ * of them. When the page before stands on a frame and the next frames hold content, it binds the
+ * pages to those frames without reading them. A read and a hash cost 0.9 us a page, as much as all
+ * that is left of a merge. So two equal clients are merged with one read for each pair, and the
+ * third and later ones with none but samples.
  *
- * Safe because it is a guess like any other hash that agrees: the client compares every byte before it
- * maps a frame (merge.c). What a wrong guess costs is an order in vain, so it needs evidence: the left
- * neighbours agree, and so do three sample pages of every run, which are read. And it must have been
- * right before: a client whose guesses fail is not guessed about for a while.
+ * Safe because it is a guess like any other hash that agrees: the client compares every byte before
+ * it maps a frame (merge.c). A wrong guess costs an order in vain, so a guess needs evidence: the
+ * left neighbours agree, and so do three sample pages of every run, which the worker reads. And
+ * guesses must have been right before: a client whose guesses fail is not guessed about for a
+ * while.
  *
- * Only pages seen for the first time are guessed about. A page whose guess failed is hashed like any other.
+ * Only pages seen for the first time are guessed about. A page whose guess failed is hashed like
+ * any other.
  *
- * Two workers, each at one of two equal clients, would read the same pages side by side and gain nothing. So
- * who comes to new memory first has change tracking look at the other client's as well, and pairs
- * the two; the other worker finds nothing new there and goes on with the next stretch, for both.
+ * Two workers, each at one of two equal clients, would read the same pages side by side and gain
+ * nothing. So the worker that reaches new memory first also tracks the matching range of the other
+ * client, and pairs the two. The other worker finds nothing new there and goes on with the next
+ * stretch, for both.
  */
-#include <string.h>
-
 #include "engine/follow.h"
 #include "engine/block.h"
-#include "engine/budget.h"
-#include "engine/core.h"
-#include "engine/hash.h"
-#include "engine/merge.h"
 #include "engine/mm.h"
 #include "engine/page.h"
-#include "engine/settle.h"
 
 #define MIN_RUN 8u /* pages from which on the samples are a small price */
 /* Wrong guesses that are forgiven: so many, and one in eight. */
@@ -38,7 +34,7 @@
 #define LOST_SHARE 8u
 #define FORGET_AT 65536u /* the past counts half from then on */
 
-/* With a tree for each node, pages would have to be on the same one, which takes a call to know. */
+/* With a tree for each node the pages would have to be on the same one, which takes a call. */
 static bool allowed(const struct engine *e, const struct mm_slot *mm)
 {
 	return (e->nr_nodes == 1 || e->merge_across) &&
@@ -58,18 +54,18 @@ void follow_outcome(struct mm_slot *mm, bool right)
 }
 
 /*
- * Page of a run of nr >= FOLLOW_SAMPLES that is sample number i: one from each part of it, at no regular
- * distance, for what memory consists of often has one.
+ * Page of a run of nr >= FOLLOW_SAMPLES that is sample number i: one from each part of it, at no
+ * regular distance, because memory often consists of things at one.
  */
-static unsigned int sample_of(uint64_t pn, unsigned int nr, unsigned int i)
+static uint8_t sample_of(uint64_t pn, unsigned int nr, unsigned int i)
 {
 	unsigned int part = nr / FOLLOW_SAMPLES;
 
 	/* Fibonacci hashing: 2^64 divided by the golden ratio. */
-	return i * part + (unsigned int)(((pn + i) * 0x9e3779b97f4a7c15ull >> 32) % part);
+	return (uint8_t)(i * part + (((pn + i) * 0x9e3779b97f4a7c15ull >> 32) % part));
 }
 
-/* Waits to be hashed, and was never looked at before. */
+/* Does the page wait to be hashed for the first time? */
 static bool is_new(const struct rmap_block *b, unsigned int slot)
 {
 	return b->state[slot] == RMAP_VOLATILE && !item_age(&b->item[slot]) &&
@@ -77,27 +73,32 @@ static bool is_new(const struct rmap_block *b, unsigned int slot)
 }
 
 /* Item of a page that can be guessed about, or NIL. */
+static uint32_t new_item(const struct mm_slot *mm, uint64_t pn) NEEDS(mm->e->lock);
 static uint32_t new_item(const struct mm_slot *mm, uint64_t pn)
 {
 	uint32_t bi = block_find(mm, (uint32_t)(pn >> BLOCK_SHIFT));
 
 	if (bi == NIL || !is_new(rmap_block(mm->e, bi), pn % BLOCK_PAGES))
 		return NIL;
-	return bi * BLOCK_PAGES + (uint32_t)(pn % BLOCK_PAGES);
+	return item_index(bi, pn % BLOCK_PAGES);
 }
 
 /* --- pairs --- */
 
-void follow_pair(struct engine *e, uint32_t item, uint32_t partner)
+static void leave_trail(const struct engine *e, uint32_t item, uint32_t partner)
 {
-	const struct rmap_block *b = rmap_block(e, item / BLOCK_PAGES),
-				*p = rmap_block(e, partner / BLOCK_PAGES);
+	const struct rmap_block *b = rmap_block(e, item / BLOCK_PAGES);
 
 	block_mm(b)->trail = (struct trail){ block_pn(b, item % BLOCK_PAGES), partner };
-	block_mm(p)->trail = (struct trail){ block_pn(p, partner % BLOCK_PAGES), item };
 }
 
-/* Where the pages from pn on would find their like. NULL: nowhere. */
+void follow_pair(struct engine *e, uint32_t item, uint32_t partner)
+{
+	leave_trail(e, item, partner);
+	leave_trail(e, partner, item);
+}
+
+/* Where the pages from pn on would find their like: the client, and *at. NULL: nowhere. */
 static struct mm_slot *pal_of(const struct mm_slot *mm, uint64_t pn, uint64_t *at)
 {
 	const struct trail *t = &mm->trail;
@@ -109,84 +110,69 @@ static struct mm_slot *pal_of(const struct mm_slot *mm, uint64_t pn, uint64_t *a
 	b = rmap_block(mm->e, t->item / BLOCK_PAGES);
 	pal = block_mm(b);
 	*at = block_pn(b, t->item % BLOCK_PAGES) + pn - t->pn;
-	return pal != mm && !pal->dead && allowed(mm->e, pal) && *at < KSM_ADDR_END / PAGE_BYTES ?
-		       pal :
-		       NULL;
+	if (pal == mm || pal->dead || !allowed(mm->e, pal) || *at >= KSM_ADDR_END / PAGE_BYTES)
+		return NULL;
+	return pal;
 }
 
-/* Lock held. Note the pages that may be equal to these, if there are any. */
-static void note_pal(struct scan_worker *w, struct mm_slot *mm, uint64_t pn, unsigned int nr)
+void follow_note(struct pal *pal, const struct mm_slot *mm, uint64_t pn, unsigned int nr)
 {
+	struct mm_slot *other;
 	uint64_t at;
-	struct mm_slot *pal = nr < MIN_RUN ? NULL : pal_of(mm, pn, &at);
-	unsigned int i;
 
-	if (!pal)
+	if (nr < MIN_RUN || !(other = pal_of(mm, pn, &at)))
 		return;
-	for (i = 0; i < FOLLOW_SAMPLES; i++) {
-		w->sample[i] = (uint8_t)sample_of(pn, nr, i);
-		if (new_item(pal, at + w->sample[i]) == NIL)
+	mm_is_of(other, mm->e);
+	for (unsigned int i = 0; i < FOLLOW_SAMPLES; i++) {
+		pal->sample[i] = sample_of(pn, nr, i);
+		if (new_item(other, at + pal->sample[i]) == NIL)
 			return;
 	}
-	mm_get(pal);
-	w->pal = pal;
-	w->pal_pn = at;
+	mm_get(other);
+	pal->mm = other;
+	pal->pn = at;
 }
 
-struct mm_slot *follow_untracked(struct mm_slot *mm, uint64_t *start, uint64_t *end)
+uint32_t follow_partner(const struct engine *e, const struct pal *pal, unsigned int page)
 {
-	struct mm_slot *pal;
-	struct region *r = NULL;
-	uint64_t at;
+	if (!pal->agrees)
+		return NIL;
+	mm_is_of(pal->mm, e);
+	return new_item(pal->mm, pal->pn + page);
+}
+
+void follow_end(struct pal *pal)
+{
+	if (pal->mm)
+		mm_put(pal->mm);
+	pal->mm = NULL;
+	pal->agrees = false;
+}
+
+struct mm_slot *follow_untracked(const struct mm_slot *mm, struct span *at)
+{
+	uint64_t pn, len = span_len(*at);
+	struct mm_slot *pal = pal_of(mm, at->start / PAGE_BYTES, &pn);
+	const struct region *r;
 	uint32_t bi;
 
-	engine_lock(mm->e);
-	pal = pal_of(mm, *start / PAGE_BYTES, &at);
-	if (pal) {
-		bi = block_find(pal, (uint32_t)(at >> BLOCK_SHIFT));
-		if (bi == NIL || !(rmap_block(mm->e, bi)->tracked & bit64(at % BLOCK_PAGES)))
-			r = region_at(pal, at * PAGE_BYTES);
-	}
-	if (r) {
-		uint64_t len = *end - *start;
-
-		*start = at * PAGE_BYTES;
-		*end = *start + len < r->end ? *start + len : r->end;
-		mm_get(pal);
-	}
-	engine_unlock(mm->e);
-	return r ? pal : NULL;
-}
-
-void follow_sample(struct scan_worker *w, struct engine *e, unsigned int nr)
-{
-	unsigned char *page = w->buf + BLOCK_BYTES;
-	unsigned int i;
-
-	w->follow = w->pal != NULL;
-	for (i = 0; i < FOLLOW_SAMPLES && w->follow; i++)
-		w->follow = w->sample[i] < nr &&
-			    e->ops->read(w->pal->client, (w->pal_pn + w->sample[i]) * PAGE_BYTES,
-					 page, PAGE_BYTES) == (ssize_t)PAGE_BYTES &&
-			    !memcmp(page, w->buf + w->sample[i] * PAGE_BYTES, PAGE_BYTES);
-}
-
-uint32_t follow_partner(const struct scan_worker *w, unsigned int page)
-{
-	return w->follow ? new_item(w->pal, w->pal_pn + page) : NIL;
-}
-
-void follow_end(struct scan_worker *w)
-{
-	if (w->pal)
-		mm_put(w->pal);
-	w->pal = NULL;
-	w->follow = false;
+	if (!pal)
+		return NULL;
+	mm_is_of(pal, mm->e);
+	bi = block_find(pal, (uint32_t)(pn >> BLOCK_SHIFT));
+	if (bi != NIL && (rmap_block(mm->e, bi)->tracked & bit64(pn % BLOCK_PAGES)))
+		return NULL;
+	r = region_at(pal, pn * PAGE_BYTES);
+	if (!r)
+		return NULL;
+	*at = span_clip((struct span){ pn * PAGE_BYTES, pn * PAGE_BYTES + len }, r->at);
+	mm_get(pal);
+	return pal;
 }
 
 /* --- frames --- */
 
-/* Node of the frame that follows those of the pages before, if it can take one more; or NIL. */
+/* Node of that frame, which follows those of the pages before, if it can take one more; or NIL. */
 static uint32_t next_node(const struct engine *e, uint32_t frame)
 {
 	uint32_t node = frame < pool_nr_frames(&e->pool) ? pool_node(&e->pool, frame) : POOL_NONE;
@@ -195,11 +181,10 @@ static uint32_t next_node(const struct engine *e, uint32_t frame)
 	if (node == POOL_NONE)
 		return NIL;
 	n = stable_node(&e->stable, node);
-	return n->state == STABLE_LIVE && n->filling <= STABLE_FILLING &&
-			       n->nr_items + n->nr_ordered <
-				       knob_get(e->knobs, KNOB_MAX_PAGE_SHARING) ?
-		       node :
-		       NIL;
+	if (n->state != STABLE_LIVE || n->filling > STABLE_FILLING ||
+	    n->nr_items + n->nr_ordered >= knob_get(e->knobs, KNOB_MAX_PAGE_SHARING))
+		return NIL;
+	return node;
 }
 
 /* How many of the pages from (bi, slot) on may be bound to the frames from `frame` on. */
@@ -213,70 +198,41 @@ static unsigned int run_of_frames(const struct engine *e, const struct rmap_bloc
 	return i;
 }
 
-/* Lock held. The run, its first frame, and the hashes that its samples should have. */
-static unsigned int find_frames(struct mm_slot *mm, uint32_t key, unsigned int first,
-				unsigned int nr, uint32_t *frame, uint64_t hash[FOLLOW_SAMPLES])
+struct follow_run follow_frames(const struct mm_slot *mm, uint32_t key, unsigned int first,
+				unsigned int nr)
 {
-	struct engine *e = mm->e;
+	struct follow_run run = { 0 };
 	uint32_t bi = block_find(mm, key);
 	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first;
-	unsigned int i;
 
-	*frame = POOL_NONE;
-	if (bi == NIL || !allowed(e, mm))
-		return 0;
-	*frame = page_frame_after_left(e, bi, first);
-	if (*frame == POOL_NONE)
-		return 0;
-	nr = run_of_frames(e, rmap_block(e, bi), first, nr, *frame);
+	if (bi == NIL || !allowed(mm->e, mm))
+		return run;
+	run.frame = page_frame_after_left(mm->e, bi, first);
+	if (run.frame == POOL_NONE)
+		return run;
+	nr = run_of_frames(mm->e, rmap_block(mm->e, bi), first, nr, run.frame);
 	if (nr < MIN_RUN)
-		return 0;
-	for (i = 0; i < FOLLOW_SAMPLES; i++)
-		hash[i] =
-			stable_node(&e->stable, next_node(e, *frame + sample_of(pn, nr, i)))->hash;
-	return nr;
+		return run;
+	run.nr = nr;
+	for (unsigned int i = 0; i < FOLLOW_SAMPLES; i++) {
+		uint32_t node;
+
+		run.sample[i] = sample_of(pn, nr, i);
+		node = next_node(mm->e, run.frame + run.sample[i]);
+		run.hash[i] = stable_node(&mm->e->stable, node)->hash;
+	}
+	return run;
 }
 
-/* Lock held. Bind pages to the frames whose samples agreed, if these still are the ones to be bound to. */
-static unsigned int bind_frames(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
-				unsigned int first, unsigned int nr, uint32_t frame)
+unsigned int follow_bind(struct mm_slot *mm, uint32_t key, unsigned int first,
+			 const struct follow_run *run)
 {
-	uint64_t hash[FOLLOW_SAMPLES];
-	uint32_t now, bi = block_find(mm, key);
-	unsigned int i;
+	struct follow_run now = follow_frames(mm, key, first, run->nr);
+	uint32_t bi = block_find(mm, key);
 
-	nr = find_frames(mm, key, first, nr, &now, hash);
-	if (!nr || now != frame)
+	if (!now.nr || now.frame != run->frame)
 		return 0;
-	for (i = 0; i < nr; i++)
-		merge_bind(mm->e, bi, first + i, next_node(mm->e, frame + i));
-	mm->e->pages_scanned += FOLLOW_SAMPLES;
-	budget_refuse_early(w, mm->e, bi);
-	return nr;
-}
-
-unsigned int follow_begin(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
-			  unsigned int first, unsigned int want)
-{
-	struct engine *e = mm->e;
-	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first, hash[FOLLOW_SAMPLES];
-	unsigned char *page = w->buf + BLOCK_BYTES;
-	unsigned int i, nr;
-	uint32_t frame;
-
-	engine_lock(e);
-	nr = find_frames(mm, key, first, want, &frame, hash);
-	note_pal(w, mm, pn, want);
-	engine_unlock(e);
-	if (!nr)
-		return 0;
-	for (i = 0; i < FOLLOW_SAMPLES; i++)
-		if (e->ops->read(mm->client, (pn + sample_of(pn, nr, i)) * PAGE_BYTES, page,
-				 PAGE_BYTES) != (ssize_t)PAGE_BYTES ||
-		    page_hash(page, e->hash_seed) != hash[i])
-			return 0;
-	engine_lock(e);
-	nr = bind_frames(w, mm, key, first, nr, frame);
-	engine_unlock(e);
-	return nr;
+	for (unsigned int i = 0; i < now.nr; i++)
+		page_set_guessed(mm->e, bi, first + i, next_node(mm->e, now.frame + i));
+	return now.nr;
 }

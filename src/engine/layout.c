@@ -69,7 +69,7 @@ void layout_trim(struct mm_slot *mm, uint64_t start, uint64_t end)
 		uint32_t r = region_index(mm->regions, s);
 
 		if (s >= end ||
-		    (r < mm->regions->nr && mm->regions->r[r]->start < s + WINDOW_BYTES))
+		    (r < mm->regions->nr && mm->regions->r[r]->at.start < s + WINDOW_BYTES))
 			mm->window[kept++] = mm->window[i];
 		else
 			pool_window_put(&mm->e->pool, mm->window[i].frame);

@@ -6,15 +6,24 @@
 #include "engine/core.h"
 
 /*
- * `page`: where the worker's buffer has its bytes. hint: an item that should be equal, or NIL.
- * Returns the item that it was paired with, or NIL.
+ * A VOLATILE, COWED or FOREIGN page was just read and hashed. Bind it to the zero page or to a
+ * frame of its content, or put it into the unstable tree: then NIL. Or return the item of its
+ * partner, which is in the unstable tree or is `hint` (an item that should be equal, or NIL): the
+ * two need a new frame, and the caller goes on with merge_pair().
  */
-uint32_t merge_page(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
-		    uint64_t hash, bool zero, int nid, unsigned int page, uint32_t hint);
-/* No lock held: write the new frames, and let orders for them go. */
-void merge_fill(struct scan_worker *w, struct engine *e);
-/* A page that was not read goes to the frame of this node, if the client finds them equal. */
-void merge_bind(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node);
-void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot);
+uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash, bool zero,
+		    int nid, uint32_t hint) NEEDS(e->lock);
+/*
+ * Bind the page and its partner to a new node for `frame`, which the pool has given (POOL_NONE: it
+ * has none to give). Returns the node, whose bytes the caller must see to (fill.c), or NIL: then
+ * the frame is free again, and the page backs off.
+ */
+uint32_t merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner,
+		    uint32_t frame, int nid) NEEDS(e->lock);
+/*
+ * A page is alone on a frame that no client was told of: its partner was refused or has gone. It
+ * goes back into the unstable tree, or waits to be hashed; the node goes when the lock is let go.
+ */
+void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
 
 #endif

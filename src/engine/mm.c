@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * region.c - which memory a client offers.
+ * mm.c - references to clients, and which memory a client offers.
  *
  * The live regions of a client are an immutable sorted array behind an RCU pointer. A change makes
- * a new array under the engine lock and lets a grace period free the old one, so the scan thread
- * reads it without the lock, takes a reference on a region and works with that, while the region
- * may be withdrawn or its client exit: the object lives until the last holder lets go (as an
- * anon_vma does). Region objects never change their bounds: coalescing and splitting make new ones.
+ * a new array under the engine lock and lets a grace period free the old one. So a scanning worker
+ * reads the array without the lock, takes a reference on a region and works with that, while the
+ * client withdraws the region or exits: the object lives until the last holder lets go (as an
+ * anon_vma does). Region objects never change their bounds: joining and splitting make new ones.
  */
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine/mm.h"
-#include "engine/core.h"
 
 void mm_get(struct mm_slot *mm)
 {
@@ -27,7 +24,7 @@ static void mm_free_rcu(struct rcu_head *h)
 	struct engine *e = mm->e;
 	void *client = mm->client;
 
-	region_array_free(e, mm->regions);
+	array_free(e, mm->regions);
 	count_bytes(e, -(int64_t)sizeof(*mm));
 	free(mm->dense.run);
 	free(mm);
@@ -46,6 +43,22 @@ static void mm_release(struct urcu_ref *ref)
 void mm_put(struct mm_slot *mm)
 {
 	urcu_ref_put(&mm->ref, mm_release);
+}
+
+/* --- regions --- */
+
+struct region *region_new(struct mm_slot *mm, struct span at)
+{
+	struct region *r = malloc(sizeof(*r));
+
+	if (!r)
+		return NULL;
+	urcu_ref_init(&r->ref);
+	mm_get(mm);
+	r->mm = mm;
+	r->at = at;
+	count_bytes(mm->e, sizeof(*r));
+	return r;
 }
 
 void region_get(struct region *r)
@@ -75,20 +88,7 @@ void region_put(struct region *r)
 	urcu_ref_put(&r->ref, region_release);
 }
 
-struct region *region_new(struct mm_slot *mm, uint64_t start, uint64_t end)
-{
-	struct region *r = malloc(sizeof(*r));
-
-	if (!r)
-		return NULL;
-	urcu_ref_init(&r->ref);
-	mm_get(mm);
-	r->mm = mm;
-	r->start = start;
-	r->end = end;
-	count_bytes(mm->e, sizeof(*r));
-	return r;
-}
+/* --- the array --- */
 
 static size_t array_bytes(uint32_t nr)
 {
@@ -106,13 +106,7 @@ struct region_array *array_new(struct engine *e, uint32_t nr)
 	return a;
 }
 
-struct region_array *region_array_empty(struct engine *e)
-{
-	return array_new(e, 0);
-}
-
-/* Never published, or no reader left; without regions in it. */
-void region_array_free(struct engine *e, struct region_array *a)
+void array_free(struct engine *e, struct region_array *a)
 {
 	if (a)
 		count_bytes(e, -(int64_t)array_bytes(a->nr));
@@ -130,12 +124,9 @@ void array_retire(struct engine *e, struct region_array *a)
 	call_rcu(&a->rcu, array_free_rcu);
 }
 
-/* The array is not published any more: drop its references, and itself. */
-void region_array_put_all(struct engine *e, struct region_array *a)
+void array_put_all(struct engine *e, struct region_array *a)
 {
-	uint32_t i;
-
-	for (i = 0; i < a->nr; i++)
+	for (uint32_t i = 0; i < a->nr; i++)
 		region_put(a->r[i]);
 	array_retire(e, a);
 }
@@ -147,7 +138,7 @@ uint32_t region_index(const struct region_array *a, uint64_t addr)
 	while (lo < hi) {
 		uint32_t mid = lo + (hi - lo) / 2;
 
-		if (a->r[mid]->end > addr)
+		if (a->r[mid]->at.end > addr)
 			hi = mid;
 		else
 			lo = mid + 1;
@@ -159,11 +150,10 @@ struct region *region_next(struct mm_slot *mm, uint64_t addr)
 {
 	struct region *r = NULL;
 	struct region_array *a;
-	uint32_t i;
 
 	rcu_read_lock();
 	a = rcu_dereference(mm->regions);
-	for (i = region_index(a, addr); i < a->nr; i++)
+	for (uint32_t i = region_index(a, addr); i < a->nr; i++)
 		if (urcu_ref_get_unless_zero(&a->r[i]->ref)) {
 			r = a->r[i];
 			break;
@@ -177,5 +167,5 @@ struct region *region_at(const struct mm_slot *mm, uint64_t addr)
 	const struct region_array *a = mm->regions;
 	uint32_t i = region_index(a, addr);
 
-	return i < a->nr && a->r[i]->start <= addr ? a->r[i] : NULL;
+	return i < a->nr && a->r[i]->at.start <= addr ? a->r[i] : NULL;
 }

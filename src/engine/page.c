@@ -1,25 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rmap.c - blocks, items, and the one place where a page changes its state.
+ * page.c - the one place where a page changes its state.
  *
- * Safe because nobody else writes the state, the links or the counters that depend on them. A
- * transition that is not in the table is a bug of this program, and going on could free a frame
- * that is still mapped; stopping the daemon is harmless to its clients, so it stops.
+ * Safe because no other file writes the state, the links or the counters that depend on them. A
+ * move that is not in the table is a bug of this program, and going on could free a frame that is
+ * still mapped. Stopping the daemon is harmless to its clients, so it stops.
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine/page.h"
 #include "engine/block.h"
-#include "engine/core.h"
 #include "engine/unstable.h"
 #include "engine/vma.h"
 
 #define TO(s) (1u << RMAP_##s)
 
 static const uint16_t allowed[RMAP_NR] = {
-	/* seen for the first time; adopted; found to be somebody else's */
+	/* seen for the first time; adopted; found to be of an earlier daemon */
 	[RMAP_ABSENT] = TO(VOLATILE) | TO(MERGED) | TO(FOREIGN),
 	/* hashed and unique; partner found; turned into a file page */
 	[RMAP_VOLATILE] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED) | TO(FOREIGN),
@@ -34,26 +32,23 @@ static const uint16_t allowed[RMAP_NR] = {
 	[RMAP_FOREIGN] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED),
 };
 
-/* --- the setter --- */
-
 static void forbidden(enum rmap_state from, enum rmap_state to)
 {
 	fprintf(stderr, "engine: page state %d may not become %d\n", from, to);
 	abort();
 }
 
-static void site_link(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
+static void site_link(struct engine *e, uint32_t item, uint32_t node)
 {
-	struct rmap_item *it = &rmap_block(e, bi)->item[slot];
+	struct rmap_item *it = rmap_item(e, item);
 	struct stable_node *n = stable_node(&e->stable, node);
 
 	it->s.node = node;
 	it->s.prev = NIL;
 	it->s.next = n->first;
 	if (n->first != NIL)
-		rmap_block(e, n->first / BLOCK_PAGES)->item[n->first % BLOCK_PAGES].s.prev =
-			bi * BLOCK_PAGES + slot;
-	n->first = bi * BLOCK_PAGES + slot;
+		rmap_item(e, n->first)->s.prev = item;
+	n->first = item;
 	stable_add_site(&e->stable, node);
 }
 
@@ -64,30 +59,55 @@ static void site_unlink(struct engine *e, const struct rmap_item *it)
 	if (prev == NIL)
 		stable_node(&e->stable, it->s.node)->first = next;
 	else
-		rmap_block(e, prev / BLOCK_PAGES)->item[prev % BLOCK_PAGES].s.next = next;
+		rmap_item(e, prev)->s.next = next;
 	if (next != NIL)
-		rmap_block(e, next / BLOCK_PAGES)->item[next % BLOCK_PAGES].s.prev = prev;
+		rmap_item(e, next)->s.prev = prev;
 	stable_del_site(&e->stable, it->s.node);
 }
 
+static void order_unlink(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+	NEEDS(e->lock);
+static void order_unlink(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+{
+	struct mm_slot *mm = block_mm(b);
+
+	mm_is_of(mm, e);
+	if (b->ready & bit64(slot)) {
+		e->nr_ready--;
+		mm->nr_ready--;
+		b->ready &= ~bit64(slot);
+		if (!b->ready)
+			block_list_del(mm, bi, LINK_READY);
+	}
+	b->inflight &= ~bit64(slot);
+}
+
+static void order_link(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+	NEEDS(e->lock);
+static void order_link(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+{
+	struct mm_slot *mm = block_mm(b);
+
+	mm_is_of(mm, e);
+	b->ready |= bit64(slot);
+	e->nr_ready++;
+	mm->nr_ready++;
+	block_list_add(mm, bi, READY_NEW);
+}
+
 /* Undo what the old state linked. Returns the stable node that lost a site or an order, or NIL. */
+static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+	NEEDS(e->lock);
 static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
 {
 	struct rmap_item *it = &b->item[slot];
 
 	switch (rmap_state(b, slot)) {
 	case RMAP_UNSTABLE:
-		unstable_erase(e, bi * BLOCK_PAGES + slot);
+		unstable_erase(e, item_index(bi, slot));
 		return NIL;
 	case RMAP_ORDERED:
-		if (b->ready & bit64(slot)) {
-			e->nr_ready--;
-			block_mm(b)->nr_ready--;
-			b->ready &= ~bit64(slot);
-			if (!b->ready)
-				block_list_del(block_mm(b), bi, LINK_READY);
-		}
-		b->inflight &= ~bit64(slot);
+		order_unlink(e, b, bi, slot);
 		if (it->s.node == NODE_ZERO)
 			return NIL;
 		stable_node(&e->stable, it->s.node)->nr_ordered--;
@@ -101,27 +121,26 @@ static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsig
 }
 
 static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot,
+		  enum rmap_state state, uint32_t arg, uint32_t old_frame) NEEDS(e->lock);
+static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot,
 		  enum rmap_state state, uint32_t arg, uint32_t old_frame)
 {
 	struct rmap_item *it = &b->item[slot];
 
 	switch (state) {
 	case RMAP_UNSTABLE:
-		if (!unstable_insert(e, (int)arg, bi * BLOCK_PAGES + slot))
+		if (!unstable_insert(e, (int)arg, item_index(bi, slot)))
 			abort(); /* the caller looked, and found no such content */
 		break;
 	case RMAP_ORDERED:
 		it->s.node = arg;
 		if (arg != NODE_ZERO)
 			stable_node(&e->stable, arg)->nr_ordered++;
-		b->ready |= bit64(slot);
-		e->nr_ready++;
-		block_mm(b)->nr_ready++;
-		block_list_add(block_mm(b), bi, READY_NEW);
+		order_link(e, b, bi, slot);
 		break;
 	case RMAP_MERGED:
 		item_set_age(it, 0);
-		site_link(e, bi, slot, arg);
+		site_link(e, item_index(bi, slot), arg);
 		break;
 	case RMAP_COWED:
 		it->c.frame = old_frame;
@@ -182,10 +201,18 @@ void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state 
 	to = vma_frame(e, b, slot);
 	if (from != to)
 		vma_changed(e, bi, slot, from, to);
-	if (node == NIL)
-		return;
-	if (state != RMAP_MERGED)
+	/* An order that was carried out leaves its node as many pages as before. */
+	if (node != NIL && state != RMAP_MERGED)
 		stable_touch(&e->stable, node);
+}
+
+void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+
+	page_set(e, bi, slot, RMAP_ORDERED, node);
+	item_set_hash(&b->item[slot], stable_node(&e->stable, node)->hash);
+	b->state[slot] |= RMAP_FOLLOWED;
 }
 
 void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh)
@@ -196,8 +223,9 @@ void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh)
 	b->pending |= bit64(slot);
 	if (fresh)
 		b->fresh |= bit64(slot);
+	mm_is_of(mm, e);
 	if (!b->on[LINK_PEND])
-		block_list_add(mm, bi, PEND_NEXT ^ mm->pend_flip);
+		block_list_add(mm, bi, block_pend_list(mm, PEND_NEXT));
 }
 
 void page_age(struct rmap_block *b, unsigned int slot)
@@ -223,57 +251,54 @@ void page_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why
 	block_mm(b)->left[reason]++;
 }
 
+/* --- forgetting --- */
+
 void page_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask)
 {
-	struct rmap_block *b = rmap_block(mm->e, bi);
-
-	for (mask &= b->tracked; mask; mask &= mask - 1)
-		page_set(mm->e, bi, (unsigned int)__builtin_ctzll(mask), RMAP_ABSENT, 0);
+	for (mask &= rmap_block(mm->e, bi)->tracked; mask; mask &= mask - 1)
+		page_set(mm->e, bi, low_bit(mask), RMAP_ABSENT, 0);
 	block_put(mm, bi);
 }
 
-static uint64_t pages_of_block(uint32_t key, uint64_t start, uint64_t end)
+/* A wide range, few blocks: go through the table. */
+static void drop_by_table(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
+static void drop_by_table(struct mm_slot *mm, struct span at)
 {
-	uint64_t first = (uint64_t)key << BLOCK_SHIFT, s = start >> PAGE_SHIFT,
-		 t = end >> PAGE_SHIFT;
+	/* Erasing moves an entry into the slot looked at: look again. */
+	for (uint32_t i = 0; i < mm->table.cap;) {
+		uint32_t bi = mm->table.slot[i].block;
+		uint64_t mask = bi == NIL ? 0 : block_mask(mm->table.slot[i].key, at);
 
-	if (t <= first || s >= first + BLOCK_PAGES)
-		return 0;
-	return mask64(s > first ? (unsigned int)(s - first) : 0,
-		      t < first + BLOCK_PAGES ? (unsigned int)(t - first) : BLOCK_PAGES);
-}
-
-void page_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end)
-{
-	uint64_t key = start / BLOCK_BYTES, last = (end - 1) / BLOCK_BYTES, mask;
-	uint32_t i, bi;
-
-	if (last - key < mm->table.cap) {
-		for (; key <= last; key++)
-			if ((bi = block_find(mm, (uint32_t)key)) != NIL)
-				page_drop(mm, bi, pages_of_block((uint32_t)key, start, end));
-		table_shrink(mm);
-		return;
-	}
-	/* Wide range, few blocks. Erasing moves an entry into the slot looked at: look again. */
-	for (i = 0; i < mm->table.cap;) {
-		bi = mm->table.slot[i].block;
-		mask = bi == NIL ? 0 : pages_of_block(mm->table.slot[i].key, start, end);
-		if (!mask || !(rmap_block(mm->e, bi)->tracked & mask)) {
+		if (!mask || !(rmap_block(mm->e, bi)->tracked & mask))
 			i++;
-			continue;
-		}
-		page_drop(mm, bi, mask);
+		else
+			page_drop(mm, bi, mask);
 	}
-	table_shrink(mm);
 }
+
+void page_drop_range(struct mm_slot *mm, struct span at)
+{
+	uint32_t first = (uint32_t)(at.start / BLOCK_BYTES);
+	uint32_t last = (uint32_t)((at.end - 1) / BLOCK_BYTES), bi;
+
+	if (last - first >= mm->table.cap) {
+		drop_by_table(mm, at);
+	} else {
+		for (uint32_t key = first; key <= last; key++)
+			if ((bi = block_find(mm, key)) != NIL)
+				page_drop(mm, bi, block_mask(key, at));
+	}
+	block_shrink_table(mm);
+}
+
+/* --- what a page stands on --- */
 
 uint32_t page_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
 {
 	const struct rmap_block *b = rmap_block(e, bi);
-	uint32_t node;
 
 	if (!slot) {
+		mm_is_of(block_mm(b), e);
 		bi = b->key ? block_find(block_mm(b), b->key - 1) : NIL;
 		if (bi == NIL)
 			return POOL_NONE;
@@ -283,6 +308,5 @@ uint32_t page_frame_after_left(const struct engine *e, uint32_t bi, unsigned int
 	slot--;
 	if (rmap_state(b, slot) != RMAP_MERGED && rmap_state(b, slot) != RMAP_ORDERED)
 		return POOL_NONE;
-	node = b->item[slot].s.node;
-	return node == NODE_ZERO ? POOL_NONE : stable_node(&e->stable, node)->frame + 1;
+	return b->item[slot].s.node == NODE_ZERO ? POOL_NONE : bound_frame(e, b, slot) + 1;
 }

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* page.h - the one place where a page changes its state. */
+/*
+ * page.h - the one place where a page changes its state.
+ *
+ * These functions record, and decide nothing: a stable node that loses a page is only noted, and
+ * settle.c does what follows from it when the lock is let go.
+ */
 #ifndef KSM_PAGE_H
 #define KSM_PAGE_H
 
@@ -7,21 +12,28 @@
 
 /*
  * The one setter. `arg`: tree root number for UNSTABLE; stable node or NODE_ZERO for ORDERED;
- * stable node for MERGED; else unused. A page leaves `pending` whatever happens.
+ * stable node for MERGED; else unused. The page leaves `pending` in any case. A move that the
+ * table does not allow ends the process.
  */
-void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state,
-	      uint32_t arg);
+void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state, uint32_t arg)
+	NEEDS(e->lock);
+/* Bind a page that nobody read to this node by a guess: its hash becomes the node's. */
+void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
+	NEEDS(e->lock);
 /* A VOLATILE page waits to be hashed, a MERGED one to be looked at; fresh: not in this pass. */
-void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh);
-/* It was dirty once more: wait longer before it is looked at again. */
+void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh) NEEDS(e->lock);
+/* The page was dirty once more: wait longer before it is looked at again. */
 void page_age(struct rmap_block *b, unsigned int slot);
-/* Count a VOLATILE page as left out (RMAP_LEFT_*). */
-void page_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why);
-/* Drop what is known of the pages of mask in block bi. The block may be gone afterwards. */
-void page_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask);
-/* The same for all pages in [start, end), bytes. */
-void page_drop_range(struct mm_slot *mm, uint64_t start, uint64_t end);
+/* Count a VOLATILE page as left out; why: RMAP_LEFT_PINNED or RMAP_LEFT_VMA. */
+void page_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why) NEEDS(e->lock);
+
+/* Forget the pages of mask in block bi. The block may be gone afterwards. */
+void page_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask) NEEDS(mm->e->lock);
+/* Forget all pages of a client in `at`, bytes, not empty; the table shrinks. */
+void page_drop_range(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
+
 /* Frame after the one that the page before (bi, slot) is on or bound to; POOL_NONE if on none. */
-uint32_t page_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot);
+uint32_t page_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
+	NEEDS(e->lock);
 
 #endif

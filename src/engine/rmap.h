@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * rmap.h - what is known of each page of each client.
+ * rmap.h - what is known of each page of each client. Types and accessors alone.
  *
- * One rmap_item per tracked page, 20 bytes, in blocks of 64 (an aligned 64-page piece of address
- * space, also the unit of a merge order). An item is named by a 32-bit index, block * 64 + slot,
- * that stays valid while the block exists; a block exists while one of its pages is tracked.
+ * A tracked page has one rmap_item, 20 bytes, in a block of 64 (an aligned 64-page piece of address
+ * space, which is also what a merge order is for). A 32-bit index, block * 64 + slot, names an
+ * item; it stays valid while the block exists. A block exists while one of its pages is tracked.
  * A block is 1424 bytes, 22.25 per page; with the table that finds it a fully tracked page costs
- * less than 23.
+ * less than 23 (tests/unit/test_memory.c prints the figure).
  *
- * The states, exclusive. Transitions are in a table in rmap.c, and page_set() is the only way
- * from one to another: it keeps trees, lists, counters and the count of mappings in step.
+ * The states exclude each other. A table in page.c lists the moves between them, and page_set() is
+ * the only function that makes one: it keeps trees, lists, counters and the count of mappings in
+ * step.
  *
  *   ABSENT    not tracked
  *   VOLATILE  tracked, in no tree
- *   UNSTABLE  in the unstable tree, item.t and item.hash are valid
- *   ORDERED   bound to item.s.node (or NODE_ZERO), order waits (ready) or is sent (inflight)
+ *   UNSTABLE  in the unstable tree; item.t and the hash are valid
+ *   ORDERED   bound to item.s.node (or NODE_ZERO); its order waits (ready) or is sent (inflight)
  *   MERGED    a site of stable node item.s.node, on its list by item.s.next/prev
- *   ZERO      given back; reads as zeros
+ *   ZEROED    given back; reads as zeros
  *   COWED     written after merge: private memory in a mapping of frame item.c.frame
  *   FOREIGN   a file page that this engine did not place (an earlier daemon's)
  *
- * COWED and FOREIGN pages wait like VOLATILE ones until they are calm, and are then hashed and go
- * the way of the others; the client sees for itself how such a page has to be replaced.
+ * COWED and FOREIGN pages wait like VOLATILE ones until they are calm, then a worker hashes them
+ * and they go the way of the others; the client sees for itself how to replace such a page.
  *
  * The engine lock covers everything here.
  */
@@ -33,8 +34,6 @@
 
 #include "engine/ctree.h"
 #include "engine/hash.h"
-#include "base/slab.h"
-#include "wire/wire.h"
 
 #define BLOCK_SHIFT 6
 #define BLOCK_PAGES 64u
@@ -53,11 +52,11 @@ enum rmap_state {
 	RMAP_FOREIGN,
 	RMAP_NR
 };
-/* Why a VOLATILE page is left out, how an ORDERED one was found; the next transition clears it. */
+/* Why a VOLATILE page is left out, how an ORDERED one was found; the next move clears it. */
 #define RMAP_STATE_MASK 0x0f
 #define RMAP_LEFT_PINNED 0x10
 #define RMAP_LEFT_VMA 0x20
-#define RMAP_FOLLOWED 0x40 /* by a guess: it was not read, its hash is what it should be */
+#define RMAP_FOLLOWED 0x40 /* by a guess: nobody read it, its hash is what it should be */
 
 struct rmap_item {
 	uint32_t hash[2]; /* and the age in their lowest 8 bits */
@@ -74,16 +73,18 @@ struct rmap_item {
 
 enum { LINK_PEND, LINK_READY, LINK_NR };
 
+struct region;
+
 struct rmap_block {
 	struct region *region; /* counted; whose block it is, even when the region is withdrawn */
 	uint64_t tracked;      /* state is not ABSENT */
-	uint64_t pending;  /* VOLATILE, COWED or FOREIGN, to be hashed when it was clean for a pass;
-			   * MERGED, to be looked at: it may have been written all the same */
-	uint64_t fresh;    /* subset of pending: was dirty in this pass, so not in this one */
-	uint64_t ready;    /* ORDERED and not sent */
-	uint64_t inflight; /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
-	uint32_t key;      /* page number >> BLOCK_SHIFT */
-	uint32_t order;    /* slot of the order under way in mm->order[], or NIL */
+	uint64_t pending;      /* VOLATILE, COWED or FOREIGN, to be hashed once clean for a pass;
+			    * MERGED, to be looked at: it may have been written all the same */
+	uint64_t fresh;        /* subset of pending: was dirty in this pass, so not in this one */
+	uint64_t ready;        /* ORDERED and not sent */
+	uint64_t inflight;     /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
+	uint32_t key;          /* page number >> BLOCK_SHIFT */
+	uint32_t order;        /* slot of the order under way in mm->order[], or NIL */
 	struct {
 		uint32_t prev, next;
 	} link[LINK_NR];     /* lists of the mm, see on[] */
@@ -93,7 +94,7 @@ struct rmap_block {
 	struct rmap_item item[BLOCK_PAGES];
 };
 
-/* Lists of blocks that a mm keeps. */
+/* Lists of blocks that each mm keeps. */
 enum block_list {
 	PEND_NOW,  /* pending, to be looked at in this pass */
 	PEND_NEXT, /* pending, in the next */
@@ -113,10 +114,6 @@ struct block_table {
 	struct block_slot *slot;
 	uint32_t cap, nr; /* cap is 0 or a power of two */
 };
-
-struct engine;
-struct mm_slot;
-struct region;
 
 #define ITEM_AGE HASH_SPARE
 
@@ -142,6 +139,11 @@ static inline void item_set_age(struct rmap_item *it, uint8_t age)
 	it->hash[0] = (it->hash[0] & ~ITEM_AGE) | age;
 }
 
+static inline uint32_t item_index(uint32_t bi, unsigned int slot)
+{
+	return bi * BLOCK_PAGES + slot;
+}
+
 static inline enum rmap_state rmap_state(const struct rmap_block *b, unsigned int slot)
 {
 	return b->state[slot] & RMAP_STATE_MASK;
@@ -156,6 +158,18 @@ static inline uint64_t bit64(unsigned int n)
 static inline uint64_t mask64(unsigned int from, unsigned int to)
 {
 	return (to == 64 ? ~0ull : bit64(to) - 1) & ~(bit64(from) - 1);
+}
+
+/* Number of the lowest bit that is set; m is not 0. */
+static inline unsigned int low_bit(uint64_t m)
+{
+	return (unsigned int)__builtin_ctzll(m);
+}
+
+/* Does the page wait to be hashed, and not just to be looked at? */
+static inline bool waits_for_hash(const struct rmap_block *b, unsigned int slot)
+{
+	return (b->pending & bit64(slot)) && rmap_state(b, slot) != RMAP_MERGED;
 }
 
 #endif

@@ -2,19 +2,18 @@
 /*
  * settle.c - what follows for stable nodes from what happened to their pages.
  *
- * A page that changes its state only notes which node it left (stable_touch()). Before the lock is
- * released the nodes are looked at, once each: one that nobody stands on any more is given up, one that
- * was full takes in a page that waits.
+ * A page that changes its state only notes which node it left (stable_touch()). When the lock is
+ * let go, engine_unlock() looks at each of these nodes once: it gives up a node that no page is
+ * left at, and lets one that was full take in a page that waits.
+ *
+ * Safe because it acts on what is true at the end. A node that loses its last page and gets another
+ * under the same lock is never seen empty, and stays (node_filled_again in test_merge.c). When the
+ * setter itself acted, the caller had to pin the node that it was about to use, and a page's state
+ * could change while another's was being set.
  */
 #include "engine/settle.h"
-#include "engine/core.h"
 #include "engine/page.h"
 #include "engine/unstable.h"
-
-static uint32_t limit_of_node(const struct engine *e)
-{
-	return knob_get(e->knobs, KNOB_MAX_PAGE_SHARING);
-}
 
 static void drop_node(struct engine *e, uint32_t node)
 {
@@ -23,7 +22,7 @@ static void drop_node(struct engine *e, uint32_t node)
 	uint32_t frame = n->frame;
 
 	if (n->filling && filled)
-		return; /* its bytes are on their way; merge_fill() comes back to it */
+		return; /* a worker is writing its bytes, and touches it again afterwards */
 	if (n->told) {
 		stable_retire(&e->stable, node, e->epoch);
 		return;
@@ -39,12 +38,13 @@ static void drop_node(struct engine *e, uint32_t node)
  * all frames were full), it takes the place. Change tracking never shows a calm page again, so
  * without this it would wait for ever.
  */
+static void refill(struct engine *e, uint32_t node) NEEDS(e->lock);
 static void refill(struct engine *e, uint32_t node)
 {
-	struct stable_node *n = stable_node(&e->stable, node);
+	const struct stable_node *n = stable_node(&e->stable, node);
 	uint32_t i;
 
-	if (n->state != STABLE_LIVE || n->nr_items + n->nr_ordered >= limit_of_node(e) ||
+	if (n->nr_items + n->nr_ordered >= knob_get(e->knobs, KNOB_MAX_PAGE_SHARING) ||
 	    n->filling == STABLE_FILL_FAILED || knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE)
 		return;
 	i = unstable_find(e, n->root, n->hash);
@@ -52,6 +52,7 @@ static void refill(struct engine *e, uint32_t node)
 		page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
 }
 
+static void settle(struct engine *e) NEEDS(e->lock);
 static void settle(struct engine *e)
 {
 	uint32_t node;
@@ -70,12 +71,11 @@ static void settle(struct engine *e)
 
 void engine_lock(struct engine *e)
 {
-	pthread_mutex_lock(&e->lock);
+	lock_take(&e->lock);
 }
 
 void engine_unlock(struct engine *e)
 {
-	if (e->stable.touched != NIL)
-		settle(e);
-	pthread_mutex_unlock(&e->lock);
+	settle(e);
+	lock_give(&e->lock);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stable.c - stable nodes, their trees, dup lists and the list of retired ones.
+ * stable.c - stable nodes: their trees, dup lists, the list of retired and that of touched ones.
  *
- * A chain head node apart from the frames, as the kernel has, was rejected: the head's only use is
- * to stand in the tree, and any of the dups can do that by ctree_replace().
+ * The kernel has a chain head apart from the frames' nodes. Here any of the dups can be the head,
+ * because all that a head does is to stand in the tree, and st_replace() puts another into its
+ * place.
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,8 +20,6 @@
 
 int stable_init(struct stable *s, int nr_nodes)
 {
-	uint32_t i;
-
 	*s = (struct stable){ .retired_first = CTREE_NIL,
 			      .retired_last = CTREE_NIL,
 			      .touched = CTREE_NIL };
@@ -29,16 +28,14 @@ int stable_init(struct stable *s, int nr_nodes)
 	if (!s->root)
 		return -ENOMEM;
 	slab_init(&s->nodes, sizeof(struct stable_node), CTREE_NIL);
-	for (i = 0; i < s->nr_roots; i++)
+	for (uint32_t i = 0; i < s->nr_roots; i++)
 		s->root[i] = CTREE_NIL;
 	return 0;
 }
 
 void stable_deinit(struct stable *s)
 {
-	uint32_t i;
-
-	for (i = 0; s->nodes.nr; i++)
+	for (uint32_t i = 0; s->nodes.nr; i++)
 		if (slab_is_used(&s->nodes, i))
 			slab_free(&s->nodes, i);
 	slab_deinit(&s->nodes);
@@ -62,11 +59,12 @@ static uint32_t load(const struct stable_node *n)
 
 uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
 {
-	uint32_t head = stable_find(s, root, hash), best = CTREE_NIL, n;
+	uint32_t head = stable_find(s, root, hash), best = CTREE_NIL;
 
 	if (head == CTREE_NIL || load(stable_node(s, head)) < limit)
 		return head;
-	for (n = stable_node(s, head)->dup_next; n != head; n = stable_node(s, n)->dup_next)
+	for (uint32_t n = stable_node(s, head)->dup_next; n != head;
+	     n = stable_node(s, n)->dup_next)
 		if (load(stable_node(s, n)) < limit &&
 		    (best == CTREE_NIL || load(stable_node(s, n)) > load(stable_node(s, best))))
 			best = n;
@@ -78,7 +76,7 @@ uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
 	return best;
 }
 
-/* Stand in the tree, as head: the newest frame of a content is the one with room. */
+/* Put the node into the tree, as head: the newest frame of a content has room. */
 static void link_live(struct stable *s, uint32_t i, int root)
 {
 	struct stable_node *n = stable_node(s, i), *h;
@@ -218,71 +216,6 @@ void stable_del_site(struct stable *s, uint32_t n)
 		s->nr_shared--;
 }
 
-/* One content: its head, and the dup list from there. */
-static int check_dups(struct stable *s, uint32_t head, const char **why)
-{
-	struct stable_node *h = stable_node(s, head), *n;
-	uint32_t i = head, nr = 0;
-
-	do {
-		n = stable_node(s, i);
-		*why = "dup list";
-		if (n->state != STABLE_LIVE || n->hash != h->hash || n->root != h->root ||
-		    n->in_tree != (i == head) || stable_node(s, n->dup_next)->dup_prev != i)
-			return -1;
-		i = n->dup_next;
-	} while (i != head && ++nr <= s->nr_live);
-	return i == head ? 0 : -1;
-}
-
-int stable_check(struct stable *s, const char **why)
-{
-	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0, retired = 0, in_trees = 0,
-		 nr;
-	uint64_t epoch = 0;
-	uint32_t i, r;
-
-	for (i = 0; i < s->nodes.nr_chunks * SLAB_CHUNK; i++) {
-		struct stable_node *n;
-
-		if (!slab_is_used(&s->nodes, i))
-			continue;
-		n = stable_node(s, i);
-		if (n->state == STABLE_RETIRED)
-			continue;
-		live++;
-		shared += n->nr_items > 0;
-		dups += n->dup_next != i;
-		heads += n->in_tree;
-		chains += n->in_tree && n->dup_next != i;
-		*why = "live node without sites or orders";
-		if (!n->nr_items && !n->nr_ordered && !n->filling)
-			return -1;
-		if (n->in_tree && check_dups(s, i, why))
-			return -1;
-	}
-	for (i = s->retired_first; i != CTREE_NIL; i = stable_node(s, i)->links.child[1]) {
-		*why = "retired list";
-		if (stable_node(s, i)->state != STABLE_RETIRED || stable_node(s, i)->nr_items ||
-		    stable_node(s, i)->epoch < epoch)
-			return -1;
-		epoch = stable_node(s, i)->epoch;
-		retired++;
-	}
-	for (r = 0; r < s->nr_roots; r++) {
-		*why = "stable tree";
-		if (st_check(s, s->root[r], &nr))
-			return -1;
-		in_trees += nr;
-	}
-	*why = "stable counters";
-	return live == s->nr_live && shared == s->nr_shared && chains == s->nr_chains &&
-			       dups == s->nr_dups && retired == s->nr_retired &&
-			       heads == in_trees && live + retired == s->nodes.nr ?
-		       0 :
-		       -1;
-}
-
 void stable_touch(struct stable *s, uint32_t n)
 {
 	struct stable_node *node = stable_node(s, n);
@@ -303,4 +236,70 @@ uint32_t stable_next_touched(struct stable *s)
 		stable_node(s, n)->touched = false;
 	}
 	return n;
+}
+
+/* One content: its head, and the dup list from there. */
+static int check_dups(struct stable *s, uint32_t head, const char **why)
+{
+	struct stable_node *h = stable_node(s, head), *n;
+	uint32_t i = head, nr = 0;
+
+	do {
+		n = stable_node(s, i);
+		*why = "dup list";
+		if (n->state != STABLE_LIVE || n->hash != h->hash || n->root != h->root ||
+		    n->in_tree != (i == head) || stable_node(s, n->dup_next)->dup_prev != i)
+			return -1;
+		i = n->dup_next;
+	} while (i != head && ++nr <= s->nr_live);
+	return i == head ? 0 : -1;
+}
+
+int stable_check(struct stable *s, const char **why)
+{
+	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0;
+	uint64_t retired = 0, in_trees = 0, epoch = 0, nr;
+
+	*why = "touched node";
+	if (s->touched != CTREE_NIL)
+		return -1;
+	for (uint32_t i = 0; i < s->nodes.nr_chunks * SLAB_CHUNK; i++) {
+		struct stable_node *n;
+
+		if (!slab_is_used(&s->nodes, i))
+			continue;
+		n = stable_node(s, i);
+		if (n->state == STABLE_RETIRED)
+			continue;
+		live++;
+		shared += n->nr_items > 0;
+		dups += n->dup_next != i;
+		heads += n->in_tree;
+		chains += n->in_tree && n->dup_next != i;
+		*why = "live node without sites or orders";
+		if (!n->nr_items && !n->nr_ordered && !n->filling)
+			return -1;
+		if (n->in_tree && check_dups(s, i, why))
+			return -1;
+	}
+	for (uint32_t i = s->retired_first; i != CTREE_NIL; i = stable_node(s, i)->links.child[1]) {
+		*why = "retired list";
+		if (stable_node(s, i)->state != STABLE_RETIRED || stable_node(s, i)->nr_items ||
+		    stable_node(s, i)->epoch < epoch)
+			return -1;
+		epoch = stable_node(s, i)->epoch;
+		retired++;
+	}
+	for (uint32_t r = 0; r < s->nr_roots; r++) {
+		*why = "stable tree";
+		if (st_check(s, s->root[r], &nr))
+			return -1;
+		in_trees += nr;
+	}
+	*why = "stable counters";
+	return live == s->nr_live && shared == s->nr_shared && chains == s->nr_chains &&
+			       dups == s->nr_dups && retired == s->nr_retired &&
+			       heads == in_trees && live + retired == s->nodes.nr ?
+		       0 :
+		       -1;
 }

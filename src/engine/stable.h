@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stable.h - the stable trees: one node per frame that holds a known content.
+ * stable.h - the stable trees: one node for each frame that holds a known content.
  *
  * A node's frame never changes its bytes while the node exists, so the tree never goes stale.
  * Frames of equal content (max_page_sharing makes them, or adoption) form a circular list of
- * dups, and one of them, the head, stands in the tree for all. The head is the one that is being
+ * dups, and one of them, the head, stands in the tree for all. The head is the frame that is being
  * filled; when it is full, the fullest dup with room takes its place.
  *
- * LIVE     in a tree, or in the dup list of one that is. nr_items sites stand on it, nr_ordered
- *          pages have been told to, or will be. At least one of the two is not zero, except
- *          while it is filling.
- * RETIRED  nobody stands on it, but a process that we cannot see may: it waits in a list, oldest
- *          first, for the epochs up to its own to end.
+ * LIVE     in a tree, or in the dup list of a node that is. nr_items sites stand on it, nr_ordered
+ *          pages are bound to it. At least one of the two is not 0 when the lock is free, except
+ *          while a worker fills it.
+ * RETIRED  no site is left, but a process that the engine cannot see may map the frame: the node
+ *          waits in a list, oldest first, for the epochs up to its own to end.
  *
- * Knows hashes and frames, not clients: the sites hang on `first`, which belongs to rmap.c.
- * The engine lock covers everything here.
+ * It knows hashes and frames, not clients: the sites hang on `first`, which belongs to page.c.
+ * The engine lock covers everything here, and the caller of each function holds it.
  */
 #ifndef KSM_STABLE_H
 #define KSM_STABLE_H
@@ -28,15 +28,15 @@
 enum { STABLE_LIVE = 1, STABLE_RETIRED };
 /*
  * Has the frame its bytes? While it has not, no order for it is sent, and the node is not dropped.
- * NEVER_FILLED: it will not get them, since its pages were refused before they were written
- * (budget.c). Such a node goes with its last page, and its frame has no memory to give back.
+ * NEVER_FILLED: it will not get them, because the budget refused its pages before a worker wrote
+ * them (fill.c). Such a node goes with its last page, and its frame has no memory to give back.
  */
 enum stable_fill { STABLE_FILLED, STABLE_FILLING, STABLE_FILL_FAILED, STABLE_NEVER_FILLED };
 
 struct stable_node {
 	uint64_t hash;
-	struct ctree_links
-		links; /* LIVE and head: tree. RETIRED: child[0], child[1] are prev, next */
+	/* LIVE and head: in the tree. RETIRED: child[0], child[1] are prev, next. */
+	struct ctree_links links;
 	uint32_t frame;
 	uint64_t epoch; /* RETIRED: the one it was retired in */
 	uint32_t first; /* first rmap_item of the sites' list */
@@ -47,8 +47,7 @@ struct stable_node {
 	uint8_t in_tree; /* head of its content */
 	uint8_t root;    /* tree it belongs to */
 	uint8_t filling; /* enum stable_fill */
-	bool touched;    /* on the list of those that lost a page */
-	bool was_full;
+	bool touched;    /* on the list of nodes to be settled */
 	uint32_t next_touched;
 };
 
@@ -57,7 +56,7 @@ struct stable {
 	uint32_t *root; /* CTREE_SHARDS for each node */
 	uint32_t nr_roots;
 	uint32_t retired_first, retired_last;
-	uint32_t touched; /* first of the nodes that lost a page; empty when the lock is free */
+	uint32_t touched; /* first node to be settled; NIL when the lock is free */
 	uint64_t nr_live, nr_retired;
 	uint64_t nr_shared; /* nodes with at least one site */
 	uint64_t nr_chains; /* contents with two or more live frames */
@@ -91,9 +90,10 @@ bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame);
 /* Count sites up or down; keeps nr_shared. */
 void stable_add_site(struct stable *s, uint32_t n);
 void stable_del_site(struct stable *s, uint32_t n);
-/* A site or an order has gone: to be looked at before the lock is released. */
+/* A site or an order has gone: settle.c looks at the node before the lock is let go. */
 void stable_touch(struct stable *s, uint32_t n);
-uint32_t stable_next_touched(struct stable *s); /* taken off the list; CTREE_NIL: none */
+/* A node that was touched, taken off the list; CTREE_NIL: none. */
+uint32_t stable_next_touched(struct stable *s);
 /* Recount all. 0 or -1 with a reason in *why. */
 int stable_check(struct stable *s, const char **why);
 

@@ -1,23 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * unstable.c - trees of calm pages whose content nobody else has yet.
+ * unstable.c - trees of calm pages whose content no other page has yet.
  *
  * The kernel throws its unstable tree away after every pass, because it cannot tell which of the
- * pages changed. Here change tracking does, and takes a written page out. Between the write and
- * the next look an entry can be stale; that leads at worst to an order that the client refuses.
+ * pages changed. Here change tracking tells, and a written page leaves the tree. Between the write
+ * and the next look an entry can be stale; that leads at worst to an order that the client refuses.
  */
 #include "engine/unstable.h"
-#include "engine/core.h"
-
-static inline struct rmap_item *item_at(const struct engine *e, uint32_t i)
-{
-	return &rmap_block(e, i / BLOCK_PAGES)->item[i % BLOCK_PAGES];
-}
 
 #define CTREE_NAME ut
 #define CTREE_CTX struct engine *
-#define CTREE_LINKS(e, i) (&item_at(e, i)->t)
-#define CTREE_KEY(e, i) item_hash(item_at(e, i))
+#define CTREE_LINKS(e, i) (&rmap_item(e, i)->t)
+#define CTREE_KEY(e, i) item_hash(rmap_item(e, i))
 #include "engine/ctree.h"
 
 void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsigned int nr)
@@ -32,15 +26,18 @@ uint32_t unstable_find(struct engine *e, int root, uint64_t hash)
 
 bool unstable_insert(struct engine *e, int root, uint32_t item)
 {
-	return ut_insert(e, ctree_root(e->unstable_root, root, item_hash(item_at(e, item))),
-			 item) == NIL;
+	uint64_t hash = item_hash(rmap_item(e, item));
+
+	return ut_insert(e, ctree_root(e->unstable_root, root, hash), item) == NIL;
 }
 
-/* The item has no room for the number of its tree; the way up finds it, and is only walked when
- * there is more than one tree. */
+/*
+ * The item has no room for the number of its tree; the way up finds it, and the engine walks it
+ * only when there is more than one tree.
+ */
 void unstable_erase(struct engine *e, uint32_t item)
 {
-	uint64_t hash = item_hash(item_at(e, item));
+	uint64_t hash = item_hash(rmap_item(e, item));
 	uint32_t top;
 	int r = 0;
 
@@ -55,9 +52,8 @@ void unstable_erase(struct engine *e, uint32_t item)
 int unstable_check(struct engine *e)
 {
 	uint64_t nr, all = 0;
-	uint32_t r;
 
-	for (r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++) {
+	for (uint32_t r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++) {
 		if (ut_check(e, e->unstable_root[r], &nr))
 			return -1;
 		all += nr;

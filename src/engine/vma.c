@@ -1,28 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vma.c - how many mappings a client has because of us, and how many more it may get.
+ * vma.c - how many mappings a client has because of merging.
  *
  * The kernel keeps one mapping for neighbours that map adjacent pages of one file, and one for
  * neighbouring anonymous pages. So the mappings that merging adds to a region are exactly its inner
  * boundaries: places where two neighbours do not continue each other. A page that was written
  * after the merge still lies in the file's mapping and counts as standing on its frame. Region
- * edges are not counted: change tracking makes them boundaries anyway.
+ * edges do not count: change tracking makes them boundaries anyway.
  *
- * The count is kept on every transition, never recounted, except by engine_check(). It is exact but
- * for pages that were written after a merge and hashed again since: their item has no room for the
- * frame that their mapping shows. The client's own count, sent when it comes to rest, sets that right.
+ * Every move of a page keeps the count; only engine_check() recounts. It is exact except for pages
+ * that were written after a merge and hashed again since: their item has no room for the frame
+ * that their mapping shows. The client's own count, sent when it comes to rest, sets that right.
  */
 #include "engine/vma.h"
 #include "engine/block.h"
-#include "engine/core.h"
 #include "engine/mm.h"
 
-/* Frame that the page's mapping shows at this place, FRAME_NONE for anonymous memory. */
 uint32_t vma_frame(const struct engine *e, const struct rmap_block *b, unsigned int slot)
 {
 	switch (rmap_state(b, slot)) {
 	case RMAP_MERGED:
-		return stable_node(&e->stable, b->item[slot].s.node)->frame;
+		return bound_frame(e, b, slot);
 	case RMAP_COWED:
 		return b->item[slot].c.frame;
 	default:
@@ -37,7 +35,6 @@ uint32_t vma_frame_at(const struct mm_slot *mm, uint64_t pn)
 	return bi == NIL ? FRAME_NONE : vma_frame(mm->e, rmap_block(mm->e, bi), pn % BLOCK_PAGES);
 }
 
-/* 1 if neighbours on these frames need two mappings. */
 unsigned int vma_differ(uint32_t left, uint32_t right)
 {
 	if (left == FRAME_NONE || right == FRAME_NONE)
@@ -45,12 +42,11 @@ unsigned int vma_differ(uint32_t left, uint32_t right)
 	return right != left + 1;
 }
 
-/* The same for the pages before and after addr, 0 when no region of `a` holds both. */
 unsigned int vma_boundary(const struct mm_slot *mm, const struct region_array *a, uint64_t addr)
 {
 	uint32_t i = region_index(a, addr);
 
-	if (i == a->nr || a->r[i]->start >= addr)
+	if (i == a->nr || a->r[i]->at.start >= addr)
 		return 0;
 	return vma_differ(vma_frame_at(mm, (addr >> PAGE_SHIFT) - 1),
 			  vma_frame_at(mm, addr >> PAGE_SHIFT));
@@ -58,20 +54,22 @@ unsigned int vma_boundary(const struct mm_slot *mm, const struct region_array *a
 
 void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from, uint32_t to)
 {
-	struct rmap_block *b = rmap_block(e, bi);
+	const struct rmap_block *b = rmap_block(e, bi);
 	struct mm_slot *mm = block_mm(b);
 	uint64_t pn = block_pn(b, slot), addr = pn << PAGE_SHIFT;
-	struct region *r = region_at(mm, addr);
+	const struct region *r;
 	uint32_t other;
 
+	mm_is_of(mm, e);
+	r = region_at(mm, addr);
 	if (!r)
 		return;
-	if (r->start < addr) {
+	if (r->at.start < addr) {
 		other = slot ? vma_frame(e, b, slot - 1) : vma_frame_at(mm, pn - 1);
 		mm->vmas_ours += vma_differ(other, to);
 		mm->vmas_ours -= vma_differ(other, from);
 	}
-	if (r->end > addr + PAGE_BYTES) {
+	if (r->at.end > addr + PAGE_BYTES) {
 		other = slot + 1 < BLOCK_PAGES ? vma_frame(e, b, slot + 1) :
 						 vma_frame_at(mm, pn + 1);
 		mm->vmas_ours += vma_differ(to, other);

@@ -71,13 +71,13 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		if (!p->written || p->how == FAKE_NOT_THERE)
 			continue;
 		kind = c->blind ? TRACK_UNKNOWN : kind_of(p);
-		if (n && v[n - 1].end == at && v[n - 1].kind == kind) {
-			v[n - 1].end += PAGE;
+		if (n && v[n - 1].at.end == at && v[n - 1].kind == kind) {
+			v[n - 1].at.end += PAGE;
 		} else if (n == max) {
 			*walk_end = at;
 			break;
 		} else {
-			v[n++] = (struct track_range){ at, at + PAGE, kind };
+			v[n++] = (struct track_range){ { at, at + PAGE }, kind };
 		}
 		p->written = false;
 	}
@@ -106,7 +106,7 @@ static int op_look(void *client, uint64_t start, uint64_t end, struct track_rang
 		if (at < c->base || at >= c->base + c->nr * PAGE || p->how == FAKE_NOT_THERE)
 			continue;
 		must(n < max);
-		v[n++] = (struct track_range){ at, at + PAGE, kind_of(p) };
+		v[n++] = (struct track_range){ { at, at + PAGE }, kind_of(p) };
 	}
 	c->w->in_look = NULL;
 	if (fn)

@@ -489,6 +489,43 @@ START_TEST(adopt_and_revive)
 }
 END_TEST
 
+/*
+ * A client says of the only site of a frame that it stands on that frame. The engine forgets the
+ * page first, which empties the node, and fills the node again under the same lock: it stays. Seen
+ * to fail when page_set() retires a node that it has emptied.
+ */
+START_TEST(node_filled_again)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 2);
+	struct engine_counters n;
+	uint32_t frame;
+
+	fake_fill(a, 0, 2, 7);
+	fake_passes(w, 2);
+	frame = fake_frame(a, 0);
+	fake_dontneed(a, 1, 1);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 1);
+	ck_assert_uint_eq(n.pages_sharing, 0);
+	ck_assert_int_eq(engine_adopt(a->mm, BASE, 1, frame), 0);
+	fake_check(w);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 1);
+	ck_assert_uint_eq(n.frames_used, 1);
+	ck_assert_uint_eq(engine_nr_retired(w->e), 0);
+	ck_assert_uint_eq(w->frames_freed, 0);
+	ck_assert_uint_eq(fake_frame(a, 0), frame);
+	/* It is a node like any other: it serves new pages, and goes with its last one. */
+	fake_fill(a, 1, 1, 7);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_frame(a, 1), frame);
+	fake_dontneed(a, 0, 2);
+	ck_assert_uint_eq(engine_nr_retired(w->e), 1);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(revived_frame_joins_its_like)
 {
 	struct fake *w = fake_new(1, 4096, 0);
@@ -711,6 +748,7 @@ Suite *suite_merge(void)
 	tcase_add_test(tc, unwanted_frame_is_freed);
 	tcase_add_test(tc, retired_until_the_epoch_ends);
 	tcase_add_test(tc, adopt_and_revive);
+	tcase_add_test(tc, node_filled_again);
 	tcase_add_test(tc, revived_frame_joins_its_like);
 	tcase_add_test(tc, no_frames_left);
 	tcase_add_test(tc, frame_write_fails);

@@ -157,7 +157,7 @@ START_TEST(region_outlives_its_client)
 	rcu_barrier();
 	ck_assert_int_eq(w->released, 0); /* our reference on the region keeps the client */
 	ck_assert_ptr_eq(r->mm, mm);
-	ck_assert_uint_eq(r->start, AT(0));
+	ck_assert_uint_eq(r->at.start, AT(0));
 	ck_assert_int_eq(mm->dead, 1);
 	ck_assert_ptr_null(region_next(mm, 0));
 	region_put(r);

@@ -40,7 +40,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 	(void)max;
 	(void)dense;
 	*walk_end = end;
-	v[0] = (struct track_range){ start, end, start / PAGE % 3 ? TRACK_ANON : TRACK_FILE };
+	v[0] = (struct track_range){ { start, end }, start / PAGE % 3 ? TRACK_ANON : TRACK_FILE };
 	return 1;
 }
 

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * see.c - what change tracking says of pages, and what that means for each.
+ *
+ * Safety of what tracking says. The call runs without the lock and consumes what it reports, so its
+ * answer can be older than a message taken in meanwhile, and must then not be believed where it
+ * could hurt. Three rules:
+ *
+ * (1) No order is under way in a stretch while a worker tracks it: blocks with an order under way
+ * are left out, and engine_flush() leaves out the stretch being tracked (watch.c). So "anonymous"
+ * on a merged page means that it was written after the merge.
+ *
+ * (2) Where DEL, FORGET or ADOPT touched the stretch meanwhile, the worker concludes nothing but
+ * "look at this page again". Above all it gives up no site, because the frame might still be
+ * mapped.
+ *
+ * (3) What an ADOPT says is older than the moment when the engine takes it in, and tracking may
+ * have shown, and spent, a write in between. So adopted pages, and sites whose report was not
+ * believed, stay pending until see_sites() looks at what is there now, which arms nothing. It obeys
+ * the first two rules.
+ *
+ * What tracking could not look at any more (TRACK_UNKNOWN) is treated like a page that raced.
+ */
+#include <errno.h>
+
+#include "engine/see.h"
+#include "engine/block.h"
+#include "engine/mm.h"
+#include "engine/page.h"
+#include "engine/settle.h"
+#include "engine/watch.h"
+
+/* --- a page --- */
+
+static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock);
+static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+
+	switch (rmap_state(b, slot)) {
+	case RMAP_ZEROED:
+		page_set(e, bi, slot, RMAP_ABSENT, 0);
+		/* fall through */
+	case RMAP_ABSENT:
+		page_set(e, bi, slot, RMAP_VOLATILE, 0);
+		page_pend(e, bi, slot, false);
+		break;
+	case RMAP_ORDERED:
+		/* Sent: impossible here (rule 1). Not sent: the page is too busy to be merged. */
+		if (b->inflight & bit64(slot))
+			break;
+		/* fall through */
+	case RMAP_UNSTABLE:
+		page_set(e, bi, slot, RMAP_VOLATILE, 0);
+		/* fall through */
+	case RMAP_VOLATILE:
+		page_age(b, slot);
+		page_pend(e, bi, slot, true);
+		break;
+	case RMAP_MERGED:
+		if (raced) {
+			page_pend(e, bi, slot, false);
+			break;
+		}
+		page_set(e, bi, slot, RMAP_COWED, 0);
+		e->cow_breaks++;
+		block_mm(b)->cow_breaks++;
+		/* fall through */
+	case RMAP_COWED:
+	case RMAP_FOREIGN:
+		page_age(b, slot);
+		page_pend(e, bi, slot, true);
+		break;
+	default:
+		break;
+	}
+}
+
+static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock);
+static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+{
+	switch (rmap_state(rmap_block(e, bi), slot)) {
+	case RMAP_MERGED:
+	case RMAP_ORDERED:
+	case RMAP_COWED: /* still in the mapping of its frame */
+	case RMAP_FOREIGN:
+		break;
+	case RMAP_ZEROED:
+		page_set(e, bi, slot, RMAP_ABSENT, 0);
+		/* fall through */
+	default:
+		if (raced)
+			break;
+		page_set(e, bi, slot, RMAP_FOREIGN, 0);
+		page_pend(e, bi, slot, false);
+	}
+}
+
+static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock);
+static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+
+	switch (rmap_state(b, slot)) {
+	case RMAP_ABSENT:
+	case RMAP_ZEROED:
+	case RMAP_COWED:
+		break;
+	case RMAP_MERGED:
+		if (raced)
+			page_pend(e, bi, slot, false);
+		else
+			page_set(e, bi, slot, RMAP_ABSENT, 0);
+		break;
+	case RMAP_ORDERED:
+		if (b->inflight & bit64(slot))
+			break;
+		/* fall through */
+	default: /* nothing to gain from it any more */
+		page_set(e, bi, slot, RMAP_ABSENT, 0);
+	}
+}
+
+static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum track_kind kind,
+		     bool raced) NEEDS(mm->e->lock);
+static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum track_kind kind,
+		     bool raced)
+{
+	if (kind == TRACK_ANON || kind == TRACK_UNKNOWN)
+		see_anon(mm->e, bi, slot, raced || kind == TRACK_UNKNOWN);
+	else if (kind == TRACK_FILE)
+		see_file(mm->e, bi, slot, raced);
+	else
+		see_zero(mm->e, bi, slot, raced);
+}
+
+/* --- ranges --- */
+
+/*
+ * Pages of `at`, which lies in region r. t: NULL when the report is not from change tracking, which
+ * knows better of pages that are known.
+ */
+static void see_run(const struct watch *t, struct mm_slot *mm, struct region *r, struct span at,
+		    enum track_kind kind) NEEDS(mm->e->lock);
+static void see_run(const struct watch *t, struct mm_slot *mm, struct region *r, struct span at,
+		    enum track_kind kind)
+{
+	while (!span_empty(at)) {
+		uint32_t key = (uint32_t)(at.start / BLOCK_BYTES), bi;
+		struct span part = span_clip(at, block_span(key));
+
+		at.start = part.end;
+		bi = kind == TRACK_ZERO ? block_find(mm, key) : block_get(mm, key, r);
+		if (bi == NIL)
+			continue; /* nothing known of zero pages, or no memory to know it */
+		for (uint64_t addr = part.start; addr < part.end; addr += PAGE_BYTES) {
+			unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;
+
+			if (t || rmap_state(rmap_block(mm->e, bi), slot) == RMAP_ABSENT)
+				see_page(mm, bi, slot, kind, t && watch_raced(t, addr));
+		}
+		block_put(mm, bi);
+	}
+}
+
+/* The parts of a reported range that are still offered. */
+static void see_range(const struct watch *t, struct mm_slot *mm, const struct track_range *v)
+	NEEDS(mm->e->lock);
+static void see_range(const struct watch *t, struct mm_slot *mm, const struct track_range *v)
+{
+	const struct region_array *a = mm->regions;
+
+	for (uint32_t i = region_index(a, v->at.start); i < a->nr && a->r[i]->at.start < v->at.end;
+	     i++)
+		see_run(t, mm, a->r[i], span_clip(v->at, a->r[i]->at), v->kind);
+}
+
+int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool dense,
+	      struct track_range *v)
+{
+	uint64_t walk_end;
+	bool open;
+	int n;
+
+	engine_lock(mm->e);
+	open = watch_open(&w->watch, mm, at);
+	engine_unlock(mm->e);
+	if (!open)
+		return -EBUSY;
+	walk_end = at->end;
+	n = mm->e->ops->track(mm->client, at->start, at->end, dense, v, SEE_RANGES, &walk_end);
+	engine_lock(mm->e);
+	for (int i = 0; i < n && !mm->dead; i++)
+		see_range(&w->watch, mm, &v[i]);
+	watch_close(&w->watch, mm);
+	engine_unlock(mm->e);
+	if (n >= 0 && walk_end > at->start && walk_end < at->end)
+		at->end = walk_end;
+	return n;
+}
+
+void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr)
+{
+	engine_lock(mm->e);
+	for (int i = 0; i < nr && !mm->dead; i++)
+		see_range(NULL, mm, &v[i]);
+	engine_unlock(mm->e);
+}
+
+/* --- sites in doubt --- */
+
+/* What a look at a block has shown of its pending sites. Pages that raced stay pending. */
+static void take_in(const struct watch *t, struct mm_slot *mm, uint32_t key,
+		    const struct track_range *v, int nr) NEEDS(mm->e->lock);
+static void take_in(const struct watch *t, struct mm_slot *mm, uint32_t key,
+		    const struct track_range *v, int nr)
+{
+	uint32_t bi = block_find(mm, key);
+	int i = 0;
+
+	if (bi == NIL)
+		return;
+	for (uint64_t m = rmap_block(mm->e, bi)->pending; m; m &= m - 1) {
+		unsigned int slot = low_bit(m);
+		uint64_t addr = key * BLOCK_BYTES + slot * PAGE_BYTES;
+
+		if (waits_for_hash(rmap_block(mm->e, bi), slot) || watch_raced(t, addr))
+			continue;
+		rmap_block(mm->e, bi)->pending &= ~bit64(slot);
+		while (i < nr && v[i].at.end <= addr)
+			i++;
+		if (i < nr && v[i].at.start <= addr)
+			see_page(mm, bi, slot, v[i].kind, false);
+	}
+	block_put(mm, bi);
+}
+
+int see_sites(struct scan_worker *w, struct mm_slot *mm, uint32_t key)
+{
+	struct span at = block_span(key);
+	struct track_range v[BLOCK_PAGES];
+	bool open;
+	int n;
+
+	engine_lock(mm->e);
+	open = watch_open(&w->watch, mm, &at);
+	engine_unlock(mm->e);
+	if (!open)
+		return 0;
+	n = mm->e->ops->look(mm->client, at.start, at.end, v, BLOCK_PAGES);
+	engine_lock(mm->e);
+	if (n >= 0 && !mm->dead)
+		take_in(&w->watch, mm, key, v, n);
+	watch_close(&w->watch, mm);
+	engine_unlock(mm->e);
+	return n == -ESRCH ? n : 0;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* see.h - what change tracking says of pages, and what that means for each. */
+#ifndef KSM_SEE_H
+#define KSM_SEE_H
+
+#include "engine/core.h"
+
+#define SEE_RANGES 256 /* written runs fetched per call */
+
+/*
+ * [unlocked] Ask change tracking for *at and take in what it says. Returns the number of ranges in
+ * v[SEE_RANGES], or a negative errno (-EBUSY: *at begins in a block with an order under way);
+ * at->end: where to go on. `dense` as in struct engine_ops.
+ */
+int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool dense,
+	      struct track_range *v) NEEDS_NOT(mm->e->lock);
+/*
+ * [unlocked] Look at what is there now at the sites of this block that are pending. Returns 0 or
+ * -ESRCH. Those that cannot be looked at stay pending.
+ */
+int see_sites(struct scan_worker *w, struct mm_slot *mm, uint32_t key) NEEDS_NOT(mm->e->lock);
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * watch.c - what a worker looks at with the lock released, and what raced with that.
+ *
+ * A call of change tracking runs without the lock and consumes what it reports. Its answer can be
+ * older than a message that the daemon takes in meanwhile, and must then not be believed where it
+ * could hurt (see.c has the rules). So the worker opens a watch over the range before the call:
+ * blocks with an order under way stay outside, no order starts inside (order.c), and every message
+ * that changes what lies inside is noted.
+ *
+ * Several workers may watch one client: its own, and those that follow another client into it.
+ */
+#include "engine/watch.h"
+
+bool watch_open(struct watch *t, struct mm_slot *mm, struct span *at)
+{
+	bool open = true;
+
+	for (unsigned int i = 0; i < MM_MAX_ORDERS && mm->nr_orders; i++) {
+		struct span block = block_span(mm->order[i].key);
+
+		if (!mm->order[i].id || !span_meets(block, *at))
+			continue;
+		if (block.start > at->start) {
+			at->end = block.start;
+		} else {
+			at->end = u64_min(at->end, block.end);
+			open = false;
+		}
+	}
+	if (open && !mm->dead)
+		*t = (struct watch){ .mm = mm, .at = *at };
+	return open;
+}
+
+void watch_close(struct watch *t, struct mm_slot *mm)
+{
+	(void)mm; /* names the lock */
+	t->mm = NULL;
+}
+
+static void note(struct watch *t, struct span at)
+{
+	struct span *last = &t->raced[WATCH_RACED - 1];
+
+	if (!span_meets(at, t->at))
+		return;
+	if (t->nr_raced < WATCH_RACED) {
+		t->raced[t->nr_raced++] = at;
+		return;
+	}
+	last->start = u64_min(last->start, at.start);
+	last->end = u64_max(last->end, at.end);
+}
+
+void watch_race(struct mm_slot *mm, struct span at)
+{
+	for (unsigned int i = 0; i < ENGINE_WORKERS; i++)
+		if (mm->e->worker[i].watch.mm == mm)
+			note(&mm->e->worker[i].watch, at);
+}
+
+bool watch_raced(const struct watch *t, uint64_t addr)
+{
+	for (unsigned int i = 0; i < t->nr_raced; i++)
+		if (span_holds(t->raced[i], addr))
+			return true;
+	return false;
+}
+
+bool watch_meets(const struct mm_slot *mm, struct span at)
+{
+	for (unsigned int i = 0; i < ENGINE_WORKERS; i++) {
+		const struct watch *t = &mm->e->worker[i].watch;
+
+		if (t->mm == mm && span_meets(t->at, at))
+			return true;
+	}
+	return false;
+}

@@ -32,7 +32,7 @@
 #include "engine/knobs.h"
 #include "numa/numa_topology.h"
 
-struct sessions;
+struct clients;
 struct scan;
 
 /* What each thread's bell is rung for. */
@@ -55,7 +55,7 @@ struct daemon {
 	struct numa_topology *topology;
 	struct domain_table domains;
 	struct account_table accounts;
-	struct sessions *sessions;
+	struct clients *clients;
 	struct scan *scan;
 	struct unmerge_job unmerge;
 	/* Each is made and ended by its owner, after and before all who ring it: see main.c. */

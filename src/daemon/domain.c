@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <urcu.h>
 
 #include "base/log.h"
@@ -37,10 +38,27 @@ static void domain_free(struct domain *d)
 	if (d->engine)
 		engine_free(d->engine);
 	arena_free(d->arena);
+	charge_drop(&d->charge);
 	free(d);
 }
 
-static struct domain *domain_new(struct domain_table *t, uint64_t key)
+/*
+ * What a domain costs its user: the arena's descriptor and one for each sentinel. Only the first
+ * charge can fail, because the account exists from then on and has no limit on these.
+ */
+static int charge_domain(struct account_table *t, struct domain *d)
+{
+	int err = charge_set(t, &d->charge, d->uid, ACCOUNT_DOMAINS, 1);
+
+	if (!err)
+		err = charge_set(t, &d->charge, d->uid, ACCOUNT_DESCRIPTORS, 2 + d->grace.nr_old);
+	if (!err)
+		err = charge_set(t, &d->charge, d->uid, ACCOUNT_BYTES,
+				 sizeof(*d) + sizeof(*d->arena));
+	return err;
+}
+
+static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t uid)
 {
 	struct engine_config cfg = {
 		.ops = t->ops,
@@ -56,6 +74,7 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key)
 		return NULL;
 	TAILQ_INIT(&d->grace.old);
 	d->key = key;
+	d->uid = uid;
 	d->refs = 1;
 	d->arena = arena_new(t->topology);
 	if (!d->arena)
@@ -67,10 +86,11 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key)
 	if (!d->engine)
 		goto fail;
 	err = grace_init(&d->grace, engine_epoch(d->engine));
+	if (!err)
+		err = charge_domain(t->accounts, d);
+	if (!err)
+		return d;
 	errno = -err;
-	if (err)
-		goto fail;
-	return d;
 fail:
 	err = errno;
 	domain_free(d);
@@ -108,7 +128,8 @@ struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id
 	if (d->key == key)
 		break;
 	if (!d) {
-		d = domain_new(t, key);
+		/* One that serves everybody is the daemon's own. */
+		d = domain_new(t, key, t->mode == DOMAIN_SHARED ? geteuid() : uid);
 		if (d) {
 			d->id = t->next_id++;
 			t->nr++;
@@ -126,6 +147,34 @@ struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id
 void domain_leave(struct domain *d)
 {
 	d->nr_clients--;
+}
+
+int domain_epoch_advance(struct domain *d)
+{
+	int err = grace_advance(&d->grace, engine_epoch_advance(d->engine));
+
+	charge_domain(d->charge.table, d);
+	return err;
+}
+
+void domain_epochs_free(struct domain *d, uint64_t now_ms)
+{
+	uint64_t upto = grace_poll(&d->grace, now_ms);
+
+	if (!upto)
+		return;
+	charge_domain(d->charge.table, d);
+	engine_epoch_free(d->engine, upto);
+}
+
+int domain_open_sentinel(struct domain *d)
+{
+	int fd = grace_open_shared(&d->grace), err;
+
+	if (fd != -EWOULDBLOCK)
+		return fd;
+	err = domain_epoch_advance(d);
+	return err ? err : grace_open_shared(&d->grace);
 }
 
 struct domain **domain_table_snapshot(struct domain_table *t, unsigned int *nr)

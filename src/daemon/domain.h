@@ -19,6 +19,7 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "daemon/account.h"
 #include "daemon/arena.h"
 #include "daemon/grace.h"
 #include "engine/engine.h"
@@ -35,6 +36,8 @@ struct domain {
 	struct engine *engine;
 	struct arena *arena;
 	struct grace grace;     /* client thread only */
+	uid_t uid;              /* who pays for it: the user whose client made it */
+	struct charge charge;   /* client thread only, until the last reference goes */
 	_Atomic bool pass_done; /* scan thread and who helps it: its part of the pass is complete */
 	_Atomic unsigned int refs;
 	_Atomic unsigned int nr_clients; /* rises under the table lock only */
@@ -48,6 +51,7 @@ struct domain_table {
 	uint32_t next_id;
 	/* Set once. */
 	enum domain_mode mode;
+	struct account_table *accounts;
 	const struct engine_ops *ops;
 	const struct ksm_knobs *knobs;
 	struct numa_topology *topology;
@@ -70,6 +74,24 @@ void domain_table_deinit(struct domain_table *t);
  */
 struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id);
 void domain_leave(struct domain *d);
+
+/*
+ * Grace periods of a domain, on the client thread: its engine, its sentinels and what they cost
+ * keep in step.
+ */
+static inline uint64_t domain_epoch(const struct domain *d)
+{
+	return d->grace.current->epoch;
+}
+/* Begin an epoch. Returns 0, -EMFILE (too many epochs are still held) or -errno. */
+int domain_epoch_advance(struct domain *d);
+/* Free the frames retired in epochs that are over. */
+void domain_epochs_free(struct domain *d, uint64_t now_ms);
+/*
+ * A descriptor of the current sentinel with its shared lock, owned by the caller, in a new epoch if
+ * the file is locked against us; or -errno.
+ */
+int domain_open_sentinel(struct domain *d);
 
 /* All domains, each with a reference. Returns an array of *nr (NULL when *nr is 0 or no memory). */
 struct domain **domain_table_snapshot(struct domain_table *t, unsigned int *nr);

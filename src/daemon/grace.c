@@ -125,7 +125,7 @@ int grace_advance(struct grace *g, uint64_t epoch)
 
 bool grace_may_advance(const struct grace *g, uint64_t now_ms)
 {
-	return TAILQ_EMPTY(&g->old) && now_ms >= g->next_advance_ms;
+	return grace_idle(g) && now_ms >= g->next_advance_ms;
 }
 
 uint64_t grace_poll(struct grace *g, uint64_t now_ms)
@@ -144,6 +144,6 @@ uint64_t grace_poll(struct grace *g, uint64_t now_ms)
 	g->poll_ms = upto ? POLL_MIN_MS : g->poll_ms * 2;
 	if (g->poll_ms > POLL_MAX_MS)
 		g->poll_ms = POLL_MAX_MS;
-	g->next_poll_ms = TAILQ_EMPTY(&g->old) ? CLOCK_NEVER : now_ms + g->poll_ms;
+	g->next_poll_ms = grace_idle(g) ? CLOCK_NEVER : now_ms + g->poll_ms;
 	return upto;
 }

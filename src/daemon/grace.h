@@ -12,6 +12,7 @@
 #define KSMD_GRACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
@@ -43,6 +44,11 @@ void grace_deinit(struct grace *g);
 int grace_open_shared(const struct grace *g);
 /* Begin an epoch. Returns 0, -EMFILE (too many epochs are still held) or -errno. */
 int grace_advance(struct grace *g, uint64_t epoch);
+/* Is no epoch waited for? */
+static inline bool grace_idle(const struct grace *g)
+{
+	return TAILQ_EMPTY(&g->old);
+}
 /* May the domain advance now? Not while an epoch is still waited for, nor too often. */
 bool grace_may_advance(const struct grace *g, uint64_t now_ms);
 /*

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/attr.h"
-#include "daemon/session.h"
+#include "daemon/client_view.h"
 
 static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
 
@@ -47,7 +47,7 @@ static int look(void *owner, uint64_t pid, void *values)
 {
 	struct client_values *v = values;
 
-	if (pid > INT32_MAX || sessions_view(owner, (pid_t)pid, &v->view))
+	if (pid > INT32_MAX || client_view(owner, (pid_t)pid, &v->view))
 		return -ENOENT;
 	read_comm(v->view.pid, v->comm, sizeof(v->comm));
 	v->uid = v->view.uid;
@@ -64,7 +64,7 @@ static int look(void *owner, uint64_t pid, void *values)
 static void list(void *owner, struct attr_list *l)
 {
 	unsigned int nr;
-	pid_t *v = sessions_pids(owner, &nr);
+	pid_t *v = client_pids(owner, &nr);
 
 	for (unsigned int i = 0; i < nr; i++)
 		attr_list_subject(l, (uint64_t)v[i]);
@@ -110,11 +110,11 @@ static const struct attr_group group = {
 static int look_all(void *owner, uint64_t subject, void *values)
 {
 	(void)subject;
-	sessions_stats(owner, values);
+	client_totals(owner, values);
 	return 0;
 }
 
-#define ALL(name, field, help) ATTR_FIELD(struct session_stats, field, name, help)
+#define ALL(name, field, help) ATTR_FIELD(struct client_totals, field, name, help)
 static const struct attr all_attrs[] = {
 	ALL("clients", nr_clients, "processes connected"),
 	ALL("protocol_errors", protocol_errors, "connections ended because of what they sent"),
@@ -123,11 +123,11 @@ static const struct attr all_attrs[] = {
 static const struct attr_group all_group = {
 	.name = "ksm",
 	ATTR_TABLE(all_attrs),
-	.size = sizeof(struct session_stats),
+	.size = sizeof(struct client_totals),
 	.look = look_all,
 };
 
-void group_client_register(struct attr_tree *t, struct sessions *s)
+void group_client_register(struct attr_tree *t, struct clients *s)
 {
 	attr_register(t, &group, s);
 	attr_register(t, &all_group, s);

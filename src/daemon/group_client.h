@@ -4,9 +4,9 @@
 #define KSMD_GROUP_CLIENT_H
 
 struct attr_tree;
-struct sessions;
+struct clients;
 
 /* `s` outlives the tree. */
-void group_client_register(struct attr_tree *t, struct sessions *s);
+void group_client_register(struct attr_tree *t, struct clients *s);
 
 #endif

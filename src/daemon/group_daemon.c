@@ -7,7 +7,6 @@
 #include "base/clock.h"
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
-#include "daemon/session.h"
 
 struct daemon_values {
 	char version[32], topology[32], domain_mode[16];
@@ -31,10 +30,8 @@ static int look(void *owner, uint64_t subject, void *values)
 {
 	struct daemon *d = owner;
 	struct daemon_values *v = values;
-	struct session_stats s;
 
 	(void)subject;
-	sessions_stats(d->sessions, &s);
 	snprintf(v->version, sizeof(v->version), "%s", KSMD_VERSION);
 	snprintf(v->topology, sizeof(v->topology), "%s", d->topology_spec);
 	snprintf(v->domain_mode, sizeof(v->domain_mode), "%s", domain_mode_name(d->domains.mode));
@@ -42,7 +39,7 @@ static int look(void *owner, uint64_t subject, void *values)
 	v->uptime = (clock_ms() - d->start_ms) / 1000;
 	v->rss_bytes = rss_bytes();
 	v->arena_limit_bytes = (uint64_t)d->domains.max_frames * KSM_PAGE_SIZE;
-	v->connections = s.nr_connections;
+	v->connections = account_total(&d->accounts, ACCOUNT_PLACES);
 	return 0;
 }
 

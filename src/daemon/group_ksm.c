@@ -4,7 +4,8 @@
 
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
-#include "daemon/session.h"
+#include "daemon/client_view.h"
+#include "daemon/profit.h"
 
 static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
 
@@ -32,15 +33,15 @@ static int look(void *owner, uint64_t subject, void *values)
 {
 	struct daemon *d = owner;
 	struct ksm_values *v = values;
-	struct session_stats s;
+	struct client_totals s;
 
 	(void)subject;
 	domain_table_counters(&d->domains, &v->c);
-	sessions_stats(d->sessions, &s);
+	client_totals(d->clients, &s);
 	v->added_vmas = s.added_vmas;
 	v->orders = count_orders(&d->domains);
-	v->general_profit = (int64_t)((v->c.pages_sharing + v->c.zero_pages) * KSM_PAGE_SIZE) -
-			    (int64_t)v->c.metadata_bytes - (int64_t)(s.added_vmas * VMA_BYTES);
+	v->general_profit = profit_bytes(v->c.pages_sharing + v->c.zero_pages, v->c.metadata_bytes,
+					 s.added_vmas);
 	for (int i = 0; i < KSM_LEFT_NR; i++)
 		v->left_out[i] = v->c.left_out[i] + (i < KSM_LEFT_CLIENT_NR ? s.left_out[i] : 0);
 	return 0;

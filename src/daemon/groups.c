@@ -18,7 +18,7 @@ void groups_register(struct groups *g, struct daemon *d)
 	/* ksm/ shows them in this order: settings first. */
 	group_knobs_register(&g->knobs, t, d);
 	group_scan_register(t, d->scan);
-	group_client_register(t, d->sessions);
+	group_client_register(t, d->clients);
 	group_ksm_register(t, d);
 
 	group_daemon_register(t, d);

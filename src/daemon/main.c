@@ -21,6 +21,8 @@
 #include "base/container.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "daemon/client_ops.h"
+#include "daemon/client_thread.h"
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/groups.h"
@@ -28,7 +30,6 @@
 #include "daemon/probe.h"
 #include "daemon/runtime_dir.h"
 #include "daemon/scan_thread.h"
-#include "daemon/session.h"
 #include "numa/numa_open.h"
 
 #define SAID 1 /* a step failed and has said why */
@@ -190,7 +191,8 @@ static int init_domains(struct service *s)
 		return -errno;
 	t->mode = s->options.domain;
 	t->max_frames = s->options.max_frames;
-	t->ops = &session_ops;
+	t->ops = &client_ops;
+	t->accounts = &s->d.accounts;
 	t->knobs = &s->d.knobs;
 	t->topology = s->d.topology;
 	domain_table_init(t);
@@ -213,16 +215,16 @@ static void deinit_accounts(struct service *s)
 	account_table_deinit(&s->d.accounts);
 }
 
-static int new_sessions(struct service *s)
+static int new_clients(struct service *s)
 {
-	s->d.sessions = sessions_new(&s->d, s->dir.client);
+	s->d.clients = client_thread_new(&s->d, s->dir.client);
 	s->dir.client = -1;
-	return s->d.sessions ? 0 : -errno;
+	return s->d.clients ? 0 : -errno;
 }
 
-static void free_sessions(struct service *s)
+static void free_clients(struct service *s)
 {
-	sessions_free(s->d.sessions);
+	client_thread_free(s->d.clients);
 }
 
 static int new_scan(struct service *s)
@@ -251,14 +253,14 @@ static void close_control(struct service *s)
 	control_free(s->control);
 }
 
-static int start_sessions(struct service *s)
+static int start_clients(struct service *s)
 {
-	return sessions_start(s->d.sessions);
+	return client_thread_start(s->d.clients);
 }
 
-static void stop_sessions(struct service *s)
+static void stop_clients(struct service *s)
 {
-	sessions_stop(s->d.sessions);
+	client_thread_stop(s->d.clients);
 }
 
 static int start_scan(struct service *s)
@@ -291,13 +293,13 @@ static const struct step {
 	{ "signals", open_signals, close_signals },
 	{ "bell", open_bell, close_bell },
 	{ "accounts", init_accounts, deinit_accounts },
-	{ "client socket", new_sessions, free_sessions },
+	{ "client socket", new_clients, free_clients },
 	{ "domains", init_domains, deinit_domains },
 	/* It ends after the client thread, because what clients say reaches it until then. */
 	{ "scan", new_scan, free_scan },
 	{ "control socket", open_control, close_control },
 	/* The scan thread ends before the clients go. */
-	{ "client thread", start_sessions, stop_sessions },
+	{ "client thread", start_clients, stop_clients },
 	{ "scan thread", start_scan, stop_scan },
 };
 #define NR_STEPS (sizeof(steps) / sizeof(steps[0]))

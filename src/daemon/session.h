@@ -1,66 +1,128 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * session.h - the clients: their connections, what they say, and when they die.
+ * session.h - one connection of a client, from accept to release.
  *
- * One thread (the client thread) accepts, receives and drops. Others may send orders
- * (session_ops, from the scan thread) and look (sessions_view, sessions_pids).
+ * From HELLO on the session is a client: it has a domain and an mm_slot, and stands in the table by
+ * pid (clients.h). Dropping it takes it out of everything at once. Its memory and descriptors go
+ * when the engine lets go of the mm_slot (client_ops.c), because the scan thread may be in the
+ * middle of reading through them.
  */
 #ifndef KSMD_SESSION_H
 #define KSMD_SESSION_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <urcu.h>
+#include <urcu/rculfhash.h>
 
+#include "base/guard.h"
+#include "base/loop.h"
+#include "daemon/account.h"
+#include "daemon/client_fds.h"
 #include "engine/engine.h"
 
-/*
- * The kernel's memory for one more mapping: struct vm_area_struct (about 200 bytes in Linux 6.12)
- * and its share of a maple tree node (16 slots in 256 bytes, two thirds full).
- */
-#define VMA_BYTES 232
-
+struct clients;
 struct daemon;
-struct sessions;
+struct domain;
 
-/* What the engine needs; `client` is a session, `arena` a struct arena. */
-extern const struct engine_ops session_ops;
+enum session_state {
+	SESSION_HELLO,   /* accepted; has said nothing yet */
+	SESSION_WELCOME, /* known and answered; has not set itself up yet */
+	SESSION_READY,
+	SESSION_DEAD, /* dropped; waits for the end of the current turn */
+	SESSION_STATE_NR
+};
+
+/* A slot per order, found by id; older ones are overwritten. An engine gives few at a time. */
+#define ORDER_SLOTS 64
+struct order_sent {
+	uint32_t id;
+	uint64_t addr;
+};
+
+/* What is to be sent when there is room: bits of `want`. */
+#define WANT_EPOCH 1u
+#define WANT_UNMERGE 2u
+#define WANT_STAT 4u
 
 /*
- * listen_fd is taken over in any case. Returns NULL with errno. Nothing happens before
- * sessions_start(), which returns 0 or -errno. sessions_stop() drops every client and waits until
- * all are released; the scan thread must have ended. sessions_free() frees.
+ * The client thread alone uses fields without a remark, and those that do not change once the
+ * mm_slot exists may be read by any thread.
  */
-struct sessions *sessions_new(struct daemon *d, int listen_fd);
-int sessions_start(struct sessions *s);
-void sessions_stop(struct sessions *s);
-void sessions_free(struct sessions *s);
-
-/* A client as the control tree shows it. */
-struct client_view {
+struct session {
+	/* The connection. */
+	struct daemon *d;
+	struct clients *clients;
+	_Atomic int state; /* session_move() by the client thread; any thread reads it */
+	int sock;
+	struct loop_watch sock_watch;
 	pid_t pid;
 	uid_t uid;
-	uint32_t id, domain_id;
-	bool merge_any, stalled;
-	uint32_t own_vmas, max_map_count;
-	uint64_t agent_cpu_ns, connected_ms;
-	uint64_t left_out[KSM_LEFT_NR]; /* the client's own reasons and ours */
-	struct mm_counters mm;
-	uint64_t added_vmas; /* mappings that merging made */
-	int64_t profit;      /* bytes saved less all metadata spent on it */
-};
-/* Look up a client by pid. Returns 0 or -ENOENT. Thread registered with liburcu. */
-int sessions_view(struct sessions *s, pid_t pid, struct client_view *v);
-/* Pids of all clients, ascending, each once; *nr of them. NULL when there are none. */
-pid_t *sessions_pids(struct sessions *s, unsigned int *nr);
+	uint64_t accepted_ms;
+	struct charge charge;            /* what it costs its user */
+	TAILQ_ENTRY(session) link;       /* in clients.all, or clients.dead */
+	TAILQ_ENTRY(session) unfinished; /* in clients.unfinished until READY */
 
-struct session_stats {
-	uint64_t nr_clients;      /* READY or about to be */
-	uint64_t nr_connections;  /* all, also silent ones */
-	uint64_t protocol_errors; /* connections dropped for what they sent */
-	uint64_t added_vmas;      /* sum over all clients */
-	uint64_t left_out[KSM_LEFT_CLIENT_NR];
+	/* The client, from HELLO on. */
+	int fds[CLIENT_FDS_NR]; /* -1 before */
+	struct loop_watch pidfd_watch;
+	uint32_t id;
+	struct domain *domain;
+	/*
+	 * join.c sets it last before the session goes into by_pid, and whoever finds the session there
+	 * reads it first: the thread sanitizer does not see that liburcu's table orders the two.
+	 */
+	struct mm_slot *_Atomic mm;
+	struct cds_lfht_node by_pid;
+
+	/* What it is told besides orders. */
+	uint64_t epoch;       /* the last it was told of */
+	uint64_t epoch_done;  /* the last it has said it lives in; what it sent before was read */
+	uint64_t stat_id;     /* of the STAT to be answered; a client that asks again before the
+			       * answer gets the last answer alone */
+	uint32_t want;        /* WANT_* */
+	bool unmerge_awaited; /* by the job under way */
+
+	/* Its orders: session_order.c. */
+	struct lock send_lock; /* orders leave in the order of their numbers; covers orders[] */
+	struct order_sent *orders;
+	_Atomic uint64_t seq;        /* last ADD, DEL, FORGET or ADOPT taken in */
+	_Atomic uint32_t nr_orders;  /* sent and not answered */
+	_Atomic uint64_t waiting_ms; /* since when it has answered nothing, while nr_orders > 0 */
+	_Atomic bool unmerging;      /* UNMERGE was sent and not answered: no orders until then */
+
+	/* Claims of merged pages that were looked at, and those found false: session_answer.c. */
+	uint32_t nr_done, claims_checked, claims_false;
+
+	/* Facts from HELLO and INFO; any thread reads them. */
+	_Atomic uint32_t flags, own_vmas, max_map_count;
+	_Atomic uint64_t agent_cpu_ns;
+	_Atomic uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };
-void sessions_stats(struct sessions *s, struct session_stats *out);
+TAILQ_HEAD(session_list, session);
+
+/*
+ * A session in HELLO that takes over sock; its place is charged to the user. Returns NULL with errno,
+ * which leaves sock to the caller: EDQUOT when the daemon has no more places, or ENOMEM.
+ */
+struct session *session_new(struct daemon *d, int sock, const struct ucred *cred);
+/* Closes and gives back everything. Any thread and context; the session must be out of all lists. */
+void session_free(struct session *s);
+/* False (logged) when the table has no such move: the caller drops the session. */
+bool session_move(struct session *s, enum session_state to);
+/* Charge the user for what a client costs more than a connection. */
+void session_charge_client(struct session *s);
+/* End a connection so that the peer reads our last words rather than ECONNRESET. */
+void session_hang_up(int sock);
+
+/* Does it leave orders unanswered for long? Any thread. */
+bool session_stalled(const struct session *s);
+/* Mappings that merging added to the process. */
+uint64_t session_added_vmas(const struct session *s, const struct mm_counters *c);
+/* Bytes saved less all that is spent on it. */
+int64_t session_profit(const struct session *s, const struct mm_counters *c);
 
 #endif

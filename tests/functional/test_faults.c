@@ -674,7 +674,7 @@ static long fn_replace_block(const long a[6])
 
 /*
  * The daemon scans memory that has been replaced before it hears that it was. Seen to fail: without
- * see_clean() in session_msg.c the pages were taken for those of before, forgotten with these, and
+ * see_clean() in session_range.c the pages were taken for those of before, forgotten with these, and
  * not looked at again until somebody wrote to them.
  */
 START_TEST(memory_is_replaced_unheard)

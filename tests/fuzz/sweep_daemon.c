@@ -9,7 +9,7 @@
  * and that everything comes to rest with true counters and no frame left over. A daemon that cannot
  * start must say so and leave nothing.
  *
- * Seen to fail: with what fuzz_session.c lists; without announce_again() in session.c.
+ * Seen to fail: with what fuzz_session.c lists; without announce_again() in epochs.c.
  */
 #include <stdio.h>
 #include <stdlib.h>

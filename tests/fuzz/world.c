@@ -15,7 +15,8 @@
 #include "daemon/control.h"
 #include "daemon/scan_thread.h"
 #include "base/log.h"
-#include "daemon/session_priv.h"
+#include "daemon/client_ops.h"
+#include "daemon/client_thread.h"
 #include "engine/engine.h"
 #include "numa/numa_emulated.h"
 
@@ -88,8 +89,8 @@ static bool start(struct world *w)
 	    bell_hang(&w->d.main_bell, &w->loop, on_bell))
 		return false;
 	w->client_listen = listener(&fd);
-	w->d.sessions = sessions_new(&w->d, fd);
-	if (!w->d.sessions)
+	w->d.clients = client_thread_new(&w->d, fd);
+	if (!w->d.clients)
 		return false;
 	w->control_listen = listener(&fd);
 	groups_register(&w->groups, &w->d);
@@ -109,7 +110,8 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	w->d.topology_spec = "emulated";
 	w->d.start_ms = 1;
 	w->d.domains.mode = mode;
-	w->d.domains.ops = &session_ops;
+	w->d.domains.ops = &client_ops;
+	w->d.domains.accounts = &w->d.accounts;
 	w->d.domains.knobs = &w->d.knobs;
 	w->d.domains.topology = w->d.topology;
 	w->d.domains.max_frames = 0;
@@ -128,13 +130,13 @@ void world_stop(struct world *w)
 {
 	if (w->control)
 		control_free(w->control);
-	if (w->d.sessions) {
-		sessions_stop(w->d.sessions);
+	if (w->d.clients) {
+		client_thread_stop(w->d.clients);
 		os_run_rcu();
 	}
 	domain_table_deinit(&w->d.domains);
-	if (w->d.sessions)
-		sessions_free(w->d.sessions);
+	if (w->d.clients)
+		client_thread_free(w->d.clients);
 	account_table_deinit(&w->d.accounts);
 	bell_deinit(&w->d.main_bell);
 	bell_deinit(&w->d.scan_bell);
@@ -149,7 +151,7 @@ void world_stop(struct world *w)
 
 void world_clients(struct world *w)
 {
-	w->due = sessions_round(w->d.sessions, w->due);
+	client_thread_turn(w->d.clients);
 	os_run_rcu();
 }
 

@@ -21,7 +21,6 @@ struct world {
 	struct control *control;
 	struct loop loop; /* the main thread's */
 	struct os_file *client_listen, *control_listen;
-	uint64_t due;
 };
 
 /* Once per process. */

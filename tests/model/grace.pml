@@ -3,7 +3,7 @@
  * grace.pml - may a frame be given back while some process maps it? Every interleaving is tried.
  *
  * The real thing: docs/design.md ("Order of what the daemon is told", "Grace periods"),
- * src/daemon/grace.c, session.c (domain_grace()), src/client/agent.c (on_epoch(), take_welcome(),
+ * src/daemon/grace.c, epochs.c (look()), src/client/agent.c (on_epoch(), take_welcome(),
  * drop_old_sentinels()). The model has one frame and NPROC processes: clients, children of fork(3)
  * that become clients, children of a raw clone(2) that the daemon never hears of. A frame that is
  * freed is punched and used again; so the one assertion is that nobody maps it in that moment.
@@ -18,7 +18,7 @@
  *    only matter for equality);
  *  - a process may change its user: it then connects to a domain that does not know the frame. A
  *    new daemon with a new arena is the same, with nobody left who could free the frame;
- *  - all_moved_on() of session.c, which only makes the daemon wait longer, is left out: the scheme
+ *  - all_moved_on() of epochs.c, which only makes the daemon wait longer, is left out: the scheme
  *    must hold without it;
  *  - epochs may be begun while an older one is not over, as when a client locks a sentinel.
  *

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * accept.c - see accept.h.
+ *
+ * Strangers first. Anyone may connect, say nothing, and do so a thousand times. A connection that is
+ * not READY within five seconds is dropped. Of one user's unfinished connections the oldest gives
+ * way to the newest, so a client that does speak is served however many others do not. Each costs a
+ * descriptor and some 500 bytes.
+ */
+#include "daemon/accept.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/container.h"
+#include "daemon/clients.h"
+#include "daemon/daemon.h"
+#include "daemon/session_input.h"
+#include "daemon/session_send.h"
+
+/* A client that connects and says nothing must not hold a place; one on a loaded machine gets to
+ * READY within milliseconds. */
+#define HANDSHAKE_MS 5000
+#define MAX_UNFINISHED_PER_UID 256u
+#define MAX_UNFINISHED 1024u
+/* Descriptors of a client (socket, pidfd, pagemap, mem), and with a domain of its own its arena and
+ * two sentinels, with one to spare. */
+#define FDS_PER_CLIENT 8
+#define FDS_RESERVED 256 /* control connections, listening sockets, devices */
+#define ACCEPT_BATCH 64  /* then others have their turn */
+
+/*
+ * The session that gives way to a new one of this user, both being counted: the user's oldest
+ * unfinished one when the user has too many, or the oldest of all.
+ */
+static struct session *unfinished_to_evict(struct clients *c, uid_t uid)
+{
+	struct account_table *t = &c->d->accounts;
+	struct account_view user;
+	struct session *s;
+
+	account_read(t, uid, &user);
+	if (user.held[ACCOUNT_UNFINISHED] > MAX_UNFINISHED_PER_UID) {
+		TAILQ_FOREACH(s, &c->unfinished, unfinished)
+		if (s->uid == uid)
+			return s;
+	}
+	return account_total(t, ACCOUNT_UNFINISHED) > MAX_UNFINISHED ? TAILQ_FIRST(&c->unfinished) :
+								       NULL;
+}
+
+/* Turn a client away before it costs anything. */
+static void refuse(struct clients *c, int sock, int error, const char *text)
+{
+	struct ksm_msg_error msg = { .hdr = { KSM_MSG_ERROR, sizeof(msg) }, .error = error };
+
+	snprintf(msg.text, sizeof(msg.text), "%s", text);
+	send(sock, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL);
+	log_limited(&c->limit[ERR_LIMIT], KSMD_WARNING, "connection refused: %s", text);
+	session_hang_up(sock);
+	close(sock);
+}
+
+static void ready(struct loop_watch *w, uint32_t events)
+{
+	struct session *s = container_of(w, struct session, sock_watch);
+
+	if (events & EPOLLOUT)
+		session_flush(s);
+	if (events & ~(uint32_t)EPOLLOUT)
+		session_input(s);
+}
+
+static void admit(struct clients *c, int sock)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	struct session *s, *evicted;
+	int err;
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) || cred.pid <= 0) {
+		refuse(c, sock, ESRCH, "your process cannot be seen from here (pid namespace)");
+		return;
+	}
+	s = session_new(c->d, sock, &cred);
+	if (!s && errno == EDQUOT) {
+		refuse(c, sock, EMFILE, "too many clients: raise the daemon's limit of open files");
+		return;
+	}
+	if (!s) {
+		refuse(c, sock, ENOMEM, "out of memory");
+		return;
+	}
+	evicted = unfinished_to_evict(c, cred.uid);
+	if (evicted)
+		client_fail(evicted, ERR_LIMIT, EAGAIN, "too many unfinished connections");
+	clients_add(c, s);
+	err = loop_watch(&c->loop, &s->sock_watch, sock, EPOLLIN, ready);
+	if (err)
+		client_fail(s, ERR_LIMIT, -err, "cannot be watched");
+	loop_timer_hasten(&c->silent_timer, s->accepted_ms + HANDSHAKE_MS);
+}
+
+/* No descriptor left: use the spare one to take the client off the queue, or it would wake us for
+ * ever. */
+static void turn_away(struct clients *c)
+{
+	int sock;
+
+	if (c->spare >= 0) /* it may not have been got back the last time */
+		close(c->spare);
+	sock = accept4(c->listen.fd, NULL, NULL, SOCK_CLOEXEC);
+	if (sock >= 0)
+		refuse(c, sock, EMFILE, "the daemon has no descriptors left");
+	c->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void accept_some(struct loop_watch *w, uint32_t events)
+{
+	struct clients *c = container_of(w, struct clients, listen);
+
+	(void)events;
+	for (int i = 0; i < ACCEPT_BATCH; i++) {
+		int sock = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (sock >= 0) {
+			admit(c, sock);
+		} else if (errno == EMFILE || errno == ENFILE) {
+			turn_away(c);
+		} else if (errno != ECONNABORTED && errno != EINTR) {
+			return;
+		}
+	}
+}
+
+static void drop_silent(struct loop_timer *t, uint64_t now)
+{
+	struct clients *c = container_of(t, struct clients, silent_timer);
+	struct session *s;
+
+	while ((s = TAILQ_FIRST(&c->unfinished))) {
+		if (s->accepted_ms + HANDSHAKE_MS > now) {
+			loop_timer_set(t, s->accepted_ms + HANDSHAKE_MS);
+			return;
+		}
+		client_fail(s, ERR_TIMEOUT, ETIMEDOUT, "handshake not finished within %d ms",
+			    HANDSHAKE_MS);
+	}
+}
+
+static uint64_t max_places(void)
+{
+	struct rlimit nofile = { 0 };
+
+	getrlimit(RLIMIT_NOFILE, &nofile);
+	return nofile.rlim_cur > FDS_RESERVED + FDS_PER_CLIENT ?
+		       (nofile.rlim_cur - FDS_RESERVED) / FDS_PER_CLIENT :
+		       1;
+}
+
+void accept_init(struct clients *c, int listen_fd)
+{
+	c->listen.fd = listen_fd;
+	c->spare = -1;
+	c->d->accounts.most[ACCOUNT_PLACES] = max_places();
+	loop_timer_add(&c->loop, &c->silent_timer, drop_silent);
+}
+
+int accept_start(struct clients *c)
+{
+	c->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (c->spare < 0)
+		return -errno;
+	return loop_watch(&c->loop, &c->listen, c->listen.fd, EPOLLIN, accept_some);
+}
+
+void accept_deinit(struct clients *c)
+{
+	loop_unwatch(&c->listen);
+	if (c->spare >= 0)
+		close(c->spare);
+	close(c->listen.fd);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* client_view.c - see client_view.h. */
+#include "daemon/client_view.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <urcu.h>
+
+#include "base/clock.h"
+#include "daemon/clients.h"
+#include "daemon/domain.h"
+
+static void view(struct session *s, struct client_view *v)
+{
+	memset(v, 0, sizeof(*v));
+	v->pid = s->pid;
+	v->uid = s->uid;
+	v->id = s->id;
+	v->domain_id = s->domain->id;
+	v->merge_any = s->flags & KSM_INFO_MERGE_ANY;
+	v->stalled = session_stalled(s);
+	v->own_vmas = s->own_vmas;
+	v->max_map_count = s->max_map_count;
+	v->agent_cpu_ns = s->agent_cpu_ns;
+	v->connected_ms = clock_ms() - s->accepted_ms;
+	mm_counters(s->mm, &v->mm);
+	for (int i = 0; i < KSM_LEFT_NR; i++)
+		v->left_out[i] = v->mm.left_out[i];
+	for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
+		v->left_out[i] += s->left_out[i];
+	v->added_vmas = session_added_vmas(s, &v->mm);
+	v->profit = session_profit(s, &v->mm);
+}
+
+int client_view(struct clients *c, pid_t pid, struct client_view *v)
+{
+	struct session *s;
+
+	rcu_read_lock();
+	s = clients_find(c, pid);
+	if (s)
+		view(s, v);
+	rcu_read_unlock();
+	return s ? 0 : -ENOENT;
+}
+
+static int compare_pids(const void *a, const void *b)
+{
+	pid_t x = *(const pid_t *)a, y = *(const pid_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+pid_t *client_pids(struct clients *c, unsigned int *nr)
+{
+	size_t room = c->nr_clients + 64, found = 0; /* some more may come meanwhile */
+	pid_t *v = malloc(room * sizeof(*v));
+	struct cds_lfht_iter iter;
+	struct cds_lfht_node *node;
+
+	*nr = 0;
+	if (!v)
+		return NULL;
+	rcu_read_lock();
+	cds_lfht_for_each(c->by_pid, &iter, node)
+		if (found < room)
+			v[found++] = clients_node(node)->pid;
+	rcu_read_unlock();
+	qsort(v, found, sizeof(*v), compare_pids);
+	for (size_t i = 0; i < found; i++)
+		if (!i || v[i] != v[i - 1])
+			v[(*nr)++] = v[i];
+	return v;
+}
+
+void client_totals(struct clients *c, struct client_totals *out)
+{
+	struct cds_lfht_iter iter;
+	struct cds_lfht_node *node;
+
+	memset(out, 0, sizeof(*out));
+	out->nr_clients = c->nr_clients;
+	out->protocol_errors = c->protocol_errors;
+	rcu_read_lock();
+	cds_lfht_for_each(c->by_pid, &iter, node) {
+		struct session *s = clients_node(node);
+		struct mm_counters mm = { 0 };
+
+		mm_counters(s->mm, &mm);
+		out->added_vmas += session_added_vmas(s, &mm);
+		for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
+			out->left_out[i] += s->left_out[i];
+	}
+	rcu_read_unlock();
+}

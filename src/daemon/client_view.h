@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * client_view.h - what the control side may see of clients.
+ *
+ * Every function may be called from any thread that is registered with liburcu, while the client
+ * thread goes on: a view is a copy, and a client may be gone by the time it is read.
+ */
+#ifndef KSMD_CLIENT_VIEW_H
+#define KSMD_CLIENT_VIEW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine/engine.h"
+
+struct clients;
+
+struct client_view {
+	pid_t pid;
+	uid_t uid;
+	uint32_t id, domain_id;
+	bool merge_any, stalled;
+	uint32_t own_vmas, max_map_count;
+	uint64_t agent_cpu_ns, connected_ms;
+	uint64_t left_out[KSM_LEFT_NR]; /* the client's own reasons and ours */
+	struct mm_counters mm;
+	uint64_t added_vmas; /* mappings that merging made */
+	int64_t profit;      /* bytes saved less all metadata spent on it */
+};
+/* Returns 0 or -ENOENT. */
+int client_view(struct clients *c, pid_t pid, struct client_view *v);
+/* Pids of all clients, ascending, each once: *nr of them, for the caller to free. NULL: no memory. */
+pid_t *client_pids(struct clients *c, unsigned int *nr);
+
+struct client_totals {
+	uint64_t nr_clients;      /* READY or about to be */
+	uint64_t protocol_errors; /* connections dropped for what they sent */
+	uint64_t added_vmas;      /* sum over all clients */
+	uint64_t left_out[KSM_LEFT_CLIENT_NR];
+};
+void client_totals(struct clients *c, struct client_totals *out);
+
+#endif

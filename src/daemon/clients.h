@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * clients.h - all connections: lists, the table by pid, and how a session ends.
+ *
+ * The client thread alone changes anything here. Others may look into the table by pid, in an RCU
+ * read section (client_view.h), and read the counters.
+ */
+#ifndef KSMD_CLIENTS_H
+#define KSMD_CLIENTS_H
+
+#include <pthread.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "daemon/session.h"
+
+/* Why a session ends; each kind is logged at most once a minute. */
+enum error_kind {
+	ERR_PROTOCOL,
+	ERR_DESCRIPTORS,
+	ERR_TIMEOUT,
+	ERR_LIMIT,
+	ERR_RESOURCES,
+	ERR_LIAR,
+	ERR_ENDED, /* no error: it ended while it joined */
+	ERR_NR
+};
+
+/*
+ * Invariant: a session stands in `all` until it is dropped and in `dead` from then to the end of the
+ * turn; in `unfinished` while it is in HELLO or WELCOME; in by_pid while it has an mm_slot and is
+ * not dropped.
+ */
+struct clients {
+	struct daemon *d;
+	struct loop loop;
+	pthread_t thread;
+	bool started;
+	int spare; /* a descriptor that accept.c gives up to turn a client away when none are left */
+	struct loop_watch listen;
+
+	struct session_list all, unfinished, dead;
+	uint32_t next_id;
+	struct cds_lfht *by_pid;
+
+	/* They fire in this order: see client_thread.c. */
+	struct loop_timer silent_timer, unmerge_timer, epochs_timer, bury_timer;
+	uint64_t unmerge_deadline_ms;
+
+	struct log_limit limit[ERR_NR];
+	_Atomic uint64_t nr_clients;      /* READY or about to be */
+	_Atomic uint64_t protocol_errors; /* connections dropped for what they sent */
+};
+
+/* Returns 0 or -errno; clients_deinit() may follow in any case. All sessions must be gone by then. */
+int clients_init(struct clients *c, struct daemon *d);
+void clients_deinit(struct clients *c);
+
+/* A new session: it is in HELLO, and watched from the next turn on. */
+void clients_add(struct clients *c, struct session *s);
+/* Its handshake is over. */
+void clients_finished(struct session *s);
+/* Into the table by pid; s->mm is set. */
+void clients_enter(struct session *s);
+/*
+ * Take the session out of everything. Its memory stays until the end of the turn, since callers
+ * further up the stack may still use it. Cheap to repeat.
+ */
+void client_drop(struct session *s);
+/* Count, log, tell the client (a positive errno), and drop it. */
+void client_fail(struct session *s, enum error_kind kind, int error, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* Let go of the dead. */
+void clients_bury(struct clients *c);
+/* Frames may have been retired, or a domain be empty: look after grace periods before long. */
+void clients_epochs_soon(struct clients *c);
+
+/* Any thread registered with liburcu, in a read section. NULL: there is no such client. */
+struct session *clients_find(struct clients *c, pid_t pid);
+/* The session of a node of by_pid. */
+struct session *clients_node(struct cds_lfht_node *node);
+
+#endif

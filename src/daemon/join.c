@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* join.c - see join.h. */
+#include "daemon/join.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/container.h"
+#include "daemon/clients.h"
+#include "daemon/daemon.h"
+#include "daemon/session_send.h"
+
+static int welcome(struct session *s)
+{
+	int fd = domain_open_sentinel(s->domain), err;
+
+	if (fd < 0)
+		return fd;
+	s->epoch = domain_epoch(s->domain);
+	err = session_send_welcome(s, s->epoch, fd);
+	close(fd);
+	return err;
+}
+
+static void process_ended(struct loop_watch *w, uint32_t events)
+{
+	(void)events;
+	client_drop(container_of(w, struct session, pidfd_watch));
+}
+
+/* From here on the engine knows it; client_drop() undoes it. */
+static int enter(struct session *s, const struct ksm_msg_hello *hello)
+{
+	struct mm_slot *mm;
+	int err = loop_watch(&s->clients->loop, &s->pidfd_watch, s->fds[CLIENT_PIDFD], EPOLLIN,
+			     process_ended);
+
+	if (err)
+		return err;
+	mm = engine_mm_new(s->domain->engine, s, s->id);
+	if (!mm) {
+		loop_unwatch(&s->pidfd_watch);
+		return -ENOMEM;
+	}
+	engine_mm_set_vmas(mm, hello->nr_vmas, hello->max_map_count);
+	s->mm = mm;
+	clients_enter(s);
+	return 0;
+}
+
+static int become_client(struct session *s, const struct ksm_msg_hello *hello)
+{
+	int err;
+
+	s->flags = hello->flags;
+	s->own_vmas = hello->nr_vmas;
+	s->max_map_count = hello->max_map_count;
+	s->id = s->clients->next_id++;
+	s->orders = calloc(ORDER_SLOTS, sizeof(*s->orders));
+	if (!s->orders)
+		return -ENOMEM;
+	s->domain = domain_join(&s->d->domains, s->uid, s->id);
+	if (!s->domain)
+		return -errno;
+	session_charge_client(s);
+	err = enter(s, hello);
+	if (!err)
+		err = welcome(s);
+	if (!err && !session_move(s, SESSION_WELCOME))
+		err = -EPROTO;
+	return err;
+}
+
+bool join_hello(struct session *s, const struct ksm_msg_hello *hello, const int *fds, int nr_fds,
+		bool more)
+{
+	char why[100];
+	int err;
+
+	if (hello->version != KSM_WIRE_VERSION) {
+		client_fail(s, ERR_PROTOCOL, EPROTONOSUPPORT,
+			    "version %u is not spoken here, only %u", hello->version,
+			    KSM_WIRE_VERSION);
+		return false;
+	}
+	if (nr_fds != CLIENT_FDS_NR || more) {
+		client_fail(s, ERR_DESCRIPTORS, EBADF,
+			    "need three descriptors: pidfd, pagemap and mem; got %d%s", nr_fds,
+			    more ? " and more" : "");
+		return false;
+	}
+	err = client_fds_check(fds, s->pid, why, sizeof(why));
+	if (err) {
+		client_fail(s,
+			    err == -EBADF ? ERR_DESCRIPTORS :
+			    err == -ESRCH ? ERR_ENDED :
+					    ERR_RESOURCES,
+			    -err, "%s", why);
+		return false;
+	}
+	memcpy(s->fds, fds, sizeof(s->fds));
+	err = become_client(s, hello);
+	if (err)
+		client_fail(s, err == -EPIPE ? ERR_ENDED : ERR_RESOURCES, -err,
+			    "cannot take another client: %s", strerror(-err));
+	return true;
+}
+
+void join_ready(struct session *s, const union ksm_msg *msg)
+{
+	(void)msg;
+	if (!session_move(s, SESSION_READY)) {
+		client_fail(s, ERR_PROTOCOL, EPROTO, "cannot get ready now");
+		return;
+	}
+	clients_finished(s);
+	s->epoch_done = s->epoch;
+	/* It may have missed the beginning of an epoch while it was getting ready. */
+	session_want(s, s->epoch != domain_epoch(s->domain) ? WANT_EPOCH : 0);
+	log_msg(KSMD_DEBUG, "client %d of user %u in domain %u", (int)s->pid, s->uid,
+		s->domain->id);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* session_info.c - see session_info.h. */
+#include "daemon/session_info.h"
+
+#include "daemon/session_send.h"
+
+void session_info(struct session *s, const union ksm_msg *msg)
+{
+	const struct ksm_msg_info *info = &msg->info;
+
+	s->flags = info->flags;
+	s->own_vmas = info->nr_vmas;
+	s->agent_cpu_ns = info->cpu_ns;
+	for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
+		s->left_out[i] = info->left_out[i];
+	engine_mm_set_vmas(s->mm, info->nr_vmas, s->max_map_count);
+}
+
+void session_info_stat(struct session *s, const union ksm_msg *msg)
+{
+	s->stat_id = msg->stat.id;
+	session_want(s, WANT_STAT);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session_input.c - see session_input.h.
+ *
+ * A table says which message may come in which state, and which room carries it out. Every number in
+ * a message is checked against its range before it reaches the engine. Whatever is wrong ends the
+ * connection with a reason; a client of the library never sees that.
+ */
+#include "daemon/session_input.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/clients.h"
+#include "daemon/epochs.h"
+#include "daemon/join.h"
+#include "daemon/session_answer.h"
+#include "daemon/session_info.h"
+#include "daemon/session_range.h"
+#include "daemon/unmerge.h"
+
+/* Messages taken from one client before others have their turn; fewer when they take long. */
+#define FAIR_SHARE 64
+#define FAIR_MS 5
+
+#define IN_WELCOME (1u << SESSION_WELCOME)
+#define IN_READY (1u << SESSION_READY)
+
+/* HELLO is apart: it alone brings descriptors. */
+static const struct rule {
+	uint32_t states; /* bit mask */
+	void (*handle)(struct session *s, const union ksm_msg *msg);
+} rules[KSM_MSG_NR] = {
+	[KSM_MSG_READY] = { IN_WELCOME, join_ready },
+	[KSM_MSG_ADD] = { IN_READY, session_range_add },
+	[KSM_MSG_DEL] = { IN_READY, session_range_del },
+	[KSM_MSG_FORGET] = { IN_READY, session_range_forget },
+	[KSM_MSG_ADOPT] = { IN_READY, session_range_adopt },
+	[KSM_MSG_ORDER_DONE] = { IN_READY, session_answer },
+	[KSM_MSG_UNMERGE_DONE] = { IN_READY, unmerge_done },
+	[KSM_MSG_EPOCH_DONE] = { IN_READY, epochs_done },
+	[KSM_MSG_STAT] = { IN_READY, session_info_stat },
+	[KSM_MSG_INFO] = { IN_READY, session_info },
+};
+
+/* A message and the descriptors that came with it. */
+struct received {
+	union {
+		union ksm_msg msg;
+		char bytes[sizeof(union ksm_msg) + 1]; /* one more shows what is too long */
+	};
+	size_t len;
+	int fds[CLIENT_FDS_NR];
+	int nr_fds;
+	bool too_many_fds;
+};
+
+static void close_fds(struct received *r)
+{
+	for (int i = 0; i < r->nr_fds; i++)
+		close(r->fds[i]);
+	r->nr_fds = 0;
+}
+
+static void dispatch(struct session *s, struct received *r)
+{
+	uint32_t type = r->len >= sizeof(r->msg.hdr) ? r->msg.hdr.type : 0;
+
+	if (!ksm_msg_size(type)) {
+		client_fail(s, ERR_PROTOCOL, EPROTO, "no such message: type %u, %zu bytes", type,
+			    r->len);
+		return;
+	}
+	if (r->len != ksm_msg_size(type) || r->msg.hdr.len != r->len) {
+		client_fail(s, ERR_PROTOCOL, EMSGSIZE, "message of type %u must have %u bytes",
+			    type, ksm_msg_size(type));
+		return;
+	}
+	if (type == KSM_MSG_HELLO && s->state == SESSION_HELLO) {
+		if (join_hello(s, &r->msg.hello, r->fds, r->nr_fds, r->too_many_fds))
+			r->nr_fds = 0; /* the session's now */
+		return;
+	}
+	if (r->nr_fds || r->too_many_fds)
+		client_fail(s, ERR_DESCRIPTORS, EBADF, "message of type %u brings descriptors",
+			    type);
+	else if (!(rules[type].states & (1u << s->state)))
+		client_fail(s, ERR_PROTOCOL, EPROTO, "message of type %u must not come now", type);
+	else
+		rules[type].handle(s, &r->msg);
+}
+
+/* Returns 1, 0 when there is nothing more, -1 at the end of the connection. */
+static int receive(struct session *s, struct received *r)
+{
+	union {
+		struct cmsghdr hdr;
+		char buf[CMSG_SPACE(CLIENT_FDS_NR * sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = r->bytes, .iov_len = sizeof(r->bytes) };
+	struct msghdr mh = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		/* Exactly three: the padding of CMSG_SPACE would let a fourth in. */
+		.msg_controllen = CMSG_LEN(CLIENT_FDS_NR * sizeof(int)),
+	};
+	ssize_t n = recvmsg(s->sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	r->nr_fds = 0;
+	r->too_many_fds = false;
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -1;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		r->nr_fds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(r->fds, CMSG_DATA(c), (size_t)r->nr_fds * sizeof(int));
+	}
+	r->too_many_fds = mh.msg_flags & MSG_CTRUNC;
+	r->len = (size_t)n;
+	return n > 0 || r->nr_fds ? 1 : -1;
+}
+
+void session_input(struct session *s)
+{
+	uint64_t begin = clock_ms();
+	struct received r;
+
+	for (int i = 0; i < FAIR_SHARE && s->state != SESSION_DEAD && clock_ms() - begin < FAIR_MS;
+	     i++) {
+		int got = receive(s, &r);
+
+		if (got < 0)
+			client_drop(s);
+		if (got <= 0)
+			return;
+		dispatch(s, &r);
+		close_fds(&r);
+	}
+}

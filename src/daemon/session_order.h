@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session_order.h - the orders that a client has been given.
+ *
+ * The scan thread and its helpers send them, the client thread takes the answers. An order carries
+ * the number of the last address space change that the engine knew of, so orders and numbers must
+ * leave in step: send_lock.
+ */
+#ifndef KSMD_SESSION_ORDER_H
+#define KSMD_SESSION_ORDER_H
+
+#include "daemon/session.h"
+
+/* For engine_ops.send_order: the engine fills id, addr and frame[]. Any thread. 0, -EAGAIN or -errno. */
+int session_send_order(void *client, struct ksm_msg_order *order);
+/* The address of an order sent not long ago; false when it is not known any more. */
+bool session_order_addr(struct session *s, uint32_t id, uint64_t *addr) NEEDS_NOT(s->send_lock);
+/* An order was answered: the client is alive. */
+void session_order_answered(struct session *s);
+
+#endif

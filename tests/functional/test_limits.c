@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_limits.c - large numbers of everything: mappings, clients, address space, repetitions; and a daemon
- * that is killed under load.
+ * test_limits.c - large numbers of everything: mappings, clients, address space, repetitions; and a
+ * daemon that is killed under load.
  *
- * What is asserted is memory and counts, never time: the machine may be slow.
+ * The tests assert memory and counts, never time: the machine may be slow.
  */
 #include <check.h>
 #include <errno.h>
@@ -32,7 +32,7 @@ static struct daemon *start(void)
 	return d;
 }
 
-/* Inode of the arena that a process has frames of. */
+/* The inode of the arena on whose frames a process has pages. */
 static ino_t arena_of(pid_t pid)
 {
 	FILE *f = mapping_open(pid);
@@ -49,7 +49,7 @@ static ino_t arena_of(pid_t pid)
 
 enum { SCATTERED = 80000 };
 
-/* (pages, salt): every second page is the same in every process, the others are unique. */
+/* (pages, salt): every second page is the same in every process; the others are unique. */
 static long fn_offer_scattered(const long a[6])
 {
 	long addr = fn_map((const long[6]){ a[0] });
@@ -68,7 +68,7 @@ static long fn_check_scattered(const long a[6])
 	return bad;
 }
 
-/* (nr): make so many mappings of one's own. */
+/* (nr): make `nr` mappings of its own. */
 static long fn_use_mappings(const long a[6])
 {
 	for (long i = 0; i < a[0]; i++) {
@@ -92,9 +92,9 @@ static long max_map_count(void)
 }
 
 /*
- * A client whose equal pages lie scattered gets half of its mappings used up and no more, is told why, and
- * has the other half to itself. Seen to fail (53,380 mappings) with
- * budget_limit() a hundred times as high.
+ * A client whose equal pages lie scattered may use half of its mappings for them, and no more. It
+ * is told why, and has the other half to itself. Seen to fail (53,380 mappings) with budget_limit()
+ * a hundred times as high.
  */
 START_TEST(mappings_stay_in_budget)
 {
@@ -118,7 +118,9 @@ START_TEST(mappings_stay_in_budget)
 	wait_full_scans(d, 3, WAIT_MS);
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_gt(mapping_count(p[i]->pid, 0), max / 8);
-		/* Its own mappings, and what one order may add before they are counted again. */
+		/*
+		 * Its own mappings, and those that one order may add before they are counted again.
+		 */
 		ck_assert_int_lt(mapping_count(p[i]->pid, 0), max / 2 + 500);
 		left_out += ctl_client_u64(d, p[i]->pid, "left_out/vma_budget");
 		ck_assert_int_eq(peer_call(p[i], fn_use_mappings, max / 2 - 1000), 0);
@@ -126,7 +128,7 @@ START_TEST(mappings_stay_in_budget)
 					   (i + 1) * 1000000l),
 				 0);
 	}
-	/* Of two equal pages one is enough to be refused. */
+	/* One refusal of two equal pages is enough. */
 	ck_assert_uint_gt(left_out, 0);
 	for (int i = 0; i < 2; i++)
 		peer_end(p[i]);
@@ -159,13 +161,13 @@ START_TEST(a_thousand_clients)
 		ck_assert_int_gt(at[i], 0);
 	}
 	wait_until(ctl_get_u64(d, "ksm/clients") == CLIENTS, WAIT_MS, "everybody is served");
-	/* EACH contents, ACTIVE of each, below max_page_sharing. */
+	/* EACH contents; ACTIVE clients show each, which is below max_page_sharing. */
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == (uint64_t)EACH * (ACTIVE - 1), WAIT_MS,
 		   "everything is merged");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), EACH);
 	for (int i = 0; i < ACTIVE; i++)
 		ck_assert_int_eq(peer_call(p[i], fn_check, at[i], EACH, 1, 1), 0);
-	/* Half of them go at once, and are forgotten. */
+	/* Half of the clients go at once, and the daemon forgets them. */
 	for (int i = 0; i < CLIENTS; i += 2)
 		peer_kill(p[i]);
 	wait_until(ctl_get_u64(d, "ksm/clients") == CLIENTS / 2, WAIT_MS, "the dead are forgotten");
@@ -207,7 +209,10 @@ static long fn_check_sparse(const long a[6])
 	return bad;
 }
 
-/* 100 GiB of which 4 MiB are there. A word for each page would be 100 MiB, a record 600. */
+/*
+ * A region of 100 GiB, of which 4 MiB are there. A word for each page would take 100 MiB, a record
+ * 600.
+ */
 START_TEST(sparse_memory_costs_what_is_there)
 {
 	struct daemon *d = start();
@@ -226,7 +231,10 @@ START_TEST(sparse_memory_costs_what_is_there)
 		long now = harness_status(p[i]->pid, "VmRSS") + harness_status(p[i]->pid, "VmPTE");
 
 		ck_assert_int_eq(peer_call(p[i], fn_check_sparse, at[i]), 0);
-		/* The agent's buffers, and a page of frame bits for every 128 MiB at worst. */
+		/*
+		 * The agent may take its buffers, and a page of frame bits for every 128 MiB at
+		 * worst.
+		 */
 		ck_assert_msg(now - own[i] < 8 << 10, "client: %ld KiB, then %ld", own[i], now);
 	}
 	ck_assert_msg(harness_status(d->pid, "VmRSS") - rss < 16 << 10, "daemon: %ld KiB, then %ld",
@@ -242,7 +250,7 @@ END_TEST
 
 enum { WARM = 20, ROUNDS = 160, LOOP_PAGES = 256 };
 
-/* One life of some memory, with a different way to end it each time. */
+/* One life of some memory, which ends in a different way each time. */
 static void one_round(struct daemon *d, struct peer *p[2], int round)
 {
 	const long len = LOOP_PAGES * PG;
@@ -301,7 +309,9 @@ END_TEST
 
 enum { LOAD_PEERS = 4, LOAD_PAGES = 2000, DIRTY = 100 };
 
-/* (addr, ms): write the first pages all the time, the same bytes as ever, and look at the rest. */
+/*
+ * (addr, ms): store the same bytes as ever into the first pages all the time, and look at the rest.
+ */
 static long fn_load(const long a[6])
 {
 	uint64_t end = harness_now_ms() + (uint64_t)a[1];
@@ -324,8 +334,9 @@ static uint64_t old_mappings(struct peer *const p[], ino_t ino)
 }
 
 /*
- * Killed while everybody writes, and started again while they do: nobody is dropped, what was saved is saved again, and the
- * arena of the first daemon is in nobody's memory any more, which is when its memory is free.
+ * The daemon is killed while every client writes, and starts again while they do. It drops no
+ * client, and merges again what was merged. Then no client maps the arena of the first daemon any
+ * more, and so its memory is free.
  */
 START_TEST(killed_under_load_and_back)
 {
@@ -355,7 +366,7 @@ START_TEST(killed_under_load_and_back)
 	       (unsigned long long)(ctl_get_u64(d, "ksm/full_scans") - scans));
 	for (int i = 0; i < LOAD_PEERS; i++)
 		ck_assert_int_eq(peer_result(p[i]), 0);
-	/* Pages that are written right after their merge once made liars of clients. */
+	/* Pages that were written right after their merge once made liars of clients. */
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
 	wait_until(old_mappings(p, old) == 0, WAIT_MS, "the first arena is given up");
 	for (int i = 0; i < LOAD_PEERS; i++)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * actor.c - life of an actor: see actor.h.
+ * actor.c - the life of an actor: see actor.h.
  *
- *	actor CTL_FD SLOT	a process of the torture
- *	actor --noop		to be executed, and end
+ *	actor CTL_FD SLOT     a process of the torture
+ *	actor --noop          to be executed, and end
  *
- * Signals: a crash is a failure with its address. SIGUSR2 is for handlers on alternate stacks
- * (ops_stack.c).
+ * A crash is a failure with its address: the actor catches these signals. SIGUSR2 is for handlers
+ * on alternate stacks (ops_stack.c).
  */
 #include "tests/torture/actor.h"
 
@@ -23,7 +23,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-/* The schedule is gone when its clock has stood still for so long. */
+/* A clock that stands still for so long means that the schedule is gone. */
 #define ORPHAN_MS 20000
 
 struct world *world;
@@ -201,7 +201,10 @@ static const struct {
 };
 #define NR_KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-/* One of the kinds that the schedule waits for, each as likely as the others; NULL: of none. */
+/*
+ * One of the kinds that the schedule waits for, each as likely as the others; NULL when it waits
+ * for none.
+ */
 static const struct op_desc *pick_wanted(void)
 {
 	const struct op_desc *picked = NULL;
@@ -251,7 +254,7 @@ static bool page_fits(const struct op_desc *o, uint8_t flag)
 	return !(flag & (o->flags & NEED_STORE ? PF_NO_STORE : PF_HOLE | PF_NONE));
 }
 
-/* Pages of an area that the operation can be about. */
+/* Pick the pages of an area for the operation. */
 static bool pick_piece(const struct op_desc *o, struct area *a, struct piece *p)
 {
 	uint32_t max = 1 + (uint32_t)dice(o->max_pages);
@@ -331,7 +334,7 @@ static uint8_t owner_of(unsigned int i)
 	return (uint8_t)(i % world->nr_threads);
 }
 
-/* Have a few areas of my own; the first thread makes the shared ones. */
+/* Keep a few areas of the thread; the first thread makes the shared ones. */
 static void keep_areas(void)
 {
 	for (unsigned int i = 0; i < AREAS; i++) {
@@ -358,7 +361,7 @@ static bool schedule_is_gone(void)
 	return now_ms() > atomic_load(&ctl->alive_ms) + ORPHAN_MS;
 }
 
-/* Have something to offer, so that the schedule can expect a connection. */
+/* Keep something to offer, so that the schedule can expect a connection. */
 static void offer_something(void)
 {
 	gate_enter();
@@ -416,7 +419,10 @@ static void work(void)
 		gate_leave();
 		actor_step();
 		reap_kids();
-		/* Bursts and rests: what is never calm is never merged. */
+		/*
+		 * Work in bursts, with rests between them: memory that is never calm is never
+		 * merged.
+		 */
 		if (busy == 0 || --busy == 0) {
 			busy = 1 + dice(30);
 			nap_us(dice(8) ? dice(5000) : dice(60000));

@@ -2,18 +2,19 @@
 /*
  * actor.h - a process of the torture: threads that work on areas of memory, each with a shadow.
  *
- * The world. Everything an actor knows lies in one private mapping of a memfd: it is never offered
- * for merging (it is no anonymous memory), and a fork copies it together with the memory it
- * describes. So after any fork the child's shadows are as right as the parent's were.
+ * The world. Everything an actor knows lies in one private mapping of a memfd. It is never offered
+ * for merging, because it is no anonymous memory, and a fork copies it together with the memory
+ * that it describes. So after any fork the child's shadows are as right as the parent's were.
  *
- * Who may touch what. An area belongs to one thread, or is shared: then thread i owns the SECTOR bytes
- * from i * SECTOR of each page, and changes of the mapping need the area's lock exclusively. So
- * threads store into one page at the same time, and yet every byte has one writer. Bytes of shared
- * pages that nobody owns keep what they were filled with.
+ * Who may touch what. An area belongs to one thread, or is shared. In a shared area thread i owns
+ * the SECTOR bytes from i * SECTOR of each page, and changes of the mapping need the area's lock
+ * exclusively. So threads store into one page at the same time, and yet every byte has one writer.
+ * Bytes of shared pages that nobody owns keep what they were filled with.
  *
- * Order. A thread holds the gate (shared) during an operation; a fork that wants all shadows to be
- * right takes it exclusively. Then the area's lock. FORK_BUSY forks without the gate: other threads
- * are in the middle of things, and the child looks at what its own thread owns.
+ * Order. A thread holds the gate (shared) during an operation, and then takes the area's lock. A
+ * fork that wants all shadows to be right takes the gate exclusively. FORK_BUSY forks without the
+ * gate: other threads are in the middle of things, and the child looks only at what its own thread
+ * owns.
  */
 #ifndef KSM_TORTURE_ACTOR_H
 #define KSM_TORTURE_ACTOR_H
@@ -68,7 +69,7 @@ struct thread {
 struct world {
 	int slot;
 	uint32_t nr_threads;
-	bool solo; /* one thread, which owns everything: children that have no C library to speak of */
+	bool solo;  /* one thread, which owns everything: a child without a C library */
 	bool brief; /* a child that ends soon: makes no children */
 	bool busy_fork;
 	_Atomic int32_t gate;
@@ -96,7 +97,7 @@ static inline bool odds(unsigned int percent)
 	return dice(100) < percent;
 }
 
-/* A piece of an area, as an operation wants it. */
+/* A piece of an area for one operation. */
 struct piece {
 	struct area *a;
 	uint32_t first, nr;
@@ -127,14 +128,14 @@ void gate_open(void);
 void area_lock(struct area *a, bool exclusive);
 void area_unlock(struct area *a, bool exclusive);
 void beat(void);
-/* The ring of operations. A started operation is seen in the ring before it has any effect. */
+/* Note an operation in the ring. It is seen there before it has any effect. */
 void log_begin(enum op op, const struct piece *p, uint64_t arg);
 void log_end(int64_t res);
 /* Work until the end: the calling thread is thread `index` and makes the others. */
 _Noreturn void actor_run(uint32_t index);
-/* One operation of those that make no process. */
+/* Carry out one operation of those that make no process. */
 void actor_step(void);
-/* End the run: a call failed that must not. */
+/* End the run: a call failed that must not fail. */
 _Noreturn void fail_call(const char *what, long err);
 _Noreturn void fail_other(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
@@ -142,25 +143,28 @@ _Noreturn void fail_other(const char *fmt, ...) __attribute__((format(printf, 1,
 
 /* New memory for area index i, of a random size and content; false when mmap has none. */
 bool area_make(unsigned int i, uint8_t owner, bool heap);
-/* Unmap what is there of it, and forget it. Exclusively. */
+/* Unmap what is there of the area, and forget it. The caller holds it exclusively. */
 void area_drop(struct area *a);
-/* Fail unless the bytes of pages are what they have to be. `all`: whole pages, not my part of them. */
+/*
+ * Fail unless the bytes of the pages are what they have to be. `all`: of whole pages, not only of
+ * the part that the thread owns.
+ */
 void check_pages(struct area *a, uint32_t first, uint32_t nr, bool all);
-/* Everything the calling thread owns; everything there is when it is alone. */
+/* Check everything that the calling thread owns; everything there is when it is alone. */
 void check_all(void);
 bool area_mine(const struct area *a);
-/* After MADV_FREE: find out which it is, and make it stay. */
+/* After MADV_FREE: find out whether the bytes or zeros are there, and make them stay. */
 void settle_lazy(struct area *a, uint32_t first, uint32_t nr);
-/* In a child: what fork left out or wiped. `seen`: by the library. */
+/* In a child: take account of what fork left out or wiped. `seen`: the library saw the fork. */
 void areas_after_fork(bool seen);
 /* Is the page mapped to a file (a frame)? -1: pagemap cannot be read. */
 int page_on_file(const void *addr);
-/* Pages of new content into buf, for the pages of p; often of the kind that others have, too. */
+/* Put new contents for the pages of p into buf; they are often contents that others have, too. */
 void make_content(const struct piece *p, uint8_t *buf);
-/* The bytes of buf that belong to p's part of each page have been stored: so say the shadows. */
+/* Say in the shadows that the bytes of buf are stored in p's part of each page. */
 void shadow_store(const struct piece *p, const uint8_t *buf);
 
-/* ---- operations: return true when it was carried out ---- */
+/* ---- operations: each returns true when it was carried out ---- */
 
 struct op_desc {
 	enum op op;
@@ -185,7 +189,7 @@ extern const unsigned int nr_ops_store, nr_ops_io, nr_ops_pin, nr_ops_map, nr_op
 
 /* ops_process.c: look after children that ended. */
 void reap_kids(void);
-/* The machine lacks something: the operation is not to be expected. */
+/* Say that the machine lacks something, so that the operation is not to be expected. */
 void op_lacks(enum op op, int err);
 
 #endif

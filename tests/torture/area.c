@@ -2,7 +2,8 @@
 /*
  * area.c - memory of an actor, its shadow, and the comparison of the two.
  *
- * No malloc (but for areas that are malloc's) and no stdio: children of raw clones come here.
+ * This file uses no stdio, and no malloc except for areas that are malloc's: children of raw clones
+ * come here.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,7 @@
 
 #include "tests/torture/actor.h"
 
-/* Contents that everybody uses. Runs of them start at few places, so that runs of frames meet. */
+/* Contents that every actor uses. Runs of them start at few places, so that runs of frames meet. */
 #define COMMON 96u
 #define RUN_STARTS 4u
 #define CONTENT_OWN (1ull << 40)
@@ -261,8 +262,10 @@ void areas_after_fork(bool seen)
 
 		atomic_store(&a->lock, 0);
 		for (uint32_t i = 0; i < a->pages; i++) {
-			/* Known limit: where a page broke copy-on-write, a child that the library does not
-			 * see finds nothing in place of zeros. */
+			/*
+			 * Known limit: where a page broke copy-on-write, a child that the library
+			 * does not see finds nothing in place of zeros.
+			 */
 			if (a->flag[i] & (seen ? PF_DONTFORK : PF_DONTFORK | PF_WIPE))
 				a->flag[i] = PF_HOLE;
 			if (a->flag[i] & PF_WIPE) {

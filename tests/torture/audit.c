@@ -2,10 +2,10 @@
 /*
  * audit.c - do the daemon's counters tell the truth?
  *
- * With every actor parked and the daemon at rest, walk /proc/PID/maps and pagemap of every client, and
- * count which pages stand on which frame of the arenas that the daemon holds open. The daemon has no
- * part in that. A page of an arena's mapping stands on its frame unless it is present and not the
- * file's (it broke copy-on-write) or swapped out.
+ * With every actor parked and the daemon at rest, the schedule walks /proc/PID/maps and pagemap of
+ * every client. It counts which pages stand on which frame of the arenas that the daemon holds
+ * open. The daemon has no part in that. A page of an arena's mapping stands on its frame unless it
+ * is swapped out, or is present and not the file's (it broke copy-on-write).
  *
  *	sites of all clients   = pages_shared + pages_sharing
  *	frames with a site     = pages_shared
@@ -206,7 +206,7 @@ static void walk_clients(struct job *j, struct walk *w)
 	}
 }
 
-/* Retired frames may still be on their way out; compare in a moment when none goes. */
+/* Retired frames may still be on their way out; compare in a moment when none is. */
 static void audit_memory(struct job *j)
 {
 	uint64_t before, after = get(j, "ksm/frames_used");
@@ -238,7 +238,7 @@ void audit(struct job *j)
 	equal("pages_shared + pages_sharing", shared + sharing, w.sites);
 	equal("pages_shared", shared, w.frames);
 	audit_memory(j);
-	/* Who dies in the middle of a handshake is counted as well, but nobody else. */
+	/* A process that dies in the middle of a handshake is counted as well, and no other. */
 	errors = get(j, "ksm/protocol_errors");
 	if (errors > j->ended_since_up)
 		fail_schedule(

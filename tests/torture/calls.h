@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * calls.h - the calls that change memory, in the two ways a program can make them: through libksm
- * (calls_ksm.c), or as an unmodified program under ksm-run does (calls_plain.c). Everything else in an
- * actor is the same code.
+ * calls.h - the calls that change memory, in the two ways in which a program can make them.
  *
- * Results and errno as the system calls of the same names.
+ * A program makes them through libksm (calls_ksm.c), or unmodified under ksm-run (calls_plain.c).
+ * Everything else in an actor is the same code. Results and errno are those of the system calls of
+ * the same names.
  */
 #ifndef KSM_TORTURE_CALLS_H
 #define KSM_TORTURE_CALLS_H
@@ -21,7 +21,7 @@ void *call_mremap(void *old, size_t old_len, size_t new_len, int flags, void *to
 int call_mprotect(void *addr, size_t len, int prot);
 int call_madvise(void *addr, size_t len, int advice);
 int call_merge_any(bool enable);
-/* Ask for figures, where there is a call for that; 0, or -1 and errno. */
+/* Ask for figures, where there is a call that does. Returns 0, or -1 and errno. */
 int call_stat(void);
 
 #endif

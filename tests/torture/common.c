@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * common.c - see torture.h. Used by children of raw clones too: system calls and memory only.
+ * common.c - see torture.h. Children of raw clones use it too: it makes system calls and touches
+ * memory, nothing else.
  */
 #include <string.h>
 #include <sys/mman.h>

@@ -148,7 +148,7 @@ static void turn_a_knob(struct job *j)
 	store(j, knobs[i].name, value);
 }
 
-/* Read some of everything there is to read. */
+/* Read some of all that there is to read. */
 static void ask(struct job *j)
 {
 	static const char *const dirs[] = { "",       "ksm",    "client",       "domain",

@@ -9,9 +9,12 @@
 
 /* ops_io.c */
 void make_pipe(int fd[2]);
-/* p's part of each page from base on, in at most BUF_PAGES vectors; returns their number. */
+/*
+ * Make vectors of p's part of each page from base on, at most BUF_PAGES of them; returns their
+ * number.
+ */
 unsigned int piece_iov(const struct piece *p, uint8_t *base, struct iovec *iov);
-/* What pages of the data file hold. */
+/* The contents of pages of the data file. */
 void data_fill(uint8_t *buf, uint32_t from, uint32_t pages);
 
 #endif

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * ops_io.c - stores and loads that the kernel, or another process, makes in the actor's memory.
- */
+/* ops_io.c - stores and loads that the kernel, or another process, makes in the actor's memory. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -14,7 +12,7 @@
 #include "tests/torture/actor.h"
 #include "tests/torture/ops.h"
 
-/* What a pipe holds for sure, and a socket. */
+/* The pages that a pipe holds for sure, and a socket. */
 #define PIPE_PAGES 16
 #define MAIL_TIMEOUT_MS 60000
 
@@ -43,7 +41,7 @@ unsigned int piece_iov(const struct piece *p, uint8_t *base, struct iovec *iov)
 
 typedef ssize_t (*vector_fn)(int fd, const struct iovec *iov, int nr);
 
-/* All of it, whatever partial results and signals come. */
+/* Transfer all of it, whatever partial results and signals come. */
 static void transfer(const char *what, vector_fn fn, int fd, struct iovec *iov, unsigned int nr)
 {
 	while (nr) {
@@ -105,7 +103,9 @@ void data_fill(uint8_t *buf, uint32_t from, uint32_t pages)
 		content_fill(buf + i * PG, 100 + (from + i) % DATA_PAGES);
 }
 
-/* The data file, at whole pages; `split`: into two vectors that meet at an odd place. */
+/*
+ * Read or write the data file at whole pages. `split`: into two vectors that meet at an odd place.
+ */
 static bool read_file(enum op op, struct piece *p, bool split)
 {
 	uint32_t from = (uint32_t)dice(DATA_PAGES - p->nr);
@@ -117,7 +117,7 @@ static bool read_file(enum op op, struct piece *p, bool split)
 		return false;
 	fd = open(ctl->data_path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return false; /* no descriptor of ours may be left when all were closed; or the end */
+		return false; /* every descriptor was closed; or the end */
 	if (split) {
 		iov[0].iov_len = dice(piece_bytes(p));
 		iov[1] = (struct iovec){ piece_mem(p) + iov[0].iov_len,
@@ -146,7 +146,7 @@ static bool read_split(struct piece *p)
 	return read_file(OP_PREADV, p, true);
 }
 
-/* Memory that may not be written: the kernel must refuse, and nothing may change. */
+/* Memory that may not be written: the kernel must refuse to, and nothing may change. */
 static bool read_protected(struct piece *p)
 {
 	char byte = 0;
@@ -199,8 +199,9 @@ static bool write_out(struct piece *p)
 /*
  * ---- /proc/PID/mem and process_vm_writev ----
  *
- * The kernel does not let an access through /proc/PID/mem (or ptrace) wait for a userfaultfd: where a
- * page is just being moved it says EIO, and has done nothing. That is documented. So these try again.
+ * The kernel does not let an access through /proc/PID/mem (or ptrace) wait for a userfaultfd. Where
+ * a page is just being moved it says EIO, and has done nothing. That is documented, so these
+ * operations try again.
  */
 #define MEM_TRIES 5000
 
@@ -309,7 +310,7 @@ static bool outside_mem_write(struct piece *p)
 	return outside_write(OP_OUTSIDE_MEM_WRITE, MAIL_MEM_WRITE, p);
 }
 
-/* Another process's view of memory; also where the actor itself may not look. */
+/* Look at the memory as another process sees it, also where the actor itself may not look. */
 static bool outside_read(struct piece *p)
 {
 	uint64_t off = p->off, len = p->len == PG ? piece_bytes(p) : p->len;
@@ -338,8 +339,8 @@ static long futex(uint32_t *word, int op, uint32_t value)
 }
 
 /*
- * The kernel reads the word wherever its page is just then: EFAULT would end any program. (Operations that
- * write to the word can fail; that is documented.)
+ * The kernel must be able to read the word wherever its page is just then: EFAULT would end any
+ * program. Operations that write to the word can fail; that is documented.
  */
 static bool futex_word(struct piece *p)
 {

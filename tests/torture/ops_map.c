@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ops_map.c - changes of the address space, and advice.
+ * ops_map.c - changes of the address space, and advice. The caller holds the area exclusively.
  *
- * The area is held exclusively. Lack of memory (ENOMEM: the limit of mappings) is an answer that a
- * program has to live with; the shadow then stays as it is. Any other refusal is a failure.
+ * Lack of memory (ENOMEM: the limit of mappings) is an answer that a program has to live with; the
+ * shadow then stays as it is. Any other refusal is a failure.
  */
 #include <errno.h>
 #include <string.h>
@@ -75,7 +75,7 @@ static void offer_again(const struct piece *p)
 		fail_call("madvise MERGEABLE", errno);
 }
 
-/* Others may have mapped something there meanwhile; then the area cannot be whole again. */
+/* Another thread may have mapped something there meanwhile; then the area cannot be whole again. */
 static bool fill_hole(struct piece *p)
 {
 	struct area *a = p->a;
@@ -143,7 +143,7 @@ static bool grow(struct piece *p)
 	struct area *a = p->a;
 	uint32_t room = AREA_PAGES - a->pages;
 
-	/* All of one protection, or the new pages' would be in doubt. */
+	/* The pages must have one protection, or that of the new pages would be in doubt. */
 	if (!room || any_flag(p, PF_NO_STORE))
 		return false;
 	log_begin(OP_MREMAP_GROW, p, 0);
@@ -166,7 +166,7 @@ static bool shrink(struct piece *p)
 	return true;
 }
 
-/* All of it, to where something else is mapped just for this. */
+/* Move all of the area to a place where something else is mapped just for this. */
 static bool move(struct piece *p)
 {
 	struct area *a = p->a;
@@ -191,7 +191,7 @@ static bool move(struct piece *p)
 	return true;
 }
 
-/* Pages of one area over pages of another; where they were is a hole, or zeros. */
+/* Move pages of one area over pages of another. They leave a hole, or zeros. */
 static bool move_part(struct piece *p)
 {
 	struct area *b = &world->area[dice(AREAS)];
@@ -300,7 +300,7 @@ static bool lazy_free(struct piece *p)
 {
 	if (any_flag(p, PF_LOCKED | PF_RO))
 		return false;
-	/* Also after a failure: a part may have been done. */
+	/* This holds after a failure as well: a part may have been done. */
 	must(OP_FREE, advise(p, OP_FREE, MADV_FREE));
 	set_flag(p, 0, PF_LAZY);
 	check_pages(p->a, p->first, p->nr, true);
@@ -386,7 +386,7 @@ static bool unlock_pages(struct piece *p)
 	return true;
 }
 
-/* On, or off where it is on. */
+/* Switch the advice on, or off where it is on. */
 static bool toggle(struct piece *p, enum op op, int on, int off, uint8_t flag)
 {
 	bool was = any_flag(p, flag);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ops_pin.c - pages that a device, or the kernel in a device's place, writes to without going through
- * the page tables: what is pinned must never be replaced.
+ * ops_pin.c - pages that a device, or the kernel in a device's place, writes to without the page
+ * tables: a page that is pinned must never be replaced.
  *
- * URING_FIXED is the sharpest: registered buffers stay pinned while the thread waits for hundreds of
- * milliseconds, with contents that others have too; then bytes arrive. Where a page was replaced
- * meanwhile they land in a page that nobody can see any more.
+ * URING_FIXED is the sharpest test. Registered buffers stay pinned while the thread waits for
+ * hundreds of milliseconds, with contents that others have too; then bytes arrive. If a page was
+ * replaced meanwhile, they land in a page that nobody can see any more.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,8 +39,8 @@ static void direct_done(struct piece *p)
 }
 
 /*
- * A read of all of it at once. A sector each of a run of pages must come from consecutive bytes of the
- * file, so what is expected is put together in the same way.
+ * Read all of it at once. A sector each of a run of pages must come from consecutive bytes of the
+ * file, so the expected bytes are put together in the same way.
  */
 static bool direct(enum op op, struct piece *p)
 {
@@ -73,7 +73,7 @@ static bool direct_read(struct piece *p)
 	return p->len == PG && direct(OP_DIRECT_READ, p);
 }
 
-/* While other threads store into the other sectors of the same pages. */
+/* Read directly while other threads store into the other sectors of the same pages. */
 static bool direct_sectors(struct piece *p)
 {
 	return p->len != PG && direct(OP_DIRECT_SECTORS, p);
@@ -193,7 +193,10 @@ static int32_t ring_wait(struct ring *r)
 	return res;
 }
 
-/* Bytes that come through a pipe, when the pages have been pinned for long enough to tempt. */
+/*
+ * Read bytes that come through a pipe only after the pages have been pinned for long enough to
+ * tempt.
+ */
 static void fixed_round(struct ring *r, struct piece *p)
 {
 	struct io_uring_sqe sqe = {
@@ -275,7 +278,10 @@ static bool uring_direct(struct piece *p)
 	return true;
 }
 
-/* From now on this thread's descriptors, direct ones too, are in a table that others do not see. */
+/*
+ * From now on this thread's descriptors, that for O_DIRECT among them, are in a table that other
+ * threads do not see.
+ */
 static bool unshare_files(struct piece *p)
 {
 	log_begin(OP_UNSHARE_FILES, p, 0);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ops_process.c - copies of the process in every way there is, and what a process does as a whole.
+ * ops_process.c - copies of the process in every way there is, and operations of a process as a
+ * whole.
  *
- * A child looks at all memory that it inherited, works on it for a while, and ends, or lives on as an
- * actor of its own. Its parent may be gone by then.
+ * A child looks at all memory that it inherited, works on it for a while, and ends, or lives on as
+ * an actor of its own. Its parent may be gone by then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,8 +44,8 @@ static void bury(struct kid *k, int status)
 }
 
 /*
- * Has the child ended? It is buried before it is reaped: a parent that is killed between the two leaves a
- * zombie and not a place that nobody is in.
+ * Has the child ended? The parent buries it before it reaps it. If the parent is killed between the
+ * two, it leaves a zombie, and not a slot that no process is in.
  */
 static bool has_ended(struct kid *k)
 {
@@ -97,7 +98,7 @@ static void forget_descriptors(void)
 	}
 }
 
-/* Pipes are the parent's as well: what one writes, the other would read. */
+/* Pipes are the parent's as well: what one of the two writes, the other would read. */
 static void close_descriptors(void)
 {
 	for (unsigned int i = 0; i < THREADS; i++) {
@@ -139,7 +140,7 @@ static void child_begin(int slot, bool client)
 	atomic_store(&p->state, SLOT_LIVE);
 }
 
-/* Areas of threads that were not stopped for the fork: their shadows may be of another moment. */
+/* Areas of threads that did not stop for the fork: their shadows may be of another moment. */
 static void forget_others(void)
 {
 	for (unsigned int i = 0; i < AREAS; i++)
@@ -195,7 +196,10 @@ static pid_t raw_clone(void)
 	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 }
 
-/* In the child: 0. Parent: the kid, or NULL when there is none; then *none is set. */
+/*
+ * Returns 0 in the child. Returns the kid in the parent, or NULL when there is none; then *none is
+ * set.
+ */
 static struct kid *make_child(enum op op, unsigned int how, bool *child)
 {
 	struct kid *k = free_kid();
@@ -256,7 +260,8 @@ static bool fork_busy(struct piece *p)
 }
 
 /*
- * Past the C library. Documented: outside ksm-run only where clients have CAP_SYS_PTRACE.
+ * Fork past the C library. Documented: outside ksm-run this works only where clients have
+ * CAP_SYS_PTRACE.
  */
 static bool raw_is_allowed(enum op op)
 {
@@ -274,7 +279,10 @@ static bool clone_raw(struct piece *p)
 	       brief_child(OP_CLONE_RAW, RAW | (odds(50) ? BUSY : QUIET));
 }
 
-/* Children of the other user are that user's, too: if all were allowed to stay, soon nobody else would be left. */
+/*
+ * Children of the other user are that user's, too. If all were allowed to stay, soon no other actor
+ * would be left.
+ */
 static bool may_stay(void)
 {
 	return geteuid() == 0 || !ctl->is_root || odds(25);
@@ -306,7 +314,7 @@ static bool fork_live(struct piece *p)
 	return false;
 }
 
-/* As daemon(3) does, and with every descriptor closed. */
+/* Fork as daemon(3) does, and with every descriptor closed. */
 static bool fork_daemon(struct piece *p)
 {
 	int slot = may_stay() ? slot_take(-1) : -1, status;
@@ -343,7 +351,7 @@ static bool fork_daemon(struct piece *p)
 	return false;
 }
 
-/* To another user, who belongs to another merge domain. */
+/* Change to another user, who belongs to another merge domain. */
 static bool fork_user(struct piece *p)
 {
 	bool child;
@@ -405,7 +413,7 @@ static void expect_end(pid_t pid, const char *what)
 
 static char *const noop_args[] = { "actor", "--noop", NULL };
 
-/* The child runs on the parent's memory, and stores there. */
+/* The child runs on the memory of its parent, and stores there. */
 __attribute__((noinline)) static pid_t vfork_and_store(volatile uint8_t *mem, uint8_t value)
 {
 	pid_t pid = vfork();
@@ -508,7 +516,7 @@ static bool stat_call(struct piece *p)
 	return false;
 }
 
-/* Back to malloc; the next look at the areas takes another. */
+/* Give the area back to malloc; the next look at the areas makes another. */
 static bool heap(struct piece *p)
 {
 	if (!p->a->heap)

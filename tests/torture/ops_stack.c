@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ops_stack.c - merged memory as a stack: of signal handlers, where the kernel itself stores the frame,
- * and of coroutines. Before, the pages have contents that others have, too; so they may be frames,
- * or on their way, when the first byte is pushed.
+ * ops_stack.c - merged memory as a stack: of signal handlers, where the kernel itself stores the
+ * frame, and of coroutines.
  *
- * What a stack leaves behind is nobody's to know: the shadow is taken from the memory afterwards.
+ * Before, the pages have contents that others have, too. So they may be frames, or about to become
+ * frames, when the first byte is pushed. Nobody can know what a stack leaves behind: the shadow is
+ * taken from the memory afterwards.
  */
 #include <errno.h>
 #include <signal.h>
@@ -26,7 +27,7 @@ static void take_shadow(const struct piece *p)
 	memcpy(piece_shadow(p), piece_mem(p), piece_bytes(p));
 }
 
-/* Something on this stack, that the program and the kernel store and that has to stay. */
+/* Something on this stack that the program and the kernel store, and that has to stay. */
 __attribute__((noinline)) static void use_stack(void)
 {
 	volatile uint64_t v[LOCALS];

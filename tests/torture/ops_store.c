@@ -6,7 +6,7 @@
 
 #include "tests/torture/actor.h"
 
-/* Store buf, of which p's part of each page counts. */
+/* Store buf; only the part of each page that p names counts. */
 static void store(const struct piece *p, const uint8_t *buf)
 {
 	for (uint32_t i = 0; i < p->nr; i++)
@@ -23,7 +23,7 @@ static bool fill(struct piece *p)
 	return true;
 }
 
-/* Bytes, words and odd lengths at odd places, each looked at again. */
+/* Store bytes, words and odd lengths at odd places, and look at each again. */
 static bool bytes(struct piece *p)
 {
 	log_begin(OP_STORE_BYTES, p, 0);
@@ -56,7 +56,7 @@ static bool same(struct piece *p)
 	return true;
 }
 
-/* Unequal by one byte; when it is met twice, equal again. */
+/* Make a page unequal by one byte; when this meets it again, equal. */
 static bool near_miss(struct piece *p)
 {
 	uint64_t off = odds(50) ? p->off + p->len - 1 : p->off + dice(p->len);

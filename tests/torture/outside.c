@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * outside.c - the process that writes to actors' memory from outside: process_vm_writev(2) and
- * /proc/PID/mem, as debuggers do. It has no memory of its own to offer.
+ * outside.c - the process that writes to actors' memory from outside, as debuggers do: with
+ * process_vm_writev(2) and through /proc/PID/mem. It has no memory of its own to offer.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@ static int32_t through_mem(struct mail *m)
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	/* EIO, or less than all: a page is just being moved (see ops_io.c). */
+	/* EIO, or fewer bytes than asked for: a page is just being moved (see ops_io.c). */
 	for (int tries = 0; done < m->len && tries < 5000; tries++) {
 		uint8_t *data = m->data + done;
 		off_t at = (off_t)(m->addr + done);

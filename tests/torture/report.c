@@ -130,13 +130,14 @@ static void print_entry(const struct thread_slot *t, unsigned int thread, uint32
 {
 	const struct log_entry *e = &t->ring[i % RING];
 
-	printf("    -%9.3f ms thread %u %-17s area %3d page %4u +%-4u at %#14llx arg %#llx %s %lld\n",
+	printf("    -%9.3f ms thread %u %-17s area %3d page %4u +%-4u at %#14llx arg %#llx "
+	       "%s %lld\n",
 	       (double)(now - e->ns) / 1e6, thread, e->op < OP_NR ? op_names[e->op] : "?",
 	       e->area == 0xff ? -1 : e->area, e->first, e->nr, (unsigned long long)e->addr,
 	       (unsigned long long)e->arg, e->done ? "->" : "(under way)", (long long)e->res);
 }
 
-/* All that concerned the page, and the last few of each thread. */
+/* Print all that concerned the page, and the last few operations of each thread. */
 static void print_history(const struct failure *f)
 {
 	uint64_t now = now_ns();
@@ -149,7 +150,8 @@ static void print_history(const struct failure *f)
 
 		if (!t->head)
 			continue;
-		printf("  thread %u, tid %d, %u operations, what concerned the page and the last:\n",
+		printf("  thread %u, tid %d, %u operations, what concerned the page and the "
+		       "last:\n",
 		       k, atomic_load(&t->tid), t->head);
 		for (uint32_t i = first; i < t->head; i++) {
 			const struct log_entry *e = &t->ring[i % RING];
@@ -189,7 +191,7 @@ static void print_maps(const struct failure *f)
 		fclose(maps);
 }
 
-/* Where the threads of all processes are, for one that hangs. */
+/* Print where the threads of all processes are, for one that hangs. */
 static void print_threads(int slot)
 {
 	char cmd[256];

@@ -2,8 +2,9 @@
 /*
  * schedule.c - one torture from beginning to end; see schedule.h.
  *
- * A watchdog thread ticks the clock that actors live by, and looks for the first failure, for threads
- * that do not move and for a schedule that does not. So nothing that hangs, hangs the torture.
+ * A watchdog thread ticks the clock that actors live by. It looks for the first failure, for
+ * threads that do not move and for a schedule that does not. So nothing that hangs, hangs the
+ * torture.
  */
 #include "tests/torture/schedule.h"
 
@@ -129,7 +130,7 @@ static void spawn_actor(struct job *j)
 	j->spawned++;
 }
 
-/* Its work counts on; the slot is free. */
+/* Its work goes on counting; the slot is free. */
 static void retire(struct job *j, struct proc_slot *p)
 {
 	j->ended_since_up++;
@@ -146,14 +147,17 @@ static void retire(struct job *j, struct proc_slot *p)
 	atomic_store(&p->state, SLOT_FREE);
 }
 
-/* Taken for a child by an actor that was killed before it made one. A child would be here by now. */
+/*
+ * A slot that an actor took for a child, and was killed before it made one. Such a child would be
+ * here by now.
+ */
 static bool is_abandoned(const struct proc_slot *p)
 {
 	return atomic_load(&p->state) == SLOT_TAKEN && !atomic_load(&p->pid) &&
 	       now_ms() > p->taken_ms + ABANDONED_MS && kill(p->taker, 0) && errno == ESRCH;
 }
 
-/* Children of dead actors are ours by now; those of living ones are none of ours (ECHILD). */
+/* Children of dead actors are ours by now; those of living ones are not (ECHILD). */
 static void reap(struct job *j)
 {
 	for (int i = 0; i < SLOTS; i++) {
@@ -275,7 +279,7 @@ static bool all_verified(struct job *j)
 	return every_thread(has_verified);
 }
 
-/* Every process that should have found the daemon again has. */
+/* Every process that should have found the daemon again has done so. */
 static bool all_connected(struct job *j)
 {
 	for (int i = 0; i < SLOTS; i++) {
@@ -294,7 +298,10 @@ static bool all_connected(struct job *j)
 	return true;
 }
 
-/* Nothing was merged or found broken for six passes. (What is refused is tried again for ever.) */
+/*
+ * Six passes have merged nothing and found nothing broken. (What is refused is tried again for
+ * ever.)
+ */
 static bool at_rest(struct job *j)
 {
 	static uint64_t merged, breaks, scans;
@@ -315,9 +322,10 @@ static bool at_rest(struct job *j)
 }
 
 /*
- * With `run` 0: the answers to orders that were sent have come in. (Others may wait until it is 1
- * again.) The daemon does not tell these apart, so: nothing has moved for 50 looks, of 5 ms each; longer for a
- * daemon of another build, which has a sanitizer and is ten times as slow.
+ * With `run` 0, the answers to orders that were sent have come in. (Other orders may wait until it
+ * is 1 again.) The daemon does not tell these apart. So the sign is that nothing moves for 50 looks
+ * of 5 ms each. They are longer for a daemon of another build, which has a sanitizer and is ten
+ * times as slow.
  */
 static bool orders_settled(struct job *j)
 {
@@ -368,7 +376,7 @@ static void disturb(struct job *j)
 		kill_one(j);
 }
 
-/* Tell the actors which kinds never ran; how many these are. */
+/* Tell the actors which kinds never ran. Returns the number of these. */
 static unsigned int want_missing(void)
 {
 	unsigned int nr = 0;
@@ -390,8 +398,8 @@ static bool has_merged_enough(const struct job *j)
 
 /*
  * The run lasts as long as it was asked to, and longer while it has not shown all that a torture
- * must: how much the actors get done in a second is the machine's affair. From half the time on
- * they prefer what never ran.
+ * must show: the machine decides how much the actors get done in a second. From half the time on
+ * they prefer kinds that never ran.
  */
 static bool goes_on(const struct job *j, uint64_t start)
 {
@@ -493,7 +501,7 @@ static void make_ctl(struct job *j)
 
 static struct job *the_job;
 
-/* harness_die(): nothing may be left running. */
+/* For harness_die(): nothing may be left running. */
 static void on_abort(int sig)
 {
 	(void)sig;

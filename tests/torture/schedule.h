@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * schedule.h - the process that runs one torture: it starts actors and the daemon, does to them what an
- * operator and bad luck do, and judges. It is no client itself.
+ * schedule.h - the process that runs one torture. It starts actors and the daemon, does to them
+ * what an operator and bad luck do, and judges. It is no client itself.
  */
 #ifndef KSM_TORTURE_SCHEDULE_H
 #define KSM_TORTURE_SCHEDULE_H
@@ -29,7 +29,7 @@ struct job {
 
 /* ops of the operator: daemon.c */
 void daemon_up(struct job *j);
-/* Settings with which everything that can merge does so soon. */
+/* Make settings with which everything that can merge does so soon. */
 void daemon_hurry(struct job *j);
 void daemon_disturb(struct job *j);
 /* Add what was merged since the last look. */
@@ -44,12 +44,12 @@ void audit(struct job *j);
 void fail_schedule(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same about a process, whose history and threads are then printed. */
 void fail_about(int pid, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Stop everything, print the failure; ends the process. */
+/* Stop everything and print the failure. Ends the process. */
 _Noreturn void report_failure(struct job *j);
 void report_end(struct job *j, const char *verdict);
-/* This kind never ran and has no excuse. */
+/* Whether this kind never ran and has no excuse. */
 bool op_is_missing(enum op op);
-/* How many kinds never ran and have no excuse; prints them, and those that have one. */
+/* Returns how many kinds never ran and have no excuse. Prints these, and those that have one. */
 unsigned int report_coverage(void);
 void kill_everything(struct job *j);
 uint64_t total_checks(void);

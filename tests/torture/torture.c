@@ -6,22 +6,25 @@
  *	(or TORTURE_TIME, TORTURE_SEED, TORTURE_JOBS, TORTURE_KEEP in the environment;
  *	TORTURE_PLAIN: percentage of actors that are unmodified programs, else the seed decides)
  *
- * Each job has a seed, a daemon of its own and a handful of actors: processes of several threads that
- * do to their memory all that a program can do to it (torture.h lists the kinds), linked with libksm
- * or unmodified under ksm-run. Every byte has a shadow and every load is compared with it. Meanwhile
- * the daemon's knobs change, it is stopped, killed and started again, and actors are killed and
- * stopped. Every twelve seconds everything pauses: all memory is compared, and the daemon's
- * counters with the page tables. At the end no frame may be left.
+ * Each job has a seed, a daemon of its own and a handful of actors. An actor is a process of
+ * several threads, linked with libksm or unmodified under ksm-run. It does to its memory all that a
+ * program can do to it (torture.h lists the kinds). Every byte has a shadow, and every load is
+ * compared with it. Meanwhile the schedule changes the daemon's knobs, stops the daemon, kills it
+ * and starts it again, and kills and stops actors. Every twelve seconds everything pauses: all
+ * memory is compared, and the daemon's counters with the page tables. At the end no frame may be
+ * left.
  *
- * The first mismatch stops everything: processes, address, expected and found bytes, what was done to
- * that page, page table entry and mappings are printed. With --keep all of it stays, stopped, for gdb.
+ * The first mismatch stops everything. The torture prints processes, address, expected and found
+ * bytes, what was done to that page, page table entry and mappings. With --keep all of it stays,
+ * stopped, for gdb.
  *
  * A seed repeats the choices, not the timing.
  *
  * Seen to fail with a protection taken out (one job on two cores, seconds until it was found):
+ *
  *	txn.c: pages are taken for equal without being compared          1
  *	txn.c: staged() says that nothing is in the staging area         1
- *	ops.c: MADV_DONTNEED leaves frames in place (empty_frames)       1
+ *	ops.c: MADV_DONTNEED leaves frames in place (ops_empty_frames)   1
  *	inplace.c: pins are not asked for (hold_may_be_pinned: false)    4
  *	uffd.c: children of raw clones are not given the moved pages    12 (TORTURE_PLAIN=0)
  *	agent.c: ADOPT of mappings that reach beyond what is offered    20 (audit)
@@ -98,7 +101,7 @@ int main(int argc, char **argv)
 		pid[i] = start(seed + i, seconds, keep);
 	for (unsigned int i = 0; i < jobs; i++)
 		failed += waitpid(pid[i], &status, 0) != pid[i] || status;
-	/* Counted as the tests of Check are, by tests/run.sh. */
+	/* tests/run.sh counts the jobs as it counts the tests of Check. */
 	printf("%u%%: Checks: %u, Failures: %u, Errors: 0\n", (jobs - failed) * 100 / jobs, jobs,
 	       failed);
 	return failed > 0;

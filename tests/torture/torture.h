@@ -2,12 +2,12 @@
 /*
  * torture.h - what the schedule, the actors and the outside writer share.
  *
- * One `struct ctl` in a memfd, mapped shared by all processes of a run: phases, one slot for each
- * process that takes part, a ring of its last operations for each of its threads, and the first
- * failure. Nothing in it is memory that the service could touch.
+ * One `struct ctl` in a memfd is mapped shared by all processes of a run. It holds phases, one slot
+ * for each process that takes part, a ring of the last operations of each of its threads, and the
+ * first failure. The service could touch none of this memory.
  *
- * A process lives in a slot from birth to death. Slots are taken by whoever makes the process
- * (the schedule, or a parent before it forks) and freed by the schedule when the process is gone.
+ * A process lives in a slot from birth to death. The maker of a process takes its slot: the
+ * schedule, or a parent before it forks. The schedule frees the slot when the process is gone.
  */
 #ifndef KSM_TORTURE_H
 #define KSM_TORTURE_H
@@ -27,8 +27,8 @@
 #define HANG_MS 60000 /* nothing here takes a second on an idle machine; this one never is */
 
 /*
- * Kinds of operation. A run of 30 s or more goes on until each of them has happened (except where
- * the machine lacks what it needs); one that never does is a failure of the torture.
+ * Kinds of operation. A run of 30 s or more goes on until each of them has happened, except where
+ * the machine lacks what it needs. One that never does is a failure of the torture.
  */
 /* clang-format off */
 #define TORTURE_OPS(X)                                                                            \
@@ -57,7 +57,7 @@ enum op {
 };
 extern const char *const op_names[OP_NR];
 
-/* What a thread did, newest last. `first`, `nr`: pages of the area at the time. */
+/* One operation of a thread. `first`, `nr`: pages of the area at the time. */
 struct log_entry {
 	uint64_t ns, addr, arg;
 	int64_t res;
@@ -159,17 +159,18 @@ uint64_t now_ms(void);
 uint64_t now_ns(void);
 void nap_us(uint64_t us);
 /*
- * Page of content number `id`: 0 zeros; a small number one of a few that everybody uses; a large
- * one unlike all others. The high byte picks a variant of a common page that differs in one byte.
+ * Fill a page with content number `id`. 0 is zeros, a small number is one of a few that every actor
+ * uses, and a large one is unlike all others. The high byte picks a variant of a common page that
+ * differs in one byte.
  */
 void content_fill(void *page, uint64_t id);
 /* Map the ctl of descriptor fd. */
 bool ctl_map(int fd);
-/* Take a free slot for a process to be made; -1 when there is none or enough are alive. */
+/* Take a free slot for a process to be made. Returns -1 when there is none or enough are alive. */
 int slot_take(int parent);
 void slot_drop(int slot);
 unsigned int slots_live(void);
-/* Note the first failure and return true; false when there was one already. */
+/* Note the first failure and return true. Returns false when there was one already. */
 bool failure_begin(void);
 void failure_end(void);
 

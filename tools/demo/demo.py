@@ -39,8 +39,8 @@ PYTHON = "/usr/bin/python3"
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
 
-# Merging has come to rest when nearly nothing was added for so long, over at least two passes. Not
-# nothing: programs go on writing to a few pages, which part and merge again.
+# Merging has come to rest when it added nearly nothing for so long, over at least two passes. It
+# always adds something, because programs go on writing to a few pages, which part and merge again.
 CALM_SECONDS = 2.0
 CALM_SHARE = 0.005
 # More than any machine needs for a few hundred MiB; a daemon that does not come to rest is broken.
@@ -377,7 +377,7 @@ class Python:
         path = os.path.join(self.demo.directory, "document.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(document, f)
-        # One hash seed: with the default of one per process, dictionaries are laid out differently.
+        # All workers use one hash seed: with its own, each lays out dictionaries differently.
         env = dict(os.environ, PYTHONHASHSEED="0")
         for i in range(self.count):
             self.processes.append(self.demo.run(

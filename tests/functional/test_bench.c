@@ -4,7 +4,8 @@
  *
  * A benchmark that errs is believed. So its sums are checked against cases that can be done by
  * hand, and its expectations against counting. A directory ($KSM_BENCH_DIR) stands in for the
- * kernel's knobs. No page is ever merged there, so a round in progress can be interrupted at leisure.
+ * kernel's knobs. No page is ever merged there, so the tests interrupt a round in progress at
+ * leisure.
  *
  * test_bench_report.py tests what is made of results, test_bench_rounds.py the results themselves.
  */

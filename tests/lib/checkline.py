@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Run the unittest tests of a file, and say the result as tests/run.sh reads it.
 
-That is the last line of Check, "100%: Checks: 12, Failures: 0, Errors: 0", and a line "SKIP: reason"
-for each test that was skipped.
+That is the last line of Check, "100%: Checks: 12, Failures: 0, Errors: 0", and a line
+"SKIP: reason" for each test that was skipped.
 """
 
 import sys

@@ -2,12 +2,14 @@
 /*
  * costs.c - what this machine asks for each step of a merge, apart from ksmd-user.
  *
- * Where a figure of docs/performance.md falls short of what is wanted, these say how much of it is
- * the steps themselves. Everything is measured on memory far larger than the caches, in pieces of 64
- * pages as ksmd-user works, and printed per page: once with the other processors idle, and once with each of them
- * at the same steps, for scanning threads and agents work side by side and share the memory's bandwidth. A first
- * turn is thrown away: it would time the first touch of memory, which in a virtual machine is the host's
- * business.
+ * Where a figure of docs/performance.md falls short of its target, these figures say how much of it
+ * the steps themselves cost. The memory is far larger than the caches, and is worked on in pieces
+ * of 64 pages, as ksmd-user does. All figures are per page.
+ *
+ * Every step is timed twice: with the other processors idle, and with each of them at the same
+ * steps, because scanning threads and agents work side by side and share the memory's bandwidth. A
+ * first turn is thrown away: it would time the first touch of memory, which in a virtual machine is
+ * the host's business.
  */
 #include "costs.h"
 
@@ -134,7 +136,7 @@ static unsigned char *memory(void)
 	return p;
 }
 
-/* us per page of each step. 0 or -errno, and says which failed. */
+/* Microseconds per page of each step. Returns 0 or a negative errno, and says which step failed. */
 static int run_steps(struct costs *c, double us[STEPS])
 {
 	/* Writing a frame includes getting memory for it. */
@@ -172,7 +174,10 @@ static int prepare(struct costs *c)
 	return run_steps(c, us);
 }
 
-/* A processor at the same steps until we end. It says through `ready` that it has begun. */
+/*
+ * A process that keeps one processor at the same steps until it is killed. It writes a byte to
+ * `ready` when it begins.
+ */
 static void other(int ready)
 {
 	double us[STEPS];
@@ -186,30 +191,39 @@ static void other(int ready)
 	_exit(EXIT_FAILURE);
 }
 
-static int run_with_others(struct costs *c, double us[STEPS])
+/* Start at most `nr` of them and wait until they have begun. Returns how many; *err is set. */
+static int others_start(pid_t pid[], int nr, int *err)
 {
-	int nr = (int)sysconf(_SC_NPROCESSORS_ONLN) - 1, made, i, ready[2], err;
-	pid_t pid[MAX_OTHERS];
+	int made = 0, ready[2];
 	char begun;
 
-	nr = nr < MAX_OTHERS ? nr : MAX_OTHERS;
-	if (pipe2(ready, O_CLOEXEC))
-		return -errno;
-	for (made = err = 0; made < nr; made++) {
+	*err = pipe2(ready, O_CLOEXEC) ? -errno : 0;
+	if (*err)
+		return 0;
+	while (made < nr && !*err) {
 		pid[made] = fork();
 		if (!pid[made])
 			other(ready[1]);
-		if (pid[made] < 0) {
-			err = -errno;
-			break;
-		}
+		if (pid[made] < 0)
+			*err = -errno;
+		else
+			made++;
 	}
 	close(ready[1]);
-	for (i = 0; i < made && !err; i++)
-		err = read(ready[0], &begun, 1) == 1 ? 0 : -EIO;
+	for (int i = 0; i < made && !*err; i++)
+		*err = read(ready[0], &begun, 1) == 1 ? 0 : -EIO;
 	close(ready[0]);
+	return made;
+}
+
+static int run_with_others(struct costs *c, double us[STEPS])
+{
+	int nr = (int)sysconf(_SC_NPROCESSORS_ONLN) - 1, made, err;
+	pid_t pid[MAX_OTHERS];
+
+	made = others_start(pid, nr < MAX_OTHERS ? nr : MAX_OTHERS, &err);
 	err = err ? err : run_steps(c, us);
-	for (i = 0; i < made; i++) {
+	for (int i = 0; i < made; i++) {
 		kill(pid[i], SIGKILL);
 		waitpid(pid[i], NULL, 0);
 	}
@@ -226,7 +240,8 @@ int costs_print(void)
 	err = err ? err : run_with_others(&c, busy);
 	if (err)
 		return err;
-	printf("| us per page | other processors idle | other processors at the same |\n|---|---|---|\n");
+	printf("| us per page | other processors idle | other processors at the same |\n"
+	       "|---|---|---|\n");
 	for (size_t s = 0; s < STEPS; s++)
 		printf("| %s | %.2f | %.2f |\n", steps[s].what, idle[s], busy[s]);
 	if (c.sink == 1)

@@ -3,7 +3,7 @@
  * fleet.c - the parent's view of its workers: start, command, account, end.
  *
  * A command goes to all workers before any answer is awaited, so that they work at the same time.
- * A worker that dies is an error of the whole round: its socket reads as ended.
+ * The death of a worker is an error of the whole round: its socket reads as ended.
  */
 #include "fleet.h"
 
@@ -165,7 +165,7 @@ static uint64_t task_cpu_ns(pid_t pid, const char *tid)
 	return file_read(path, text, sizeof(text)) < 0 ? 0 : strtoull(text, NULL, 10);
 }
 
-/* A worker says which threads are its own; a real program cannot, but agents have a name. */
+/* A worker says which threads are its own. A real program cannot, but agents have a name. */
 static bool is_agent(const struct fleet_worker *w, const char *tid)
 {
 	char path[64], text[32];

@@ -2,10 +2,11 @@
 /*
  * growth.c - does a page cost more where there are many, or many processes?
  *
- * Four cases of the workload `clones`, each in a daemon of its own: a small and a large total in two
- * processes, and the same total in two and in many processes. What is compared is the CPU time, and the time,
- * until all is merged, over the number of pages, all counted; so quotients of 1 mean that cost is
- * proportional. The cases of one quotient run one after the other, so that both see the same machine.
+ * The workload `clones` runs in four cases, each in a daemon of its own: a small and a large total
+ * in two processes, and one total in two and in many processes. Each case gives the CPU time, and
+ * the time, until all is merged, over the number of all pages. A quotient of 1 means that the cost
+ * is proportional. The two cases of a quotient run one after the other, so that both see the same
+ * machine.
  */
 #include "growth.h"
 
@@ -67,7 +68,7 @@ int growth_round(const struct bench_config *cfg, int side, struct round *out)
 	memset(out, 0, sizeof(*out));
 	for (int i = 0; i < M_NR; i++)
 		v[i] = NAN;
-	/* A case that does not end leaves the others, and so the other quotient. */
+	/* A case that does not end leaves the other cases, and with them the other quotient. */
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]) && err != -EINTR; i++) {
 		int failed = measure_case(cfg, side, &cases[i], out);
 

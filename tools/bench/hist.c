@@ -59,10 +59,11 @@ double hist_quantile(const struct hist *h, double q)
 }
 
 /*
- * If touches are delayed by merging, rarely, and by other things (preemption) as often as the control
- * is, then P(touch > x) = P(control > x) + P(merging > x) but for touches that both hit. So the tail
- * of what merging does is the difference of the tails; the quantile is the largest x where it is above
- * 1 - q. Noise in the tail of the control can only make that smaller by what the control itself has.
+ * Merging delays a few touches. Other causes, such as preemption, delay as many touches as they
+ * delay of the control. Then P(touch > x) = P(control > x) + P(merging > x), except for touches
+ * that both hit. So the tail of what merging does is the difference of the two tails, and the
+ * quantile is the largest x at which it is above 1 - q. Noise in the control's tail can make the
+ * result smaller only by as much as that tail holds.
  */
 double hist_quantile_beyond(const struct hist *h, const struct hist *control, double q)
 {

@@ -2,17 +2,19 @@
 /*
  * kernel.c - the kernel's KSM as one side of a comparison.
  *
- * Its knobs belong to the whole machine, so a benchmark must give them back in the state in which it
- * found them, however it ends. They are read once; the process then forks a watchdog, which waits on a
- * pipe whose only other end is here. If this process returns normally it restores the knobs and
- * tells the watchdog so; if it dies in any way, SIGKILL included, the watchdog sees the end of the pipe and
- * restores them itself. The watchdog shares the machine-wide lock (same open file description), so
- * nobody else can start to measure in between. Should the watchdog be killed, too, the values stand in
- * SAVED_FILE, which the next ksm-bench puts back before it does anything else. The file is in /run: it is
- * root's alone, and gone after a boot, as the knobs are.
+ * Its knobs belong to the whole machine. So a benchmark must give them back as it found them,
+ * however it ends. It reads them once, and then forks a watchdog, which waits on a pipe whose only
+ * other end is here. If this process ends normally, it restores the knobs and tells the watchdog
+ * so. If it dies in any way, SIGKILL included, the watchdog sees the end of the pipe and restores
+ * them itself. The watchdog shares the machine's lock (the same open file description), so nobody
+ * else can start to measure in between.
  *
- * `run` comes last and never as 2: pages that were merged by the benchmark are unmerged first,
- * and kernel_knobs_save() refuses a machine on which KSM is already at work for somebody else.
+ * Should somebody kill the watchdog as well, the values stand in SAVED_FILE, which the next
+ * ksm-bench puts back before it does anything else. The file is in /run: it is root's alone, and
+ * gone after a boot, as the knobs are.
+ *
+ * `run` is written last and never as 2: the benchmark unmerges its own pages before, and
+ * kernel_knobs_save() refuses a machine on which KSM is already at work for somebody else.
  */
 #include "kernel.h"
 
@@ -34,7 +36,9 @@
 #define KSM_DIR "/sys/kernel/mm/ksm/" /* in messages; knob_path() knows where they are */
 #define SAVED_FILE "ksm-bench.knobs"
 
-/* In the order in which they are put back: the scan knobs can only be set with the advisor off. */
+/*
+ * In the order in which they are put back: the scan knobs can be set only while the advisor is off.
+ */
 static const char *const knob_names[] = {
 	"sleep_millisecs",
 	"pages_to_scan",
@@ -101,7 +105,7 @@ int kernel_get(const char *name, uint64_t *value)
 	return 0;
 }
 
-/* "[none] scan-time" is shown, "none" is what can be written. */
+/* A choice reads as "[none] scan-time" and is written as "none". */
 static void strip_choice(char *s)
 {
 	char *open = strchr(s, '['), *close = open ? strchr(open, ']') : NULL;
@@ -120,7 +124,7 @@ const char *kernel_knob_saved(const char *name)
 	return "";
 }
 
-/* Written whole or not at all: half of it would be put back as if it were all. */
+/* The file is written whole or not at all: half of it would be put back as if it were all. */
 static int saved_write(void)
 {
 	char path[512], temp[520], text[NR_KNOBS * 128];
@@ -151,7 +155,16 @@ static void saved_remove(void)
 	unlink(file_of_machine("/run", SAVED_FILE, path, sizeof(path)));
 }
 
-/* The file must be ours, and hold only knobs and values as saved_write() writes them. */
+/* Place of a knob in knob_names[]; -1 when there is none. */
+static int knob_index(const char *name)
+{
+	for (int i = 0; i < NR_KNOBS; i++)
+		if (!strcmp(knob_names[i], name))
+			return i;
+	return -1;
+}
+
+/* The file must be ours, and hold nothing except knobs and values as saved_write() writes them. */
 static int saved_read(const char *path)
 {
 	char text[NR_KNOBS * 128], *save = NULL;
@@ -172,9 +185,8 @@ static int saved_read(const char *path)
 
 		if (sscanf(line, "%63s %63s %c", name, value, &more) != 2)
 			return -EINVAL;
-		for (i = 0; i < NR_KNOBS && strcmp(knob_names[i], name) != 0; i++)
-			;
-		if (i == NR_KNOBS)
+		i = knob_index(name);
+		if (i < 0)
 			return -EINVAL;
 		snprintf(knobs.value[i], sizeof(knobs.value[i]), "%s", value);
 	}
@@ -182,7 +194,7 @@ static int saved_read(const char *path)
 }
 
 /*
- * Unmerge what we merged, then put every knob back. Not to be interrupted: a signal makes the kernel
+ * Unmerge what we merged, then put every knob back. Signals stay blocked: one would make the kernel
  * give up unmerging.
  */
 static void knobs_write_back(void)
@@ -262,7 +274,7 @@ static int watchdog_start(void)
 	return 0;
 }
 
-/* Others' merged memory would be counted as ours, and run = 2 would unmerge it. */
+/* Another program's merged memory would be counted as ours, and run = 2 would unmerge it. */
 static int refuse_if_in_use(void)
 {
 	static const char *const counters[] = { "pages_shared", "pages_unshared",
@@ -275,10 +287,9 @@ static int refuse_if_in_use(void)
 		if (err)
 			return err;
 		if (v) {
-			complain(
-				"the kernel's KSM is already at work for other processes (%s is %llu); "
-				"stop it first (echo 2 >" KSM_DIR "run)",
-				counters[i], (unsigned long long)v);
+			complain("the kernel's KSM is already at work for other processes "
+				 "(%s is %llu); stop it first (echo 2 >" KSM_DIR "run)",
+				 counters[i], (unsigned long long)v);
 			return -EBUSY;
 		}
 	}
@@ -295,10 +306,9 @@ int kernel_knobs_save(void)
 		return -ENOENT;
 	}
 	if (access(path, W_OK)) {
-		complain(
-			"measuring the kernel's KSM needs root, because its knobs are the machine's "
-			"(" KSM_DIR
-			"run is not writable); run it with sudo, or use --only ksmd-user");
+		complain("measuring the kernel's KSM needs root, because its knobs are the "
+			 "machine's (" KSM_DIR "run is not writable); run it with sudo, or use "
+			 "--only ksmd-user");
 		return -EPERM;
 	}
 	err = kernel_knobs_recover();

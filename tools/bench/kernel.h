@@ -19,7 +19,7 @@ int kernel_get(const char *name, uint64_t *value);
 int kernel_set(const char *name, const char *value);
 
 /*
- * Keep every knob, here and in a file, and fork a watchdog that puts them back if this process dies.
+ * Keep every knob here and in a file, and fork a watchdog that puts them back if this process dies.
  * The caller holds bench_lock().
  */
 int kernel_knobs_save(void);

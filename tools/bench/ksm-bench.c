@@ -2,9 +2,9 @@
 /*
  * ksm-bench - measure page deduplication: the command line.
  *
- * `ksm-bench kernel` runs workloads on the kernel's KSM and on ksmd-user in turn (turns.c). It changes
- * knobs that are the machine's. So a lock keeps any other ksm-bench away, signals only set a flag, and
- * all knobs are put back here, at the end; kernel.c says what happens on SIGKILL.
+ * `ksm-bench kernel` runs workloads on the kernel's KSM and on ksmd-user in turn (turns.c). It
+ * changes knobs that are the machine's. So a lock keeps any other ksm-bench away, signals only set
+ * a flag, and this file puts the knobs back at the end. kernel.c says what happens on SIGKILL.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -25,26 +25,31 @@
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INCOMPLETE = 3 };
 
+static const char usage_text[] =
+	"Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB]\n"
+	"                        [--processes N] [--rounds N] [--smart-scan 0|1]\n"
+	"                        [--only kernel|ksmd-user] [--limit SECONDS]\n"
+	"                        [--merge-only] [--json]\n"
+	"       ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]\n"
+	"       ksm-bench report [FILE...] [--summary|--figures] [--svg FILE]\n"
+	"                        [--update FILE.md]\n"
+	"       ksm-bench costs\n"
+	"       ksm-bench restore\n\n"
+	"kernel   compare with the kernel's KSM; needs root, because the kernel's knobs\n"
+	"         are the machine's (they are put back afterwards). --only ksmd-user\n"
+	"         needs no root. --size is that of each process. --json: one line for\n"
+	"         each workload on standard output. --merge-only: end when all is merged\n"
+	"         (for profiles).\n"
+	"growth   workload growth on ksmd-user alone; --size: of each process, in the\n"
+	"         large case.\n"
+	"report   Markdown tables, and a plot, of what --json wrote.\n"
+	"costs    what this machine asks for the steps that any merge is made of.\n"
+	"restore  put the kernel's knobs back after a run was killed with its watchdog\n"
+	"         (the next run does that, too).\n\nWorkloads:\n";
+
 static void usage(FILE *f)
 {
-	fputs("Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB] [--processes N]\n"
-	      "                        [--rounds N] [--smart-scan 0|1] [--only kernel|ksmd-user]\n"
-	      "                        [--limit SECONDS] [--merge-only] [--json]\n"
-	      "       ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]\n"
-	      "       ksm-bench report [FILE...] [--summary|--figures] [--svg FILE]\n"
-	      "                        [--update FILE.md]\n"
-	      "       ksm-bench costs\n"
-	      "       ksm-bench restore\n\n"
-	      "kernel   compare with the kernel's KSM; needs root, since the kernel's knobs are the\n"
-	      "         machine's (they are put back afterwards). --only ksmd-user needs no root.\n"
-	      "         --size is per process. --json: one line per workload on standard output.\n"
-	      "         --merge-only: end when all is merged (for profiles).\n"
-	      "growth   workload growth on ksmd-user alone; --size: per process, of the large case.\n"
-	      "report   Markdown tables, and a plot, of what --json wrote.\n"
-	      "costs    what this machine asks for the steps that any merge is made of.\n"
-	      "restore  put the kernel's knobs back, should a run have been killed with its watchdog\n"
-	      "         (the next run does that, too).\n\nWorkloads:\n",
-	      f);
+	fputs(usage_text, f);
 	for (const struct workload *w = workloads; w->name; w++)
 		fprintf(f, "  %-10s %s (%u x %u MiB)\n", w->name, w->what, w->processes,
 			w->size_mib);
@@ -133,7 +138,7 @@ static int parse(int argc, char **argv, struct bench_config *cfg, const char **n
 	return err;
 }
 
-/* -EINTR ends all; else the worst counts. */
+/* The worse of two errors: -EINTR, which ends everything, then all others, then -ETIME, then 0. */
 static int worse(int a, int b)
 {
 	static const int order[] = { 0, -ETIME };
@@ -149,7 +154,7 @@ static int worse(int a, int b)
 	return a;
 }
 
-/* What the operator did not say, the workload does. */
+/* Where the operator gave no size or number of processes, the workload has one. */
 static int run_workload(const struct bench_config *base, const struct workload *w)
 {
 	struct bench_config cfg = *base;
@@ -176,7 +181,7 @@ static int run_named(const struct bench_config *cfg, char *names)
 	return err;
 }
 
-/* All names, before anything has been started. */
+/* Look at all names before anything starts. */
 static int check_names(const char *names)
 {
 	char *copy = strdup(names), *save = NULL;

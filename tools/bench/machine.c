@@ -11,7 +11,7 @@
 
 #include "file.h"
 
-/* What a line of /proc/meminfo says, in KiB; 0 when not every kernel has it, and this one does not. */
+/* What a line of /proc/meminfo says, in KiB; 0 when this kernel does not have the line. */
 static uint64_t meminfo_kib(const char *text, const char *name)
 {
 	const char *p = strstr(text, name);
@@ -61,8 +61,8 @@ uint64_t machine_available(void)
 }
 
 /*
- * The sum of what is in use, not the memory that is not "free": the kernel keeps freed pages on lists
- * of each CPU, hundreds of MiB of them, which /proc/meminfo counts as neither.
+ * The sum of what is in use, not the memory that is not "free": the kernel keeps hundreds of MiB of
+ * freed pages on lists of each CPU, and /proc/meminfo counts them as neither.
  */
 double machine_used(void)
 {

@@ -3,20 +3,20 @@
  * measure.c - one round on one side.
  *
  * A round is two runs with fresh processes. The first is undisturbed: all memory is filled and
- * registered while run = 0, then the clock starts with run = 1. So both sides begin with everything in
- * place, and neither is charged for the order in which processes arrive. What registration itself
- * costs is counted in CPU and reported. The second run has probers in the clients and gives stalls only,
+ * registered while run = 0, then run = 1 starts the clock. So both sides begin with everything in
+ * place, and neither pays for the order in which processes arrive. The cost of registration is
+ * counted in CPU and reported. The second run has probers in the clients and gives stalls only,
  * because their stores undo merges.
  *
- * CPU is that of ksmd or the daemon up to the last merge, that of every thread in the clients that the
- * program did not make, and that of the registering calls. At the end of each run every byte is
- * checked.
+ * CPU is that of ksmd or the daemon up to the last merge, that of every thread in the clients that
+ * the program did not make, and that of the registering calls. At the end of each run the workers
+ * check every byte.
  *
- * Real programs (real.c) have one run: they hold no probers, and nobody knows beforehand how many of
- * their pages are alike. So their end is taken from the curve of what was merged when.
+ * Real programs (real.c) have one run: they hold no probers, and nobody knows beforehand how many
+ * of their pages are alike. So the curve of what was merged when gives their end.
  *
- * A run that does not come to its end is given up after cfg->limit_s. What is known by then is kept,
- * the bytes are checked all the same, and a note says what is missing.
+ * A run that does not come to its end is given up after cfg->limit_s. The round keeps what is known
+ * by then, the workers check their bytes all the same, and a note says what is missing.
  */
 #include "measure.h"
 
@@ -61,8 +61,8 @@ static void on_register(void *arg, const struct worker_reply *reply)
 }
 
 /*
- * Figures of a machine that does something else besides are to be doubted. /proc/stat counts in
- * hundredths of seconds, which is good enough for that.
+ * If the machine does something else besides, its figures are doubtful. /proc/stat counts in
+ * hundredths of seconds, which is good enough to tell.
  */
 static int others(struct run *r, double busy0, uint64_t cpu0, uint64_t start)
 {
@@ -76,7 +76,7 @@ static int others(struct run *r, double busy0, uint64_t cpu0, uint64_t start)
 	return err;
 }
 
-/* Register (real programs are already), start, and wait for the end of merging. */
+/* Register (real programs have done so), start, and wait for the end of merging. */
 static int run_merge(struct run *r)
 {
 	bool real = r->cfg->workload->real;
@@ -120,7 +120,7 @@ static void on_dirty(void *arg, const struct worker_reply *reply)
 	sum[1] += reply->v[1];
 }
 
-/* Passes for every second of which 1 % of the memory is rewritten. */
+/* Rewrite 1 % of the memory for every second pass. */
 static int rest_dirty(struct run *r)
 {
 	uint64_t scans, dirty[2] = { 0, 0 };
@@ -145,13 +145,13 @@ static int rest_calm(struct run *r, uint64_t scans)
 	return err;
 }
 
-/* What a pass costs in CPU after the last merge. */
+/* The CPU time of one pass after the last merge. */
 static int measure_rest(struct run *r)
 {
 	uint64_t cpu0, cpu1, scans0, scans1;
 	int err = side_get(&r->side, "full_scans", &scans0);
 
-	/* What follows the last merge once is no part of a pass at rest. */
+	/* Work that follows the last merge once is no part of a pass at rest. */
 	err = err ? err : progress_passes(r, scans0, REST_PASSES, REST_MS);
 	err = err == -ETIME ? 0 : err;
 	err = err ? err : side_get(&r->side, "full_scans", &scans0);
@@ -250,7 +250,7 @@ static int run_cost(struct run *r)
 	return err ? err : verify(r);
 }
 
-/* One run in processes of its own. What it cannot say for itself, the note does. */
+/* One run in processes of its own. The note says what the run cannot say for itself. */
 static int run_with(const struct bench_config *cfg, int side, struct round *out,
 		    int (*what)(struct run *r))
 {

@@ -2,8 +2,8 @@
 /*
  * measure.h - one round on one side.
  *
- * What was measured before an error stands in `out`, with a note. -ETIME means that nothing is wrong
- * except that something did not end in time.
+ * What was measured before an error stands in `out`, with a note. -ETIME means that something did
+ * not end in time, and that nothing else is wrong.
  */
 #ifndef KSM_BENCH_MEASURE_H
 #define KSM_BENCH_MEASURE_H

@@ -4,13 +4,13 @@
 #define KSM_BENCH_METRIC_H
 
 enum metric {
-	M_MERGE_S,     /* from run = 1 to the last merge (two passes where nothing can merge) */
-	M_CPU_S,       /* all CPU spent on merging in that time */
-	M_REGISTER_MS, /* of the slowest client: the madvise call, and until it is served */
-	M_MERGED_PCT,  /* of what can be merged */
-	M_REST_CPU_MS, /* CPU of one pass over calm memory (dirty: over memory 1 % of which changed) */
-	M_SAVED_MIB,        /* sum of the clients' PSS, before less after */
-	M_SAVED_NET_MIB,    /* less daemon, VMAs, page tables, the kernel's metadata */
+	M_MERGE_S,       /* from run = 1 to the last merge (two passes where nothing can merge) */
+	M_CPU_S,         /* all CPU spent on merging in that time */
+	M_REGISTER_MS,   /* of the slowest client: the madvise call, and until it is served */
+	M_MERGED_PCT,    /* of what can be merged */
+	M_REST_CPU_MS,   /* CPU of one pass over calm memory (dirty: 1 % of it changed) */
+	M_SAVED_MIB,     /* sum of the clients' PSS, before less after */
+	M_SAVED_NET_MIB, /* less daemon, VMAs, page tables, the kernel's metadata */
 	M_SAVED_SYSTEM_MIB, /* memory in use on the machine, before less after */
 	M_VMAS,             /* mappings of a client, more than before it registered */
 	M_REGION_VMAS,      /* of these, in the memory that is merged */

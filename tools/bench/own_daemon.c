@@ -2,16 +2,18 @@
 /*
  * own_daemon.c - ksmd-user as one side of a comparison.
  *
- * Every round gets a daemon of its own in a fresh runtime directory, so that rounds are alike and no
- * daemon of the operator's is touched. It is given the values that the kernel's knobs have (scan
- * rate, smart_scan, max_page_sharing, merge_across_nodes, use_zero_pages), nothing else is tuned. It dies
- * with this process (PR_SET_PDEATHSIG).
+ * Every round gets a daemon of its own in a fresh runtime directory, so that rounds are alike and
+ * the operator's daemon is left alone. The daemon gets the values that the kernel's knobs have:
+ * scan rate, smart_scan, max_page_sharing, merge_across_nodes, use_zero_pages. Nothing else is
+ * tuned. It dies with this process (PR_SET_PDEATHSIG).
  */
 #include "own_daemon.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,13 @@
 #include "message.h"
 #include "stop.h"
 #include "workload.h"
+
+enum {
+	START_MS = 10000, /* it only has to make two sockets */
+	END_MS = 5000,
+	ANSWER_MS = 10000,
+	POLL_MS = 10,
+};
 
 static const char *const copied[] = { "merge_across_nodes", "max_page_sharing",
 				      "stable_node_chains_prune_millisecs" };
@@ -58,14 +67,14 @@ static int control_connect(struct own_daemon *d)
 	return 0;
 }
 
-/* Read `len` bytes, or up to and including a newline when len is 0. Ten seconds at most. */
+/* Read `len` bytes, or up to and including a newline when len is 0. Waits ten seconds at most. */
 static int control_read(struct own_daemon *d, char *buf, size_t size, size_t len)
 {
 	size_t n = 0;
 
 	while (len ? n < len : !n || buf[n - 1] != '\n') {
 		struct pollfd p = { .fd = d->control, .events = POLLIN };
-		int r = poll(&p, 1, 10000);
+		int r = poll(&p, 1, ANSWER_MS);
 
 		if (r == 0)
 			return -ETIMEDOUT;
@@ -97,7 +106,10 @@ static int request(struct own_daemon *d, const char *line, char *buf, size_t siz
 	buf[0] = 0;
 	err = exchange(d, line, head, sizeof(head));
 	if (err == -EPIPE || err == -ECONNRESET) {
-		/* The daemon gives up connections on which nothing was said for long: filling 8 GiB. */
+		/*
+		 * The daemon gives up connections that are silent for long, as while 8 GiB are
+		 * filled.
+		 */
 		close(d->control);
 		d->control = -1;
 		err = control_connect(d);
@@ -161,7 +173,7 @@ static int daemon_spawn(struct own_daemon *d)
 
 static int daemon_wait(struct own_daemon *d)
 {
-	for (int i = 0; i < 1000; i++) { /* ten seconds: it only has to make two sockets */
+	for (int ms = 0; ms < START_MS; ms += POLL_MS) {
 		int status, err = control_connect(d);
 
 		if (!err)
@@ -171,7 +183,7 @@ static int daemon_wait(struct own_daemon *d)
 			d->pid = 0;
 			return -ECHILD;
 		}
-		if (stop_sleep_ms(10))
+		if (stop_sleep_ms(POLL_MS))
 			return -EINTR;
 	}
 	complain("ksmd-user does not answer on %s/control.sock", d->dir);
@@ -192,7 +204,7 @@ static int knobs_set(struct own_daemon *d, const struct bench_config *cfg)
 
 	err = err ? err : knob(d, "advisor_mode", "none");
 	err = err ? err : knob(d, "sleep_millisecs", "0");
-	/* The kernel's passes follow each other without a pause; ours would rest between them. */
+	/* The kernel's passes follow each other without a pause; without this, ours would rest. */
 	err = err ? err : knob(d, "max_idle_millisecs", "1");
 	err = err ? err : knob(d, "pages_to_scan", BENCH_PAGES_TO_SCAN);
 	err = err ? err : knob(d, "use_zero_pages", cfg->workload->zero ? "1" : "0");
@@ -244,22 +256,27 @@ int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, char 
 	return err;
 }
 
+/* Ask the process to end, and wait. Returns whether it did in time. */
+static bool wait_end(pid_t pid)
+{
+	kill(pid, SIGTERM);
+	for (int ms = 0; ms < END_MS; ms += POLL_MS) {
+		if (waitpid(pid, NULL, WNOHANG) != 0)
+			return true;
+		poll(NULL, 0, POLL_MS);
+	}
+	return false;
+}
+
 void own_daemon_stop(struct own_daemon *d)
 {
 	if (d->control >= 0)
 		close(d->control);
 	d->control = -1;
-	if (d->pid > 0) {
-		int i, status;
-
-		kill(d->pid, SIGTERM);
-		for (i = 0; i < 500 && waitpid(d->pid, &status, WNOHANG) == 0; i++)
-			poll(NULL, 0, 10);
-		if (i == 500) {
-			complain("ksmd-user did not end within 5 s of SIGTERM; killed");
-			kill(d->pid, SIGKILL);
-			waitpid(d->pid, &status, 0);
-		}
+	if (d->pid > 0 && !wait_end(d->pid)) {
+		complain("ksmd-user did not end within %d s of SIGTERM; killed", END_MS / 1000);
+		kill(d->pid, SIGKILL);
+		waitpid(d->pid, NULL, 0);
 	}
 	d->pid = 0;
 	if (d->dir[0]) {

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * prober.c - a thread that feels what merging does to the program's own.
+ * prober.c - a thread that feels what merging does to a program's own threads.
  *
- * It touches memory that is being merged and takes the time of each touch. What makes the figures mean
- * something:
+ * The prober touches memory that is being merged, and takes the time of each touch. Four properties
+ * make its figures mean something.
  *
- * Even. Bursts start by an absolute clock, every `period` on average and with jitter, so that
- * they neither follow the rhythm of what they watch nor drift; the longest time without one is kept.
+ * Even: bursts start by an absolute clock, every `period` on average and with jitter. So they
+ * neither follow the rhythm of what they watch nor drift. The longest time without a burst is kept.
  *
- * Light. A prober that never sleeps takes a CPU away from the merging that it watches, and then times
- * the scheduler. This one sleeps for four fifths of the time.
+ * Light: a prober that never sleeps takes a CPU away from the merging that it watches, and then
+ * times the scheduler. This one sleeps for four fifths of the time.
  *
- * Control. Each touch is followed by one of control memory: private to the process, never offered.
- * Preemption, interrupts and TLB shootdowns hit both alike, so what the control does not see is due to
- * merging. A store breaks copy-on-write there as well (the control maps a file privately): it would
- * otherwise be so much shorter than a store to a merged page that it would be preempted less often.
+ * Controlled: after each touch comes one of control memory, which is private to the process and
+ * never offered. Preemption, interrupts and TLB shootdowns hit both alike, so merging causes what
+ * the control does not see. A store breaks copy-on-write in the control as well, which maps a file
+ * privately. It would otherwise be so much shorter than a store to a merged page that it would be
+ * preempted less often.
  *
- * On memory that is really merged. Loads go to random pages. Stores un-merge what they hit, and a page
- * that is stored to in every pass is not merged at all; so each page is stored to once in a
- * walk over all of them before any is again, and where processes are small there are more probers that
- * are slower (measure.c). They write back the word that is there.
+ * On memory that is really merged: loads go to random pages. A store un-merges the page that it
+ * hits, and a page that is stored to in every pass is never merged. So a walk stores once to each
+ * page before it comes to any page again. Small processes get more probers that are slower
+ * (stalls.c). A store writes back the word that is there.
  */
 #include "prober.h"
 
@@ -51,7 +52,7 @@ struct prober {
 	pthread_t thread;
 	atomic_bool stop, forget;
 	atomic_int tid;
-	/* The thread's until it is joined. */
+	/* The prober's thread owns these until it is joined. */
 	struct probes seen;
 	uint64_t last;
 };
@@ -75,7 +76,7 @@ static void time_load(struct hist *h, const unsigned char *p)
 	hist_add(h, clock_ns() - t);
 }
 
-/* The load before it is not timed: it brings in what a program that stores has looked at. */
+/* The load before the store is not timed: it brings in what a program that stores has looked at. */
 static void time_store(struct hist *h, unsigned char *p)
 {
 	volatile uint64_t *word = (volatile uint64_t *)(void *)p;
@@ -113,7 +114,7 @@ static void burst(struct prober *p)
 	p->seen.bursts++;
 }
 
-/* Sleep until the next burst is due; one that is overdue is not made up for. */
+/* Sleep until the next burst is due. A burst that is overdue is not made up for. */
 static void pause_until(struct prober *p, uint64_t *due)
 {
 	uint64_t now = clock_ns();
@@ -194,7 +195,9 @@ int prober_start(struct prober **out, unsigned char *mem, uint64_t nr_pages, uin
 	p->period = period_ns;
 	p->rnd = 0x1234567ull + seed;
 	p->store_at = xorshift(&p->rnd) % nr_pages;
-	/* Near the golden section: neighbours in time are far apart, and every page comes once. */
+	/*
+	 * Near the golden section: neighbours in time are far apart, and the walk meets every page.
+	 */
 	for (p->stride = (uint64_t)((double)nr_pages * 0.618) | 1; gcd(p->stride, nr_pages) != 1;)
 		p->stride += 2;
 	err = control_map(p);

@@ -19,8 +19,8 @@ struct probes {
 
 struct prober;
 /*
- * Touch `nr_pages` pages at mem in bursts, one every `period_ns` on average. `seed` makes the probers
- * of several processes differ. Returns 0 or an errno.
+ * Start a thread that touches `nr_pages` pages at mem in bursts, one every `period_ns` on average.
+ * `seed` makes the probers of several processes differ. Returns 0 or an errno.
  */
 int prober_start(struct prober **p, unsigned char *mem, uint64_t nr_pages, uint32_t period_ns,
 		 uint32_t seed);

@@ -101,7 +101,10 @@ static int curve_look(struct run *r, uint64_t start, struct curve *c)
 	return scans >= c->scans + 2 && p->ns > c->ns + QUIET_MS * 1000000ull;
 }
 
-/* The first point at which 99 % of the end is reached: own writes undo and redo a little for ever. */
+/*
+ * The first point at which 99 % of the end is reached, because programs' own writes undo and redo a
+ * little for ever.
+ */
 static struct progress curve_end(const struct curve *c)
 {
 	int i = 0;

@@ -2,13 +2,14 @@
 /*
  * real.c - real programs as a workload: redis-server and memcached, several of each.
  *
- * They are started as an operator would: for ksmd-user under ksm-run, for the kernel's KSM with
- * prctl(PR_SET_MEMORY_MERGE), which exec() keeps (Linux 6.7 and newer; that it did is read from
- * /proc/PID/ksm_stat). Both without address space randomisation, as `make run` does. Each program of a
- * kind is given the same records in the same order over its socket, and is asked for all of them at the end.
+ * They start as an operator would start them: under ksm-run for ksmd-user, with
+ * prctl(PR_SET_MEMORY_MERGE) for the kernel's KSM. exec() keeps that flag from Linux 6.7 on;
+ * /proc/PID/ksm_stat tells whether it did. Both sides run without address space randomisation, as
+ * `make run` does. Each program of a kind gets the same records in the same order over its socket,
+ * and must give all of them back at the end.
  *
- * A record's bytes depend on its number alone, so nothing is kept here: what was stored is made again
- * to be compared.
+ * A record's bytes depend on its number alone. So nothing is kept here: the comparison makes the
+ * records again.
  */
 #include "real.h"
 
@@ -40,7 +41,7 @@
 
 enum {
 	MAX_RECORD = 60000,
-	MAX_TEXT = MAX_RECORD + 256, /* a record with what the protocol puts around it */
+	MAX_TEXT = MAX_RECORD + 256, /* a record and its protocol */
 	BATCH_BYTES = 128 << 10,     /* sent before answers are read: fits the sockets' buffers */
 	NR_KINDS = 2,
 	START_MS = 10000,
@@ -111,7 +112,7 @@ static const struct kind kinds[NR_KINDS] = {
 	  memcached_fetched },
 };
 
-/* Different in every page, the same in every program of the kind. */
+/* Bytes that differ in every page, and are the same in every program of the kind. */
 static void record_fill(const struct kind *k, uint64_t i, char *out)
 {
 	uint64_t x = (i + 1) * 0x9e3779b97f4a7c15ull + k->record;
@@ -227,7 +228,7 @@ static int child_connect(struct fleet_worker *w, const char *sock)
 	return 0;
 }
 
-/* The flag that exec() must have kept. */
+/* Whether exec() kept the flag. */
 static int merges_any(const struct fleet_worker *w)
 {
 	char path[64], text[512];
@@ -284,7 +285,7 @@ struct batch {
 	size_t nr_ask, nr_want;
 };
 
-/* Send what has been gathered, and compare the answers. */
+/* Send what is gathered, and compare the answers. */
 static int batch_do(struct batch *b, struct fleet_worker *w)
 {
 	int err = transfer(w->fd, b->ask, b->nr_ask, true);

@@ -2,9 +2,10 @@
 /*
  * report.c - the program that makes tables and plots of results.
  *
- * It is a folder of Python, tools/bench/report, run as `python3 FOLDER`: ksm-bench measures and writes
- * JSON, and everything that only reads JSON is there. -I keeps the environment and the user's own
- * packages out of a program that root may run; -B leaves no compiled files behind.
+ * The program is a folder of Python, tools/bench/report, run as `python3 FOLDER`. ksm-bench
+ * measures and writes JSON; everything that only reads JSON is in that folder. -I keeps the
+ * environment and the user's own packages out of a program that root may run. -B leaves no compiled
+ * files behind.
  */
 #include "report.h"
 
@@ -47,7 +48,7 @@ int report_exec(char *const args[])
 	return err;
 }
 
-/* In a child: `in` is what it reads. Ctrl-C is for the parent, which reports what it has. */
+/* In a child that reads from `in`. It ignores Ctrl-C: the parent then reports what it has. */
 static void child_exec(int in)
 {
 	char name[] = "report", figures[] = "--figures", *const args[] = { name, figures, NULL };

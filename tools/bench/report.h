@@ -11,7 +11,7 @@ struct bench_result;
  */
 int report_exec(char *const args[]);
 /*
- * Print one result as tables on standard output; as JSON, which nothing is lost by, where the
+ * Print one result as tables on standard output. Prints JSON, which loses nothing, where the
  * program cannot be run.
  */
 void report_print(const struct bench_result *r);

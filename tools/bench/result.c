@@ -2,8 +2,8 @@
 /*
  * result.c - results as JSON.
  *
- * JSON holds every single value, so that tables and plots can be made later and elsewhere: the folder
- * report makes them. A ratio is ksmd-user's median over the kernel's.
+ * The JSON holds every single value, so that tables and plots can be made later and elsewhere
+ * (report.c). A ratio in it is ksmd-user's median over the kernel's.
  */
 #include "result.h"
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * side.c - what is asked of either side, and where each keeps the answer.
- */
+/* side.c - what is asked of either side, and where each keeps the answer. */
 #include "side.h"
 
 #include <errno.h>
@@ -14,8 +12,10 @@
 #include "kernel.h"
 #include "message.h"
 
-/* Sizes in Linux 6.18's mm/ksm.c (with CONFIG_NUMA): the slabs are merged with others, so that
- * /proc/slabinfo does not tell. */
+/*
+ * Sizes in Linux 6.18 (mm/ksm.c with CONFIG_NUMA). /proc/slabinfo does not tell them, because the
+ * kernel merges these slabs with others.
+ */
 enum { KSM_RMAP_ITEM_BYTES = 64, KSM_STABLE_NODE_BYTES = 64 };
 
 int side_start(struct side *s, int id, const struct bench_config *cfg)
@@ -66,7 +66,7 @@ int side_cpu_ns(struct side *s, uint64_t *ns)
 	struct timespec ts;
 	int err = clock_getcpuclockid(pid, &clock);
 
-	/* The whole process, threads that have ended included, in ns; for ksmd the one thread. */
+	/* The whole process, with the threads that have ended; of ksmd the one thread. */
 	if (err || clock_gettime(clock, &ts)) {
 		complain("no CPU clock of process %d: %s", (int)pid, strerror(err ? err : errno));
 		return err ? -err : -errno;
@@ -110,8 +110,9 @@ static int daemon_memory(const struct own_daemon *d, const char *field, uint64_t
 }
 
 /*
- * The daemon's proportional share: its own memory, and of frames that it maps itself what the clients'
- * shares leave out. Frames that nobody maps show in the free memory of the machine only.
+ * The daemon's proportional share: its own memory, and of the frames that it maps itself the part
+ * that the clients' shares leave out. Frames that nobody maps show in the machine's free memory
+ * only.
  */
 int side_metadata(struct side *s, uint64_t *bytes)
 {
@@ -119,7 +120,10 @@ int side_metadata(struct side *s, uint64_t *bytes)
 				      daemon_memory(&s->user, "\nPss:", bytes);
 }
 
-/* What it allocated. Library text becomes resident as it is first used, which says nothing about pages. */
+/*
+ * What the daemon allocated. Program text becomes resident at its first use, and says nothing about
+ * pages.
+ */
 int side_metadata_anon(struct side *s, uint64_t *bytes)
 {
 	return s->id == SIDE_KERNEL ? kernel_metadata(bytes) :

@@ -2,8 +2,8 @@
 /*
  * stop.h - the operator's wish to stop.
  *
- * A signal only sets a flag. Every wait looks at the flag and unwinds to main() with -EINTR, so that
- * the kernel's knobs are put back in one place.
+ * A signal only sets a flag. Every wait looks at the flag and unwinds to main() with -EINTR, so
+ * that one place puts the kernel's knobs back.
  */
 #ifndef KSM_BENCH_STOP_H
 #define KSM_BENCH_STOP_H
@@ -14,7 +14,7 @@ extern volatile sig_atomic_t bench_stop; /* the signal that asks us to stop, or 
 
 /* Catch SIGINT, SIGTERM and SIGHUP, and ignore SIGPIPE. */
 void stop_catch_signals(void);
-/* Sleep `ms` milliseconds. Returns 0, or -EINTR (at once, or early) when asked to stop. */
+/* Sleep `ms` milliseconds. Returns 0, or -EINTR at once or early when asked to stop. */
 int stop_sleep_ms(unsigned int ms);
 
 #endif

@@ -2,9 +2,9 @@
 /*
  * turns.c - the rounds of one workload, in which the sides take turns.
  *
- * The sides alternate within one run, and take turns in going first, so that drift of the machine hits
- * both. A side that fails in a round, or does not come to its end, is given up for this workload only:
- * what was measured is reported with a note, and everything else goes on.
+ * The sides alternate within one run, and take turns in going first, so that drift of the machine
+ * hits both. A side that fails in a round, or does not come to its end, is given up for this
+ * workload only. The report says in a note what is missing, and everything else goes on.
  */
 #include "turns.h"
 
@@ -24,10 +24,10 @@
 #include "round.h"
 #include "workload.h"
 
-/* Of one CPU, in percent: less is not worth a word. Our polling takes some. */
+/* In percent of one CPU: less is not worth a word. Our polling takes some. */
 enum { BUSY_PCT = 15 };
 
-/* Since the first workload began. */
+/* Seconds since the first workload began. */
 static double seconds(void)
 {
 	static uint64_t started;
@@ -92,8 +92,8 @@ static int round_on(const struct bench_config *cfg, struct bench_result *r, int 
 }
 
 /*
- * The sides take turns in going first. A side that failed would most likely do so again, and take
- * its time over it: it gets no further round. Returns the worst error; -ETIME is the mildest.
+ * Run all rounds. A side that failed would most likely fail again and take its time over it, so it
+ * gets no further round. Returns the worst error; -ETIME is the mildest.
  */
 static int run_rounds(const struct bench_config *cfg, struct bench_result *r)
 {

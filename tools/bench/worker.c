@@ -2,10 +2,10 @@
 /*
  * worker.c - a process whose memory is merged.
  *
- * ksm-bench re-executes itself as `ksm-bench --worker FD` and commands the copy over a socketpair: a
- * fresh process image has no memory in common with its parent by fork, which would spoil both
- * page counts and PSS. The worker remembers a content number for each page and can therefore check every
- * byte at any time.
+ * ksm-bench executes itself again as `ksm-bench --worker FD`, and commands the copy over a
+ * socketpair. A fresh process image shares no memory with its parent; a forked one would, which
+ * would spoil page counts and PSS. The worker remembers a content number for each page, so it can
+ * check every byte at any time.
  */
 #include "worker.h"
 
@@ -40,7 +40,7 @@ struct worker {
 	struct prober *prober; /* NULL: none runs */
 };
 
-/* Pages of different numbers differ in their first word already: multiplication by an odd number. */
+/* Pages of different numbers differ in their first word already: the factor is odd. */
 static void page_fill(uint64_t *p, uint64_t content)
 {
 	uint64_t x = content * 0x9e3779b97f4a7c15ull;
@@ -82,7 +82,7 @@ static int worker_setup(struct worker *w, const struct worker_cmd *c, struct wor
 		 0);
 	if (m == MAP_FAILED)
 		return errno;
-	/* Page tables and huge pages alike in all processes and on both sides. */
+	/* Page tables and huge pages must be alike in all processes and on both sides. */
 	w->mem = (unsigned char *)(((uintptr_t)m + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
 	if (madvise(m, len + HUGE_BYTES, w->workload->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		return errno;
@@ -146,7 +146,7 @@ static int worker_probe(struct worker *w, uint32_t arg, struct worker_reply *r)
 	return 0;
 }
 
-/* Rewrite 1 % of the pages with bytes that nobody else has. */
+/* Rewrite 1 % of the pages with bytes that no other page holds. */
 static int worker_dirty(struct worker *w, uint32_t salt, struct worker_reply *r)
 {
 	uint64_t rnd = salt * 0x9e3779b97f4a7c15ull + w->proc + 1, n = w->nr_pages / 100,
@@ -164,8 +164,9 @@ static int worker_dirty(struct worker *w, uint32_t salt, struct worker_reply *r)
 }
 
 /*
- * Whether a page is merged now. ksmd-user's frames are file pages (bit 61 of pagemap); the kernel's KSM
- * pages say so in /proc/kpageflags only (root). A zero page given back is a hole or the zero page.
+ * Whether a page is merged now. ksmd-user's frames are file pages (bit 61 of pagemap). The kernel's
+ * KSM pages are marked in /proc/kpageflags only, which root can read. A zero page that was given
+ * back is a hole or the zero page.
  */
 static bool page_merged(struct worker *w, int pagemap, int kpageflags, uint64_t i)
 {
@@ -193,7 +194,7 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Time single writes to merged pages, spread evenly over the memory. */
+/* Time single writes to merged pages that are spread evenly over the memory. */
 static int worker_cow(struct worker *w, uint32_t writes, struct worker_reply *r)
 {
 	uint64_t *ns = calloc(writes, sizeof(*ns));

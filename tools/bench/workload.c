@@ -2,8 +2,9 @@
 /*
  * workload.c - what the memory of the workers holds.
  *
- * A workload is a function from (process, page) to a content number, so that worker, verifier and
- * expectation agree without exchanging anything. Equal numbers are equal pages, and nothing else is.
+ * A workload is a function from (process, page) to a content number. So worker, verifier and
+ * expectation agree without exchanging anything. Pages are equal when their numbers are, and only
+ * then.
  */
 #include "workload.h"
 
@@ -69,7 +70,10 @@ uint64_t workload_bytes(const struct workload *w, unsigned int processes, unsign
 {
 	uint64_t bytes = (uint64_t)processes * size_mib << 20;
 
-	/* Data, and what programs add to it; frames, before the pages that they replace are free. */
+	/*
+	 * Real programs: their data, and what they add to it. Others: frames, until the pages that
+	 * they replace are free.
+	 */
 	return w->real ? 2 * bytes : bytes + bytes / 8;
 }
 
@@ -82,8 +86,8 @@ static uint64_t mix(uint64_t x)
 }
 
 /*
- * A bijection of [0, n) for each key: a four-round Feistel network on the next even power of two, walked
- * until it falls inside. It saves a table per process.
+ * A bijection of [0, n) for each key, which saves a table per process. It is a four-round Feistel
+ * network on the next even power of two, walked until it falls inside.
  */
 static uint64_t permute(uint64_t x, uint64_t n, uint64_t key)
 {

@@ -30,8 +30,8 @@ uint64_t workload_content(const struct workload *w, uint32_t proc, uint64_t page
 /* Bytes that the workload occupies at its largest. */
 uint64_t workload_bytes(const struct workload *w, unsigned int processes, unsigned int size_mib);
 /*
- * Pages that pages_sharing + ksm_zero_pages reach when all is merged, of `processes` times nr_pages;
- * 0 when nothing can merge or nobody knows.
+ * Pages that pages_sharing + ksm_zero_pages reach when all is merged, of `processes` times
+ * nr_pages. Returns 0 when nothing can merge or nobody knows.
  */
 uint64_t workload_expected(const struct workload *w, uint32_t processes, uint64_t nr_pages);
 

@@ -2,8 +2,8 @@
 /*
  * harness.c - see harness.h.
  *
- * A daemon is known to be up when it answers on its control socket, not when a file appears; so no
- * test needs to guess how long a start takes.
+ * A daemon is up when it answers on its control socket, not when a file appears. So no test guesses
+ * how long a start takes.
  */
 #include "tests/lib/harness.h"
 
@@ -226,8 +226,10 @@ void daemon_stop(struct daemon *d)
 	int status;
 
 	if (d->pid) {
-		/* First: a SIGCONT later on would undo the SIGSTOP with which the leak sanitizer
-		 * halts the threads of a process that ends, and leave it waiting for ever. */
+		/*
+		 * SIGCONT comes first: a later one would undo the SIGSTOP with which the leak
+		 * sanitizer halts the threads of an ending process, which would then wait for ever.
+		 */
 		kill(d->pid, SIGCONT);
 		kill(d->pid, SIGTERM);
 		status = reap(d->pid, WAIT_MS);

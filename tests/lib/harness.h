@@ -3,9 +3,9 @@
  * harness.h - a daemon of one's own for each test, and how to talk to it.
  *
  * Every daemon lives in a fresh directory and dies with the process that started it
- * (PR_SET_PDEATHSIG), so tests can run side by side and a crashed test leaves nothing running.
- * What cannot go wrong unless the test is broken ends the process with a message (harness_die);
- * the test framework runs each test in its own process and reports that.
+ * (PR_SET_PDEATHSIG), so tests can run side by side and a crashed test leaves nothing running. A
+ * failure that only a broken test can cause ends the process with a message (harness_die). The test
+ * framework runs each test in its own process and reports that.
  */
 #ifndef KSM_TEST_HARNESS_H
 #define KSM_TEST_HARNESS_H
@@ -44,8 +44,8 @@ void daemon_stop(struct daemon *d);
 void daemon_kill(struct daemon *d);
 void daemon_restart(struct daemon *d, const char *const extra_args[]);
 /*
- * Run ksmd-user to its end (it is expected to refuse to start) and return its exit code; what it
- * wrote to stderr goes to err. Dies when it does not end within WAIT_MS.
+ * Run a ksmd-user that is expected to refuse to start, and return its exit code. Its stderr goes to
+ * err. Dies when it does not end within WAIT_MS.
  */
 int daemon_expect_exit(const char *dir, const char *const extra_args[], char *err, size_t size);
 
@@ -73,8 +73,8 @@ uint64_t harness_now_ms(void);
 void harness_nap(void); /* the pause between two looks at a condition */
 
 /*
- * How long a test waits for what an idle machine does within a second or two: so long that only
- * what hangs is found out, not a machine that others use. Nothing that is timed waits by this.
+ * How long a test waits for things that take an idle machine a second or two. Only a hang takes
+ * longer, even on a loaded machine. No test measures time with it.
  */
 #define WAIT_MS 60000
 

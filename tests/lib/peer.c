@@ -2,8 +2,8 @@
 /*
  * peer.c - see peer.h.
  *
- * Function pointers can be sent as they are, since a peer is a fork and has the same code at the
- * same addresses.
+ * A peer is a fork: it has the same code at the same addresses. So function pointers are sent as
+ * they are.
  */
 #include "tests/lib/peer.h"
 
@@ -160,7 +160,7 @@ void peer_end(struct peer *p)
 	int status;
 
 	peer_free(p);
-	/* A forked peer is not our child, and waited for elsewhere (ECHILD). */
+	/* A forked peer is not our child (ECHILD): its parent waits for it. */
 	if (waitpid(pid, &status, 0) == pid && status)
 		harness_die("peer %d ended with status %#x", (int)pid, (unsigned)status);
 }

@@ -2,10 +2,10 @@
 /*
  * peer.h - processes that take part in a test.
  *
- * A peer is a fork of the test that waits to be told which function to run in its own address
- * space. The test stays outside: it has no memory offered, and asserts what can be seen from
- * outside. A call that does not come back within PEER_TIMEOUT_MS fails the test, which is how "no
- * client thread blocks" is checked. Peers die with the test.
+ * A peer is a fork of the test. It waits for the test to name a function, and runs it in its own
+ * address space. The test itself offers no memory and asserts what can be seen from outside. A call
+ * that does not return within PEER_TIMEOUT_MS fails the test: this checks that no client thread
+ * blocks. Peers die with the test.
  */
 #ifndef KSM_TEST_PEER_H
 #define KSM_TEST_PEER_H
@@ -31,7 +31,7 @@ struct peer *peer_new(void);
 /* A peer that has given up its privileges for those of uid (and gid) `uid`. */
 struct peer *peer_new_uid(uid_t uid);
 /*
- * Let p fork (once). The child is a peer, too; it is not the test's child and is waited for by p.
+ * Let p fork (once). The child is a peer, too. It is p's child, not the test's, so p waits for it.
  */
 struct peer *peer_fork(struct peer *p);
 /* Run fn(a0, ..., a5) in p. */

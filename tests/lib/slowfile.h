@@ -2,8 +2,8 @@
 /*
  * slowfile.h - a file whose reads take as long as a test wants.
  *
- * The file is the root of a FUSE mount of its own, in a mount namespace of its own, served by a
- * process of its own: what a direct read writes to stays pinned until the test lets go.
+ * The file is the root of a FUSE mount in a mount namespace of its own; a process of its own serves
+ * it. The buffer of a direct read stays pinned until the test lets go.
  */
 #ifndef KSM_TEST_SLOWFILE_H
 #define KSM_TEST_SLOWFILE_H

@@ -2,8 +2,8 @@
 /*
  * trace.c - see trace.h.
  *
- * A call is made to fail by exchanging its number for one that does not exist, and the ENOSYS of
- * that for the error that is wanted.
+ * To make a call fail, the tracer exchanges its number for one that does not exist, and the
+ * resulting ENOSYS for the wanted error.
  */
 #include "tests/lib/trace.h"
 

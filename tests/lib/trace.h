@@ -2,9 +2,9 @@
 /*
  * trace.h - stand at each system call of another process, with ptrace.
  *
- * What runs is the program as it is, on the kernel as it is: the test halts a thread, or all
- * threads of a program, at a system call, and there stops or kills whom it likes, or lets the call
- * fail. The thread that is halted is the one of `tid`; others run on to their next call.
+ * The program and the kernel run unchanged. The test halts one thread, or all threads of a program,
+ * at a system call. There it stops or kills any process, or makes the call fail. Only the thread
+ * `tid` is halted; the others run on to their next call.
  */
 #ifndef KSM_TEST_TRACE_H
 #define KSM_TEST_TRACE_H
@@ -43,11 +43,11 @@ void trace_exec(struct trace *t, const char *const argv[], int err);
 /* Go on, to the next entry or return of a call. */
 enum trace_event trace_next(struct trace *t, int timeout_ms);
 /*
- * At the entry of a call: it is not made, and returns -err. But mremap(MREMAP_FIXED) unmaps what
- * stands at its target before it fails for want of memory, as the kernel's does.
+ * At the entry of a call: the kernel does not make it, and it returns -err. The exception is
+ * mremap(MREMAP_FIXED): it unmaps its target before it fails with ENOMEM, as the kernel's does.
  */
 void trace_fail(struct trace *t, int err);
-/* Whether that is such a call: something is unmapped, and nothing comes there by itself. */
+/* Whether this is such a call: it unmaps something, and nothing fills the place by itself. */
 bool trace_fail_takes(const struct trace *t, int err);
 /* Let the one thread go; it may be running, or gone. */
 void trace_end(struct trace *t);

@@ -2,11 +2,11 @@
 /*
  * tsan_volatile.c - make the thread sanitizer understand RCU.
  *
- * liburcu 0.13 publishes and reads pointers with volatile accesses and barriers in assembly, which
- * the sanitizer takes for plain, racing accesses. Built with --param tsan-distinguish-volatile=1,
- * the compiler calls these functions for volatile accesses instead; here a volatile store releases
- * and a volatile load acquires, which is what CMM_STORE_SHARED and CMM_LOAD_SHARED with their
- * barriers mean. Linked into thread-sanitizer builds only.
+ * liburcu 0.13 publishes and reads pointers with volatile accesses and barriers in assembly. The
+ * sanitizer takes these for plain, racing accesses. With --param tsan-distinguish-volatile=1 the
+ * compiler calls the functions below for volatile accesses. Here a volatile store releases and a
+ * volatile load acquires, as CMM_STORE_SHARED and CMM_LOAD_SHARED do with their barriers. Only
+ * thread-sanitizer builds link this file.
  */
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>

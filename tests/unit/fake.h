@@ -3,9 +3,9 @@
  * fake.h - an engine's whole world in memory: clients, their agents, and the arena.
  *
  * A page's content is one 64-bit tag, which stands for 512 copies of it; tag 0 is the zero page.
- * The fake keeps what each page must contain apart from how it is mapped, so that after any step
- * every page can be read the way its process would read it, through frames, and compared. A frame
- * that is freed while a page maps it ends the test.
+ * The fake keeps each page's expected contents apart from its mapping. After any step it reads
+ * every page as its process would, through frames, and compares. A frame that is freed while a page
+ * maps it ends the test.
  *
  * Orders are queued by send_order, carried out by fake_agent_run() and answered by
  * fake_agent_answer(), each when the test says so.
@@ -74,7 +74,7 @@ struct fake {
 	void (*in_read)(struct fake_client *c);
 	void (*in_look)(struct fake_client *c);
 	/*
-	 * Called once, in the next frame_write: bytes of new frames are written unlocked as well.
+	 * Called once, in the next frame_write: the engine writes new frames without its lock, too.
 	 */
 	void (*in_write)(struct fake *w);
 };

@@ -26,7 +26,7 @@ static struct fake_client *any(struct fake *w, uint64_t *rng)
 	return NULL;
 }
 
-/* Outcomes first: what a client did is told before what it does next. */
+/* Outcomes come first: a client reports what it did before it does the next thing. */
 static void settle(struct fake_client *c, uint64_t *rng)
 {
 	if (rnd(rng, 2))
@@ -48,14 +48,16 @@ static void fork_from(struct fake *w, struct fake_client *p)
 		if (c->page[i].how == FAKE_FILE)
 			ck_assert_int_eq(
 				engine_adopt(c->mm, c->base + i * PAGE, 1, c->page[i].frame), 0);
-		/* A child that was merged by its parent's daemon has its broken pages in a file
-		 * mapping as well; here it made them anonymous first. */
+		/*
+		 * A child whose parent merged has its broken pages in a file mapping as well. Here
+		 * it made them anonymous first.
+		 */
 		if (cow)
 			c->page[i].cow = false;
 	}
 }
 
-/* Half of them are written, and that is seen, before the engine hears of the move. */
+/* Half of them are written, and tracking reports it, before the engine hears of the move. */
 static void move_page(struct fake_client *c, uint32_t from, uint32_t to, uint64_t *rng)
 {
 	struct fake_page *s = &c->page[from], *d = &c->page[to];
@@ -174,7 +176,7 @@ void model_step(struct fake *w, uint64_t *rng)
 	}
 }
 
-/* When all is quiet, the engine's view is the clients' truth. */
+/* When nothing is under way, the engine's view equals the clients' truth. */
 static void compare_with_truth(struct fake *w)
 {
 	uint64_t sites = 0, frames = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * model.h - one random step of everything that can happen to an engine, and the check that its view
- * is the clients' truth. What is random comes from fake_rand(): a seed (test_model.c) or a fuzzer's
- * bytes (tests/fuzz/fuzz_engine.c).
+ * model.h - one random step of everything that can happen to an engine, and the check that the
+ * engine's view equals the clients' truth. fake_rand() supplies the randomness, from a seed
+ * (test_model.c) or a fuzzer's bytes (tests/fuzz/fuzz_engine.c).
  */
 #ifndef MODEL_H
 #define MODEL_H

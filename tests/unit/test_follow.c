@@ -2,8 +2,8 @@
 /*
  * test_follow.c - pages that are taken for equal because their neighbours are.
  *
- * That it saves reading is seen in pages_scanned; that it costs nothing but an order where the
- * guess is wrong, in the fake's check of every byte and in where the pages end.
+ * pages_scanned shows that this saves reading. The fake's check of every byte, and the state in
+ * which pages end, show that a wrong guess costs one order and nothing else.
  */
 #include "engine/core.h"
 #include "fake.h"
@@ -125,8 +125,8 @@ static struct fake *two_new(void)
 }
 
 /*
- * The first stretch is read on both sides, and tells where the second has its like. Seen to fail
- * with follow_partner() returning NIL, and with follow_untracked() returning NULL.
+ * The first stretch is read on both sides, and shows where the second stretch has its twin. Seen to
+ * fail with follow_partner() returning NIL, and with follow_untracked() returning NULL.
  */
 START_TEST(pairs_are_read_once)
 {
@@ -140,7 +140,7 @@ START_TEST(pairs_are_read_once)
 }
 END_TEST
 
-/* A tree for each node: what is equal may be on another node, and is not for us to merge. */
+/* With a tree for each NUMA node, an equal page on another node must not be merged. */
 START_TEST(not_across_nodes)
 {
 	struct fake *w = fake_new(2, 65536, 0);
@@ -163,10 +163,7 @@ START_TEST(not_across_nodes)
 }
 END_TEST
 
-/*
- * In the middle of the other worker's look at the first client: a page has come to stand on a
- * frame.
- */
+/* While the other worker looks at the first client, one of its pages comes to stand on a frame. */
 static void adopt_far_page(struct fake_client *c)
 {
 	struct fake *w = c->w;
@@ -189,9 +186,9 @@ static void second_follows(struct fake_client *c)
 }
 
 /*
- * Two workers track a client, and what it says meanwhile concerns the second. Seen to fail
- * (pages_sharing is 64: the site is given up though the frame is mapped there) when only the first
- * was told.
+ * Two workers track one client, and its message concerns the second worker's range. Seen to fail
+ * (pages_sharing is 64: the engine gives the site up though the frame is mapped there) when only
+ * the first worker was told.
  */
 START_TEST(adopted_where_another_follows)
 {

@@ -19,8 +19,8 @@ START_TEST(bytes_per_unmerged_page)
 	uint64_t empty;
 
 	/*
-	 * The engine itself does not grow with memory; buffers go with the first pass that reads
-	 * nothing.
+	 * The engine's own size does not grow with memory. The first pass that reads nothing frees
+	 * the buffers.
 	 */
 	empty = fake_counters(w).metadata_bytes;
 	fake_fill_unique(a, 0, N, 1);

@@ -128,7 +128,7 @@ START_TEST(one_pass_is_enough)
 	for (i = 0; i < 300; i++)
 		ck_assert_uint_eq(fake_frame(b, i), fake_frame(a, i));
 	ck_assert_uint_eq(fake_vmas(a), 0);
-	/* And were written in whole blocks. */
+	/* The engine wrote them in whole blocks. */
 	ck_assert_uint_le(w->writes, 10);
 	i = (uint32_t)w->reads;
 	fake_pass(w); /* nothing was written: nothing is read */
@@ -214,7 +214,7 @@ START_TEST(cow_counts_down)
 	ck_assert_uint_eq(m.cow_breaks, 10);
 	ck_assert_uint_eq(m.merging_pages, 0);
 	ck_assert_uint_eq(m.left_out[KSM_LEFT_COW_BROKEN], 1);
-	/* Alike again, and calm for as long as their past demands: merged again. */
+	/* They are equal again, and calm for as long as their past demands: they merge again. */
 	fake_fill(a, 0, 10, 7);
 	fake_passes(w, 20);
 	ck_assert_uint_eq(fake_counters(w).pages_shared, 1);
@@ -247,7 +247,7 @@ START_TEST(zero_pages)
 	ck_assert_uint_eq(m.zero_pages, 50);
 	ck_assert_uint_eq(m.merging_pages, 50);
 	ck_assert_uint_eq(m.nr_vmas, fake_vmas(a));
-	/* A read fault maps the zero page; a write makes it somebody's again. */
+	/* A read fault maps the zero page; a write makes the page private again. */
 	a->page[60].how = FAKE_ZERO;
 	a->page[60].written = true;
 	fake_pass(w);
@@ -285,7 +285,10 @@ START_TEST(exit_under_orders)
 	fake_orders(w);
 	fake_check(w);
 	n = fake_counters(w);
-	/* A frame that nobody was told of is given up when only one page is left to stand on it. */
+	/*
+	 * The engine gives up a frame that no client knows when only one page is left to stand on
+	 * it.
+	 */
 	ck_assert_uint_eq(n.pages_shared, _i ? 200 : 0);
 	ck_assert_uint_eq(n.pages_unshared, _i ? 0 : 200);
 	ck_assert_uint_eq(n.pages_sharing, 0);
@@ -459,7 +462,7 @@ START_TEST(adopt_and_revive)
 	fake_exit(a);
 	fake_exit(c);
 	ck_assert_uint_eq(engine_nr_retired(w->e), 50);
-	/* Somebody we did not see has them mapped, and turns up now. */
+	/* A process that the engine did not know has them mapped, and registers now. */
 	d = fake_client(w, BASE, 100);
 	for (i = 0; i < 50; i++) {
 		d->page[i].tag = 100 + i;
@@ -477,7 +480,9 @@ START_TEST(adopt_and_revive)
 	fake_fill_unique(d, 50, 50, 100);
 	fake_passes(w, 2);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, 50);
-	/* The same again is fine; a frame nobody knows is somebody else's page. */
+	/*
+	 * Saying it twice is fine. A frame that the engine does not know counts as a foreign page.
+	 */
 	ck_assert_int_eq(engine_adopt(d->mm, BASE, 1, frame[0]), 0);
 	fake_check(w);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, 50);

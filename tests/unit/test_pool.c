@@ -71,7 +71,7 @@ START_TEST(windows_run_out)
 	for (i = 0; i < 4; i++)
 		ck_assert_uint_ne(pool_window_get(&p, 0), POOL_NONE);
 	ck_assert_uint_eq(pool_window_get(&p, 0), POOL_NONE);
-	/* Every extent is a window: frames come from one of them all the same. */
+	/* Every extent is a window: the pool then takes frames from one of them. */
 	for (i = 0; i < 3 * POOL_EXT_FRAMES + 10; i++)
 		must(pool_alloc(&p, 0, POOL_NONE, POOL_NONE) != POOL_NONE);
 	ck_assert_uint_eq(pool_alloc(&p, 0, POOL_NONE, POOL_NONE), POOL_NONE);

@@ -38,7 +38,7 @@ START_TEST(bad_ranges)
 	ck_assert_int_eq(engine_adopt(c->mm, AT(50), 1, 0), -EINVAL);
 	ck_assert_int_eq(engine_adopt(c->mm, AT(0), 2, 999), -EINVAL);
 	ck_assert_int_eq(engine_adopt(c->mm, AT(0), 1, 0xffffffff), -EINVAL);
-	/* What is not there may be withdrawn. */
+	/* A client may withdraw memory that it never offered. */
 	ck_assert_int_eq(engine_region_del(c->mm, AT(100), AT(200)), 0);
 	ck_assert_int_eq(engine_region_forget(c->mm, AT(100), AT(200)), 0);
 	ck_assert_uint_eq(mm_now(c).region_bytes, 10 * PAGE);

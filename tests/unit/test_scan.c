@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_scan.c - what a pass costs, what it passes over, and what happens while it looks. */
+/* test_scan.c - what a pass costs, what it skips, and what may happen while it scans. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -152,7 +152,7 @@ START_TEST(adopted_under_the_scan)
 	fake_scan(w);
 	fake_check(w);
 	n = fake_counters(w);
-	/* "Written" was said of the page before it was adopted: the site must not be given up. */
+	/* Tracking reported the write before the page was adopted: the site must stay. */
 	ck_assert_uint_eq(n.pages_sharing, 2);
 	ck_assert_uint_eq(n.cow_breaks, 0);
 	fake_dontneed(a, 0, 2);
@@ -163,7 +163,8 @@ START_TEST(adopted_under_the_scan)
 END_TEST
 
 /*
- * A page that is private by now, and the write has been seen: what the client says is out of date.
+ * The page is private again and tracking has reported its write: the client's message is out of
+ * date.
  */
 static void claim_page_5(struct fake_client *c)
 {
@@ -171,10 +172,9 @@ static void claim_page_5(struct fake_client *c)
 }
 
 /*
- * A merged page that is moved and written: the write is seen before the move is heard of, or in the
- * same moment. Tracking will not show it again; the counters must be right all the same, two passes
- * later. Seen to fail (pages_sharing 2 for ever) when sites are only given up for what tracking
- * shows.
+ * A merged page is moved and written. Tracking reports the write before the engine hears of the
+ * move, or together with it, and never again. Two passes later the counters must still be right.
+ * Seen to fail (pages_sharing 2 for ever) when sites are only given up for what tracking shows.
  */
 START_TEST(adopted_after_it_was_written)
 {
@@ -210,7 +210,7 @@ START_TEST(adopted_after_it_was_written)
 }
 END_TEST
 
-/* A look is as old as a report of tracking is, and must not be believed either where it raced. */
+/* A look is as old as a report of tracking: the engine must not believe it either when it raced. */
 START_TEST(adopted_under_a_look)
 {
 	struct fake *w = fake_new(1, 4096, 0);
@@ -261,7 +261,7 @@ static void flush_and_run(struct fake_client *c)
 	fake_agent_answer(c);
 }
 
-/* A write after the merge must be seen as such, whenever the order is sent and answered. */
+/* The engine must count a write after the merge, whenever the order is sent and answered. */
 START_TEST(order_under_way_is_not_tracked)
 {
 	struct fake *w = fake_new(1, 4096, 0);
@@ -346,9 +346,9 @@ START_TEST(foreign_and_zero_mapped_pages)
 END_TEST
 
 /*
- * Pages whose kind could not be told when their writes were reported: merged ones that were written
- * or not, new ones. A later pass finds out. Seen to fail (no break is ever counted) when such
- * reports were dropped; found by the session fuzzer.
+ * Tracking reports writes of pages whose kind it cannot tell: merged pages, written or not, and new
+ * ones. A later pass finds out. Seen to fail (no break is ever counted) when the engine dropped
+ * such reports. The session fuzzer found it.
  */
 START_TEST(kind_unknown_for_a_moment)
 {
@@ -426,7 +426,7 @@ START_TEST(many_written_runs)
 END_TEST
 
 /*
- * A page that the client refuses as pinned stays so for long: with smart_scan 0, too, it is tried
+ * A pinned page usually stays pinned for long. With smart_scan 0, too, the engine tries it again
  * after 0, 1, 3, 7 and 15 passes. Seen to fail without the look at RMAP_LEFT_PINNED in
  * next_pending(): an order in every second pass.
  */

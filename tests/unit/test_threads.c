@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_threads.c - clients come, change their memory and go in several threads while another scans.
- * Worth most under ThreadSanitizer and AddressSanitizer: what must not happen is a use after free.
+ * test_threads.c - several threads add clients, change their memory and remove them while another
+ * thread scans. It is worth most under ThreadSanitizer and AddressSanitizer: they see a use after
+ * free.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -32,7 +33,7 @@ struct client {
 	int nr_orders;
 };
 
-/* Everything was always written; contents say which of 8 pages it is. */
+/* Every page was written at some time; its content says which of 8 pages it is. */
 static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		    int max, uint64_t *walk_end)
 {

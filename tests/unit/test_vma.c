@@ -151,9 +151,9 @@ START_TEST(no_frame_for_one_page)
 END_TEST
 
 /*
- * Pages that take a mapping each wait until all of their block are found: one order for each block,
- * though its pages find their partners one by one all through the pass. Seen to fail (710 pages
- * merged, in dozens of orders) without scattered(), and (half of the pages are refused) when
+ * Pages that cost a mapping each wait until all pages of their block are found. Each block gets one
+ * order, although its pages find their partners one by one all through the pass. Seen to fail (710
+ * pages merged, in dozens of orders) without scattered(), and (half of the pages are refused) when
  * budget_may_wait() sees half of the budget as all of it.
  */
 START_TEST(scattered_pages_go_together)
@@ -188,9 +188,9 @@ START_TEST(scattered_pages_go_together)
 END_TEST
 
 /*
- * What is ordered at the end of a pass: longer runs first, though a client takes 64 orders at a
- * time and single pages have waited longer. Seen to fail (half of the long runs find no room) when
- * engine_flush() sends scattered blocks before all others are ordered.
+ * At the end of a pass the engine orders longer runs first, although a client takes only 64 orders
+ * at a time and single pages have waited longer. Seen to fail (half of the long runs find no room)
+ * when engine_flush() sends scattered blocks before all others are ordered.
  */
 START_TEST(long_runs_first_at_the_end_of_a_pass)
 {
@@ -231,7 +231,7 @@ START_TEST(no_budget_at_all)
 	fake_fill_unique(b, 0, 128, 1);
 	fake_fill(b, 10, 20, 7);
 	fake_passes(w, 2);
-	/* Only what adds no mapping: a whole region from its edge, here by blocks. */
+	/* Only pages that add no mapping merge: a whole region from its edge, here by blocks. */
 	ck_assert_uint_eq(vmas(a), 0);
 	ck_assert_uint_eq(vmas(b), 0);
 	fake_free(w);

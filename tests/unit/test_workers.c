@@ -2,8 +2,8 @@
 /*
  * test_workers.c - several threads scan at a time, and frames are written with the lock released.
  *
- * The interleavings are made, not hoped for: a hook in the unlocked part of one worker's step runs
- * the other worker, or whatever else may come between.
+ * The test forces each interleaving: a hook in the unlocked part of one worker's step runs the
+ * other worker, or whatever else may come between.
  */
 #include "engine/core.h"
 #include "fake.h"
@@ -83,7 +83,7 @@ static void all_go(struct fake *w)
 
 static void adopt_it(struct fake *w)
 {
-	/* Nobody was told of frame 0 yet: whoever says that it stands there lies. */
+	/* No client knows frame 0 yet: a client that says it has mapped it lies. */
 	engine_adopt(w->client[0]->mm, BASE + 200 * PAGE, 1, 0);
 	must_msg(fake_counters(w).pages_shared == 0, "a frame without bytes was adopted");
 }
@@ -115,7 +115,7 @@ static void other_worker(struct fake_client *c)
 	other = engine_scan(c->w->e, 1, &budget);
 }
 
-/* Each client is scanned once in a pass, whoever does it, and the last one ends the pass. */
+/* One worker or another scans each client once in a pass; the last one to finish ends the pass. */
 START_TEST(two_workers_share_a_pass)
 {
 	struct fake *w = fake_new(1, 4096, 0);
@@ -133,7 +133,7 @@ START_TEST(two_workers_share_a_pass)
 }
 END_TEST
 
-/* What a worker could not finish is finished by another, from where it stopped. */
+/* Another worker finishes what the first could not, from where it stopped. */
 START_TEST(another_worker_goes_on)
 {
 	struct fake *w = fake_new(1, 8192, 0);
@@ -155,7 +155,7 @@ START_TEST(another_worker_goes_on)
 }
 END_TEST
 
-/* A client that exits while its cursor is parked does not hold the pass up. */
+/* A client that exits while its cursor is parked does not delay the end of the pass. */
 START_TEST(parked_client_exits)
 {
 	struct fake *w = fake_new(1, 8192, 0);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_agent.c - the client's side alone: libksm against a daemon whose every word is chosen here.
+ * test_agent.c - the client's side alone: libksm against a daemon that the test plays.
  *
  * The test plays the daemon on the client socket, in the same process as the library (whose agent
- * has a descriptor table of its own). So orders can be wrong, stale, or come in the middle of
- * anything, and what the agent does with a page is checked at the page: contents, and what
- * /proc/self/pagemap says of it.
+ * has a descriptor table of its own). So orders can be wrong or stale, and can come in the middle
+ * of anything. The test checks the agent's work at the page itself: its contents and its entry in
+ * /proc/self/pagemap.
  */
 #include <check.h>
 #include <errno.h>
@@ -330,8 +330,9 @@ static void *load_all(void *arg)
 }
 
 /*
- * Who comes to a page when the agent is done with it goes on, too. Seen to fail after a few rounds
- * when uffd_release() does not wake: the kernel's own waking is too early for some (see there).
+ * A thread that reaches a page just as the agent finishes with it goes on, too. Seen to fail after
+ * a few rounds when uffd_release() does not wake threads: the kernel's own wake-up comes too early
+ * for some (see there).
  */
 START_TEST(test_no_load_waits_for_ever)
 {
@@ -562,11 +563,11 @@ START_TEST(test_mremap_takes_frames_along)
 END_TEST
 
 /*
- * What is one mapping for the program is two since its second half is offered, and moves to a fixed
- * place as one. Linux 6.17 and later move the first of several mappings and refuse the second,
- * which is in a userfaultfd, with EFAULT. Seen to fail there (EFAULT, and the first half gone from
- * its place) when the kernel was asked first: without is_one_mapping() in remap.c. _i: split once
- * more, by mprotect(2).
+ * The program has one mapping. The kernel has two, since only the second half is offered. A move to
+ * a fixed place must take both. Linux 6.17 and later move the first of several mappings and refuse
+ * the second with EFAULT, because it is in a userfaultfd. Seen to fail there (EFAULT, and the first
+ * half gone from its place) without is_one_mapping() in remap.c, when the library asked the kernel
+ * first. _i: split once more, by mprotect(2).
  */
 START_TEST(test_mremap_of_several_mappings_to_a_fixed_place)
 {
@@ -669,8 +670,9 @@ static void flight_end(struct flight *f)
 }
 
 /*
- * What a thread moves while another withdraws it is withdrawn as well. Seen to fail (the pages
- * moved stand on their frames, which the daemon was told nobody has) when mremap did not wait.
+ * One thread moves memory while another withdraws it: the moved memory is withdrawn as well. Seen
+ * to fail when mremap did not wait: the moved pages kept their frames, although the library had
+ * told the daemon that no page has them.
  */
 START_TEST(test_mremap_under_a_withdrawal)
 {
@@ -688,8 +690,8 @@ START_TEST(test_mremap_under_a_withdrawal)
 END_TEST
 
 /*
- * Memory in which no frame stands is the kernel's to move, which needs room for the growth alone.
- * Seen to fail (ENOMEM) when a target of full size was reserved first.
+ * The kernel moves memory without frames, and needs room for the growth alone. Seen to fail
+ * (ENOMEM) when the library reserved a target of full size first.
  */
 START_TEST(test_mremap_of_plain_memory_is_the_kernels)
 {
@@ -715,8 +717,8 @@ START_TEST(test_mremap_of_plain_memory_is_the_kernels)
 END_TEST
 
 /*
- * A move for which the tables have no memory is not made. Seen to fail (the move succeeded, and
- * MADV_DONTNEED showed the frames) when the frame bits were set afterwards, if they could be.
+ * Without memory for its tables the library does not move. Seen to fail (the move succeeded, and
+ * MADV_DONTNEED showed the frames) when the library set the frame bits only afterwards.
  */
 START_TEST(test_mremap_without_memory_for_tables)
 {
@@ -761,8 +763,8 @@ static void use_up_mappings(void)
 }
 
 /*
- * What cannot be cut off stays, and is known. Seen to fail (success, the tail still there) when the
- * result of munmap() was not looked at.
+ * A tail that cannot be cut off stays, and the library knows it. Seen to fail (success, the tail
+ * still there) when the library ignored the result of munmap().
  */
 START_TEST(test_mremap_that_cannot_shrink)
 {
@@ -898,11 +900,11 @@ static void *read_directly(void *arg)
 }
 
 /*
- * A direct read is under way while its buffer is to be merged; what it brings in the end must be in
- * memory. _i: whether the buffer was merged before, and broke copy-on-write; 2: that, and the
- * descriptor is in the table of the reading thread alone. Seen to lose the bytes: for fresh memory
- * with every page taken for one in frames (txn_execute) and hold_may_be_pinned() false; for broken
- * pages with the latter alone; for 2 when it looked at /proc/self/fdinfo, which is the first
+ * A direct read is under way while the agent is to merge its buffer. The bytes it delivers must be
+ * in memory at the end. _i: whether the buffer was merged before, and broke copy-on-write; 2: that,
+ * and the descriptor is in the table of the reading thread alone. Seen to lose the bytes: for fresh
+ * memory with every page taken for one in frames (txn_execute) and hold_may_be_pinned() false; for
+ * broken pages with the latter alone; for 2 when it looked at /proc/self/fdinfo, which is the first
  * thread's.
  */
 START_TEST(test_direct_read_in_flight)
@@ -1004,9 +1006,8 @@ static int ring_result(struct ring *r)
 }
 
 /*
- * The same with a registered buffer of io_uring: a read from an empty pipe, which waits for as long
- * as the test likes. Its descriptor is not O_DIRECT; what tells is VmPin. Seen to lose bytes as
- * above.
+ * The same with a registered buffer of io_uring: a read from an empty pipe, which waits as long as
+ * the test likes. Its descriptor is not O_DIRECT; VmPin shows the pin. Seen to lose bytes as above.
  */
 START_TEST(test_fixed_buffer_in_flight)
 {
@@ -1040,11 +1041,11 @@ START_TEST(test_fixed_buffer_in_flight)
 END_TEST
 
 /*
- * A page in a pipe is seen by its reader as it is then, whatever is written to it until it is read.
- * (The kernel's own KSM leaves such a page alone: its reference count is too high.) _i: fresh
- * memory, merged, or merged and written to before. Seen to fail (MERGED, and the reader finds the
- * old byte) with vmsplice(2) in place of ksm_vmsplice(): that reference is no pin, UFFDIO_MOVE does
- * not refuse it.
+ * The reader of a pipe sees a page as it is when it reads, with every store until then. (The
+ * kernel's own KSM leaves such a page alone: its reference count is too high.) _i: fresh memory,
+ * merged, or merged and written to before. Seen to fail (MERGED, and the reader finds the old byte)
+ * with vmsplice(2) in place of ksm_vmsplice(): that reference is no pin, UFFDIO_MOVE does not
+ * refuse it.
  */
 START_TEST(test_page_in_a_pipe)
 {
@@ -1078,7 +1079,7 @@ START_TEST(test_page_in_a_pipe)
 	ck_assert_int_eq(ksm_vmsplice(fd[1], (struct iovec *)8, 1, 0), -1);
 	ck_assert_int_eq(errno, EFAULT);
 	ck_assert_int_eq(read(fd[0], got, sizeof(got)), PAGE);
-	/* Offered anew, it merges again. */
+	/* Offered again, it merges again. */
 	memcpy(mem + 4 * PAGE, fake.frames + 4 * PAGE, 2 * PAGE);
 	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_MERGEABLE), 0);
 	fake_recv(&p, KSM_MSG_ADD, &m);
@@ -1103,8 +1104,10 @@ static uint64_t first_word(int page)
 	return (uint64_t)(page + 1) * 0x9e3779b97f4a7c15ull + 1;
 }
 
-/* One word per page is the writer's and must always be what it stored last; two times out of three
- * that is the word that makes the page equal to its frame. The rest of the page never changes. */
+/*
+ * One word per page is the writer's and must always hold its last store. Two times out of three
+ * that word makes the page equal to its frame. The rest of the page never changes.
+ */
 static void write_block(struct storm *s, uint8_t *mem)
 {
 	uint64_t shadow[64], n = 0;
@@ -1171,7 +1174,7 @@ static void *raw_forker(void *arg)
 	return NULL;
 }
 
-/* One round on memory that was never merged: orders while the threads are at it. */
+/* One round on memory that was never merged: orders come while the threads use it. */
 static unsigned int storm_round(struct storm *s, struct peer *p, uint8_t *area, unsigned int round)
 {
 	uint8_t *mem = area + round * BLOCK, res[64];
@@ -1283,8 +1286,8 @@ static void *spin_forker(void *arg)
 }
 
 /*
- * A fork while a range is held still leaves an event that somebody has to read, or it waits for
- * ever. Seen to hang without uffd_serve_forks() in hold_end().
+ * A fork while a range is held leaves an event. A thread of the library must read it, or the fork
+ * waits for ever. Seen to hang without uffd_serve_forks() in hold_end().
  */
 START_TEST(test_raw_forks_go_on_after_unmerge)
 {
@@ -1337,9 +1340,9 @@ static unsigned int nr_sentinels(void)
 }
 
 /*
- * Who changes its user belongs to another domain: the connection and the arena are given up. Seen
- * to fail (the old domain's sentinel stays, and with it every frame retired there) without
- * leave_domain().
+ * A process that changes its user belongs to another domain: its library gives up the connection
+ * and the arena. Seen to fail without leave_domain(): the old domain's sentinel stays, and with it
+ * every frame retired there.
  */
 START_TEST(test_change_of_user_reconnects)
 {
@@ -1373,9 +1376,9 @@ START_TEST(test_change_of_user_reconnects)
 END_TEST
 
 /*
- * The same while memory is moved: none of it may be left on frames that nobody keeps for it. Seen
- * to fail (the pages moved are on frames when the sentinels are gone) when what had been looked at
- * was not looked at again.
+ * The same while a thread moves memory: no page may stay on a frame that the daemon no longer keeps
+ * for it. Seen to fail (moved pages are on frames when the sentinels are gone) when the agent did
+ * not look again at memory that it had passed.
  */
 START_TEST(test_mremap_under_a_change_of_user)
 {
@@ -1471,10 +1474,9 @@ static bool agent_waits_to_send(const struct peer *p)
 }
 
 /*
- * Memory that stands on frames, and is not offered, comes to be offered while the agent declares
- * what is: after it has passed by with ADD, before it does with ADOPT. An ADD must come first all
- * the same. Seen to fail when adopt_one() takes that for granted; the daemon then drops an honest
- * client (found by the torture).
+ * A thread offers memory that stands on frames while the agent declares ranges: after the agent has
+ * passed it with ADD, before it passes with ADOPT. An ADD must still come first. Seen to fail when
+ * adopt_one() assumes that: the daemon then drops an honest client. The torture found it.
  */
 START_TEST(test_adopt_follows_an_add)
 {
@@ -1515,9 +1517,9 @@ START_TEST(test_adopt_follows_an_add)
 END_TEST
 
 /*
- * What is unmapped in the middle of a range takes an entry more of the table of ranges. While
- * memory is short there is room for that, or the rest of the range would be forgotten. Seen to
- * fail, at the second hole, without SPARE.
+ * An unmapping in the middle of a range needs one more entry in the table of ranges. The table
+ * keeps room for it while memory is short. Otherwise the library would forget the rest of the
+ * range. Seen to fail, at the second hole, without SPARE.
  */
 START_TEST(test_holes_without_memory)
 {
@@ -1576,7 +1578,8 @@ START_TEST(test_stat)
 END_TEST
 
 /*
- * The signal that wakes the agent went to the child's process id, and no other was sent after it.
+ * The library once sent the signal that wakes the agent to the child's process id, and no second
+ * one.
  */
 START_TEST(test_vfork_child_wakes_the_agent)
 {
@@ -1712,8 +1715,8 @@ static int fork_and_look(const uint8_t *mem, bool wiped)
 }
 
 /*
- * Wiping on fork is for memory in which a page broke copy-on-write, too. Seen to fail with EINVAL
- * when the advice was handed to the kernel as it is.
+ * MADV_WIPEONFORK works on memory in which a page broke copy-on-write, too. Seen to fail with
+ * EINVAL when the library passed the advice to the kernel unchanged.
  */
 START_TEST(test_wipeonfork_with_broken_pages)
 {
@@ -1734,7 +1737,9 @@ START_TEST(test_wipeonfork_with_broken_pages)
 	ck_assert_int_eq(ksm_madvise(mem + 5 * PAGE, PAGE, MADV_DONTNEED), 0);
 	memcpy(mem + 5 * PAGE, fake.frames + 5 * PAGE, PAGE);
 	ck_assert_int_eq(fork_and_look(mem, true), 0);
-	/* What is to be wiped, and then not to be inherited and inherited again, is wiped. */
+	/*
+	 * Memory that the program marks to be wiped, then not inherited, then inherited, is wiped.
+	 */
 	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_DONTFORK), 0);
 	ck_assert_int_eq(ksm_madvise(mem, 64 * PAGE, MADV_DOFORK), 0);
 	ck_assert_int_eq(fork_and_look(mem, true), 0);
@@ -1745,8 +1750,8 @@ START_TEST(test_wipeonfork_with_broken_pages)
 END_TEST
 
 /*
- * Advice for memory that is offered only later. Seen to fail (MERGED) when advice on memory that
- * the library does not know went past it.
+ * The program gives advice first and offers the memory later. Seen to fail (MERGED) when the
+ * library ignored advice on memory that it did not know.
  */
 START_TEST(test_advice_before_the_offer)
 {
@@ -1782,9 +1787,9 @@ START_TEST(test_advice_before_the_offer)
 END_TEST
 
 /*
- * A program may offer everything it has, and with it the memory that the agent works with while
- * pages are missing. Seen to fail (the first table was moved away and compared) without
- * as_clear_own() and agent_clear_own().
+ * A program may offer all its memory, including the memory that the agent uses while pages are
+ * missing. Seen to fail (the first table was moved away and compared) without as_clear_own() and
+ * agent_clear_own().
  */
 START_TEST(test_own_tables_are_left_alone)
 {
@@ -1822,9 +1827,9 @@ START_TEST(test_own_tables_are_left_alone)
 END_TEST
 
 /*
- * Locked memory is not for MADV_DONTNEED, wherever it lies; what comes before it is given back,
- * what comes after it is not. Seen to fail (success, all zeros and nothing locked) when frames were
- * mapped over without asking.
+ * MADV_DONTNEED refuses locked memory, wherever it lies. The kernel gives back the pages before it
+ * and keeps those after it. Seen to fail (success, all zeros and nothing locked) when the library
+ * mapped over frames without asking the kernel.
  */
 START_TEST(test_locked_pages_are_not_discarded)
 {
@@ -1893,7 +1898,10 @@ START_TEST(test_sentinel_stays_with_frames_of_another_arena)
 }
 END_TEST
 
-/* What the parent kept to itself is not the child's: something else may be mapped there by now. */
+/*
+ * The child does not have memory that the parent kept from it: other memory may be mapped there by
+ * now.
+ */
 START_TEST(test_child_forgets_what_it_did_not_inherit)
 {
 	uint8_t *mem, res[64];
@@ -1923,8 +1931,8 @@ START_TEST(test_child_forgets_what_it_did_not_inherit)
 END_TEST
 
 /*
- * Where the library could not be set up, forks that it sees go on. Seen to fail (SIGSEGV in the
- * child) when as_reset_child() takes the cookie for given.
+ * Where the library could not be set up, the forks that it sees still work. Seen to fail (SIGSEGV
+ * in the child) when as_reset_child() takes the cookie for given.
  */
 START_TEST(test_fork_without_the_library)
 {

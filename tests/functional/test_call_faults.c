@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_call_faults.c - system calls that the library makes in a thread of the program fail, one
- * after the other, in each ksm_*() call, over merged memory, pages that broke copy-on-write, and
- * plain memory.
+ * test_call_faults.c - each system call that the library makes in a thread of the program fails in
+ * turn: in each ksm_*() call, over merged memory, pages that broke copy-on-write, and plain memory.
  *
- * What is right is the kernel's word: a twin process does the same with memory that nobody merges.
- * After a call that failed each page is as it was or as the twin's is; after one that succeeded all
- * are as the twin's. That goes for what is mapped, its protection, its bytes, and all of these in a
- * forked child. Then the daemon's counters must be what pagemap says, and MADV_DONTNEED must leave
- * zeros (a frame that the library lost sight of would show through).
+ * The kernel decides what is right: a twin process makes the same calls on memory that is never
+ * merged. After a failed call each page is as before or as the twin's; after a successful one every
+ * page is as the twin's. This covers mappings, protection, bytes, and all three in a forked child.
+ * Then the daemon's counters must equal pagemap, and MADV_DONTNEED must leave zeros: a frame that
+ * the library has forgotten would show through.
  *
  * Seen to fail: all moves (pages were gone, or stood there and were not counted) before remap.c
  * went back until it succeeds; "empty what may not be written" when frames were forgotten that
@@ -142,7 +141,10 @@ static void look_at(struct page v[LOOK], long at)
 				v[i].mapped = 1;
 				v[i].prot = (uint8_t)((m.prot[0] == 'r') | (m.prot[1] == 'w') << 1);
 				v[i].bytes = 1;
-				/* What the program may not read is read, too, and mapped by it. */
+				/*
+				 * Pages that the program may not read are read, too: reading maps
+				 * them.
+				 */
 				if (pread(mem, buf, sizeof(buf), at + i * PG) == sizeof(buf))
 					v[i].bytes = hash_of(buf);
 			}
@@ -421,7 +423,10 @@ static bool same(const struct page *a, const struct page *b)
 	return a->mapped == b->mapped && a->prot == b->prot && a->bytes == b->bytes;
 }
 
-/* Reserved for what should have come here, and the call that unmaps it failed, too. */
+/*
+ * The library had reserved this place for the moved memory, and the call that unmaps it failed,
+ * too.
+ */
 static bool is_empty(const struct page *p)
 {
 	return p->mapped && !p->bytes;
@@ -648,9 +653,9 @@ static long fn_give_mapping(const long a[6])
 }
 
 /*
- * A move of several mappings is tried again and again while there is room for one more each time,
- * so that it fails at each of its steps for want of mappings. The pages must be all here or all
- * there, and the call must come back.
+ * The test repeats a move of several mappings, each time with room for one mapping more. So the
+ * move fails with ENOMEM at each of its steps. All pages must be at the old place or all at the new
+ * one, and the call must return.
  */
 START_TEST(mappings_run_out)
 {

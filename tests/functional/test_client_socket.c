@@ -2,9 +2,9 @@
 /*
  * test_client_socket.c - what a client may and may not say on client.sock.
  *
- * The test speaks the wire protocol itself, without the library, so that it can say what the
- * library never would. Whatever it says, it must get an ERROR message with the right errno and lose
- * its connection; the daemon must go on serving others, keep true counters and leak no descriptor.
+ * The test speaks the wire protocol without the library, so it can send what the library never
+ * would. For every violation the daemon must answer with an ERROR message and the right errno, and
+ * end the connection. It must go on serving others, keep true counters and leak no descriptor.
  */
 #include <check.h>
 #include <errno.h>
@@ -112,7 +112,7 @@ static ssize_t recv_msg(int sock, union ksm_msg *msg, int *fds)
 	return n;
 }
 
-/* The daemon must say that it ends the connection, and why; and end it. */
+/* The daemon must say why it ends the connection, and end it. */
 static void expect_error(int sock, int error)
 {
 	union ksm_msg msg;
@@ -391,7 +391,7 @@ static void spoil(int fds[NR_FDS], enum wrong wrong)
 }
 
 /*
- * Seen to fail (the handshake goes on) when peer_check() does not compare the pidfd with
+ * Seen to fail (the handshake goes on) when client_fds.c does not compare the pidfd with
  * SO_PEERCRED (WRONG_ALL_PARENT), and when is_proc_file() takes the files of any process.
  */
 START_TEST(wrong_descriptors)
@@ -419,7 +419,7 @@ END_TEST
 
 /*
  * A process that ends in the middle of the handshake has done nothing wrong. Seen to fail (a
- * protocol error, and a warning for each) when it was taken for one that sends no pidfd.
+ * protocol error, and a warning for each) when the daemon took it for one that sends no pidfd.
  */
 START_TEST(ended_while_it_joined)
 {
@@ -650,9 +650,9 @@ START_TEST(ranges_that_are_none)
 END_TEST
 
 /*
- * A client that names all of the address space, over and over, as it may: there is next to nothing
- * in it to look at. Seen to fail (the other waits for more than 10 s) when the page tables were
- * walked 128 MiB at a time.
+ * A client may name all of its address space, over and over, though next to nothing is in it. Seen
+ * to fail (the other client waits for more than 10 s) when the daemon walked the page tables 128
+ * MiB at a time.
  */
 START_TEST(wide_ranges_keep_nobody_waiting)
 {
@@ -784,7 +784,7 @@ static char *offer_pages(struct fake *f, size_t nr, bool equal)
 	return p;
 }
 
-/* Say of every page of every order that it was merged, until hung up on. */
+/* Answer that every page of every order was merged, until the daemon hangs up. */
 static int lie(struct fake *f)
 {
 	union ksm_msg msg;
@@ -817,10 +817,10 @@ static uint32_t frame_at(pid_t pid, unsigned long addr)
 }
 
 /*
- * A merged page is moved and written, and the daemon's scan sees the write before it takes in the
- * move. What is heard then was true when it was said. The page counts as merged until it is looked
- * at again, which is soon, though it is not written any more. Seen to fail (ksm_merging_pages stays
- * 100) when only what change tracking shows is looked at.
+ * A merged page is moved and written. The daemon's scan sees the write before the daemon reads the
+ * client's message about the move, which was true when it was sent. The page counts as merged until
+ * the daemon looks again, which is soon, although no further write comes. Seen to fail
+ * (ksm_merging_pages stays 100) when the daemon looks only at pages that change tracking shows.
  */
 START_TEST(adoption_of_what_was_written_since)
 {
@@ -897,7 +897,7 @@ START_TEST(client_that_answers_nothing)
 }
 END_TEST
 
-/* Say of the orders that have come that the memory had changed. */
+/* Answer the orders that have come: the memory had changed. */
 static void answer_orders(struct fake *f)
 {
 	struct pollfd p = { .fd = f->sock, .events = POLLIN };
@@ -918,9 +918,9 @@ static void answer_orders(struct fake *f)
 }
 
 /*
- * A client with as many orders as it can have, and pages that wait for theirs: with `run` 0 they
- * wait no longer, and are not ordered as soon as the client answers. Seen to fail without
- * cancel_orders() in halt() (scan_thread.c): they are counted as orders until then.
+ * A client has as many orders as it can have, and more pages wait. With `run` 0 these pages stop
+ * waiting, and the daemon does not order them when the client answers. Seen to fail without
+ * cancel_orders() in halt() (scan_thread.c): they count as orders until then.
  */
 START_TEST(run_0_leaves_no_order_waiting)
 {
@@ -994,7 +994,10 @@ START_TEST(unmerge_waits_for_clients)
 }
 END_TEST
 
-/* Stores to `run` are carried out one after the other, and a client that leaves is not awaited. */
+/*
+ * The daemon carries out stores to `run` one after the other, and does not wait for a client that
+ * leaves.
+ */
 START_TEST(unmerge_then_next_store)
 {
 	struct daemon *d = daemon_start(NULL);

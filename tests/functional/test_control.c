@@ -2,9 +2,9 @@
 /*
  * test_control.c - the operator's side: settings, the tree, the text protocol, start and end.
  *
- * Every test has a daemon of its own and speaks to it through the real socket. Bytes that no
- * operator would send must get a clear error and cost nobody else anything, so tests of bad input
- * also ask, over another connection, whether the daemon goes on serving, and count its descriptors.
+ * Every test has a daemon of its own and speaks to it through the real socket. Bad input must get a
+ * clear error and must not disturb others. So its tests also check, over another connection, that
+ * the daemon goes on serving, and count its descriptors.
  */
 #include <check.h>
 #include <errno.h>
@@ -249,7 +249,7 @@ static void expect_names_differ(const char *path, const char *list)
 	}
 }
 
-/* A set of the value that is there is refused with EACCES exactly where the mode has no 'w'. */
+/* Setting an attribute to its own value fails with EACCES exactly where the mode has no 'w'. */
 static void expect_mode_holds(struct daemon *d, const char *path, const char *mode)
 {
 	char value[1024];
@@ -515,7 +515,7 @@ START_TEST(megabytes_without_newline)
 }
 END_TEST
 
-/* A peer that sends commands and reads nothing must not make the daemon collect answers. */
+/* The daemon must not collect answers for a peer that sends commands and reads nothing. */
 START_TEST(answers_that_nobody_reads)
 {
 	struct daemon *d = daemon_start(NULL);

@@ -35,11 +35,11 @@
 static const long PG = PEER_PAGE;
 
 /*
- * The longest that an access may take. An order is some 60 system calls of which none waits, below
- * a millisecond together; the rest is for the scheduler, which on a loaded machine gives other
- * processes several time slices between any two of these, and for the test itself, whose tracing
- * halts the agent at each call. What it is far below is every time limit in the library: who waits
- * for the daemon would be found out.
+ * The longest that an access may take. An order is some 60 system calls; none waits, and together
+ * they take less than a millisecond. The rest allows for a loaded machine's scheduler, which may
+ * give other processes several time slices between two calls, and for the test's own tracing. The
+ * bound is far below every time limit in the library, so an access that waits for the daemon
+ * exceeds it.
  */
 #define BOUND_MS 2000
 
@@ -170,7 +170,7 @@ static long fn_stop_threads(const long a[6])
 	return 0;
 }
 
-/* (content, salt): pages that hold other bytes than were put there. */
+/* (content, salt): pages that hold other bytes than the test stored. */
 static long fn_check_block(const long a[6])
 {
 	uint64_t want[PEER_PAGE / 8];
@@ -227,7 +227,7 @@ static int merged(struct peer *p, long at)
 	return peer_pages_on_frames(p, at, PAGES);
 }
 
-/* Of a unique page between equal ones a frame may be made on trial, and stay. */
+/* The engine may make a frame of a unique page between equal ones on trial, and it stays. */
 static bool equal_merged(struct peer *p, long at)
 {
 	int nr = 0;
@@ -271,9 +271,7 @@ static void wait_merged(struct scene *s)
 	wait_until(equal_merged(s->p, s->a) && equal_merged(s->q, s->b), WAIT_MS, "merged");
 }
 
-/*
- * From here on the threads store. Some of them come to wait for pages that the agent has in hand.
- */
+/* From here on the threads store. Some of them wait for pages that the agent has in hand. */
 static void let_store(void)
 {
 	work->storing = 1;
@@ -293,8 +291,8 @@ static bool life_begins(struct scene *s, enum trace_event e)
 }
 
 /*
- * Every step takes minutes (`make faults`, or KSM_TEST_EVERY_STEP). Without that each run takes
- * some, from another one on, and under the address sanitizer fewer.
+ * Testing every step takes minutes (`make faults`, or KSM_TEST_EVERY_STEP). Otherwise each run
+ * tests some steps, starting at another one, and fewer under the address sanitizer.
  */
 static int stride(int some)
 {
@@ -321,8 +319,8 @@ static int first_step(void)
 }
 
 /*
- * Files of /proc are read in dozens of calls, between which nothing changes. The first few are
- * steps as any other.
+ * The agent reads files of /proc in dozens of calls, between which nothing changes. Only the first
+ * few count as steps.
  */
 static bool is_step(const struct trace *t, int *reads)
 {
@@ -333,8 +331,8 @@ static bool is_step(const struct trace *t, int *reads)
 }
 
 /*
- * Halt the agent at the nth call of this life, or with an error to be given, at the next from there
- * that can give it. False: the life is over. *n: at which it is.
+ * Halt the agent at the nth call of this life. With an error to inject: at the next call from there
+ * that can return it. False: the life is over. *n: the call at which the agent is.
  */
 static bool halt_at(struct scene *s, int *n, int err)
 {
@@ -368,7 +366,7 @@ static bool halt_at(struct scene *s, int *n, int err)
 	while (!life_begins(s, e));
 	if (s->early)
 		let_store();
-	/* Nothing comes for this long when it is over: then the agent waits. */
+	/* When no call comes for this long the life is over: the agent waits. */
 	while (e == TRACE_STOP) {
 		if (s->t.entry && is_step(&s->t, &reads) && ++at >= *n &&
 		    (!err || trace_may_fail(&s->t, err))) {
@@ -550,9 +548,9 @@ static bool sleeps(pid_t tid)
 }
 
 /*
- * A call that fails after it has taken memory away leaves the kernel's lock for as long as the
- * tracing takes, where it really leaves a few microseconds ("Known limits" in docs/design.md). No
- * thread may set out for that memory meanwhile. Those that wait for the agent do, in the kernel.
+ * A call that fails after it has unmapped memory leaves a gap: a few microseconds in reality
+ * ("Known limits" in docs/design.md), as long as the tracing takes here. No thread may touch that
+ * memory in the meantime. Threads that wait for the agent stay in the kernel.
  */
 static void threads_rest(void)
 {
@@ -562,7 +560,7 @@ static void threads_rest(void)
 			   "a thread rests, or waits for the agent");
 }
 
-/* Let the call fail, and what it took away come back. */
+/* Let the call fail, and wait until the memory that it unmapped is back. */
 static void let_fail(struct scene *s, int err)
 {
 	bool takes = trace_fail_takes(&s->t, err);
@@ -587,9 +585,9 @@ static long fn_mlock_raw(const long a[6])
 }
 
 /*
- * The program locks the memory that the agent has in hand, in half of which nothing else happens:
- * pages then cannot be moved back to where they came from. Seen to fail (threads wait for ever for
- * pages in the staging area) without copy_back(); found by the torture.
+ * The program locks the memory that the agent has in hand; in half of it nothing else happens. The
+ * agent then cannot move pages back to their place. Seen to fail (threads wait for ever for pages
+ * in the staging area) without copy_back(). The torture found it.
  */
 START_TEST(memory_is_locked_at_each_step)
 {
@@ -673,9 +671,9 @@ static long fn_replace_block(const long a[6])
 }
 
 /*
- * The daemon scans memory that has been replaced before it hears that it was. Seen to fail: without
- * see_clean() in session_range.c the pages were taken for those of before, forgotten with these, and
- * not looked at again until somebody wrote to them.
+ * The daemon scans replaced memory before it hears of the replacement. Seen to fail without
+ * see_clean() in session_range.c: the daemon took the pages for the old ones, forgot them with
+ * these, and did not look again until a thread wrote to them.
  */
 START_TEST(memory_is_replaced_unheard)
 {
@@ -716,7 +714,7 @@ static bool write_file(const char *dir, const char *name, const char *text)
 	return ok;
 }
 
-/* A memory cgroup with this limit. False, and SKIP: there is none to be had. */
+/* Make a memory cgroup with this limit. False, and SKIP: this machine offers none. */
 static bool make_cgroup(char *dir, size_t size, const char *limit)
 {
 	static const char *const root[] = { "/sys/fs/cgroup/memory", "/sys/fs/cgroup" };
@@ -734,10 +732,7 @@ static bool make_cgroup(char *dir, size_t size, const char *limit)
 	return false;
 }
 
-/*
- * Killed by the kernel as often as not, for want of memory; what clients have is right all the
- * same.
- */
+/* The kernel often kills the daemon here for want of memory. The clients' bytes stay right. */
 START_TEST(daemon_in_a_small_cgroup)
 {
 	enum { BIG = 8192, LIMIT = 8 << 20 };

@@ -2,8 +2,9 @@
 /*
  * test_lifecycle.c - processes come, fork, exec, change users and die; so does the daemon.
  *
- * Whoever is killed or stopped at whatever instant: no thread of a client stays blocked (every call
- * into a peer has a time limit), no byte changes, and the counters return to the truth.
+ * The test kills or stops a client or the daemon at any instant. No thread of a client stays
+ * blocked (every call into a peer has a time limit), no byte changes, and the counters return to
+ * the truth.
  */
 #include <check.h>
 #include <errno.h>
@@ -124,7 +125,7 @@ static void expect_served(struct daemon *d, struct peer *p)
 	wait_until(ctl_ls(d, path, buf, sizeof(buf)) >= 0, WAIT_MS, "client is back by itself");
 }
 
-/* Everything that a client may ask for, while nobody answers. */
+/* Everything that a client may ask for, while no daemon answers. */
 static void use_everything(struct peer *p)
 {
 	long m = peer_call(p, fn_offer, NR, 77, 1), m2;
@@ -171,7 +172,7 @@ START_TEST(daemon_killed_while_merging)
 		daemon_hasten(d);
 		expect_served(d, p);
 		expect_served(d, q);
-		/* What was merged by the daemon before is not looked at here; new memory merges. */
+		/* This test ignores memory that the earlier daemon merged; new memory merges. */
 		a2 = peer_call(p, fn_offer, NR, 5000000, 1);
 		b2 = peer_call(q, fn_offer, NR, 5000000, 1);
 		wait_until(peer_pages_on_frames(p, a2, NR) == NR, WAIT_MS, "merging resumes");
@@ -193,8 +194,8 @@ START_TEST(daemon_killed_while_merging)
 END_TEST
 
 /*
- * Pages that an earlier daemon merged are merged again under the next, and its memory is given
- * back.
+ * The next daemon merges the pages that an earlier one merged, and the earlier one's memory is
+ * freed.
  */
 START_TEST(merged_memory_moves_to_the_next_daemon)
 {
@@ -218,7 +219,7 @@ START_TEST(merged_memory_moves_to_the_next_daemon)
 }
 END_TEST
 
-/* Memory of a process, shared pages counted by their share: what smaps_rollup calls Pss; in KiB. */
+/* Memory of a process in KiB, with each shared page counted by its share: Pss of smaps_rollup. */
 static uint64_t pss_kib(pid_t pid)
 {
 	unsigned long kib = 0;
@@ -250,14 +251,14 @@ static bool maps_arena(pid_t pid, unsigned long arena)
 }
 
 /*
- * The passes that a new daemon needs until two processes of n equal pages take what they took
- * before, all of it on its own frames. The pass in which the second of them comes back is not
- * counted.
+ * Count the passes that a new daemon needs until two processes of n equal pages need no more memory
+ * than before, all of it on its own frames. The pass in which the second process returns does not
+ * count.
  */
 static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, struct peer *q, long b,
 				  long n)
 {
-	uint64_t slack_kib = 2048; /* of 64 MiB: what the agents compare in, for a moment */
+	uint64_t slack_kib = 2048; /* the agents' buffers for comparing, in use for a moment */
 	uint64_t before, first, passes, end;
 	unsigned long old;
 	bool back;
@@ -294,10 +295,10 @@ static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, stru
 }
 
 /*
- * After a daemon was killed and started again, with its settings as they come, memory saved is back
- * in two passes. A machine under load is allowed three attempts: passes are ended after a second
- * when clients do not get to carry out their orders. Seen to fail, with 9 to 40 passes each, when a
- * pass was ended 50 ms after its last page was scanned, however many orders were under way.
+ * A daemon that was killed and started again with its default settings saves as much as before
+ * within two passes. A machine under load gets three attempts, because the daemon ends a pass after
+ * a second when clients have no time for their orders. Seen to fail, with 9 to 40 passes each, when
+ * the daemon ended a pass 50 ms after its last page, however many orders were under way.
  */
 START_TEST(memory_saved_is_back)
 {
@@ -319,9 +320,9 @@ START_TEST(memory_saved_is_back)
 END_TEST
 
 /*
- * Pages of the daemon before that are like no others any more (their partner has gone; one was
- * written) do not keep its arena for ever: some passes later nothing of it is mapped, and they can
- * merge again. Seen to fail (mapped for ever) when such pages were left where they stood.
+ * Some pages of the earlier daemon have no equal any more: their partner has gone, or one was
+ * written. They do not keep its arena for ever: some passes later no process maps it, and the pages
+ * can merge again. Seen to fail (mapped for ever) when such pages stayed where they stood.
  */
 /* (addr) What a child finds at a page: 0 zeros, 1 others, 2 nothing is there. */
 static long fn_child_finds(const long a[6])
@@ -343,9 +344,9 @@ static long fn_child_finds(const long a[6])
 }
 
 /*
- * Pages that were written, and then were to be wiped in children, or kept from them, lie in
- * mappings of the old arena; when they leave it they are still not for children. Seen to fail (the
- * child finds what was in them) without as_repeat_advice() in unshare.c.
+ * Pages were written and then marked to be wiped in children, or kept from them. They lie in
+ * mappings of the old arena; when they leave it the marks must stay. Seen to fail (the child finds
+ * their contents) without as_repeat_advice() in unshare.c.
  */
 START_TEST(old_arena_is_left_by_what_children_must_not_see)
 {
@@ -505,7 +506,7 @@ START_TEST(fork_inherits_registrations)
 	check(p, a + 20 * PG, 20, 200, 1);
 	check(child, a, 20, 100, 1);
 	check(child, a + 20 * PG, NR - 20, 1, 0);
-	/* New memory of the child is its own business, and is merged with others'. */
+	/* New memory of the child belongs to it alone, and merges with others'. */
 	b = peer_call(child, fn_offer, NR, 300, 1);
 	ck_assert_int_gt(peer_call(p, fn_offer, NR, 300, 1), 0);
 	wait_until(peer_pages_on_frames(child, b, NR) == NR, WAIT_MS, "child's own memory merged");
@@ -546,7 +547,7 @@ START_TEST(fork_outlives_parent)
 }
 END_TEST
 
-/* In memory that all processes of a test share: a child that nobody can call. */
+/* A child that the test cannot call, in memory that all processes of a test share. */
 struct unseen {
 	_Atomic int look, seen; /* look: 1; seen: pages that hold other bytes, plus 1 */
 };
@@ -567,9 +568,9 @@ static long fn_unseen_child(const long a[6])
 }
 
 /*
- * A child that is no client has frames in its memory when all clients of their time are gone. They
- * stay retired, and are free when it has ended. Seen to fail (no frame retired any more) with the
- * flock() taken out of grace_poll(); the child would find zeros.
+ * A child that is no client still maps frames when all clients of their time are gone. The frames
+ * stay retired until it ends, and are free afterwards. Seen to fail (no frame is retired any more)
+ * without the flock() in grace_poll(): the child would find zeros.
  */
 START_TEST(unseen_child_keeps_frames)
 {
@@ -734,7 +735,7 @@ static int hold_end(struct held *h)
 	return status;
 }
 
-/* The address sanitizer's run time wants to be the first library loaded, and refuses LD_PRELOAD. */
+/* The address sanitizer's run time must be the first library loaded, and refuses LD_PRELOAD. */
 #ifdef __SANITIZE_ADDRESS__
 #define UNDER_ASAN 1
 #else

@@ -2,9 +2,9 @@
 /*
  * test_memory.c - merged memory behaves like memory.
  *
- * What a program does to its address space, and what system calls and other threads do to its
- * pages, has the effect that it has on plain anonymous memory, whether a page is merged, is being
- * merged, or was.
+ * Every operation on the address space, and every access by system calls and other threads, has the
+ * same effect as on plain anonymous memory. This holds for pages that are merged, are being merged,
+ * or were merged.
  */
 #include <check.h>
 #include <dirent.h>
@@ -49,7 +49,7 @@ static struct pair merged_pair(void)
 	return t;
 }
 
-/* The second process has seen nothing of it all; and all is given back. */
+/* The second process has seen none of this, and all frames are given back. */
 static void end_pair(struct pair *t)
 {
 	ck_assert_int_eq(peer_call(t->q, fn_check, t->b, NR, 1, 1), 0);
@@ -214,7 +214,8 @@ static long fn_move(const long a[6])
 }
 
 /*
- * Does the process's agent sleep? Once it has been given something to say: because nobody listens.
+ * Whether the process's agent sleeps. If it has something to send, it sleeps because the daemon
+ * does not read.
  */
 static bool agent_sleeps(pid_t pid)
 {
@@ -241,12 +242,11 @@ static bool agent_sleeps(pid_t pid)
 }
 
 /*
- * Pages that are written while the daemon is being told that they have moved: the scan may see a
- * write before the move is heard of, and will not see it again. Counters are the truth all the same
- * once a few passes have gone by. With scattered frames each page is a mapping and a message of its
- * own, of which a few hundred wait in the socket while the daemon is stopped. Seen to fail, in one
- * round of five and by tens of pages, when adopted pages counted as merged until they were written
- * again.
+ * Threads write pages while the agent reports that they have moved. The scan may see a write before
+ * the daemon hears of the move, and does not see it again. Counters must still be right a few
+ * passes later. With scattered frames each page is a mapping and a message of its own; a few
+ * hundred messages wait in the socket while the daemon is stopped. Seen to fail, in one round of
+ * five and by tens of pages, when adopted pages counted as merged until the next write.
  */
 START_TEST(moved_and_written)
 {
@@ -308,7 +308,7 @@ START_TEST(mprotect_merged)
 }
 END_TEST
 
-/* Memory that may not be written must not become writable by being merged, and keeps its bytes. */
+/* Merging must not make read-only memory writable, and its bytes stay. */
 static long fn_faults(const long a[6])
 {
 	int fd[2], wrote;
@@ -439,7 +439,7 @@ START_TEST(system_calls_write_while_merging)
 	ck_assert_int_gt(
 		peer_call(p, fn_read_while_merging, _i, addr, 512, (long)test_seed(), 1500), 100);
 	ck_assert_uint_gt(ctl_get_u64(d, "ksm/full_scans"), merged);
-	/* At rest, everything meets: three contents at most. */
+	/* At rest every page has its equals: three contents at most. */
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 512 - 2 * 3, WAIT_MS, "merged at rest");
 	peer_end(p);
 	daemon_stop(d);
@@ -456,8 +456,10 @@ struct writer {
 	int index;
 	atomic_bool *stop;
 	uint64_t errors, cycles;
-	/* What the thread has stored last in its word of each page. Few values, so that pages
-	 * become equal again and again. */
+	/*
+	 * The thread's last store to its word of each page. It uses few values, so pages become
+	 * equal again and again.
+	 */
 	uint64_t shadow[SHADOW_PAGES];
 };
 

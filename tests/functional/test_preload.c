@@ -60,7 +60,7 @@ static void *map(size_t len)
 	return p;
 }
 
-/* Content of page i of the memory that is to be merged: no page like another. */
+/* Content of page i of the memory to merge: no two pages are equal. */
 static void fill(unsigned char *p, size_t len, unsigned int seed)
 {
 	for (size_t i = 0; i < len; i += PG) {
@@ -210,7 +210,7 @@ static int wait_for_release(void *arg)
 
 static void *use_memory_and_release(void *arg)
 {
-	/* For as long as it takes until the other thread is in its call for certain. */
+	/* Long enough for the other thread to be in its call. */
 	for (int i = 0; i < 2000; i++)
 		munmap(map(MIB), MIB);
 	EXPECT(write(release[1], "x", 1) == 1);
@@ -218,9 +218,9 @@ static void *use_memory_and_release(void *arg)
 }
 
 /*
- * While a thread waits for a child that has an address space of its own, the other threads go on.
- * The child ends only when one of them has mapped and unmapped memory. Seen to hang when the
- * library's lock was held until the child had gone.
+ * While one thread waits for a child that has its own address space, the other threads go on. The
+ * child ends only when one of them has mapped and unmapped memory. Seen to hang when the library's
+ * lock was held until the child had gone.
  */
 static int inside_copy_and_wait(void)
 {
@@ -271,7 +271,7 @@ static int inside_heap(void)
 	info = mallinfo2();
 	EXPECT(info.hblks == 0);
 	EXPECT(sbrk(0) == end);
-	/* The program may use the break, too, and malloc gets on with that. */
+	/* The program may move the break, too, and malloc copes with that. */
 	EXPECT(sbrk(MIB) == end && (char *)sbrk(0) == end + MIB);
 	memset(end, 2, MIB);
 	big = malloc(100 * MIB);
@@ -286,7 +286,7 @@ static int inside_native_heap(void)
 	char *p = malloc(8 * MIB);
 
 	EXPECT(mallinfo2().hblks == 1);
-	/* Not an error, and of no effect: free() would take it from under the agent. */
+	/* No error and no effect: otherwise free() would unmap memory that the agent uses. */
 	EXPECT(!madvise((void *)((uintptr_t)p & ~(PG - 1)), 4 * MIB, MADV_MERGEABLE));
 	EXPECT((unsigned int)malloc_trim(0) <= 1);
 	free(p);
@@ -351,8 +351,8 @@ static int inside_calls(void)
 }
 
 /*
- * Bad pointers are the kernel's to refuse. Each of these ended the process with SIGSEGV where the
- * interposer looked at what it was given (clone: where it did not).
+ * The kernel refuses bad pointers. Each of these calls ended the process with SIGSEGV when the
+ * interposer dereferenced its argument (clone: when it did not).
  */
 static int inside_bad_pointers(void)
 {
@@ -391,8 +391,8 @@ static int inside_bad_pointers(void)
 }
 
 /*
- * An environment that the kernel refuses for its size does not end the program instead. Seen to
- * fail (a signal) when a larger one was made on the stack first, whatever its size.
+ * When the kernel refuses an environment for its size, the program goes on. Seen to fail (a signal)
+ * when the interposer copied an environment of any size to the stack first.
  */
 static int inside_too_large(void)
 {
@@ -410,8 +410,8 @@ static int inside_too_large(void)
 }
 
 /*
- * Hold equal memory, said to be ready by a line on standard output, until a byte comes in; then it
- * must still be what it was.
+ * Hold equal memory: a line on standard output says that it is ready. When a byte comes in, its
+ * contents must be unchanged.
  */
 static int hold(unsigned char *p, size_t len)
 {
@@ -445,8 +445,8 @@ static int inside_hold_asked_for(void)
 }
 
 /*
- * Lock everything while the agent is at work, first as everybody does and then past the
- * interposers, and let go again. It must come back, and nothing may change.
+ * Lock all memory while the agent works, first through the interposers and then past them, and
+ * unlock it again. The calls must return, and no byte may change.
  */
 static int inside_hold_and_lock(void)
 {
@@ -731,7 +731,7 @@ static const char *const native[] = { "--malloc=native", NULL };
 static const char *const asked[] = { "--madvise-only", NULL };
 static const char *const fixed[] = { "--fixed-layout", NULL };
 
-/* With no daemon: nothing of a program's behaviour changes. */
+/* Without a daemon a program behaves as it does without ksm-run. */
 START_TEST(without_daemon)
 {
 	static const struct {
@@ -891,7 +891,7 @@ START_TEST(exit_states)
 }
 END_TEST
 
-/* A program that the loader cannot put us into runs, and that is said. */
+/* A program that the loader cannot preload into still runs, and ksm-run says so. */
 START_TEST(says_when_static)
 {
 	char text[512] = "";

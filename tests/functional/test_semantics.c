@@ -2,9 +2,9 @@
 /*
  * test_semantics.c - knobs, counters and return values mean what the kernel's mean.
  *
- * A real daemon, real processes, and no look inside: counters are compared with the formulas of
- * the kernel's documentation, and with what /proc/PID/pagemap shows. Return values and errno are
- * compared with those of the system call itself, made side by side.
+ * The tests use a real daemon and real processes, and look at them from outside only. They compare
+ * counters with the formulas of the kernel's documentation and with /proc/PID/pagemap, and return
+ * values and errno with those of the system call itself, made side by side.
  */
 #include <check.h>
 #include <errno.h>
@@ -108,8 +108,9 @@ START_TEST(max_page_sharing_frames)
 END_TEST
 
 /*
- * A fork shares what its parent stands on, limit or not, as in the kernel ("If it's a KSM fork,
- * allow it to go over the sharing limit", mm/ksm.c). Nobody else joins a frame that is over it.
+ * A forked child shares its parent's frames, whatever the limit, as in the kernel ("If it's a KSM
+ * fork, allow it to go over the sharing limit", mm/ksm.c). No other page joins a frame above the
+ * limit.
  */
 START_TEST(fork_may_exceed_max_page_sharing)
 {
@@ -289,7 +290,7 @@ START_TEST(run_states)
 	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
 	ck_assert_int_eq(peer_call(q, fn_check, b, NR, 1, 1), 0);
 
-	/* 1 merges again, without anybody registering anew. */
+	/* 1 merges again, although no client registers again. */
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "1"), 0);
 	wait_counter(d, "pages_sharing", 2 * NR);
 	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
@@ -337,9 +338,9 @@ static long offer_scattered(struct peer *p, int pages, int own)
 }
 
 /*
- * What is saved is reported less the daemon's memory and the kernel's mappings, counted here from
- * outside. Seen to fail at the first place without metadata_bytes in general_profit, at the second
- * without added_vmas.
+ * The daemon reports savings minus its own memory and the kernel's mappings. The test counts both
+ * from outside. Seen to fail at the first place without metadata_bytes in general_profit, at the
+ * second without added_vmas.
  */
 START_TEST(profit_is_net)
 {
@@ -600,7 +601,7 @@ static struct outcome outcome(int ret)
 
 /*
  * Two equal layouts of 16 pages: 0-3 private, 4-5 a hole, 6-9 private, 10-11 shared, 12-13
- * read-only, 14-15 PROT_NONE. Far below where the kernel puts mappings by itself, so that nobody
+ * read-only, 14-15 PROT_NONE. They lie far below the kernel's own choices, so no other mapping
  * fills the hole.
  */
 #define LAYOUT_AT 0x10000000l /* also where the sanitizers allow mappings */
@@ -752,7 +753,7 @@ END_TEST
 /* ENOMEM for a hole comes after the rest has been done. */
 static long fn_offer_with_hole(const long a[6])
 {
-	/* Far below where the kernel puts mappings by itself: nobody else fills the hole. */
+	/* Far below the kernel's own choices: no other mapping fills the hole. */
 	long addr = (long)mmap((void *)0x40000000, 12 * PEER_PAGE, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
@@ -792,7 +793,7 @@ static long fn_stat_errors(const long a[6])
 	return ksm_stat(&st) ? __LINE__ : 0;
 }
 
-/* With no daemon everything works, and what was registered counts when one appears. */
+/* Without a daemon every call works, and its registrations count once a daemon appears. */
 START_TEST(without_a_daemon)
 {
 	char dir[] = "/tmp/ksmd-test.XXXXXX";

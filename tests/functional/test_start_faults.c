@@ -3,12 +3,12 @@
  * test_start_faults.c - each system call of the daemon's start fails once, from the first look at
  * the kernel to the moment at which it serves.
  *
- * Then it either serves all the same, or has ended with exit code 1, one line that names the error,
- * and no socket left behind; and the next start succeeds.
+ * Then the daemon either serves all the same, or ends with exit code 1, prints one line that names
+ * the error, and leaves no socket behind. The next start succeeds.
  *
- * Seen to fail: a socket that could not be had was called "No such file or directory", a lock that
- * could not be asked for another daemon, and a directory that could not be looked at somebody
- * else's.
+ * Seen to fail: the daemon said "No such file or directory" for a socket that it could not make,
+ * named another daemon when the lock call failed, and another owner when it could not examine the
+ * directory.
  */
 #include <check.h>
 #include <errno.h>
@@ -64,7 +64,7 @@ static void look_at_the_end(const struct trace *t, int err, int out)
 	char *line;
 
 	text[n > 0 ? n : 0] = '\0';
-	/* liburcu aborts when its own thread cannot be had. The next start clears up. */
+	/* liburcu aborts when it cannot start its own thread. The next start clears up. */
 	if (WIFSIGNALED(t->status) && WTERMSIG(t->status) == SIGABRT && strstr(text, "urcu"))
 		return;
 	ck_assert_msg(WIFEXITED(t->status) && WEXITSTATUS(t->status) == 1, "status %#x: %s",

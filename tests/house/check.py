@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Check the tree against the plan of the house and the names in its prose.
 
-    tests/house/check.py [--build DIR] [--open RULE,...] [--report] [--no-selftest] [RULE...]
+    check.py [--build DIR] [--open RULE,...] [--report] [--no-selftest] [RULE...]
 
 Prints each finding as file:line: rule: text, and Check's line with one check for each rule and
 each self-test, which plants the flaw in a small tree and expects it to be found. --report exits

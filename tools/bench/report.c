@@ -37,8 +37,10 @@ int report_exec(char *const args[])
 		return err;
 	argv[n++] = path;
 	for (int i = 1; args[i]; i++) {
-		if (n == MAX_ARGS - 1)
+		if (n == MAX_ARGS - 1) {
+			complain("report: too many files");
 			return -E2BIG;
+		}
 		argv[n++] = args[i];
 	}
 	argv[n] = NULL;

@@ -2,12 +2,14 @@
 /*
  * advisor.c - the scan-time advisor.
  *
- * Longer than the target: scan more pages per batch; shorter: fewer. The relation of this pass
- * to the one before says where the work is heading and is smoothed (exponentially weighted moving
- * average), so that one odd pass does not throw the rate about. The CPU limit comes after that,
- * the operator's minimum and maximum last. Arithmetic and weights are the kernel's; one thing
- * differs: the first pass has no average to be smoothed with and is taken as it is.
+ * When a pass took longer than the target, the advisor scans more pages per batch; when it took
+ * less, fewer. The relation of this pass to the one before says where the work is heading. It is
+ * smoothed (exponentially weighted moving average), so that one odd pass does not throw the rate
+ * about. The CPU limit comes after that, the operator's minimum and maximum last. Arithmetic and
+ * weights are the kernel's, with one difference: the first pass has no average to be smoothed with
+ * and counts as it is.
  */
+#include "base/span.h"
 #include "engine/advisor.h"
 
 #define EWMA_WEIGHT 30 /* percent that the newest value counts for */
@@ -20,11 +22,6 @@ static uint64_t ewma(uint64_t prev, uint64_t curr)
 static uint64_t at_least_1(uint64_t v)
 {
 	return v ? v : 1;
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
 }
 
 uint32_t advisor_pages_to_scan(struct advisor *a, const struct advisor_input *in,
@@ -44,13 +41,10 @@ uint32_t advisor_pages_to_scan(struct advisor *a, const struct advisor_input *in
 	change = at_least_1(a->change ? ewma(a->change, change) : change);
 
 	/* Bounded first: scan_time is a caller's figure and the products must not wrap. */
-	pages = min_u64(now * 100 / factor, UINT32_MAX);
-	pages = min_u64(pages * min_u64(change, UINT32_MAX) / 100, UINT32_MAX);
-	pages = min_u64(pages, at_least_1(now / cpu_percent) * knob_get(k, KNOB_ADVISOR_MAX_CPU));
-	if (pages < min)
-		pages = min;
-	if (pages > max)
-		pages = max;
+	pages = u64_min(now * 100 / factor, UINT32_MAX);
+	pages = u64_min(pages * u64_min(change, UINT32_MAX) / 100, UINT32_MAX);
+	pages = u64_min(pages, at_least_1(now / cpu_percent) * knob_get(k, KNOB_ADVISOR_MAX_CPU));
+	pages = u64_min(u64_max(pages, min), max);
 	a->scan_time = scan_time;
 	a->change = change;
 	return (uint32_t)at_least_1(pages);

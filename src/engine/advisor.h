@@ -2,8 +2,8 @@
 /*
  * advisor.h - choose pages_to_scan so that a pass takes a wished-for time.
  *
- * The kernel's scan-time advisor (mm/ksm.c, scan_time_advisor()), as a pure function: the caller
- * has the clock and stores the result.
+ * The kernel's scan-time advisor (mm/ksm.c, scan_time_advisor()) as a pure function: the caller has
+ * the clock and stores the result.
  */
 #ifndef KSM_ADVISOR_H
 #define KSM_ADVISOR_H
@@ -12,7 +12,7 @@
 
 #include "engine/knobs.h"
 
-/* Zero it when the advisor is switched on. */
+/* What the advisor remembers; its owner zeroes it when the operator switches the advisor on. */
 struct advisor {
 	uint64_t scan_time; /* s, of the pass before; 0: there was none */
 	uint64_t change;    /* percent, smoothed; 0: there was none */
@@ -24,7 +24,7 @@ struct advisor_input {
 	uint64_t pages;   /* pages examined in it; 0: nothing to learn from */
 };
 
-/* New value of pages_to_scan. The knobs are read, not written. */
+/* New value of pages_to_scan, at least 1. It reads the knobs and does not write them. */
 uint32_t advisor_pages_to_scan(struct advisor *a, const struct advisor_input *in,
 			       const struct ksm_knobs *k);
 

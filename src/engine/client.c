@@ -176,7 +176,7 @@ int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end)
 	return r;
 }
 
-/* What is left of regions [first, last) when `at` goes: the number of pieces, 0 to 2, or -ENOMEM. */
+/* What is left of regions [first, last) when `at` goes: 0 to 2 pieces, or -ENOMEM. */
 static int pieces(struct mm_slot *mm, uint32_t first, uint32_t last, struct span at,
 		  struct region **v)
 {
@@ -293,7 +293,7 @@ static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame)
 		return true;
 	}
 	page_set(mm->e, bi, slot, RMAP_MERGED, node);
-	/* It may have been written since the client looked, and tracking have shown that already. */
+	/* The page may have been written since the client looked; see.c, rule 3. */
 	page_pend(mm->e, bi, slot, false);
 	return true;
 }

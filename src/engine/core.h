@@ -193,7 +193,7 @@ struct engine {
 	bool merge_across;       /* the knob, taken over when no stable node is live */
 	uint64_t epoch;
 	uint16_t nr_flushes;  /* wraps */
-	uint64_t table_bytes; /* mm_slots, their tables and windows, regions, arrays; atomic */
+	uint64_t table_bytes; /* clients, their tables and windows, regions, arrays; atomic */
 
 	uint64_t nr_state[RMAP_NR];
 	uint64_t nr_ready;

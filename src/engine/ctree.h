@@ -2,14 +2,13 @@
 /*
  * ctree.h - a red-black tree whose links are 32-bit indices.
  *
- * Why not tree.h of libbsd, or rbtree of liburcu: their links are pointers, 32 bytes a node with
- * the colour. The unstable tree holds one node per tracked page, and all that this program keeps
- * of a page has to fit into 24 bytes (engine_internal.h), of which 8 are the hash. Three 32-bit
- * indices are 12; the colour sits in the spare top bit of the parent. The same code serves the
- * stable tree.
+ * The trees of libbsd and liburcu link nodes by pointers, 32 bytes a node with the colour. The
+ * unstable tree holds one node per calm page, and all that the engine keeps of a page fits into 20
+ * bytes (struct rmap_item), of which 8 are the hash. Three 32-bit indices are 12; the colour sits
+ * in the spare top bit of the parent. The same code serves the stable tree.
  *
- * This header is a template and may be included several times; without CTREE_NAME it gives only
- * the types. Define before including it:
+ * This header is a template, and a file may include it several times; without CTREE_NAME it gives
+ * only the types. Define before including it:
  *	CTREE_NAME		prefix of the functions
  *	CTREE_CTX		type handed through to the accessors (a pointer)
  *	CTREE_LINKS(ctx, i)	struct ctree_links * of node i
@@ -48,7 +47,7 @@ static inline uint32_t ctree_shard(uint64_t key)
 	return (uint32_t)(key >> (64 - CTREE_SHARD_BITS));
 }
 
-/* The root for this key in tree number `tree`; the trees stand at `base`, CTREE_SHARDS roots each. */
+/* The root for this key in tree number `tree`; CTREE_SHARDS roots of each stand at `base`. */
 static inline uint32_t *ctree_root(uint32_t *base, int tree, uint64_t key)
 {
 	return &base[(uint32_t)tree * CTREE_SHARDS + ctree_shard(key)];
@@ -95,7 +94,7 @@ static inline void CT(_set_red)(CTREE_CTX ctx, uint32_t i, int red)
 	l->parent = (l->parent & ~CTREE_RED) | (red ? CTREE_RED : 0);
 }
 
-/* Whatever pointed down at `from` points at `to`; `to` may be NIL. */
+/* The link that led down to `from` leads to `to`, which may be NIL. */
 static inline void CT(_relink)(CTREE_CTX ctx, uint32_t *root, uint32_t from, uint32_t to)
 {
 	uint32_t p = CT(_parent)(ctx, from);
@@ -138,26 +137,27 @@ static inline uint32_t CT(_find)(CTREE_CTX ctx, uint32_t root, uint64_t key)
 }
 
 /*
- * Each step down a tree misses the cache. Many searches that take their steps together have their
- * misses together: a look-up after this finds everything near.
+ * Each step down a tree misses the cache. Searches that take their steps together have their misses
+ * together, and a look-up after this finds everything near.
  */
 static inline void CT(_warm)(CTREE_CTX ctx, uint32_t *base, const int *tree, const uint64_t *key,
 			     unsigned int nr)
 {
 	uint32_t *root[CTREE_WARM], at[CTREE_WARM];
-	unsigned int i, left;
+	unsigned int left;
 
-	for (i = 0; i < nr; i++) {
+	for (unsigned int i = 0; i < nr; i++) {
 		root[i] = ctree_root(base, tree[i], key[i]);
 		__builtin_prefetch(root[i]);
 	}
-	for (i = 0; i < nr; i++) {
+	for (unsigned int i = 0; i < nr; i++) {
 		at[i] = *root[i];
 		if (at[i] != CTREE_NIL)
 			__builtin_prefetch(CTREE_LINKS(ctx, at[i]));
 	}
 	do {
-		for (i = left = 0; i < nr; i++) {
+		left = 0;
+		for (unsigned int i = 0; i < nr; i++) {
 			uint64_t k;
 
 			if (at[i] == CTREE_NIL)
@@ -303,11 +303,10 @@ static inline void CT(_erase)(CTREE_CTX ctx, uint32_t *root, uint32_t i)
 static inline void CT(_replace)(CTREE_CTX ctx, uint32_t *root, uint32_t i, uint32_t j)
 {
 	struct ctree_links *l = CTREE_LINKS(ctx, j);
-	int d;
 
 	*l = *CTREE_LINKS(ctx, i);
 	CT(_relink)(ctx, root, i, j);
-	for (d = 0; d < 2; d++)
+	for (int d = 0; d < 2; d++)
 		if (l->child[d] != CTREE_NIL)
 			CT(_set_parent)(ctx, l->child[d], j);
 }

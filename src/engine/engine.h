@@ -2,18 +2,21 @@
 /*
  * engine.h - the deduplication engine: everything that decides, nothing that touches the system.
  *
- * One engine is one merge domain: one arena of stable frames, one set of trees. It is told of
- * clients and their regions, asks its ops what was written, reads and hashes that, looks it up,
- * and gives orders (transactions) whose outcome it is told. It knows no sockets, clocks, file
- * descriptors or libnuma: they come in through struct engine_ops. There is no file-scope state,
- * so any number of engines can live in one process.
+ * One engine is one merge domain: one arena of stable frames, one set of trees. The daemon tells it
+ * of clients and their regions. It asks its ops what was written, reads and hashes that, looks it
+ * up, and gives orders whose outcome the daemon reports. It knows no sockets, clocks, file
+ * descriptors or libnuma: they come in through struct engine_ops. There is no file-scope state, so
+ * any number of engines can live in one process.
  *
- * Flow: track -> hash -> stable/unstable tree -> order -> outcome -> counters.
+ * A page's way, file by file: see.c (change tracking) -> read.c (hash, trees) -> order.c (order,
+ * outcome) -> counters.c.
  *
  * Context. Every function may be called from any thread and takes the engine lock itself;
- * engine_scan() by one thread at a time for each worker. Functions that look up clients or
- * regions (rcu) must run on a thread registered with liburcu. Ops marked [unlocked] are called
- * without the engine lock, the others with it; no op may call back into the engine.
+ * engine_scan() by one thread at a time for each worker. Functions that look up clients or regions
+ * (RCU) must run on a thread registered with liburcu. The engine calls ops marked [unlocked]
+ * without its lock, the others with it; no op may call back into the engine.
+ *
+ * Addresses are bytes, frames are numbers of 4 KiB pages in the arena.
  */
 #ifndef KSM_ENGINE_H
 #define KSM_ENGINE_H
@@ -44,25 +47,32 @@ struct track_range {
 
 struct engine_ops {
 	/*
-	 * [unlocked] Runs of present pages in [start, end) written since the last call, re-armed
-	 * atomically; at most `max`, ascending, not overlapping. *walk_end: where to go on
-	 * (== end when done). `dense`: every page of the range is tracked, so hardly any is missing,
-	 * and arming missing pages too (which costs page tables) is a fair price for a faster walk.
-	 * Returns the number, or -ESRCH when the client is gone, or another negative errno: then nothing
-	 * was re-armed, and the range is skipped. What was re-armed is reported, as TRACK_UNKNOWN if need be.
+	 * [unlocked] Runs of present pages in [start, end) written since the last call, armed again
+	 * atomically; at most `max`, ascending, not overlapping. *walk_end: where to go on (== end
+	 * when done). `dense`: every page of the range is tracked, so hardly any is missing, and
+	 * arming missing pages too (which costs page tables) is a fair price for a faster walk.
+	 * Returns the number of runs. Whatever was armed again is among them, as TRACK_UNKNOWN if
+	 * need be. Or returns -ESRCH when the client is gone, or another negative errno: then
+	 * nothing was armed, and the engine skips the range.
 	 */
 	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		     int max, uint64_t *walk_end);
-	/* [unlocked] What is present in [start, end) now, written or not; nothing is armed. As track(). */
+	/*
+	 * [unlocked] What is present in [start, end) now, written or not; arms nothing. Returns as
+	 * track().
+	 */
 	int (*look)(void *client, uint64_t start, uint64_t end, struct track_range *v, int max);
-	/* [unlocked] Read client memory. Returns bytes (short where a page cannot be read), or -errno. */
+	/*
+	 * [unlocked] Read client memory. Returns bytes (fewer where a page cannot be read), or a
+	 * negative errno.
+	 */
 	ssize_t (*read)(void *client, uint64_t addr, void *buf, size_t len);
 	/* [unlocked] Node of each page, in nids[]; unknown is 0. Not called when nr_nodes is 1. */
 	void (*nid)(void *client, const uint64_t *addr, int nr, int *nids);
 	/*
-	 * Send an order. Returns 0, -EAGAIN (cannot take it now; the engine tries again at the next
-	 * engine_flush()), or another negative errno (client is going away).
-	 * The engine fills id, addr and frame[]; the op fills hdr and seq.
+	 * Send an order, of which the engine fills in id, addr and frame[], the op hdr and seq.
+	 * Returns 0, -EAGAIN (the client cannot take it now; the engine tries again at the next
+	 * engine_flush()), or another negative errno (the client is going away).
 	 */
 	int (*send_order)(void *client, struct ksm_msg_order *order);
 	/*
@@ -86,37 +96,44 @@ struct engine_config {
 	uint64_t hash_seed;            /* secret: contents must not be predictable from hashes */
 };
 
-/* Returns the engine or NULL (ENOMEM). */
+/* The engine, which the caller frees, or NULL (no memory, or nr_nodes out of range). */
 struct engine *engine_new(const struct engine_config *cfg);
-/* All clients must have exited (engine_mm_exit) and their references been dropped. */
+/*
+ * All clients must have exited (engine_mm_exit()) and their references been dropped. Waits for RCU
+ * callbacks.
+ */
 void engine_free(struct engine *e);
 
 /*
- * A client. engine_mm_new() returns a slot with one reference held by the caller, or NULL.
- * engine_mm_exit() drops everything the engine knows of it: its pages leave the trees, its sites
- * leave their stable nodes, orders under way are forgotten. It is visible to no scan afterwards.
- * The caller still owns its reference and drops it with mm_put(). ops->client_release(client) runs
- * when the last one goes (after an RCU grace period).
+ * A client. engine_mm_new() returns a slot with one reference, which is the caller's, or NULL (no
+ * memory); `client` is what the ops get. engine_mm_exit() drops everything that the engine knows of
+ * it: its pages leave the trees, its sites leave their stable nodes, orders under way are
+ * forgotten. No scan finds it afterwards. The caller still owns its reference and drops it with
+ * mm_put(). ops->client_release(client) runs when the last one goes, after an RCU grace period.
  */
 struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id);
 void engine_mm_exit(struct mm_slot *mm);
 void mm_get(struct mm_slot *mm);
 void mm_put(struct mm_slot *mm);
 /*
- * VMA accounting for the budget: all mappings of the process as it counted them just now, ours
+ * Mappings, for the budget: how many the process has as it counted them just now, those of merging
  * included, and its limit. Between two counts the engine follows its own orders.
  */
 void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count);
 
 /*
- * Ranges, page aligned, start < end <= 2^47. ADD of what is there already is fine; DEL and FORGET
- * of what is not there, too. DEL drops tracking; FORGET keeps the range offered but drops what is
- * known of its pages (they will be seen anew). Return 0, -EINVAL or -ENOMEM.
+ * Ranges, in bytes, page aligned, start < end <= 2^47. ADD of what is there already is fine; DEL
+ * and FORGET of what is not there, too. DEL drops tracking; FORGET keeps the range offered but
+ * drops what is known of its pages, which count as new when tracking shows them. Return 0, -EINVAL
+ * (a bad range; ADD: the client has exited) or -ENOMEM.
  */
 int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end);
 int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end);
 int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end);
-/* Pages that are there although tracking will not report them: those that are not known are from now on. */
+/*
+ * Pages that are there although tracking will not report them. The engine begins to track those
+ * that it does not know.
+ */
 void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr);
 /*
  * The client says that pages already stand on frames (it was forked, or moved them). Frames that
@@ -128,7 +145,7 @@ int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame)
 /* Outcome of an order. Returns 0, or -EPROTO when no such order is under way (client lies). */
 int engine_order_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_ORDER_PAGES]);
 
-/* Most threads that can scan at a time; more than that many cores share few clients' memory anyway. */
+/* Most threads that can scan at a time: more cores than that would have to share few clients. */
 #define ENGINE_WORKERS KNOB_SCAN_THREADS_MAX
 enum engine_scan {
 	ENGINE_SCAN_BUDGET,  /* the budget is used up */
@@ -136,29 +153,30 @@ enum engine_scan {
 	ENGINE_SCAN_NO_WORK, /* other workers are at the last clients of the pass */
 };
 /*
- * Scan. Works through clients and regions, cursor kept inside, until about *budget pages have been
- * examined (decremented; a page whose contents are read costs one, a page that change tracking
- * shows clean a thousandth, at least one per call and region), or the pass is complete.
- * worker: below ENGINE_WORKERS, of this thread alone until the call returns. A client is scanned by one worker at a
- * time; who scans next goes on where another stopped for want of budget.
+ * Scan clients and regions from where the last call stopped, until about *budget pages have been
+ * examined or the pass is complete. *budget goes down by one for a page whose contents are read, by
+ * a thousandth for a page that change tracking shows clean, and by at least one for each call of
+ * change tracking. worker: below ENGINE_WORKERS, of this thread alone until the call returns. One
+ * worker at a time scans a client; the next goes on where another stopped for want of budget.
  */
 enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *budget);
+/* Which of the orders that wait to send. */
 enum engine_flush {
-	ENGINE_FLUSH_RIPE, /* orders of full blocks, and of blocks that have not got more for several flushes */
+	ENGINE_FLUSH_RIPE, /* of full blocks, and of blocks that got nothing in several flushes */
 	ENGINE_FLUSH_ALL,  /* every one */
-	ENGINE_FLUSH_PASS, /* so, too; the pass is over, and nothing longer to be found: see vma.c */
+	ENGINE_FLUSH_PASS, /* every one: the pass is over, no longer run can come (budget.c) */
 };
-/* Send orders that wait. Called after each thousand pages or so. */
+/* Send orders. The daemon calls it after each thousand pages or so. */
 void engine_flush(struct engine *e, enum engine_flush what);
-/* Orders under way or waiting, for callers that wait until merging has settled. */
+/* Orders under way plus pages that wait to be ordered; 0 when merging has come to rest. */
 uint64_t engine_nr_orders(struct engine *e);
 /* Forget all orders not yet sent (before unmerging). */
 void engine_cancel_orders(struct engine *e);
 
 /*
  * Grace periods. A frame that lost its last site is retired into the current epoch. The daemon
- * moves every client on to a new epoch (engine_epoch_advance() returns it), and when no process
- * that lived in epochs <= upto is left, engine_epoch_free(upto) frees the frames retired in them.
+ * moves every client on to a new epoch, which engine_epoch_advance() returns. When no process that
+ * lived in epochs <= upto is left, engine_epoch_free(upto) frees the frames retired in them.
  */
 uint64_t engine_epoch(struct engine *e);
 uint64_t engine_epoch_advance(struct engine *e);
@@ -182,12 +200,13 @@ struct engine_counters {
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];
 };
-void engine_counters(struct engine *e, struct engine_counters *out); /* adds to *out */
+/* Adds to *out, so that a caller can sum over engines. */
+void engine_counters(struct engine *e, struct engine_counters *out);
 
 struct mm_counters {
 	uint64_t rmap_items, merging_pages, zero_pages;
 	uint64_t region_bytes, nr_regions;
-	uint64_t nr_vmas; /* the client's own plus an exact count of ours */
+	uint64_t nr_vmas; /* the client's own, plus those of merging (vma.c) */
 	uint64_t cow_breaks, orders;
 	uint64_t metadata_bytes;
 	uint64_t left_out[KSM_LEFT_NR]; /* daemon-side reasons only */
@@ -195,8 +214,8 @@ struct mm_counters {
 void mm_counters(struct mm_slot *mm, struct mm_counters *out);
 
 /*
- * Reverse mapping walk, for tests and the operator: every site of the frame. fn(arg, client id,
- * address). Returns the number of sites, or -ENOENT. fn runs under the engine lock.
+ * Walk the reverse mapping of a frame, for tests and the operator: fn(arg, client id, address) for
+ * every site, under the engine lock. Returns the number of sites, or -ENOENT (no such frame).
  */
 int engine_rmap_walk(struct engine *e, uint32_t frame,
 		     void (*fn)(void *arg, uint32_t client_id, uint64_t addr), void *arg);

@@ -8,6 +8,7 @@
 
 #define HASH_SPARE 0xffu /* bits that are 0 in every hash */
 
+/* Hash of KSM_PAGE_SIZE bytes; the bits of HASH_SPARE are 0. */
 uint64_t page_hash(const void *page, uint64_t seed);
 bool page_is_zero(const void *page);
 

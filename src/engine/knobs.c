@@ -2,8 +2,8 @@
 /*
  * knobs.c - the table of settings, and the one place where text becomes a setting.
  *
- * Everything that can be wrong with a value is found before anything is stored, so a refused
- * store leaves no trace.
+ * knob_store() finds everything that can be wrong with a value before it stores anything, so a
+ * refused store leaves no trace.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -73,17 +73,13 @@ static void knob_set(struct ksm_knobs *k, enum knob_id id, uint32_t v)
 
 void knobs_init(struct ksm_knobs *k)
 {
-	int i;
-
-	for (i = 0; i < KNOB_NR; i++)
+	for (int i = 0; i < KNOB_NR; i++)
 		atomic_init(&k->v[i], knobs[i].def);
 }
 
 int knob_find(const char *name)
 {
-	int i;
-
-	for (i = 0; i < KNOB_NR; i++)
+	for (int i = 0; i < KNOB_NR; i++)
 		if (!strcmp(knobs[i].name, name))
 			return i;
 	return -1;
@@ -104,15 +100,14 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* A decimal number and nothing else; strtoul would take signs and other bases. */
+/* A decimal number and nothing else; strtoul() would take signs and other bases. */
 static int parse_u32(const char *s, size_t len, uint32_t *out)
 {
 	uint64_t v = 0;
-	size_t i;
 
 	if (!len)
 		return -EINVAL;
-	for (i = 0; i < len; i++) {
+	for (size_t i = 0; i < len; i++) {
 		if (s[i] < '0' || s[i] > '9')
 			return -EINVAL;
 		v = v * 10 + (uint64_t)(s[i] - '0');
@@ -125,9 +120,7 @@ static int parse_u32(const char *s, size_t len, uint32_t *out)
 
 static int parse_advisor(const char *s, size_t len, uint32_t *out)
 {
-	uint32_t i;
-
-	for (i = 0; i < sizeof(advisor_names) / sizeof(advisor_names[0]); i++)
+	for (uint32_t i = 0; i < sizeof(advisor_names) / sizeof(advisor_names[0]); i++)
 		if (strlen(advisor_names[i]) == len && !memcmp(advisor_names[i], s, len)) {
 			*out = i;
 			return 0;

@@ -3,8 +3,8 @@
  * knobs.h - the operator's settings: one table of names, ranges and defaults.
  *
  * A store validates before it mutates and names the reason as a negative errno, as the kernel's
- * sysfs stores do. Values are single words read with relaxed atomics by the scan thread; none
- * depends on another being changed in the same instant.
+ * sysfs stores do. Values are single words that the workers read with relaxed atomics; none depends
+ * on another being changed in the same instant.
  */
 #ifndef KSM_KNOBS_H
 #define KSM_KNOBS_H
@@ -31,13 +31,13 @@ enum knob_id {
 	KNOB_ADVISOR_TARGET_SCAN_TIME,
 	KNOB_ADVISOR_MIN_PAGES_TO_SCAN,
 	KNOB_ADVISOR_MAX_PAGES_TO_SCAN,
-	KNOB_MAX_IDLE_MILLISECS, /* ours: longest pause between passes over calm memory */
-	KNOB_VMA_BUDGET_PERCENT, /* ours: share of vm.max_map_count that merging may use up to */
-	KNOB_SCAN_THREADS,       /* ours: threads that scan while there is much to read */
+	KNOB_MAX_IDLE_MILLISECS, /* not the kernel's: longest pause between passes over calm memory */
+	KNOB_VMA_BUDGET_PERCENT, /* nor this: share of vm.max_map_count for merging */
+	KNOB_SCAN_THREADS,       /* nor this: threads that scan at a time */
 	KNOB_NR
 };
 
-#define KNOB_SCAN_THREADS_MAX 8u /* and so many workers has an engine */
+#define KNOB_SCAN_THREADS_MAX 8u /* an engine has as many workers */
 
 struct ksm_knobs {
 	_Atomic uint32_t v[KNOB_NR];

@@ -31,7 +31,7 @@ enum knob_id {
 	KNOB_ADVISOR_TARGET_SCAN_TIME,
 	KNOB_ADVISOR_MIN_PAGES_TO_SCAN,
 	KNOB_ADVISOR_MAX_PAGES_TO_SCAN,
-	KNOB_MAX_IDLE_MILLISECS, /* not the kernel's: longest pause between passes over calm memory */
+	KNOB_MAX_IDLE_MILLISECS, /* not the kernel's: longest pause between calm passes */
 	KNOB_VMA_BUDGET_PERCENT, /* nor this: share of vm.max_map_count for merging */
 	KNOB_SCAN_THREADS,       /* nor this: threads that scan at a time */
 	KNOB_NR

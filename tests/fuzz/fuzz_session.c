@@ -42,13 +42,13 @@ static struct actor *pick(struct actors *as, struct input *in)
 	return NULL;
 }
 
-struct span {
+struct pages {
 	unsigned int from, nr;
 };
 
-static struct span take_span(struct input *in)
+static struct pages take_pages(struct input *in)
 {
-	struct span s = { .from = take8(in) % PROC_PAGES };
+	struct pages s = { .from = take8(in) % PROC_PAGES };
 
 	s.nr = 1 + take8(in) % (PROC_PAGES - s.from);
 	return s;
@@ -56,7 +56,7 @@ static struct span take_span(struct input *in)
 
 static void store(struct actor *a, struct input *in)
 {
-	struct span s = take_span(in);
+	struct pages s = take_pages(in);
 	uint8_t tag = take8(in);
 
 	/* All alike, a sequence that runs can be made of, or unlike anything else. */
@@ -107,30 +107,30 @@ static void restart(struct actors *as)
 
 static void step_memory(struct actor *a, uint8_t what, struct input *in)
 {
-	struct span s;
+	struct pages s;
 
 	switch (what) {
 	case 0:
 		store(a, in);
 		return;
 	case 1:
-		s = take_span(in);
+		s = take_pages(in);
 		actor_forget(a, s.from, s.nr);
 		return;
 	case 2:
-		s = take_span(in);
+		s = take_pages(in);
 		actor_del(a, s.from, s.nr);
 		return;
 	case 3:
-		s = take_span(in);
+		s = take_pages(in);
 		actor_add(a, s.from, s.nr);
 		return;
 	case 4:
-		s = take_span(in);
+		s = take_pages(in);
 		actor_move(a, s.from, (s.from + s.nr) % PROC_PAGES);
 		return;
 	default:
-		s = take_span(in);
+		s = take_pages(in);
 		for (unsigned int i = s.from; i < s.from + s.nr; i++)
 			a->proc->page[i].pinned = !a->proc->page[i].pinned;
 	}

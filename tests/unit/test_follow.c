@@ -31,7 +31,7 @@ static struct fake *two_merged(void)
 	return w;
 }
 
-/* Seen to fail with follow_begin() binding nothing: all 1024 are read. */
+/* Seen to fail with bind_unread() binding nothing: all 1024 are read. */
 START_TEST(the_third_is_hardly_read)
 {
 	struct fake *w = two_merged();

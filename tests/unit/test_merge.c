@@ -188,7 +188,7 @@ START_TEST(merge_across_nodes_changes)
 }
 END_TEST
 
-/* Seen to fail when a page that was written stays a site of its frame (scan.c). */
+/* Seen to fail when a page that was written stays a site of its frame (see.c). */
 START_TEST(cow_counts_down)
 {
 	struct fake *w = fake_new(1, 4096, 0);

@@ -428,7 +428,7 @@ END_TEST
 /*
  * A pinned page usually stays pinned for long. With smart_scan 0, too, the engine tries it again
  * after 0, 1, 3, 7 and 15 passes. Seen to fail without the look at RMAP_LEFT_PINNED in
- * next_pending(): an order in every second pass.
+ * skip_pass(): an order in every second pass.
  */
 START_TEST(pinned_page_backs_off)
 {

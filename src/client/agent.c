@@ -2,8 +2,8 @@
 /*
  * agent.c - the agent's thread: how it starts, connects again and again, and is lost in a fork.
  *
- * A thread of the C library, since a bare clone(2) would share the thread pointer of the thread that
- * made it, and with that its errno and stack protector. Whatever it blocks for is in wait.c.
+ * A thread of the C library, since a bare clone(2) would share the thread pointer of the thread
+ * that made it, and with that its errno and stack protector. Whatever it blocks for is in wait.c.
  *
  * A fork takes the thread away and copies its memory. Only heritage stays true in the child; the
  * rest is assigned as at the start of a program, so a child differs from a new process in that

@@ -2,8 +2,8 @@
 /*
  * agent.h - the thread that speaks with the daemon and replaces pages.
  *
- * It lives inside the client so that everything happens with the client's own rights, and so that a
- * daemon that is killed or stopped in the middle of anything leaves no page missing: an order is
+ * It lives inside the client so that everything happens with the client's own rights, and so that
+ * a daemon that is killed or stopped in the middle of anything leaves no page missing: an order is
  * one message, and once it is read the agent finishes it alone.
  *
  * The agent has a descriptor table of its own (CLOSE_RANGE_UNSHARE): programs that close all
@@ -11,9 +11,9 @@
  * uses malloc, stdio or errno-based calls once it serves; its buffers and stack are private
  * mappings that are never offered, because it must not touch memory that it made missing itself.
  *
- * Its state has four lifetimes, each a struct of its own: what a forked child keeps (heritage.h), the
- * thread's descriptors and buffers (kit.h), one connection (link.h), and what program threads share
- * with it (mailbox.h).
+ * Its state has four lifetimes, each a struct of its own: what a forked child keeps (heritage.h),
+ * the thread's descriptors and buffers (kit.h), one connection (link.h), and what program threads
+ * share with it (mailbox.h).
  */
 #ifndef KSM_AGENT_H
 #define KSM_AGENT_H
@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/as.h"
 #include "client/heritage.h"
 #include "client/kit.h"
 #include "client/mailbox.h"
@@ -45,12 +46,12 @@ void agent_defer(void);
  * is not held.
  */
 int agent_start(bool told);
-/* Nothing is known (as.h) of what the agent touches while pages are missing. Lock held. */
-void agent_clear_own(void);
+/* Have as.h know nothing of what the agent touches while pages are missing. */
+void agent_clear_own(void) NEEDS(as.lock);
 /*
  * In a forked child: there is no agent any more. `raw`: the C library was not told of the fork, so
- * no thread can be made; such a child is no client by itself, and keeps what it shares. Context: the
- * child's only thread.
+ * no thread can be made; such a child is no client by itself, and keeps what it shares. Context:
+ * the child's only thread.
  */
 void agent_reset_child(bool raw);
 /*
@@ -62,6 +63,6 @@ int agent_unshare(uint64_t start, uint64_t end) NEEDS(mailbox.lock);
 /* The main heap: heap_watch(), heap_is_watched(), heap_shrunk(). */
 void agent_watch_heap(uint64_t end);
 bool agent_watches_heap(void);
-void agent_heap_shrunk(uint64_t end);
+void agent_heap_shrunk(uint64_t end) NEEDS(as.lock);
 
 #endif

@@ -43,8 +43,8 @@ static bool take_over(uint32_t seen)
 
 	while (!atomic_load_explicit(copied, memory_order_acquire))
 		sysc4(SYS_futex, copied, FUTEX_WAIT, 0, NULL);
-	return atomic_compare_exchange_strong_explicit(&as.lock, &seen, 2, memory_order_acquire,
-						       memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(&as.lock.word, &seen, 2,
+						       memory_order_acquire, memory_order_relaxed);
 }
 
 static void lock_slow(void)
@@ -53,33 +53,33 @@ static void lock_slow(void)
 		uint32_t seen = 0;
 
 		if (atomic_compare_exchange_strong_explicit(
-			    &as.lock, &seen, 2, memory_order_acquire, memory_order_relaxed))
+			    &as.lock.word, &seen, 2, memory_order_acquire, memory_order_relaxed))
 			return;
 		if (seen >= AS_LOCK_VFORK) {
 			if (take_over(seen))
 				return;
-		} else if (seen == 2 || atomic_compare_exchange_strong(&as.lock, &seen, 2)) {
-			sysc4(SYS_futex, &as.lock, FUTEX_WAIT_PRIVATE, 2, NULL);
+		} else if (seen == 2 || atomic_compare_exchange_strong(&as.lock.word, &seen, 2)) {
+			sysc4(SYS_futex, &as.lock.word, FUTEX_WAIT_PRIVATE, 2, NULL);
 		}
 	}
 }
 
-static void lock_take(void)
+static void lock_table(void)
 {
 	uint32_t zero = 0;
 
-	if (!atomic_compare_exchange_strong_explicit(&as.lock, &zero, 1, memory_order_acquire,
+	if (!atomic_compare_exchange_strong_explicit(&as.lock.word, &zero, 1, memory_order_acquire,
 						     memory_order_relaxed))
 		lock_slow();
 }
 
-void as_unlock(void)
+void as_unlock(void) UNCHECKED_LOCKING
 {
-	if (atomic_exchange_explicit(&as.lock, 0, memory_order_release) == 2)
-		sysc3(SYS_futex, &as.lock, FUTEX_WAKE_PRIVATE, 1);
+	if (atomic_exchange_explicit(&as.lock.word, 0, memory_order_release) == 2)
+		sysc3(SYS_futex, &as.lock.word, FUTEX_WAKE_PRIVATE, 1);
 }
 
-uint32_t as_vfork_begin(void)
+uint32_t as_vfork_begin(void) UNCHECKED_LOCKING
 {
 	uint32_t slot;
 
@@ -93,8 +93,8 @@ uint32_t as_vfork_begin(void)
 	}
 	slot = as.vfork_slot = as.vfork_slot % (AS_VFORK_SLOTS - 1) + 1;
 	atomic_store(&as.copied[slot], 0);
-	if (atomic_exchange(&as.lock, AS_LOCK_VFORK + slot) == 2)
-		sysc3(SYS_futex, &as.lock, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	if (atomic_exchange(&as.lock.word, AS_LOCK_VFORK + slot) == 2)
+		sysc3(SYS_futex, &as.lock.word, FUTEX_WAKE_PRIVATE, INT32_MAX);
 	return slot;
 }
 
@@ -106,7 +106,7 @@ void as_vfork_copied(uint32_t slot)
 	sysc3(SYS_futex, &as.copied[slot], FUTEX_WAKE, INT32_MAX);
 }
 
-void as_vfork_end(uint32_t slot)
+void as_vfork_end(uint32_t slot) UNCHECKED_LOCKING
 {
 	uint32_t ours = AS_LOCK_VFORK + slot;
 
@@ -114,7 +114,7 @@ void as_vfork_end(uint32_t slot)
 		as_unlock();
 		return;
 	}
-	atomic_compare_exchange_strong_explicit(&as.lock, &ours, 0, memory_order_release,
+	atomic_compare_exchange_strong_explicit(&as.lock.word, &ours, 0, memory_order_release,
 						memory_order_relaxed);
 	as_vfork_copied(slot); /* who waits for it finds the lock free, or another's */
 }
@@ -126,27 +126,27 @@ static void block_signals(uint64_t *old)
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, sizeof(all));
 }
 
-void as_enter(struct as_guard *g)
+void as_enter(struct as_guard *g) UNCHECKED_LOCKING
 {
 	block_signals(&g->sigmask);
 	atomic_fetch_add_explicit(&as.waiting, 1, memory_order_relaxed);
-	lock_take();
+	lock_table();
 	atomic_fetch_sub_explicit(&as.waiting, 1, memory_order_relaxed);
 }
 
-void as_leave(struct as_guard *g)
+void as_leave(struct as_guard *g) UNCHECKED_LOCKING
 {
 	as_unlock();
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &g->sigmask, NULL, sizeof(g->sigmask));
 }
 
-void as_agent_lock(void)
+void as_agent_lock(void) UNCHECKED_LOCKING
 {
 	/* A futex lock is unfair; without this an agent with many orders would starve the
 	 * program. Bounded: a thread stopped (ptrace) just before the lock must not stop us. */
 	for (int i = 0; i < 1000 && atomic_load_explicit(&as.waiting, memory_order_relaxed); i++)
 		sysc0(SYS_sched_yield);
-	lock_take();
+	lock_table();
 }
 
 /* ---- life ---- */
@@ -176,16 +176,16 @@ int as_init(void)
 
 static void remove_at(size_t i, size_t n);
 
-static void recover_frame(void *arg, const struct maps_entry *e)
+static void recover_frame(void *arg, const struct maps_entry *e) UNCHECKED_LOCKING
 {
 	(void)arg;
 	if (maps_is_arena(e))
 		as_frames_set(e->start, e->end);
 }
 
-void as_reset_child(void)
+void as_reset_child(void) UNCHECKED_LOCKING
 {
-	atomic_store(&as.lock, 0);
+	atomic_store(&as.lock.word, 0);
 	atomic_store(&as.waiting, 0);
 	as.copied = NULL; /* the parent's; a page of it stays mapped */
 	as.nr_events = 0;
@@ -278,7 +278,7 @@ static void remove_at(size_t i, size_t n)
 }
 
 /* Make `addr` a boundary. Room for one entry is reserved. */
-static void split(uint64_t addr)
+static void split(uint64_t addr) NEEDS(as.lock)
 {
 	size_t i = as_find(addr);
 	struct as_range tail;
@@ -312,7 +312,7 @@ static void coalesce(size_t i, uint64_t end)
 	}
 }
 
-static void cut(uint64_t start, uint64_t end)
+static void cut(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	size_t i, n = 0;
 
@@ -379,7 +379,7 @@ int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t 
 	return 0;
 }
 
-static void clear_object(const void *p, size_t len)
+static void clear_object(const void *p, size_t len) NEEDS(as.lock)
 {
 	uint64_t start = (uintptr_t)p & ~(uint64_t)(KSM_PAGE_SIZE - 1);
 

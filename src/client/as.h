@@ -27,6 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/guard.h"
 #include "wire/wire.h"
 
 /* What is known of a range of memory mapped through the library or offered by madvise. */
@@ -51,10 +52,14 @@ struct as_event {
  * behind (a stopped daemon), declaring everything anew is cheaper than a longer queue. */
 #define AS_EVENTS 512
 
+/* A futex: 0 free, 1 held, 2 held and waited for, AS_LOCK_VFORK + n: see as_vfork_begin(). */
+struct LOCK_TYPE("address space") as_lock {
+	_Atomic uint32_t word;
+};
+
 /* All fields under the lock unless noted. */
 struct as {
-	/* 0 free, 1 held, 2 held and waited for, AS_LOCK_VFORK + n: see as_vfork_begin() */
-	_Atomic uint32_t lock;
+	struct as_lock lock;
 	_Atomic uint32_t *copied; /* shared with children; word n: child n has its copy */
 	uint32_t vfork_slot;      /* used last */
 	_Atomic uint32_t waiting; /* program threads that want it: the agent lets them go first */
@@ -80,11 +85,11 @@ extern struct as as;
 struct as_guard {
 	uint64_t sigmask;
 };
-void as_enter(struct as_guard *g);
-void as_leave(struct as_guard *g);
+void as_enter(struct as_guard *g) TAKES(as.lock);
+void as_leave(struct as_guard *g) GIVES(as.lock);
 /* From the agent, whose signals are blocked anyway. */
-void as_agent_lock(void);
-void as_unlock(void);
+void as_agent_lock(void) TAKES(as.lock);
+void as_unlock(void) GIVES(as.lock);
 
 /*
  * A clone(2) with CLONE_VFORK but without CLONE_VM copies the address space, for which the lock is needed,
@@ -95,9 +100,9 @@ void as_unlock(void);
  */
 #define AS_LOCK_VFORK 4u
 #define AS_VFORK_SLOTS (KSM_PAGE_SIZE / sizeof(uint32_t))
-uint32_t as_vfork_begin(void);       /* lock held */
-void as_vfork_copied(uint32_t slot); /* in the child, first */
-void as_vfork_end(uint32_t slot);    /* in the parent: the lock is not held any more */
+uint32_t as_vfork_begin(void) NEEDS(as.lock);    /* lock held */
+void as_vfork_copied(uint32_t slot);             /* in the child, first */
+void as_vfork_end(uint32_t slot) GIVES(as.lock); /* in the parent: the lock is not held any more */
 
 /* First use of the library, and again in a forked child (keeps ranges and frame bits). Returns 0
  * or -ENOMEM. Context: no other thread uses `as` yet. */
@@ -106,18 +111,21 @@ int as_init(void);
 void as_reset_child(void);
 
 /* Index of the first range with end > addr (== nr when none). Lock held. */
-size_t as_find(uint64_t addr);
+size_t as_find(uint64_t addr) NEEDS(as.lock);
 /* Replace what is known of [start, end). Returns 0 or -ENOMEM (nothing changed). Lock held. */
-int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out);
-void as_clear(uint64_t start, uint64_t end);
+int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+	NEEDS(as.lock);
+void as_clear(uint64_t start, uint64_t end) NEEDS(as.lock);
 /* The same for what is not known of it yet. Returns 0 or -ENOMEM (a part was done). Lock held. */
-int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out);
+int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+	NEEDS(as.lock);
 /* Room for so many more entries, so that edits that add no more cannot fail. 0 or -ENOMEM. */
-int as_reserve(size_t more);
+int as_reserve(size_t more) NEEDS(as.lock);
 /* Nothing is known of the library's own tables, whatever ranges a program names. Lock held. */
-void as_clear_own(void);
+void as_clear_own(void) NEEDS(as.lock);
 /* Apply fn to each known part of [start, end), then coalesce. Returns 0 or -ENOMEM. Lock held. */
-int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg);
+int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg)
+	NEEDS(as.lock);
 /* May pages of this range be merged? */
 static inline bool as_offered(const struct as_range *r)
 {
@@ -129,21 +137,21 @@ static inline bool as_is_orphan(void)
 	return as.cookie && !atomic_load_explicit(as.cookie, memory_order_relaxed);
 }
 /* Any part of [start, end) known? All of it? Lock held. */
-bool as_knows(uint64_t start, uint64_t end);
-bool as_covers(uint64_t start, uint64_t end);
+bool as_knows(uint64_t start, uint64_t end) NEEDS(as.lock);
+bool as_covers(uint64_t start, uint64_t end) NEEDS(as.lock);
 
 /* Frame bits. Lock held. as_frames_set returns 0 or -ENOMEM. */
-bool as_frame_bit(uint64_t addr);
-int as_frames_set(uint64_t start, uint64_t end);
+bool as_frame_bit(uint64_t addr) NEEDS(as.lock);
+int as_frames_set(uint64_t start, uint64_t end) NEEDS(as.lock);
 /* Room for the bits of [start, end): after that as_frames_set() cannot fail. 0 or -ENOMEM. */
-int as_frames_reserve(uint64_t start, uint64_t end);
-void as_frames_clear(uint64_t start, uint64_t end);
+int as_frames_reserve(uint64_t start, uint64_t end) NEEDS(as.lock);
+void as_frames_clear(uint64_t start, uint64_t end) NEEDS(as.lock);
 /* What the kernel was told of memory that is left alone, for a mapping that takes its place. No lock. */
 void as_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out);
 /* Next run of pages with the bit set in [*start, end); returns false when there is none. */
-bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end);
+bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end) NEEDS(as.lock);
 
 /* Tell the agent. Lock held; call mailbox_poke() after releasing it. */
-void as_event(uint32_t type, uint64_t start, uint64_t end);
+void as_event(uint32_t type, uint64_t start, uint64_t end) NEEDS(as.lock);
 
 #endif

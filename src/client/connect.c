@@ -2,9 +2,9 @@
 /*
  * connect.c - how a connection begins.
  *
- * HELLO hands the daemon this process's memory, WELCOME hands back what merging needs: the device of
- * userfaultfds, the arena, and a sentinel. A daemon that is stopped in the middle of that is left
- * after a while and tried again; requests of program threads are served meanwhile.
+ * HELLO hands the daemon this process's memory, WELCOME hands back what merging needs: the device
+ * of userfaultfds, the arena, and a sentinel. A daemon that is stopped in the middle of that is
+ * left after a while and tried again; requests of program threads are served meanwhile.
  */
 #include "client/connect.h"
 
@@ -26,7 +26,7 @@
 #include "wire/runtime_dir.h"
 
 #define HANDSHAKE_MS 10000
-/* DEFAULT_MAX_MAP_COUNT of the kernel's include/linux/mm.h */
+/* The kernel's default of vm.max_map_count: Documentation/admin-guide/sysctl/vm.rst. */
 #define MAX_MAP_COUNT_DEFAULT 65530u
 
 void connect_find_daemon(struct heritage *h, const char *dir)

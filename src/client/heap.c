@@ -2,9 +2,9 @@
 /*
  * heap.c - offer what was added to the main heap.
  *
- * malloc moves the break inside the C library, where no interposer sees it. The agent finds growth by
- * asking the kernel for the break from time to time, more seldom where nothing grows. ksm-run has told
- * malloc never to shrink the heap.
+ * malloc moves the break inside the C library, where no interposer sees it. The agent finds growth
+ * by asking the kernel for the break from time to time, more seldom where nothing grows. ksm-run
+ * has told malloc never to shrink the heap.
  */
 #include "client/heap.h"
 

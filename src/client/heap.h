@@ -10,8 +10,8 @@
 #include "client/as.h"
 
 /*
- * A forked child inherits the heap, and with it the whole of this. The lock of as.h covers end, once
- * `watched` is set; poll_ms is the agent's.
+ * A forked child inherits the heap, and with it the whole of this. The lock of as.h covers end,
+ * once `watched` is set; poll_ms is the agent's.
  */
 struct heap {
 	_Atomic uint32_t watched; /* never goes back to 0 */
@@ -25,8 +25,8 @@ static inline bool heap_is_watched(const struct heap *h)
 {
 	return atomic_load(&h->watched);
 }
-/* The program has moved the break down to `end` (page aligned). Lock held. */
-void heap_shrunk(struct heap *h, uint64_t end);
+/* The program has moved the break down to `end` (page aligned). */
+void heap_shrunk(struct heap *h, uint64_t end) NEEDS(as.lock);
 
 /* The agent starts: look often at first. */
 void heap_begin(struct heap *h);

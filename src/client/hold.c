@@ -1,29 +1,31 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * hold.c - hold a range of frame mappings still, and know what is in it.
  *
- * Memory that stands on frames cannot be moved away (UFFDIO_MOVE takes anonymous mappings only), but it
- * can be write-protected in the synchronous userfaultfd: readers go on, writers wait, forks see
- * everything. Frames themselves never change. So between hold_begin() and hold_end() the contents are
- * fixed, with one exception: a page that broke copy-on-write is a private page, and a device may still be
- * writing to it on behalf of an O_DIRECT read or an io_uring buffer that was pinned before. The kernel
- * offers no test for pins on such a page, so hold_may_be_pinned() asks whether the process has
- * any means of pinning at all. What it cannot see is another process in the middle of a
+ * Memory that stands on frames cannot be moved away (UFFDIO_MOVE takes anonymous mappings only),
+ * but it can be write-protected in the synchronous userfaultfd: readers go on, writers wait, forks
+ * see everything. Frames themselves never change. So between hold_begin() and hold_end() the
+ * contents are fixed, with one exception: a page that broke copy-on-write is a private page, and a
+ * device may still be writing to it for an O_DIRECT read or an io_uring buffer that was pinned
+ * before.
+ *
+ * The kernel offers no test for pins on such a page, so hold_may_be_pinned() asks whether the
+ * process has any means of pinning at all. It cannot see another process in the middle of a
  * process_vm_writev(2), which pins for microseconds.
  */
+#include "client/hold.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "client/hold.h"
 #include "client/as.h"
-#include "client/uffd.h"
 #include "client/io.h"
 #include "client/maps.h"
 #include "client/sysc.h"
+#include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
 /* More descriptors than this are not looked through while writers wait (3 us each). */
@@ -48,15 +50,15 @@ int hold_begin(const struct kit *k, uint64_t start, uint64_t end)
 
 void hold_end(const struct kit *k, uint64_t start, uint64_t end)
 {
-	uffd_release(k, start, end); /* lifts the protection */
+	uffd_release(k, start, end); /* this lifts the protection */
 	/* A thread that forked meanwhile waits for its event to be read. Nothing was missing. */
 	uffd_serve_forks(k, start, 0, k->staging);
 }
 
 /*
- * Present pages that are not the file's. Everything else is a frame, touched or not, or a private
- * page that was swapped out, which nobody can have pinned. (Protecting an untouched frame leaves a
- * marker in its place that the scan calls swapped.)
+ * Find present pages that are not the file's. Everything else is a frame, touched or not, or a
+ * private page that was swapped out, which nobody can have pinned. (Protecting an untouched frame
+ * leaves a marker in its place that the scan calls swapped.)
  */
 long hold_private(const struct kit *k, uint64_t start, uint64_t end,
 		  struct kabi_page_region v[HOLD_MAX_PAGES])
@@ -86,8 +88,10 @@ static bool may_be_positive(const char *status, const char *key)
 	return *p != '0';
 }
 
-/* Pages pinned for long (io_uring fixed buffers, RDMA; vfio counts its own as locked). Unknown is
- * "yes". */
+/*
+ * Does the process have pages pinned for long (io_uring fixed buffers, RDMA)? vfio counts its own
+ * as locked. "Unknown" means yes.
+ */
 static bool has_long_pins(void)
 {
 	char buf[4096];
@@ -97,7 +101,7 @@ static bool has_long_pins(void)
 	return may_be_positive(buf, "VmPin:") || may_be_positive(buf, "VmLck:");
 }
 
-/* dir and name must be short: a number of a thread, of a descriptor. */
+/* Both are short: a directory of /proc, and the number of a thread or descriptor. */
 static void join(char path[64], const char *dir, const char *name)
 {
 	strcpy(path, dir);
@@ -105,7 +109,10 @@ static void join(char path[64], const char *dir, const char *name)
 	strncat(path, name, 12);
 }
 
-/* "flags:\t0140002": O_DIRECT, in octal. io_uring descriptors show themselves by other lines. */
+/*
+ * Read a file of fdinfo. "flags:\t0140002" is octal, and has O_DIRECT; io_uring descriptors show
+ * themselves by other lines.
+ */
 static bool fd_can_pin(const char *dir, const char *name)
 {
 	char path[64], buf[512];
@@ -133,13 +140,13 @@ struct dirent64 {
 	char name[];
 };
 
-/* Whether any entry of a directory of numbers answers yes, or it cannot be told. */
+/* Does any entry of a directory of numbers answer yes? Also where that cannot be told. */
 static bool any_entry(const char *dir, bool (*yes)(void *arg, const char *dir, const char *name),
 		      void *arg)
 {
 	_Alignas(8) char buf[2048];
 	long fd = sysc4(SYS_openat, AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	bool found = fd < 0 && fd != -ENOENT; /* a thread that has ended */
+	bool found = fd < 0 && fd != -ENOENT; /* -ENOENT: a thread that has ended */
 
 	while (fd >= 0 && !found) {
 		long n = sysc3(SYS_getdents64, fd, buf, sizeof(buf));
@@ -173,12 +180,12 @@ static int32_t number(const char *s)
 }
 
 struct tables {
-	int32_t agent, first; /* threads: whose table is of no interest, whose was looked at */
+	int32_t agent, first; /* the threads whose table does not count, or was looked at */
 	bool seen_agent;
 	int nr_fds;
 };
 
-/* The table of one thread, unless it is the first's. (That may have ended: then it has none.) */
+/* Look at a thread's table unless it is the first's. (That may have ended: then it has none.) */
 static bool look_at_table(void *arg, const char *tasks, const char *name)
 {
 	struct tables *t = arg;
@@ -199,7 +206,7 @@ static bool has_direct_io(int32_t agent)
 {
 	struct tables t = { .agent = agent, .first = (int32_t)sysc0(SYS_getpid) };
 
-	/* Where we are not in the list it is one of another pid namespace, and its numbers say nothing. */
+	/* If the agent is not in the list, that is of another PID namespace, and says nothing. */
 	return any_entry("/proc/self/task", look_at_table, &t) || !t.seen_agent;
 }
 
@@ -209,7 +216,9 @@ static void find_aio(void *arg, const struct maps_entry *e)
 		*(bool *)arg = true;
 }
 
-/* Contexts of io_submit(2). The machine-wide count saves most processes the look at their maps. */
+/*
+ * Are there contexts of io_submit(2)? The machine-wide count saves most processes a look at maps.
+ */
 static bool has_aio(void)
 {
 	char buf[32];

@@ -1,31 +1,46 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * inplace.c - merge pages that already lie in a mapping of frames.
  *
- * Two kinds: pages that were written after they were merged (private pages in a file mapping), and
- * frames that the daemon does not know, of an earlier daemon's arena. They are held still (hold.c),
- * compared with the frames they are to stand on, and mapped over where equal. The contents are in
- * place at every instant, so readers and forks need not wait.
+ * There are two kinds: pages that were written after they were merged (private pages in a file
+ * mapping), and frames of an earlier daemon's arena, which this daemon does not know. The agent
+ * holds them still (hold.c), compares them with the frames they are to stand on, and maps these
+ * over where they are equal. The contents are in place at every instant, so readers and forks need
+ * not wait.
  *
  * Private pages are refused while the process has any means of having them pinned.
  */
+#include "client/inplace.h"
+
 #include <string.h>
 #include <sys/mman.h>
 
-#include "client/inplace.h"
 #include "client/as.h"
 #include "client/hold.h"
-#include "client/uffd.h"
 #include "client/io.h"
 #include "client/sysc.h"
+#include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-/* One stretch with contiguous frames. The memory itself is read through /proc/self/mem. */
-static void settle(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
-		   unsigned int to, uint8_t *result)
+/* Map the frames of pages [from, to) over them. */
+static bool map_over(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
+		     unsigned int to)
+{
+	return !sysc_failed(sysc6(SYS_mmap, (long)order_page(m, from),
+				  (long)(to - from) * KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_FIXED, k->arena,
+				  (long)m->frame[from] * KSM_PAGE_SIZE));
+}
+
+/*
+ * Compare pages [from, to), whose frames are contiguous, and map these over the equal parts. The
+ * memory itself is read through /proc/self/mem, which cannot fault.
+ */
+static void compare(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
+		    unsigned int to, uint8_t *result)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
-	uint8_t *mine = k->buf, *frames = k->buf + KSM_ORDER_PAGES * KSM_PAGE_SIZE;
+	uint8_t *mine = k->buf, *frames = k->buf + KIT_ORDER_BYTES;
 
 	if (m->frame[from] + (uint64_t)(to - from) > k->arena_pages ||
 	    !io_pread_all(k->mem, mine, len, order_page(m, from)) ||
@@ -41,18 +56,11 @@ static void settle(const struct kit *k, const struct ksm_msg_order *m, unsigned 
 			result[j++] = KSM_RES_DIFFERENT;
 			continue;
 		}
-		memset(result + i,
-		       sysc_failed(sysc6(SYS_mmap, (long)order_page(m, i),
-					 (long)(j - i) * KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-					 MAP_PRIVATE | MAP_FIXED, k->arena,
-					 (long)m->frame[i] * KSM_PAGE_SIZE)) ?
-			       KSM_RES_NOMEM :
-			       KSM_RES_MERGED,
-		       j - i);
+		memset(result + i, map_over(k, m, i, j) ? KSM_RES_MERGED : KSM_RES_NOMEM, j - i);
 	}
 }
 
-/* Refuse the private pages of the run if a device may be writing to them. */
+/* Refuse the private pages of [from, to) if a device may be writing to them. */
 static void refuse_pinned(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
 			  unsigned int to, uint8_t *result)
 {
@@ -84,7 +92,7 @@ void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, unsigne
 			while (j < to && result[j] != KSM_RES_BUSY &&
 			       m->frame[j] == m->frame[j - 1] + 1)
 				j++;
-			settle(k, m, i, j, result);
+			compare(k, m, i, j, result);
 		}
 	}
 	hold_end(k, start, end);

@@ -5,13 +5,14 @@
 
 #include <stdint.h>
 
+#include "client/as.h"
 #include "client/kit.h"
 
 /*
  * Replace pages [from, to) of the order, all of which lie in mappings of frames. On entry result[]
- * is KSM_RES_GONE there; pages that are not replaced keep that or get their reason. Lock held.
+ * is KSM_RES_GONE there; pages that are not replaced keep that or get their reason.
  */
 void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
-		     unsigned int to, uint8_t *result);
+		     unsigned int to, uint8_t *result) NEEDS(as.lock);
 
 #endif

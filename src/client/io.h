@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * io.h - read files without the C library: whole ranges, and small files of /proc.
+ *
+ * Both leave errno alone and never allocate, as they run inside other people's programs.
  */
 #ifndef KSM_IO_H
 #define KSM_IO_H
@@ -13,7 +15,7 @@
 
 #include "client/sysc.h"
 
-/* All len bytes at off, or false: an error, or the end of the file. */
+/* Read all len bytes at off. False: an error, or the end of the file. */
 static inline bool io_pread_all(int fd, void *dst, size_t len, uint64_t off)
 {
 	size_t have = 0;
@@ -30,7 +32,7 @@ static inline bool io_pread_all(int fd, void *dst, size_t len, uint64_t off)
 	return true;
 }
 
-/* The first size - 1 bytes of a file, NUL-terminated. Returns how many, or -errno. */
+/* Read the first size - 1 bytes of a file and terminate them. Returns how many, or -errno. */
 static inline long io_slurp(const char *path, char *buf, size_t size)
 {
 	long fd = sysc4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /* ksm.c - the public functions: the raw convention of client.h turned into errno. */
 #include "ksm.h"
 

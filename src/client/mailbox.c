@@ -6,8 +6,8 @@
  * signalfd. The program's own use of SIGURG is not touched; should the signal ever get elsewhere,
  * its default is to do nothing.
  *
- * A program thread waits on a futex in the mailbox with all its signals blocked. It looks again every
- * second, so that it goes on when the agent was disabled meanwhile.
+ * A program thread waits on a futex in the mailbox with all its signals blocked. It looks again
+ * every second, so that it goes on when the agent was disabled meanwhile.
  */
 #include "client/mailbox.h"
 
@@ -115,7 +115,9 @@ void mailbox_finish(enum request kind)
 {
 	uint32_t was = kind;
 
-	/* The thread may have timed out, and another asked for something else, which is not done. */
+	/*
+	 * The thread may have timed out, and another asked for something else, which is not done.
+	 */
 	if (atomic_compare_exchange_strong(&mailbox.kind, &was, REQ_NONE))
 		sysc3(SYS_futex, &mailbox.kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mailbox.h - what program threads and the agent's thread share: the way to wake the agent, and one
- * request at a time.
+ * mailbox.h - what program threads and the agent's thread share: the way to wake the agent, and
+ * one request at a time.
  *
- * A program thread calls mailbox_begin(), a request, mailbox_end(). The agent sees the request when
- * it next waits (wait.c), which it also does while it waits to send: a daemon that is stopped delays
- * no program thread.
+ * A program thread calls mailbox_begin(), a request, mailbox_end(). The agent sees the request
+ * when it next waits (wait.c), which it also does while it waits to send: a daemon that is stopped
+ * delays no program thread.
  */
 #ifndef KSM_MAILBOX_H
 #define KSM_MAILBOX_H
@@ -27,12 +27,13 @@ struct LOCK_TYPE("mailbox") mailbox_lock {
 };
 
 /*
- * Invariant: kind is REQ_NONE unless a program thread waits for that request, and that thread holds
- * the lock. A forked child assigns the whole of it: it has neither the agent nor the threads.
+ * Invariant: kind is REQ_NONE unless a program thread waits for that request, and that thread
+ * holds the lock. A forked child assigns the whole of it: it has neither the agent nor the
+ * threads.
  *
  * lock covers range and nr, which are written before kind is. The agent reads them while kind is
- * set; it writes result and stat, and then kind. Every other field is atomic on its own, except pid,
- * which is written before tid leaves 0.
+ * set; it writes result and stat, and then kind. Every other field is atomic on its own, except
+ * pid, which is written before tid leaves 0.
  */
 struct mailbox {
 	struct mailbox_lock lock;

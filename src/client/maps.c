@@ -1,7 +1,9 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
- * maps.c - a line-by-line reader of /proc/self/maps on raw system calls; see maps.h.
- * The buffer is on the stack and lines are at most PATH_MAX + 100 bytes, longer names are cut.
+ * maps.c - read /proc/self/maps line by line with raw system calls.
+ *
+ * The buffer is on the stack: it holds a line of PATH_MAX + 100 bytes, which none exceeds. Names
+ * are cut to what struct maps_entry holds.
  */
 #include "client/maps.h"
 

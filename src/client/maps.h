@@ -2,7 +2,7 @@
 /*
  * maps.h - read /proc/self/maps without malloc or stdio.
  *
- * Used where the kernel's word is needed: memory that the program mapped without the library, and
+ * The library asks the kernel where it cannot know: memory that the program mapped by itself, and
  * frames that a child inherited.
  */
 #ifndef KSM_MAPS_H

@@ -51,7 +51,7 @@ static struct as_guard fork_guard; /* of the thread that forks; under the lock *
  * Pages in mappings of frames that the parent wants wiped: the kernel keeps them from the child (see
  * advice_on_frames()), which gets empty memory here. Nothing may have come to stand there yet.
  */
-static void wipe_in_child(void)
+static void wipe_in_child(void) UNCHECKED_LOCKING
 {
 	uint64_t at, run_end;
 
@@ -73,7 +73,7 @@ static void wipe_in_child(void)
 	}
 }
 
-static void start_over_in_child(bool raw)
+static void start_over_in_child(bool raw) UNCHECKED_LOCKING
 {
 	as_reset_child();
 	wipe_in_child();
@@ -87,7 +87,7 @@ void ops_enter(struct as_guard *g)
 	as_enter(g);
 }
 
-void ksmc_fork_prepare(void)
+void ksmc_fork_prepare(void) UNCHECKED_LOCKING
 {
 	struct as_guard g;
 
@@ -95,7 +95,7 @@ void ksmc_fork_prepare(void)
 	fork_guard = g;
 }
 
-void ksmc_fork_parent(void)
+void ksmc_fork_parent(void) UNCHECKED_LOCKING
 {
 	struct as_guard g = fork_guard;
 
@@ -111,7 +111,7 @@ void ksmc_fork_child(void)
 	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &g.sigmask, NULL, sizeof(g.sigmask));
 }
 
-void ksmc_vfork_prepare(struct ksmc_vfork *v)
+void ksmc_vfork_prepare(struct ksmc_vfork *v) UNCHECKED_LOCKING
 {
 	struct as_guard g;
 
@@ -120,7 +120,7 @@ void ksmc_vfork_prepare(struct ksmc_vfork *v)
 	v->slot = as_vfork_begin();
 }
 
-void ksmc_vfork_parent(const struct ksmc_vfork *v)
+void ksmc_vfork_parent(const struct ksmc_vfork *v) UNCHECKED_LOCKING
 {
 	as_vfork_end(v->slot);
 	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &v->sigmask, NULL, sizeof(v->sigmask));
@@ -291,7 +291,7 @@ struct relearn_ctx {
 	uint64_t start, end;
 };
 
-static void relearn_prot(void *arg, const struct maps_entry *e)
+static void relearn_prot(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 {
 	const struct relearn_ctx *c = arg;
 	uint64_t start = e->start > c->start ? e->start : c->start;
@@ -305,7 +305,7 @@ static void relearn_prot(void *arg, const struct maps_entry *e)
  * The kernel did a part of it and we may not see which (no descriptor to be had): so it is done once more in
  * steps, up to one that fails again and again.
  */
-static void protect_again(uint64_t start, uint64_t end, int prot)
+static void protect_again(uint64_t start, uint64_t end, int prot) NEEDS(as.lock)
 {
 	const int known = prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
 	int tries = 0;
@@ -436,7 +436,7 @@ static long withdraw(uint64_t start, uint64_t end, int why)
 	return r;
 }
 
-static bool is_unsharing(uint64_t start, uint64_t end)
+static bool is_unsharing(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++)
 		if (as.range[i].flags & AS_UNSHARING)
@@ -478,7 +478,7 @@ static bool may_learn(const struct maps_entry *e)
 }
 
 /* One mapping of the range, as the kernel sees it: learn it if it may be merged. */
-static void learn_mapping(void *arg, const struct maps_entry *e)
+static void learn_mapping(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 {
 	struct offer_ctx *c = arg;
 	uint64_t start = e->start > c->start ? e->start : c->start;
@@ -495,7 +495,7 @@ static void learn_mapping(void *arg, const struct maps_entry *e)
  * Learn what is not known of [start, end). The table must not move meanwhile: it might be learned
  * where it is no more.
  */
-static void learn(struct offer_ctx *c)
+static void learn(struct offer_ctx *c) NEEDS(as.lock)
 {
 	bool known = as_covers(c->start, c->end);
 	int nr = known ? 0 : maps_walk(0, 0, NULL, NULL);
@@ -572,7 +572,7 @@ static uint64_t same_lock(uint64_t start, uint64_t end, bool locked)
 }
 
 /* A run of frames becomes fresh zeros, if the kernel would let anonymous memory there. */
-static long discard_run(uint64_t start, uint64_t end, int advice)
+static long discard_run(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
 {
 	while (start < end) {
 		bool locked = any_locked(start, start + KSM_PAGE_SIZE);
@@ -597,7 +597,7 @@ static long discard_run(uint64_t start, uint64_t end, int advice)
  * In the order of addresses, as the kernel goes: what comes before memory that it refuses is done, what
  * comes after is not, and a gap is an error in the end. *start: how far it came, by whole runs of frames.
  */
-static long discard_range(uint64_t *start, uint64_t end, int advice)
+static long discard_range(uint64_t *start, uint64_t end, int advice) NEEDS(as.lock)
 {
 	long gap = 0, r;
 
@@ -690,7 +690,7 @@ static int advice_on_frames(int advice, uint16_t left_out)
 }
 
 /* Part by part, in the order of addresses; see discard_range(). Lock held. */
-static long advise_parts(uint64_t start, uint64_t end, int advice)
+static long advise_parts(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
 {
 	long gap = 0, r;
 
@@ -737,7 +737,7 @@ static long advise_forks(uint64_t start, uint64_t end, int advice, enum ksm_left
 	return r;
 }
 
-long ksmc_madvise(void *addr, size_t len, int advice)
+long ksmc_madvise(void *addr, size_t len, int advice) NEEDS(as.lock)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
 	bool undo;

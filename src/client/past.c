@@ -4,13 +4,13 @@
  *
  * An arena whose daemon is gone lives as long as anything of it is mapped, and nobody gives any of
  * its frames back: one page keeps a whole arena. The next daemon merges what stands there into its
- * own arena; but a page whose like has gone finds no partner, would keep the old arena for ever, and
- * saves nothing. So when the daemon has completed some passes since this process came to it, what
- * still lies in mappings of the arenas to which the process was connected before becomes anonymous
- * memory again.
+ * own arena; but a page whose like has gone finds no partner, would keep the old arena for ever,
+ * and saves nothing. So when the daemon has completed some passes since this process came to it,
+ * what still lies in mappings of the arenas to which the process was connected before becomes
+ * anonymous memory again.
  *
- * That excludes what was inherited from a process of another domain: that arena's daemon may well be
- * alive, and parent and child share the frames.
+ * That excludes what was inherited from a process of another domain: that arena's daemon may well
+ * be alive, and parent and child share the frames.
  */
 #include "client/past.h"
 

@@ -161,7 +161,7 @@ static long move_all(uint64_t from, size_t len, uint64_t to, size_t to_len, int 
 /* ---- the tables follow ---- */
 
 /* [at, at + len) was added behind `last`, of which it is a part now. */
-static void follow_growth(const struct as_range *last, uint64_t at, uint64_t len)
+static void follow_growth(const struct as_range *last, uint64_t at, uint64_t len) NEEDS(as.lock)
 {
 	ops_forget(at, at + len);
 	if (!last->end)
@@ -172,7 +172,7 @@ static void follow_growth(const struct as_range *last, uint64_t at, uint64_t len
 }
 
 /* What is known of the page before `end`; all zeros when nothing is. */
-static struct as_range last_known(uint64_t end)
+static struct as_range last_known(uint64_t end) NEEDS(as.lock)
 {
 	size_t i = as_find(end - KSM_PAGE_SIZE);
 
@@ -180,7 +180,7 @@ static struct as_range last_known(uint64_t end)
 }
 
 /* The tables follow a move of len bytes. Nothing was known at the new place. */
-static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
+static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old) NEEDS(as.lock)
 {
 	uint64_t at = from, run_end;
 	bool offered = false, frames = false;
@@ -215,7 +215,7 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 }
 
 /* Moved, in part, and back again, which ended the tracking of changes: for the daemon it is new. */
-static void follow_return(uint64_t start, uint64_t end)
+static void follow_return(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	if (!as_knows(start, end))
 		return;
@@ -225,7 +225,7 @@ static void follow_return(uint64_t start, uint64_t end)
 }
 
 /* Memory for at most so many entries as a move adds. */
-static int reserve_ranges(uint64_t start, uint64_t end)
+static int reserve_ranges(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	size_t i = as_find(start), first = i;
 
@@ -238,7 +238,7 @@ struct holes_ctx {
 	uint64_t at, end;
 };
 
-static void forget_hole(void *arg, const struct maps_entry *e)
+static void forget_hole(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 {
 	struct holes_ctx *c = arg;
 
@@ -248,7 +248,7 @@ static void forget_hole(void *arg, const struct maps_entry *e)
 }
 
 /* A call that failed may have unmapped some of this. */
-static void forget_holes(uint64_t start, uint64_t end)
+static void forget_holes(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	struct holes_ctx c = { start, end };
 
@@ -280,7 +280,7 @@ static bool is_one_mapping(uint64_t start, uint64_t end)
 /* ---- ways to do it ---- */
 
 /* The kernel's own, and its result. */
-static long by_kernel(const struct remap *m)
+static long by_kernel(const struct remap *m) NEEDS(as.lock)
 {
 	struct as_range last = last_known(m->old + m->old_len);
 	uint64_t moved = m->old_len < m->new_len ? m->old_len : m->new_len;
@@ -316,7 +316,7 @@ static long map_like(const struct as_range *r, uint64_t at, uint64_t len, int fl
 }
 
 /* Grow without moving: what follows is free. */
-static long grow_in_place(const struct remap *m)
+static long grow_in_place(const struct remap *m) NEEDS(as.lock)
 {
 	struct as_range last = last_known(m->old + m->old_len);
 	uint64_t end = m->old + m->old_len, more = m->new_len - m->old_len;
@@ -327,7 +327,7 @@ static long grow_in_place(const struct remap *m)
 	return (long)m->old;
 }
 
-static long cut_tail(struct remap *m)
+static long cut_tail(struct remap *m) NEEDS(as.lock)
 {
 	uint64_t tail = m->old + m->new_len, len = m->old_len - m->new_len;
 	long r = sysc2(SYS_munmap, tail, len);
@@ -340,7 +340,7 @@ static long cut_tail(struct remap *m)
 }
 
 /* To a place of its own, which is reserved first; with what is to be added. */
-static long by_pieces(struct remap *m)
+static long by_pieces(struct remap *m) NEEDS(as.lock)
 {
 	struct as_range last = last_known(m->old + m->old_len);
 	bool fixed = m->flags & MREMAP_FIXED, keep = m->flags & MREMAP_DONTUNMAP;
@@ -371,7 +371,7 @@ static long by_pieces(struct remap *m)
 	return to;
 }
 
-static long remap_known(struct remap *m)
+static long remap_known(struct remap *m) NEEDS(as.lock)
 {
 	bool keep = m->flags & MREMAP_DONTUNMAP, moves = keep || (m->flags & MREMAP_FIXED);
 	bool shrinks = !moves && m->new_len <= m->old_len;

@@ -138,9 +138,9 @@ void sentinel_answer(struct sentinels *s, uint64_t id, uint64_t arena_ino)
 
 /*
  * The daemon of the domain that the process has left must not wait for it: frames of that domain
- * may be reused when no process of its epochs is left. So stand on none of them, nor on those of any
- * earlier daemon, and say so by dropping the sentinels. Without memory for that the sentinels stay,
- * and the frames with them.
+ * may be reused when no process of its epochs is left. So stand on none of them, nor on those of
+ * any earlier daemon, and say so by dropping the sentinels. Without memory for that the sentinels
+ * stay, and the frames with them.
  */
 void sentinel_leave_domain(struct sentinels *s, const struct link *l)
 {

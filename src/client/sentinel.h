@@ -10,8 +10,8 @@
 #include "wire/wire.h"
 
 /*
- * So many old ones, because they may be of different daemons or domains, and none of these knows the
- * others' epochs. When there are more, the rest stays mapped for ever.
+ * So many old ones, because they may be of different daemons or domains, and none of these knows
+ * the others' epochs. When there are more, the rest stays mapped for ever.
  */
 #define OLD_SENTINELS 16u
 
@@ -24,7 +24,10 @@
  */
 struct sentinels {
 	void *newest; /* of the connection's newest epoch; NULL: there was no connection */
-	/* The one before, until the daemon has taken in all that was said while that was the newest. */
+	/*
+	 * The one before, until the daemon has taken in all that was said while that was the
+	 * newest.
+	 */
 	void *prev;
 	uint64_t epoch_stat; /* number of the STAT that says so; 0: none is under way */
 	/* Of earlier connections and of the parent, until all frames have been adopted. */

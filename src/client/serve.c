@@ -2,9 +2,9 @@
 /*
  * serve.c - the agent's loop: orders in, changes out, and what is due by the clock.
  *
- * Whatever comes from the daemon is checked here and in link_receive(); a message that makes no sense
- * ends the connection, and the agent connects again. An order is one message: once it is read the
- * agent finishes it alone, whatever becomes of the daemon.
+ * Whatever comes from the daemon is checked here and in link_receive(); a message that makes no
+ * sense ends the connection, and the agent connects again. An order is one message: once it is
+ * read the agent finishes it alone, whatever becomes of the daemon.
  */
 #include "client/serve.h"
 

@@ -46,7 +46,7 @@ static inline long sysc6_kernel(long nr, long a, long b, long c, long d, long e,
 }
 
 #ifdef KSM_SYSC_TEST
-/* A test stands between the library and the kernel: tests/fuzz/fuzz_agent.c, tests/faults. */
+/* A test stands between the library and the kernel: tests/fuzz/fuzz_agent.c. */
 long sysc6(long nr, long a, long b, long c, long d, long e, long f);
 #else
 #define sysc6 sysc6_kernel

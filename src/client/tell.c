@@ -2,10 +2,10 @@
 /*
  * tell.c - tell the daemon of ranges and frames.
  *
- * The queue of as.h says what changed; what is true of those addresses is looked up when the event is
- * passed on. It may be less than when the event was made, and then another event follows. The
- * daemon must know a range as offered before it hears of frames in it, so ADOPT sends the ADD that is
- * missing; and it must know of a frame before it gives that frame to other contents.
+ * The queue of as.h says what changed; what is true of those addresses is looked up when the event
+ * is passed on. It may be less than when the event was made, and then another event follows. The
+ * daemon must know a range as offered before it hears of frames in it, so ADOPT sends the ADD that
+ * is missing; and it must know of a frame before it gives that frame to other contents.
  *
  * The lock is dropped before anything is sent, because sending may wait for the daemon.
  */
@@ -121,11 +121,11 @@ static bool within(struct span inner, struct span outer)
 }
 
 /*
- * Find the next part of `rest` in which the daemon has to know of frames: what is offered, and what
- * a program thread is withdrawing at the moment, where frames stand until that is done. *add is the
- * range of which the daemon has to be told first, empty if it knows. It may have heard otherwise, or
- * nothing, while events wait that were made after those that were taken. (If the range ends in
- * between, the event for that is under way.)
+ * Find the next part of `rest` in which the daemon has to know of frames: what is offered, and
+ * what a program thread is withdrawing at the moment, where frames stand until that is done. *add
+ * is the range of which the daemon has to be told first, empty if it knows. It may have heard
+ * otherwise, or nothing, while events wait that were made after those that were taken. (If the
+ * range ends in between, the event for that is under way.)
  */
 static bool next_adoptable(const struct adopt_ctx *c, struct span rest, struct span *part,
 			   struct span *add)

@@ -2,8 +2,8 @@
 /*
  * tell.h - what the agent says to the daemon: what is offered, what stands on frames, facts.
  *
- * Every function that returns bool returns false where the connection is broken. All may sleep until
- * the socket has room, and serve program threads meanwhile. The lock of as.h is not held.
+ * Every function that returns bool returns false where the connection is broken. All may sleep
+ * until the socket has room, and serve program threads meanwhile. The lock of as.h is not held.
  */
 #ifndef KSM_TELL_H
 #define KSM_TELL_H

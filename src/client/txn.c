@@ -1,69 +1,81 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * txn.c - a merge transaction: replace pages by frames of equal content, losing nothing.
  *
- * For each stretch of eligible pages of the order:
- *  1. leave change tracking, register the stretch in the synchronous userfaultfd (MISSING);
- *  2. UFFDIO_MOVE the pages to the staging area. From here threads that touch them wait. A page
- *     that is pinned for DMA, or shared with a forked child, is refused with EBUSY and stays;
- *  3. compare with the frames, byte for byte. Nobody can change the pages now: they are mapped
- *     nowhere else. Frames never change;
- *  4. equal: map the frames over the pages. Pages of zeros that the daemon wants gone need no
- *     mapping: the hole reads as zeros. Different: move back;
- *  5. serve forks, leave the userfaultfd, wake the waiting threads;
- *  6. populate the mappings (one call for many pages, where the program would take one fault each),
- *     register for tracking again, drop the staging pages.
+ * For each stretch of eligible pages of the order the agent does this:
+ *  1. It leaves change tracking and registers the stretch in the synchronous userfaultfd
+ *     (MISSING).
+ *  2. UFFDIO_MOVE takes the pages to the staging area. From here threads that touch them wait. The
+ *     kernel refuses a page that is pinned for DMA, or shared with a forked child, with EBUSY.
+ *  3. The agent compares them with the frames, byte for byte. Nobody can change the pages now,
+ *     because they are mapped nowhere else; and frames never change.
+ *  4. Where they are equal it maps the frames over the pages. Pages of zeros that the daemon wants
+ *     gone need no mapping: the hole reads as zeros. Where they differ it moves the page back.
+ *  5. It serves forks, leaves the userfaultfd, and wakes the waiting threads.
+ *  6. It populates the mappings (one call for many pages, where the program would take one fault
+ *     each), registers for tracking again, and drops the staging pages.
  *
- * Two ways to compare and map. A few frames are read with pread (no page-table work) and mapped with
- * mmap(MAP_FIXED) when they are equal. Many contiguous frames are mapped and populated at an address
- * of their own, compared there, and moved into place with mremap: one copy of the bytes less, and
- * one page-table walk for two purposes (1.1 us a page in place of 1.5, nothing in the cache).
+ * There are two ways to compare and map. A few frames are read with pread (no page-table work) and
+ * mapped with mmap(MAP_FIXED) when they are equal. Many contiguous frames are mapped and populated
+ * at an address of their own, compared there, and moved into place with mremap. That saves one
+ * copy of the bytes, and one page-table walk serves two purposes (1.1 us a page in place of 1.5,
+ * nothing in the cache).
  *
- * A stretch may have small gaps of pages that are not in the order. Leaving and joining userfaultfds
- * splits and joins mappings, 7 us a stretch; that the pages in the gap are taken for written afterwards,
- * and hashed again, costs 1 us each.
+ * A stretch may have small gaps of pages that are not in the order. Leaving and joining
+ * userfaultfds splits and joins mappings and costs 7 us a stretch. Pages in the gap are taken for
+ * written afterwards and hashed again, which costs 1 us each.
  *
  * Pages that lie in a mapping of frames already cannot be moved: inplace.c.
  *
- * Every step that fails leads back: a page is moved back unless its frame is mapped. Where that fails
- * for want of memory it is repeated until it succeeds, where the mapping has changed meanwhile the page is
- * copied: it is never given up. Holding the lock (as.h) means that no wrapper changes the address space
- * meanwhile.
+ * Every step that fails leads back: a page is moved back unless its frame is mapped. Where that
+ * fails for want of memory the agent repeats it until it succeeds. Where the mapping has changed
+ * meanwhile it copies the page. It never gives a page up. While it holds the lock of as.h no
+ * wrapper changes the address space.
  *
  * What was rejected: write-protecting instead of moving. Readers would not wait, but a page whose
  * DMA is in flight would be replaced, and there is no other way to ask the kernel for pins.
  */
+#include "client/txn.h"
+
 #include <errno.h>
+#include <linux/mempolicy.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "client/txn.h"
+#include "base/span.h"
 #include "client/as.h"
 #include "client/inplace.h"
 #include "client/io.h"
+#include "client/pageset.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
 #define MAX_GAP 4u      /* pages; see above */
 #define MREMAP_PAGES 8u /* contiguous frames from which on mapping them twice pays */
+#define MOVE_TRIES 16   /* of a page that is locked, or of which a fork is being announced */
 
+/* An entry of /proc/PID/pagemap: Documentation/admin-guide/mm/pagemap.rst. */
+#define PM_SWAPPED (1ull << 62)
+#define PM_PRESENT (1ull << 63)
+
+/*
+ * A stretch that is being replaced: pages [from, to) of the block, and sets of them, bit per page
+ * of the block. Invariants: moved is part of order; mapped and dropped are disjoint parts of
+ * moved, and populated is part of mapped. What is moved and neither mapped nor dropped has to go
+ * back.
+ */
 struct run {
-	unsigned int from, to; /* page numbers in the block */
-	uint64_t order;        /* pages of [from, to) to be replaced, bit per page of the block */
-	uint64_t moved;        /* pages now in staging */
-	uint64_t mapped;       /* replaced by frames */
-	uint64_t populated;    /* of these, those whose page tables are filled */
-	uint64_t dropped;      /* zero pages given back */
+	unsigned int from, to;
+	uint64_t order;     /* to be replaced */
+	uint64_t moved;     /* out, in the staging area */
+	uint64_t mapped;    /* replaced by frames */
+	uint64_t populated; /* their page tables are filled */
+	uint64_t dropped;   /* zeros, given back */
 };
 
-static uint64_t bit(unsigned int i)
-{
-	return 1ull << i; /* NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): i < 64 */
-}
-
-/* Pages of the order that may be replaced now; *in_frames: those in frame mappings already. */
-static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames)
+/* Which pages of the order may be replaced now; *in_frames: those in frame mappings already. */
+static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames) NEEDS(as.lock)
 {
 	uint64_t mask = 0;
 	size_t r = as_find(m->addr);
@@ -79,9 +91,9 @@ static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames)
 			break;
 		if (as.range[r].start <= a && as_offered(&as.range[r]) &&
 		    as.range[r].prot == (PROT_READ | PROT_WRITE)) {
-			mask |= bit(i);
+			mask |= pageset_bit(i);
 			if (as_frame_bit(a))
-				*in_frames |= bit(i);
+				*in_frames |= pageset_bit(i);
 		}
 	}
 	return mask;
@@ -90,9 +102,9 @@ static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames)
 static bool has_mempolicy(uint64_t addr)
 {
 	int mode = 0;
-	long r = sysc5(SYS_get_mempolicy, &mode, NULL, 0, addr, 2 /* MPOL_F_ADDR */);
+	long r = sysc5(SYS_get_mempolicy, &mode, NULL, 0, addr, MPOL_F_ADDR);
 
-	return r == 0 && mode != 0 /* MPOL_DEFAULT */;
+	return r == 0 && mode != MPOL_DEFAULT;
 }
 
 static uint8_t res_of_errno(long err)
@@ -107,16 +119,11 @@ static uint8_t res_of_errno(long err)
 	}
 }
 
-static uint64_t bits(unsigned int from, unsigned int to)
-{
-	return (to - from == 64 ? ~0ull : (1ull << (to - from)) - 1) << from;
-}
-
 /*
- * Which pages of the block are in the staging area. The kernel's own account of a partial UFFDIO_MOVE
- * cannot be relied on: Linux 6.18, which moves in batches, was seen to answer EEXIST with no
- * bytes moved after it had moved pages, where a fork shares the page behind them (test_agent's raw
- * forks lose pages when this is not looked up). The page tables know.
+ * Say which pages of the block are in the staging area; the page tables know. The kernel's own
+ * account of a partial UFFDIO_MOVE cannot be relied on. Linux 6.18 moves in batches, and was seen
+ * to answer EEXIST with no bytes moved after it had moved pages, where a fork shares the page
+ * behind them. (test_agent's raw forks lose pages when this is not looked up.)
  */
 static uint64_t staged(const struct kit *k)
 {
@@ -126,10 +133,10 @@ static uint64_t staged(const struct kit *k)
 	do
 		n = sysc4(SYS_pread64, k->pagemap, pm, sizeof(pm),
 			  (uintptr_t)k->staging / KSM_PAGE_SIZE * sizeof(pm[0]));
-	while (n != (long)sizeof(pm)); /* EINTR, or memory is short for a moment */
+	while (n != (long)sizeof(pm)); /* interrupted, or memory is short for a moment */
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
-		if (pm[i] >> 62) /* present or swapped */
-			mask |= bit(i);
+		if (pm[i] & (PM_PRESENT | PM_SWAPPED))
+			mask |= pageset_bit(i);
 	return mask;
 }
 
@@ -147,7 +154,7 @@ static long move(const struct kit *k, uint64_t dst, uint64_t src, unsigned int p
 
 /* Move pages [from, to) of the block out; pages that refuse get their result and stay. */
 static void move_out(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		     unsigned int from, unsigned int to, uint8_t *result)
+		     unsigned int from, unsigned int to, uint8_t *result) NEEDS(as.lock)
 {
 	unsigned int i = from;
 	int tries = 0;
@@ -157,15 +164,15 @@ static void move_out(const struct kit *k, const struct ksm_msg_order *m, struct 
 		long r = move(k, (uintptr_t)k->staging + off, m->addr + off, to - i);
 
 		if (r == 0) {
-			run->moved |= bits(i, to);
+			run->moved |= pageset_range(i, to);
 			return;
 		}
-		run->moved |= staged(k) & bits(from, to);
-		if (run->moved & bit(i)) {
+		run->moved |= staged(k) & pageset_range(from, to);
+		if (run->moved & pageset_bit(i)) {
 			tries = 0;
-			while (i < to && (run->moved & bit(i)))
+			while (i < to && (run->moved & pageset_bit(i)))
 				i++;
-		} else if (r == -EAGAIN && ++tries < 16) {
+		} else if (r == -EAGAIN && ++tries < MOVE_TRIES) {
 			/* A fork is being announced, or the page is locked for a moment. */
 			uffd_serve_forks(k, m->addr, run->moved, k->staging);
 		} else {
@@ -175,33 +182,18 @@ static void move_out(const struct kit *k, const struct ksm_msg_order *m, struct 
 	}
 }
 
-/* Next run of set bits at or after *from: [*from, *to). False: there is none. */
-static bool next_run(uint64_t mask, unsigned int *from, unsigned int *to)
-{
-	uint64_t rest = *from < 64 ? mask >> *from : 0;
-
-	if (!rest)
-		return false;
-	*from += (unsigned int)__builtin_ctzll(rest);
-	rest = ~(mask >> *from);
-	*to = rest ? *from + (unsigned int)__builtin_ctzll(rest) : 64;
-	if (*to > 64)
-		*to = 64;
-	return true;
-}
-
 static void move_all_out(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-			 uint8_t *result)
+			 uint8_t *result) NEEDS(as.lock)
 {
-	for (unsigned int i = run->from, j; next_run(run->order, &i, &j); i = j)
+	for (unsigned int i = run->from, j; pageset_next(run->order, &i, &j); i = j)
 		move_out(k, m, run, i, j, result);
 }
 
 /*
- * The one page that cannot be moved back: what the program asked of the kernel behind our back since it was moved
- * out (mlock, mprotect) makes the two mappings too different for that. Nobody has it pinned, and nobody
- * can change it where it is, so a copy is as good. No memory there any more, or other contents, are the
- * program's doing, too.
+ * Copy one page back that cannot be moved: the program has asked something of the kernel behind
+ * our back since (mlock, mprotect) that makes the two mappings too different. Nobody has the page
+ * pinned, and nobody can change it where it is, so a copy is as good. Where there is no memory any
+ * more, or other contents stand, the program did that, too.
  */
 static void copy_back(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 		      unsigned int i)
@@ -220,26 +212,26 @@ static void copy_back(const struct kit *k, const struct ksm_msg_order *m, struct
 		return;
 	}
 	sysc3(SYS_madvise, k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
-	run->moved &= ~bit(i);
+	run->moved &= ~pageset_bit(i);
 }
 
 static void move_back(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		      unsigned int from, unsigned int to)
+		      unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	while (from < to) {
 		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
 		long r = move(k, m->addr + off, (uintptr_t)k->staging + off, to - from);
-		uint64_t left = r == 0 ? 0 : staged(k) & bits(from, to);
+		uint64_t left = r == 0 ? 0 : staged(k) & pageset_range(from, to);
 
-		run->moved &= ~bits(from, to) | left;
-		if (left & bit(from)) {
+		run->moved &= ~pageset_range(from, to) | left;
+		if (left & pageset_bit(from)) {
 			uffd_serve_forks(k, m->addr, run->moved, k->staging);
 			if (r == -EINVAL || r == -ENOENT || r == -EEXIST)
 				copy_back(k, m, run, from);
 			else
 				sysc0(SYS_sched_yield);
 		}
-		while (from < to && !(run->moved & bit(from)))
+		while (from < to && !(run->moved & pageset_bit(from)))
 			from++;
 	}
 }
@@ -257,13 +249,15 @@ static bool page_is_zero(const uint8_t *p)
 }
 
 /*
- * mremap(MREMAP_FIXED) takes what stands at the new address away first and may then fail for want
- * of kernel memory (not of mappings: that it checks before). Put anonymous memory there again, so
- * that the pages can be moved back; mmap leaves the old mapping alone if it fails. It may be accessed
- * when it is registered and not before: who touched it earlier would find zeros where there is data.
+ * Put anonymous memory where a mremap(MREMAP_FIXED) failed, so that the pages can be moved back.
+ * It takes what stands at the new address away first, and may then fail for want of kernel memory
+ * (not of mappings, which it checks before). mmap leaves the old mapping alone if it fails. The
+ * memory may be accessed when it is registered and not before: a thread that touched it earlier
+ * would find zeros where there is data.
  *
- * Threads that wait already do not notice. One whose first touch falls between the calls, some
- * microseconds, finds no memory that it may use, as with any mremap that fails like this: docs/design.md, "Known limits".
+ * Threads that wait already do not notice. A thread whose first touch falls between the calls,
+ * some microseconds, finds no memory that it may use, as with any mremap that fails like this:
+ * docs/design.md, "Known limits".
  */
 static void mend_hole(const struct kit *k, uint64_t at, size_t len)
 {
@@ -280,6 +274,7 @@ static void mend_hole(const struct kit *k, uint64_t at, size_t len)
  */
 static void map_frames(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
 		       unsigned int i, unsigned int to, uint8_t *ready, uint8_t *result)
+	NEEDS(as.lock)
 {
 	uint64_t at = order_page(m, i);
 	size_t len = (size_t)(to - i) * KSM_PAGE_SIZE;
@@ -291,7 +286,7 @@ static void map_frames(const struct kit *k, const struct ksm_msg_order *m, struc
 		if (sysc_failed(r))
 			mend_hole(k, at, len);
 		else
-			run->populated |= bits(i, to);
+			run->populated |= pageset_range(i, to);
 	} else if (!r) {
 		r = sysc6(SYS_mmap, (long)at, (long)len, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_FIXED, k->arena, (long)m->frame[i] * KSM_PAGE_SIZE);
@@ -301,14 +296,14 @@ static void map_frames(const struct kit *k, const struct ksm_msg_order *m, struc
 		memset(result + i, KSM_RES_NOMEM, to - i);
 		return;
 	}
-	run->mapped |= bits(i, to);
+	run->mapped |= pageset_range(i, to);
 	memset(result + i, KSM_RES_MERGED, to - i);
 }
 
 /* Compare pages [from, to) with what is at `frames` and map the equal parts. */
-static void settle_against(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-			   unsigned int from, unsigned int to, uint8_t *frames, bool in_place,
-			   uint8_t *result)
+static void map_equal(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
+		      unsigned int from, unsigned int to, uint8_t *frames, bool in_place,
+		      uint8_t *result) NEEDS(as.lock)
 {
 	for (unsigned int i = from, j; i < to; i = j) {
 		uint8_t *f = frames + (size_t)(i - from) * KSM_PAGE_SIZE;
@@ -338,19 +333,22 @@ static uint8_t *map_aside(const struct kit *k, uint32_t frame, size_t len)
 	return NULL;
 }
 
-/* Take away what of [at, at + pages) was not moved into place. Where it was, others may map by now. */
+/*
+ * Unmap what was not moved into place of the frames at `at`, which stand for pages [from, to).
+ * Where they were moved away, other threads may have mapped something by now.
+ */
 static void unmap_rest(const struct run *run, unsigned int from, unsigned int to, uint8_t *at)
 {
-	uint64_t rest = bits(from, to) & ~run->populated;
+	uint64_t rest = pageset_range(from, to) & ~run->populated;
 
-	for (unsigned int i = from, j; next_run(rest, &i, &j); i = j)
+	for (unsigned int i = from, j; pageset_next(rest, &i, &j); i = j)
 		sysc2(SYS_munmap, at + (size_t)(i - from) * KSM_PAGE_SIZE,
 		      (long)(j - i) * KSM_PAGE_SIZE);
 }
 
-/* One stretch of moved pages with contiguous frames: compare and map the equal parts. */
-static void settle_frames(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-			  unsigned int from, unsigned int to, uint8_t *result)
+/* Compare moved pages [from, to), whose frames are contiguous, and map the equal parts. */
+static void compare_run(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
+			unsigned int from, unsigned int to, uint8_t *result) NEEDS(as.lock)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
 	uint8_t *aside = NULL;
@@ -362,24 +360,24 @@ static void settle_frames(const struct kit *k, const struct ksm_msg_order *m, st
 	if (to - from >= MREMAP_PAGES)
 		aside = map_aside(k, m->frame[from], len);
 	if (aside) {
-		settle_against(k, m, run, from, to, aside, true, result);
+		map_equal(k, m, run, from, to, aside, true, result);
 		unmap_rest(run, from, to, aside);
 	} else if (read_frames(k, m->frame[from], to - from)) {
-		settle_against(k, m, run, from, to, k->buf, false, result);
+		map_equal(k, m, run, from, to, k->buf, false, result);
 	} else {
 		memset(result + from, KSM_RES_GONE, to - from);
 	}
 }
 
-static void settle(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		   uint8_t *result)
+static void compare_all(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
+			uint8_t *result) NEEDS(as.lock)
 {
 	unsigned int i = run->from;
 
 	while (i < run->to) {
 		unsigned int j = i + 1;
 
-		if (!(run->moved & bit(i))) {
+		if (!(run->moved & pageset_bit(i))) {
 			i++;
 			continue;
 		}
@@ -388,47 +386,50 @@ static void settle(const struct kit *k, const struct ksm_msg_order *m, struct ru
 
 			result[i] = zero ? KSM_RES_MERGED : KSM_RES_DIFFERENT;
 			if (zero)
-				run->dropped |= bit(i);
+				run->dropped |= pageset_bit(i);
 			i++;
 			continue;
 		}
-		while (j < run->to && (run->moved & bit(j)) && m->frame[j] == m->frame[j - 1] + 1)
+		while (j < run->to && (run->moved & pageset_bit(j)) &&
+		       m->frame[j] == m->frame[j - 1] + 1)
 			j++;
-		settle_frames(k, m, run, i, j, result);
+		compare_run(k, m, run, i, j, result);
 		i = j;
 	}
 }
 
 static void return_the_rest(const struct kit *k, const struct ksm_msg_order *m, struct run *run)
+	NEEDS(as.lock)
 {
 	uint64_t back = run->moved & ~run->mapped & ~run->dropped;
 
-	for (unsigned int i = 0, j; next_run(back, &i, &j); i = j)
+	for (unsigned int i = 0, j; pageset_next(back, &i, &j); i = j)
 		move_back(k, m, run, i, j);
 }
 
 /*
- * One call for each stretch, where the program would take a fault for each page. It also keeps
- * pagemap, change tracking and another daemon from taking an untouched frame for a hole.
+ * Fill the page tables with one call for each run, where the program would take a fault for each
+ * page. This also keeps pagemap, change tracking and another daemon from taking an untouched frame
+ * for a hole.
  */
 static void populate(const struct ksm_msg_order *m, const struct run *run)
 {
 	uint64_t todo = run->mapped & ~run->populated;
 
-	for (unsigned int i = 0, j; next_run(todo, &i, &j); i = j)
+	for (unsigned int i = 0, j; pageset_next(todo, &i, &j); i = j)
 		sysc3(SYS_madvise, order_page(m, i), (long)(j - i) * KSM_PAGE_SIZE,
 		      MADV_POPULATE_READ);
 }
 
 /*
- * Leave the synchronous userfaultfd where the old mapping still stands (before anything is populated:
- * a hole that is still registered would make the agent wait for itself), let those go on who wait, then
- * track again.
+ * Leave the synchronous userfaultfd where the old mapping still stands, let the waiting threads go
+ * on, then track again. Leaving comes before anything is populated: at a hole that is still
+ * registered the agent would wait for itself.
  */
 static void resume_tracking(const struct kit *k, const struct ksm_msg_order *m,
 			    const struct run *run, uint64_t start, uint64_t end)
 {
-	if (run->mapped != bits(run->from, run->to))
+	if (run->mapped != pageset_range(run->from, run->to))
 		uffd_release(k, start, end);
 	else
 		uffd_wake(k->uffd_sync, start, end);
@@ -436,21 +437,21 @@ static void resume_tracking(const struct kit *k, const struct ksm_msg_order *m,
 	uffd_register(k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
 
-/* Pages whose memory has a policy of its own are left alone. */
+/* Leave pages alone whose memory has a policy of its own. */
 static void leave_out_policies(const struct ksm_msg_order *m, struct run *run, uint8_t *result)
 {
 	uint64_t order = run->order;
 
-	for (unsigned int i = run->from, j; next_run(order, &i, &j); i = j)
+	for (unsigned int i = run->from, j; pageset_next(order, &i, &j); i = j)
 		if (has_mempolicy(order_page(m, i))) {
-			run->order &= ~bits(i, j);
+			run->order &= ~pageset_range(i, j);
 			memset(result + i, KSM_RES_GONE, j - i);
 		}
 }
 
 /* Returns 0, or a negative errno when the stretch cannot be registered: then nothing was done. */
 static int execute_run(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		       uint8_t *result)
+		       uint8_t *result) NEEDS(as.lock)
 {
 	uint64_t start = order_page(m, run->from), end = order_page(m, run->to);
 	int r;
@@ -463,11 +464,13 @@ static int execute_run(const struct kit *k, const struct ksm_msg_order *m, struc
 		return r;
 	}
 	move_all_out(k, m, run, result);
-	settle(k, m, run, result);
+	compare_all(k, m, run, result);
 	uffd_serve_forks(k, m->addr, run->moved, k->staging);
 	return_the_rest(k, m, run);
 	resume_tracking(k, m, run, start, end);
-	/* The last forks that saw the run registered: their threads wait for the event to be read. */
+	/*
+	 * The last forks that saw the run registered: their threads wait for the event to be read.
+	 */
 	uffd_serve_forks(k, m->addr, 0, k->staging);
 	if (run->moved)
 		sysc3(SYS_madvise, k->staging + (size_t)run->from * KSM_PAGE_SIZE,
@@ -475,9 +478,9 @@ static int execute_run(const struct kit *k, const struct ksm_msg_order *m, struc
 	return 0;
 }
 
-/* A stretch, or if it cannot be registered as a whole, each of its runs. */
+/* Carry out a stretch, or if it cannot be registered as a whole, each of its runs. */
 static void execute_stretch(const struct kit *k, const struct ksm_msg_order *m, struct run run,
-			    uint8_t *result)
+			    uint8_t *result) NEEDS(as.lock)
 {
 	uint64_t order;
 	int r;
@@ -489,11 +492,11 @@ static void execute_stretch(const struct kit *k, const struct ksm_msg_order *m, 
 	if (!r)
 		return;
 	order = run.order;
-	for (unsigned int i = run.from, j; next_run(order, &i, &j); i = j) {
-		struct run one = { .from = i, .to = j, .order = bits(i, j) };
+	for (unsigned int i = run.from, j; pageset_next(order, &i, &j); i = j) {
+		struct run one = { .from = i, .to = j, .order = pageset_range(i, j) };
 
-		/* Something in the gap was in the way, or it is this. */
-		if (order != bits(run.from, run.to))
+		/* Something in a gap was in the way, or this run is. */
+		if (order != pageset_range(run.from, run.to))
 			r = execute_run(k, m, &one, result);
 		if (r)
 			memset(result + i, res_of_errno(r), j - i);
@@ -501,41 +504,41 @@ static void execute_stretch(const struct kit *k, const struct ksm_msg_order *m, 
 }
 
 /*
- * The staging area is the one range that is always registered for missing pages, and nobody
- * answers for it. mlockall(2) of the program wants to fill every mapping that can be accessed, and
- * would wait there for ever; so it cannot be accessed but in a transaction, and who ran into it then is
- * woken to see that. It must not stay locked either: pages move between mappings that are both locked
- * or both not, and locked memory is not ours to replace.
+ * Make the staging area accessible for a transaction. It is the one range that is always
+ * registered for missing pages, and nobody answers for it. mlockall(2) of the program wants to
+ * fill every mapping that can be accessed, and would wait there for ever. So the area is
+ * accessible only in a transaction, and staging_close() wakes a thread that ran into it to see
+ * that it no longer is.
+ *
+ * It must not stay locked either: pages move between mappings that are both locked or both not,
+ * and locked memory is not ours to replace.
  */
 static bool staging_open(const struct kit *k)
 {
-	size_t len = KSM_ORDER_PAGES * KSM_PAGE_SIZE;
-
-	sysc2(SYS_munlock, k->staging, len);
-	return sysc3(SYS_mprotect, k->staging, len, PROT_READ | PROT_WRITE) == 0;
+	sysc2(SYS_munlock, k->staging, KIT_ORDER_BYTES);
+	return sysc3(SYS_mprotect, k->staging, KIT_ORDER_BYTES, PROT_READ | PROT_WRITE) == 0;
 }
 
 static void staging_close(const struct kit *k)
 {
-	size_t len = KSM_ORDER_PAGES * KSM_PAGE_SIZE;
-
-	sysc3(SYS_mprotect, k->staging, len, PROT_NONE);
-	uffd_wake(k->uffd_sync, (uintptr_t)k->staging, (uintptr_t)k->staging + len);
+	sysc3(SYS_mprotect, k->staging, KIT_ORDER_BYTES, PROT_NONE);
+	uffd_wake(k->uffd_sync, (uintptr_t)k->staging, (uintptr_t)k->staging + KIT_ORDER_BYTES);
 }
 
 /*
- * From run->from on: pages of the mask and small gaps between them, in one known range. Nothing that
- * stands on frames may be in a gap, nor anything that is not ours.
+ * Extend the run from run->from: pages of the mask and small gaps between them, in one known range.
+ * A gap has nothing that stands on frames, and nothing that is not ours.
  */
 static void find_stretch(const struct ksm_msg_order *m, uint64_t mask, struct run *run)
+	NEEDS(as.lock)
 {
 	size_t r = as_find(order_page(m, run->from));
 	uint64_t last = (as.range[r].end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
 	unsigned int i;
 
 	for (i = run->from; i < KSM_ORDER_PAGES && i < last; i++) {
-		if (mask & bit(i)) {
-			run->order |= bit(i);
+		if (mask & pageset_bit(i)) {
+			run->order |= pageset_bit(i);
 			run->to = i + 1;
 		} else if (i - run->to >= MAX_GAP || as_frame_bit(order_page(m, i))) {
 			break;
@@ -564,10 +567,10 @@ void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t ne
 	for (i = 0; i < KSM_ORDER_PAGES;) {
 		struct run run = { .from = i };
 
-		if (!(mask & bit(i))) {
+		if (!(mask & pageset_bit(i))) {
 			i++;
-		} else if (in_frames & bit(i)) {
-			next_run(mask & in_frames, &i, &run.to);
+		} else if (in_frames & pageset_bit(i)) {
+			pageset_next(mask & in_frames, &i, &run.to);
 			inplace_execute(k, m, i, run.to, result);
 			i = run.to;
 		} else {

@@ -1,27 +1,31 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * uffd.c - the two userfaultfds of a client.
  *
- * The asynchronous one tracks changes: the kernel resolves write faults itself and PAGEMAP_SCAN (in
- * the daemon) collects and re-arms. The synchronous one is for the moments of a transaction in
+ * The asynchronous one tracks changes: the kernel resolves write faults itself and PAGEMAP_SCAN
+ * (in the daemon) collects and re-arms. The synchronous one is for the moments of a transaction in
  * which threads have to wait. A mapping can be in one of them at a time.
  *
  * Never UFFD_USER_MODE_ONLY: a system call that writes to a protected page would fail with EFAULT.
  *
  * Forks. fork(3) waits for the lock (pthread_atfork), but a raw clone(2) may copy the page tables
- * while pages stand in the staging area. With UFFD_FEATURE_EVENT_FORK the kernel gives such a child
- * a userfaultfd of its own over the same ranges: its threads wait, and we copy the pages in
- * before we let go. The feature needs CAP_SYS_PTRACE; without it fork-like raw clones that are not
- * seen by the interposers of ksm-run are a documented hazard.
+ * while pages stand in the staging area. With UFFD_FEATURE_EVENT_FORK the kernel gives such a
+ * child a userfaultfd of its own over the same ranges: its threads wait, and the agent copies the
+ * pages in before it lets them go. The feature needs CAP_SYS_PTRACE. Without it, raw clones that
+ * copy the address space and that ksm-run's interposers do not see are a documented hazard.
+ *
  * The kernel raises mmap_changing while such an event is not yet read, and UFFDIO_ZEROPAGE says so
  * with EAGAIN before it looks at anything else: that is the fence used here.
  */
+#include "client/uffd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#include "client/uffd.h"
+#include "base/span.h"
 #include "client/as.h"
+#include "client/pageset.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
@@ -88,13 +92,13 @@ int uffd_unregister(int uffd, uint64_t start, uint64_t end)
 
 void uffd_release(const struct kit *k, uint64_t start, uint64_t end)
 {
-	/* Joining the mappings to their neighbours takes memory; no mapping has to be cut, so the limit
-	 * to their number is not in the way, and this comes to an end. */
+	/* Joining the mappings to their neighbours takes memory. No mapping has to be cut, so the
+	 * limit to their number is not in the way, and this comes to an end. */
 	while (uffd_unregister(k->uffd_sync, start, end) == -ENOMEM)
 		sysc0(SYS_sched_yield);
 	/*
-	 * The kernel wakes before it unregisters. A fault that holds the lock of its mapping alone (Linux 6.7)
-	 * may come between the two, and waits for what nobody will say.
+	 * The kernel wakes before it unregisters. A fault that holds the lock of its mapping alone
+	 * (Linux 6.7) may come between the two, and would wait for ever.
 	 */
 	uffd_wake(k->uffd_sync, start, end);
 }
@@ -114,8 +118,8 @@ void uffd_track(const struct kit *k, uint64_t start, uint64_t end)
 		/* Refusals (EBUSY: the program has its own userfaultfd there) leave the range
 		 * untracked; the daemon's scan skips it. */
 		if (as_offered(r))
-			uffd_register(k->uffd_async, r->start > start ? r->start : start,
-				      r->end < end ? r->end : end, UFFDIO_REGISTER_MODE_WP);
+			uffd_register(k->uffd_async, u64_max(r->start, start), u64_min(r->end, end),
+				      UFFDIO_REGISTER_MODE_WP);
 	}
 }
 
@@ -128,11 +132,11 @@ static void serve_child(int child, uint64_t addr, uint64_t moved, const uint8_t 
 			.len = KSM_PAGE_SIZE,
 		};
 
-		if (!(moved >> i & 1))
+		if (!(moved & pageset_bit(i)))
 			continue;
 		/* EEXIST, ENOENT: the child forked before the page was moved or after it was
 		 * replaced, and has what it needs. ENOMEM and EAGAIN pass. ESRCH: it is dead. */
-		while (1) {
+		for (;;) {
 			long r = sysc3(SYS_ioctl, child, UFFDIO_COPY, &c);
 
 			if (r != -EAGAIN && r != -ENOMEM)

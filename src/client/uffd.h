@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "client/as.h"
 #include "client/kit.h"
 
 /* Make those that the kit lacks, from the /dev/userfaultfd that the daemon sent. 0 or -errno. */
@@ -17,13 +18,14 @@ int uffd_unregister(int uffd, uint64_t start, uint64_t end);
 void uffd_release(const struct kit *k, uint64_t start, uint64_t end);
 /* Wake the threads that wait in [start, end). */
 void uffd_wake(int uffd, uint64_t start, uint64_t end);
-/* Track every offered part of [start, end). Lock held. */
-void uffd_track(const struct kit *k, uint64_t start, uint64_t end);
+/* Track every offered part of [start, end). */
+void uffd_track(const struct kit *k, uint64_t start, uint64_t end) NEEDS(as.lock);
 /*
  * Serve the forks that happened during a transaction, and return when none is under way. The child
- * inherited page tables in which the pages of `moved` (bit per page from addr) were missing; it gets
- * copies from `staging`. Lock held.
+ * inherited page tables in which the pages of `moved` (bit per page from addr) were missing; it
+ * gets copies from `staging`.
  */
-void uffd_serve_forks(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging);
+void uffd_serve_forks(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging)
+	NEEDS(as.lock);
 
 #endif

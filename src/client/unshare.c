@@ -1,29 +1,32 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * unshare.c - give memory that stands on frames back as private anonymous memory.
  *
- * For each run: write-protect it in the synchronous userfaultfd, so that writers wait; see which
- * pages are still frames; copy these into fresh anonymous memory; mremap(MREMAP_FIXED) that over
- * the run; wake. The contents are present at every instant, so readers never wait and a fork at any
- * moment is safe. Pages that broke copy-on-write are private already and may be pinned for DMA: they
- * stay where they are, anonymous pages in a file mapping (their frame bit stays set).
+ * For each run the agent write-protects it in the synchronous userfaultfd, so that writers wait;
+ * sees which pages are still frames; copies these into fresh anonymous memory; puts that over the
+ * run with mremap(MREMAP_FIXED); and wakes the writers. The contents are present at every instant,
+ * so readers never wait and a fork at any moment is safe. Pages that broke copy-on-write are
+ * private already and may be pinned for DMA: they stay where they are, anonymous pages in a file
+ * mapping, and their frame bit stays set.
  *
  * A range that cannot be written needs no write-protection: its frames cannot break meanwhile.
  */
+#include "client/unshare.h"
+
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "client/unshare.h"
 #include "client/as.h"
 #include "client/hold.h"
-#include "client/uffd.h"
 #include "client/io.h"
 #include "client/sysc.h"
+#include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
 /*
- * A move that fails for want of kernel memory may have taken away what stood there (mend_hole() in
- * txn.c). Then the copy is all there is of the contents, so it is tried until it succeeds.
+ * Move the copy over the frames. A move that fails for want of kernel memory may have taken away
+ * what stood there (mend_hole() in txn.c). Then the copy is all there is of the contents, so the
+ * agent tries until it succeeds. Where something still stands, it gives up and returns -errno.
  */
 static long move_over(long from, size_t len, uint64_t to)
 {
@@ -40,10 +43,12 @@ static long move_over(long from, size_t len, uint64_t to)
 }
 
 /*
- * Copy a run of frames into fresh memory and put it in their place. left_out: why the run is left alone, if it is:
- * what the program asked for, to keep it from children or to wipe it there, holds for the fresh memory, too.
+ * Copy a run of frames into fresh memory and put that in their place. left_out says why the run is
+ * left alone, if it is: where the program asked to keep it from children, or to have it wiped
+ * there, that holds for the fresh memory, too.
  */
 static int replace(const struct kit *k, uint64_t start, uint64_t end, int prot, uint16_t left_out)
+	NEEDS(as.lock)
 {
 	size_t len = end - start;
 	long m = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
@@ -67,9 +72,9 @@ static int replace(const struct kit *k, uint64_t start, uint64_t end, int prot, 
 	return 0;
 }
 
-/* What is not private in [start, end): frames, touched or not. Held. */
+/* Replace what is not private in [start, end): frames, touched or not. It is held (hold.h). */
 static int replace_frames(const struct kit *k, uint64_t start, uint64_t end, int prot,
-			  uint16_t left_out)
+			  uint16_t left_out) NEEDS(as.lock)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
 	long n = hold_private(k, start, end, v);
@@ -86,9 +91,9 @@ static int replace_frames(const struct kit *k, uint64_t start, uint64_t end, int
 	return err;
 }
 
-/* all: as far as that is safe, see hold.c. */
+/* Replace one run. `all`: private pages as well, as far as that is safe (hold.c). */
 static int unshare_step(const struct kit *k, uint64_t start, uint64_t end, int prot,
-			uint16_t left_out, bool all)
+			uint16_t left_out, bool all) NEEDS(as.lock)
 {
 	bool writable = prot & PROT_WRITE;
 	int err = writable ? hold_begin(k, start, end) : 0;
@@ -103,7 +108,10 @@ static int unshare_step(const struct kit *k, uint64_t start, uint64_t end, int p
 	return err;
 }
 
-/* With no userfaultfd (no daemon since this process was forked): let the kernel break it. */
+/*
+ * With no userfaultfd (no daemon since this process was forked), have the kernel break the
+ * sharing.
+ */
 static int populate_write(uint64_t start, uint64_t end, int prot)
 {
 	long r;
@@ -118,7 +126,7 @@ static int populate_write(uint64_t start, uint64_t end, int prot)
 	return r == -ENOMEM ? -ENOMEM : 0;
 }
 
-static int unshare(const struct kit *k, uint64_t start, uint64_t end, bool all)
+static int unshare_steps(const struct kit *k, uint64_t start, uint64_t end, bool all)
 {
 	int err = 0;
 
@@ -157,10 +165,10 @@ static int unshare(const struct kit *k, uint64_t start, uint64_t end, bool all)
 
 int unshare_range(const struct kit *k, uint64_t start, uint64_t end)
 {
-	return unshare(k, start, end, false);
+	return unshare_steps(k, start, end, false);
 }
 
 int unshare_mapping(const struct kit *k, uint64_t start, uint64_t end)
 {
-	return unshare(k, start, end, true);
+	return unshare_steps(k, start, end, true);
 }

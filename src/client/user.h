@@ -2,10 +2,10 @@
 /*
  * user.h - look at what a program's pointers point to, where the kernel would.
  *
- * A system call with a bad pointer fails with EFAULT; a wrapper that reads the same memory would end
- * the program instead. So a page is asked for before it is read: process_vm_readv(2) of a byte of
- * oneself says EFAULT where a load would be SIGSEGV. A page that another thread unmaps between the two
- * is a race that the program has with its own system call.
+ * A system call with a bad pointer fails with EFAULT; a wrapper that reads the same memory would
+ * end the program instead. So a wrapper asks for a page before it reads it: process_vm_readv(2) of
+ * a byte of oneself says EFAULT where a load would be SIGSEGV. If another thread unmaps the page
+ * between the two, the program has that race with its own system call, too.
  */
 #ifndef KSM_USER_H
 #define KSM_USER_H
@@ -19,7 +19,7 @@
 #include "client/sysc.h"
 #include "wire/wire.h"
 
-/* May the page of addr be read? *last: the page that was found to be readable last, 0 at first. */
+/* May the page of addr be read? *last is the page found to be readable last, 0 at first. */
 static inline bool user_page(uintptr_t *last, const void *addr)
 {
 	uintptr_t page = (uintptr_t)addr & ~(uintptr_t)(KSM_PAGE_SIZE - 1);
@@ -31,7 +31,7 @@ static inline bool user_page(uintptr_t *last, const void *addr)
 	if (sysc6(SYS_process_vm_readv, sysc0(SYS_getpid), (long)&here, 1, (long)&there, 1, 0) ==
 	    -EFAULT)
 		return false;
-	*last = page; /* or we may not ask (a sandbox): as if there were no check */
+	*last = page; /* or a sandbox forbids to ask: as if there were no check */
 	return true;
 }
 
@@ -47,7 +47,9 @@ static inline bool user_range(const void *addr, size_t len)
 	return true;
 }
 
-/* Every string of an array that ends with NULL, and the array; NULL stands for an empty one. */
+/*
+ * May an array that ends with NULL be read, and every string of it? NULL stands for an empty one.
+ */
 static inline bool user_strings(char *const v[])
 {
 	uintptr_t last_v = 0, last_s = 0;

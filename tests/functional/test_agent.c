@@ -362,7 +362,7 @@ START_TEST(test_no_load_waits_for_ever)
 }
 END_TEST
 
-/* Seen to fail (MERGED) when settle() in inplace.c takes pages for equal without comparing. */
+/* Seen to fail (MERGED) when compare() in inplace.c takes pages for equal without comparing. */
 START_TEST(test_broken_pages_merge_again)
 {
 	uint8_t *mem, res[64];
@@ -392,7 +392,7 @@ START_TEST(test_broken_pages_merge_again)
 }
 END_TEST
 
-/* Seen to fail (MERGED) when settle_against() in txn.c takes pages for equal without comparing. */
+/* Seen to fail (MERGED) when map_equal() in txn.c takes pages for equal without comparing. */
 START_TEST(test_different_pages_stay)
 {
 	uint8_t *mem, res[64];
@@ -415,7 +415,7 @@ START_TEST(test_different_pages_stay)
 }
 END_TEST
 
-/* Seen to fail (MERGED) when settle() in txn.c does not look whether the page is all zeros. */
+/* Seen to fail (MERGED) when compare_all() in txn.c does not look whether the page is all zeros. */
 START_TEST(test_zero_pages_are_given_back)
 {
 	uint8_t *mem, res[64];

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slab.c - storage for objects that are referred to by index (see slab.h).
+ * slab.c - chunks of objects, and the directory that finds them (see slab.h).
  *
- * The directory of chunks may move when it grows, the chunks do not, so a pointer to an object is
- * good for as long as the object is in use.
+ * The directory moves when it grows and the chunks never do, so a pointer to an object stays valid
+ * while the object is in use.
  */
+#include "base/slab.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "base/slab.h"
 
 void slab_init(struct slab *s, size_t obj_size, uint32_t max)
 {
@@ -43,6 +43,22 @@ static int grow_directory(struct slab *s)
 	return 0;
 }
 
+/* Put a new chunk into directory entry c, at most the first unused one. False: no memory. */
+static bool add_chunk(struct slab *s, uint32_t c)
+{
+	/* Not calloc: slab_alloc() clears objects one by one as it hands them out. */
+	struct slab_chunk *p = malloc(chunk_bytes(s));
+
+	if (!p)
+		return false;
+	p->used = 0;
+	s->chunk[c] = p;
+	s->bytes += chunk_bytes(s);
+	if (c == s->nr_chunks)
+		s->nr_chunks++;
+	return true;
+}
+
 /* Index of a chunk with a free object, made if need be, or SLAB_NIL. */
 static uint32_t chunk_with_room(struct slab *s)
 {
@@ -67,18 +83,7 @@ static uint32_t chunk_with_room(struct slab *s)
 			return SLAB_NIL;
 		hole = s->nr_chunks;
 	}
-	c = hole;
-	/* Not calloc: objects are cleared one by one as they are handed out. */
-	struct slab_chunk *p = malloc(chunk_bytes(s));
-
-	if (!p)
-		return SLAB_NIL;
-	p->used = 0;
-	s->chunk[c] = p;
-	s->bytes += chunk_bytes(s);
-	if (c == s->nr_chunks)
-		s->nr_chunks++;
-	return c;
+	return add_chunk(s, hole) ? hole : SLAB_NIL;
 }
 
 uint32_t slab_alloc(struct slab *s)
@@ -87,8 +92,8 @@ uint32_t slab_alloc(struct slab *s)
 
 	if (c == SLAB_NIL)
 		return SLAB_NIL;
-	bit = (uint32_t)__builtin_ctzll(~s->chunk[c]->used);
-	s->chunk[c]->used |= 1ull << bit;
+	bit = u64_first(~s->chunk[c]->used);
+	bits_set(&s->chunk[c]->used, bit);
 	s->nr++;
 	memset(s->chunk[c]->obj + (size_t)bit * s->obj_size, 0, s->obj_size);
 	return c * SLAB_CHUNK + bit;
@@ -99,7 +104,7 @@ void slab_free(struct slab *s, uint32_t i)
 	uint32_t c = i / SLAB_CHUNK;
 
 	assert(slab_is_used(s, i));
-	s->chunk[c]->used &= ~(1ull << (i % SLAB_CHUNK));
+	bits_clear(&s->chunk[c]->used, i % SLAB_CHUNK);
 	s->nr--;
 	if (c < s->hint)
 		s->hint = c;

@@ -2,50 +2,61 @@
 /*
  * slab.h - objects of one size, named by 32-bit indices that stay valid while the object lives.
  *
- * Objects come in chunks of 64, so growth never moves one, and a chunk whose last object goes is
- * given back. The lowest free index is handed out first, which keeps the chunks dense.
- * The owner's lock (the engine lock) covers everything here.
+ * An index takes half the room of a pointer. Objects come in chunks of 64, so growth never moves
+ * one, and a chunk whose last object goes is freed. slab_alloc() hands out the lowest free index,
+ * which keeps the chunks dense. A slab takes no lock: the caller lets one thread at a time into it.
  */
 #ifndef KSM_SLAB_H
 #define KSM_SLAB_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define SLAB_NIL 0x7fffffffu
-#define SLAB_CHUNK 64u
+#include "base/bits.h"
+
+#define SLAB_NIL 0x7fffffffu /* no object */
+#define SLAB_CHUNK BITS_PER_WORD
 
 struct slab_chunk {
-	uint64_t used; /* bit per object */
+	uint64_t used; /* bit per object; never 0 */
 	_Alignas(8) unsigned char obj[];
 };
 
+/*
+ * Invariants: nr is the number of bits set in all chunks, bytes what the chunks and the directory
+ * take, and the last of the nr_chunks entries is not NULL.
+ */
 struct slab {
-	struct slab_chunk **chunk; /* NULL where a chunk was given back */
-	uint32_t nr_chunks, cap;   /* entries in use / allocated */
+	struct slab_chunk **chunk; /* the directory; NULL where a chunk was freed */
+	uint32_t nr_chunks, cap;   /* entries in use and allocated */
 	uint32_t hint;             /* no chunk below this one has a free object */
 	uint32_t obj_size;
-	uint32_t max;   /* objects, at most SLAB_NIL */
+	uint32_t max;   /* most objects, at most SLAB_NIL */
 	uint32_t nr;    /* objects in use */
 	uint64_t bytes; /* memory held */
 };
 
+/* Rounds max down to a multiple of SLAB_CHUNK. Allocates nothing. */
 void slab_init(struct slab *s, size_t obj_size, uint32_t max);
-/* All objects must have been freed. */
+/* The caller has freed all objects. */
 void slab_deinit(struct slab *s);
-/* A zeroed object's index, or SLAB_NIL (no memory, or max reached). */
+/* Index of an object of zeros, or SLAB_NIL (no memory, or max reached). */
 uint32_t slab_alloc(struct slab *s);
+/* Object i must be in use. */
 void slab_free(struct slab *s, uint32_t i);
 
+/* Object i, which must be in use. obj_size as in slab_init(): constants are faster than fields. */
 static inline void *slab_get(const struct slab *s, uint32_t i, size_t obj_size)
 {
 	return s->chunk[i / SLAB_CHUNK]->obj + (i % SLAB_CHUNK) * obj_size;
 }
 
-static inline int slab_is_used(const struct slab *s, uint32_t i)
+/* Any index is accepted. */
+static inline bool slab_is_used(const struct slab *s, uint32_t i)
 {
 	return i / SLAB_CHUNK < s->nr_chunks && s->chunk[i / SLAB_CHUNK] &&
-	       (s->chunk[i / SLAB_CHUNK]->used >> (i % SLAB_CHUNK) & 1);
+	       bits_test(&s->chunk[i / SLAB_CHUNK]->used, i % SLAB_CHUNK);
 }
 
 #endif

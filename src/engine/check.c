@@ -152,7 +152,7 @@ static int check_node(struct check *c, uint32_t n)
 	struct stable_node *node = stable_node(&e->stable, n);
 	uint32_t i, prev = NIL, nr = 0;
 
-	REQUIRE(c, pool_node(&e->pool, node->frame) == n);
+	REQUIRE(c, pool_word(&e->pool, node->frame) == n);
 	for (i = node->first; i != NIL; nr++) {
 		const struct rmap_block *b = rmap_block(e, i / BLOCK_PAGES);
 		const struct rmap_item *it = &b->item[i % BLOCK_PAGES];

@@ -261,7 +261,7 @@ int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end)
 static uint32_t adopted_node(struct engine *e, uint32_t frame) NEEDS(e->lock);
 static uint32_t adopted_node(struct engine *e, uint32_t frame)
 {
-	uint32_t node = pool_node(&e->pool, frame);
+	uint32_t node = pool_word(&e->pool, frame);
 	struct stable_node *n;
 
 	if (node == POOL_NONE)

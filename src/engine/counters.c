@@ -13,7 +13,7 @@
 
 static uint64_t metadata_bytes(struct engine *e)
 {
-	return e->blocks.bytes + e->stable.nodes.bytes + e->pool.bytes +
+	return e->blocks.bytes + e->stable.nodes.bytes + pool_bytes(&e->pool) +
 	       __atomic_load_n(&e->table_bytes, __ATOMIC_RELAXED);
 }
 
@@ -96,7 +96,7 @@ int engine_rmap_walk(struct engine *e, uint32_t frame,
 	int nr = -ENOENT;
 
 	engine_lock(e);
-	node = pool_node(&e->pool, frame);
+	node = pool_word(&e->pool, frame);
 	if (node != POOL_NONE) {
 		nr = 0;
 		for (uint32_t i = stable_node(&e->stable, node)->first; i != NIL; nr++) {

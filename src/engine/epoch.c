@@ -55,16 +55,16 @@ static void free_frames(struct engine *e, uint32_t *v, uint32_t nr)
 
 uint64_t engine_epoch_free(struct engine *e, uint64_t upto)
 {
-	uint32_t v[POOL_PB_FRAMES], nr;
+	uint32_t v[PAGEBLOCK_FRAMES], nr;
 	uint64_t all = 0;
 
 	engine_lock(e);
 	do {
-		for (nr = 0; nr < POOL_PB_FRAMES && stable_reap(&e->stable, upto, &v[nr]); nr++)
+		for (nr = 0; nr < PAGEBLOCK_FRAMES && stable_reap(&e->stable, upto, &v[nr]); nr++)
 			;
 		free_frames(e, v, nr);
 		all += nr;
-	} while (nr == POOL_PB_FRAMES);
+	} while (nr == PAGEBLOCK_FRAMES);
 	engine_unlock(e);
 	return all;
 }

@@ -175,7 +175,7 @@ struct mm_slot *follow_untracked(const struct mm_slot *mm, struct span *at)
 /* Node of that frame, which follows those of the pages before, if it can take one more; or NIL. */
 static uint32_t next_node(const struct engine *e, uint32_t frame)
 {
-	uint32_t node = frame < pool_nr_frames(&e->pool) ? pool_node(&e->pool, frame) : POOL_NONE;
+	uint32_t node = frame < pool_nr_frames(&e->pool) ? pool_word(&e->pool, frame) : POOL_NONE;
 	const struct stable_node *n;
 
 	if (node == POOL_NONE)

@@ -15,7 +15,7 @@
 #include "engine/mm.h"
 #include "engine/page.h"
 
-#define WINDOW_BYTES ((uint64_t)POOL_EXT_FRAMES * KSM_PAGE_SIZE)
+#define WINDOW_BYTES ((uint64_t)EXTENT_FRAMES * KSM_PAGE_SIZE)
 #define WINDOW_NID_BITS 6 /* up to 64 nodes */
 /* --- windows --- */
 
@@ -36,17 +36,17 @@ static uint32_t window_index(const struct mm_slot *mm, uint32_t key)
 
 static uint32_t layout_window(struct mm_slot *mm, uint64_t pn, int nid)
 {
-	uint32_t key = (uint32_t)(pn / POOL_EXT_FRAMES) << WINDOW_NID_BITS | (uint32_t)nid;
+	uint32_t key = (uint32_t)(pn / EXTENT_FRAMES) << WINDOW_NID_BITS | (uint32_t)nid;
 	uint32_t i = window_index(mm, key), frame;
 	struct window *w;
 
 	if (i == mm->nr_windows || mm->window[i].key != key) {
-		frame = pool_window_get(&mm->e->pool, nid);
+		frame = pool_extent_reserve(&mm->e->pool, nid);
 		if (frame == POOL_NONE)
 			return POOL_NONE;
 		w = realloc(mm->window, (mm->nr_windows + 1) * sizeof(*w));
 		if (!w) {
-			pool_window_put(&mm->e->pool, frame);
+			pool_extent_release(&mm->e->pool, frame);
 			return POOL_NONE;
 		}
 		mm->window = w;
@@ -55,7 +55,7 @@ static uint32_t layout_window(struct mm_slot *mm, uint64_t pn, int nid)
 		mm->nr_windows++;
 		count_bytes(mm->e, sizeof(*w));
 	}
-	return mm->window[i].frame + (uint32_t)(pn % POOL_EXT_FRAMES);
+	return mm->window[i].frame + (uint32_t)(pn % EXTENT_FRAMES);
 }
 
 /* Give back the windows of stretches in [start, end) that no live region reaches into any more. */
@@ -72,7 +72,7 @@ void layout_trim(struct mm_slot *mm, uint64_t start, uint64_t end)
 		    (r < mm->regions->nr && mm->regions->r[r]->at.start < s + WINDOW_BYTES))
 			mm->window[kept++] = mm->window[i];
 		else
-			pool_window_put(&mm->e->pool, mm->window[i].frame);
+			pool_extent_release(&mm->e->pool, mm->window[i].frame);
 	}
 	count_bytes(mm->e, -(int64_t)((mm->nr_windows - kept) * sizeof(*mm->window)));
 	mm->nr_windows = kept;

@@ -65,7 +65,7 @@ uint32_t merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint32_t p
 		back_off(e, bi, slot);
 		return NIL;
 	}
-	pool_set_node(&e->pool, frame, node);
+	pool_set_word(&e->pool, frame, node);
 	stable_node(&e->stable, node)->filling = STABLE_FILLING;
 	/* A partner that is in no tree is a guess (follow.c). */
 	if (rmap_state(rmap_block(e, p), pslot) == RMAP_UNSTABLE)

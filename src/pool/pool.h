@@ -1,83 +1,107 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool.h - which stable frames are in use, and which one to take next.
+ * pool.h - which frames are used, and which one a user gets.
  *
- * Frame numbers are offsets into a sparse arena, so numbers are cheap and memory is not: a frame
- * costs memory from when it is written until it is freed. The pool therefore spends numbers to
- * gain contiguity: adjacent addresses that stand on adjacent frames need one mapping, otherwise
- * one mapping each. It hands out whole extents (64 pageblocks, 128 MiB of numbers) for a stretch
- * of address space to be laid out in linearly, and within them any frame asked for by number.
+ * A frame is a number: the offset, in pages, into a sparse file. Numbers are cheap and memory is
+ * not, because a frame costs memory only from when it is written until its memory is given back.
+ * The pool therefore spends numbers to gain contiguity: adjacent pages on adjacent frames need one
+ * mapping, others need one mapping each. Users reserve whole extents of numbers
+ * (pool_extent_reserve()) and ask for frames in them by number.
  *
- * Zone n owns frames [n * zone_frames, (n + 1) * zone_frames). Extents and pageblocks exist only
- * while something in them is in use (or, for an extent, while someone owns it as a window).
- * The pool knows nothing of clients or contents, except that it remembers for each frame one
- * 32-bit word for its user (the stable node). The engine lock covers everything here.
+ * From large to small: pool, zone (one NUMA node), extent (64 pageblocks), pageblock (512 frames).
+ * Extents and pageblocks hold memory only while they are used or, for an extent, reserved.
+ *
+ * The pool knows numbers only. For each frame it keeps one 32-bit word of its user, which it never
+ * reads. It takes no lock: the caller lets one thread at a time into a pool, readers included.
  */
 #ifndef KSM_POOL_H
 #define KSM_POOL_H
 
+#include <assert.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
-#define POOL_PB_FRAMES 512u /* 2 MiB */
-#define POOL_EXT_PBS 64u
-#define POOL_EXT_FRAMES (POOL_PB_FRAMES * POOL_EXT_PBS) /* 128 MiB */
-#define POOL_NONE 0xffffffffu
+#include "pool/zone.h"
 
-struct pageblock {
-	uint64_t used[POOL_PB_FRAMES / 64]; /* bit per frame */
-	uint32_t nr_free;                   /* POOL_PB_FRAMES - bits set in used */
-	int nid;
-	uint32_t node[POOL_PB_FRAMES]; /* stable node of each used frame */
-};
-
-struct pool_extent {
-	uint32_t nr_used; /* frames in use; sum over its pageblocks */
-	uint32_t hint;    /* no pageblock below this one has a free frame */
-	bool owned;       /* a window: not used for other addresses while there is any choice */
-	struct pageblock *pb[POOL_EXT_PBS];
-};
-
-struct pool_zone {
-	struct pool_extent **ext; /* nr_ext of them, NULL when not in use */
-	uint32_t fill;            /* extent that scattered frames come from */
-	uint32_t next;            /* where the search for a free extent goes on */
-	uint32_t nr_ext;          /* extents in use */
-};
-
+/*
+ * Zone n owns frames [n * zone_frames, (n + 1) * zone_frames). Invariants: nr_used is the sum over
+ * the zones, and at most max_frames if that is not 0.
+ */
 struct pool {
 	int nr_zones;
-	uint32_t zone_frames, nr_ext; /* per zone */
-	uint32_t max_frames;          /* 0: no limit */
+	uint32_t zone_frames; /* of each zone */
+	uint32_t max_frames;  /* most frames used at a time; 0: no limit */
 	uint32_t nr_used;
-	uint64_t bytes;
-	struct pool_zone *zone;
+	struct zone *zone;
 };
 
-/* 0, -EINVAL (no frames, or numbers would not fit) or -ENOMEM. */
+/* Returns 0, -EINVAL (no frames, or more than 2^32 - 2 numbers) or -ENOMEM. */
 int pool_init(struct pool *p, int nr_zones, uint32_t zone_frames, uint32_t max_frames);
-void pool_deinit(struct pool *p); /* frames still in use are forgotten */
-/*
- * Take a frame of zone nid: `want` if that is one of the zone and free, else `window` (also a
- * frame number, or POOL_NONE), else any. POOL_NONE when max_frames are in use, the zone is full,
- * or for want of memory.
- */
-uint32_t pool_alloc(struct pool *p, int nid, uint32_t want, uint32_t window);
-void pool_free(struct pool *p, uint32_t frame);
-bool pool_is_used(const struct pool *p, uint32_t frame);
-uint32_t pool_node(const struct pool *p, uint32_t frame); /* POOL_NONE if the frame is free */
-void pool_set_node(struct pool *p, uint32_t frame, uint32_t node);
-int pool_nid(const struct pool *p, uint32_t frame);
-/* An unused extent's first frame, now owned; POOL_NONE if there is none left. */
-uint32_t pool_window_get(struct pool *p, int nid);
-void pool_window_put(struct pool *p, uint32_t first_frame);
-/* Recount. 0 or -1. */
-int pool_check(const struct pool *p);
+/* Frames that are used are forgotten. A pool whose pool_init() failed is accepted. */
+void pool_deinit(struct pool *p);
 
 static inline uint64_t pool_nr_frames(const struct pool *p)
 {
 	return (uint64_t)p->nr_zones * p->zone_frames;
 }
+
+/* Node of a frame of the pool. */
+static inline int pool_nid(const struct pool *p, uint32_t frame)
+{
+	return (int)(frame / p->zone_frames);
+}
+
+/* False for any number that is no frame of the pool, POOL_NONE included. */
+static inline bool pool_is_used(const struct pool *p, uint32_t frame)
+{
+	return frame < pool_nr_frames(p) &&
+	       zone_is_used(&p->zone[frame / p->zone_frames], frame % p->zone_frames);
+}
+
+/* Whether `frame` is one of zone `nid` and free. Any number is accepted. */
+static inline bool pool_is_free(const struct pool *p, int nid, uint32_t frame)
+{
+	return frame < pool_nr_frames(p) && pool_nid(p, frame) == nid && !pool_is_used(p, frame);
+}
+
+/* The user's word of a frame; POOL_NONE when none was set, or the frame is free or no frame. */
+static inline uint32_t pool_word(const struct pool *p, uint32_t frame)
+{
+	uint32_t f = frame % p->zone_frames;
+
+	return pool_is_used(p, frame) ? zone_pageblock(&p->zone[frame / p->zone_frames], f)
+						->word[f % PAGEBLOCK_FRAMES] :
+					POOL_NONE;
+}
+
+/* The frame must be used. */
+static inline void pool_set_word(struct pool *p, uint32_t frame, uint32_t word)
+{
+	uint32_t f = frame % p->zone_frames;
+
+	assert(pool_is_used(p, frame));
+	zone_pageblock(&p->zone[frame / p->zone_frames], f)->word[f % PAGEBLOCK_FRAMES] = word;
+}
+
+/*
+ * Take a frame of zone `nid`: `best` if that is one of the zone and free, else `second` likewise,
+ * else any. Both may be any number. POOL_NONE when max_frames are used, the zone is full, or memory
+ * is short.
+ */
+uint32_t pool_alloc(struct pool *p, int nid, uint32_t best, uint32_t second);
+/* Give back a frame, which must be used. The caller knows that nobody can reach it any more. */
+void pool_free(struct pool *p, uint32_t frame);
+/*
+ * Reserve an extent of zone `nid` none of whose frames is used: EXTENT_FRAMES numbers, fewer at the
+ * end of the zone. Others get frames in it only when the rest of the zone is full. Returns its
+ * first frame, or POOL_NONE when there is none left or memory is short.
+ */
+uint32_t pool_extent_reserve(struct pool *p, int nid);
+/* The reverse, by the first frame. Frames in it may still be used, and stay so. */
+void pool_extent_release(struct pool *p, uint32_t first);
+/* Memory that the pool holds. */
+uint64_t pool_bytes(const struct pool *p);
+/* Count everything again. 0, or -1 when an invariant does not hold. */
+int pool_check(const struct pool *p);
 
 #endif

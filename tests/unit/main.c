@@ -9,7 +9,11 @@ int main(void)
 	SRunner *sr = srunner_create(suite_ctree());
 	int failed;
 
+	srunner_add_suite(sr, suite_bits());
+	srunner_add_suite(sr, suite_span());
 	srunner_add_suite(sr, suite_slab());
+	srunner_add_suite(sr, suite_pageblock());
+	srunner_add_suite(sr, suite_zone());
 	srunner_add_suite(sr, suite_pool());
 	srunner_add_suite(sr, suite_loop());
 	srunner_add_suite(sr, suite_bell());

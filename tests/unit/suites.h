@@ -5,7 +5,11 @@
 #include <check.h>
 
 Suite *suite_ctree(void);
+Suite *suite_bits(void);
+Suite *suite_span(void);
 Suite *suite_slab(void);
+Suite *suite_pageblock(void);
+Suite *suite_zone(void);
 Suite *suite_pool(void);
 Suite *suite_loop(void);
 Suite *suite_bell(void);

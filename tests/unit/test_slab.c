@@ -16,10 +16,10 @@ START_TEST(random_alloc_free)
 	static struct thing *ptr[5000];
 	uint64_t rng = fake_seed();
 	struct slab s;
-	int step, nr = 0, i;
+	int nr = 0;
 
 	slab_init(&s, sizeof(struct thing), SLAB_NIL);
-	for (step = 0; step < 50000; step++) {
+	for (int step = 0; step < 50000; step++) {
 		if (nr < 5000 && (step < 5000 || fake_rand(&rng) & 1)) {
 			idx[nr] = slab_alloc(&s);
 			ck_assert_uint_ne(idx[nr], SLAB_NIL);
@@ -29,7 +29,8 @@ START_TEST(random_alloc_free)
 			ptr[nr]->c = ~0ull;
 			nr++;
 		} else if (nr) {
-			i = (int)(fake_rand(&rng) % (unsigned int)nr);
+			int i = (int)(fake_rand(&rng) % (unsigned int)nr);
+
 			ck_assert_ptr_eq(slab_get(&s, idx[i], sizeof(struct thing)), ptr[i]);
 			ck_assert_uint_eq(ptr[i]->a, idx[i]);
 			slab_free(&s, idx[i]);
@@ -49,13 +50,12 @@ START_TEST(limit_and_memory_returned)
 {
 	struct slab s;
 	uint64_t empty;
-	uint32_t i;
 
 	slab_init(&s, sizeof(struct thing), 130);
-	for (i = 0; i < 128; i++)
+	for (uint32_t i = 0; i < 128; i++)
 		ck_assert_uint_eq(slab_alloc(&s), i);
 	ck_assert_uint_eq(slab_alloc(&s), SLAB_NIL);
-	for (i = 0; i < 128; i++)
+	for (uint32_t i = 0; i < 128; i++)
 		slab_free(&s, 127 - i);
 	empty = s.bytes;
 	ck_assert_uint_le(empty, 16 * sizeof(void *));

@@ -35,7 +35,9 @@ struct loop_timer {
 	TAILQ_ENTRY(loop_timer) link;
 };
 
-/* Invariant during a turn: events [at, nr) are still to be delivered; of removed watches none is. */
+/*
+ * Invariant during a turn: events [at, nr) are still to be delivered; of removed watches none is.
+ */
 struct loop {
 	int epoll;
 	bool stopped;
@@ -65,7 +67,9 @@ void loop_unwatch(struct loop_watch *w);
  */
 void loop_timer_add(struct loop *l, struct loop_timer *t,
 		    void (*fire)(struct loop_timer *t, uint64_t now_ms));
-/* Fire at due_ms, whatever was set before; CLOCK_NEVER: not at all. `fire` may set its own again. */
+/*
+ * Fire at due_ms, whatever was set before; CLOCK_NEVER: not at all. `fire` may set its own again.
+ */
 static inline void loop_timer_set(struct loop_timer *t, uint64_t due_ms)
 {
 	t->due_ms = due_ms;

@@ -25,8 +25,8 @@ struct states {
 };
 
 /*
- * Only one thread moves a state at a time (which, its owner says); any may read it. What was written
- * before the move is seen by whoever reads the new state.
+ * Only one thread moves a state at a time (which, its owner says); any may read it. What was
+ * written before the move is seen by whoever reads the new state.
  */
 static inline bool states_move(const struct states *s, _Atomic int *state, int to)
 {

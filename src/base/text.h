@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h - a string that grows. After a failed allocation it stays as it was and `failed` is set, so
+ * text.h - a string that grows. A failed allocation leaves it as it was and sets `failed`, so
  * that only the last user has to look.
  */
 #ifndef KSM_TEXT_H

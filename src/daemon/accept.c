@@ -2,10 +2,10 @@
 /*
  * accept.c - see accept.h.
  *
- * Strangers first. Anyone may connect, say nothing, and do so a thousand times. A connection that is
- * not READY within five seconds is dropped. Of one user's unfinished connections the oldest gives
- * way to the newest, so a client that does speak is served however many others do not. Each costs a
- * descriptor and some 500 bytes.
+ * Strangers first. Anyone may connect, say nothing, and do so a thousand times. A connection that
+ * is not READY within five seconds is dropped. Of one user's unfinished connections the oldest
+ * gives way to the newest, so a client that does speak is served however many others do not. Each
+ * costs a descriptor and some 500 bytes.
  */
 #include "daemon/accept.h"
 

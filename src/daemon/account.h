@@ -20,8 +20,10 @@
 enum account_unit {
 	ACCOUNT_PLACES,     /* connections to the client socket, silent ones included */
 	ACCOUNT_UNFINISHED, /* those of them whose handshake is not finished */
-	ACCOUNT_DESCRIPTORS, /* open in the daemon: sockets, what clients passed, arenas, sentinels */
-	ACCOUNT_BYTES,   /* allocated for connections and domains; page records are the engine's */
+	/* Open in the daemon: sockets, what clients passed, arenas, sentinels. */
+	ACCOUNT_DESCRIPTORS,
+	/* Allocated for connections and domains; the engine counts page records. */
+	ACCOUNT_BYTES,
 	ACCOUNT_DOMAINS, /* merge domains made for this user */
 	ACCOUNT_NR
 };

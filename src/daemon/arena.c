@@ -3,10 +3,11 @@
  * arena.c - see arena.h.
  *
  * The arena is a sparse memfd of the largest size that can ever be needed, so it never grows and
- * clients can map any frame of it. Sealed against shrinking and growing (a shrunk file would make
- * clients fault with SIGBUS); not against writing, since freeing a frame punches a hole. Mode 0400
- * and a descriptor opened read-only keep a client of another uid from ever writing to it: a reopen
- * through /proc is checked against the mode, and there is no write bit.
+ * clients can map any frame of it. It is sealed against shrinking and growing, because a shrunk
+ * file would make clients fault with SIGBUS. It is not sealed against writing, because freeing a
+ * frame punches a hole. Mode 0400 and a descriptor opened read-only keep a client of another uid
+ * from ever writing to it: the kernel checks a reopen through /proc against the mode, which has no
+ * write bit.
  */
 #include "daemon/arena.h"
 
@@ -33,8 +34,8 @@ static off_t frame_offset(uint32_t frame)
 }
 
 /*
- * The policy of a shared file lives in its inode, so a mapping is needed only while it is set.
- * Failure costs locality, not correctness: say so and go on.
+ * Bind each zone to its node. The policy of a shared file lives in its inode, so a mapping is
+ * needed only while the policy is set. Failure costs locality, not correctness: say so and go on.
  */
 static void bind_zones(const struct arena *a, struct numa_topology *t)
 {
@@ -57,7 +58,7 @@ static int make_file(struct arena *a)
 {
 	uint64_t size = ((uint64_t)a->zone_frames << KSM_PAGE_SHIFT) * (unsigned int)a->nr_nodes;
 
-	/* Executable stays allowed: programs mprotect() pages that stand on a frame. */
+	/* Not sealed against execution: programs make pages that stand on a frame executable. */
 	a->fd = memfd_create("ksm-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (a->fd < 0)
 		return -1;
@@ -138,7 +139,7 @@ void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)
 {
 	struct arena *a = arena;
 
-	/* The frame may be used again at once; a hole that was not made only costs its memory. */
+	/* The engine may use the frame again at once: without the hole it only keeps its memory. */
 	if (fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, frame_offset(frame),
 		      (off_t)nr << KSM_PAGE_SHIFT))
 		log_msg(KSMD_WARNING, "frames %u+%u keep their memory: error %d", frame, nr, errno);

@@ -34,8 +34,8 @@ void bell_ring(struct bell *b, uint32_t bits);
 /* The owner answers from its loop: answer(b, bits). Returns 0 or -errno. */
 int bell_hang(struct bell *b, struct loop *l, void (*answer)(struct bell *b, uint32_t bits));
 /*
- * An owner without a loop waits for the next ring, at most until due_ms (of clock_ms(); CLOCK_NEVER:
- * no limit). Returns the bits, 0 when none came.
+ * An owner without a loop waits for the next ring, at most until due_ms (of clock_ms();
+ * CLOCK_NEVER: no limit). Returns the bits, 0 when none came.
  */
 uint32_t bell_wait(struct bell *b, uint64_t due_ms);
 

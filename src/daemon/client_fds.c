@@ -2,15 +2,15 @@
 /*
  * client_fds.c - see client_fds.h.
  *
- * A descriptor that names another process would let a client have that process scanned and read. It
- * must have been able to open it, so nothing is gained that it did not have; but the counters would
- * lie, and a pidfd of a process that never ends would keep a dead client alive. So all three are
- * checked against the pid that the kernel vouches for (SO_PEERCRED).
+ * A descriptor that names another process would let a client have that process scanned and read.
+ * The client was able to open it, so it gains nothing that it did not have. But the counters would
+ * lie, and a pidfd of a process that never ends would keep a dead client alive. So the daemon
+ * checks all three against the pid that the kernel vouches for (SO_PEERCRED).
  *
  * A pidfd says in its fdinfo whose it is, in our pid namespace and in those below. The path of the
  * other two holds the number that the process has in the namespace of the /proc it opened them in,
- * which for a process in a container is one of the inner ones. That the path is procfs's is told by
- * the device number: of our own /proc, or of a proc mount of the process.
+ * which for a process in a container is one of the inner ones. The device number tells that the
+ * path lies on a procfs: that of our own /proc, or of a proc mount of the process.
  */
 #include "daemon/client_fds.h"
 
@@ -47,7 +47,9 @@ static int read_text(const char *path, char *buf, size_t size)
 	return 0;
 }
 
-/* The pids in the fdinfo of a pidfd. -EBADF: it is no pidfd. -ESRCH: the process has ended. Or -errno. */
+/*
+ * Read the pids in a pidfd's fdinfo. -EBADF: it is no pidfd; -ESRCH: the process has ended; -errno.
+ */
 static int pidfd_pids(int fd, struct pids *p)
 {
 	char path[64], text[1024], *s, *end;
@@ -161,7 +163,7 @@ static int check(const int fds[CLIENT_FDS_NR], pid_t pid, char *why, size_t size
 	if (err == -ESRCH)
 		return err;
 	if (err && err != -EBADF) {
-		/* Our want, not the client's fault. */
+		/* The daemon is short of something; it is no fault of the client's. */
 		snprintf(why, size, "the daemon cannot look at descriptors: error %d", -err);
 		return err;
 	}
@@ -189,7 +191,7 @@ int client_fds_check(const int fds[CLIENT_FDS_NR], pid_t pid, char *why, size_t 
 	struct pids p;
 	int err = check(fds, pid, why, size);
 
-	/* Nothing is true of a process that is ending. */
+	/* A process that is ending has lost what was checked. */
 	if (err == -EBADF && pidfd_pids(fds[CLIENT_PIDFD], &p) == -ESRCH)
 		err = -ESRCH;
 	if (err == -ESRCH)

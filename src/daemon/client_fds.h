@@ -10,8 +10,9 @@
 enum client_fd { CLIENT_PIDFD, CLIENT_PAGEMAP, CLIENT_MEM, CLIENT_FDS_NR };
 
 /*
- * Returns 0 when all are of process `pid`, -EBADF when not, -ESRCH when it has ended, or another negative errno when we are short of
- * what it takes to look; with the reason in why. Never calls into a file system other than procfs, so a passed descriptor of a FUSE file cannot block us.
+ * Returns 0 when all are of process `pid`, -EBADF when not, -ESRCH when it has ended, or another
+ * negative errno when the daemon is short of what it takes to look; the reason goes to why[size].
+ * Never calls into a file system other than procfs, so a descriptor of a FUSE file cannot block us.
  */
 int client_fds_check(const int fds[CLIENT_FDS_NR], pid_t pid, char *why, size_t size);
 

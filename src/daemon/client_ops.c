@@ -3,8 +3,8 @@
  * client_ops.c - see client_ops.h.
  *
  * Workers call these while the client thread may drop the session. The descriptors stay open until
- * the engine's last reference is gone, and keep naming the address space of the client even when its
- * pid is reused; so a late call at worst looks at a process that is ending.
+ * the engine's last reference is gone, and keep naming the address space of the client even when
+ * its pid is reused; so a late call at worst looks at a process that is ending.
  */
 #include "daemon/client_ops.h"
 

@@ -30,7 +30,9 @@ struct client_view {
 };
 /* Returns 0 or -ENOENT. */
 int client_view(struct clients *c, pid_t pid, struct client_view *v);
-/* Pids of all clients, ascending, each once: *nr of them, for the caller to free. NULL: no memory. */
+/*
+ * Pids of all clients, ascending, each once: *nr of them, for the caller to free. NULL: no memory.
+ */
 pid_t *client_pids(struct clients *c, unsigned int *nr);
 
 struct client_totals {

@@ -27,16 +27,16 @@ enum error_kind {
 };
 
 /*
- * Invariant: a session stands in `all` until it is dropped and in `dead` from then to the end of the
- * turn; in `unfinished` while it is in HELLO or WELCOME; in by_pid while it has an mm_slot and is
- * not dropped.
+ * Invariant: a session stands in `all` until it is dropped and in `dead` from then to the end of
+ * the turn; in `unfinished` while it is in HELLO or WELCOME; in by_pid while it has an mm_slot and
+ * is not dropped.
  */
 struct clients {
 	struct daemon *d;
 	struct loop loop;
 	pthread_t thread;
 	bool started;
-	int spare; /* a descriptor that accept.c gives up to turn a client away when none are left */
+	int spare; /* descriptor: accept.c gives it up when none is left to turn a client away */
 	struct loop_watch listen;
 
 	struct session_list all, unfinished, dead;
@@ -52,7 +52,9 @@ struct clients {
 	_Atomic uint64_t protocol_errors; /* connections dropped for what they sent */
 };
 
-/* Returns 0 or -errno; clients_deinit() may follow in any case. All sessions must be gone by then. */
+/*
+ * Returns 0 or -errno; clients_deinit() may follow in any case. All sessions must be gone by then.
+ */
 int clients_init(struct clients *c, struct daemon *d);
 void clients_deinit(struct clients *c);
 

@@ -2,7 +2,7 @@
 /*
  * crew.c - see crew.h.
  *
- * A job has a number. A helper that sees a new number takes part if its own is within the job's,
+ * A job has a number. A helper that sees a new number takes part if its own is among those wanted,
  * and counts itself out when it is done; the job ends when the count is zero. The lock covers the
  * job, so a helper never sees parts of two.
  */
@@ -18,6 +18,7 @@
 #include <urcu.h>
 
 #include "base/clock.h"
+#include "base/guard.h"
 
 struct helper {
 	struct crew *crew;
@@ -27,7 +28,7 @@ struct helper {
 };
 
 struct crew {
-	pthread_mutex_t lock; /* covers what follows up to cpu_ns */
+	struct lock lock; /* covers what follows up to cpu_ns */
 	pthread_cond_t start, done;
 	uint64_t job;
 	unsigned int wanted, busy; /* helpers of this job; those still at it */
@@ -40,12 +41,13 @@ struct crew {
 	struct helper helper[];
 };
 
-/* Lock held. False: it is time to end. */
+/* False: it is time to end. */
+static bool wait_for_job(struct crew *c, struct helper *h) NEEDS(c->lock);
 static bool wait_for_job(struct crew *c, struct helper *h)
 {
 	while (!c->stop && (c->job == h->seen || h->n > c->wanted)) {
 		h->seen = c->job;
-		pthread_cond_wait(&c->start, &c->lock);
+		pthread_cond_wait(&c->start, &c->lock.m);
 	}
 	h->seen = c->job;
 	return !c->stop;
@@ -58,18 +60,18 @@ static void *helper_main(void *arg)
 
 	rcu_register_thread();
 	crew_nice();
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	while (wait_for_job(c, h)) {
 		uint64_t cpu = clock_thread_cpu_ns();
 
-		pthread_mutex_unlock(&c->lock);
+		lock_give(&c->lock);
 		c->fn(c->arg, h->n);
 		c->cpu_ns += clock_thread_cpu_ns() - cpu;
-		pthread_mutex_lock(&c->lock);
+		lock_take(&c->lock);
 		if (!--c->busy)
 			pthread_cond_signal(&c->done);
 	}
-	pthread_mutex_unlock(&c->lock);
+	lock_give(&c->lock);
 	rcu_unregister_thread();
 	return NULL;
 }
@@ -81,7 +83,7 @@ struct crew *crew_new(unsigned int most)
 	if (!c)
 		return NULL;
 	c->most = most;
-	pthread_mutex_init(&c->lock, NULL);
+	lock_init(&c->lock);
 	pthread_cond_init(&c->start, NULL);
 	pthread_cond_init(&c->done, NULL);
 	return c;
@@ -91,10 +93,10 @@ void crew_rest(struct crew *c)
 {
 	if (!c->nr)
 		return;
-	pthread_mutex_lock(&c->lock);
+	lock_take(&c->lock);
 	c->stop = true;
 	pthread_cond_broadcast(&c->start);
-	pthread_mutex_unlock(&c->lock);
+	lock_give(&c->lock);
 	while (c->nr)
 		pthread_join(c->helper[--c->nr].thread, NULL);
 	c->stop = false;
@@ -107,7 +109,7 @@ void crew_free(struct crew *c)
 	crew_rest(c);
 	pthread_cond_destroy(&c->done);
 	pthread_cond_destroy(&c->start);
-	pthread_mutex_destroy(&c->lock);
+	lock_deinit(&c->lock);
 	free(c);
 }
 
@@ -133,26 +135,28 @@ void crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg, unsign
 	unsigned int nr = enough(c, helpers);
 
 	if (nr) {
-		pthread_mutex_lock(&c->lock);
+		lock_take(&c->lock);
 		c->fn = fn;
 		c->arg = arg;
 		c->wanted = c->busy = nr;
 		c->job++;
 		pthread_cond_broadcast(&c->start);
-		pthread_mutex_unlock(&c->lock);
+		lock_give(&c->lock);
 	}
 	fn(arg, 0);
 	if (nr) {
-		pthread_mutex_lock(&c->lock);
+		lock_take(&c->lock);
 		while (c->busy)
-			pthread_cond_wait(&c->done, &c->lock);
-		pthread_mutex_unlock(&c->lock);
+			pthread_cond_wait(&c->done, &c->lock.m);
+		lock_give(&c->lock);
 	}
 }
 
 void crew_nice(void)
 {
-	/* Linux gives each thread a nice value of its own. A service that runs at a higher one stays. */
+	/*
+	 * Linux gives each thread its own nice value. A service started at a higher one keeps it.
+	 */
 	pid_t tid = (pid_t)syscall(SYS_gettid);
 
 	if (getpriority(PRIO_PROCESS, (id_t)tid) < 5)

@@ -3,7 +3,7 @@
  * crew.h - threads that help the scan thread while there is much to read.
  *
  * The scan thread hands the same function to every helper, runs it as well, and goes on when all
- * have returned. Between two jobs they sleep, so that a service at rest is one thread that works.
+ * have returned. Helpers sleep between two jobs, so in a service at rest one thread works.
  */
 #ifndef KSMD_CREW_H
 #define KSMD_CREW_H
@@ -23,9 +23,9 @@ void crew_free(struct crew *c);
  */
 void crew_run(struct crew *c, unsigned int helpers, void (*fn)(void *arg, unsigned int n),
 	      void *arg);
-/* There will be nothing to help with for a while: end the helpers, whose stacks are memory. */
+/* Nothing to help with is expected for a while: end the helpers, whose stacks are memory. */
 void crew_rest(struct crew *c);
-/* Give way to the programs that are being merged: the calling thread runs at nice 5, as the kernel's ksmd. */
+/* The calling thread gives way to the programs being merged: nice 5, as the kernel's ksmd. */
 void crew_nice(void);
 /* CPU time that helpers spent in jobs. Any thread. */
 uint64_t crew_cpu_ns(const struct crew *c);

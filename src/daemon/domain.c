@@ -100,7 +100,7 @@ fail:
 
 void domain_table_init(struct domain_table *t)
 {
-	pthread_mutex_init(&t->lock, NULL);
+	lock_init(&t->lock);
 	TAILQ_INIT(&t->list);
 	t->nr = 0;
 	t->next_id = 1;
@@ -110,12 +110,12 @@ void domain_table_deinit(struct domain_table *t)
 {
 	struct domain *d;
 
-	rcu_barrier(); /* the engine may still be finishing with clients it released */
+	rcu_barrier(); /* the engine may not have finished with the clients it released */
 	while ((d = TAILQ_FIRST(&t->list))) {
 		TAILQ_REMOVE(&t->list, d, link);
 		domain_put(d);
 	}
-	pthread_mutex_destroy(&t->lock);
+	lock_deinit(&t->lock);
 }
 
 struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id)
@@ -123,12 +123,12 @@ struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id
 	uint64_t key = t->mode == DOMAIN_UID ? uid : t->mode == DOMAIN_PROCESS ? client_id : 0;
 	struct domain *d;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	TAILQ_FOREACH(d, &t->list, link)
 	if (d->key == key)
 		break;
 	if (!d) {
-		/* One that serves everybody is the daemon's own. */
+		/* A domain that serves everybody is the daemon's own. */
 		d = domain_new(t, key, t->mode == DOMAIN_SHARED ? geteuid() : uid);
 		if (d) {
 			d->id = t->next_id++;
@@ -140,7 +140,7 @@ struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id
 	}
 	if (d)
 		d->nr_clients++;
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 	return d;
 }
 
@@ -182,7 +182,7 @@ struct domain **domain_table_snapshot(struct domain_table *t, unsigned int *nr)
 	struct domain **v = NULL, *d;
 
 	*nr = 0;
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	if (t->nr)
 		v = malloc(t->nr * sizeof(*v));
 	if (v) {
@@ -192,7 +192,7 @@ struct domain **domain_table_snapshot(struct domain_table *t, unsigned int *nr)
 			v[(*nr)++] = d;
 		}
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 	return v;
 }
 
@@ -207,13 +207,13 @@ struct domain *domain_find(struct domain_table *t, uint32_t id)
 {
 	struct domain *d;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	TAILQ_FOREACH(d, &t->list, link)
 	if (d->id == id)
 		break;
 	if (d)
 		d->refs++;
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 	return d;
 }
 
@@ -221,7 +221,7 @@ void domain_put(struct domain *d)
 {
 	if (--d->refs)
 		return;
-	/* A client's release runs inside the engine: let it come to its end. */
+	/* The release of a client runs inside the engine: let it come to its end. */
 	rcu_barrier();
 	log_msg(KSMD_DEBUG, "domain %u is gone", d->id);
 	domain_free(d);
@@ -242,7 +242,7 @@ void domain_table_reap(struct domain_table *t)
 	TAILQ_HEAD(, domain) gone = TAILQ_HEAD_INITIALIZER(gone);
 	struct domain *d, *next;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	for (d = TAILQ_FIRST(&t->list); d; d = next) {
 		next = TAILQ_NEXT(d, link);
 		if (domain_empty(d)) {
@@ -251,7 +251,7 @@ void domain_table_reap(struct domain_table *t)
 			TAILQ_INSERT_TAIL(&gone, d, link);
 		}
 	}
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 	while ((d = TAILQ_FIRST(&gone))) {
 		TAILQ_REMOVE(&gone, d, link);
 		domain_put(d);
@@ -262,8 +262,8 @@ void domain_table_counters(struct domain_table *t, struct engine_counters *sum)
 {
 	struct domain *d;
 
-	pthread_mutex_lock(&t->lock);
+	lock_take(&t->lock);
 	TAILQ_FOREACH(d, &t->list, link)
 	engine_counters(d->engine, sum);
-	pthread_mutex_unlock(&t->lock);
+	lock_give(&t->lock);
 }

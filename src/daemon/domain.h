@@ -6,19 +6,19 @@
  * domains, neither frames nor trees nor descriptors.
  *
  * Life. The table holds one reference, every snapshot another. Clients are counted apart
- * (nr_clients): they leave from liburcu's callback thread, where a domain must not be torn down.
- * domain_table_reap() takes a domain out of the table when no client and no frame is left.
+ * (nr_clients), because they leave from liburcu's callback thread, where nobody may tear a domain
+ * down. domain_table_reap() takes a domain out of the table when no client and no frame is left.
  */
 #ifndef KSMD_DOMAIN_H
 #define KSMD_DOMAIN_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "base/guard.h"
 #include "daemon/account.h"
 #include "daemon/arena.h"
 #include "daemon/grace.h"
@@ -38,14 +38,14 @@ struct domain {
 	struct grace grace;     /* client thread only */
 	uid_t uid;              /* who pays for it: the user whose client made it */
 	struct charge charge;   /* client thread only, until the last reference goes */
-	_Atomic bool pass_done; /* scan thread and who helps it: its part of the pass is complete */
+	_Atomic bool pass_done; /* scan thread and crew: its part of the pass is complete */
 	_Atomic unsigned int refs;
 	_Atomic unsigned int nr_clients; /* rises under the table lock only */
 	TAILQ_ENTRY(domain) link;        /* table lock */
 };
 
 struct domain_table {
-	pthread_mutex_t lock; /* covers list, nr and next_id; taken before any engine's lock */
+	struct lock lock; /* covers list, nr and next_id; taken before the lock of any engine */
 	TAILQ_HEAD(, domain) list;
 	unsigned int nr;
 	uint32_t next_id;
@@ -68,9 +68,8 @@ void domain_table_init(struct domain_table *t);
 void domain_table_deinit(struct domain_table *t);
 
 /*
- * The domain that a client belongs to, made if need be, with one client more. domain_leave() undoes
- * that; it may be called from any context. Returns NULL with errno when there is no memory or there
- * are no descriptors.
+ * Finds or makes the domain that a client belongs to, and counts one client more. Returns NULL with
+ * errno when there is no memory or no descriptor. domain_leave() counts one less, in any context.
  */
 struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id);
 void domain_leave(struct domain *d);

@@ -42,8 +42,8 @@ static bool all_told(struct clients *c, const struct domain *d)
 }
 
 /*
- * A client could not be told when no descriptor was left for its sentinel, or when another had locked
- * the file against us. It would hold up this epoch, and with it all later ones, for ever.
+ * A client could not be told when no descriptor was left for its sentinel, or when another had
+ * locked the file against us. It would hold up this epoch, and with it all later ones, for ever.
  */
 static void announce_again(struct clients *c, struct domain *d)
 {
@@ -58,9 +58,9 @@ static void announce_again(struct clients *c, struct domain *d)
 }
 
 /*
- * A client unmaps its old sentinel when it is told of an epoch. What it said before (that pages moved
- * and stand on frames that look retired here) may still lie in its socket; its answer comes behind
- * that.
+ * A client unmaps its old sentinel when it is told of an epoch. What it said before (that pages
+ * moved and stand on frames that look retired here) may still lie in its socket; its answer comes
+ * behind that.
  */
 static bool all_moved_on(struct clients *c, const struct domain *d)
 {

@@ -2,17 +2,17 @@
 /*
  * grace.c - see grace.h.
  *
- * Why a lock on a mapped file. The daemon is not told of a forked child that does not run the
+ * Why a lock on a mapped file. Nobody tells the daemon of a forked child that does not run the
  * library, yet that child maps frames. flock(2) belongs to an open file description, and a mapping
  * holds the description: fork passes it on even when every descriptor is closed, and exit and exec
- * drop it. So the shared lock of a description that was handed to one process lives exactly as long
- * as some descendant of that time does, unless the process replaced its own mapping (as it does when
- * told of a new epoch) and its children are gone.
+ * drop it. So the shared lock of a description that one process was handed lives exactly as long as
+ * a descendant of that time does, or the process itself. The process gives it up by replacing its
+ * own mapping, as it does when it is told of a new epoch.
  *
- * Nothing waits for a process that is stopped or slow: its frames stay retired until it moves on.
+ * Nobody waits for a process that is stopped or slow: its frames stay retired until it moves on.
  *
- * A client could take the exclusive lock itself, when it is alone. That only makes us give up the
- * file for new clients (-EWOULDBLOCK); what it holds stays retired, in its own domain.
+ * A client that is alone could take the exclusive lock itself. Then the daemon gives up the file
+ * for new clients (-EWOULDBLOCK), and what the liar holds stays retired, in its own domain.
  */
 #include "daemon/grace.h"
 
@@ -28,8 +28,8 @@
 #include "base/clock.h"
 #include "wire/wire.h"
 
-/* A message to every client per epoch: five times a second is often enough to free memory and too
- * seldom to be noticed. */
+/* Each epoch costs a message to every client: five a second free memory soon enough, and nobody
+ * notices them. */
 #define ADVANCE_MS 200
 /* A client answers within milliseconds; a forked child may live for hours. */
 #define POLL_MIN_MS 100

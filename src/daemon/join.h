@@ -11,8 +11,8 @@
 #include "daemon/session.h"
 
 /*
- * HELLO, with nr_fds descriptors, `more` if further ones were cut off. Returns true when the session
- * has taken over fds[]; when not, it has failed, and they stay the caller's.
+ * HELLO, with nr_fds descriptors, `more` if further ones were cut off. Returns true when the
+ * session has taken over fds[]; when not, it has failed, and they stay the caller's.
  */
 bool join_hello(struct session *s, const struct ksm_msg_hello *hello, const int *fds, int nr_fds,
 		bool more);

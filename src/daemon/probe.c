@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * probe.c - see probe.h. Each feature is tried, not inferred from the kernel's version: a
- * distribution may have backported it or built without it.
+ * probe.c - see probe.h. It tries each feature instead of comparing the kernel's version, because a
+ * distribution may have backported the feature or built without it.
  */
 #include "daemon/probe.h"
 

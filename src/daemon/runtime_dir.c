@@ -2,9 +2,9 @@
 /*
  * runtime_dir.c - see runtime_dir.h.
  *
- * Who holds the flock on DIR/lock is the daemon of DIR. The kernel drops it when that process ends,
- * however it ends, so whatever else lies there is stale and may be replaced. The lock file stays:
- * removing it would let two daemons lock two different files of the same name.
+ * The process that holds the flock on DIR/lock is the daemon of DIR. The kernel drops the lock when
+ * that process ends, however it ends, so the next daemon may replace whatever else lies there. The
+ * lock file stays: removing it would let two daemons lock two different files of the same name.
  */
 #include "daemon/runtime_dir.h"
 

@@ -10,11 +10,12 @@ struct runtime_dir {
 };
 
 /*
- * Make the directory if need be, lock it, and listen. dir: --runtime-dir or NULL for the default.
- * Returns 0, or -1 after one line on stderr. A directory that a dead daemon left is taken over.
+ * Makes the directory if need be, locks it, and listens. dir: --runtime-dir, or NULL for the
+ * default. Takes over a directory that a dead daemon left. Returns 0, or -1 after one line on
+ * stderr.
  */
 int runtime_dir_open(struct runtime_dir *p, const char *dir);
-/* Remove the sockets and give up the lock. */
+/* Removes the sockets and gives up the lock. */
 void runtime_dir_close(struct runtime_dir *p);
 
 #endif

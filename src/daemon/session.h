@@ -72,8 +72,9 @@ struct session {
 	uint32_t id;
 	struct domain *domain;
 	/*
-	 * join.c sets it last before the session goes into by_pid, and whoever finds the session there
-	 * reads it first: the thread sanitizer does not see that liburcu's table orders the two.
+	 * join.c sets it last before the session goes into by_pid, and whoever finds the session
+	 * there reads it first: the thread sanitizer does not see that liburcu's table orders the
+	 * two.
 	 */
 	struct mm_slot *_Atomic mm;
 	struct cds_lfht_node by_pid;
@@ -105,11 +106,13 @@ struct session {
 TAILQ_HEAD(session_list, session);
 
 /*
- * A session in HELLO that takes over sock; its place is charged to the user. Returns NULL with errno,
- * which leaves sock to the caller: EDQUOT when the daemon has no more places, or ENOMEM.
+ * A session in HELLO that takes over sock; its place is charged to the user. Returns NULL with
+ * errno, which leaves sock to the caller: EDQUOT when the daemon has no more places, or ENOMEM.
  */
 struct session *session_new(struct daemon *d, int sock, const struct ucred *cred);
-/* Closes and gives back everything. Any thread and context; the session must be out of all lists. */
+/*
+ * Closes and gives back everything. Any thread and context; the session must be out of all lists.
+ */
 void session_free(struct session *s);
 /* False (logged) when the table has no such move: the caller drops the session. */
 bool session_move(struct session *s, enum session_state to);

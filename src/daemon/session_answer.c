@@ -3,10 +3,10 @@
  * session_answer.c - see session_answer.h.
  *
  * A client can lie about its own memory only. If it claimed merges that it did not make it would
- * inflate the counters, so now and then the page map is asked whether claimed pages still are private
- * memory that was not written since it was last scanned. (A write makes a merged page private again
- * at once, and all pages of an order may have been written by the time we look; a page that was
- * merged is not armed.)
+ * inflate the counters, so now and then the page map is asked whether claimed pages still are
+ * private memory that was not written since it was last scanned. (A write makes a merged page
+ * private again at once, and all pages of an order may have been written by the time we look; a
+ * page that was merged is not armed.)
  */
 #include "daemon/session_answer.h"
 

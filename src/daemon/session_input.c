@@ -2,9 +2,9 @@
 /*
  * session_input.c - see session_input.h.
  *
- * A table says which message may come in which state, and which room carries it out. Every number in
- * a message is checked against its range before it reaches the engine. Whatever is wrong ends the
- * connection with a reason; a client of the library never sees that.
+ * A table says which message may come in which state, and which room carries it out. Every number
+ * in a message is checked against its range before it reaches the engine. Whatever is wrong ends
+ * the connection with a reason; a client of the library never sees that.
  */
 #include "daemon/session_input.h"
 

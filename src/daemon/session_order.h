@@ -11,7 +11,10 @@
 
 #include "daemon/session.h"
 
-/* For engine_ops.send_order: the engine fills id, addr and frame[]. Any thread. 0, -EAGAIN or -errno. */
+/*
+ * For engine_ops.send_order: the engine fills id, addr and frame[]. Any thread. 0, -EAGAIN or
+ * -errno.
+ */
 int session_send_order(void *client, struct ksm_msg_order *order);
 /* The address of an order sent not long ago; false when it is not known any more. */
 bool session_order_addr(struct session *s, uint32_t id, uint64_t *addr) NEEDS_NOT(s->send_lock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * session_range.h - a client changes its address space: it offers memory (ADD), takes it back (DEL),
- * writes over it (FORGET), or finds pages that already stand on frames (ADOPT).
+ * session_range.h - a client changes its address space: it offers memory (ADD), takes it back
+ * (DEL), writes over it (FORGET), or finds pages that already stand on frames (ADOPT).
  */
 #ifndef KSMD_SESSION_RANGE_H
 #define KSMD_SESSION_RANGE_H

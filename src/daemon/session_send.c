@@ -100,8 +100,10 @@ static int send_unmerge(struct session *s)
 	};
 	int err;
 
-	/* The flag changes under the lock, so no order can leave after UNMERGE and before its answer:
-	 * the answer makes us forget what stands where. */
+	/*
+	 * The flag changes under the lock, so no order can leave after UNMERGE and before its
+	 * answer: the answer makes us forget what stands where.
+	 */
 	lock_take(&s->send_lock);
 	err = session_send_locked(s, &msg.hdr, NULL, 0);
 	if (!err)

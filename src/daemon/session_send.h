@@ -16,7 +16,9 @@ int session_send(struct session *s, const struct ksm_msg_hdr *msg, const int *fd
 	NEEDS_NOT(s->send_lock);
 int session_send_locked(struct session *s, const struct ksm_msg_hdr *msg, const int *fds,
 			int nr_fds) NEEDS(s->send_lock);
-/* The client's id, the arena, /dev/userfaultfd and a sentinel of this epoch. Returns 0 or -errno. */
+/*
+ * The client's id, the arena, /dev/userfaultfd and a sentinel of this epoch. Returns 0 or -errno.
+ */
 int session_send_welcome(struct session *s, uint64_t epoch, int sentinel);
 /* error: a positive errno. */
 void session_send_error(struct session *s, int error, const char *text);

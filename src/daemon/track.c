@@ -2,17 +2,18 @@
 /*
  * track.c - see track.h.
  *
- * Two steps. The first PAGEMAP_SCAN finds written pages and protects them again in the same walk, so
- * a write between the two cannot be missed. It asks for as little as possible (whether a page is a
- * file's makes the kernel touch its struct page), because most pages it walks over are clean. The
- * second looks only at what the first returned and says what kind of page is there now. A page that
- * changed its kind in between was written or unmapped after it was protected: a later scan shows it
- * again, and nothing is merged without the client comparing it. Where the second fails, what the first
- * returned is reported all the same, as of unknown kind: no scan would show it again.
+ * Two steps. The first PAGEMAP_SCAN finds written pages and protects them again in the same walk,
+ * so no write between the two is missed. It asks for as little as possible, because most pages it
+ * walks over are clean, and whether a page is a file's makes the kernel touch its struct page. The
+ * second scan looks only at what the first returned and says what kind of page is there now. A page
+ * that changed its kind in between was written or unmapped after it was protected: a later scan
+ * shows it again, and the client compares before anything is merged. Where the second scan fails,
+ * what the first returned is reported all the same, as of unknown kind: no scan would show it
+ * again.
  *
- * PRESENT leaves out holes and swapped pages. WPALLOWED leaves out mappings where tracking is not set
- * up (yet): the kernel calls all their pages written, every time. (With PM_SCAN_WP_MATCHING it skips
- * these by itself.) A dense range is walked for WRITTEN alone, at half the cost per page.
+ * PRESENT leaves out holes and swapped pages. WPALLOWED leaves out mappings where tracking is not
+ * set up (yet): the kernel calls all their pages written, every time. (With PM_SCAN_WP_MATCHING it
+ * skips these by itself.) A dense range is walked for WRITTEN alone, at half the cost per page.
  */
 #include "daemon/track.h"
 
@@ -20,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/span.h"
 #include "wire/kernel_abi.h"
 #include "wire/wire.h"
 
@@ -72,10 +74,10 @@ static void intersect(struct out *o, const struct kabi_page_region *r,
 	while (*i < nr && runs[*i].end <= r->start)
 		(*i)++;
 	for (int k = *i; k < nr && runs[k].start < r->end; k++) {
-		uint64_t start = runs[k].start > r->start ? runs[k].start : r->start;
-		uint64_t end = runs[k].end < r->end ? runs[k].end : r->end;
+		struct span s = span_clip((struct span){ runs[k].start, runs[k].end },
+					  (struct span){ r->start, r->end });
 
-		emit(o, start, end, kind_of(r->categories));
+		emit(o, s.start, s.end, kind_of(r->categories));
 	}
 }
 

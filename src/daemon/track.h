@@ -22,16 +22,15 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 /* See engine_ops.look. */
 int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max);
 /*
- * Runs of present pages that are tracked and were not written since they were reported. Returns their number,
- * or -errno; *walk_end is how far it looked.
+ * Runs of present pages that are tracked and were not written since they were reported. Returns
+ * their number, or -errno; *walk_end is how far it looked.
  */
 int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
 		uint64_t *walk_end);
 /*
- * Of the pages of the block at addr that are set in `claimed`: those that are present as private
- * memory that was not written since it was last scanned, that is, plainly not mapped from a file nor
- * given back, nor private again by now. Returns the bit mask or, when it
- * cannot be told, 0.
+ * Which of the `claimed` pages of the block at addr are present as private memory and were not
+ * written since they were last scanned? Those are plainly neither mapped from a file nor given
+ * back, nor private again by now. Returns the bit mask, 0 when the kernel does not tell.
  */
 uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed);
 /* As pread(2) from the address space: short at the first page that cannot be read; or -errno. */

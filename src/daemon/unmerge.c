@@ -3,8 +3,8 @@
  * unmerge.c - see unmerge.h, and unmerge_job.h for the job's way through the threads.
  *
  * A client that has stalled (an operator or a debugger stopped it) is not waited for: it gets its
- * UNMERGE when it goes on, and nothing new is merged meanwhile. One that takes too long ends the job
- * with an error, and may be asked again.
+ * UNMERGE when it goes on, and nothing new is merged meanwhile. One that takes too long ends the
+ * job with an error, and may be asked again.
  */
 #include "daemon/unmerge.h"
 

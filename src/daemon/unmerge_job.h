@@ -33,7 +33,9 @@ struct unmerge_job {
 	int pid;     /* of the client that refused or did not answer */
 };
 
-/* Only the owner moves the job. False (logged) when the table has no such move: see base/states.h. */
+/*
+ * Only the owner moves the job. False (logged) when the table has no such move: see base/states.h.
+ */
 bool unmerge_job_move(struct unmerge_job *job, enum unmerge_state to);
 
 #endif

@@ -84,6 +84,41 @@ START_TEST(client_killed)
 }
 END_TEST
 
+/*
+ * What users hold is exact: as many descriptors as the daemon has opened since, and nothing once
+ * all clients and their frames are gone. Seen to fail without charge_drop() in session_free().
+ */
+START_TEST(accounts_are_exact)
+{
+	struct daemon *d = start(NULL);
+	int before = harness_nr_fds(d->pid);
+	struct peer *p = peer_new(), *q = peer_new();
+	char places[64], unit[64], users[64];
+
+	peer_call(p, fn_offer, NR, 1, 1);
+	peer_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", NR);
+	snprintf(places, sizeof(places), "user/%u/places", geteuid());
+	ck_assert_uint_eq(ctl_get_u64(d, places), 2);
+	snprintf(unit, sizeof(unit), "user/%u/domains", geteuid());
+	ck_assert_uint_eq(ctl_get_u64(d, unit), 1);
+	snprintf(unit, sizeof(unit), "user/%u/unfinished", geteuid());
+	ck_assert_uint_eq(ctl_get_u64(d, unit), 0);
+	snprintf(unit, sizeof(unit), "user/%u/descriptors", geteuid());
+	/* An epoch may be turning, and a control connection be closing. */
+	wait_until(ctl_get_u64(d, unit) == (uint64_t)(harness_nr_fds(d->pid) - before), WAIT_MS,
+		   "descriptors charged");
+	snprintf(unit, sizeof(unit), "user/%u/bytes", geteuid());
+	ck_assert_uint_gt(ctl_get_u64(d, unit), 0);
+	peer_kill(p);
+	wait_until(ctl_get_u64(d, places) == 1, WAIT_MS, "a place given back");
+	peer_kill(q);
+	wait_nothing_left(d);
+	wait_until(ctl_ls(d, "user", users, sizeof(users)) == 0, WAIT_MS, "all given back");
+	daemon_stop(d);
+}
+END_TEST
+
 /* Killed in the middle of merging, at ten random instants. */
 START_TEST(client_killed_while_merging)
 {
@@ -876,6 +911,7 @@ int main(int argc, char **argv)
 	tcase_set_timeout(t, 180); /* far above any wait within */
 	suite_add_tcase(s, t);
 	tcase_add_test(t, client_killed);
+	tcase_add_test(t, accounts_are_exact);
 	tcase_add_test(t, client_killed_while_merging);
 	tcase_add_test(t, daemon_killed_while_merging);
 	tcase_add_test(t, merged_memory_moves_to_the_next_daemon);

@@ -14,6 +14,7 @@ Suite *suite_pool(void);
 Suite *suite_loop(void);
 Suite *suite_bell(void);
 Suite *suite_account(void);
+Suite *suite_states(void);
 Suite *suite_knobs(void);
 Suite *suite_advisor(void);
 Suite *suite_region(void);

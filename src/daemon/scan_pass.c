@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan_pass.c - see scan_pass.h.
+ *
+ * A pass visits every region of every client once. Domains take turns; a domain that has finished
+ * its part waits for the others, so a pass means the same for all of them. Between batches of
+ * pages_to_scan pages the thread sleeps sleep_millisecs, as the kernel's ksmd does.
+ *
+ * Where there is much to read, helpers scan other clients at the same time (scan_threads, by
+ * default one thread for each CPU): two processes of 512 MiB are merged in half the time.
+ *
+ * After a pass that found nothing written, with no merge under way, the next pass hardly finds
+ * more: the pause doubles, up to max_idle_millisecs. So calm memory costs next to nothing, and
+ * memory that starts to change is seen within that time. Without clients the thread sleeps.
+ */
+#include "daemon/scan_pass.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/span.h"
+#include "daemon/crew.h"
+#include "daemon/daemon.h"
+
+/* Pages between two looks at `run` and at the request to stop: a millisecond of work, so that a
+ * large pages_to_scan delays neither. */
+#define SLICE_PAGES 1024
+/* Pages that one thread reads before it wakes others to help: a millisecond of work, some fifty
+ * times what waking costs. */
+#define ALONE_PAGES 1024
+/* Orders for a part of a block wait for more of it, but no longer than this in a pass. */
+#define HOLD_MS 1000
+/* While nothing but orders is under way, look for answers that often. After so many looks without
+ * an answer, or max_idle_millisecs, look for written pages again. */
+#define SETTLE_MS 1
+#define SETTLE_LOOKS 50
+#define SETTLE_MORE 200 /* after an answer: its sender is alive, if slow */
+
+static uint32_t knob(const struct scan_pass *p, enum knob_id id)
+{
+	return knob_get(&p->d->knobs, id);
+}
+
+/* CPU time of the scan thread and of its helpers. */
+static uint64_t cpu_ns(const struct scan_pass *p)
+{
+	return clock_thread_cpu_ns() + crew_cpu_ns(p->crew);
+}
+
+/* Tells a pass that found something from one that did not. */
+struct findings {
+	uint64_t pages_scanned, nr_orders;
+};
+
+static struct findings look(struct domain **v, unsigned int nr)
+{
+	struct engine_counters c = { 0 };
+	struct findings f = { 0 };
+
+	for (unsigned int i = 0; i < nr; i++) {
+		engine_counters(v[i]->engine, &c);
+		f.nr_orders += engine_nr_orders(v[i]->engine);
+	}
+	f.pages_scanned = c.pages_scanned;
+	return f;
+}
+
+static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		v[i]->pass_done = false;
+	p->under_way = true;
+	p->start_ms = p->flushed_ms = clock_ms();
+	p->start_cpu_ns = cpu_ns(p);
+	p->pages = 0;
+	p->scanned = look(v, nr).pages_scanned;
+}
+
+static void advise(struct scan_pass *p)
+{
+	struct advisor_input in = {
+		.scan_ms = clock_ms() - p->start_ms,
+		.cpu_ms = (cpu_ns(p) - p->start_cpu_ns) / 1000000,
+		.pages = p->pages,
+	};
+	bool on = knob(p, KNOB_ADVISOR_MODE) == KSM_ADVISOR_SCAN_TIME;
+
+	if (on && !p->advising)
+		memset(&p->advisor, 0, sizeof(p->advisor));
+	p->advising = on;
+	if (on)
+		atomic_store_explicit(&p->d->knobs.v[KNOB_PAGES_TO_SCAN],
+				      advisor_pages_to_scan(&p->advisor, &in, &p->d->knobs),
+				      memory_order_relaxed);
+}
+
+/* Returns how long to sleep now. */
+static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr)
+{
+	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS), max = knob(p, KNOB_MAX_IDLE_MILLISECS);
+	struct findings f = look(v, nr);
+
+	p->under_way = false;
+	p->d->full_scans++;
+	advise(p);
+	if (f.nr_orders) {
+		p->pause_ms = 0;
+		p->looks = SETTLE_LOOKS;
+		p->settle_ms = clock_ms();
+		p->settle_orders = f.nr_orders;
+		return u64_max(pause, SETTLE_MS);
+	}
+	if (f.pages_scanned != p->scanned) {
+		p->pause_ms = 0;
+		return pause;
+	}
+	crew_rest(p->crew);
+	/* 1: sleep_millisecs may be 0, which does not double. */
+	p->pause_ms = u64_min(p->pause_ms ? p->pause_ms * 2 : u64_max(pause, 1), max);
+	return u64_max(p->pause_ms, pause);
+}
+
+static bool may_scan(const struct scan_pass *p)
+{
+	return knob(p, KNOB_RUN) == KSM_RUN_MERGE && !*p->stop;
+}
+
+/* One domain's share of a batch, worked off by one thread or several. */
+struct share {
+	struct scan_pass *p;
+	struct domain *d;
+	_Atomic int64_t budget;
+};
+
+/* Take at most `most` of the budget. 0: there is none left. */
+static int64_t take(struct share *sh, int64_t most)
+{
+	int64_t have = sh->budget, want;
+
+	do {
+		want = have < most ? have : most;
+		if (want <= 0)
+			return 0;
+	} while (!atomic_compare_exchange_weak(&sh->budget, &have, have - want));
+	return want;
+}
+
+/* Scan until the domain's part of the pass is done, or nothing is left to do for this worker. */
+static void work(void *arg, unsigned int worker)
+{
+	struct share *sh = arg;
+	int64_t slice, left;
+	enum engine_scan r = ENGINE_SCAN_BUDGET;
+
+	/* Once one worker has ended the pass another would begin the next. */
+	while (r == ENGINE_SCAN_BUDGET && !sh->d->pass_done && may_scan(sh->p) &&
+	       (slice = take(sh, SLICE_PAGES)) > 0) {
+		left = slice;
+		r = engine_scan(sh->d->engine, worker, &left);
+		/* An engine that makes no progress must not hold the worker. */
+		sh->budget += left < slice ? left : left - 1;
+		engine_flush(sh->d->engine, ENGINE_FLUSH_RIPE);
+	}
+	if (r == ENGINE_SCAN_PASS)
+		sh->d->pass_done = true;
+}
+
+static unsigned int helpers(const struct scan_pass *p, const struct domain *d)
+{
+	unsigned int want = knob(p, KNOB_SCAN_THREADS), clients = d->nr_clients;
+
+	if (!want)
+		want = p->nr_cpus;
+	want = want < clients ? want : clients;
+	return want ? want - 1 : 0;
+}
+
+/* This thread works alone at first, and calls helpers when that was not enough. */
+static void scan_domain(struct scan_pass *p, struct domain *d, int64_t *budget)
+{
+	int64_t alone = *budget < ALONE_PAGES ? *budget : ALONE_PAGES;
+	struct share sh = { .p = p, .d = d, .budget = alone };
+
+	work(&sh, 0);
+	if (!d->pass_done && *budget > alone) {
+		sh.budget += *budget - alone;
+		crew_run(p->crew, helpers(p, d), work, &sh);
+	}
+	p->pages += (uint64_t)(*budget - sh.budget);
+	*budget = sh.budget;
+}
+
+/*
+ * Send what clients can take now. Returns true if another look is worth it before the next pass: as
+ * long as answers come, because merging is a part of the pass that found the pages. Looks end after
+ * max_idle_millisecs, so what is written meanwhile is seen no later than after a pause.
+ */
+static bool settle(struct scan_pass *p)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&p->d->domains, &nr);
+	uint64_t orders = 0;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		engine_flush(v[i]->engine, ENGINE_FLUSH_PASS);
+		orders += engine_nr_orders(v[i]->engine);
+	}
+	domain_snapshot_free(v, nr);
+	p->looks = orders ? p->looks - 1 : 0;
+	if (orders && orders < p->settle_orders && p->settle_ms &&
+	    clock_ms() - p->settle_ms < knob(p, KNOB_MAX_IDLE_MILLISECS)) {
+		p->settle_orders = orders;
+		p->looks = SETTLE_MORE;
+	}
+	return p->looks > 0;
+}
+
+/* One batch. Returns how long to sleep after it. */
+static uint64_t batch(struct scan_pass *p)
+{
+	int64_t budget = knob(p, KNOB_PAGES_TO_SCAN);
+	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS);
+	bool hold_over = clock_ms() - p->flushed_ms >= HOLD_MS;
+	unsigned int nr, active = 0, done = 0;
+	struct domain **v = domain_table_snapshot(&p->d->domains, &nr);
+
+	if (!p->under_way)
+		pass_begin(p, v, nr);
+	if (hold_over)
+		p->flushed_ms = clock_ms();
+	for (unsigned int i = 0; i < nr; i++) {
+		/* A domain whose clients have all gone has nothing to scan. */
+		if (!v[i]->nr_clients)
+			continue;
+		active++;
+		scan_domain(p, v[i], &budget);
+		engine_flush(v[i]->engine, v[i]->pass_done ? ENGINE_FLUSH_PASS :
+					   hold_over       ? ENGINE_FLUSH_ALL :
+							     ENGINE_FLUSH_RIPE);
+		done += v[i]->pass_done;
+		if (engine_nr_retired(v[i]->engine))
+			bell_ring(&p->d->client_bell, CLIENTS_RETIRED);
+	}
+	if (!active) {
+		p->under_way = false;
+		pause = CLOCK_NEVER;
+	} else if (done == active) {
+		pause = pass_end(p, v, nr);
+	}
+	domain_snapshot_free(v, nr);
+	p->cpu_ns = cpu_ns(p);
+	return pause;
+}
+
+uint64_t scan_pass_step(struct scan_pass *p)
+{
+	if (p->looks)
+		return settle(p) ? SETTLE_MS : 0;
+	return batch(p);
+}
+
+void scan_pass_hasten(struct scan_pass *p)
+{
+	p->pause_ms = p->settle_ms = 0;
+	p->looks = p->looks < SETTLE_LOOKS ? p->looks : SETTLE_LOOKS;
+}
+
+void scan_pass_halt(struct scan_pass *p)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&p->d->domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_cancel_orders(v[i]->engine);
+	domain_snapshot_free(v, nr);
+	p->looks = 0;
+}
+
+void scan_pass_abandon(struct scan_pass *p)
+{
+	p->under_way = false;
+}
+
+/* ---- life ---- */
+
+static unsigned int count_cpus(void)
+{
+	cpu_set_t set;
+
+	/* There are more CPUs than a cpu_set_t holds, so certainly more than workers. */
+	if (sched_getaffinity(0, sizeof(set), &set))
+		return ENGINE_WORKERS;
+	return (unsigned int)CPU_COUNT(&set);
+}
+
+int scan_pass_init(struct scan_pass *p, struct daemon *d, const _Atomic bool *stop)
+{
+	*p = (struct scan_pass){ .d = d, .stop = stop, .nr_cpus = count_cpus() };
+	p->crew = crew_new(ENGINE_WORKERS - 1);
+	return p->crew ? 0 : -errno;
+}
+
+void scan_pass_deinit(struct scan_pass *p)
+{
+	crew_free(p->crew);
+}

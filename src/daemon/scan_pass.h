@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scan_pass.h - passes over the memory of all domains: what is scanned when, by how many threads,
+ * and how long to pause afterwards.
+ *
+ * The scan thread alone calls these. It sleeps for as long as they say (scan_thread.h).
+ */
+#ifndef KSMD_SCAN_PASS_H
+#define KSMD_SCAN_PASS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/advisor.h"
+
+struct daemon;
+
+struct scan_pass {
+	struct daemon *d;
+	const _Atomic bool *stop; /* workers look at it after each slice */
+	struct crew *crew;
+	unsigned int nr_cpus;
+	_Atomic uint64_t cpu_ns, pause_ms; /* any thread reads them */
+
+	bool under_way;
+	uint64_t start_ms, start_cpu_ns, pages;
+	uint64_t scanned;    /* pages_scanned at the start */
+	uint64_t flushed_ms; /* when all orders were sent last */
+
+	/* After a pass that left orders: looks for their answers, before the next pass. */
+	unsigned int looks;
+	uint64_t settle_ms; /* when the looks began; 0: take no more of them than were planned */
+	uint64_t settle_orders; /* the fewest seen */
+
+	struct advisor advisor;
+	bool advising;
+};
+
+/* Returns 0 or -errno. *stop: end the slice of work that is under way and start no other. */
+int scan_pass_init(struct scan_pass *p, struct daemon *d, const _Atomic bool *stop);
+void scan_pass_deinit(struct scan_pass *p);
+
+/*
+ * The next step: a batch of pages, or a look for answers. Returns for how long to sleep after it.
+ */
+uint64_t scan_pass_step(struct scan_pass *p);
+/* There is something new to see: pause no longer than need be, and do not wait for answers. */
+void scan_pass_hasten(struct scan_pass *p);
+/* Forget all orders that were not sent; take no more looks. Those under way are answered. */
+void scan_pass_halt(struct scan_pass *p);
+/* Give the pass up: the next step begins another. */
+void scan_pass_abandon(struct scan_pass *p);
+
+#endif

@@ -1476,7 +1476,7 @@ static bool agent_waits_to_send(const struct peer *p)
 /*
  * A thread offers memory that stands on frames while the agent declares ranges: after the agent has
  * passed it with ADD, before it passes with ADOPT. An ADD must still come first. Seen to fail when
- * adopt_one() assumes that: the daemon then drops an honest client. The torture found it.
+ * adopt_part() assumes that: the daemon then drops an honest client. The torture found it.
  */
 START_TEST(test_adopt_follows_an_add)
 {

@@ -178,7 +178,7 @@ static void use_everything(struct peer *p)
 }
 
 /*
- * Seen to fail when the agent sends (pass_events) with the lock held, and when it does not connect
+ * Seen to fail when the agent sends (tell_events) with the lock held, and when it does not connect
  * again.
  */
 START_TEST(daemon_killed_while_merging)
@@ -460,7 +460,7 @@ END_TEST
 
 /*
  * Seen to fail (a call into a client does not return) when the agent sends what has happened
- * (pass_events) with the lock of the address space held.
+ * (tell_events) with the lock of the address space held.
  */
 START_TEST(daemon_stopped_while_merging)
 {

@@ -6,7 +6,8 @@
 
 Prints each finding as file:line: rule: text, and Check's line with one check for each rule and
 each self-test, which plants the flaw in a small tree and expects it to be found. --report exits
-with 0 whatever was found; findings of --open rules are counted and do not fail. Without RULEs all are looked at.
+with 0 whatever was found; findings of --open rules are counted and do not fail. Without RULEs all
+rules are looked at.
 """
 import argparse
 import os

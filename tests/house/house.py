@@ -449,6 +449,11 @@ def prototypes(code):
             yield m.group(1), start + m.start(1)
 
 
+def defined_in_tests(tree, name):
+    body = re.compile(r'(?m)^\w[^;{}()]*\b%s\([^;{}]*\)\n\{' % re.escape(name))
+    return any(body.search(tree.code(p)) for p in tree.sources('tests/') if p.endswith('.c'))
+
+
 def rule_headers(tree, plan):
     """A header declares only what its own .c file defines."""
     linked, _ = tree.read_symbols()
@@ -467,7 +472,7 @@ def rule_headers(tree, plan):
             if p in plan.types:
                 yield Finding('header', p, line, '%s(): a header of types declares it' % name)
             elif p in plan.faces:
-                if not owners[name] and linked:
+                if not owners[name] and linked and not defined_in_tests(tree, name):
                     yield Finding('header', p, line, '%s() is defined nowhere' % name)
             elif room_of(p) + '.c' in own:
                 continue

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Names that comments and documents mention exist.
 
-Looked at: name(), name_with_underscores, CAPITALS and files x.c, x.h, docs/x in comments; in
-documents what stands in backticks (README.md, docs/*.md) or in man pages, with make targets and
-paths. A name exists when the code says it (anywhere outside comments), when it is a file, or when
-a system header says it; what only the kernel or a book says is listed in names.txt.
+Looked at are name(), name() in x.c, name_with_underscores, files and folders, make targets, and in
+comments CAPITALS, too. A name exists when code says it (outside comments), when a file has it, or
+when a system header says it; names of the kernel's inside and of books are listed in names.txt.
+A comment that opens a file calls it by its name.
 """
 import os
 import re
@@ -115,6 +115,11 @@ def rule_names(tree, listed, universe=None):
         if m and m.group(1) != os.path.basename(path):
             yield Finding('name', path, line_of(text, m.start(1)),
                           'the head calls this file %s' % m.group(1))
+        for offset, name, where in placed(text):
+            files = [p for p in tree.paths if ('/' + p).endswith('/' + where)]
+            if files and not any(re.search(r'\b%s\b' % name, tree.code(p)) for p in files):
+                yield Finding('name', path, line_of(text, offset), '%s() is not in %s' %
+                              (name, where))
         for offset, text_of, what in mentioned(text, kind):
             known = {'file': u.knows_file, 'target': u.targets.__contains__,
                      'word': u.knows}[what](text_of)
@@ -133,6 +138,17 @@ CALL = re.compile(r'(?<![\w.>$/-])([A-Za-z_]\w*)\(\)')
 SNAKE = re.compile(r'(?<![\w./$<{-])(_*[A-Za-z][A-Za-z0-9]*_\w*)(?![\w*./-]*[*/])')
 CAPITALS = re.compile(r'(?<![\w./$<-])([A-Z][A-Z0-9]{3,})(?![\w*-]|s\b|\.\w)')
 TARGET = re.compile(r'(?:`|\\fB)make ([a-z][a-z-]*)(?=[`\\ ])')
+
+
+SPACE = r'(?:\s|\n\s*\*)+'
+IN_FILE = re.compile(r'\b(\w+)\(\)(?:' + SPACE + r'(?:in|of))?' + SPACE +
+                     r'\(?((?:[\w-]+/)*[\w-]+\.[ch])\b')
+
+
+def placed(text):
+    """(offset, function, file) of f() in x.c, f() (x.c) and the like."""
+    for m in IN_FILE.finditer(text):
+        yield m.start(1), m.group(1), m.group(2)
 
 
 def mentioned(text, kind):

@@ -140,6 +140,8 @@ FLAWS = [
      {'where': LOW}),
     ('a function that is gone', 'name', appended(LOW, '/* See basement_level(). */\n'),
      {'where': LOW}),
+    ('a function that has moved', 'name', appended(LOW, '/* See ground_level() in roof.c. */\n'),
+     {'where': LOW}),
     ('a field that is gone', 'name', appended(LOW, '/* Keeps nr_of_steps in step. */\n'),
      {'where': LOW}),
     ('a document that is gone', 'name', appended(LOW, '/* See SEMANTICS. */\n'), {'where': LOW}),

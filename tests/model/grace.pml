@@ -3,10 +3,11 @@
  * grace.pml - may a frame be given back while some process maps it? Every interleaving is tried.
  *
  * The real thing: docs/design.md ("Order of what the daemon is told", "Grace periods"),
- * src/daemon/grace.c, epochs.c (look()), src/client/agent.c (on_epoch(), take_welcome(),
- * drop_old_sentinels()). The model has one frame and NPROC processes: clients, children of fork(3)
- * that become clients, children of a raw clone(2) that the daemon never hears of. A frame that is
- * freed is punched and used again; so the one assertion is that nobody maps it in that moment.
+ * src/daemon/grace.c, epochs.c (look()), src/client/connect.c (take_welcome()), sentinel.c
+ * (sentinel_epoch(), sentinel_drop_old()). The model has one frame and NPROC processes: clients,
+ * children of fork(3) that become clients, children of a raw clone(2) that the daemon never hears
+ * of. The daemon punches a freed frame and uses it again; so the one assertion is that no process
+ * maps it in that moment.
  *
  * What stands for what:
  *  - messages wait in sockets, in order, as long as they like; each side takes them when it likes;

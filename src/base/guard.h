@@ -3,8 +3,9 @@
  * guard.h - which lock a function needs, takes or gives back, in a form that clang verifies.
  *
  * `make clang` compiles with -Wthread-safety; gcc sees nothing. An argument names the lock as the
- * function's parameters reach it: NEEDS(e->lock). A lock's type carries LOCK_TYPE. C cannot name
- * a sibling field in a field's attribute, so fields say in words which lock covers them.
+ * function's parameters reach it: NEEDS(e->lock). A static function carries it at its
+ * definition, another in its header. A lock's type carries LOCK_TYPE. C cannot name a sibling field
+ * in a field's attribute, so fields say in words which lock covers them.
  */
 #ifndef KSM_GUARD_H
 #define KSM_GUARD_H

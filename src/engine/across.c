@@ -9,8 +9,7 @@
 #include "engine/across.h"
 #include "engine/page.h"
 
-static void empty_unstable(struct engine *e) NEEDS(e->lock);
-static void empty_unstable(struct engine *e)
+static void empty_unstable(struct engine *e) NEEDS(e->lock)
 {
 	for (uint32_t r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++)
 		while (e->unstable_root[r] != NIL) {

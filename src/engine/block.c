@@ -34,7 +34,7 @@ uint32_t block_find(const struct mm_slot *mm, uint32_t key)
 	return mm->table.cap ? mm->table.slot[table_probe(&mm->table, key)].block : NIL;
 }
 
-static int table_resize(struct mm_slot *mm, uint32_t cap)
+static int table_resize(struct mm_slot *mm, uint32_t cap) NEEDS(mm->e->lock)
 {
 	struct block_table *t = &mm->table, n = { .cap = cap, .nr = t->nr };
 
@@ -52,7 +52,7 @@ static int table_resize(struct mm_slot *mm, uint32_t cap)
 	return 0;
 }
 
-static int table_insert(struct mm_slot *mm, uint32_t key, uint32_t bi)
+static int table_insert(struct mm_slot *mm, uint32_t key, uint32_t bi) NEEDS(mm->e->lock)
 {
 	struct block_table *t = &mm->table;
 
@@ -64,7 +64,7 @@ static int table_insert(struct mm_slot *mm, uint32_t key, uint32_t bi)
 }
 
 /* Close the gap: move back what would not be found any more, instead of leaving a tombstone. */
-static void table_erase(struct mm_slot *mm, uint32_t key)
+static void table_erase(struct mm_slot *mm, uint32_t key) NEEDS(mm->e->lock)
 {
 	struct block_table *t = &mm->table;
 	uint32_t gap = table_probe(t, key), i = gap, home;

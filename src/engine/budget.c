@@ -71,8 +71,7 @@ struct picture {
 	bool inner[BLOCK_PAGES + 1]; /* boundary before slot i is inside a region */
 };
 
-static void picture_of(struct mm_slot *mm, uint32_t bi, struct picture *p) NEEDS(mm->e->lock);
-static void picture_of(struct mm_slot *mm, uint32_t bi, struct picture *p)
+static void picture_of(struct mm_slot *mm, uint32_t bi, struct picture *p) NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	uint64_t pn = block_pn(b, 0);
@@ -109,8 +108,7 @@ static int cost_of(const struct picture *p, unsigned int from, unsigned int to, 
 /* --- what fits --- */
 
 static void refuse(struct mm_slot *mm, uint32_t bi, unsigned int from, unsigned int to)
-	NEEDS(mm->e->lock);
-static void refuse(struct mm_slot *mm, uint32_t bi, unsigned int from, unsigned int to)
+	NEEDS(mm->e->lock)
 {
 	for (; from < to; from++) {
 		page_set(mm->e, bi, from, RMAP_VOLATILE, 0);

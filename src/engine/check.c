@@ -32,9 +32,7 @@ struct check {
 	} while (0)
 
 static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_block *b,
-		      unsigned int slot) NEEDS(mm->e->lock);
-static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_block *b,
-		      unsigned int slot)
+		      unsigned int slot) NEEDS(mm->e->lock)
 {
 	enum rmap_state s = rmap_state(b, slot);
 	uint64_t bit = bit64(slot);
@@ -67,8 +65,7 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 }
 
 static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32_t bi)
-	NEEDS(mm->e->lock);
-static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32_t bi)
+	NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b;
 
@@ -89,8 +86,7 @@ static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32
 }
 
 /* Mappings that merging added, from scratch: every boundary left of a page, and right of blocks. */
-static uint64_t count_vmas(struct mm_slot *mm) NEEDS(mm->e->lock);
-static uint64_t count_vmas(struct mm_slot *mm)
+static uint64_t count_vmas(struct mm_slot *mm) NEEDS(mm->e->lock)
 {
 	uint64_t nr = 0;
 
@@ -109,8 +105,7 @@ static uint64_t count_vmas(struct mm_slot *mm)
 	return nr;
 }
 
-static int check_mm(struct check *c, struct mm_slot *mm) NEEDS(mm->e->lock);
-static int check_mm(struct check *c, struct mm_slot *mm)
+static int check_mm(struct check *c, struct mm_slot *mm) NEEDS(mm->e->lock)
 {
 	struct check one = { .e = c->e, .ordered = c->ordered };
 	uint64_t orders = 0, reserved = 0;
@@ -146,7 +141,7 @@ static int check_mm(struct check *c, struct mm_slot *mm)
 }
 
 /* The reverse mapping of one node against what the items say. */
-static int check_node(struct check *c, uint32_t n)
+static int check_node(struct check *c, uint32_t n) NEEDS(c->e->lock)
 {
 	struct engine *e = c->e;
 	struct stable_node *node = stable_node(&e->stable, n);
@@ -170,8 +165,7 @@ static int check_node(struct check *c, uint32_t n)
 	return 0;
 }
 
-static int check_all(struct check *c) NEEDS(c->e->lock);
-static int check_all(struct check *c)
+static int check_all(struct check *c) NEEDS(c->e->lock)
 {
 	struct engine *e = c->e;
 	struct mm_slot *mm;

@@ -55,8 +55,7 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 }
 
 /* Everything that hangs on a client, except itself and its references. */
-static void teardown(struct mm_slot *mm) NEEDS(mm->e->lock);
-static void teardown(struct mm_slot *mm)
+static void teardown(struct mm_slot *mm) NEEDS(mm->e->lock)
 {
 	struct span all = { 0, KSM_ADDR_END };
 	struct region_array *old = mm->regions;
@@ -108,9 +107,7 @@ static bool range_ok(struct span at)
  * lose it. No address occurs twice among either, and one that is in both counts nothing each time.
  */
 static void splice(struct mm_slot *mm, struct region_array *n, uint32_t first, uint32_t nr_old,
-		   struct region **v, uint32_t nr_new) NEEDS(mm->e->lock);
-static void splice(struct mm_slot *mm, struct region_array *n, uint32_t first, uint32_t nr_old,
-		   struct region **v, uint32_t nr_new)
+		   struct region **v, uint32_t nr_new) NEEDS(mm->e->lock)
 {
 	struct region_array *old = mm->regions;
 
@@ -133,8 +130,7 @@ static void splice(struct mm_slot *mm, struct region_array *n, uint32_t first, u
 }
 
 /* Returns 0 or -ENOMEM. */
-static int add_region(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
-static int add_region(struct mm_slot *mm, struct span at)
+static int add_region(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 {
 	struct region_array *old = mm->regions, *n;
 	uint32_t first, last;
@@ -178,7 +174,7 @@ int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end)
 
 /* What is left of regions [first, last) when `at` goes: 0 to 2 pieces, or -ENOMEM. */
 static int pieces(struct mm_slot *mm, uint32_t first, uint32_t last, struct span at,
-		  struct region **v)
+		  struct region **v) NEEDS(mm->e->lock)
 {
 	struct span left = { mm->regions->r[first]->at.start, at.start };
 	struct span right = { at.end, mm->regions->r[last - 1]->at.end };
@@ -201,8 +197,7 @@ static int pieces(struct mm_slot *mm, uint32_t first, uint32_t last, struct span
 }
 
 /* Returns 0 or -ENOMEM. */
-static int del_regions(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
-static int del_regions(struct mm_slot *mm, struct span at)
+static int del_regions(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 {
 	struct region_array *old = mm->regions, *n;
 	struct region *v[2];
@@ -258,8 +253,7 @@ int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end)
 /* --- what it stands on --- */
 
 /* Stable node of a frame that the client says it stands on; NIL: it cannot, or not any more. */
-static uint32_t adopted_node(struct engine *e, uint32_t frame) NEEDS(e->lock);
-static uint32_t adopted_node(struct engine *e, uint32_t frame)
+static uint32_t adopted_node(struct engine *e, uint32_t frame) NEEDS(e->lock)
 {
 	uint32_t node = pool_word(&e->pool, frame);
 	struct stable_node *n;
@@ -276,8 +270,7 @@ static uint32_t adopted_node(struct engine *e, uint32_t frame)
 }
 
 /* The client says that its page stands on this frame already. False: no memory. */
-static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame) NEEDS(mm->e->lock);
-static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame)
+static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame) NEEDS(mm->e->lock)
 {
 	uint32_t bi = block_get(mm, (uint32_t)(addr / BLOCK_BYTES), region_at(mm, addr)), node;
 	unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;

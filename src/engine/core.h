@@ -230,8 +230,7 @@ static inline struct mm_slot *block_mm(const struct rmap_block *b)
 
 /* The client is one of this engine, so the lock that the caller holds is the client's, too. */
 static inline void mm_is_of(const struct mm_slot *mm, const struct engine *e) NEEDS(e->lock)
-	HELD(mm->e->lock) UNCHECKED_LOCKING;
-static inline void mm_is_of(const struct mm_slot *mm, const struct engine *e)
+	HELD(mm->e->lock) UNCHECKED_LOCKING
 {
 	assert(mm->e == e);
 }

@@ -11,7 +11,7 @@
 #include "engine/core.h"
 #include "engine/settle.h"
 
-static uint64_t metadata_bytes(struct engine *e)
+static uint64_t metadata_bytes(struct engine *e) NEEDS(e->lock)
 {
 	return e->blocks.bytes + e->stable.nodes.bytes + pool_bytes(&e->pool) +
 	       __atomic_load_n(&e->table_bytes, __ATOMIC_RELAXED);
@@ -35,7 +35,7 @@ static void left_out(const uint64_t left[KSM_LEFT_NR], const uint64_t nr_state[R
 	out[KSM_LEFT_FOREIGN] += nr_state[RMAP_FOREIGN];
 }
 
-static void page_counters(struct engine *e, struct engine_counters *out)
+static void page_counters(struct engine *e, struct engine_counters *out) NEEDS(e->lock)
 {
 	uint64_t all = tracked(e->nr_state);
 	uint64_t placed =

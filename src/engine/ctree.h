@@ -36,8 +36,10 @@
 /*
  * A tree is cut into shards by the upper bits of its keys, each with a root of its own: the twelve
  * topmost levels become one array access. With 2^17 entries a look-up is then 5 steps in place of
- * 17, each of which misses the cache; that was a quarter of the scan thread's time. 2^12 roots are
- * 16 KiB, which a domain of one small process can afford.
+ * 17, each of which misses the cache. With 2^20 unique pages and pages in the cache, a page's
+ * first look-up takes 0.43 us in place of 0.68, hashing included, and with 2^15 pages 0.24 in place
+ * of 0.43. The 2^12 roots are 16 KiB for each tree, which a domain of one small process can afford;
+ * 2^16 roots would save another quarter, for 256 KiB.
  */
 #define CTREE_SHARD_BITS 12
 #define CTREE_SHARDS (1u << CTREE_SHARD_BITS)

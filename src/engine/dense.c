@@ -22,7 +22,7 @@ static int cmp_key(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static uint32_t full_blocks(const struct mm_slot *mm, uint32_t *key)
+static uint32_t full_blocks(const struct mm_slot *mm, uint32_t *key) NEEDS(mm->e->lock)
 {
 	uint32_t nr = 0;
 

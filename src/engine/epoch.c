@@ -41,7 +41,7 @@ static int cmp_u32(const void *a, const void *b)
 }
 
 /* Give frames back in as few calls as possible. */
-static void free_frames(struct engine *e, uint32_t *v, uint32_t nr)
+static void free_frames(struct engine *e, uint32_t *v, uint32_t nr) NEEDS(e->lock)
 {
 	qsort(v, nr, sizeof(*v), cmp_u32);
 	for (uint32_t from = 0, i; from < nr; from = i) {

@@ -25,8 +25,7 @@ void fill_add(struct fill *f, const struct engine *e, uint32_t node, uint32_t pa
 /* --- refused pages --- */
 
 /* Is the new frame of use to one page at most? Then that page is unbound, and the node will go. */
-static bool give_up(struct engine *e, uint32_t node, uint32_t partner) NEEDS(e->lock);
-static bool give_up(struct engine *e, uint32_t node, uint32_t partner)
+static bool give_up(struct engine *e, uint32_t node, uint32_t partner) NEEDS(e->lock)
 {
 	struct stable_node *n = stable_node(&e->stable, node);
 	const struct rmap_block *b = rmap_block(e, partner / BLOCK_PAGES);
@@ -82,8 +81,7 @@ static void write_frames(struct fill *f, struct engine *e, const unsigned char *
 }
 
 /* Nothing of it was sent, so all that is bound to a node without bytes is on the ready lists. */
-static void unbind_failed(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock);
-static void unbind_failed(struct mm_slot *mm, uint32_t bi)
+static void unbind_failed(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock)
 {
 	struct rmap_block *b = rmap_block(mm->e, bi);
 
@@ -100,8 +98,7 @@ static void unbind_failed(struct mm_slot *mm, uint32_t bi)
 	}
 }
 
-static void unbind_all_failed(struct engine *e) NEEDS(e->lock);
-static void unbind_all_failed(struct engine *e)
+static void unbind_all_failed(struct engine *e) NEEDS(e->lock)
 {
 	struct mm_slot *mm;
 

@@ -73,8 +73,7 @@ static bool is_new(const struct rmap_block *b, unsigned int slot)
 }
 
 /* Item of a page that can be guessed about, or NIL. */
-static uint32_t new_item(const struct mm_slot *mm, uint64_t pn) NEEDS(mm->e->lock);
-static uint32_t new_item(const struct mm_slot *mm, uint64_t pn)
+static uint32_t new_item(const struct mm_slot *mm, uint64_t pn) NEEDS(mm->e->lock)
 {
 	uint32_t bi = block_find(mm, (uint32_t)(pn >> BLOCK_SHIFT));
 
@@ -85,7 +84,7 @@ static uint32_t new_item(const struct mm_slot *mm, uint64_t pn)
 
 /* --- pairs --- */
 
-static void leave_trail(const struct engine *e, uint32_t item, uint32_t partner)
+static void leave_trail(const struct engine *e, uint32_t item, uint32_t partner) NEEDS(e->lock)
 {
 	const struct rmap_block *b = rmap_block(e, item / BLOCK_PAGES);
 
@@ -100,6 +99,7 @@ void follow_pair(struct engine *e, uint32_t item, uint32_t partner)
 
 /* Where the pages from pn on would find their like: the client, and *at. NULL: nowhere. */
 static struct mm_slot *pal_of(const struct mm_slot *mm, uint64_t pn, uint64_t *at)
+	NEEDS(mm->e->lock)
 {
 	const struct trail *t = &mm->trail;
 	const struct rmap_block *b;
@@ -173,7 +173,7 @@ struct mm_slot *follow_untracked(const struct mm_slot *mm, struct span *at)
 /* --- frames --- */
 
 /* Node of that frame, which follows those of the pages before, if it can take one more; or NIL. */
-static uint32_t next_node(const struct engine *e, uint32_t frame)
+static uint32_t next_node(const struct engine *e, uint32_t frame) NEEDS(e->lock)
 {
 	uint32_t node = frame < pool_nr_frames(&e->pool) ? pool_word(&e->pool, frame) : POOL_NONE;
 	const struct stable_node *n;
@@ -189,7 +189,7 @@ static uint32_t next_node(const struct engine *e, uint32_t frame)
 
 /* How many of the pages from (bi, slot) on may be bound to the frames from `frame` on. */
 static unsigned int run_of_frames(const struct engine *e, const struct rmap_block *b,
-				  unsigned int slot, unsigned int nr, uint32_t frame)
+				  unsigned int slot, unsigned int nr, uint32_t frame) NEEDS(e->lock)
 {
 	unsigned int i;
 

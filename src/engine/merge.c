@@ -42,8 +42,7 @@ uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t h
 }
 
 /* No frame is to be had. The page backs off, because a worker hashes it again until there is. */
-static void back_off(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
-static void back_off(struct engine *e, uint32_t bi, unsigned int slot)
+static void back_off(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock)
 {
 	page_age(rmap_block(e, bi), slot);
 	page_pend(e, bi, slot, true);

@@ -30,8 +30,7 @@
 /* --- one order --- */
 
 /* Ready pages whose orders can be sent: their frames have their bytes, and others share them. */
-static uint64_t sendable(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock);
-static uint64_t sendable(struct mm_slot *mm, uint32_t bi)
+static uint64_t sendable(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	uint64_t send = b->ready;
@@ -54,7 +53,7 @@ static uint64_t sendable(struct mm_slot *mm, uint32_t bi)
 	return send;
 }
 
-static struct order *free_order(struct mm_slot *mm)
+static struct order *free_order(struct mm_slot *mm) NEEDS(mm->e->lock)
 {
 	for (unsigned int i = 0; i < MM_MAX_ORDERS; i++)
 		if (!mm->order[i].id)
@@ -62,8 +61,7 @@ static struct order *free_order(struct mm_slot *mm)
 	return NULL;
 }
 
-static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask) NEEDS(mm->e->lock);
-static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask)
+static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask) NEEDS(mm->e->lock)
 {
 	struct rmap_block *b = rmap_block(mm->e, bi);
 
@@ -82,7 +80,7 @@ static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask)
 }
 
 static void fill_in(struct mm_slot *mm, const struct order *o, uint32_t bi, uint64_t take,
-		    struct ksm_msg_order *msg)
+		    struct ksm_msg_order *msg) NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 
@@ -101,8 +99,7 @@ static void fill_in(struct mm_slot *mm, const struct order *o, uint32_t bi, uint
  * are left whose frames are being written.
  */
 static bool send_order(struct mm_slot *mm, uint32_t bi, struct order *o, bool *waiting)
-	NEEDS(mm->e->lock);
-static bool send_order(struct mm_slot *mm, uint32_t bi, struct order *o, bool *waiting)
+	NEEDS(mm->e->lock)
 {
 	struct engine *e = mm->e;
 	struct rmap_block *b = rmap_block(e, bi);
@@ -134,7 +131,7 @@ static bool send_order(struct mm_slot *mm, uint32_t bi, struct order *o, bool *w
  * Do these pages stand on frames so scattered that most will need a mapping each? Until the pages
  * between them are merged each costs two mappings, and as much of the budget.
  */
-static bool scattered(const struct engine *e, const struct rmap_block *b)
+static bool scattered(const struct engine *e, const struct rmap_block *b) NEEDS(e->lock)
 {
 	unsigned int runs = 0, last = BLOCK_PAGES;
 
@@ -151,8 +148,7 @@ static bool scattered(const struct engine *e, const struct rmap_block *b)
 
 /* Send the order of a block. False: the client takes no more. *skipped: see the block again. */
 static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *waiting)
-	NEEDS(mm->e->lock);
-static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *waiting)
+	NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	struct order *o;
@@ -181,8 +177,7 @@ enum which { RIPE, ALL_LONG, ALL_READY };
  * unless mappings are short: then longer runs go first.
  */
 static bool due_at_once(const struct mm_slot *mm, const struct rmap_block *b, enum which which)
-	NEEDS(mm->e->lock);
-static bool due_at_once(const struct mm_slot *mm, const struct rmap_block *b, enum which which)
+	NEEDS(mm->e->lock)
 {
 	if (which == ALL_READY)
 		return true;
@@ -193,8 +188,7 @@ static bool due_at_once(const struct mm_slot *mm, const struct rmap_block *b, en
 }
 
 /* Blocks that got new orders. False: stop, the client takes no more. */
-static bool flush_new(struct mm_slot *mm, enum which which, bool *skipped) NEEDS(mm->e->lock);
-static bool flush_new(struct mm_slot *mm, enum which which, bool *skipped)
+static bool flush_new(struct mm_slot *mm, enum which which, bool *skipped) NEEDS(mm->e->lock)
 {
 	for (uint32_t bi = mm->blocks[READY_NEW].first, next; bi != NIL; bi = next) {
 		struct rmap_block *b = rmap_block(mm->e, bi);
@@ -212,8 +206,7 @@ static bool flush_new(struct mm_slot *mm, enum which which, bool *skipped)
 }
 
 /* Blocks that got no new orders for a while, or all; they stand in order of age. */
-static bool flush_old(struct mm_slot *mm, enum which which, bool *skipped) NEEDS(mm->e->lock);
-static bool flush_old(struct mm_slot *mm, enum which which, bool *skipped)
+static bool flush_old(struct mm_slot *mm, enum which which, bool *skipped) NEEDS(mm->e->lock)
 {
 	for (uint32_t bi = mm->blocks[READY_OLD].first, next; bi != NIL; bi = next) {
 		struct rmap_block *b = rmap_block(mm->e, bi);
@@ -235,14 +228,12 @@ static bool flush_old(struct mm_slot *mm, enum which which, bool *skipped)
 	return true;
 }
 
-static bool flush(struct mm_slot *mm, enum which which, bool *skipped) NEEDS(mm->e->lock);
-static bool flush(struct mm_slot *mm, enum which which, bool *skipped)
+static bool flush(struct mm_slot *mm, enum which which, bool *skipped) NEEDS(mm->e->lock)
 {
 	return flush_new(mm, which, skipped) && flush_old(mm, which, skipped);
 }
 
-static void flush_client(struct mm_slot *mm, enum engine_flush what) NEEDS(mm->e->lock);
-static void flush_client(struct mm_slot *mm, enum engine_flush what)
+static void flush_client(struct mm_slot *mm, enum engine_flush what) NEEDS(mm->e->lock)
 {
 	enum engine_flush now = what > mm->flush_owed ? what : mm->flush_owed;
 	bool skipped = false;
@@ -281,8 +272,7 @@ uint64_t engine_nr_orders(struct engine *e)
 	return nr;
 }
 
-static void cancel_block(struct engine *e, uint32_t bi) NEEDS(e->lock);
-static void cancel_block(struct engine *e, uint32_t bi)
+static void cancel_block(struct engine *e, uint32_t bi) NEEDS(e->lock)
 {
 	const struct rmap_block *b = rmap_block(e, bi);
 
@@ -311,8 +301,7 @@ void engine_cancel_orders(struct engine *e)
 /* --- outcomes --- */
 
 static void failed(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_res res)
-	NEEDS(e->lock);
-static void failed(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_res res)
+	NEEDS(e->lock)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 	bool guessed = b->state[slot] & RMAP_FOLLOWED;
@@ -337,8 +326,7 @@ static void failed(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_re
 }
 
 static void outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum ksm_res res)
-	NEEDS(mm->e->lock);
-static void outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum ksm_res res)
+	NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	uint32_t node = b->item[slot].s.node;
@@ -355,7 +343,7 @@ static void outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum ksm
 	}
 }
 
-static struct order *find_order(struct mm_slot *mm, uint32_t id)
+static struct order *find_order(struct mm_slot *mm, uint32_t id) NEEDS(mm->e->lock)
 {
 	struct order *o = &mm->order[id % MM_MAX_ORDERS];
 
@@ -363,8 +351,7 @@ static struct order *find_order(struct mm_slot *mm, uint32_t id)
 }
 
 static void order_done(struct mm_slot *mm, struct order *o, const uint8_t *result)
-	NEEDS(mm->e->lock);
-static void order_done(struct mm_slot *mm, struct order *o, const uint8_t *result)
+	NEEDS(mm->e->lock)
 {
 	uint32_t bi = o->block;
 	struct rmap_block *b;

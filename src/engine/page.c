@@ -38,7 +38,7 @@ static void forbidden(enum rmap_state from, enum rmap_state to)
 	abort();
 }
 
-static void site_link(struct engine *e, uint32_t item, uint32_t node)
+static void site_link(struct engine *e, uint32_t item, uint32_t node) NEEDS(e->lock)
 {
 	struct rmap_item *it = rmap_item(e, item);
 	struct stable_node *n = stable_node(&e->stable, node);
@@ -52,7 +52,7 @@ static void site_link(struct engine *e, uint32_t item, uint32_t node)
 	stable_add_site(&e->stable, node);
 }
 
-static void site_unlink(struct engine *e, const struct rmap_item *it)
+static void site_unlink(struct engine *e, const struct rmap_item *it) NEEDS(e->lock)
 {
 	uint32_t prev = it->s.prev, next = it->s.next;
 
@@ -66,8 +66,7 @@ static void site_unlink(struct engine *e, const struct rmap_item *it)
 }
 
 static void order_unlink(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
-	NEEDS(e->lock);
-static void order_unlink(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+	NEEDS(e->lock)
 {
 	struct mm_slot *mm = block_mm(b);
 
@@ -83,8 +82,7 @@ static void order_unlink(struct engine *e, struct rmap_block *b, uint32_t bi, un
 }
 
 static void order_link(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
-	NEEDS(e->lock);
-static void order_link(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+	NEEDS(e->lock)
 {
 	struct mm_slot *mm = block_mm(b);
 
@@ -97,8 +95,7 @@ static void order_link(struct engine *e, struct rmap_block *b, uint32_t bi, unsi
 
 /* Undo what the old state linked. Returns the stable node that lost a site or an order, or NIL. */
 static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
-	NEEDS(e->lock);
-static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+	NEEDS(e->lock)
 {
 	struct rmap_item *it = &b->item[slot];
 
@@ -121,9 +118,7 @@ static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsig
 }
 
 static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot,
-		  enum rmap_state state, uint32_t arg, uint32_t old_frame) NEEDS(e->lock);
-static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot,
-		  enum rmap_state state, uint32_t arg, uint32_t old_frame)
+		  enum rmap_state state, uint32_t arg, uint32_t old_frame) NEEDS(e->lock)
 {
 	struct rmap_item *it = &b->item[slot];
 
@@ -155,7 +150,7 @@ static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned 
 
 /* Counters of states and of reasons; the masks that follow from the state. */
 static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
-		    enum rmap_state state)
+		    enum rmap_state state) NEEDS(e->lock)
 {
 	struct mm_slot *mm = block_mm(b);
 	enum rmap_state old = rmap_state(b, slot);
@@ -261,8 +256,7 @@ void page_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask)
 }
 
 /* A wide range, few blocks: go through the table. */
-static void drop_by_table(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
-static void drop_by_table(struct mm_slot *mm, struct span at)
+static void drop_by_table(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 {
 	/* Erasing moves an entry into the slot looked at: look again. */
 	for (uint32_t i = 0; i < mm->table.cap;) {

@@ -69,8 +69,7 @@ struct hashed {
 	int nid[BLOCK_PAGES];
 };
 
-static void warm(struct engine *e, const struct hashed *h, unsigned int nr) NEEDS(e->lock);
-static void warm(struct engine *e, const struct hashed *h, unsigned int nr)
+static void warm(struct engine *e, const struct hashed *h, unsigned int nr) NEEDS(e->lock)
 {
 	int root[BLOCK_PAGES];
 
@@ -82,9 +81,7 @@ static void warm(struct engine *e, const struct hashed *h, unsigned int nr)
 
 /* A new frame for the page, which is page i of the buffer, and its partner. */
 static void pair_up(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
-		    uint32_t partner, int nid, unsigned int i) NEEDS(e->lock);
-static void pair_up(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
-		    uint32_t partner, int nid, unsigned int i)
+		    uint32_t partner, int nid, unsigned int i) NEEDS(e->lock)
 {
 	uint32_t frame = layout_frame(e, bi, slot, partner, nid);
 	uint32_t node = merge_pair(e, bi, slot, partner, frame, nid);
@@ -95,8 +92,7 @@ static void pair_up(struct scan_worker *w, struct engine *e, uint32_t bi, unsign
 	follow_pair(e, item_index(bi, slot), partner);
 }
 
-static void apply_budget(struct scan_worker *w, struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock);
-static void apply_budget(struct scan_worker *w, struct mm_slot *mm, uint32_t bi)
+static void apply_budget(struct scan_worker *w, struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock)
 {
 	if (budget_refuse(mm, bi))
 		fill_prune(&w->fill, mm->e);
@@ -104,9 +100,7 @@ static void apply_budget(struct scan_worker *w, struct mm_slot *mm, uint32_t bi)
 
 /* The block may have gone and come back since; only what still waits is looked up. */
 static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
-		    unsigned int nr, const struct hashed *h) NEEDS(mm->e->lock);
-static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
-		    unsigned int nr, const struct hashed *h)
+		    unsigned int nr, const struct hashed *h) NEEDS(mm->e->lock)
 {
 	uint32_t bi = block_find(mm, key);
 
@@ -290,8 +284,7 @@ int read_pages(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uint64_t
 }
 
 /* Pages of the block that tracking has shown for the first time, and that lie in `at`. */
-static uint64_t new_pages(struct mm_slot *mm, uint32_t key, struct span at) NEEDS(mm->e->lock);
-static uint64_t new_pages(struct mm_slot *mm, uint32_t key, struct span at)
+static uint64_t new_pages(struct mm_slot *mm, uint32_t key, struct span at) NEEDS(mm->e->lock)
 {
 	uint32_t bi = block_find(mm, key);
 	const struct rmap_block *b;

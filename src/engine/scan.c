@@ -115,7 +115,7 @@ static struct span next_stretch(const struct scan_worker *w, struct mm_slot *mm,
 /* --- phase 2: pages that were dirty before and are calm now --- */
 
 /* Does the page sit this pass out? Then it has one less to sit out. */
-static bool skip_pass(struct engine *e, struct rmap_block *b, unsigned int slot)
+static bool skip_pass(struct engine *e, struct rmap_block *b, unsigned int slot) NEEDS(e->lock)
 {
 	uint8_t age = item_age(&b->item[slot]);
 
@@ -136,8 +136,7 @@ static bool skip_pass(struct engine *e, struct rmap_block *b, unsigned int slot)
  * *doubt: others are to be looked at.
  */
 static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask, bool *doubt)
-	NEEDS(mm->e->lock);
-static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask, bool *doubt)
+	NEEDS(mm->e->lock)
 {
 	uint32_t bi = mm->blocks[block_pend_list(mm, PEND_NOW)].first;
 	struct rmap_block *b;
@@ -220,8 +219,7 @@ static int scan_step(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
  * from. A client that has left the list has stale links: then the search starts at the head.
  */
 static struct mm_slot *mm_from(struct engine *e, struct mm_slot *prev, uint64_t serial)
-	NEEDS(e->lock);
-static struct mm_slot *mm_from(struct engine *e, struct mm_slot *prev, uint64_t serial)
+	NEEDS(e->lock)
 {
 	struct cds_list_head *pos = prev && !prev->dead ? &prev->list : &e->mms;
 	struct mm_slot *mm;
@@ -235,8 +233,7 @@ static struct mm_slot *mm_from(struct engine *e, struct mm_slot *prev, uint64_t 
 }
 
 /* A client that another worker had to leave for want of budget. NULL: none. */
-static struct mm_slot *take_parked(struct scan_worker *w, struct engine *e) NEEDS(e->lock);
-static struct mm_slot *take_parked(struct scan_worker *w, struct engine *e)
+static struct mm_slot *take_parked(struct scan_worker *w, struct engine *e) NEEDS(e->lock)
 {
 	struct mm_slot *mm;
 
@@ -251,8 +248,7 @@ static struct mm_slot *take_parked(struct scan_worker *w, struct engine *e)
 
 /* The next client that no worker has been at in this pass. NULL: none. */
 static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct mm_slot *prev)
-	NEEDS(e->lock);
-static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct mm_slot *prev)
+	NEEDS(e->lock)
 {
 	struct mm_slot *mm = mm_from(e, prev, e->next_scan);
 

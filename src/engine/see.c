@@ -32,8 +32,7 @@
 
 /* --- a page --- */
 
-static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock);
-static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 
@@ -76,8 +75,7 @@ static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool race
 	}
 }
 
-static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock);
-static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock)
 {
 	switch (rmap_state(rmap_block(e, bi), slot)) {
 	case RMAP_MERGED:
@@ -96,8 +94,7 @@ static void see_file(struct engine *e, uint32_t bi, unsigned int slot, bool race
 	}
 }
 
-static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock);
-static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool raced)
+static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock)
 {
 	struct rmap_block *b = rmap_block(e, bi);
 
@@ -122,9 +119,7 @@ static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool race
 }
 
 static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum track_kind kind,
-		     bool raced) NEEDS(mm->e->lock);
-static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum track_kind kind,
-		     bool raced)
+		     bool raced) NEEDS(mm->e->lock)
 {
 	if (kind == TRACK_ANON || kind == TRACK_UNKNOWN)
 		see_anon(mm->e, bi, slot, raced || kind == TRACK_UNKNOWN);
@@ -141,9 +136,7 @@ static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum tr
  * knows better of pages that are known.
  */
 static void see_run(const struct watch *t, struct mm_slot *mm, struct region *r, struct span at,
-		    enum track_kind kind) NEEDS(mm->e->lock);
-static void see_run(const struct watch *t, struct mm_slot *mm, struct region *r, struct span at,
-		    enum track_kind kind)
+		    enum track_kind kind) NEEDS(mm->e->lock)
 {
 	while (!span_empty(at)) {
 		uint32_t key = (uint32_t)(at.start / BLOCK_BYTES), bi;
@@ -165,8 +158,7 @@ static void see_run(const struct watch *t, struct mm_slot *mm, struct region *r,
 
 /* The parts of a reported range that are still offered. */
 static void see_range(const struct watch *t, struct mm_slot *mm, const struct track_range *v)
-	NEEDS(mm->e->lock);
-static void see_range(const struct watch *t, struct mm_slot *mm, const struct track_range *v)
+	NEEDS(mm->e->lock)
 {
 	const struct region_array *a = mm->regions;
 
@@ -211,9 +203,7 @@ void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr)
 
 /* What a look at a block has shown of its pending sites. Pages that raced stay pending. */
 static void take_in(const struct watch *t, struct mm_slot *mm, uint32_t key,
-		    const struct track_range *v, int nr) NEEDS(mm->e->lock);
-static void take_in(const struct watch *t, struct mm_slot *mm, uint32_t key,
-		    const struct track_range *v, int nr)
+		    const struct track_range *v, int nr) NEEDS(mm->e->lock)
 {
 	uint32_t bi = block_find(mm, key);
 	int i = 0;

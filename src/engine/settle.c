@@ -15,7 +15,7 @@
 #include "engine/page.h"
 #include "engine/unstable.h"
 
-static void drop_node(struct engine *e, uint32_t node)
+static void drop_node(struct engine *e, uint32_t node) NEEDS(e->lock)
 {
 	struct stable_node *n = stable_node(&e->stable, node);
 	bool filled = n->filling != STABLE_NEVER_FILLED;
@@ -38,8 +38,7 @@ static void drop_node(struct engine *e, uint32_t node)
  * all frames were full), it takes the place. Change tracking never shows a calm page again, so
  * without this it would wait for ever.
  */
-static void refill(struct engine *e, uint32_t node) NEEDS(e->lock);
-static void refill(struct engine *e, uint32_t node)
+static void refill(struct engine *e, uint32_t node) NEEDS(e->lock)
 {
 	const struct stable_node *n = stable_node(&e->stable, node);
 	uint32_t i;
@@ -52,8 +51,7 @@ static void refill(struct engine *e, uint32_t node)
 		page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
 }
 
-static void settle(struct engine *e) NEEDS(e->lock);
-static void settle(struct engine *e)
+static void settle(struct engine *e) NEEDS(e->lock)
 {
 	uint32_t node;
 

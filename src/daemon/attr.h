@@ -10,9 +10,10 @@
  *	.../ATTRIBUTE/NAME         ksm/left_out/pinned: the attribute is a directory of numbers
  *	help/GROUP/ATTRIBUTE       what the attribute means, for any subject
  *
- * A mode says what can be done: 0444 to read, 0644 to set as well, 0555 a directory. Components are
- * separated by '/', none is empty; one '/' at the end is allowed. Values end with a newline, as
- * those of sysfs do. A tree belongs to one thread, which calls every function below.
+ * A mode says what can be done: 0444 to read, 0644 to set as well, 0555 to list (a directory).
+ * Components are separated by '/'; none is empty, and one '/' at the end is allowed. Values end
+ * with a newline, as those of sysfs do. A tree belongs to one thread, which calls every function
+ * below.
  */
 #ifndef KSMD_ATTR_H
 #define KSMD_ATTR_H
@@ -23,8 +24,8 @@
 
 #include "base/text.h"
 
-#define ATTR_GROUPS_MAX 16u   /* twice as many as the daemon registers */
-#define ATTR_VALUES_MAX 2048u /* bytes; the largest group shows 500 */
+#define ATTR_GROUPS_MAX 16u   /* the daemon registers ten */
+#define ATTR_VALUES_MAX 2048u /* bytes; the largest group fills in some 500 */
 
 /* Outcomes of attr_set() and attr_settle() besides 0 and -errno. */
 enum attr_outcome {
@@ -54,8 +55,8 @@ struct attr_list; /* the answer to an ls, as far as it has come */
  * subject (0 where a group has only one) and fills in `size` zeroed bytes; it returns 0 or -ENOENT.
  * list() calls attr_list_subject() for each subject; it is NULL where a group has only one.
  *
- * settle() is asked again and again once a store returned ATTR_PENDING. It returns ATTR_PENDING
- * while there is nothing to say, and once the outcome: 0, or -errno with the reason in `why`.
+ * settle() is asked whenever what a store set off may be done. It returns ATTR_PENDING while there
+ * is nothing to say, and the outcome once: 0, or -errno with the reason in `why`.
  */
 struct attr_group {
 	const char *name;

@@ -289,6 +289,41 @@ static void walk_modes(struct daemon *d, const char *path, int *nr_settable)
 	}
 }
 
+static uint64_t user_holds(struct daemon *d, const char *what)
+{
+	char path[64], buf[64];
+
+	snprintf(path, sizeof(path), "user/%u/%s", (unsigned int)geteuid(), what);
+	return ctl_get(d, path, buf, sizeof(buf)) < 0 ? 0 : strtoull(buf, NULL, 10);
+}
+
+START_TEST(users_are_there_while_they_hold_something)
+{
+	struct daemon *d = daemon_start(NULL);
+	char list[64], want[64];
+	int fds[2];
+
+	ck_assert_int_eq(ctl_ls(d, "user", list, sizeof(list)), 0);
+	for (int i = 0; i < 2; i++)
+		fds[i] = harness_connect(d->dir, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);
+	wait_until(user_holds(d, "places") == 2, WAIT_MS, "two places are taken");
+	ck_assert_uint_eq(user_holds(d, "unfinished"), 2);
+	ck_assert_uint_ge(user_holds(d, "descriptors"), 2);
+	ck_assert_uint_gt(user_holds(d, "bytes"), 0);
+	ck_assert_uint_eq(user_holds(d, "domains"), 0);
+	snprintf(want, sizeof(want), "%u/", (unsigned int)geteuid());
+	ck_assert_int_gt(ctl_ls(d, "user", list, sizeof(list)), 0);
+	ck_assert_str_eq(list, want);
+	close(fds[0]);
+	wait_until(user_holds(d, "places") == 1, WAIT_MS, "one place is free again");
+	close(fds[1]);
+	wait_until(ctl_ls(d, "user", list, sizeof(list)) == 0, WAIT_MS, "nobody holds anything");
+	snprintf(want, sizeof(want), "user/%u/places", (unsigned int)geteuid());
+	ck_assert_int_eq(ctl_get(d, want, list, sizeof(list)), -ENOENT);
+	daemon_stop(d);
+}
+END_TEST
+
 START_TEST(modes_say_what_can_be_set)
 {
 	struct daemon *d = daemon_start(NULL);
@@ -786,6 +821,7 @@ static Suite *control_suite(void)
 	tcase_add_test(tc, pages_to_scan_belongs_to_the_advisor);
 	tcase_add_test(tc, fresh_daemon_is_useful_and_empty);
 	tcase_add_test(tc, whole_tree_can_be_read);
+	tcase_add_test(tc, users_are_there_while_they_hold_something);
 	tcase_add_test(tc, modes_say_what_can_be_set);
 	tcase_add_test(tc, paths_that_are_not_there);
 	tcase_add_test(tc, many_commands_on_one_connection);

@@ -15,6 +15,7 @@ Suite *suite_loop(void);
 Suite *suite_bell(void);
 Suite *suite_account(void);
 Suite *suite_states(void);
+Suite *suite_attr(void);
 Suite *suite_knobs(void);
 Suite *suite_advisor(void);
 Suite *suite_region(void);

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* test_attr.c - the registry of attributes, with owners made for the purpose. */
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/attr.h"
+#include "suites.h"
+
+/* ---- an owner with one subject, an owner with those of even numbers ---- */
+
+static const char *const colours[] = { "red", "green" };
+
+struct house {
+	uint64_t doors;
+	int64_t below;
+	char name[8];
+	uint64_t windows[2];
+	int looks, pending;
+};
+
+static int look_house(void *owner, uint64_t subject, void *values)
+{
+	struct house *h = owner;
+
+	ck_assert_uint_eq(subject, 0);
+	h->looks++;
+	memcpy(values, h, sizeof(*h));
+	return 0;
+}
+
+static int store_doors(void *owner, uint64_t subject, const struct attr *a, const char *value)
+{
+	struct house *h = owner;
+
+	ck_assert_uint_eq(subject, 0);
+	ck_assert_str_eq(a->name, "doors");
+	if (*value < '0' || *value > '9')
+		return -EINVAL;
+	h->doors = strtoull(value, NULL, 10);
+	h->pending = h->doors == 7;
+	return h->pending ? ATTR_PENDING : 0;
+}
+
+static int settle_house(void *owner, struct text *why)
+{
+	struct house *h = owner;
+
+	if (!h->pending || h->pending++ < 3)
+		return ATTR_PENDING;
+	h->pending = 0;
+	text_printf(why, "locked");
+	return -EBUSY;
+}
+
+static const struct attr house_attrs[] = {
+	{ .name = "doors", .help = "how many", .show = attr_show_u64, .store = store_doors },
+	ATTR_FIELD(struct house, below, "below", "metres"),
+	ATTR_FIELD(struct house, name, "name", "its name"),
+	ATTR_NUMBERS(struct house, windows, "windows", colours, "windows by colour"),
+};
+static const struct attr_group house_group = {
+	.name = "house",
+	ATTR_TABLE(house_attrs),
+	.size = sizeof(struct house),
+	.look = look_house,
+	.settle = settle_house,
+};
+
+static int look_roof(void *owner, uint64_t subject, void *values)
+{
+	(void)subject;
+	*(uint64_t *)values = *(uint64_t *)owner;
+	return 0;
+}
+
+static const struct attr roof_attrs[] = {
+	{ .name = "tiles", .help = "as it says", .show = attr_show_u64 },
+};
+static const struct attr_group roof_group = {
+	.name = "house", /* the same directory, another owner */
+	ATTR_TABLE(roof_attrs),
+	.size = sizeof(uint64_t),
+	.look = look_roof,
+};
+
+static int look_even(void *owner, uint64_t subject, void *values)
+{
+	if (subject % 2 || subject > *(uint64_t *)owner)
+		return -ENOENT;
+	*(uint64_t *)values = subject / 2;
+	return 0;
+}
+
+static void list_even(void *owner, struct attr_list *l)
+{
+	for (uint64_t i = 0; i <= *(uint64_t *)owner; i += 2)
+		attr_list_subject(l, i);
+}
+
+static const struct attr even_attrs[] = {
+	{ .name = "half", .help = "half of it", .show = attr_show_u64 },
+};
+static const struct attr_group even_group = {
+	.name = "even",
+	ATTR_TABLE(even_attrs),
+	.size = sizeof(uint64_t),
+	.look = look_even,
+	.list = list_even,
+};
+
+static struct attr_tree tree;
+static struct house house;
+static uint64_t tiles, most;
+
+static void setup(void)
+{
+	tree = (struct attr_tree){ 0 };
+	house = (struct house){ 2, -3, "owl", { 4, 5 }, 0, 0 };
+	tiles = 1000;
+	most = 4;
+	attr_register(&tree, &house_group, &house);
+	attr_register(&tree, &even_group, &most);
+	attr_register(&tree, &roof_group, &tiles);
+}
+
+/* ---- what is asked ---- */
+
+static void expect(int ret, struct text *t, int want, const char *text)
+{
+	ck_assert_int_eq(ret, want);
+	ck_assert_uint_eq(t->len, strlen(text));
+	if (t->len)
+		ck_assert_msg(!memcmp(t->data, text, t->len), "%.*s", (int)t->len, t->data);
+	text_free(t);
+}
+
+static void expect_get(const char *path, int want, const char *text)
+{
+	struct text t = { 0 };
+	int ret = attr_get(&tree, path, &t);
+
+	expect(ret, &t, want, text);
+}
+
+static void expect_ls(const char *path, bool modes, int want, const char *text)
+{
+	struct text t = { 0 };
+	int ret = attr_ls(&tree, path, modes, &t);
+
+	expect(ret, &t, want, text);
+}
+
+START_TEST(values_are_shown_by_their_type)
+{
+	expect_get("house/doors", 0, "2\n");
+	expect_get("house/below", 0, "-3\n");
+	expect_get("house/name", 0, "owl\n");
+	expect_get("house/windows/green", 0, "5\n");
+	expect_get("house/tiles", 0, "1000\n");
+	expect_get("house/tiles/", 0, "1000\n");
+	expect_get("even/4/half", 0, "2\n");
+	expect_get("help/house/below", 0, "metres\n");
+	expect_get("help/house/windows/red", 0, "windows by colour: red\n");
+	expect_get("help/even/half", 0, "half of it\n");
+}
+END_TEST
+
+START_TEST(what_is_not_there)
+{
+	static const char *const none[] = {
+		"/",
+		"attic",
+		"house/attic",
+		"house//doors",
+		"house/doors/knob",
+		"house/windows/blue",
+		"house/windows/red/1",
+		"even/half",
+		"even/3",
+		"even/3/half",
+		"even/6/half",
+		"even/+2/half",
+		"even/-2/half",
+		"even/0x2/half",
+		"even/ 2/half",
+		"even/18446744073709551616/half",
+		"even/2/third",
+		"help/even/2/half",
+		"help/help",
+		"help/attic",
+	};
+
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+		expect_get(none[i], -ENOENT, "");
+		expect_ls(none[i], true, -ENOENT, "");
+		ck_assert_int_eq(attr_set(&tree, none[i], "1"), -ENOENT);
+	}
+	/* Only the last path's subject had to be looked at. */
+	ck_assert_int_eq(house.looks, 0);
+}
+END_TEST
+
+START_TEST(directories)
+{
+	static const char *const dirs[] = {
+		"",       "house", "house/",    "house/windows",     "even",
+		"even/2", "help",  "help/even", "help/house/windows"
+	};
+
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		expect_get(dirs[i], -EISDIR, "");
+		ck_assert_int_eq(attr_set(&tree, dirs[i], "1"), -EISDIR);
+	}
+	expect_ls("", false, 0, "even/\nhouse/\nhelp/\n");
+	expect_ls("help", true, 0, "0555 even/\n0555 house/\n");
+	expect_ls("house", true, 0,
+		  "0644 doors\n0444 below\n0444 name\n0555 windows/\n0444 tiles\n");
+	expect_ls("house/windows", false, 0, "red\ngreen\n");
+	expect_ls("help/house", true, 0,
+		  "0444 doors\n0444 below\n0444 name\n0555 windows/\n0444 tiles\n");
+	expect_ls("even", true, 0, "0555 0/\n0555 2/\n0555 4/\n");
+	expect_ls("even/2", true, 0, "0444 half\n");
+	expect_ls("help/even", false, 0, "half\n");
+	expect_ls("house/doors", true, -ENOTDIR, "");
+	expect_ls("even/2/half", true, -ENOTDIR, "");
+}
+END_TEST
+
+START_TEST(stores)
+{
+	struct text why = { 0 };
+
+	ck_assert_int_eq(attr_set(&tree, "house/doors", "3"), 0);
+	expect_get("house/doors", 0, "3\n");
+	ck_assert_int_eq(attr_set(&tree, "house/doors", "many"), -EINVAL);
+	ck_assert_int_eq(attr_set(&tree, "house/below", "3"), -EACCES);
+	ck_assert_int_eq(attr_set(&tree, "house/windows/red", "3"), -EACCES);
+	ck_assert_int_eq(attr_set(&tree, "even/2/half", "3"), -EACCES);
+	ck_assert_int_eq(attr_set(&tree, "help/house/doors", "3"), -EACCES);
+	ck_assert_int_eq(attr_settle(&tree, &why), ATTR_PENDING);
+	ck_assert_int_eq(attr_set(&tree, "house/doors", "7"), ATTR_PENDING);
+	ck_assert_int_eq(attr_settle(&tree, &why), ATTR_PENDING);
+	ck_assert_int_eq(attr_settle(&tree, &why), ATTR_PENDING);
+	expect(attr_settle(&tree, &why), &why, -EBUSY, "locked");
+	ck_assert_int_eq(attr_settle(&tree, &why), ATTR_PENDING);
+}
+END_TEST
+
+Suite *suite_attr(void)
+{
+	Suite *s = suite_create("attr");
+	TCase *tc = tcase_create("attr");
+
+	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_add_test(tc, values_are_shown_by_their_type);
+	tcase_add_test(tc, what_is_not_there);
+	tcase_add_test(tc, directories);
+	tcase_add_test(tc, stores);
+	suite_add_tcase(s, tc);
+	return s;
+}

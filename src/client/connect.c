@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "client/io.h"
 #include "client/maps.h"
@@ -145,6 +146,7 @@ static bool take_welcome(struct kit *k, struct heritage *h, const struct ksm_msg
 			 struct link_fds *f)
 {
 	struct stat st;
+	uint64_t file;
 
 	if (f->nr != 3 || m->version != KSM_WIRE_VERSION || uffd_open(k, f->fd[0]) < 0 ||
 	    !make_buffers(k) || sysc2(SYS_fstat, f->fd[1], &st) < 0 ||
@@ -154,8 +156,9 @@ static bool take_welcome(struct kit *k, struct heritage *h, const struct ksm_msg
 	k->arena = f->fd[1];
 	f->fd[1] = f->fd[2];
 	f->nr = 2;
-	past_begin(&h->past, k->arena_ino, st.st_ino);
-	k->arena_ino = st.st_ino;
+	file = maps_file_id(major(st.st_dev), minor(st.st_dev), st.st_ino);
+	past_begin(&h->past, k->arena_file, file);
+	k->arena_file = file;
 	k->arena_pages = m->arena_pages;
 	return true;
 }

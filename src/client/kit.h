@@ -34,8 +34,8 @@ struct kit {
 	int uffd_sync;   /* MISSING and WP: makes threads wait during a transaction */
 	bool event_fork; /* uffd_sync tells of forks */
 	int arena;       /* read-only; -1 between connections */
-	uint64_t arena_ino, arena_pages; /* of the newest connection; 0: there was none */
-	uint8_t *staging;                /* KIT_ORDER_BYTES: pages that are out of the program */
+	uint64_t arena_file, arena_pages; /* of the newest connection; 0: there was none */
+	uint8_t *staging;                 /* KIT_ORDER_BYTES: pages that are out of the program */
 	uint8_t *buf; /* twice KIT_ORDER_BYTES: frames and memory are read here to be compared */
 };
 

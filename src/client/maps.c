@@ -30,7 +30,7 @@ static const char *hex(const char *p, uint64_t *v)
 /* "start-end rwxp offset maj:min inode   name" */
 static void parse(const char *p, struct maps_entry *e)
 {
-	uint64_t dev;
+	uint64_t major, minor, inode = 0;
 	size_t n = 0;
 
 	p = hex(p, &e->start) + 1;
@@ -39,10 +39,11 @@ static void parse(const char *p, struct maps_entry *e)
 		  (p[2] == 'x' ? PROT_EXEC : 0);
 	e->shared = p[3] == 's';
 	p = hex(p + 5, &e->offset) + 1;
-	p = hex(p, &dev) + 1;
-	p = hex(p, &dev) + 1;
-	for (e->inode = 0; *p >= '0' && *p <= '9'; p++)
-		e->inode = e->inode * 10 + (uint64_t)(*p - '0');
+	p = hex(p, &major) + 1;
+	p = hex(p, &minor) + 1;
+	for (; *p >= '0' && *p <= '9'; p++)
+		inode = inode * 10 + (uint64_t)(*p - '0');
+	e->file = maps_file_id((unsigned int)major, (unsigned int)minor, inode);
 	while (*p == ' ')
 		p++;
 	while (*p && n < sizeof(e->name) - 1)
@@ -96,15 +97,28 @@ uint32_t maps_count(void)
 	return nr > 0 ? (uint32_t)nr : 0;
 }
 
+/* Does a path end like that: the name, and perhaps what says that the file has no link? */
+static bool named_arena(const char *path)
+{
+	static const char name[] = KSM_ARENA_NAME;
+
+	if (strncmp(path, name, sizeof(name) - 1) != 0)
+		return false;
+	path += sizeof(name) - 1;
+	return !*path || !strcmp(path, " (deleted)");
+}
+
 bool maps_is_arena(const struct maps_entry *e)
 {
-	return strncmp(e->name, "/memfd:" KSM_ARENA_NAME, sizeof("/memfd:" KSM_ARENA_NAME) - 1) ==
-	       0;
+	/* A file at the root of the daemon's own tmpfs, or a memfd where it could not make one. */
+	if (!strncmp(e->name, "/memfd:", 7))
+		return named_arena(e->name + 7);
+	return e->name[0] == '/' && named_arena(e->name + 1);
 }
 
 bool maps_is_anon(const struct maps_entry *e)
 {
-	if (e->inode || e->shared)
+	if (e->file || e->shared)
 		return false;
 	return !e->name[0] || !strcmp(e->name, "[heap]") || !strncmp(e->name, "[anon:", 6);
 }

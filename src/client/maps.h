@@ -12,11 +12,21 @@
 #include <stdint.h>
 
 struct maps_entry {
-	uint64_t start, end, offset, inode;
-	uint8_t prot; /* PROT_* */
+	uint64_t start, end, offset;
+	uint64_t file; /* maps_file_id(); 0: none */
+	uint8_t prot;  /* PROT_* */
 	bool shared;
 	char name[64]; /* cut off where longer */
 };
+
+/*
+ * Returns one number for a file. Inode numbers of two tmpfs are alike, so the device counts as
+ * well; no device number of such a file system has more than 20 bits.
+ */
+static inline uint64_t maps_file_id(unsigned int dev_major, unsigned int dev_minor, uint64_t inode)
+{
+	return ((uint64_t)dev_major << 20 | dev_minor) << 40 ^ inode;
+}
 
 /*
  * Call fn for each mapping that overlaps [start, end), ascending. Returns the number of mappings
@@ -28,7 +38,7 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 /* How many mappings the process has; 0: that cannot be told. */
 uint32_t maps_count(void);
 
-/* Is this a mapping of an arena of frames (of whichever daemon)? By the memfd's name. */
+/* Is this a mapping of an arena of frames (of whichever daemon)? By its file's name. */
 bool maps_is_arena(const struct maps_entry *e);
 /* Private anonymous memory that may be merged: not a stack, not the kernel's special pages. */
 bool maps_is_anon(const struct maps_entry *e);

@@ -46,7 +46,7 @@ static void find_past(void *arg, const struct maps_entry *e)
 	if (!maps_is_arena(e) || e->start < c->p->at || c->nr == BATCH)
 		return;
 	for (uint32_t i = 0; i < c->p->nr; i++)
-		if (e->inode == c->p->ino[i]) {
+		if (e->file == c->p->file[i]) {
 			c->v[c->nr++] = (struct span){ e->start, e->end };
 			return;
 		}
@@ -72,17 +72,17 @@ static uint64_t give_up(struct past *p, const struct link *l)
 	return maps_walk(0, UINT64_MAX, find_past, &c) < 0 || c.nr ? RETRY_MS : 0;
 }
 
-void past_begin(struct past *p, uint64_t was, uint64_t ino)
+void past_begin(struct past *p, uint64_t was, uint64_t file)
 {
 	uint32_t nr = 0;
 
 	if (was && p->nr == PAST_ARENAS)
 		p->nr--; /* then one is kept, if anything lies there still */
 	if (was)
-		p->ino[p->nr++] = was;
+		p->file[p->nr++] = was;
 	for (uint32_t i = 0; i < p->nr; i++)
-		if (p->ino[i] != ino)
-			p->ino[nr++] = p->ino[i];
+		if (p->file[i] != file)
+			p->file[nr++] = p->file[i];
 	p->nr = nr;
 	p->due_ms = nr ? kit_now_ms() + ASK_MS : 0;
 	p->stat = p->scans = p->at = 0;

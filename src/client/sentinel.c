@@ -100,7 +100,7 @@ static void drop_prev(struct sentinels *s)
 }
 
 struct foreign_ctx {
-	uint64_t arena_ino;
+	uint64_t arena_file;
 	bool found;
 };
 
@@ -108,7 +108,7 @@ static void find_foreign(void *arg, const struct maps_entry *e)
 {
 	struct foreign_ctx *c = arg;
 
-	c->found |= maps_is_arena(e) && e->inode != c->arena_ino;
+	c->found |= maps_is_arena(e) && e->file != c->arena_file;
 }
 
 /*
@@ -116,9 +116,9 @@ static void find_foreign(void *arg, const struct maps_entry *e)
  * user, or in a child where every process is a domain of its own, that arena's daemon may well be
  * alive, and the old sentinel is all that tells it of us.
  */
-void sentinel_drop_old(struct sentinels *s, uint64_t arena_ino)
+void sentinel_drop_old(struct sentinels *s, uint64_t arena_file)
 {
-	struct foreign_ctx c = { arena_ino, false };
+	struct foreign_ctx c = { arena_file, false };
 
 	as_agent_lock();
 	if (maps_walk(0, UINT64_MAX, find_foreign, &c) >= 0 && !c.found)
@@ -126,10 +126,10 @@ void sentinel_drop_old(struct sentinels *s, uint64_t arena_ino)
 	as_unlock();
 }
 
-void sentinel_answer(struct sentinels *s, uint64_t id, uint64_t arena_ino)
+void sentinel_answer(struct sentinels *s, uint64_t id, uint64_t arena_file)
 {
 	if (s->adopt_stat && id >= s->adopt_stat) {
-		sentinel_drop_old(s, arena_ino);
+		sentinel_drop_old(s, arena_file);
 		s->adopt_stat = 0;
 	}
 	if (s->epoch_stat && id >= s->epoch_stat)

@@ -44,9 +44,9 @@ bool sentinel_ask(struct sentinels *s, struct link *l);
 bool sentinel_epoch(struct sentinels *s, struct link *l, const struct ksm_msg_epoch *m,
 		    struct link_fds *f);
 /* The daemon has answered STAT number `id`. */
-void sentinel_answer(struct sentinels *s, uint64_t id, uint64_t arena_ino);
-/* Drop the old ones if nothing stands on frames of an arena other than arena_ino. */
-void sentinel_drop_old(struct sentinels *s, uint64_t arena_ino);
+void sentinel_answer(struct sentinels *s, uint64_t id, uint64_t arena_file);
+/* Drop the old ones if nothing stands on frames of an arena other than arena_file. */
+void sentinel_drop_old(struct sentinels *s, uint64_t arena_file);
 /*
  * The connection that they belong to is over: all become old ones. Context: the lock of as.h is
  * held, or this is a forked child with one thread.

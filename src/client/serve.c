@@ -24,11 +24,11 @@
 
 static bool on_stat(struct link *l, struct heritage *h, const struct ksm_msg_stat_reply *m)
 {
-	uint64_t arena_ino = l->kit->arena_ino;
+	uint64_t arena_file = l->kit->arena_file;
 
 	if (m->id > l->stat_id)
 		return false; /* nobody has asked */
-	sentinel_answer(&h->sentinels, m->id, arena_ino);
+	sentinel_answer(&h->sentinels, m->id, arena_file);
 	if (mailbox_kind() == REQ_STAT && m->id == l->reply_id) {
 		mailbox.stat = *m;
 		mailbox.result = 0;
@@ -38,7 +38,7 @@ static bool on_stat(struct link *l, struct heritage *h, const struct ksm_msg_sta
 		return true;
 	past_answer(&h->past, l, m);
 	if (!h->past.due_ms && !h->sentinels.adopt_stat)
-		sentinel_drop_old(&h->sentinels, arena_ino);
+		sentinel_drop_old(&h->sentinels, arena_file);
 	return true;
 }
 

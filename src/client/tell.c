@@ -198,7 +198,7 @@ static void adopt_mapping(void *arg, const struct maps_entry *e)
 	struct adopt_ctx *c = arg;
 	struct span rest = span_clip((struct span){ e->start, e->end }, c->range), part, add;
 
-	if (!maps_is_arena(e) || e->inode != c->l->kit->arena_ino || e->shared)
+	if (!maps_is_arena(e) || e->file != c->l->kit->arena_file || e->shared)
 		return;
 	for (; c->ok && !span_empty(rest) && next_adoptable(c, rest, &part, &add);
 	     rest.start = part.end) {

@@ -2,12 +2,9 @@
 /*
  * arena.c - see arena.h.
  *
- * The arena is a sparse memfd of the largest size that can ever be needed, so it never grows and
- * clients can map any frame of it. It is sealed against shrinking and growing, because a shrunk
- * file would make clients fault with SIGBUS. It is not sealed against writing, because freeing a
- * frame punches a hole. Mode 0400 and a descriptor opened read-only keep a client of another uid
- * from ever writing to it: the kernel checks a reopen through /proc against the mode, which has no
- * write bit.
+ * The arena is a sparse file of the largest size that can ever be needed, so it never grows and
+ * clients can map any frame of it. It never shrinks either: a shrunk file would make clients fault
+ * with SIGBUS and would take their private pages. vault.h says why nobody else can write to it.
  */
 #include "daemon/arena.h"
 
@@ -42,7 +39,7 @@ static void bind_zones(const struct arena *a, struct numa_topology *t)
 	size_t len = (size_t)a->zone_frames << KSM_PAGE_SHIFT;
 
 	for (int nid = 0; nid < a->nr_nodes && a->nr_nodes > 1; nid++) {
-		void *p = mmap(NULL, len, PROT_NONE, MAP_SHARED | MAP_NORESERVE, a->fd,
+		void *p = mmap(NULL, len, PROT_NONE, MAP_SHARED | MAP_NORESERVE, a->file.fd,
 			       (off_t)len * nid);
 		int err = p == MAP_FAILED ? -errno : t->ops->bind(t, p, len, nid);
 
@@ -54,17 +51,11 @@ static void bind_zones(const struct arena *a, struct numa_topology *t)
 	}
 }
 
-static int make_file(struct arena *a)
+static int make_file(struct arena *a, const struct vault *v)
 {
 	uint64_t size = ((uint64_t)a->zone_frames << KSM_PAGE_SHIFT) * (unsigned int)a->nr_nodes;
 
-	/* Not sealed against execution: programs make pages that stand on a frame executable. */
-	a->fd = memfd_create("ksm-arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (a->fd < 0)
-		return -1;
-	if (fchmod(a->fd, 0400) || ftruncate(a->fd, (off_t)size))
-		return -1;
-	return fcntl(a->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	return vault_file_new(v, KSM_ARENA_NAME, size, VAULT_WRITTEN, &a->file);
 }
 
 uint32_t arena_zone_frames(int nr_nodes)
@@ -76,20 +67,21 @@ uint32_t arena_zone_frames(int nr_nodes)
 	return frames;
 }
 
-struct arena *arena_new(struct numa_topology *t)
+struct arena *arena_new(struct numa_topology *t, const struct vault *v)
 {
 	struct arena *a = calloc(1, sizeof(*a));
 	int err;
 
 	if (!a)
 		return NULL;
-	a->fd = -1;
 	a->nr_nodes = t->nr_nodes;
 	a->zone_frames = arena_zone_frames(a->nr_nodes);
-	if (make_file(a) || getrandom(&a->id, sizeof(a->id), 0) != sizeof(a->id)) {
-		err = errno;
+	err = make_file(a, v);
+	if (!err && getrandom(&a->id, sizeof(a->id), 0) != sizeof(a->id))
+		err = -errno;
+	if (err) {
 		arena_free(a);
-		errno = err;
+		errno = -err;
 		return NULL;
 	}
 	bind_zones(a, t);
@@ -100,19 +92,13 @@ void arena_free(struct arena *a)
 {
 	if (!a)
 		return;
-	if (a->fd >= 0)
-		close(a->fd);
+	vault_file_close(&a->file);
 	free(a);
 }
 
 int arena_open_readonly(const struct arena *a)
 {
-	char path[32];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", a->fd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return vault_file_share(&a->file);
 }
 
 int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
@@ -121,7 +107,7 @@ int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 	size_t len = (size_t)nr << KSM_PAGE_SHIFT, done = 0;
 
 	while (done < len) {
-		ssize_t n = pwrite(a->fd, (const char *)buf + done, len - done,
+		ssize_t n = pwrite(a->file.fd, (const char *)buf + done, len - done,
 				   frame_offset(frame) + (off_t)done);
 
 		if (n < 0 && errno == EINTR)
@@ -140,7 +126,7 @@ void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)
 	struct arena *a = arena;
 
 	/* The engine may use the frame again at once: without the hole it only keeps its memory. */
-	if (fallocate(a->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, frame_offset(frame),
+	if (fallocate(a->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, frame_offset(frame),
 		      (off_t)nr << KSM_PAGE_SHIFT))
 		log_msg(KSMD_WARNING, "frames %u+%u keep their memory: error %d", frame, nr, errno);
 }

@@ -10,10 +10,11 @@
 
 #include <stdint.h>
 
+#include "daemon/vault.h"
 #include "numa/numa_topology.h"
 
 struct arena {
-	int fd;               /* memfd, read and write; never leaves the daemon */
+	struct vault_file file;
 	uint64_t id;          /* random; differs between any two arenas */
 	uint32_t zone_frames; /* node n owns [n * zone_frames, (n + 1) * zone_frames) */
 	int nr_nodes;
@@ -22,7 +23,7 @@ struct arena {
 /* Frames of each zone when there are that many nodes. */
 uint32_t arena_zone_frames(int nr_nodes);
 /* Returns the arena, or NULL with errno. Frames take memory only once they are written. */
-struct arena *arena_new(struct numa_topology *t);
+struct arena *arena_new(struct numa_topology *t, const struct vault *v);
 void arena_free(struct arena *a);
 /* A new read-only descriptor for a client, close-on-exec, owned by the caller; or -errno. */
 int arena_open_readonly(const struct arena *a);

@@ -51,6 +51,7 @@ enum scan_bell {
 };
 
 struct daemon {
+	struct vault vault;
 	struct ksm_knobs knobs;
 	struct numa_topology *topology;
 	struct domain_table domains;

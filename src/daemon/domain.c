@@ -76,7 +76,7 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t uid
 	d->key = key;
 	d->uid = uid;
 	d->refs = 1;
-	d->arena = arena_new(t->topology);
+	d->arena = arena_new(t->topology, t->vault);
 	if (!d->arena)
 		goto fail;
 	cfg.arena = d->arena;
@@ -85,7 +85,7 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t uid
 	d->engine = engine_new(&cfg);
 	if (!d->engine)
 		goto fail;
-	err = grace_init(&d->grace, engine_epoch(d->engine));
+	err = grace_init(&d->grace, t->vault, engine_epoch(d->engine));
 	if (!err)
 		err = charge_domain(t->accounts, d);
 	if (!err)

@@ -37,7 +37,7 @@
 /* More than one old epoch arises only when clients lock sentinels against us. */
 #define MAX_OLD 64
 
-static struct sentinel *sentinel_new(uint64_t epoch)
+static struct sentinel *sentinel_new(const struct vault *v, uint64_t epoch)
 {
 	struct sentinel *s = malloc(sizeof(*s));
 	int err;
@@ -45,33 +45,29 @@ static struct sentinel *sentinel_new(uint64_t epoch)
 	if (!s)
 		return NULL;
 	s->epoch = epoch;
-	s->fd = memfd_create("ksm-sentinel", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (s->fd >= 0 && fchmod(s->fd, 0400) == 0 && ftruncate(s->fd, KSM_PAGE_SIZE) == 0 &&
-	    fcntl(s->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) ==
-		    0)
+	err = vault_file_new(v, KSM_SENTINEL_NAME, KSM_PAGE_SIZE, VAULT_EMPTY, &s->file);
+	if (!err)
 		return s;
-	err = errno;
-	if (s->fd >= 0)
-		close(s->fd);
 	free(s);
-	errno = err;
+	errno = -err;
 	return NULL;
 }
 
 static void sentinel_free(struct sentinel *s)
 {
-	close(s->fd);
+	vault_file_close(&s->file);
 	free(s);
 }
 
-int grace_init(struct grace *g, uint64_t epoch)
+int grace_init(struct grace *g, const struct vault *v, uint64_t epoch)
 {
+	g->vault = v;
 	TAILQ_INIT(&g->old);
 	g->nr_old = 0;
 	g->next_poll_ms = CLOCK_NEVER;
 	g->poll_ms = POLL_MIN_MS;
 	g->next_advance_ms = 0;
-	g->current = sentinel_new(epoch);
+	g->current = sentinel_new(g->vault, epoch);
 	return g->current ? 0 : -errno;
 }
 
@@ -90,13 +86,10 @@ void grace_deinit(struct grace *g)
 
 int grace_open_shared(const struct grace *g)
 {
-	char path[32];
-	int fd, err;
+	int fd = vault_file_share(&g->current->file), err;
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", g->current->fd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (flock(fd, LOCK_SH | LOCK_NB)) {
 		err = errno;
 		close(fd);
@@ -111,7 +104,7 @@ int grace_advance(struct grace *g, uint64_t epoch)
 
 	if (g->nr_old >= MAX_OLD)
 		return -EMFILE;
-	s = sentinel_new(epoch);
+	s = sentinel_new(g->vault, epoch);
 	if (!s)
 		return -errno;
 	TAILQ_INSERT_TAIL(&g->old, g->current, link);
@@ -135,7 +128,7 @@ uint64_t grace_poll(struct grace *g, uint64_t now_ms)
 
 	if (now_ms < g->next_poll_ms)
 		return 0;
-	while ((s = TAILQ_FIRST(&g->old)) && flock(s->fd, LOCK_EX | LOCK_NB) == 0) {
+	while ((s = TAILQ_FIRST(&g->old)) && flock(s->file.fd, LOCK_EX | LOCK_NB) == 0) {
 		upto = s->epoch;
 		TAILQ_REMOVE(&g->old, s, link);
 		g->nr_old--;

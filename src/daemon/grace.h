@@ -16,15 +16,18 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "daemon/vault.h"
+
 struct sentinel {
 	uint64_t epoch;
-	int fd; /* our own open file description; takes only the exclusive lock that tests */
+	struct vault_file file; /* its fd takes only the exclusive lock that tests */
 	TAILQ_ENTRY(sentinel) link;
 };
 TAILQ_HEAD(sentinel_list, sentinel);
 
 /* Invariant: epochs in `old` ascend and are all below current->epoch. */
 struct grace {
+	const struct vault *vault;
 	struct sentinel *current;
 	struct sentinel_list old;
 	unsigned int nr_old;
@@ -34,7 +37,7 @@ struct grace {
 };
 
 /* Return 0 or -errno. grace_deinit() closes everything. */
-int grace_init(struct grace *g, uint64_t epoch);
+int grace_init(struct grace *g, const struct vault *v, uint64_t epoch);
 void grace_deinit(struct grace *g);
 /*
  * A descriptor of the current sentinel with the shared lock, for one client, owned by the caller.

@@ -181,6 +181,24 @@ static void close_bell(struct service *s)
 
 /* ---- what the threads share ---- */
 
+/* An arena larger than the machine's memory is of no use. A weak vault is worth a warning. */
+static int open_vault(struct service *s)
+{
+	uint64_t bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	int err = vault_open(&s->d.vault, bytes);
+
+	if (err)
+		log_msg(KSMD_WARNING,
+			"no file system of our own: %s; frames are protected from other users only",
+			strerror(-err));
+	return 0;
+}
+
+static void close_vault(struct service *s)
+{
+	vault_close(&s->d.vault);
+}
+
 static int init_domains(struct service *s)
 {
 	struct domain_table *t = &s->d.domains;
@@ -195,6 +213,7 @@ static int init_domains(struct service *s)
 	t->accounts = &s->d.accounts;
 	t->knobs = &s->d.knobs;
 	t->topology = s->d.topology;
+	t->vault = &s->d.vault;
 	domain_table_init(t);
 	return 0;
 }
@@ -288,6 +307,8 @@ static const struct step {
 	/* Before set_limits() makes us not dumpable, because it looks at our own page map. */
 	{ "userfaultfd", open_userfaultfd, close_userfaultfd },
 	{ "limits", set_limits, NULL },
+	/* It forks, so it comes before everything that a child should not have. */
+	{ "vault", open_vault, close_vault },
 	{ "runtime directory", open_dir, close_dir },
 	{ "loop", open_loop, close_loop },
 	{ "signals", open_signals, close_signals },

@@ -15,6 +15,8 @@
 #define KSM_ADDR_END (1ull << 47)
 /* Name of an arena's memfd; clients know mappings of frames by it in /proc/self/maps. */
 #define KSM_ARENA_NAME "ksm-arena"
+/* The same of a sentinel, for those who read /proc; nothing depends on it. */
+#define KSM_SENTINEL_NAME "ksm-sentinel"
 /*
  * Pages in one order, which are also the pages of one block. 64 keeps the time for which a thread
  * of a client may wait near 100 us, and fits a bit mask. Blocks are aligned in the address space.

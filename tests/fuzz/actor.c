@@ -668,7 +668,7 @@ static bool anything_to_do(struct actors *as)
 static void count_truth(struct actors *as, const struct domain *d, uint64_t *sites,
 			uint64_t *nr_frames, bool *strangers)
 {
-	const struct os_inode *arena = os_file_of(d->arena->fd)->inode;
+	const struct os_inode *arena = os_file_of(d->arena->file.fd)->inode;
 	struct {
 		const struct os_inode *arena;
 		uint32_t frame;

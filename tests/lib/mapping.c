@@ -8,6 +8,17 @@
 #include "harness.h"
 #include "wire/wire.h"
 
+ino_t mapping_inode(unsigned int dev_major, unsigned int dev_minor, ino_t inode)
+{
+	return ((ino_t)dev_major << 20 | dev_minor) << 40 ^ inode;
+}
+
+bool mapping_is_arena_path(const char *path)
+{
+	path += strncmp(path, "/memfd:", 7) ? 1 : 7;
+	return !strncmp(path, KSM_ARENA_NAME, strlen(KSM_ARENA_NAME));
+}
+
 FILE *mapping_open(pid_t pid)
 {
 	char path[64];
@@ -22,6 +33,7 @@ FILE *mapping_open(pid_t pid)
 
 bool mapping_next(FILE *f, struct mapping *m)
 {
+	unsigned int dev_major, dev_minor;
 	unsigned long inode;
 	char line[512];
 	int at = 0;
@@ -30,12 +42,12 @@ bool mapping_next(FILE *f, struct mapping *m)
 		fclose(f);
 		return false;
 	}
-	if (sscanf(line, "%lx-%lx %4s %lx %*s %lu %n", &m->start, &m->end, m->prot, &m->offset,
-		   &inode, &at) != 5)
+	if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %n", &m->start, &m->end, m->prot,
+		   &m->offset, &dev_major, &dev_minor, &inode, &at) != 7)
 		harness_die("not a mapping: %s", line);
-	m->inode = inode;
+	m->inode = mapping_inode(dev_major, dev_minor, inode);
 	snprintf(m->name, sizeof(m->name), "%.*s", (int)strcspn(line + at, "\n"), line + at);
-	m->arena = !strncmp(m->name, "/memfd:" KSM_ARENA_NAME, strlen("/memfd:" KSM_ARENA_NAME));
+	m->arena = mapping_is_arena_path(m->name);
 	return true;
 }
 

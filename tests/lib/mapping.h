@@ -10,10 +10,15 @@
 struct mapping {
 	unsigned long start, end, offset; /* bytes */
 	char prot[5];
-	ino_t inode; /* 0: no file */
+	ino_t inode; /* mapping_inode(); 0: no file */
 	bool arena;  /* of frames, of any daemon */
 	char name[128];
 };
+
+/* One number for a file: inode numbers of two file systems may be alike. */
+ino_t mapping_inode(unsigned int dev_major, unsigned int dev_minor, ino_t inode);
+/* Is that the path of an arena, as maps and links in /proc show it? */
+bool mapping_is_arena_path(const char *path);
 
 /*
  * In turn: `while (mapping_next(f, &m))`, which closes the file at the end; before that it is the

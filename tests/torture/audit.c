@@ -19,8 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "lib/mapping.h"
 #include "tests/torture/schedule.h"
 
 #define MAX_ARENAS 64
@@ -58,15 +60,17 @@ static void find_arenas(struct job *j, struct walk *w)
 	while (dir && (de = readdir(dir))) {
 		struct stat st;
 		ssize_t n;
+		ino_t ino;
 
 		snprintf(path, sizeof(path), "/proc/%d/fd/%s", (int)j->daemon->pid, de->d_name);
 		n = readlink(path, name, sizeof(name) - 1);
 		if (n <= 0 || stat(path, &st) || w->nr_arenas == MAX_ARENAS)
 			continue;
 		name[n] = '\0';
-		if (strncmp(name, "/memfd:ksm-arena", 16) != 0 || is_known(w, st.st_ino))
+		ino = mapping_inode(major(st.st_dev), minor(st.st_dev), st.st_ino);
+		if (!mapping_is_arena_path(name) || is_known(w, ino))
 			continue; /* the daemon has it open for itself and for clients */
-		w->arena[w->nr_arenas].ino = st.st_ino;
+		w->arena[w->nr_arenas].ino = ino;
 		w->arena[w->nr_arenas].pages = (uint64_t)st.st_blocks * 512 / PG;
 		w->arena_pages += w->arena[w->nr_arenas++].pages;
 	}
@@ -88,10 +92,6 @@ static void add_site(struct walk *w, unsigned int arena, uint64_t frame)
 	if (++w->frames == MAX_FRAMES)
 		fail_schedule("audit: more frames than it has room for");
 }
-
-struct mapping {
-	uint64_t start, end, offset, inode;
-};
 
 static void walk_mapping(struct walk *w, int pagemap, const struct mapping *m)
 {
@@ -127,11 +127,12 @@ static ino_t own_arena(pid_t pid)
 		fds = opendir(path);
 		while (fds && (de = readdir(fds))) {
 			struct stat st;
-			ssize_t n = readlinkat(dirfd(fds), de->d_name, name, sizeof(name));
+			ssize_t n = readlinkat(dirfd(fds), de->d_name, name, sizeof(name) - 1);
 
-			if (n >= 16 && !strncmp(name, "/memfd:ksm-arena", 16) &&
+			name[n < 0 ? 0 : n] = '\0';
+			if (n > 0 && mapping_is_arena_path(name) &&
 			    !fstatat(dirfd(fds), de->d_name, &st, 0))
-				ino = st.st_ino;
+				ino = mapping_inode(major(st.st_dev), minor(st.st_dev), st.st_ino);
 		}
 		if (fds)
 			closedir(fds);
@@ -145,7 +146,8 @@ static ino_t own_arena(pid_t pid)
 static uint64_t walk_process(struct walk *w, pid_t pid)
 {
 	uint64_t before = w->sites;
-	char path[64], line[512];
+	char path[64];
+	struct mapping m;
 	int pagemap;
 	FILE *maps;
 
@@ -154,16 +156,9 @@ static uint64_t walk_process(struct walk *w, pid_t pid)
 	pagemap = open(path, O_RDONLY | O_CLOEXEC);
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
 	maps = fopen(path, "re");
-	while (maps && pagemap >= 0 && fgets(line, sizeof(line), maps)) {
-		struct mapping m;
-
-		if (strstr(line, "/memfd:ksm-arena") &&
-		    sscanf(line, "%lx-%lx %*s %lx %*s %lu", &m.start, &m.end, &m.offset,
-			   &m.inode) == 4)
+	while (maps && mapping_next(maps, &m))
+		if (m.arena && pagemap >= 0)
 			walk_mapping(w, pagemap, &m);
-	}
-	if (maps)
-		fclose(maps);
 	if (pagemap >= 0)
 		close(pagemap);
 	return w->sites - before;

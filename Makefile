@@ -43,7 +43,7 @@ PRELOAD_CFLAGS = $(CLIENT_CFLAGS) -fno-builtin
 URCU_LIBS   = $(shell $(PKGCONFIG) --libs liburcu liburcu-cds 2>/dev/null || \
 		echo -lurcu -lurcu-common -lurcu-cds)
 CHECK_LIBS  = $(shell $(PKGCONFIG) --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm)
-DAEMON_LIBS = $(URCU_LIBS) -lxxhash -lnuma -lpthread
+DAEMON_LIBS = $(URCU_LIBS) -lxxhash -lnuma -lseccomp -lpthread
 BENCH_LIBS  = $(DAEMON_LIBS) -lm
 TEST_LIBS   = $(CHECK_LIBS) $(DAEMON_LIBS)
 
@@ -324,6 +324,12 @@ $(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)
 
 # ---- all of them ---------------------------------------------------------------------------
 
+# Which system calls a serving daemon makes, and whether its filter allows them.
+$(BUILD)/tests/confine: Makefile
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec /usr/bin/python3 -B %s/tests/confine.py "$$KSM_BUILD"\n' '$(CURDIR)' >$@ && \
+		chmod +x $@
+
 ## test          install what is missing, build, run all tests, also under the sanitizers
 test: setup-test
 	@rm -f $(BUILD)/results; mkdir -p $(BUILD)
@@ -342,10 +348,10 @@ test: setup-test
 	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
 		$(BUILD)/fuzz/tests/fuzzers \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
-	@$(MAKE) --no-print-directory $(BUILD)/tests/model $(BUILD)/tests/valgrind
+	@$(MAKE) --no-print-directory $(addprefix $(BUILD)/tests/,model valgrind confine)
 	-@KSM_TEST_TIMEOUT=900 \
 		tests/run.sh --label plain --build $(BUILD) --results $(BUILD)/results -- \
-		$(BUILD)/tests/model $(BUILD)/tests/valgrind
+		$(addprefix $(BUILD)/tests/,model valgrind confine)
 	@tests/run.sh --total $(BUILD)/results
 
 ## check         the fast tests of the plain build, under two minutes

@@ -23,6 +23,7 @@
 #include "base/loop.h"
 #include "daemon/client_ops.h"
 #include "daemon/client_thread.h"
+#include "daemon/confine.h"
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/groups.h"
@@ -259,6 +260,18 @@ static void free_scan(struct service *s)
 
 /* ---- what serves ---- */
 
+static int confine_self(struct service *s)
+{
+	const char *what;
+	int err = confine(&what);
+
+	(void)s;
+	if (err)
+		log_msg(KSMD_WARNING, "the kernel refuses to confine us (%s): %s", what,
+			strerror(-err));
+	return 0;
+}
+
 static int open_control(struct service *s)
 {
 	groups_register(&s->groups, &s->d);
@@ -319,6 +332,8 @@ static const struct step {
 	/* It ends after the client thread, because what clients say reaches it until then. */
 	{ "scan", new_scan, free_scan },
 	{ "control socket", open_control, close_control },
+	/* All that needs more rights is open, and there is no thread yet that would keep them. */
+	{ "confinement", confine_self, NULL },
 	/* The scan thread ends before the clients go. */
 	{ "client thread", start_clients, stop_clients },
 	{ "scan thread", start_scan, stop_scan },

@@ -9,7 +9,7 @@
  * A call that is not listed fails with EPERM, so the daemon reports it and goes on; killing the
  * process would turn each change in a library into an outage. clone3(2) fails with ENOSYS, because
  * its flags lie in memory where a filter cannot look: glibc then uses clone(2), which is allowed
- * for threads alone. test_confine lists the calls of a serving daemon and compares.
+ * for threads alone. tests/confine.py lists the calls of serving daemons and finds what is refused.
  */
 #include "daemon/confine.h"
 

@@ -152,7 +152,7 @@ struct pal {
 	struct mm_slot *mm; /* counted; NULL: none */
 	uint64_t pn;        /* from here on */
 	uint8_t sample[FOLLOW_SAMPLES];
-	bool agrees; /* samples of the two do */
+	uint64_t equal; /* bit per page of the run: both were read, and have the same bytes */
 };
 
 enum scan_phase { SCAN_TRACK, SCAN_PENDING };
@@ -170,7 +170,7 @@ struct scan_worker {
 	struct scan_cursor at;
 	uint32_t clean;       /* clean pages not charged yet */
 	uint64_t track_pages; /* how far the next call of change tracking looks */
-	unsigned char *buf;   /* a block, and a page to compare; NULL at rest */
+	unsigned char *buf;   /* two blocks: pages to hash, pages to compare; NULL at rest */
 	struct fill fill;     /* empty whenever the lock is not held, except while it is written */
 	struct pal pal;
 };

@@ -3,22 +3,27 @@
  * follow.c - what stands beside equal pages is probably equal as well.
  *
  * Alike processes have alike memory for long stretches. When a worker paired a page with one of
- * another client, it takes the pages after the two for a pair, too, and reads and hashes only one
- * of them. When the page before stands on a frame and the next frames hold content, it binds the
- * pages to those frames without reading them. A read and a hash cost 0.9 us a page, as much as all
- * that is left of a merge. So two equal clients are merged with one read for each pair, and the
- * third and later ones with none but samples.
+ * another client, it reads the pages after the two side by side and compares them, which saves
+ * hashing half of them. When the page before stands on a frame and the next frames hold content, it
+ * binds the pages to those frames without reading them. A read and a hash cost 0.9 us a page, as
+ * much as all that is left of a merge. So the third and later of equal clients are merged with no
+ * reads but samples.
  *
- * Safe because it is a guess like any other hash that agrees: the client compares every byte before
- * it maps a frame (merge.c). A wrong guess costs an order in vain, so a guess needs evidence: the
- * left neighbours agree, and so do three sample pages of every run, which the worker reads. And
- * guesses must have been right before: a client whose guesses fail is not guessed about for a
- * while.
+ * Safe for contents because a binding is a guess like any other hash that agrees: the client
+ * compares every byte before it maps a frame (merge.c). Safe for secrets because a frame is filled
+ * only with bytes that were read at two sites: a pair is made of pages that were compared, and a
+ * page that was not read is bound only to a frame that exists already, whose contents every member
+ * of the domain may know. (Pairs were guesses once, too: 160 to 176 of 256 pages that existed once
+ * were read by another process that way, because the frame was filled before anybody compared.)
+ *
+ * A wrong guess costs an order in vain, so it needs evidence: the left neighbours agree, and so do
+ * three sample pages of every run, which the worker reads. And guesses must have been right before:
+ * a client whose guesses fail is not guessed about for a while.
  *
  * Only pages seen for the first time are guessed about. A page whose guess failed is hashed like
  * any other.
  *
- * Two workers, each at one of two equal clients, would read the same pages side by side and gain
+ * Two workers, each at one of two equal clients, would hash the same pages side by side and gain
  * nothing. So the worker that reaches new memory first also tracks the matching range of the other
  * client, and pairs the two. The other worker finds nothing new there and goes on with the next
  * stretch, for both.
@@ -135,7 +140,7 @@ void follow_note(struct pal *pal, const struct mm_slot *mm, uint64_t pn, unsigne
 
 uint32_t follow_partner(const struct engine *e, const struct pal *pal, unsigned int page)
 {
-	if (!pal->agrees)
+	if (!(pal->equal & bit64(page)))
 		return NIL;
 	mm_is_of(pal->mm, e);
 	return new_item(pal->mm, pal->pn + page);
@@ -146,7 +151,7 @@ void follow_end(struct pal *pal)
 	if (pal->mm)
 		mm_put(pal->mm);
 	pal->mm = NULL;
-	pal->agrees = false;
+	pal->equal = 0;
 }
 
 struct mm_slot *follow_untracked(const struct mm_slot *mm, struct span *at)

@@ -38,7 +38,7 @@ void follow_outcome(struct mm_slot *mm, bool right) NEEDS(mm->e->lock);
  */
 void follow_note(struct pal *pal, const struct mm_slot *mm, uint64_t pn, unsigned int nr)
 	NEEDS(mm->e->lock);
-/* The item that should be equal to that page of those being read, or NIL. */
+/* The item that was found equal to that page of those being read, or NIL. */
 uint32_t follow_partner(const struct engine *e, const struct pal *pal, unsigned int page)
 	NEEDS(e->lock);
 void follow_end(struct pal *pal);

@@ -66,11 +66,9 @@ uint32_t merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint32_t p
 	}
 	pool_set_word(&e->pool, frame, node);
 	stable_node(&e->stable, node)->filling = STABLE_FILLING;
-	/* A partner that is in no tree is a guess (follow.c). */
-	if (rmap_state(rmap_block(e, p), pslot) == RMAP_UNSTABLE)
-		page_set(e, p, pslot, RMAP_ORDERED, node);
-	else
-		page_set_guessed(e, p, pslot, node);
+	/* A partner that is in no tree was compared with the page (read.c), and never hashed. */
+	item_set_hash(&rmap_block(e, p)->item[pslot], hash);
+	page_set(e, p, pslot, RMAP_ORDERED, node);
 	page_set(e, bi, slot, RMAP_ORDERED, node);
 	return node;
 }

@@ -26,7 +26,7 @@
 #include "engine/settle.h"
 #include "engine/unstable.h"
 
-#define BUF_BYTES (BLOCK_BYTES + PAGE_BYTES)
+#define BUF_BYTES (2 * BLOCK_BYTES)
 
 /* --- the buffer --- */
 
@@ -52,10 +52,16 @@ void read_drop_buffers(struct engine *e)
 	}
 }
 
-/* A page of a client, read to be compared with others; behind the block in the buffer. */
+/* Where pages are read to be compared with those of the first block. */
+static unsigned char *second_block(const struct scan_worker *w)
+{
+	return w->buf + BLOCK_BYTES;
+}
+
+/* A page of a client, read to be compared with others. */
 static const unsigned char *read_one(struct scan_worker *w, struct mm_slot *mm, uint64_t pn)
 {
-	unsigned char *page = w->buf + BLOCK_BYTES;
+	unsigned char *page = second_block(w);
 	ssize_t n = mm->e->ops->read(mm->client, pn * PAGE_BYTES, page, PAGE_BYTES);
 
 	return n == (ssize_t)PAGE_BYTES ? page : NULL;
@@ -191,11 +197,9 @@ static void nids_of(struct engine *e, struct mm_slot *mm, uint64_t addr, unsigne
 			nid[i] = 0;
 }
 
-/* The nr pages are in the buffer: do those of the other client equal their samples? */
-static bool pal_agrees(struct scan_worker *w, unsigned int nr)
+/* The nr pages are in the buffer: do the samples of the other client equal theirs? */
+static bool samples_agree(struct scan_worker *w, unsigned int nr)
 {
-	if (!w->pal.mm)
-		return false;
 	for (unsigned int i = 0; i < FOLLOW_SAMPLES; i++) {
 		unsigned int at = w->pal.sample[i];
 		const unsigned char *page = at < nr ? read_one(w, w->pal.mm, w->pal.pn + at) : NULL;
@@ -206,13 +210,36 @@ static bool pal_agrees(struct scan_worker *w, unsigned int nr)
 	return true;
 }
 
+/*
+ * Reads the other client's pages, too, and notes which of them equal those in the buffer. A frame
+ * is filled only with contents that were read at two sites: a page that nobody else has must not
+ * come to stand where another client can read it. Returns the pages read.
+ */
+static unsigned int compare_pal(struct scan_worker *w, unsigned int nr)
+{
+	const unsigned char *page = second_block(w);
+	struct mm_slot *pal = w->pal.mm;
+	ssize_t n;
+
+	w->pal.equal = 0;
+	if (!pal || !samples_agree(w, nr))
+		return 0;
+	n = pal->e->ops->read(pal->client, w->pal.pn * PAGE_BYTES, second_block(w),
+			      nr * PAGE_BYTES);
+	nr = n > 0 ? (unsigned int)((size_t)n / PAGE_BYTES) : 0;
+	for (unsigned int i = 0; i < nr; i++, page += PAGE_BYTES)
+		if (!memcmp(page, w->buf + i * PAGE_BYTES, PAGE_BYTES))
+			w->pal.equal |= bit64(i);
+	return nr;
+}
+
 /* Returns as read_run(), or 0: the first page cannot be read. */
 static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
-			 unsigned int first, unsigned int want)
+			 unsigned int first, unsigned int want, int64_t *budget)
 {
 	uint64_t addr = key * BLOCK_BYTES + first * PAGE_BYTES;
 	struct hashed h;
-	unsigned int nr;
+	unsigned int nr, beside;
 
 	if (fetch(w, mm, addr, want, &nr) == -ESRCH)
 		return -ESRCH;
@@ -225,9 +252,10 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 		h.zero[i] = h.hash[i] == mm->e->zero_hash && page_is_zero(page);
 	}
 	nids_of(mm->e, mm, addr, nr, h.nid);
-	w->pal.agrees = pal_agrees(w, nr);
+	beside = compare_pal(w, nr);
+	*budget -= beside;
 	engine_lock(mm->e);
-	mm->e->pages_scanned += nr;
+	mm->e->pages_scanned += nr + beside;
 	look_up(w, mm, key, first, nr, &h);
 	engine_unlock(mm->e);
 	fill_write(&w->fill, mm->e, w->buf);
@@ -248,7 +276,7 @@ static void unreadable(struct mm_slot *mm, uint32_t key, unsigned int slot)
 
 /* A run of pages of one block. Returns pages dealt with, at least 1, or -ESRCH, -ENOMEM. */
 static int read_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
-		    unsigned int want)
+		    unsigned int want, int64_t *budget)
 {
 	int nr;
 
@@ -256,12 +284,15 @@ static int read_run(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uns
 		return -ENOMEM;
 	nr = (int)bind_unread(w, mm, key, first, want);
 	if (!nr)
-		nr = read_and_hash(w, mm, key, first, want);
+		nr = read_and_hash(w, mm, key, first, want, budget);
 	follow_end(&w->pal);
-	if (nr)
-		return nr;
-	unreadable(mm, key, first);
-	return 1;
+	if (!nr) {
+		unreadable(mm, key, first);
+		nr = 1;
+	}
+	if (nr > 0)
+		*budget -= nr;
+	return nr;
 }
 
 int read_pages(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uint64_t mask,
@@ -274,10 +305,9 @@ int read_pages(struct scan_worker *w, struct mm_slot *mm, uint32_t key, uint64_t
 
 		if (rest && low_bit(rest) < nr)
 			nr = low_bit(rest);
-		done = read_run(w, mm, key, first, nr);
+		done = read_run(w, mm, key, first, nr, budget);
 		if (done < 0)
 			return done;
-		*budget -= done;
 		mask &= ~mask64(first, first + (unsigned int)done);
 	}
 	return 0;

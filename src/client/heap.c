@@ -10,6 +10,7 @@
 
 #include <sys/mman.h>
 
+#include "base/span.h"
 #include "client/sysc.h"
 
 #define POLL_MIN_MS 100
@@ -51,7 +52,7 @@ void heap_watch(struct heap *h, uint64_t end)
 
 void heap_shrunk(struct heap *h, uint64_t end)
 {
-	h->end = h->end < end ? h->end : end;
+	h->end = u64_min(h->end, end);
 }
 
 void heap_begin(struct heap *h)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/span.h"
 #include "client/sysc.h"
 #include "wire/wire.h"
 
@@ -51,6 +52,28 @@ static void parse(const char *p, struct maps_entry *e)
 	e->name[n] = '\0';
 }
 
+/*
+ * Hand the lines of buf[0, have) that overlap `range` to fn. Returns how many bytes whole lines
+ * take, and adds their number to *nr.
+ */
+static size_t walk_lines(char *buf, size_t have, struct span range,
+			 void (*fn)(void *arg, const struct maps_entry *e), void *arg, int *nr)
+{
+	char *line = buf, *nl;
+
+	while ((nl = memchr(line, '\n', have - (size_t)(line - buf)))) {
+		struct maps_entry e;
+
+		*nl = '\0';
+		parse(line, &e);
+		++*nr;
+		if (fn && span_meets((struct span){ e.start, e.end }, range))
+			fn(arg, &e);
+		line = nl + 1;
+	}
+	return (size_t)(line - buf);
+}
+
 int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct maps_entry *e),
 	      void *arg)
 {
@@ -63,7 +86,7 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 		return (int)fd;
 	for (;;) {
 		long n = sysc3(SYS_read, fd, buf + have, sizeof(buf) - 1 - have);
-		char *line = buf, *nl;
+		size_t done;
 
 		if (n == -EINTR)
 			continue;
@@ -72,19 +95,9 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 		if (n <= 0)
 			break;
 		have += (size_t)n;
-		buf[have] = '\0';
-		while ((nl = memchr(line, '\n', have - (size_t)(line - buf)))) {
-			struct maps_entry e;
-
-			*nl = '\0';
-			parse(line, &e);
-			nr++;
-			if (fn && e.start < end && e.end > start)
-				fn(arg, &e);
-			line = nl + 1;
-		}
-		have -= (size_t)(line - buf);
-		memmove(buf, line, have);
+		done = walk_lines(buf, have, (struct span){ start, end }, fn, arg, &nr);
+		have -= done;
+		memmove(buf, buf + done, have);
 	}
 	sysc1(SYS_close, fd);
 	return nr;

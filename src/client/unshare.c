@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/span.h"
 #include "client/as.h"
 #include "client/hold.h"
 #include "client/io.h"
@@ -42,15 +43,40 @@ static long move_over(long from, size_t len, uint64_t to)
 	}
 }
 
-/*
- * Copy a run of frames into fresh memory and put that in their place. left_out says why the run is
- * left alone, if it is: where the program asked to keep it from children, or to have it wiped
- * there, that holds for the fresh memory, too.
- */
-static int replace(const struct kit *k, uint64_t start, uint64_t end, int prot, uint16_t left_out)
-	NEEDS(as.lock)
+/* A run of frames in one range of as.h, at most HOLD_MAX_PAGES long. */
+struct step {
+	struct span run;
+	int prot;          /* PROT_* of the range */
+	uint16_t left_out; /* why the range is left alone, if it is */
+};
+
+/* Find the first step in `rest`. False: nothing there stands on a frame. */
+static bool next_step(struct span rest, struct step *st) NEEDS(as.lock)
 {
-	size_t len = end - start;
+	struct span *run = &st->run;
+	size_t i;
+
+	*st = (struct step){ .run = rest, .prot = PROT_READ | PROT_WRITE };
+	if (!as_frames_next(&run->start, &run->end, rest.end))
+		return false;
+	run->end = u64_min(run->end, run->start + HOLD_MAX_PAGES * KSM_PAGE_SIZE);
+	i = as_find(run->start);
+	if (i < as.nr && as.range[i].start <= run->start) {
+		st->prot = as.range[i].prot;
+		st->left_out = as.range[i].left_out;
+		run->end = u64_min(run->end, as.range[i].end);
+	}
+	return true;
+}
+
+/*
+ * Copy a part of the step's frames into fresh memory and put that in their place. Where the program
+ * asked to keep the range from children, or to have it wiped there, that holds for the fresh
+ * memory, too.
+ */
+static int replace(const struct kit *k, struct span part, const struct step *st) NEEDS(as.lock)
+{
+	size_t len = span_len(part);
 	long m = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		       -1, 0);
 	long r;
@@ -58,117 +84,100 @@ static int replace(const struct kit *k, uint64_t start, uint64_t end, int prot, 
 	if (sysc_failed(m))
 		return -ENOMEM;
 	/* /proc/self/mem reads what the program may not (PROT_NONE) and cannot fault. */
-	r = io_pread_all(k->mem, (void *)m, len, start) ? 0 : -ENOMEM;
-	if (!r && prot != (PROT_READ | PROT_WRITE))
-		r = sysc3(SYS_mprotect, m, len, prot);
-	as_repeat_advice((uint64_t)m, (uint64_t)m + len, left_out);
+	r = io_pread_all(k->mem, (void *)m, len, part.start) ? 0 : -ENOMEM;
+	if (!r && st->prot != (PROT_READ | PROT_WRITE))
+		r = sysc3(SYS_mprotect, m, len, st->prot);
+	as_repeat_advice((uint64_t)m, (uint64_t)m + len, st->left_out);
 	if (!r)
-		r = move_over(m, len, start);
+		r = move_over(m, len, part.start);
 	if (r) {
 		sysc2(SYS_munmap, m, len);
 		return -ENOMEM;
 	}
-	as_frames_clear(start, end);
+	as_frames_clear(part.start, part.end);
 	return 0;
 }
 
-/* Replace what is not private in [start, end): frames, touched or not. It is held (hold.h). */
-static int replace_frames(const struct kit *k, uint64_t start, uint64_t end, int prot,
-			  uint16_t left_out) NEEDS(as.lock)
+/* Replace what is not private in the run: frames, touched or not. It is held (hold.h). */
+static int replace_frames(const struct kit *k, const struct step *st) NEEDS(as.lock)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
-	long n = hold_private(k, start, end, v);
-	uint64_t at = start;
+	long n = hold_private(k, st->run.start, st->run.end, v);
+	uint64_t at = st->run.start;
 	int err = n < 0 ? -ENOMEM : 0;
 
 	for (long i = 0; i <= n && !err; i++) {
-		uint64_t stop = i < n ? v[i].start : end;
+		struct span part = { at, i < n ? v[i].start : st->run.end };
 
-		if (stop > at)
-			err = replace(k, at, stop, prot, left_out);
-		at = i < n ? v[i].end : end;
+		if (!span_empty(part))
+			err = replace(k, part, st);
+		at = i < n ? v[i].end : st->run.end;
 	}
 	return err;
 }
 
-/* Replace one run. `all`: private pages as well, as far as that is safe (hold.c). */
-static int unshare_step(const struct kit *k, uint64_t start, uint64_t end, int prot,
-			uint16_t left_out, bool all) NEEDS(as.lock)
+/* Un-share one run. `all`: private pages leave the mapping as well, as far as that is safe. */
+static int unshare_step(const struct kit *k, const struct step *st, bool all) NEEDS(as.lock)
 {
-	bool writable = prot & PROT_WRITE;
-	int err = writable ? hold_begin(k, start, end) : 0;
+	bool writable = st->prot & PROT_WRITE;
+	int err = writable ? hold_begin(k, st->run.start, st->run.end) : 0;
 
 	if (!err && all && !hold_may_be_pinned(k))
-		err = replace(k, start, end, prot, left_out);
+		err = replace(k, st->run, st);
 	else if (!err)
-		err = replace_frames(k, start, end, prot, left_out);
+		err = replace_frames(k, st);
 	if (writable)
-		hold_end(k, start, end);
-	uffd_track(k, start, end);
+		hold_end(k, st->run.start, st->run.end);
+	uffd_track(k, st->run.start, st->run.end);
 	return err;
 }
 
-/*
- * With no userfaultfd (no daemon since this process was forked), have the kernel break the
- * sharing.
- */
-static int populate_write(uint64_t start, uint64_t end, int prot)
+/* No userfaultfd (no daemon since this process was forked): have the kernel break the sharing. */
+static int populate_write(const struct step *st)
 {
+	uint64_t start = st->run.start;
+	size_t len = span_len(st->run);
+	bool writable = st->prot & PROT_WRITE;
 	long r;
 
-	if (!(prot & PROT_WRITE))
-		sysc3(SYS_mprotect, start, end - start, PROT_READ | PROT_WRITE);
+	if (!writable)
+		sysc3(SYS_mprotect, start, len, PROT_READ | PROT_WRITE);
 	do
-		r = sysc3(SYS_madvise, start, end - start, MADV_POPULATE_WRITE);
+		r = sysc3(SYS_madvise, start, len, MADV_POPULATE_WRITE);
 	while (r == -EINTR || r == -EAGAIN);
-	if (!(prot & PROT_WRITE))
-		sysc3(SYS_mprotect, start, end - start, prot);
+	if (!writable)
+		sysc3(SYS_mprotect, start, len, st->prot);
 	return r == -ENOMEM ? -ENOMEM : 0;
 }
 
-static int unshare_steps(const struct kit *k, uint64_t start, uint64_t end, bool all)
+/* The lock is given back after each step, so that a wrapper waits for one step at most. */
+static int unshare_steps(const struct kit *k, struct span rest, bool all)
 {
+	struct step st;
+	bool more = true;
 	int err = 0;
 
-	while (!err) {
-		uint64_t run_end;
-		size_t i;
-		uint16_t left_out = 0;
-		int prot;
-
+	while (more && !err) {
 		as_agent_lock();
-		if (!as_frames_next(&start, &run_end, end)) {
-			as_unlock();
-			break;
-		}
-		if (run_end > start + HOLD_MAX_PAGES * KSM_PAGE_SIZE)
-			run_end = start + HOLD_MAX_PAGES * KSM_PAGE_SIZE;
-		i = as_find(start);
-		prot = PROT_READ | PROT_WRITE;
-		if (i < as.nr && as.range[i].start <= start) {
-			prot = as.range[i].prot;
-			left_out = as.range[i].left_out;
-			if (run_end > as.range[i].end)
-				run_end = as.range[i].end;
-		}
-		if (k->uffd_sync >= 0 && k->mem >= 0)
-			err = unshare_step(k, start, run_end, prot, left_out, all);
-		else
-			err = populate_write(start, run_end, prot);
-		if (all && !err) /* frames that are still there must not be forgotten */
-			as_event(KSM_MSG_FORGET, start, run_end);
+		more = next_step(rest, &st);
+		if (more && k->uffd_sync >= 0 && k->mem >= 0)
+			err = unshare_step(k, &st, all);
+		else if (more)
+			err = populate_write(&st);
+		if (more && all && !err) /* frames that still stand must not be forgotten */
+			as_event(KSM_MSG_FORGET, st.run.start, st.run.end);
 		as_unlock();
-		start = run_end;
+		rest.start = st.run.end;
 	}
 	return err;
 }
 
 int unshare_range(const struct kit *k, uint64_t start, uint64_t end)
 {
-	return unshare_steps(k, start, end, false);
+	return unshare_steps(k, (struct span){ start, end }, false);
 }
 
 int unshare_mapping(const struct kit *k, uint64_t start, uint64_t end)
 {
-	return unshare_steps(k, start, end, true);
+	return unshare_steps(k, (struct span){ start, end }, true);
 }

@@ -1341,8 +1341,8 @@ static unsigned int nr_sentinels(void)
 
 /*
  * A process that changes its user belongs to another domain: its library gives up the connection
- * and the arena. Seen to fail without leave_domain(): the old domain's sentinel stays, and with it
- * every frame retired there.
+ * and the arena. Seen to fail without sentinel_leave_domain(): the old domain's sentinel stays, and
+ * with it every frame retired there.
  */
 START_TEST(test_change_of_user_reconnects)
 {
@@ -1476,7 +1476,7 @@ static bool agent_waits_to_send(const struct peer *p)
 /*
  * A thread offers memory that stands on frames while the agent declares ranges: after the agent has
  * passed it with ADD, before it passes with ADOPT. An ADD must still come first. Seen to fail when
- * adopt_part() assumes that: the daemon then drops an honest client. The torture found it.
+ * adopt_mapping() assumes that: the daemon then drops an honest client. The torture found it.
  */
 START_TEST(test_adopt_follows_an_add)
 {

@@ -3,8 +3,8 @@
  * actor.h - processes that speak with the daemon as libksm does, and some that do not.
  *
  * An actor keeps the promises of src/client: changes of its address space are numbered and sent in
- * order, an order that is not up to date is refused, sentinels are mapped and dropped when agent.c
- * would. So whatever goes wrong with an honest actor's memory is the daemon's fault. What an order
+ * order, an order that is not up to date is refused, sentinels are mapped and dropped when the
+ * agent would. So whatever goes wrong with an honest actor's memory is the daemon's fault. What an order
  * does to a page is decided here as the kernel would: equal contents stand on the frame afterwards.
  */
 #ifndef FUZZ_ACTOR_H

@@ -27,7 +27,7 @@
  *	ops.c: MADV_DONTNEED leaves frames in place (ops_empty_frames)   1
  *	inplace.c: pins are not asked for (hold_may_be_pinned: false)    4
  *	uffd.c: children of raw clones are not given the moved pages    12 (TORTURE_PLAIN=0)
- *	agent.c: ADOPT of mappings that reach beyond what is offered    20 (audit)
+ *	tell.c: ADOPT of mappings that reach beyond what is offered    20 (audit)
  */
 #include <getopt.h>
 #include <stdio.h>

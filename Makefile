@@ -13,6 +13,8 @@ BUILD     ?= build
 CC        := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 CFLAGS    ?= -O2 -g
 WARNINGS  ?= -Wall -Wextra -Werror
+# Clang alone: who holds which lock (src/base/guard.h).
+GUARDS    := -Wthread-safety
 PREFIX    ?= /usr/local
 DESTDIR   ?=
 PKGCONFIG ?= pkg-config
@@ -282,6 +284,7 @@ $(BUILD)/tests/fuzzers: Makefile
 
 fuzz-build:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=clang SANITIZE='$(FUZZ_FLAGS)' \
+		WARNINGS='$(WARNINGS) $(GUARDS)' \
 		CPPFLAGS='-DKSM_SYSC_TEST $(CPPFLAGS)' fuzzers
 
 ## faults        every allocation and system call fails once; kills and stops at each step
@@ -376,7 +379,7 @@ tsan:
 ## clang         build everything with clang, which verifies who holds which lock
 clang:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang \
-		WARNINGS='$(WARNINGS) -Wthread-safety' tests
+		WARNINGS='$(WARNINGS) $(GUARDS)' tests
 
 ## house         what is in no order: circles, floors, lengths, widths, names (tests/house)
 house: tests
@@ -436,7 +439,8 @@ export PC_FILE
 
 ## install       into $(DESTDIR)$(PREFIX)
 install: all
-	install -d $(addprefix $(DESTDIR),$(bindir) $(includedir) $(pcdir) $(preloaddir) $(reportdir))
+	install -d $(addprefix $(DESTDIR),$(bindir) $(includedir) $(pcdir) $(preloaddir) \
+		$(reportdir))
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(bindir)
 	install -m 644 include/ksm.h $(DESTDIR)$(includedir)
 	install -m 644 $(BUILD)/libksm.a $(DESTDIR)$(libdir)

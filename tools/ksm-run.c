@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * ksm-run - run an unmodified program with its anonymous memory offered for merging.
  *
@@ -72,19 +72,20 @@ static void usage(FILE *to)
 	      "\n"
 	      "Run COMMAND with its private anonymous memory offered to ksmd-user for merging.\n"
 	      "\n"
-	      "  --fixed-layout       no address space randomisation: alike programs merge better,\n"
-	      "                       and lose that protection against exploits\n"
+	      "  --fixed-layout       no address space randomisation: equal programs merge\n"
+	      "                       better, and lose that protection against exploits\n"
 	      "  --madvise-only       offer only what the program itself asks for with\n"
 	      "                       madvise(MADV_MERGEABLE) or prctl(PR_SET_MEMORY_MERGE)\n"
-	      "  --malloc=heap        keep all malloc memory in the main heap and offer that (default)\n"
+	      "  --malloc=heap        keep all malloc memory in the main heap and offer that\n"
+	      "                       (default)\n"
 	      "  --malloc=native      leave malloc alone; its memory is not offered\n"
 	      "  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
 	      "                       /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user)\n"
 	      "  --preload FILE       use this libksm-preload.so\n"
 	      "  --help, --version\n"
 	      "\n"
-	      "The exit status is that of COMMAND; 125 when ksm-run fails, 126 when COMMAND cannot\n"
-	      "be run, 127 when it is not found.\n",
+	      "The exit status is that of COMMAND; 125 when ksm-run fails, 126 when COMMAND\n"
+	      "cannot be run, 127 when it is not found.\n",
 	      to);
 }
 

@@ -731,7 +731,7 @@ static void answer_orders(struct fake *f)
 /*
  * A client has as many orders as it can have, and more pages wait. With `run` 0 these pages stop
  * waiting, and the daemon does not order them when the client answers. Seen to fail without
- * cancel_orders() in halt() (scan_thread.c): they count as orders until then.
+ * engine_cancel_orders() in scan_pass_halt() (scan_pass.c): they count as orders until then.
  */
 START_TEST(run_0_leaves_no_order_waiting)
 {

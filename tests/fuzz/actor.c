@@ -379,7 +379,10 @@ static void on_stat(struct actor *a, const struct ksm_msg_stat_reply *m)
 
 static void on_error(const struct actors *as, const struct ksm_msg_error *m)
 {
-	/* An honest client is turned away for want of something, never for what it said. */
+	/*
+	 * The daemon turns an honest client away only for want of a resource, never for its
+	 * messages.
+	 */
 	bool want = m->error == ENOMEM || m->error == EMFILE || m->error == ENOSPC ||
 		    m->error == EAGAIN || m->error == ENOSYS;
 
@@ -541,7 +544,8 @@ static struct os_file *some_file(struct actors *as, struct actor *a, uint8_t kin
 }
 
 /*
- * The fields of every message, in the order of wire.h: so that checks behind the first are reached.
+ * The fields of every message, in the order of wire.h, so that inputs reach the checks behind the
+ * first.
  */
 static void fill(struct actor *a, union ksm_msg *m, struct input *in)
 {
@@ -610,7 +614,7 @@ void actor_lie(struct actors *as, struct actor *a, struct input *in)
 	m.hdr.type = type % (KSM_MSG_NR + 2);
 	m.hdr.len = ksm_msg_size(m.hdr.type);
 	fill(a, &m, in);
-	/* HELLO comes with what it should; now and then anything comes with anything. */
+	/* HELLO carries its descriptors; now and then any message carries any descriptor. */
 	if (m.hdr.type == KSM_MSG_HELLO && shape < 0xc0) {
 		files[nr++] = proc_file(a, OS_PIDFD);
 		files[nr++] = proc_file(a, OS_PAGEMAP);
@@ -661,8 +665,8 @@ static bool anything_to_do(struct actors *as)
 }
 
 /*
- * Frames of this engine's arena that its clients map, each once, and the pages that map them. Who
- * has frames of another arena as well keeps all its old sentinels (`strangers`), and with them
+ * Frames of this engine's arena that its clients map, each once, and the pages that map them. A
+ * client that maps frames of another arena keeps all its old sentinels (`strangers`), and with them
  * frames that are retired here.
  */
 static void count_truth(struct actors *as, const struct domain *d, uint64_t *sites,
@@ -734,9 +738,9 @@ void actors_settle(struct actors *as)
 			a->sock->room = 64;
 	}
 	/*
-	 * A grace period takes a poll every two seconds at most, and three may be needed in a row;
-	 * a page that changed again and again is left out of fifteen passes (page_age()), and is
-	 * ordered after that.
+	 * A grace period polls at most every two seconds, and three may follow each other. A page
+	 * that changed again and again is left out of fifteen passes (page_age()) and ordered after
+	 * that.
 	 */
 	for (int i = 0, quiet = 0; quiet < 20; i++) {
 		os_must(i < 3000, "no end");

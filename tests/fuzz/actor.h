@@ -2,10 +2,10 @@
 /*
  * actor.h - processes that speak with the daemon as libksm does, and some that do not.
  *
- * An actor keeps the promises of src/client: changes of its address space are numbered and sent in
- * order, an order that is not up to date is refused, sentinels are mapped and dropped when the
- * agent would. So whatever goes wrong with an honest actor's memory is the daemon's fault. What an order
- * does to a page is decided here as the kernel would: equal contents stand on the frame afterwards.
+ * An actor keeps the promises of src/client: it numbers the changes of its address space and sends
+ * them in order, refuses outdated orders, and maps and drops sentinels when sentinel.c would. So
+ * the daemon is at fault whenever an honest actor's memory goes wrong. An order does to a page what
+ * the kernel would: equal contents stand on the frame afterwards.
  */
 #ifndef FUZZ_ACTOR_H
 #define FUZZ_ACTOR_H
@@ -29,8 +29,8 @@ struct actor {
 struct actors {
 	struct world *w;
 	struct actor v[MAX_ACTORS];
-	bool faults; /* resources may have been short: refusals are no surprise */
-	bool crowd;  /* nor are those of a daemon that has been left alone for too long */
+	bool faults; /* resources may have been short: refusals are expected */
+	bool crowd;  /* so are those of a daemon that had no turn for too long */
 };
 
 struct actor *actor_new(struct actors *as, uid_t uid); /* NULL: too many */
@@ -54,7 +54,7 @@ void actor_lie(struct actors *as, struct actor *a, struct input *in);
 /* Every honest process reads what it wrote. */
 void actors_check(struct actors *as);
 /*
- * Liars and mute children exit, everybody answers, time passes: then the counters must equal what
+ * Liars and mute children exit, all others answer, time passes. Then the counters must equal what
  * the processes map, and no frame may be left over.
  */
 void actors_settle(struct actors *as);

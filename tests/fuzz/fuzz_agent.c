@@ -2,21 +2,21 @@
 /*
  * fuzz_agent.c - what a lying daemon can do to a client: nothing but waste its time.
  *
- * The real agent, transactions and un-sharing run on a kernel that is played here, behind sysc6().
- * The program's memory is real, so that bytes can be compared, but what stands where (page tables,
- * userfaultfds, staging area) is a table. An input is a list of daemon messages, mostly well
- * formed, with any sizes, types, ids, numbers, frames and descriptors, and of things that the
- * program does meanwhile, and of pages that refuse to be moved.
+ * The real agent, transactions and un-sharing run on a kernel that this file plays behind sysc6().
+ * The program's memory is real, so its bytes can be compared; a table holds the mappings (page
+ * tables, userfaultfds, staging area). An input is a list of daemon messages, mostly well formed,
+ * with any sizes, types, ids, numbers, frames and descriptors. In between the program acts, and
+ * pages refuse to be moved.
  *
- * Oracles: no byte of the program's memory changes but by its own stores, whatever stands behind
- * it; no page is missing when the agent waits for the next message; nothing outside the memory that
- * was offered is replaced; every descriptor that came is closed or kept in its place; every order
- * is answered, and truly; nothing crashes.
+ * Oracles: only the program's own stores change a byte of its memory; no page is missing when the
+ * agent waits for the next message; the agent replaces nothing outside offered memory; it closes
+ * every descriptor that came, or keeps it in its place; it answers every order truthfully; nothing
+ * crashes.
  *
- * Seen to fail: with the control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in;
- * without the comparison in txn.c, or that in inplace.c; without moving back what was not equal; by
- * the sweep without mend_hole(), or without its uffd_register(); when unshare.c takes a failing
- * mremap() for one that left everything in its place.
+ * Seen to fail: with a control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in; without
+ * the comparison in txn.c, or that in inplace.c; when the agent does not move unequal pages back;
+ * in the sweep without mend_hole(), or without its uffd_register(); when unshare.c assumes that a
+ * failed mremap() left everything in its place.
  */
 #include <errno.h>
 #include <poll.h>
@@ -65,7 +65,7 @@ enum {
 enum passed { CLOSED, OPEN };
 
 enum how { ABSENT, ANON, FRAME, STAGED };
-/* Where a move of frames failed: nothing is mapped, or nothing that pages could be moved to. */
+/* Where a move of frames failed: no mapping, or none that pages could be moved to. */
 enum hole { NO_HOLE, HOLE, HOLE_MAPPED };
 static struct {
 	const uint8_t *p, *end;
@@ -380,7 +380,9 @@ static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
 	return (long)addr;
 }
 
-/* Frames mapped where nothing of the program is: to be compared there, and moved into place. */
+/*
+ * Frames mapped away from the program's memory: the agent compares there and moves them into place.
+ */
 static struct {
 	uint64_t addr, len, off;
 } aside;
@@ -424,7 +426,7 @@ static long do_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, ui
 	MUST(flags & MAP_ANONYMOUS || (fd >= FD_PASSED && len == PAGE));
 	p = sysc6_kernel(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if ((uint64_t)p < aside.addr + aside.len && (uint64_t)p + len > aside.addr)
-		aside.len = 0; /* was done with: its address has been given out again */
+		aside.len = 0; /* the agent is done with it: its address is in use again */
 	return p;
 }
 
@@ -433,7 +435,7 @@ static bool is_aside(uint64_t from, uint64_t len)
 	return from >= aside.addr && from + len <= aside.addr + aside.len;
 }
 
-/* For want of memory a move fails after it took away what stood at the new place. */
+/* Without memory a move fails after it has unmapped the new place. */
 static void mremap_fails(uint64_t len, uint64_t to)
 {
 	for (uint64_t at = 0; at < len; at += PAGE) {
@@ -468,7 +470,7 @@ static long do_mremap(uint64_t from, uint64_t len, uint64_t to)
 	return (long)to;
 }
 
-/* Without MS_SYNC all it says is whether something is mapped. */
+/* Without MS_SYNC the call only says whether something is mapped. */
 static long do_msync(uint64_t addr, uint64_t len)
 {
 	MUST(inside(addr, len));
@@ -484,7 +486,9 @@ static long do_munmap(uint64_t addr, uint64_t len)
 	return sysc6_kernel(SYS_munmap, (long)addr, (long)len, 0, 0, 0, 0);
 }
 
-/* What orders are compared in: really dropped, and so never while there is one to answer. */
+/*
+ * The buffers that orders are compared in: really dropped, so never while an order is unanswered.
+ */
 static long drop_buffers(uint64_t addr, uint64_t len)
 {
 	MUST(len == 2 * KSM_ORDER_PAGES * PAGE);
@@ -582,7 +586,7 @@ static void close_holes(uint64_t start, uint64_t len)
 			k.hole[number(start + at)] = NO_HOLE;
 }
 
-/* Pages that are missing and not waited for any more are zeros from now on. */
+/* Missing pages that no thread waits for any more are zeros from now on. */
 static void let_go(uint64_t start, uint64_t len)
 {
 	for (uint64_t at = 0; at < len && !in_staging(start); at += PAGE)
@@ -738,7 +742,7 @@ static long do_ppoll(struct pollfd *p, long nr)
 	return 1;
 }
 
-/* Calls that can be refused for want of something, or interrupted. */
+/* Calls that the kernel can refuse for want of a resource, or interrupt. */
 static bool may_fail(long nr, long b, long d)
 {
 	switch (nr) {
@@ -842,10 +846,12 @@ static void set_scene(void)
 	agent.kit.mem = FD_MEM;
 	agent.kit.pagemap = FD_PAGEMAP;
 	agent.kit.uffd_async = agent.kit.uffd_sync = agent.kit.arena = -1;
+	as_agent_lock();
 	as_clear(0, 1ull << 47);
 	as_frames_clear(BASE, BASE + PAGES * PAGE);
 	MUST(!as_set(BASE + OFFERED_FROM * PAGE, BASE + OFFERED_TO * PAGE, PROT_READ | PROT_WRITE,
 		     AS_WANTED, 0));
+	as_unlock();
 	for (unsigned int i = 0; i < PAGES; i++)
 		store(i, (uint8_t)(i % 7 ? i % FRAMES : 0));
 	for (unsigned int i = 0; i < PAGES; i += 11) {
@@ -854,7 +860,7 @@ static void set_scene(void)
 	}
 }
 
-/* As the end of a process: nothing of the agent's is left open or mapped. */
+/* As at the end of a process: the agent leaves nothing open or mapped. */
 static void clean_up(void)
 {
 	struct agent *a = &agent;
@@ -916,7 +922,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	k.fault_in = take8();
 	k.fault_in |= (unsigned int)take8() << 8;
 	k.fault_errno = errors[take8() % 6];
-	/* What is left when the agent gives a connection up is the next one's. */
+	/* The next connection inherits what the agent leaves when it gives one up. */
 	for (int i = 0; i < 4; i++)
 		connection(&agent);
 	k.fault_in = 0;

@@ -134,7 +134,7 @@ static void turn(struct world *w, struct actors *as, struct peer *peers)
 		count_answers(&peers[i]);
 }
 
-/* A letter of the script below 9. Returns who speaks from now on. */
+/* A letter of the script below 9. Returns the peer that speaks from now on. */
 static int direct(struct world *w, struct actors *as, struct peer *peers, int who, uint8_t what)
 {
 	switch (what) {
@@ -184,7 +184,7 @@ static void play(struct world *w, struct actors *as, struct peer *peers, const u
 	}
 }
 
-/* Has the daemon still to read what a peer said? It takes one piece in a turn. */
+/* Whether the daemon has input left to read. It takes one piece in a turn. */
 static bool unread(const struct peer *peers)
 {
 	for (int i = 0; i < PEERS; i++) {

@@ -2,8 +2,8 @@
 /*
  * fuzz_engine.c - the engine alone: the steps of tests/unit/model.c, chosen by a fuzzer's bytes.
  *
- * Every step is followed by what the random test checks: the engine's invariants, every page's
- * content, and in the end, when all is answered, the counters.
+ * After every step the checks of the random test follow: the engine's invariants, every page's
+ * content, and at the end, when all orders are answered, the counters.
  */
 #include <stdarg.h>
 #include <stdio.h>

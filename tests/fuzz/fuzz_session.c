@@ -3,15 +3,15 @@
  * fuzz_session.c - clients' messages and lives, in any order, against the real sessions, domains,
  * grace periods and engine.
  *
- * An input is a list of steps: somebody connects, says something true or false, stores, forks,
- * dies; the daemon gets a turn, scans, or runs short of something. Oracles: engine_check(); no
- * honest process reads what it did not write; no frame changes or is given back under an honest
- * process's mapping; no honest client is called a liar; when all is quiet, the counters are the
- * truth and no frame is left.
+ * An input is a list of steps: a client connects, sends a true or false message, stores, forks,
+ * dies; the daemon gets a turn, scans, or runs short of a resource. Oracles: engine_check(); an
+ * honest process reads only what it wrote; no frame changes or is freed while an honest process
+ * maps it; the daemon calls no honest client a liar; when nothing is under way, the counters are
+ * right and no frame is left.
  *
  * Seen to fail: when a client drops a sentinel as soon as the next comes, when it drops the old
  * ones before its frames were adopted, when a child does not inherit them (actor.c); with a daemon
- * that gave an announcement up when a sentinel could not be opened.
+ * that gave up an announcement when it could not open a sentinel.
  */
 #include <stdlib.h>
 
@@ -208,7 +208,7 @@ static void step_daemon(struct actors *as, uint8_t what, struct input *in)
 	}
 }
 
-/* Some passes with everything answered: the way to a merge, in few bytes. */
+/* Some passes with every order answered: few bytes lead to a merge. */
 static void merge(struct actors *as)
 {
 	for (int i = 0; i < 3; i++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* os.c - see os.h. Everything is found by small searches: there are few of everything. */
+/* os.c - see os.h. Searches are linear: there are few objects of each kind. */
 #include "os.h"
 
 #include <errno.h>
@@ -663,7 +663,7 @@ uint64_t os_frame_tag(const struct os_inode *arena, uint32_t frame, bool *hole)
 	return *hole ? 0 : s->tag;
 }
 
-/* May these frames change? Not while anybody who is honest maps them. */
+/* Whether these frames may change: not while an honest process maps them. */
 static void must_be_unmapped(const struct os_inode *arena, uint32_t frame, uint32_t nr)
 {
 	for (unsigned int i = 0; i < os.nr_procs; i++) {
@@ -1054,7 +1054,7 @@ void os_run_rcu(void)
 	os.nr_cbs = os.cb_at = 0;
 }
 
-/* From within a callback there is nothing to wait for that the loop above will not come to. */
+/* A callback has nothing to wait for: the loop above will come to it. */
 void os_rcu_barrier(void)
 {
 	while (os.cb_at < os.nr_cbs) {

@@ -2,15 +2,14 @@
 /*
  * os.h - a kernel in memory, as much of it as the daemon uses.
  *
- * A fuzzer wants thousands of runs a second, each from the same beginning, and faults at will. So
- * the daemon's objects are linked with their system calls renamed (os.syms) to the functions of
- * os.c: sockets with messages and descriptors in flight, epoll, memfds, locks on open file
- * descriptions, PAGEMAP_SCAN and a clock that moves when it is told to. Reference counts are kept
- * as the kernel keeps them, since what the daemon builds on them (a sentinel's lock) is what is
- * being tested.
+ * A fuzzer needs thousands of runs a second, each from the same beginning, and faults at will. So
+ * the build renames the system calls of the daemon's objects (os.syms) to the functions of os.c:
+ * sockets with messages and descriptors in flight, epoll, memfds, locks on open file descriptions,
+ * PAGEMAP_SCAN, and a clock that the fuzzer moves. Reference counts follow the kernel's, because
+ * the daemon builds on them (a sentinel's lock).
  *
- * What a kernel would punish ends the run: a bad descriptor closed, a frame written or freed while
- * a process maps it.
+ * A run ends when the daemon closes a bad descriptor, or writes or frees a frame that a process
+ * maps.
  */
 #ifndef FUZZ_OS_H
 #define FUZZ_OS_H
@@ -117,7 +116,7 @@ struct os_file {
 
 void os_reset(void); /* nothing is open any more; the clock starts at one second */
 unsigned int os_nr_open(void);
-/* What was handed to call_rcu() and may run now: between any two calls into the daemon. */
+/* Run the callbacks given to call_rcu(): between any two calls into the daemon. */
 void os_run_rcu(void);
 void os_advance_ms(uint64_t ms);
 uint64_t os_now_ms(void);
@@ -125,7 +124,7 @@ uint64_t os_now_ms(void);
 void os_fault(unsigned int nth, unsigned int times);
 /* Did the nth call come, since os_reset()? */
 bool os_fault_came(void);
-/* While it is held nothing fails, nor counts. Returns what it was. */
+/* While faults are held no call fails or counts. Returns the earlier setting. */
 bool os_fault_hold(bool hold);
 
 struct os_file *os_file_new(enum os_kind kind);

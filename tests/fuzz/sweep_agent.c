@@ -2,11 +2,11 @@
 /*
  * sweep_agent.c - every system call of the client library fails once.
  *
- * On the kernel that fuzz_agent.c plays: a client connects, merges, is moved on to other epochs,
- * breaks copy-on-write, merges in place, un-shares and ends; then all of it again in a second
- * connection. The first call fails, then the second, and so on to the last, with each of the errors
- * that could be. After any of them every byte of the program's memory must be right (checked at
- * every message), no page may be missing, no descriptor lost; and the second connection must merge
+ * On the kernel of fuzz_agent.c a client connects, merges, passes through epochs, breaks
+ * copy-on-write, merges in place, un-shares and ends; then it does all this again over a second
+ * connection. The first call fails, then the second, and so on to the last, with each possible
+ * error. After each failure every byte of the program's memory must be right (checked at every
+ * message), no page may be missing and no descriptor lost, and the second connection must merge
  * again.
  */
 #include <errno.h>

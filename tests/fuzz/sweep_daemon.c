@@ -2,12 +2,12 @@
 /*
  * sweep_daemon.c - every allocation and every system call of the daemon fails once.
  *
- * A full life on the kernel of os.h: the daemon starts, clients connect, offer, merge, fork, write,
- * move, un-share and exit, epochs turn, everything is unmerged, the daemon ends and another starts.
- * The first call fails, then the second, and so on to the last. fuzz_session.c checks what must
- * hold after each: every byte of every client, the engine's invariants, no descriptor left behind,
- * and that everything comes to rest with true counters and no frame left over. A daemon that cannot
- * start must say so and leave nothing.
+ * The sweep plays a full life on the kernel of os.h: the daemon starts; clients connect, offer,
+ * merge, fork, write, move, un-share and exit; epochs turn; the daemon unmerges everything, ends,
+ * and another starts. The first call fails, then the second, and so on to the last. After each
+ * failure fuzz_session.c checks every byte of every client, the engine's invariants, that no
+ * descriptor is left, and that everything comes to rest with true counters and no frame left over.
+ * A daemon that cannot start must say so and leave nothing.
  *
  * Seen to fail: with what fuzz_session.c lists; without announce_again() in epochs.c.
  */
@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define FAULT 0xde   /* 6 */
 #define RESTART 0xdf /* 7 */
 
-/* First a life that ends in the middle, since hanging up and starting again mend much. */
+/* The first life ends in the middle, because hanging up and starting again repair much. */
 static const uint8_t life[] = {
 	NEW,     NEW,   STORE,    0,       0,     99,    100,     STORE, 1,
 	0,       99,    100,      MERGE,   MERGE,                               /* merged */

@@ -60,7 +60,7 @@ void world_init(void)
 {
 	rcu_register_thread();
 	log_set_level("error");
-	/* Keeps liburcu's worker thread from being made and ended again by every run. */
+	/* Otherwise every run would start and end liburcu's worker thread. */
 	keep = cds_lfht_new(1, 1, 0, CDS_LFHT_AUTO_RESIZE, NULL);
 	os_must(keep);
 }

@@ -2,14 +2,14 @@
 /*
  * ksm-run - run an unmodified program with its anonymous memory offered for merging.
  *
- * All the work is done by libksm-preload.so, which the dynamic loader puts in front of the C
- * library; this program finds that object, writes the settings into the environment and becomes
- * the program (exec), so that exit status, signals, job control and the process number are those
- * of the program itself.
+ * libksm-preload.so, which the dynamic loader puts in front of the C library, does all the work.
+ * This program finds that object, writes the settings into the environment and becomes the program
+ * (exec). So exit status, signals, job control and the process number are those of the program
+ * itself.
  *
  * The loader ignores LD_PRELOAD in silence for programs that are set-user-ID or have no dynamic
- * loader at all. Such a program runs just as well without us, but somebody who asked for merging
- * wants to know: it is looked at first, and said on the standard error.
+ * loader at all. Such a program runs just as well without us, but a user who asked for merging
+ * wants to know: ksm-run looks at the program first, and says so on the standard error.
  */
 #include <elf.h>
 #include <errno.h>
@@ -66,27 +66,28 @@ static void die(const char *fmt, ...)
 	exit(EXIT_OWN);
 }
 
+static const char usage_text[] =
+	"usage: ksm-run [OPTION]... [--] COMMAND [ARG]...\n"
+	"\n"
+	"Run COMMAND with its private anonymous memory offered to ksmd-user for merging.\n"
+	"\n"
+	"  --fixed-layout       no address space randomisation: alike programs merge better,\n"
+	"                       and lose that protection against exploits\n"
+	"  --madvise-only       offer only what the program itself asks for with\n"
+	"                       madvise(MADV_MERGEABLE) or prctl(PR_SET_MEMORY_MERGE)\n"
+	"  --malloc=heap        keep all malloc memory in the main heap and offer that (default)\n"
+	"  --malloc=native      leave malloc alone; its memory is not offered\n"
+	"  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
+	"                       /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user)\n"
+	"  --preload FILE       use this libksm-preload.so\n"
+	"  --help, --version\n"
+	"\n"
+	"The exit status is that of COMMAND; 125 when ksm-run fails, 126 when COMMAND cannot\n"
+	"be run, 127 when it is not found.\n";
+
 static void usage(FILE *to)
 {
-	fputs("usage: ksm-run [OPTION]... [--] COMMAND [ARG]...\n"
-	      "\n"
-	      "Run COMMAND with its private anonymous memory offered to ksmd-user for merging.\n"
-	      "\n"
-	      "  --fixed-layout       no address space randomisation: equal programs merge\n"
-	      "                       better, and lose that protection against exploits\n"
-	      "  --madvise-only       offer only what the program itself asks for with\n"
-	      "                       madvise(MADV_MERGEABLE) or prctl(PR_SET_MEMORY_MERGE)\n"
-	      "  --malloc=heap        keep all malloc memory in the main heap and offer that\n"
-	      "                       (default)\n"
-	      "  --malloc=native      leave malloc alone; its memory is not offered\n"
-	      "  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
-	      "                       /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user)\n"
-	      "  --preload FILE       use this libksm-preload.so\n"
-	      "  --help, --version\n"
-	      "\n"
-	      "The exit status is that of COMMAND; 125 when ksm-run fails, 126 when COMMAND\n"
-	      "cannot be run, 127 when it is not found.\n",
-	      to);
+	fputs(usage_text, to);
 }
 
 static void parse(int argc, char **argv, struct options *o)

@@ -1,17 +1,17 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * exec.c - ksm-run holds for the programs that a program starts, too.
  *
  * The environment carries the settings, and most programs pass theirs on. Those that make a new one
- * for their children (servers, build tools, sandboxes) would lose them, so every call that takes or
- * implies an environment goes through here: what is missing in it is added, on the stack, because
- * the caller may be a vfork child. What the program set itself stays as it is. KSM_RUN_MERGE_ANY is
- * not a setting but the state of this process, and is always written anew.
+ * for their children (servers, build tools, sandboxes) would lose them. So every call that takes or
+ * implies an environment goes through here, and an interposer adds what is missing in it, on the
+ * stack, because the caller may be a vfork child. What the program set itself stays as it is.
+ * KSM_RUN_MERGE_ANY is not a setting but the state of this process, and is always written again.
  *
  * system(3) and popen(3) use the program's `environ` inside the C library; they lose the settings
  * only where the program has wiped that.
  */
-#include "preload/preload.h"
+#include "preload/exec.h"
 
 #include <alloca.h>
 #include <fcntl.h>
@@ -24,6 +24,7 @@
 
 #include "client/client.h"
 #include "client/user.h"
+#include "preload/preload.h"
 #include "preload/settings.h"
 
 #define RUNTIME_DIR "KSMD_RUNTIME_DIR"
@@ -31,8 +32,8 @@
 /* Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, merge-any; NULL. */
 #define NR_ADDED 6
 /*
- * Stack that an environment may take here. The kernel refuses one whose pointers and strings fill a quarter of
- * the stack, and programs try that.
+ * Stack that an environment may take here. The kernel refuses one whose pointers and strings fill a
+ * quarter of the stack, and programs try that.
  */
 #define ENV_ROOM_MAX (1ul << 20)
 
@@ -129,8 +130,8 @@ static char **env_build(void *room, char *const envp[])
 }
 
 /*
- * The environment to go on with. One that cannot be read or is too large is the kernel's to refuse, and goes
- * there as it is. On the stack of the caller, hence a macro.
+ * The environment to go on with. One that cannot be read or is too large goes to the kernel as it
+ * is, which refuses it. A macro, because the environment lies on the stack of the caller.
  */
 #define ENV_ALLOCA(envp)                                                                           \
 	({                                                                                         \

@@ -1,18 +1,19 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * memory.c - the calls that change an address space, handed to the client library.
  *
- * Memory is offered when it is mapped private, anonymous, of OFFER_MIN_PAGES pages or more (see
- * setup.c), and not as a stack, locked or huge; protection may change later. What the client
- * library does not carry out itself (locking, memory policies, protection keys, System V segments
- * mapped over something) is ordered here: the range is un-shared and left alone before the kernel
- * is asked.
+ * The library offers memory that is mapped private and anonymous, OFFER_MIN_PAGES (preload.c) or
+ * more at a time, and not as a stack, locked or huge; protection may change later. It does not
+ * carry out locking, memory policies, protection keys and System V segments that are mapped over
+ * something. For these an interposer here has the range un-shared and left alone before it asks the
+ * kernel.
  *
  * Not here: remap_file_pages(2), which the kernel refuses on private mappings, and shmdt(2), which
  * takes away what only shmat(2) can have mapped.
  */
-#include "preload/preload.h"
+#include "preload/memory.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@
 
 #include "client/client.h"
 #include "client/user.h"
+#include "preload/preload.h"
 #include "wire/kernel_abi.h"
 
 #define MPOL_MODE_MASK 0x1fff /* linux/mempolicy.h: the bits above are flags */
@@ -69,8 +71,8 @@ EXPORT int mprotect(void *addr, size_t len, int prot)
 }
 
 /*
- * Memory with a key is left alone: the agent would have to have the right to it. Key 0 is the one
- * that memory has that was never given any.
+ * Memory with a key is left alone, because the agent would need the right to it. Memory that was
+ * never given a key has key 0.
  */
 long mem_pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 {
@@ -86,7 +88,7 @@ long mem_pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 	}
 	r = sysc4(SYS_pkey_mprotect, addr, len, prot, pkey);
 	if (!r) {
-		/* Changes nothing in the kernel by now; the library learns the protection. */
+		/* The kernel has it already; the library learns the protection. */
 		ksmc_mprotect(addr, len, prot);
 		if (pkey == 0)
 			ksmc_include(addr, len, KSM_LEFT_PKEY);
@@ -101,7 +103,7 @@ EXPORT int pkey_mprotect(void *addr, size_t len, int prot, int pkey)
 
 /* ---- advice ---- */
 
-/* A request for merging is the moment to have an agent, where there was nothing to do before. */
+/* A request for merging starts the agent where there was nothing to do before. */
 long mem_madvise(void *addr, size_t len, int advice)
 {
 	long r;
@@ -119,7 +121,7 @@ EXPORT int madvise(void *addr, size_t len, int advice)
 	return (int)preload_ret(mem_madvise(addr, len, advice));
 }
 
-/* Returns the error, and DONTNEED does nothing, since by POSIX it must not lose data. */
+/* Returns the error itself. DONTNEED does nothing, because by POSIX it must not lose data. */
 EXPORT int posix_madvise(void *addr, size_t len, int advice)
 {
 	if (advice == POSIX_MADV_DONTNEED)
@@ -137,7 +139,7 @@ static bool pidfd_is_self(int pidfd)
 	if (pidfd == PIDFD_SELF_THREAD_FD || pidfd == PIDFD_SELF_PROCESS_FD)
 		return true;
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-	fd = sysc4(SYS_openat, -100 /* AT_FDCWD */, path, 0, 0);
+	fd = sysc4(SYS_openat, AT_FDCWD, path, 0, 0);
 	if (fd < 0)
 		return false;
 	n = sysc3(SYS_read, fd, buf, sizeof(buf) - 1);
@@ -219,7 +221,7 @@ EXPORT_ALIAS(__sbrk, sbrk);
 
 /* ---- locking ---- */
 
-/* The range as the kernel rounds it. Returns false where it would refuse or nothing is in it. */
+/* Rounds the range as the kernel does. Returns false where it would refuse or nothing is in it. */
 static bool whole_pages(void **addr, size_t *len)
 {
 	uintptr_t start = (uintptr_t)*addr & ~(uintptr_t)(KSM_PAGE_SIZE - 1);
@@ -233,7 +235,7 @@ static bool whole_pages(void **addr, size_t *len)
 	return true;
 }
 
-/* Locked memory is private memory: who locks wants no fault on the first write. */
+/* Locked memory is private memory, because a program that locks wants no fault on a write. */
 long mem_lock(long nr, void *addr, size_t len, int flags)
 {
 	void *start = addr;
@@ -260,7 +262,7 @@ long mem_unlock(void *addr, size_t len)
 	return r;
 }
 
-/* With MCL_FUTURE alone what exists is left alone, too: no harm, and one case less. */
+/* With MCL_FUTURE alone memory that exists is left alone, too: no harm, and one case less. */
 long mem_lockall(int flags)
 {
 	long r;
@@ -343,8 +345,8 @@ EXPORT long mbind(void *addr, unsigned long len, int mode, const unsigned long *
 /* ---- System V segments ---- */
 
 /*
- * Only SHM_REMAP replaces mappings. What stands there must be given up in an orderly way first, so
- * find out beforehand, by attaching elsewhere, whether the segment can be had at all.
+ * Only SHM_REMAP replaces mappings. The library must give up what stands there first. So attach
+ * elsewhere beforehand, which shows whether the segment can be had at all.
  */
 long mem_shmat(int id, const void *addr, int flags)
 {

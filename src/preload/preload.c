@@ -1,18 +1,12 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
- * setup.c - settings, start-up, and what is done about malloc.
+ * preload.c - the settings, and whether this program's memory is offered at all.
  *
- * Two moments. The first interposed call, which is often an allocator's in front of any
- * constructor, reads the settings from the initial environment block (the C library has not yet
- * taken it in) and switches the offer policy on. By that the library's fork handlers come before
- * those of an allocator, so that the library's lock is taken after the allocator's on fork, as it
- * is everywhere else. Then the constructor, in which no lock is held: malloc, the main heap, the
- * agent.
- *
- * The C library's malloc asks for memory from within, where no interposer sees it. So it is
- * told to take all of it from the main heap, which it then never gives back to the kernel: growth
- * is noticed by asking for the break now and then, and nothing else happens to a heap. One arena,
- * no mappings, no trimming; malloc_trim() does nothing and says so (returns 0).
+ * The first interposed call, which is often an allocator's in front of any constructor, reads the
+ * settings from the initial environment block, because the C library has not yet taken it in, and
+ * switches the offer policy on. So the library registers its fork handlers before an allocator
+ * does, and fork takes the library's lock after the allocator's, as every other call does. The rest
+ * of the start waits for the constructor (start.c), in which no lock is held.
  *
  * Nothing is offered in a Go program. Its runtime takes memory through the C library's mmap() where
  * it is linked with that, and gives pages back with madvise() instructions of its own.
@@ -22,7 +16,6 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -30,13 +23,15 @@
 #include "client/client.h"
 #include "preload/settings.h"
 
-/* A mapping costs the daemon a region and the process, if it is merged, mappings of its own: below
- * 64 KiB that is seldom worth it. */
+/*
+ * A mapping costs the daemon a region and, once merged, the process mappings of its own: below 64
+ * KiB that is seldom worth it.
+ */
 #define OFFER_MIN_PAGES 16
 
 struct preload preload;
 
-/* Set by the dynamic loader before anything runs: argc, then argv, NULL, the environment, NULL. */
+/* The dynamic loader sets it before anything runs: argc, argv, NULL, the environment, NULL. */
 extern void *__libc_stack_end;
 
 const char *initial_env(const char *name)
@@ -55,7 +50,8 @@ static bool note_says_go(const char *p, size_t size)
 {
 	while (size >= sizeof(ElfW(Nhdr))) {
 		const ElfW(Nhdr) *n = (const void *)p;
-		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the dynamic loader has read it as well */
+		/* The dynamic loader has read it as well. */
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 		size_t skip = sizeof(*n) + ((n->n_namesz + 3) & ~3u) + ((n->n_descsz + 3) & ~3u);
 
 		if (n->n_namesz == 4 && memcmp(n + 1, "Go", 3) == 0)
@@ -104,7 +100,7 @@ static enum preload_mode mode_of(const char *v)
 	return PRELOAD_AUTO;
 }
 
-/* A copy: programs write over their initial environment to change their title. */
+/* Keeps a copy, because programs write over their initial environment to change their title. */
 static void copy_runtime_dir(const char *dir)
 {
 	if (dir && strlen(dir) < sizeof(preload.runtime_dir))

@@ -1,18 +1,18 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * process.c - copies of a process, and prctl.
  *
- * fork(3) tells the client library through pthread_atfork, so that all is in order in the child.
- * What is added here is the agent of the child: it cannot be started in the handler, since starting
- * a thread allocates, and the handlers of an allocator that was there first run after ours. So it
- * is started when fork returns.
+ * fork(3) tells the client library through pthread_atfork, which puts all in order in the child.
+ * The interposer adds the agent of the child. A handler cannot start it, because starting a thread
+ * allocates, and the handlers of an allocator that was there first run after ours. So it starts
+ * when fork returns.
  *
- * _Fork(3) and clone(2) without CLONE_VM call no handlers; they are wrapped in the same three
+ * _Fork(3) and clone(2) without CLONE_VM call no handlers. The interposers take the same three
  * steps by hand. A child of theirs has no agent: it keeps what it inherited, and merges nothing
  * more. With CLONE_VM (vfork, threads) there is one address space, and nothing to do. CLONE_VFORK
  * without CLONE_VM copies and then waits for the child, without the library's lock.
  */
-#include "preload/preload.h"
+#include "preload/process.h"
 
 #include <pty.h>
 #include <sched.h>
@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "client/client.h"
+#include "preload/preload.h"
 #include "wire/kernel_abi.h"
 
 typedef pid_t (*fork_fn)(void);
@@ -101,7 +102,6 @@ static long clone_and_wait(long nr, long a, long b, long c, long d, long e)
 	return r;
 }
 
-/* Any of the system calls that copy a process, by number. */
 long proc_clone(long nr, long a, long b, long c, long d, long e, enum copy_kind kind)
 {
 	long r;

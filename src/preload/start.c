@@ -1,14 +1,25 @@
-// SPDX-License-Identifier: MIT
-/* start.c - the constructor, in which no lock is held: malloc, the main heap, the agent. See preload.c. */
+/* SPDX-License-Identifier: MIT */
+/*
+ * start.c - the constructor, in which no lock is held: malloc, the main heap, the agent.
+ *
+ * The C library's malloc asks for memory from within, where no interposer sees it. So the start has
+ * it take all of its memory from the main heap, which it then never gives back to the kernel. The
+ * agent notices growth by asking for the break now and then, and nothing else happens to a heap.
+ * One arena, no mappings, no trimming; malloc_trim() does nothing and says so (returns 0).
+ */
 #include "preload/preload.h"
 
 #include <dlfcn.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "client/client.h"
+#include "preload/exec.h"
+#include "preload/process.h"
 #include "preload/settings.h"
+#include "wire/kernel_abi.h"
 
 /* The heap grows by at least so much at a time: the agent learns of it in a few large steps. */
 #define HEAP_STEP (1 << 20)
@@ -25,7 +36,7 @@ static bool heap_is_ours(void)
 	return preload_active() && !preload.native_malloc;
 }
 
-/* What start-up has settled stays settled; it is accepted as if it were done. */
+/* What the start has chosen stays; a wish for something else is accepted as if it were done. */
 EXPORT int mallopt(int param, int value)
 {
 	if (heap_is_ours() && (param == M_TRIM_THRESHOLD || param == M_MMAP_MAX ||
@@ -41,7 +52,7 @@ EXPORT int malloc_trim(size_t pad)
 	return ((malloc_trim_fn)preload_next(&next_malloc_trim, "malloc_trim"))(pad);
 }
 
-static void settle_malloc(void)
+static void keep_malloc_in_heap(void)
 {
 	mallopt_fn set = (mallopt_fn)preload_next(&next_mallopt, "mallopt");
 
@@ -73,9 +84,9 @@ __attribute__((constructor)) static void preload_start(void)
 	if (!preload_active())
 		return;
 	if (!preload.native_malloc)
-		settle_malloc();
+		keep_malloc_in_heap();
 	if (any && strcmp(any, "1") == 0)
-		proc_prctl(67 /* PR_SET_MEMORY_MERGE */, 1, 0, 0, 0);
+		proc_prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
 	if (preload.mode != PRELOAD_AUTO)
 		return;
 	if (!preload.native_malloc)

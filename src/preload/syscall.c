@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * syscall.c - syscall(2): programs that go round the C library's functions still meet ours.
  *
@@ -17,6 +17,9 @@
 
 #include "client/client.h"
 #include "client/user.h"
+#include "preload/exec.h"
+#include "preload/memory.h"
+#include "preload/process.h"
 
 static enum copy_kind kind_of_clone(unsigned long flags, unsigned long stack)
 {
@@ -133,7 +136,7 @@ static bool lock_call(long nr, const long a[static 6], long *r)
 	}
 }
 
-/* Declared variadic in unistd.h, under whose name it is exported. */
+/* unistd.h declares it variadic, so it is defined by another name and exported by this one. */
 EXPORT long preload_syscall(long nr, long a0, long a1, long a2, long a3, long a4,
 			    long a5) __asm__("syscall");
 

@@ -64,7 +64,7 @@ static void teardown(struct mm_slot *mm) NEEDS(mm->e->lock)
 	rcu_assign_pointer(mm->regions, mm->no_regions);
 	mm->no_regions = NULL;
 	array_put_all(mm->e, old);
-	layout_trim(mm, all.start, all.end);
+	layout_trim(mm, all);
 	memset(mm->order, 0, sizeof(mm->order));
 	mm->e->nr_orders -= mm->nr_orders;
 	mm->nr_orders = 0;
@@ -219,7 +219,7 @@ static int del_regions(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 	}
 	page_drop_range(mm, at);
 	splice(mm, n, first, last - first, v, (uint32_t)nr);
-	layout_trim(mm, at.start, at.end);
+	layout_trim(mm, at);
 	return 0;
 }
 

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* layout.h - which frame number a new stable node gets. */
+/* layout.h - which frame a new stable node gets. */
 #ifndef KSM_LAYOUT_H
 #define KSM_LAYOUT_H
 
 #include "engine/core.h"
 
-/* Frame for a page and its partner, taken from the pool; POOL_NONE when there is none. */
+/*
+ * Take a frame of node `nid` for the page (bi, slot) and its partner, an item of another page.
+ * Returns its number, which the caller owns, or POOL_NONE: the pool has none, or memory is short.
+ */
 uint32_t layout_frame(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid)
 	NEEDS(e->lock);
-/* A range was withdrawn: windows that no live region reaches into go back to the pool. */
-void layout_trim(struct mm_slot *mm, uint64_t start, uint64_t end) NEEDS(mm->e->lock);
+/*
+ * The client withdrew the bytes `at`, and its array of regions says so: windows there that no live
+ * region reaches into go back to the pool. Frames in them that sites stand on stay used.
+ */
+void layout_trim(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
 
 #endif

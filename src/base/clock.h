@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* clock.h - the daemon's only clock: monotonic, never set back. */
+/*
+ * clock.h - times and deadlines of the monotonic clock, which nobody sets back.
+ *
+ * A deadline is a time of clock_ms(); CLOCK_NEVER is later than all others, so u64_min() finds the
+ * earliest of several.
+ */
 #ifndef KSM_CLOCK_H
 #define KSM_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>
 
-#define CLOCK_NEVER UINT64_MAX /* a deadline that does not come */
+#include "base/span.h"
+
+#define CLOCK_NEVER UINT64_MAX      /* a deadline that does not come */
+#define CLOCK_LONGEST_WAIT_MS 60000 /* keeps timeouts far from the end of an int */
 
 static inline uint64_t clock_ms(void)
 {
@@ -33,22 +41,18 @@ static inline uint64_t clock_thread_cpu_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static inline uint64_t clock_min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-/* Timeout for epoll_wait() until `due`: -1 for never, rounded so that it is not early. */
-static inline int clock_timeout(uint64_t due)
+/*
+ * Timeout for epoll_wait() or poll(), in ms, at most CLOCK_LONGEST_WAIT_MS; -1 for CLOCK_NEVER.
+ * When that time has passed the deadline has, too, except where the longest wait came first.
+ */
+static inline int clock_timeout(uint64_t due_ms)
 {
 	uint64_t now;
 
-	if (due == CLOCK_NEVER)
+	if (due_ms == CLOCK_NEVER)
 		return -1;
 	now = clock_ms();
-	if (due <= now)
-		return 0;
-	return due - now > 60000 ? 60000 : (int)(due - now);
+	return due_ms <= now ? 0 : (int)u64_min(due_ms - now, CLOCK_LONGEST_WAIT_MS);
 }
 
 #endif

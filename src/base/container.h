@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* container.h - from an embedded member to the object that holds it. */
+/* container.h - finds the object that holds an embedded member. */
 #ifndef KSM_CONTAINER_H
 #define KSM_CONTAINER_H
 

@@ -2,10 +2,11 @@
 /*
  * guard.h - which lock a function needs, takes or gives back, in a form that clang verifies.
  *
- * `make clang` compiles with -Wthread-safety; gcc sees nothing. An argument names the lock as the
- * function's parameters reach it: NEEDS(e->lock). A static function carries it at its
- * definition, another in its header. A lock's type carries LOCK_TYPE. C cannot name a sibling field
- * in a field's attribute, so fields say in words which lock covers them.
+ * `make clang` compiles with -Wthread-safety; gcc ignores the annotations. An argument names the
+ * lock as the function's parameters reach it: NEEDS(e->lock). A static function carries its
+ * annotations at its definition, other functions in their header. LOCK_TYPE marks the type of a
+ * lock. C cannot name a sibling field in a field's attribute, so a comment at each field says in
+ * words which lock covers it.
  */
 #ifndef KSM_GUARD_H
 #define KSM_GUARD_H
@@ -19,8 +20,10 @@
 #endif
 
 #define LOCK_TYPE(name) GUARD_ATTR(capability(name))
+/* The caller holds the locks, or does not. */
 #define NEEDS(...) GUARD_ATTR(requires_capability(__VA_ARGS__))
 #define NEEDS_NOT(...) GUARD_ATTR(locks_excluded(__VA_ARGS__))
+/* The function takes the lock, takes it when it returns its first argument, or gives it back. */
 #define TAKES(...) GUARD_ATTR(acquire_capability(__VA_ARGS__))
 #define TRIES(...) GUARD_ATTR(try_acquire_capability(__VA_ARGS__))
 #define GIVES(...) GUARD_ATTR(release_capability(__VA_ARGS__))

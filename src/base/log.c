@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * log.c - see log.h. A line is put together first and written with one write(2), so that lines of
- * several threads do not mix.
+ * log.c - lines of several threads must not mix, so each is put together first and then written
+ * with one write(2) (see log.h).
  */
 #include "base/log.h"
 
@@ -12,11 +12,18 @@
 
 #include "base/clock.h"
 
-#define LIMIT_MS 60000 /* the same kind of message once a minute */
+#define LIMIT_MS 60000 /* between two messages of a kind */
 #define LINE_MAX_BYTES 512
 
 static const char *const level_name[] = { "error", "warning", "info", "debug" };
-static enum log_level threshold = KSMD_INFO; /* set once, before the first thread starts */
+/* Set before other threads start. */
+static enum log_level threshold = LOG_INFO;
+static const char *line_prefix = "log";
+
+void log_set_prefix(const char *prefix)
+{
+	line_prefix = prefix;
+}
 
 bool log_set_level(const char *name)
 {
@@ -34,7 +41,8 @@ static void write_line(enum log_level level, uint64_t suppressed, const char *fm
 	char line[LINE_MAX_BYTES];
 	size_t len;
 
-	len = (size_t)snprintf(line, sizeof(line), "ksmd-user: %s: ", level_name[level]);
+	snprintf(line, sizeof(line), "%.64s: %s: ", line_prefix, level_name[level]);
+	len = strlen(line);
 	vsnprintf(line + len, sizeof(line) - len, fmt, ap);
 	len = strlen(line);
 	if (suppressed && len < sizeof(line) - 1)
@@ -44,7 +52,7 @@ static void write_line(enum log_level level, uint64_t suppressed, const char *fm
 	if (len > sizeof(line) - 2)
 		len = sizeof(line) - 2;
 	line[len++] = '\n';
-	/* Nowhere to report that stderr cannot be written. */
+	/* There is nowhere to report that stderr cannot be written. */
 	if (write(STDERR_FILENO, line, len) < 0)
 		return;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loop.c - see loop.h.
+ * loop.c - one turn after the other (see loop.h).
  *
  * epoll hands back a batch of events, and a callback may remove the watch of a later one. An event
  * of a removed watch would call into freed memory, so loop_unwatch() strikes it off the batch.
@@ -11,8 +11,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/span.h"
 
-#define EVENTS 128 /* of one turn; a batch of this size is struck off in well below 1 us */
+#define EVENTS 128 /* of one turn; loop_unwatch() walks that many in well below 1 us */
 
 int loop_init(struct loop *l)
 {
@@ -82,7 +83,7 @@ static uint64_t earliest(const struct loop *l)
 	uint64_t due = CLOCK_NEVER;
 
 	TAILQ_FOREACH(t, &l->timers, link)
-	due = clock_min(due, t->due_ms);
+	due = u64_min(due, t->due_ms);
 	return due;
 }
 

@@ -2,14 +2,14 @@
 /*
  * loop.h - a thread's event loop: callbacks of descriptors, then timers, turn by turn.
  *
- * A watch and a timer are embedded in the object that they belong to; the callback finds it with
- * container_of(). All functions belong to the thread that owns the loop. Other threads ring a bell
- * (daemon/bell.h).
+ * An object embeds its watches and timers; the callback finds the object with container_of(). Only
+ * the thread that owns the loop calls these functions. Other threads write to a descriptor that the
+ * loop watches.
  *
  * A turn waits for events or the earliest timer, calls back the watches that are ready, and then
  * fires the timers that are due, each at most once and in the order in which they were added. So
- * a timer set to 0 by a callback fires in the same turn, after all callbacks: that is how an object
- * is freed which callers further up the stack may still use.
+ * a timer that a callback sets to 0 fires in the same turn, after all callbacks. An object that
+ * callers further up the stack may still use is freed in this way.
  */
 #ifndef KSM_LOOP_H
 #define KSM_LOOP_H
@@ -35,9 +35,7 @@ struct loop_timer {
 	TAILQ_ENTRY(loop_timer) link;
 };
 
-/*
- * Invariant during a turn: events [at, nr) are still to be delivered; of removed watches none is.
- */
+/* Invariant during a turn: events [at, nr) are not delivered yet, and no removed watch has one. */
 struct loop {
 	int epoll;
 	bool stopped;
@@ -58,18 +56,13 @@ int loop_watch(struct loop *l, struct loop_watch *w, int fd, uint32_t events,
 	       void (*ready)(struct loop_watch *w, uint32_t events));
 /* Ask for other events; a call without a change costs nothing. Returns 0 or -errno. */
 int loop_watch_set(struct loop_watch *w, uint32_t events);
-/* Before fd is closed. `ready` is called no more, also for events of this turn. Cheap to repeat. */
+/* Call it before closing fd. `ready` is not called again, in this turn neither. May be repeated. */
 void loop_unwatch(struct loop_watch *w);
 
-/*
- * A timer that is not set yet; it stays with the loop. A loop has a handful: each turn looks at all
- * of them.
- */
+/* Add a timer, not set yet, for the life of the loop. Each turn looks at all: a handful is fine. */
 void loop_timer_add(struct loop *l, struct loop_timer *t,
 		    void (*fire)(struct loop_timer *t, uint64_t now_ms));
-/*
- * Fire at due_ms, whatever was set before; CLOCK_NEVER: not at all. `fire` may set its own again.
- */
+/* Fire at due_ms, whatever was set before; CLOCK_NEVER: not at all. `fire` may set it again. */
 static inline void loop_timer_set(struct loop_timer *t, uint64_t due_ms)
 {
 	t->due_ms = due_ms;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * span.h - half-open ranges of unsigned 64-bit numbers, and the smaller and larger of two.
+ * span.h - half-open ranges of unsigned 64-bit numbers, and the smaller and larger of two numbers.
  *
- * A span [start, end) is empty when start >= end. Every operation accepts empty spans and returns
- * an empty one only where nothing is left, so callers test span_empty() once, at the end.
+ * A span [start, end) is empty when start >= end. Every function accepts empty spans, and clipping
+ * an empty one leaves it empty, so callers test span_empty() once, at the end.
  */
 #ifndef KSM_SPAN_H
 #define KSM_SPAN_H
@@ -41,6 +41,7 @@ static inline struct span span_clip(struct span s, struct span bounds)
 	return (struct span){ u64_max(s.start, bounds.start), u64_min(s.end, bounds.end) };
 }
 
+/* Whether any number lies in both. Spans that only touch do not meet. */
 static inline bool span_meets(struct span a, struct span b)
 {
 	return !span_empty(span_clip(a, b));

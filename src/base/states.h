@@ -2,9 +2,9 @@
 /*
  * states.h - states and the moves between them as data, checked by one setter.
  *
- * A move that is not in the table is a mistake of the program's. A test build (-DKSM_SYSC_TEST, as
- * the fuzzers') aborts. A daemon that others rely on must not end for it: the setter logs the move,
- * leaves the state as it is and returns false, and the caller gives up what had the state.
+ * A move that is not in the table is a bug. A test build (-DKSM_SYSC_TEST) aborts. A service that
+ * others rely on must go on: the setter logs the move, leaves the state as it is and returns false,
+ * and the caller gives up the object that has the state.
  */
 #ifndef KSM_STATES_H
 #define KSM_STATES_H
@@ -19,22 +19,22 @@
 #define STATE_BIT(state) (1u << (state))
 
 struct states {
-	const char *of; /* what has the state, for the log */
+	const char *of; /* the object that has the state, for the log */
 	const char *const *name;
 	const uint32_t *allowed; /* [from]: STATE_BIT() of each state that may follow */
 };
 
 /*
- * Only one thread moves a state at a time (which, its owner says); any may read it. What was
- * written before the move is seen by whoever reads the new state.
+ * Move *state to `to`. True, or false when the table does not allow it. One thread at a time may
+ * move a state, any may read it; a reader of the new state sees what the mover wrote before.
  */
 static inline bool states_move(const struct states *s, _Atomic int *state, int to)
 {
 	int from = atomic_load(state);
 
 	if (!(s->allowed[from] & STATE_BIT(to))) {
-		log_msg(KSMD_ERROR, "%s cannot go from %s to %s: a mistake of the daemon's", s->of,
-			s->name[from], s->name[to]);
+		log_msg(LOG_ERROR, "%s cannot go from %s to %s: a bug", s->of, s->name[from],
+			s->name[to]);
 #ifdef KSM_SYSC_TEST
 		abort();
 #endif

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h - a string that grows. A failed allocation leaves it as it was and sets `failed`, so
- * that only the last user has to look.
+ * text.h - a string that grows.
+ *
+ * When an allocation fails the string stays as it is and `failed` is set. Callers can therefore add
+ * piece after piece and look at `failed` once, at the end.
  */
 #ifndef KSM_TEXT_H
 #define KSM_TEXT_H
@@ -13,10 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TEXT_SPARE 128 /* bytes allocated beyond a large piece, so the next may fit */
+#define TEXT_PRINTF_MAX 1024
+
+/* Zeros are an empty string. Invariant: len <= room, the size of data. */
 struct text {
-	char *data; /* not NUL-terminated */
+	char *data; /* not NUL-terminated; owned */
 	size_t len, room;
-	bool failed;
+	bool failed; /* a piece is missing; text_free() resets it */
 };
 
 static inline void text_free(struct text *t)
@@ -25,10 +31,12 @@ static inline void text_free(struct text *t)
 	*t = (struct text){ 0 };
 }
 
+/* Append len bytes. data may be NULL when len is 0. */
 static inline void text_add(struct text *t, const char *data, size_t len)
 {
 	if (t->len + len > t->room) {
-		size_t room = t->room * 2 > t->len + len ? t->room * 2 : t->len + len + 128;
+		size_t need = t->len + len;
+		size_t room = t->room * 2 > need ? t->room * 2 : need + TEXT_SPARE;
 		char *p = realloc(t->data, room);
 
 		if (!p) {
@@ -43,11 +51,11 @@ static inline void text_add(struct text *t, const char *data, size_t len)
 	t->len += len;
 }
 
-/* At most 1 KiB at a time. */
+/* Append a formatted piece, cut off after TEXT_PRINTF_MAX - 1 bytes. */
 __attribute__((format(printf, 2, 3))) static inline void text_printf(struct text *t,
 								     const char *fmt, ...)
 {
-	char buf[1024];
+	char buf[TEXT_PRINTF_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -56,13 +64,13 @@ __attribute__((format(printf, 2, 3))) static inline void text_printf(struct text
 	text_add(t, buf, strlen(buf));
 }
 
-/* Drop the first n bytes. */
+/* Drop the first n bytes, n <= len. An empty string gives its memory back. */
 static inline void text_consume(struct text *t, size_t n)
 {
 	t->len -= n;
 	memmove(t->data, t->data + n, t->len);
 	if (!t->len)
-		text_free(t); /* an idle connection keeps no buffer */
+		text_free(t);
 }
 
 #endif

@@ -60,7 +60,7 @@ static void refuse(struct clients *c, int sock, int error, const char *text)
 
 	snprintf(msg.text, sizeof(msg.text), "%s", text);
 	send(sock, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL);
-	log_limited(&c->limit[ERR_LIMIT], KSMD_WARNING, "connection refused: %s", text);
+	log_limited(&c->limit[ERR_LIMIT], LOG_WARNING, "connection refused: %s", text);
 	session_hang_up(sock);
 	close(sock);
 }

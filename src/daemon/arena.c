@@ -44,7 +44,7 @@ static void bind_zones(const struct arena *a, struct numa_topology *t)
 		int err = p == MAP_FAILED ? -errno : t->ops->bind(t, p, len, nid);
 
 		if (err)
-			log_msg(KSMD_WARNING, "frames of node %d cannot be bound to it: error %d",
+			log_msg(LOG_WARNING, "frames of node %d cannot be bound to it: error %d",
 				nid, -err);
 		if (p != MAP_FAILED)
 			munmap(p, len);
@@ -128,5 +128,5 @@ void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)
 	/* The engine may use the frame again at once: without the hole it only keeps its memory. */
 	if (fallocate(a->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, frame_offset(frame),
 		      (off_t)nr << KSM_PAGE_SHIFT))
-		log_msg(KSMD_WARNING, "frames %u+%u keep their memory: error %d", frame, nr, errno);
+		log_msg(LOG_WARNING, "frames %u+%u keep their memory: error %d", frame, nr, errno);
 }

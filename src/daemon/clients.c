@@ -146,7 +146,7 @@ void client_fail(struct session *s, enum error_kind kind, int error, const char 
 	session_send_error(s, error, text);
 	if (kind != ERR_TIMEOUT && kind != ERR_LIMIT && kind != ERR_ENDED)
 		s->clients->protocol_errors++;
-	log_limited(&s->clients->limit[kind], kind == ERR_ENDED ? KSMD_DEBUG : KSMD_WARNING,
+	log_limited(&s->clients->limit[kind], kind == ERR_ENDED ? LOG_DEBUG : LOG_WARNING,
 		    "client %d of user %u dropped: %s", (int)s->pid, s->uid, text);
 	client_drop(s);
 }

@@ -242,7 +242,7 @@ static bool make_room(struct control *ctl)
 
 	if (ctl->nr_conns < MAX_CONNS)
 		return true;
-	log_limited(&ctl->limit, KSMD_WARNING, "more than %d control connections", MAX_CONNS);
+	log_limited(&ctl->limit, LOG_WARNING, "more than %d control connections", MAX_CONNS);
 	c = to_evict(ctl);
 	if (!c)
 		return false;

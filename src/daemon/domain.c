@@ -134,7 +134,7 @@ struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id
 			d->id = t->next_id++;
 			t->nr++;
 			TAILQ_INSERT_TAIL(&t->list, d, link);
-			log_msg(KSMD_DEBUG, "domain %u for %s %llu", d->id, mode_name[t->mode],
+			log_msg(LOG_DEBUG, "domain %u for %s %llu", d->id, mode_name[t->mode],
 				(unsigned long long)key);
 		}
 	}
@@ -223,7 +223,7 @@ void domain_put(struct domain *d)
 		return;
 	/* The release of a client runs inside the engine: let it come to its end. */
 	rcu_barrier();
-	log_msg(KSMD_DEBUG, "domain %u is gone", d->id);
+	log_msg(LOG_DEBUG, "domain %u is gone", d->id);
 	domain_free(d);
 }
 

@@ -119,6 +119,5 @@ void join_ready(struct session *s, const union ksm_msg *msg)
 	s->epoch_done = s->epoch;
 	/* It may have missed the beginning of an epoch while it was getting ready. */
 	session_want(s, s->epoch != domain_epoch(s->domain) ? WANT_EPOCH : 0);
-	log_msg(KSMD_DEBUG, "client %d of user %u in domain %u", (int)s->pid, s->uid,
-		s->domain->id);
+	log_msg(LOG_DEBUG, "client %d of user %u in domain %u", (int)s->pid, s->uid, s->domain->id);
 }

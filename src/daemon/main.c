@@ -189,7 +189,7 @@ static int open_vault(struct service *s)
 	int err = vault_open(&s->d.vault, bytes);
 
 	if (err)
-		log_msg(KSMD_WARNING,
+		log_msg(LOG_WARNING,
 			"no file system of our own: %s; frames are protected from other users only",
 			strerror(-err));
 	return 0;
@@ -267,7 +267,7 @@ static int confine_self(struct service *s)
 
 	(void)s;
 	if (err)
-		log_msg(KSMD_WARNING, "the kernel refuses to confine us (%s): %s", what,
+		log_msg(LOG_WARNING, "the kernel refuses to confine us (%s): %s", what,
 			strerror(-err));
 	return 0;
 }
@@ -347,7 +347,7 @@ static size_t start(struct service *s)
 		int err = steps[i].start(s);
 
 		if (err < 0)
-			log_msg(KSMD_ERROR, "%s: %s", steps[i].what, strerror(-err));
+			log_msg(LOG_ERROR, "%s: %s", steps[i].what, strerror(-err));
 		if (err)
 			return i;
 	}
@@ -358,11 +358,10 @@ static void serve(struct service *s)
 {
 	int nr_nodes = s->d.topology->nr_nodes;
 
-	log_msg(KSMD_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION,
-		s->dir.dir, nr_nodes, nr_nodes == 1 ? "" : "s",
-		domain_mode_name(s->d.domains.mode));
+	log_msg(LOG_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION, s->dir.dir,
+		nr_nodes, nr_nodes == 1 ? "" : "s", domain_mode_name(s->d.domains.mode));
 	loop_run(&s->loop);
-	log_msg(KSMD_INFO, "ends; clients keep what they have");
+	log_msg(LOG_INFO, "ends; clients keep what they have");
 }
 
 static void stop(struct service *s, size_t started)
@@ -377,6 +376,7 @@ int main(int argc, char **argv)
 	struct service s = { 0 };
 	size_t started;
 
+	log_set_prefix("ksmd-user");
 	options_parse(&s.options, argc, argv);
 	started = start(&s);
 	if (started == NR_STEPS)

@@ -23,7 +23,7 @@ static bool probe_page_size(void)
 
 	if (size == KSM_PAGE_SIZE)
 		return true;
-	log_msg(KSMD_ERROR, "pages here are %ld bytes; only %u is supported", size, KSM_PAGE_SIZE);
+	log_msg(LOG_ERROR, "pages here are %ld bytes; only %u is supported", size, KSM_PAGE_SIZE);
 	return false;
 }
 
@@ -42,7 +42,7 @@ static bool probe_pagemap_scan(void)
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), err = 0;
 
 	if (fd < 0) {
-		log_msg(KSMD_ERROR, "cannot open /proc/self/pagemap (%s): mount procfs on /proc",
+		log_msg(LOG_ERROR, "cannot open /proc/self/pagemap (%s): mount procfs on /proc",
 			strerror(errno));
 		return false;
 	}
@@ -50,7 +50,7 @@ static bool probe_pagemap_scan(void)
 		err = errno;
 	close(fd);
 	if (err)
-		log_msg(KSMD_ERROR,
+		log_msg(LOG_ERROR,
 			"the PAGEMAP_SCAN ioctl is missing (%s): it came with Linux 6.7; "
 			"run a kernel at least that new",
 			strerror(err));
@@ -64,13 +64,13 @@ static int open_userfaultfd_device(void)
 	if (fd >= 0)
 		return fd;
 	if (errno == EACCES || errno == EPERM)
-		log_msg(KSMD_ERROR,
+		log_msg(LOG_ERROR,
 			"no access to /dev/userfaultfd (in Linux since 6.1): let root run "
 			"`setfacl -m u:%u:rw /dev/userfaultfd`, or add the udev rule "
 			"KERNEL==\"userfaultfd\", GROUP=\"ksmd\", MODE=\"0660\"",
 			geteuid());
 	else
-		log_msg(KSMD_ERROR,
+		log_msg(LOG_ERROR,
 			"cannot open /dev/userfaultfd (%s): it came with Linux 6.1; run a "
 			"kernel at least that new, built with CONFIG_USERFAULTFD",
 			strerror(errno));
@@ -84,14 +84,14 @@ static bool probe_feature(int dev, uint64_t feature, const char *name, const cha
 	int fd = ioctl(dev, KABI_USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK), err = 0;
 
 	if (fd < 0) {
-		log_msg(KSMD_ERROR, "/dev/userfaultfd makes no userfaultfd: %s", strerror(errno));
+		log_msg(LOG_ERROR, "/dev/userfaultfd makes no userfaultfd: %s", strerror(errno));
 		return false;
 	}
 	if (ioctl(fd, UFFDIO_API, &api))
 		err = errno;
 	close(fd);
 	if (err)
-		log_msg(KSMD_ERROR,
+		log_msg(LOG_ERROR,
 			"userfaultfd lacks %s: it came with Linux %s; run a kernel at least "
 			"that new, on x86-64 or arm64",
 			name, since);

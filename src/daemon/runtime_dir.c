@@ -39,15 +39,15 @@ static int make_dir(struct runtime_dir *p)
 			return 0;
 	} else if (errno == EEXIST) {
 		if (stat(p->dir, &st)) {
-			log_msg(KSMD_ERROR, "cannot look at %s: %s", p->dir, strerror(errno));
+			log_msg(LOG_ERROR, "cannot look at %s: %s", p->dir, strerror(errno));
 			return -1;
 		}
 		if (S_ISDIR(st.st_mode) && st.st_uid == geteuid())
 			return 0;
-		log_msg(KSMD_ERROR, "%s is not a directory of user %u", p->dir, geteuid());
+		log_msg(LOG_ERROR, "%s is not a directory of user %u", p->dir, geteuid());
 		return -1;
 	}
-	log_msg(KSMD_ERROR, "cannot make %s: %s", p->dir, strerror(errno));
+	log_msg(LOG_ERROR, "cannot make %s: %s", p->dir, strerror(errno));
 	return -1;
 }
 
@@ -59,23 +59,23 @@ static int take_lock(struct runtime_dir *p)
 	snprintf(path, sizeof(path), "%s/lock", p->dir);
 	p->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (p->lock < 0) {
-		log_msg(KSMD_ERROR, "cannot open %s: %s", path, strerror(errno));
+		log_msg(LOG_ERROR, "cannot open %s: %s", path, strerror(errno));
 		return -1;
 	}
 	if (flock(p->lock, LOCK_EX | LOCK_NB)) {
 		if (errno != EWOULDBLOCK) {
-			log_msg(KSMD_ERROR, "cannot lock %s: %s", path, strerror(errno));
+			log_msg(LOG_ERROR, "cannot lock %s: %s", path, strerror(errno));
 			return -1;
 		}
 		n = pread(p->lock, pid, sizeof(pid) - 1, 0);
 		pid[n > 0 ? n : 0] = '\0';
 		pid[strcspn(pid, "\n")] = '\0';
-		log_msg(KSMD_ERROR, "ksmd-user is already running in %s, process %s", p->dir, pid);
+		log_msg(LOG_ERROR, "ksmd-user is already running in %s, process %s", p->dir, pid);
 		return -1;
 	}
 	snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 	if (ftruncate(p->lock, 0) || pwrite(p->lock, pid, strlen(pid), 0) < 0) {
-		log_msg(KSMD_ERROR, "cannot write %s: %s", path, strerror(errno));
+		log_msg(LOG_ERROR, "cannot write %s: %s", path, strerror(errno));
 		return -1;
 	}
 	return 0;
@@ -88,14 +88,14 @@ static int listen_on(struct runtime_dir *p, const char *name, int type)
 
 	if ((size_t)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", p->dir, name) >=
 	    sizeof(sun.sun_path)) {
-		log_msg(KSMD_ERROR, "%s is too long a name for a directory of sockets", p->dir);
+		log_msg(LOG_ERROR, "%s is too long a name for a directory of sockets", p->dir);
 	} else {
 		unlink(sun.sun_path); /* a dead daemon's: we have the lock */
 		errno = err;
 		if (fd >= 0 && !bind(fd, (struct sockaddr *)&sun, sizeof(sun)) &&
 		    !chmod(sun.sun_path, serves_all() ? 0666 : 0600) && !listen(fd, SOMAXCONN))
 			return fd;
-		log_msg(KSMD_ERROR, "cannot listen on %s: %s", sun.sun_path, strerror(errno));
+		log_msg(LOG_ERROR, "cannot listen on %s: %s", sun.sun_path, strerror(errno));
 	}
 	if (fd >= 0)
 		close(fd);
@@ -106,8 +106,8 @@ int runtime_dir_open(struct runtime_dir *p, const char *dir)
 {
 	p->lock = p->client = p->control = -1;
 	if (ksm_runtime_path(p->dir, sizeof(p->dir), dir, NULL)) {
-		log_msg(KSMD_ERROR, "no runtime directory: give --runtime-dir, or set "
-				    "$XDG_RUNTIME_DIR (at most 107 characters)");
+		log_msg(LOG_ERROR, "no runtime directory: give --runtime-dir, or set "
+				   "$XDG_RUNTIME_DIR (at most 107 characters)");
 		return -1;
 	}
 	if (make_dir(p) || take_lock(p)) {

@@ -29,7 +29,7 @@ struct scan {
  */
 static void nap(struct scan *s, uint64_t ms)
 {
-	uint64_t least = clock_min(knob_get(&s->d->knobs, KNOB_SLEEP_MILLISECS), ms);
+	uint64_t least = u64_min(knob_get(&s->d->knobs, KNOB_SLEEP_MILLISECS), ms);
 	uint64_t start = clock_ms();
 	uint32_t bits = 0, rung;
 

@@ -24,6 +24,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -108,7 +109,7 @@ void ksmc_fork_child(void)
 	struct as_guard g = fork_guard;
 
 	start_over_in_child(true);
-	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &g.sigmask, NULL, sizeof(g.sigmask));
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &g.sigmask, NULL, sizeof(g.sigmask));
 }
 
 void ksmc_vfork_prepare(struct ksmc_vfork *v) UNCHECKED_LOCKING
@@ -123,14 +124,14 @@ void ksmc_vfork_prepare(struct ksmc_vfork *v) UNCHECKED_LOCKING
 void ksmc_vfork_parent(const struct ksmc_vfork *v) UNCHECKED_LOCKING
 {
 	as_vfork_end(v->slot);
-	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &v->sigmask, NULL, sizeof(v->sigmask));
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &v->sigmask, NULL, sizeof(v->sigmask));
 }
 
 void ksmc_vfork_child(const struct ksmc_vfork *v)
 {
 	as_vfork_copied(v->slot);
 	start_over_in_child(true);
-	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &v->sigmask, NULL, sizeof(v->sigmask));
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &v->sigmask, NULL, sizeof(v->sigmask));
 }
 
 static void start_agent_if_wanted(bool told)
@@ -168,7 +169,7 @@ static void after_fork_in_child(void)
 
 	start_over_in_child(false);
 	start_agent_if_wanted(false);
-	sysc4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, &g.sigmask, NULL, sizeof(g.sigmask));
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &g.sigmask, NULL, sizeof(g.sigmask));
 }
 
 int ksmc_init(void)

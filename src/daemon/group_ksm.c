@@ -65,7 +65,8 @@ static const struct attr attrs[] = {
 	    "frames of those contents, the first of each included"),
 	ATTR_FIELD(struct ksm_values, general_profit, "general_profit",
 		   "bytes saved less all metadata: (pages_sharing + ksm_zero_pages) * 4096 - "
-		   "metadata_bytes - added_vmas * 232, the last being the kernel's memory for a "
+		   "metadata_bytes - added_vmas * " VMA_BYTES_TEXT
+		   ", the last being the kernel's memory for a "
 		   "mapping (vm_area_struct and its share of the maple tree)"),
 	KSM("metadata_bytes", c.metadata_bytes,
 	    "daemon memory for nodes, page records, block and region tables"),

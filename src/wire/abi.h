@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * abi.h - numbers and names that the daemon and its clients must agree on.
+ * abi.h - numbers and names on which the daemon and its clients agree.
  *
- * wire.h builds the messages from them. Code that sends no messages includes only this file.
+ * wire.h builds the messages from them. Code that sends no messages includes only this file. A
+ * change of anything here is a change of KSM_WIRE_VERSION (wire.h).
  */
 #ifndef KSM_ABI_H
 #define KSM_ABI_H
@@ -11,21 +12,34 @@
 
 #define KSM_PAGE_SHIFT 12
 #define KSM_PAGE_SIZE 4096u
-/* End of the user address space with four-level page tables: Documentation/arch/x86/x86_64/mm.rst. */
-#define KSM_ADDR_END (1ull << 47)
-/* Name of an arena's memfd; clients know mappings of frames by it in /proc/self/maps. */
-#define KSM_ARENA_NAME "ksm-arena"
-/* The same of a sentinel, for those who read /proc; nothing depends on it. */
-#define KSM_SENTINEL_NAME "ksm-sentinel"
 /*
- * Pages in one order, which are also the pages of one block. 64 keeps the time for which a thread
- * of a client may wait near 100 us, and fits a bit mask. Blocks are aligned in the address space.
+ * First address that user memory never has, with four-level page tables (the kernel's
+ * Documentation/arch/x86/x86_64/mm.rst).
+ */
+#define KSM_ADDR_END (1ull << 47)
+
+/*
+ * Name of an arena's file, in a tmpfs or as a memfd. Clients know mappings of frames by it in
+ * /proc/self/maps.
+ */
+#define KSM_ARENA_NAME "ksm-arena"
+/* Name of a sentinel's file, for people who read /proc; nothing depends on it. */
+#define KSM_SENTINEL_NAME "ksm-sentinel"
+
+/*
+ * Pages of one order, which are also the pages of one block. 64 fit a bit mask, and a thread of a
+ * client waits about 100 us at most while the agent carries an order out. Blocks are aligned in the
+ * address space.
  */
 #define KSM_ORDER_PAGES 64u
-#define KSM_FRAME_NONE 0xffffffffu /* this page is not part of the order */
-#define KSM_FRAME_ZERO 0xfffffffeu /* expect zeros and give the page back */
+/* Frame numbers that name no frame, in an order. */
+#define KSM_FRAME_NONE 0xffffffffu /* the page is not part of the order */
+#define KSM_FRAME_ZERO 0xfffffffeu /* the client expects zeros and gives the page back */
 
-/* Why a page was left out. Kept per client, in pages; SEMANTICS: "a reason with a count". */
+/*
+ * Why a page is left out. The daemon counts pages by reason, for each client. The client knows the
+ * reasons below KSM_LEFT_CLIENT_NR and sends their counts (INFO); the daemon finds the others.
+ */
 enum ksm_left_out {
 	KSM_LEFT_MLOCKED,
 	KSM_LEFT_DONTFORK,
@@ -36,15 +50,17 @@ enum ksm_left_out {
 	KSM_LEFT_SHARED,
 	KSM_LEFT_HUGETLB,
 	KSM_LEFT_STACK,
-	KSM_LEFT_SPLICED,   /* handed to vmsplice(2): a pipe may hold the page itself */
-	KSM_LEFT_PROT,      /* not readable and writable */
-	KSM_LEFT_CLIENT_NR, /* the ones above are known to the client and sent in INFO */
-	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* refused by UFFDIO_MOVE: DMA, or shared by a fork */
+	KSM_LEFT_SPLICED, /* given to vmsplice(2): a pipe may hold the page itself */
+	KSM_LEFT_PROT,    /* not readable and writable */
+	KSM_LEFT_CLIENT_NR,
+	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* UFFDIO_MOVE refuses it: DMA, or shared by a fork */
 	KSM_LEFT_COW_BROKEN, /* written after it was merged: private memory in a file mapping */
-	KSM_LEFT_VMA_BUDGET,
-	KSM_LEFT_FOREIGN, /* a file page that this daemon did not place (an earlier daemon's) */
+	KSM_LEFT_VMA_BUDGET, /* the client cannot spare the mappings */
+	KSM_LEFT_FOREIGN, /* a file page that this daemon did not place; an earlier one may have */
 	KSM_LEFT_NR
 };
+
+/* Names of the reasons, in the same order: attributes and ksmdctl show them. */
 #define KSM_LEFT_NAMES                                                                             \
 	{                                                                                          \
 		"mlocked", "dontfork", "wipeonfork", "dontdump", "mempolicy", "pkey", "shared",    \
@@ -54,13 +70,13 @@ enum ksm_left_out {
 
 /* Outcome of one page of an order. */
 enum ksm_res {
-	KSM_RES_NONE, /* page was not part of the order */
-	KSM_RES_MERGED,
-	KSM_RES_DIFFERENT, /* contents had changed; page is untouched */
-	KSM_RES_BUSY,      /* pinned, or shared by a fork */
-	KSM_RES_GONE,      /* not present, not offered, or not in a state to be merged */
-	KSM_RES_NOMEM,     /* the kernel refused memory or a mapping; page is untouched */
-	KSM_RES_STALE,     /* order was older than the client's latest change */
+	KSM_RES_NONE,      /* the page is not part of the order */
+	KSM_RES_MERGED,    /* it stands on the frame now; for KSM_FRAME_ZERO: was given back */
+	KSM_RES_DIFFERENT, /* its contents differ from the frame's; it is untouched */
+	KSM_RES_BUSY,      /* it is pinned, or shared by a fork; it is untouched */
+	KSM_RES_GONE,      /* it is not present, not offered, or cannot be merged */
+	KSM_RES_NOMEM,     /* the kernel refused memory or a mapping; it is untouched */
+	KSM_RES_STALE,     /* the order is older than the client's latest change */
 	KSM_RES_NR
 };
 

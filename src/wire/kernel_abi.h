@@ -2,9 +2,10 @@
 /*
  * kernel_abi.h - kernel interfaces newer than the C library's headers.
  *
- * Debian 12 ships headers of Linux 6.1; UFFDIO_MOVE came with 6.8, PAGEMAP_SCAN and
- * UFFD_FEATURE_WP_ASYNC with 6.7. Values are from include/uapi/linux/{userfaultfd,fs}.h of
- * Linux 6.12; they are ABI and do not change.
+ * Debian 12 ships headers of Linux 6.1. UFFDIO_MOVE came with 6.8, PAGEMAP_SCAN and
+ * UFFD_FEATURE_WP_ASYNC with 6.7, PR_SET_MEMORY_MERGE with 6.4. Values are from
+ * include/uapi/linux/{userfaultfd,fs,prctl}.h of Linux 6.12; they are ABI and do not change. KABI_
+ * marks what newer headers declare, too, so that both may be included.
  */
 #ifndef KSM_KERNEL_ABI_H
 #define KSM_KERNEL_ABI_H
@@ -21,7 +22,7 @@
 #define KABI_UFFDIO_MOVE_MODE_DONTWAKE 1ull
 struct kabi_uffdio_move {
 	uint64_t dst, src, len, mode;
-	int64_t move; /* out: bytes moved, or a negative errno */
+	int64_t move; /* the kernel answers: bytes moved, or a negative errno */
 };
 #define KABI_UFFDIO_MOVE _IOWR(0xAA, 0x05, struct kabi_uffdio_move)
 

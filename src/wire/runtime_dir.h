@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * runtime_dir.h - where the daemon and its sockets are.
+ * runtime_dir.h - where the daemon puts its sockets, and where everybody looks for them.
  *
- * --runtime-dir, else $KSMD_RUNTIME_DIR, else /run/ksmd-user for root, else
- * $XDG_RUNTIME_DIR/ksmd-user. Header-only and free of allocation, since the library calls it in
- * programs that it must not disturb.
+ * The option --runtime-dir names the directory, else $KSMD_RUNTIME_DIR. Otherwise it is
+ * /run/ksmd-user for root and $XDG_RUNTIME_DIR/ksmd-user for other users. The function is inline
+ * and allocates nothing, because the library calls it in programs that it must not disturb.
  */
 #ifndef KSM_RUNTIME_DIR_H
 #define KSM_RUNTIME_DIR_H
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#define KSM_DIR_NAME "ksmd-user"
+
 /*
- * Write the path of `name` in the runtime directory (of the directory itself when name is NULL).
- * Returns 0, or -1 when there is no such place (no $XDG_RUNTIME_DIR) or it does not fit.
+ * Write the path of `name` in the runtime directory to buf, or the directory's own when name is
+ * NULL. dir: what --runtime-dir says, or NULL. Returns 0, or -1 when no variable says where the
+ * directory is ($XDG_RUNTIME_DIR is not set), or the path and its NUL need more than size bytes.
+ * A program that changed its user or capabilities at exec has no environment (secure_getenv(3)).
  */
 static inline int ksm_runtime_path(char *buf, size_t size, const char *dir, const char *name)
 {
@@ -25,10 +30,10 @@ static inline int ksm_runtime_path(char *buf, size_t size, const char *dir, cons
 
 	if (!base || !*base) {
 		if (geteuid() == 0) {
-			base = "/run/ksmd-user";
+			base = "/run/" KSM_DIR_NAME;
 		} else {
 			base = secure_getenv("XDG_RUNTIME_DIR");
-			sub = "/ksmd-user";
+			sub = "/" KSM_DIR_NAME;
 			if (!base || !*base)
 				return -1;
 		}

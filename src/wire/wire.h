@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wire.h - what the daemon and the client library say to each other.
+ * wire.h - the messages that the daemon and the client library exchange.
  *
- * One SOCK_SEQPACKET message is one struct below: a header, then the body. Both sides check
- * type and exact length before looking further; anything else is a protocol error and ends the
- * connection. Descriptors travel with SCM_RIGHTS, in the order given.
+ * A SOCK_SEQPACKET message is one struct below: a header, then the body. Both sides check the type
+ * and the exact length before they look further (ksm_msg_size()); a message that fails the check is
+ * a protocol error and ends the connection. SCM_RIGHTS carries descriptors, in the order given.
  *
- * A connection goes: HELLO -> WELCOME -> READY, then any message at any time.
+ * A connection begins with HELLO, WELCOME and READY. Afterwards either side sends its messages at
+ * any time.
  *
- * Order matters in one place. The daemon must never believe that a page stands on a frame no
- * longer, while it does. ADD, DEL, FORGET and ADOPT are numbered by the client (1, 2, ...). An
- * order (ORDER) carries the number of the last one the daemon had taken in when it was sent; the
- * client refuses an order (KSM_RES_STALE for every page) unless that is the newest it has sent and
- * none is waiting. So what an order says about a page is never older than what happened to it.
+ * The daemon must never believe that a page has left a frame while the client still maps it: it
+ * would free the frame under the page. So the client numbers each ADD, DEL, FORGET and ADOPT (1, 2,
+ * ...), and an ORDER carries the number of the last one that the daemon took in before. The client
+ * carries an order out only when that is the newest number it has sent and none waits to be sent.
+ * Otherwise it answers KSM_RES_STALE for every page. What an order assumes of a page is therefore
+ * never older than what happened to the page.
  */
 #ifndef KSM_WIRE_H
 #define KSM_WIRE_H
@@ -25,30 +27,31 @@
 #define KSM_CLIENT_SOCKET "client.sock"
 #define KSM_CONTROL_SOCKET "control.sock"
 
+/* C: the client sends it, D: the daemon; +: the descriptors that come with it. */
 enum ksm_msg_type {
-	KSM_MSG_HELLO = 1,    /* C: + pidfd, /proc/self/pagemap, /proc/self/mem */
-	KSM_MSG_WELCOME,      /* D: + /dev/userfaultfd, arena (read-only), sentinel */
-	KSM_MSG_READY,        /* C: userfaultfds made, sentinel mapped */
-	KSM_MSG_ADD,          /* C: range is offered */
-	KSM_MSG_DEL,          /* C: range is withdrawn; nothing there stands on a frame any more */
-	KSM_MSG_FORGET,       /* C: contents of an offered range were replaced by private memory */
-	KSM_MSG_ADOPT,        /* C: pages that stand on frames already (after fork, mremap) */
-	KSM_MSG_ORDER,        /* D: an order to merge */
-	KSM_MSG_ORDER_DONE,   /* C: what became of it */
-	KSM_MSG_UNMERGE,      /* D: give back private memory everywhere */
-	KSM_MSG_UNMERGE_DONE, /* C */
-	KSM_MSG_EPOCH,        /* D: + sentinel: map it, drop the one before */
-	KSM_MSG_EPOCH_DONE,   /* C */
-	KSM_MSG_STAT,         /* C: asks */
-	KSM_MSG_STAT_REPLY,   /* D */
-	KSM_MSG_INFO,         /* C: facts about itself that changed */
-	KSM_MSG_ERROR,        /* D: last words before it drops the connection */
+	KSM_MSG_HELLO = 1,    /* C: begins; + pidfd, /proc/self/pagemap, /proc/self/mem */
+	KSM_MSG_WELCOME,      /* D: accepts; + /dev/userfaultfd, arena (read-only), sentinel */
+	KSM_MSG_READY,        /* C: made its userfaultfds and mapped the sentinel */
+	KSM_MSG_ADD,          /* C: offers a range */
+	KSM_MSG_DEL,          /* C: withdraws a range; nothing there stands on a frame now */
+	KSM_MSG_FORGET,       /* C: replaced the pages of an offered range by private memory */
+	KSM_MSG_ADOPT,        /* C: has pages on frames already, after fork or mremap */
+	KSM_MSG_ORDER,        /* D: orders the client to merge pages of a block */
+	KSM_MSG_ORDER_DONE,   /* C: says what became of each page */
+	KSM_MSG_UNMERGE,      /* D: asks for private memory in place of every frame */
+	KSM_MSG_UNMERGE_DONE, /* C: did so, or failed */
+	KSM_MSG_EPOCH,        /* D: begins an epoch; + sentinel, which replaces the last one */
+	KSM_MSG_EPOCH_DONE,   /* C: did so */
+	KSM_MSG_STAT,         /* C: asks for its counters */
+	KSM_MSG_STAT_REPLY,   /* D: answers */
+	KSM_MSG_INFO,         /* C: tells facts about itself that changed */
+	KSM_MSG_ERROR,        /* D: says why, and drops the connection */
 	KSM_MSG_NR
 };
 
 struct ksm_msg_hdr {
 	uint32_t type;
-	uint32_t len; /* of the whole message */
+	uint32_t len; /* bytes of the whole message */
 };
 
 struct ksm_msg_hello {
@@ -58,13 +61,13 @@ struct ksm_msg_hello {
 	uint32_t nr_vmas;       /* lines of /proc/self/maps */
 	uint32_t max_map_count; /* vm.max_map_count as the client sees it */
 };
-#define KSM_INFO_MERGE_ANY 1u
+#define KSM_INFO_MERGE_ANY 1u /* offers all its memory, also what it maps later */
 
 struct ksm_msg_welcome {
 	struct ksm_msg_hdr hdr;
 	uint32_t version;
 	uint32_t client_id;
-	uint64_t arena_id; /* differs between arenas; a client that reconnects compares it */
+	uint64_t arena_id; /* of this arena alone; a client that reconnects compares it */
 	uint64_t arena_pages;
 	uint64_t epoch;
 };
@@ -73,25 +76,26 @@ struct ksm_msg_ready {
 	struct ksm_msg_hdr hdr;
 };
 
-struct ksm_msg_range { /* ADD, DEL, FORGET */
+/* ADD, DEL, FORGET */
+struct ksm_msg_range {
 	struct ksm_msg_hdr hdr;
-	uint64_t seq;
+	uint64_t seq;        /* number of this change */
 	uint64_t start, end; /* bytes, page aligned, start < end */
 };
 
 struct ksm_msg_adopt {
 	struct ksm_msg_hdr hdr;
-	uint64_t seq;
-	uint64_t addr;
+	uint64_t seq;  /* number of this change */
+	uint64_t addr; /* of the first page */
 	uint32_t nr_pages;
-	uint32_t frame; /* of the first page; the rest follow */
+	uint32_t frame; /* of the first page; the others stand on the frames after it */
 };
 
 struct ksm_msg_order {
 	struct ksm_msg_hdr hdr;
 	uint32_t id;
 	uint32_t reserved;
-	uint64_t seq;
+	uint64_t seq;  /* of the last change that the daemon has taken in */
 	uint64_t addr; /* block start: a multiple of KSM_ORDER_PAGES pages */
 	uint32_t frame[KSM_ORDER_PAGES];
 };
@@ -103,18 +107,20 @@ struct ksm_msg_order_done {
 	uint8_t result[KSM_ORDER_PAGES]; /* enum ksm_res */
 };
 
-struct ksm_msg_unmerge { /* UNMERGE; UNMERGE_DONE */
+/* UNMERGE, UNMERGE_DONE */
+struct ksm_msg_unmerge {
 	struct ksm_msg_hdr hdr;
 	uint32_t id;
 	int32_t error; /* 0 or a positive errno: ENOMEM */
 };
 
-struct ksm_msg_epoch { /* EPOCH; EPOCH_DONE */
+/* EPOCH, EPOCH_DONE */
+struct ksm_msg_epoch {
 	struct ksm_msg_hdr hdr;
 	uint64_t epoch;
 };
 
-struct ksm_msg_stat { /* STAT */
+struct ksm_msg_stat {
 	struct ksm_msg_hdr hdr;
 	uint64_t id;
 };
@@ -124,7 +130,7 @@ struct ksm_msg_stat_reply {
 	uint64_t id;
 	uint64_t rmap_items, zero_pages, merging_pages;
 	int64_t process_profit;
-	uint64_t full_scans; /* of the daemon */
+	uint64_t full_scans; /* passes of the whole daemon */
 };
 
 struct ksm_msg_info {
@@ -158,7 +164,7 @@ union ksm_msg {
 	struct ksm_msg_error error;
 };
 
-/* Exact size of a message of this type, 0 if there is no such type. */
+/* Bytes of a message of this type; 0 when there is no such type. */
 static inline uint32_t ksm_msg_size(uint32_t type)
 {
 	static const uint16_t size[KSM_MSG_NR] = {

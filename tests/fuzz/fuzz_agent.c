@@ -714,7 +714,8 @@ static long do_read_maps(char *buf, size_t len)
 
 		have += (size_t)sprintf(buf + have, "%lx-%lx rw-p %08lx 00:01 %d    %s\n", at,
 					at + PAGE, frame ? k.frame[k.maps_at] * PAGE : 0,
-					frame ? 77 : 0, frame ? "/memfd:ksm-arena (deleted)" : "");
+					frame ? 77 : 0,
+					frame ? "/memfd:" KSM_ARENA_NAME " (deleted)" : "");
 	}
 	return (long)have;
 }

@@ -4,9 +4,7 @@
 #include <sys/prctl.h>
 
 #include "tests/torture/calls.h"
-
-#define SET_MEMORY_MERGE 67 /* PR_SET_MEMORY_MERGE, PR_GET_MEMORY_MERGE of linux/prctl.h */
-#define GET_MEMORY_MERGE 68
+#include "wire/kernel_abi.h"
 
 const bool calls_are_plain = true;
 
@@ -37,10 +35,10 @@ int call_madvise(void *addr, size_t len, int advice)
 
 int call_merge_any(bool enable)
 {
-	return prctl(SET_MEMORY_MERGE, enable, 0, 0, 0);
+	return prctl(PR_SET_MEMORY_MERGE, enable, 0, 0, 0);
 }
 
 int call_stat(void)
 {
-	return prctl(GET_MEMORY_MERGE, 0, 0, 0, 0) < 0 ? -1 : 0;
+	return prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) < 0 ? -1 : 0;
 }

@@ -34,10 +34,7 @@
 #include "rand.h"
 #include "side.h"
 #include "stop.h"
-
-#ifndef PR_SET_MEMORY_MERGE
-#define PR_SET_MEMORY_MERGE 67
-#endif
+#include "wire/kernel_abi.h"
 
 enum {
 	MAX_RECORD = 60000,

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * numa_emulated.c - N nodes on any machine.
+ * numa_emulated.c - plays N nodes on any machine.
  *
- * Placement policy must be testable where there is one node. The node of a page follows from its
- * address in stripes of 2 MiB: a test can put equal contents on chosen nodes by choosing addresses,
- * and a run repeats exactly. Memory is placed nowhere in particular, so bind() has nothing to do.
+ * Tests must be able to check placement on a machine with one node. The node of a page follows from
+ * its address, in stripes of 2 MiB. So a test puts equal contents on chosen nodes by choosing
+ * addresses, and a run repeats exactly. The memory itself lies anywhere, so bind() does nothing.
  */
 #include "numa/numa_emulated.h"
 
 #include <stdlib.h>
 
-#define STRIPE_SHIFT 21 /* 2 MiB: one pageblock, so that a block of pages never spans two nodes */
+#define STRIPE_SHIFT 21 /* 2 MiB: a block of 64 pages never spans two nodes */
 
 static void emulated_page_nids(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr,
 			       int *nids)

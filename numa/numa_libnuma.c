@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * numa_libnuma.c - the nodes that the machine has.
+ * numa_libnuma.c - knows the machine's own nodes.
  *
- * The kernel's node numbers may have holes (memory-less or offline nodes); ours are dense, so that
- * they can index arrays and zones. os_node[] translates back.
+ * The kernel's node numbers may have holes, for offline nodes and nodes without memory. Ours have
+ * none, because they index arrays and zones; os_node[] translates back.
  *
- * Where a page lies is asked with move_pages() and no target nodes, which moves nothing. That call
- * needs the right to ptrace the process; where the daemon has no such right, every page counts as
- * node 0, which costs placement and never correctness.
+ * move_pages() without target nodes says where pages lie and moves nothing. It needs the right to
+ * ptrace the process. Where the daemon does not have it, every page counts as node 0, which costs
+ * placement and never correctness.
  */
 #include "numa/numa_libnuma.h"
 
@@ -17,18 +17,17 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#define MAX_NODES 64
 #define MAX_OS_NODES 1024 /* CONFIG_NODES_SHIFT is at most 10 */
-#define MAX_QUERY 512     /* see page_nids in numa_topology.h */
 
 struct libnuma_topology {
 	struct numa_topology t;
 	int8_t nid_of[MAX_OS_NODES]; /* our number of each of the kernel's, -1: none */
 };
 
+/* Ask the kernel for the node, or a negative errno, of each page. 0 or -1. */
 static int query(pid_t pid, const uint64_t *addr, int nr, int *status)
 {
-	void *pages[MAX_QUERY];
+	void *pages[NUMA_MAX_QUERY];
 
 	for (int i = 0; i < nr; i++)
 		pages[i] = (void *)(uintptr_t)addr[i];
@@ -39,8 +38,8 @@ static void libnuma_page_nids(struct numa_topology *t, pid_t pid, const uint64_t
 			      int *nids)
 {
 	struct libnuma_topology *lt = (struct libnuma_topology *)t;
-	int status[MAX_QUERY];
-	bool known = t->nr_nodes > 1 && nr <= MAX_QUERY && query(pid, addr, nr, status) == 0;
+	int status[NUMA_MAX_QUERY];
+	bool known = t->nr_nodes > 1 && nr <= NUMA_MAX_QUERY && query(pid, addr, nr, status) == 0;
 
 	for (int i = 0; i < nr; i++) {
 		int os = known ? status[i] : -1;
@@ -57,8 +56,10 @@ static int libnuma_bind(struct numa_topology *t, void *addr, size_t len, int nid
 	if (t->nr_nodes == 1)
 		return 0;
 	mask[os / (8 * sizeof(long))] = 1ul << (os % (8 * sizeof(long)));
-	/* Preferred, not bound: a full node must not make merging fail. The kernel takes one bit
-	 * less than maxnode says. */
+	/*
+	 * Preferred, not bound: a full node must not make merging fail. The kernel reads one bit
+	 * less than maxnode says.
+	 */
 	return mbind(addr, len, MPOL_PREFERRED, mask, MAX_OS_NODES + 1, 0) ? -errno : 0;
 }
 
@@ -73,7 +74,7 @@ static const struct numa_topology_ops libnuma_ops = {
 	.free = libnuma_free,
 };
 
-/* Number the nodes whose memory this process may use. */
+/* Number the nodes whose memory this process may use; none where it cannot be found out. */
 static void number_nodes(struct libnuma_topology *lt)
 {
 	struct bitmask *mems;
@@ -85,7 +86,7 @@ static void number_nodes(struct libnuma_topology *lt)
 	if (!mems)
 		return;
 	max = numa_max_node();
-	for (int os = 0; os <= max && os < MAX_OS_NODES && lt->t.nr_nodes < MAX_NODES; os++) {
+	for (int os = 0; os <= max && os < MAX_OS_NODES && lt->t.nr_nodes < NUMA_MAX_NODES; os++) {
 		if (!numa_bitmask_isbitset(mems, (unsigned int)os))
 			continue;
 		lt->nid_of[os] = (int8_t)lt->t.nr_nodes;

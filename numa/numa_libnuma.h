@@ -5,7 +5,7 @@
 
 #include "numa/numa_topology.h"
 
-/* NULL with errno ENOMEM. */
+/* One node where the kernel has no NUMA support. NULL with errno ENOMEM when memory is short. */
 struct numa_topology *numa_libnuma_new(void);
 
 #endif

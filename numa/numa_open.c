@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * numa_open.c - choose an implementation by its name on the command line.
- */
+/* numa_open.c - chooses a kind of topology by its name (see numa_open.h). */
 #include "numa/numa_open.h"
 
 #include <errno.h>
@@ -12,21 +10,20 @@
 #include "numa/numa_libnuma.h"
 
 #define EMULATED_PREFIX "emulated:"
-#define MAX_NODES 64
 
 static struct numa_topology *open_emulated(const char *count)
 {
 	char *end;
 	unsigned long nr;
 
-	/* strtoul would take a sign or a blank. */
+	/* strtoul() would accept a sign or a blank. */
 	if (*count < '0' || *count > '9') {
 		errno = EINVAL;
 		return NULL;
 	}
 	errno = 0;
 	nr = strtoul(count, &end, 10);
-	if (errno || *end || nr < 1 || nr > MAX_NODES) {
+	if (errno || *end || nr < 1 || nr > NUMA_MAX_NODES) {
 		errno = EINVAL;
 		return NULL;
 	}

@@ -2,10 +2,9 @@
 /*
  * numa_topology.h - the narrow boundary to the machine's NUMA nodes.
  *
- * Two implementations: libnuma (the machine as it is) and emulated:N (N nodes on any machine, for
- * tests and policy studies; the node of a page follows from its address, in 2 MiB stripes, so that
- * it is the same in every run). numa_open.h chooses. The daemon owns one; the engine sees only node
- * numbers.
+ * Two kinds implement it: numa_libnuma.c knows the machine's own nodes, numa_emulated.c plays N
+ * nodes on any machine. numa_open.h chooses one. The daemon owns a topology; the engine sees only
+ * node numbers. Any thread may call the operations, because a topology never changes.
  */
 #ifndef KSM_NUMA_TOPOLOGY_H
 #define KSM_NUMA_TOPOLOGY_H
@@ -14,24 +13,33 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define NUMA_MAX_NODES 64
+#define NUMA_MAX_QUERY 512 /* pages; their addresses take 4 KiB of stack */
+
 struct numa_topology;
 
 struct numa_topology_ops {
-	/* Node of each page of process pid; 0 where it cannot be told. nr <= 512. */
+	/*
+	 * Write the node of each of nr pages of process pid to nids, 0 where it is not known.
+	 * nr <= NUMA_MAX_QUERY.
+	 */
 	void (*page_nids)(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr,
 			  int *nids);
-	/* Place memory that will be allocated in [addr, addr+len) (a shared mapping) on a node. */
+	/*
+	 * Place on node nid what the kernel allocates from now on in the shared mapping
+	 * [addr, addr + len), page aligned; when the node is full, elsewhere. Returns 0 or -errno.
+	 */
 	int (*bind)(struct numa_topology *t, void *addr, size_t len, int nid);
 	void (*free)(struct numa_topology *t);
 };
 
 struct numa_topology {
 	const struct numa_topology_ops *ops;
-	int nr_nodes;    /* 1..64; node numbers are 0..nr_nodes-1, dense */
-	int os_node[64]; /* the kernel's number of each node */
+	int nr_nodes;                /* 1..NUMA_MAX_NODES; nodes are 0..nr_nodes - 1 */
+	int os_node[NUMA_MAX_NODES]; /* the kernel's number of each node */
 };
 
-/* NULL is accepted. */
+/* Free a topology. NULL is accepted. */
 static inline void numa_topology_close(struct numa_topology *t)
 {
 	if (t)

@@ -14,8 +14,6 @@
 #include "daemon/session_order.h"
 #include "daemon/track.h"
 
-#define NID_BATCH 512 /* what numa_topology takes at a time */
-
 static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		    int max, uint64_t *walk_end)
 {
@@ -48,9 +46,9 @@ static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 	struct session *s = client;
 	struct numa_topology *t = s->d->topology;
 
-	for (int i = 0; i < nr; i += NID_BATCH)
-		t->ops->page_nids(t, s->pid, addr + i, nr - i < NID_BATCH ? nr - i : NID_BATCH,
-				  nids + i);
+	for (int i = 0; i < nr; i += NUMA_MAX_QUERY)
+		t->ops->page_nids(t, s->pid, addr + i,
+				  nr - i < NUMA_MAX_QUERY ? nr - i : NUMA_MAX_QUERY, nids + i);
 }
 
 /* May run on liburcu's thread: nothing but releasing. */

@@ -54,8 +54,7 @@ static uint32_t window_index(const struct mm_slot *mm, uint32_t key)
 }
 
 /* Reserve an extent and put it at index i. False: no extent is left, or memory is short. */
-static bool window_add(struct mm_slot *mm, uint32_t i, uint32_t key, int nid) NEEDS(mm->e->lock);
-static bool window_add(struct mm_slot *mm, uint32_t i, uint32_t key, int nid)
+static bool window_add(struct mm_slot *mm, uint32_t i, uint32_t key, int nid) NEEDS(mm->e->lock)
 {
 	uint32_t frame = pool_extent_reserve(&mm->e->pool, nid);
 	struct window *w;
@@ -76,8 +75,7 @@ static bool window_add(struct mm_slot *mm, uint32_t i, uint32_t key, int nid)
 }
 
 /* Frame that a page has in its window, which is made if need be, or POOL_NONE. */
-static uint32_t place_in_window(struct mm_slot *mm, uint64_t pn, int nid) NEEDS(mm->e->lock);
-static uint32_t place_in_window(struct mm_slot *mm, uint64_t pn, int nid)
+static uint32_t place_in_window(struct mm_slot *mm, uint64_t pn, int nid) NEEDS(mm->e->lock)
 {
 	uint32_t key = window_key(pn * PAGE_BYTES, nid), i = window_index(mm, key);
 

@@ -330,8 +330,8 @@ $(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)
 # Which system calls a serving daemon makes, and whether its filter allows them.
 $(BUILD)/tests/confine: Makefile
 	@mkdir -p $(@D)
-	@printf '#!/bin/sh\nexec /usr/bin/python3 -B %s/tests/confine.py "$$KSM_BUILD"\n' '$(CURDIR)' >$@ && \
-		chmod +x $@
+	@printf '#!/bin/sh\nexec /usr/bin/python3 -B %s/tests/confine.py "$$KSM_BUILD"\n' \
+		'$(CURDIR)' >$@ && chmod +x $@
 
 ## test          install what is missing, build, run all tests, also under the sanitizers
 test: setup-test

@@ -67,10 +67,11 @@ KSM_API void *ksm_mremap(void *old_address, size_t old_size, size_t new_size, in
 KSM_API int ksm_mprotect(void *addr, size_t length, int prot);
 
 /*
- * As vmsplice(2). A pipe that was given pages refers to the pages themselves, and its reader sees what is
- * written to them afterwards; nothing tells the library of that reference. So pages that are given to a
- * pipe are un-shared first and left alone until they are offered anew with MADV_MERGEABLE. Memory that
- * went to a pipe by vmsplice(2) itself may be merged, and the reader then finds what stood there before.
+ * As vmsplice(2). A pipe that was given pages refers to the pages themselves: its reader sees later
+ * stores to them. Nothing tells the library of that reference. So the library un-shares pages that
+ * go to a pipe, and leaves them alone until the program offers them again with MADV_MERGEABLE.
+ * Memory that went to a pipe by vmsplice(2) itself may be merged, and the reader then finds its
+ * earlier bytes.
  */
 KSM_API ssize_t ksm_vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags);
 

@@ -176,7 +176,9 @@ static void attack(struct daemon *d, bool victim_first)
 		fill_page(a.mem + (size_t)i * KSM_PAGE_SIZE, i, "garbage ");
 	peer_call(victim, fn_fill_text, mem, KNOWN_FIRST, PAGES);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 1), 0);
-	/* The attack goes on until all that both hold was offered to it, and for some passes more. */
+	/*
+	 * The attack goes on until all that both hold was offered to it, and for some passes more.
+	 */
 	while (a.known < PAGES * 3 / 4)
 		attacker_works(d, &a, 1);
 	attacker_works(d, &a, 4);

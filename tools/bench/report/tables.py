@@ -8,6 +8,7 @@ better, so there it is a gain: how many times better ksmd-user is.
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Iterator
 
 from metrics import BY_KEY, METRICS, Metric
@@ -25,14 +26,20 @@ SUMMARY_HEAD = """\
 |---|---|---|---|---|
 """
 SUMMARY_FOOT = """
-x: so many times better than the kernel's KSM (less time, less CPU, more memory saved); \
-in `growth`, the quotient itself.
+x: so many times better than the kernel's KSM (less time, less CPU, more memory saved); in
+`growth`, the quotient itself.
 
 """
 FIGURES_HEAD = """\
 | median (least..most) | kernel | ksmd-user | times better |
 |---|---|---|---|
 """
+
+
+def _prose(text: str, hang: str = "") -> str:
+    """One line, in lines of at most 100 columns; `hang` stands before the second and later ones."""
+    return textwrap.fill(text, 100, subsequent_indent=hang, break_long_words=False,
+                         break_on_hyphens=False)
 
 
 def _cell(s: Summary, unit: str = "") -> str:
@@ -59,19 +66,20 @@ def _doubts(results: list[Result]) -> Iterator[str]:
     for i, r in enumerate(results):
         name = label(results, i)
         for note in r.notes:
-            yield f"- {name} is not complete: {note}\n"
+            yield _prose(f"- {name} is not complete: {note}", "  ") + "\n"
         others = [r.side[s].summary("others_pct").max for s in SIDES]
         busy = max((v for v in others if not math.isnan(v)), default=0)
         if busy > BUSY_PCT:
-            yield (f"- {name}: the machine was not idle, in one round other programs used "
-                   f"{busy:.0f} % of a CPU\n")
+            yield _prose(f"- {name}: the machine was not idle, in one round other programs used "
+                         f"{busy:.0f} % of a CPU", "  ") + "\n"
 
 
 def summary(results: list[Result]) -> str:
     """What is wanted against what was seen, one line each."""
     m, date = results[0].machine, results[0].date
-    out = [f"Measured on {m.cpu}, {m.cpus} CPUs, {m.memory_mib} MiB of memory, {m.kernel}"
-           f"{', ' if date else ''}{date}.\n\n", SUMMARY_HEAD]
+    where = _prose(f"Measured on {m.cpu}, {m.cpus} CPUs, {m.memory_mib} MiB of memory, {m.kernel}"
+                   f"{', ' if date else ''}{date}.")
+    out = [where, "\n\n", SUMMARY_HEAD]
     for i, r in enumerate(results):
         name = label(results, i)
         if r.skipped:
@@ -97,8 +105,8 @@ def figures(r: Result) -> str:
     if r.skipped:
         out.append(f"Skipped: {r.skipped}.\n\n")
     if r.notes:
-        out += [f"- Not complete: {n}\n" for n in r.notes] + ["\n"]
-    out += [f"Knobs of {s}: {r.side[s].knobs}\n\n" for s in SIDES if r.side[s].knobs]
+        out += [_prose(f"- Not complete: {n}", "  ") + "\n" for n in r.notes] + ["\n"]
+    out += [_prose(f"Knobs of {s}: {r.side[s].knobs}") + "\n\n" for s in SIDES if r.side[s].knobs]
     if not r.skipped:
         out.append(FIGURES_HEAD)
         out += [_figures_line(m, r) for m in METRICS if r.measured(m.key)]

@@ -56,7 +56,7 @@ int loop_watch(struct loop *l, struct loop_watch *w, int fd, uint32_t events,
 	       void (*ready)(struct loop_watch *w, uint32_t events));
 /* Ask for other events; a call without a change costs nothing. Returns 0 or -errno. */
 int loop_watch_set(struct loop_watch *w, uint32_t events);
-/* Call it before closing fd. `ready` is not called again, not even in this turn. May be repeated. */
+/* Call it before closing fd. `ready` is not called again, not even this turn. May be repeated. */
 void loop_unwatch(struct loop_watch *w);
 
 /* Add a timer, not set yet, for the life of the loop. Each turn looks at all: a handful is fine. */

@@ -56,7 +56,7 @@ struct order {
 	uint32_t vmas;  /* mappings it may add, held back from the budget */
 };
 
-/* An extent of the pool for 128 MiB of a client's addresses: page n there has frame n (layout.c). */
+/* An extent of the pool for 128 MiB of a client's addresses: page n has frame n (layout.c). */
 struct window {
 	uint32_t key;   /* address / 128 MiB << 6 | nid */
 	uint32_t frame; /* first frame of the extent */

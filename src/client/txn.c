@@ -66,6 +66,9 @@
  * back.
  */
 struct run {
+	const struct kit *k;
+	const struct ksm_msg_order *m;
+	uint8_t *result; /* of every page of the order */
 	unsigned int from, to;
 	uint64_t order;     /* to be replaced */
 	uint64_t moved;     /* out, in the staging area */
@@ -153,40 +156,38 @@ static long move(const struct kit *k, uint64_t dst, uint64_t src, unsigned int p
 }
 
 /* Move pages [from, to) of the block out; pages that refuse get their result and stay. */
-static void move_out(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		     unsigned int from, unsigned int to, uint8_t *result) NEEDS(as.lock)
+static void move_out(struct run *run, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	unsigned int i = from;
 	int tries = 0;
 
 	while (i < to) {
 		uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
-		long r = move(k, (uintptr_t)k->staging + off, m->addr + off, to - i);
+		long r = move(run->k, (uintptr_t)run->k->staging + off, run->m->addr + off, to - i);
 
 		if (r == 0) {
 			run->moved |= pageset_range(i, to);
 			return;
 		}
-		run->moved |= staged(k) & pageset_range(from, to);
+		run->moved |= staged(run->k) & pageset_range(from, to);
 		if (run->moved & pageset_bit(i)) {
 			tries = 0;
 			while (i < to && (run->moved & pageset_bit(i)))
 				i++;
 		} else if (r == -EAGAIN && ++tries < MOVE_TRIES) {
 			/* A fork is being announced, or the page is locked for a moment. */
-			uffd_serve_forks(k, m->addr, run->moved, k->staging);
+			uffd_serve_forks(run->k, run->m->addr, run->moved, run->k->staging);
 		} else {
-			result[i++] = r == -EAGAIN ? KSM_RES_BUSY : res_of_errno(r);
+			run->result[i++] = r == -EAGAIN ? KSM_RES_BUSY : res_of_errno(r);
 			tries = 0;
 		}
 	}
 }
 
-static void move_all_out(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-			 uint8_t *result) NEEDS(as.lock)
+static void move_all_out(struct run *run) NEEDS(as.lock)
 {
 	for (unsigned int i = run->from, j; pageset_next(run->order, &i, &j); i = j)
-		move_out(k, m, run, i, j, result);
+		move_out(run, i, j);
 }
 
 /*
@@ -195,39 +196,38 @@ static void move_all_out(const struct kit *k, const struct ksm_msg_order *m, str
  * pinned, and nobody can change it where it is, so a copy is as good. Where there is no memory any
  * more, or other contents stand, the program did that, too.
  */
-static void copy_back(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		      unsigned int i)
+static void copy_back(struct run *run, unsigned int i)
 {
 	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
 	struct uffdio_copy c = {
-		.dst = m->addr + off,
-		.src = (uintptr_t)k->staging + off,
+		.dst = run->m->addr + off,
+		.src = (uintptr_t)run->k->staging + off,
 		.len = KSM_PAGE_SIZE,
 		.mode = UFFDIO_COPY_MODE_DONTWAKE,
 	};
-	long r = sysc3(SYS_ioctl, k->uffd_sync, UFFDIO_COPY, &c);
+	long r = sysc3(SYS_ioctl, run->k->uffd_sync, UFFDIO_COPY, &c);
 
 	if (r && r != -ENOENT && r != -EEXIST) {
 		sysc0(SYS_sched_yield); /* not for the moment */
 		return;
 	}
-	sysc3(SYS_madvise, k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	sysc3(SYS_madvise, run->k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	run->moved &= ~pageset_bit(i);
 }
 
-static void move_back(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		      unsigned int from, unsigned int to) NEEDS(as.lock)
+static void move_back(struct run *run, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	while (from < to) {
 		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
-		long r = move(k, m->addr + off, (uintptr_t)k->staging + off, to - from);
-		uint64_t left = r == 0 ? 0 : staged(k) & pageset_range(from, to);
+		long r = move(run->k, run->m->addr + off, (uintptr_t)run->k->staging + off,
+			      to - from);
+		uint64_t left = r == 0 ? 0 : staged(run->k) & pageset_range(from, to);
 
 		run->moved &= ~pageset_range(from, to) | left;
 		if (left & pageset_bit(from)) {
-			uffd_serve_forks(k, m->addr, run->moved, k->staging);
+			uffd_serve_forks(run->k, run->m->addr, run->moved, run->k->staging);
 			if (r == -EINVAL || r == -ENOENT || r == -EEXIST)
-				copy_back(k, m, run, from);
+				copy_back(run, from);
 			else
 				sysc0(SYS_sched_yield);
 		}
@@ -272,11 +272,10 @@ static void mend_hole(const struct kit *k, uint64_t at, size_t len)
  * Map frames over pages [i, to), which are equal to them. `ready`: where these very frames are
  * mapped and populated already, to be moved; NULL: nowhere.
  */
-static void map_frames(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		       unsigned int i, unsigned int to, uint8_t *ready, uint8_t *result)
+static void map_frames(struct run *run, unsigned int i, unsigned int to, uint8_t *ready)
 	NEEDS(as.lock)
 {
-	uint64_t at = order_page(m, i);
+	uint64_t at = order_page(run->m, i);
 	size_t len = (size_t)(to - i) * KSM_PAGE_SIZE;
 	long r = as_frames_set(at, at + len);
 
@@ -284,38 +283,38 @@ static void map_frames(const struct kit *k, const struct ksm_msg_order *m, struc
 		r = sysc5(SYS_mremap, ready, (long)len, (long)len, MREMAP_MAYMOVE | MREMAP_FIXED,
 			  (long)at);
 		if (sysc_failed(r))
-			mend_hole(k, at, len);
+			mend_hole(run->k, at, len);
 		else
 			run->populated |= pageset_range(i, to);
 	} else if (!r) {
 		r = sysc6(SYS_mmap, (long)at, (long)len, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_FIXED, k->arena, (long)m->frame[i] * KSM_PAGE_SIZE);
+			  MAP_PRIVATE | MAP_FIXED, run->k->arena,
+			  (long)run->m->frame[i] * KSM_PAGE_SIZE);
 	}
 	if (sysc_failed(r)) {
 		as_frames_clear(at, at + len);
-		memset(result + i, KSM_RES_NOMEM, to - i);
+		memset(run->result + i, KSM_RES_NOMEM, to - i);
 		return;
 	}
 	run->mapped |= pageset_range(i, to);
-	memset(result + i, KSM_RES_MERGED, to - i);
+	memset(run->result + i, KSM_RES_MERGED, to - i);
 }
 
 /* Compare pages [from, to) with what is at `frames` and map the equal parts. */
-static void map_equal(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		      unsigned int from, unsigned int to, uint8_t *frames, bool in_place,
-		      uint8_t *result) NEEDS(as.lock)
+static void map_equal(struct run *run, unsigned int from, unsigned int to, uint8_t *frames,
+		      bool in_place) NEEDS(as.lock)
 {
 	for (unsigned int i = from, j; i < to; i = j) {
 		uint8_t *f = frames + (size_t)(i - from) * KSM_PAGE_SIZE;
 
-		for (j = i; j < to && !memcmp(k->staging + (size_t)j * KSM_PAGE_SIZE,
+		for (j = i; j < to && !memcmp(run->k->staging + (size_t)j * KSM_PAGE_SIZE,
 					      f + (size_t)(j - i) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
 		     j++)
 			;
 		if (j > i)
-			map_frames(k, m, run, i, j, in_place ? f : NULL, result);
+			map_frames(run, i, j, in_place ? f : NULL);
 		else
-			result[j++] = KSM_RES_DIFFERENT;
+			run->result[j++] = KSM_RES_DIFFERENT;
 	}
 }
 
@@ -347,30 +346,28 @@ static void unmap_rest(const struct run *run, unsigned int from, unsigned int to
 }
 
 /* Compare moved pages [from, to), whose frames are contiguous, and map the equal parts. */
-static void compare_run(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-			unsigned int from, unsigned int to, uint8_t *result) NEEDS(as.lock)
+static void compare_run(struct run *run, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
 	uint8_t *aside = NULL;
 
-	if (m->frame[from] + (uint64_t)(to - from) > k->arena_pages) {
-		memset(result + from, KSM_RES_GONE, to - from);
+	if (run->m->frame[from] + (uint64_t)(to - from) > run->k->arena_pages) {
+		memset(run->result + from, KSM_RES_GONE, to - from);
 		return;
 	}
 	if (to - from >= MREMAP_PAGES)
-		aside = map_aside(k, m->frame[from], len);
+		aside = map_aside(run->k, run->m->frame[from], len);
 	if (aside) {
-		map_equal(k, m, run, from, to, aside, true, result);
+		map_equal(run, from, to, aside, true);
 		unmap_rest(run, from, to, aside);
-	} else if (read_frames(k, m->frame[from], to - from)) {
-		map_equal(k, m, run, from, to, k->buf, false, result);
+	} else if (read_frames(run->k, run->m->frame[from], to - from)) {
+		map_equal(run, from, to, run->k->buf, false);
 	} else {
-		memset(result + from, KSM_RES_GONE, to - from);
+		memset(run->result + from, KSM_RES_GONE, to - from);
 	}
 }
 
-static void compare_all(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-			uint8_t *result) NEEDS(as.lock)
+static void compare_all(struct run *run) NEEDS(as.lock)
 {
 	unsigned int i = run->from;
 
@@ -381,30 +378,29 @@ static void compare_all(const struct kit *k, const struct ksm_msg_order *m, stru
 			i++;
 			continue;
 		}
-		if (m->frame[i] == KSM_FRAME_ZERO) {
-			bool zero = page_is_zero(k->staging + (size_t)i * KSM_PAGE_SIZE);
+		if (run->m->frame[i] == KSM_FRAME_ZERO) {
+			bool zero = page_is_zero(run->k->staging + (size_t)i * KSM_PAGE_SIZE);
 
-			result[i] = zero ? KSM_RES_MERGED : KSM_RES_DIFFERENT;
+			run->result[i] = zero ? KSM_RES_MERGED : KSM_RES_DIFFERENT;
 			if (zero)
 				run->dropped |= pageset_bit(i);
 			i++;
 			continue;
 		}
 		while (j < run->to && (run->moved & pageset_bit(j)) &&
-		       m->frame[j] == m->frame[j - 1] + 1)
+		       run->m->frame[j] == run->m->frame[j - 1] + 1)
 			j++;
-		compare_run(k, m, run, i, j, result);
+		compare_run(run, i, j);
 		i = j;
 	}
 }
 
-static void return_the_rest(const struct kit *k, const struct ksm_msg_order *m, struct run *run)
-	NEEDS(as.lock)
+static void return_the_rest(struct run *run) NEEDS(as.lock)
 {
 	uint64_t back = run->moved & ~run->mapped & ~run->dropped;
 
 	for (unsigned int i = 0, j; pageset_next(back, &i, &j); i = j)
-		move_back(k, m, run, i, j);
+		move_back(run, i, j);
 }
 
 /*
@@ -412,12 +408,12 @@ static void return_the_rest(const struct kit *k, const struct ksm_msg_order *m, 
  * page. This also keeps pagemap, change tracking and another daemon from taking an untouched frame
  * for a hole.
  */
-static void populate(const struct ksm_msg_order *m, const struct run *run)
+static void populate(const struct run *run)
 {
 	uint64_t todo = run->mapped & ~run->populated;
 
 	for (unsigned int i = 0, j; pageset_next(todo, &i, &j); i = j)
-		sysc3(SYS_madvise, order_page(m, i), (long)(j - i) * KSM_PAGE_SIZE,
+		sysc3(SYS_madvise, order_page(run->m, i), (long)(j - i) * KSM_PAGE_SIZE,
 		      MADV_POPULATE_READ);
 }
 
@@ -426,80 +422,75 @@ static void populate(const struct ksm_msg_order *m, const struct run *run)
  * on, then track again. Leaving comes before anything is populated: at a hole that is still
  * registered the agent would wait for itself.
  */
-static void resume_tracking(const struct kit *k, const struct ksm_msg_order *m,
-			    const struct run *run, uint64_t start, uint64_t end)
+static void resume_tracking(const struct run *run, uint64_t start, uint64_t end)
 {
 	if (run->mapped != pageset_range(run->from, run->to))
-		uffd_release(k, start, end);
+		uffd_release(run->k, start, end);
 	else
-		uffd_wake(k->uffd_sync, start, end);
-	populate(m, run);
-	uffd_register(k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
+		uffd_wake(run->k->uffd_sync, start, end);
+	populate(run);
+	uffd_register(run->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
 
 /* Leave pages alone whose memory has a policy of its own. */
-static void leave_out_policies(const struct ksm_msg_order *m, struct run *run, uint8_t *result)
+static void leave_out_policies(struct run *run)
 {
 	uint64_t order = run->order;
 
 	for (unsigned int i = run->from, j; pageset_next(order, &i, &j); i = j)
-		if (has_mempolicy(order_page(m, i))) {
+		if (has_mempolicy(order_page(run->m, i))) {
 			run->order &= ~pageset_range(i, j);
-			memset(result + i, KSM_RES_GONE, j - i);
+			memset(run->result + i, KSM_RES_GONE, j - i);
 		}
 }
 
 /* Returns 0, or a negative errno when the stretch cannot be registered: then nothing was done. */
-static int execute_run(const struct kit *k, const struct ksm_msg_order *m, struct run *run,
-		       uint8_t *result) NEEDS(as.lock)
+static int execute_run(struct run *run) NEEDS(as.lock)
 {
-	uint64_t start = order_page(m, run->from), end = order_page(m, run->to);
+	uint64_t start = order_page(run->m, run->from);
+	uint64_t end = order_page(run->m, run->to);
 	int r;
 
-	uffd_unregister(k->uffd_async, start, end);
-	r = uffd_register(k->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
+	uffd_unregister(run->k->uffd_async, start, end);
+	r = uffd_register(run->k->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
 	if (r < 0) {
-		uffd_release(k, start, end); /* it may have failed half-way */
-		uffd_register(k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
+		uffd_release(run->k, start, end); /* it may have failed half-way */
+		uffd_register(run->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 		return r;
 	}
-	move_all_out(k, m, run, result);
-	compare_all(k, m, run, result);
-	uffd_serve_forks(k, m->addr, run->moved, k->staging);
-	return_the_rest(k, m, run);
-	resume_tracking(k, m, run, start, end);
-	/*
-	 * The last forks that saw the run registered: their threads wait for the event to be read.
-	 */
-	uffd_serve_forks(k, m->addr, 0, k->staging);
+	move_all_out(run);
+	compare_all(run);
+	uffd_serve_forks(run->k, run->m->addr, run->moved, run->k->staging);
+	return_the_rest(run);
+	resume_tracking(run, start, end);
+	/* For the last forks that saw the run registered: threads wait for the event to be read. */
+	uffd_serve_forks(run->k, run->m->addr, 0, run->k->staging);
 	if (run->moved)
-		sysc3(SYS_madvise, k->staging + (size_t)run->from * KSM_PAGE_SIZE,
+		sysc3(SYS_madvise, run->k->staging + (size_t)run->from * KSM_PAGE_SIZE,
 		      (long)(run->to - run->from) * KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	return 0;
 }
 
 /* Carry out a stretch, or if it cannot be registered as a whole, each of its runs. */
-static void execute_stretch(const struct kit *k, const struct ksm_msg_order *m, struct run run,
-			    uint8_t *result) NEEDS(as.lock)
+static void execute_stretch(struct run *run) NEEDS(as.lock)
 {
-	uint64_t order;
 	int r;
 
-	leave_out_policies(m, &run, result);
-	if (!run.order)
-		return;
-	r = execute_run(k, m, &run, result);
+	leave_out_policies(run);
+	r = run->order ? execute_run(run) : 0;
 	if (!r)
 		return;
-	order = run.order;
-	for (unsigned int i = run.from, j; pageset_next(order, &i, &j); i = j) {
-		struct run one = { .from = i, .to = j, .order = pageset_range(i, j) };
+	for (unsigned int i = run->from, j; pageset_next(run->order, &i, &j); i = j) {
+		struct run one = *run;
 
+		one.from = i;
+		one.to = j;
+		one.order = pageset_range(i, j);
 		/* Something in a gap was in the way, or this run is. */
-		if (order != pageset_range(run.from, run.to))
-			r = execute_run(k, m, &one, result);
+		if (run->order != pageset_range(run->from, run->to))
+			r = execute_run(&one);
 		if (r)
-			memset(result + i, res_of_errno(r), j - i);
+			memset(run->result + i, res_of_errno(r), j - i);
 	}
 }
 
@@ -529,14 +520,13 @@ static void staging_close(const struct kit *k)
  * Extend the run from run->from: pages of the mask and small gaps between them, in one known range.
  * A gap has nothing that stands on frames, and nothing that is not ours.
  */
-static void find_stretch(const struct ksm_msg_order *m, uint64_t mask, struct run *run)
-	NEEDS(as.lock)
+static void find_stretch(struct run *run, uint64_t mask) NEEDS(as.lock)
 {
+	const struct ksm_msg_order *m = run->m;
 	size_t r = as_find(order_page(m, run->from));
 	uint64_t last = (as.range[r].end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
-	unsigned int i;
 
-	for (i = run->from; i < KSM_ORDER_PAGES && i < last; i++) {
+	for (unsigned int i = run->from; i < KSM_ORDER_PAGES && i < last; i++) {
 		if (mask & pageset_bit(i)) {
 			run->order |= pageset_bit(i);
 			run->to = i + 1;
@@ -546,40 +536,42 @@ static void find_stretch(const struct ksm_msg_order *m, uint64_t mask, struct ru
 	}
 }
 
-void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t newest,
-		 uint8_t result[KSM_ORDER_PAGES])
+/* Carry out an order that is up to date. Every page of it is KSM_RES_GONE so far. */
+static void execute(const struct kit *k, const struct ksm_msg_order *m, uint8_t *result)
+	NEEDS(as.lock)
 {
-	uint64_t mask, in_frames = 0;
-	unsigned int i = 0;
+	uint64_t in_frames = 0, mask = eligible(m, &in_frames);
 
-	as_agent_lock();
-	if (as.nr_events || as.overflow || m->seq != newest) {
-		for (; i < KSM_ORDER_PAGES; i++)
-			result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE : KSM_RES_STALE;
-		as_unlock();
-		return;
-	}
-	for (i = 0; i < KSM_ORDER_PAGES; i++)
-		result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE : KSM_RES_GONE;
-	mask = eligible(m, &in_frames);
 	if ((mask & ~in_frames) && !staging_open(k))
 		mask &= in_frames;
-	for (i = 0; i < KSM_ORDER_PAGES;) {
-		struct run run = { .from = i };
+	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
+		struct run run = { .k = k, .m = m, .result = result, .from = i, .to = i };
 
-		if (!(mask & pageset_bit(i))) {
-			i++;
-		} else if (in_frames & pageset_bit(i)) {
-			pageset_next(mask & in_frames, &i, &run.to);
-			inplace_execute(k, m, i, run.to, result);
-			i = run.to;
+		if (in_frames & pageset_bit(i)) {
+			pageset_next(mask & in_frames, &i, &j);
+			inplace_execute(k, m, i, j, result);
 		} else {
-			find_stretch(m, mask & ~in_frames, &run);
-			execute_stretch(k, m, run, result);
-			i = run.to;
+			find_stretch(&run, mask & ~in_frames);
+			execute_stretch(&run);
+			j = run.to;
 		}
 	}
 	if (mask & ~in_frames)
 		staging_close(k);
+}
+
+void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t newest,
+		 uint8_t result[KSM_ORDER_PAGES])
+{
+	bool stale;
+
+	as_agent_lock();
+	stale = as.nr_events || as.overflow || m->seq != newest;
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
+		result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE :
+			    stale                         ? KSM_RES_STALE :
+							    KSM_RES_GONE;
+	if (!stale)
+		execute(k, m, result);
 	as_unlock();
 }

@@ -21,6 +21,8 @@
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/as_life.h"
+#include "client/as_ranges.h"
 #include "client/connect.h"
 #include "client/mailbox.h"
 #include "client/serve.h"

@@ -30,19 +30,6 @@
 #include "base/guard.h"
 #include "wire/wire.h"
 
-/* What is known of a range of memory mapped through the library or offered by madvise. */
-enum {
-	AS_WANTED = 1 << 0,    /* offered for merging */
-	AS_ADVISED = 1 << 1,   /* by an explicit MADV_MERGEABLE, not by a policy */
-	AS_UNSHARING = 1 << 2, /* being withdrawn: nothing may be merged meanwhile */
-};
-struct as_range {
-	uint64_t start, end; /* page aligned, start < end; sorted, disjoint */
-	uint8_t prot;        /* PROT_* */
-	uint8_t flags;       /* AS_* */
-	uint16_t left_out;   /* bit set of 1 << enum ksm_left_out */
-};
-
 /* A change the daemon has to be told of, in order. */
 struct as_event {
 	uint32_t type; /* KSM_MSG_ADD, _DEL, _FORGET; KSM_MSG_ADOPT: the range moved, look it up */
@@ -56,6 +43,8 @@ struct as_event {
 struct LOCK_TYPE("address space") as_lock {
 	_Atomic uint32_t word;
 };
+
+struct as_range; /* as_ranges.h */
 
 /* All fields under the lock unless noted. */
 struct as {
@@ -104,54 +93,13 @@ uint32_t as_vfork_begin(void) NEEDS(as.lock);    /* lock held */
 void as_vfork_copied(uint32_t slot);             /* in the child, first */
 void as_vfork_end(uint32_t slot) GIVES(as.lock); /* in the parent: the lock is not held any more */
 
-/* First use of the library, and again in a forked child (keeps ranges and frame bits). Returns 0
- * or -ENOMEM. Context: no other thread uses `as` yet. */
-int as_init(void);
-/* In a forked child: forget the lock, the queue, the agent. Context: single thread so far. */
-void as_reset_child(void);
-
-/* Index of the first range with end > addr (== nr when none). Lock held. */
-size_t as_find(uint64_t addr) NEEDS(as.lock);
-/* Replace what is known of [start, end). Returns 0 or -ENOMEM (nothing changed). Lock held. */
-int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
-	NEEDS(as.lock);
-void as_clear(uint64_t start, uint64_t end) NEEDS(as.lock);
-/* The same for what is not known of it yet. Returns 0 or -ENOMEM (a part was done). Lock held. */
-int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
-	NEEDS(as.lock);
-/* Room for so many more entries, so that edits that add no more cannot fail. 0 or -ENOMEM. */
-int as_reserve(size_t more) NEEDS(as.lock);
-/* Nothing is known of the library's own tables, whatever ranges a program names. Lock held. */
-void as_clear_own(void) NEEDS(as.lock);
-/* Apply fn to each known part of [start, end), then coalesce. Returns 0 or -ENOMEM. Lock held. */
-int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg)
-	NEEDS(as.lock);
-/* May pages of this range be merged? */
-static inline bool as_offered(const struct as_range *r)
-{
-	return (r->flags & (AS_WANTED | AS_UNSHARING)) == AS_WANTED && !r->left_out;
-}
 /* Is this a forked child that has not been told so by as_reset_child()? */
 static inline bool as_is_orphan(void)
 {
 	return as.cookie && !atomic_load_explicit(as.cookie, memory_order_relaxed);
 }
-/* Any part of [start, end) known? All of it? Lock held. */
-bool as_knows(uint64_t start, uint64_t end) NEEDS(as.lock);
-bool as_covers(uint64_t start, uint64_t end) NEEDS(as.lock);
 
-/* Frame bits. Lock held. as_frames_set returns 0 or -ENOMEM. */
-bool as_frame_bit(uint64_t addr) NEEDS(as.lock);
-int as_frames_set(uint64_t start, uint64_t end) NEEDS(as.lock);
-/* Room for the bits of [start, end): after that as_frames_set() cannot fail. 0 or -ENOMEM. */
-int as_frames_reserve(uint64_t start, uint64_t end) NEEDS(as.lock);
-void as_frames_clear(uint64_t start, uint64_t end) NEEDS(as.lock);
-/* What the kernel was told of memory that is left alone, for a mapping that takes its place. No lock. */
-void as_repeat_advice(uint64_t start, uint64_t end, uint16_t left_out);
-/* Next run of pages with the bit set in [*start, end); returns false when there is none. */
-bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end) NEEDS(as.lock);
-
-/* Tell the agent. Lock held; call mailbox_poke() after releasing it. */
-void as_event(uint32_t type, uint64_t start, uint64_t end) NEEDS(as.lock);
+/* Memory of the library's own for a table: zeros, never offered. NULL when there is none. */
+void *as_map_table(size_t len);
 
 #endif

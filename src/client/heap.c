@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 
 #include "base/span.h"
+#include "client/as_queue.h"
+#include "client/as_ranges.h"
 #include "client/sysc.h"
 
 #define POLL_MIN_MS 100

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ops.h - see client.h: what the wrappers share with the rest of the library. */
+/* ops.h - what the wrappers of system calls share: the lock, and tables that follow. */
 #ifndef KSM_OPS_H
 #define KSM_OPS_H
 
@@ -13,13 +13,11 @@ static inline uint64_t page_up(uint64_t x)
 	return (x + KSM_PAGE_SIZE - 1) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
 }
 
-/* First call in the process: tables, fork handlers. Idempotent, thread-safe. Returns 0 or -ENOMEM. */
-int ksmc_init(void);
+/* In a forked child: the tables, then the agent start over. `raw`: see agent_reset_child(). */
+void ops_start_over(bool raw);
 
 /* Take the lock; in a raw child, start over first. */
 void ops_enter(struct as_guard *g) TAKES(as.lock);
-/* The same, when nothing in [start, end) is being withdrawn. */
-void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end) TAKES(as.lock);
 /*
  * Something changed: let the agent know, make sure there is one where something is offered. Returns 0, or
  * -ENOMEM: it cannot be started.

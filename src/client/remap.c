@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * remap.c - mremap(2) of memory in which frames may stand.
  *
@@ -18,10 +18,14 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "client/as.h"
+#include "client/as_advice.h"
+#include "client/as_frames.h"
+#include "client/as_queue.h"
+#include "client/as_ranges.h"
 #include "client/client.h"
 #include "client/maps.h"
 #include "client/ops.h"
+#include "client/ops_withdraw.h"
 #include "client/sysc.h"
 
 /* A call: lengths are whole pages. */

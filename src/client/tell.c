@@ -19,6 +19,8 @@
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/as_queue.h"
+#include "client/as_ranges.h"
 #include "client/hold.h"
 #include "client/maps.h"
 #include "client/sysc.h"

@@ -44,6 +44,8 @@
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/as_frames.h"
+#include "client/as_ranges.h"
 #include "client/inplace.h"
 #include "client/io.h"
 #include "client/pageset.h"

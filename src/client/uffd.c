@@ -25,6 +25,7 @@
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/as_ranges.h"
 #include "client/pageset.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"

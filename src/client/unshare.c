@@ -18,6 +18,10 @@
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/as_advice.h"
+#include "client/as_frames.h"
+#include "client/as_queue.h"
+#include "client/as_ranges.h"
 #include "client/hold.h"
 #include "client/io.h"
 #include "client/sysc.h"

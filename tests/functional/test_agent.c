@@ -33,7 +33,8 @@
 #include <unistd.h>
 
 #include "client/agent.h"
-#include "client/as.h"
+#include "client/as_life.h"
+#include "client/as_ranges.h"
 #include "client/client.h"
 #include "ksm.h"
 #include "lib/harness.h"

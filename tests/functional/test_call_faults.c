@@ -12,7 +12,7 @@
  * Seen to fail: all moves (pages were gone, or stood there and were not counted) before remap.c
  * went back until it succeeds; "empty what may not be written" when frames were forgotten that
  * still stood; "protect up to a hole" and "empty what children do not get" (wrong protection,
- * inherited) as ops.c did not try again.
+ * inherited) as the wrappers did not try again.
  */
 #include <check.h>
 #include <errno.h>

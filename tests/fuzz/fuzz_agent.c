@@ -31,7 +31,9 @@
 #include <time.h>
 
 #include "client/agent.h"
-#include "client/as.h"
+#include "client/as_frames.h"
+#include "client/as_life.h"
+#include "client/as_ranges.h"
 #include "client/mailbox.h"
 #include "client/serve.h"
 #include "client/sysc.h"

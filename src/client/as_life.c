@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* as_life.c - the tables are made, and inherited. */
+#include "client/as_life.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "client/as_frames.h"
+#include "client/as_ranges.h"
+#include "client/maps.h"
+#include "client/sysc.h"
+
+#define MIN_CAP 512
+
+int as_init(void)
+{
+	if (!as.range) {
+		as.range = as_map_table(MIN_CAP * sizeof(*as.range));
+		as.cap = as.range ? MIN_CAP : 0;
+	}
+	if (!as.frames_l1)
+		as.frames_l1 = as_map_table(L1_SLOTS * sizeof(*as.frames_l1));
+	if (!as.cookie) {
+		void *page = as_map_table(KSM_PAGE_SIZE);
+
+		if (page && sysc3(SYS_madvise, page, KSM_PAGE_SIZE, MADV_WIPEONFORK) < 0) {
+			sysc2(SYS_munmap, page, KSM_PAGE_SIZE);
+			page = NULL;
+		}
+		as.cookie = page;
+	}
+	if (!as.range || !as.frames_l1 || !as.cookie)
+		return -ENOMEM;
+	atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
+	return 0;
+}
+
+static void recover_frame(void *arg, const struct maps_entry *e) UNCHECKED_LOCKING
+{
+	(void)arg;
+	if (maps_is_arena(e))
+		as_frames_set(e->start, e->end);
+}
+
+void as_reset_child(void) UNCHECKED_LOCKING
+{
+	atomic_store(&as.lock.word, 0);
+	atomic_store(&as.waiting, 0);
+	as.copied = NULL; /* the parent's; a page of it stays mapped */
+	as.nr_events = 0;
+	as.overflow = false;
+	if (as.editing) {
+		as.nr = 0;
+		as.editing = 0;
+		maps_walk(0, UINT64_MAX, recover_frame, NULL);
+	}
+	/* Memory that was not inherited: who knows what will be mapped there. And the thread that
+	 * was about to withdraw a range does not exist here. */
+	for (size_t i = as.nr; i-- > 0;) {
+		as.range[i].flags &= (uint8_t)~AS_UNSHARING;
+		if (as.range[i].left_out & 1u << KSM_LEFT_DONTFORK) {
+			as_frames_clear(as.range[i].start, as.range[i].end);
+			as_clear(as.range[i].start, as.range[i].end);
+		}
+	}
+	if (as.cookie) /* as_init() may have failed */
+		atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
+}
+
+static void clear_object(const void *p, size_t len) NEEDS(as.lock)
+{
+	uint64_t start = (uintptr_t)p & ~(uint64_t)(KSM_PAGE_SIZE - 1);
+
+	if (p)
+		as_clear(start,
+			 ((uintptr_t)p + len + KSM_PAGE_SIZE - 1) & ~(uint64_t)(KSM_PAGE_SIZE - 1));
+}
+
+void as_clear_own(void)
+{
+	clear_object(&as, sizeof(as));
+	clear_object(as.range, as.cap * sizeof(*as.range));
+	clear_object(as.cookie, KSM_PAGE_SIZE);
+	clear_object(as.frames_l1, L1_SLOTS * sizeof(*as.frames_l1));
+	for (size_t i = 0; i < L1_SLOTS; i++)
+		clear_object(as.frames_l1[i], BITS_BYTES);
+}

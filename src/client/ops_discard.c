@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* ops_discard.c */
+#include "client/ops_discard.h"
+
+#include <errno.h>
+
+#include "client/as_frames.h"
+#include "client/as_queue.h"
+#include "client/as_ranges.h"
+#include "client/ops.h"
+#include "client/sysc.h"
+#include "wire/kernel_abi.h"
+
+/*
+ * Does the kernel know memory of [start, end) as locked? MADV_COLD refuses it by the same rule as
+ * MADV_DONTNEED, does nothing to contents, and comes right before these are thrown away.
+ */
+static bool any_locked(uint64_t start, uint64_t end)
+{
+	return sysc3(SYS_madvise, start, end - start, MADV_COLD) == -EINVAL;
+}
+
+/* End of the part of [start, end) that is not locked, or that is; uniform. */
+static uint64_t same_lock(uint64_t start, uint64_t end, bool locked)
+{
+	uint64_t ok = start + KSM_PAGE_SIZE, bad = end;
+
+	if (locked) { /* every page counts; ranges that are locked and stand on frames are small */
+		while (ok < end && any_locked(ok, ok + KSM_PAGE_SIZE))
+			ok += KSM_PAGE_SIZE;
+		return ok;
+	}
+	if (!any_locked(start, end))
+		return end;
+	while (bad - ok > KSM_PAGE_SIZE) {
+		uint64_t mid = ok + (bad - ok) / 2 / KSM_PAGE_SIZE * KSM_PAGE_SIZE;
+
+		if (any_locked(start, mid))
+			bad = mid;
+		else
+			ok = mid;
+	}
+	return ok;
+}
+
+/* A run of frames becomes fresh zeros, if the kernel would let anonymous memory there. */
+static long discard_run(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
+{
+	while (start < end) {
+		bool locked = any_locked(start, start + KSM_PAGE_SIZE);
+		uint64_t stop = same_lock(start, end, locked);
+		long r;
+
+		if (locked && advice != MADV_DONTNEED_LOCKED)
+			return -EINVAL;
+		r = ops_empty_frames(start, stop);
+		if (!r && advice == MADV_GUARD_INSTALL)
+			r = sysc3(SYS_madvise, start, stop - start, advice);
+		if (r)
+			return r;
+		if (locked)
+			sysc3(SYS_mlock2, start, stop - start, MLOCK_ONFAULT);
+		start = stop;
+	}
+	return 0;
+}
+
+/*
+ * In the order of addresses, as the kernel goes: what comes before memory that it refuses is done, what
+ * comes after is not, and a gap is an error in the end. *start: how far it came, by whole runs of frames.
+ */
+static long discard_range(uint64_t *start, uint64_t end, int advice) NEEDS(as.lock)
+{
+	long gap = 0, r;
+
+	while (*start < end) {
+		uint64_t run = *start, run_end = end;
+
+		if (!as_frames_next(&run, &run_end, end))
+			run = run_end = end;
+		if (run > *start) {
+			r = sysc3(SYS_madvise, *start, run - *start, advice);
+			if (r == -ENOMEM)
+				gap = r;
+			else if (r)
+				return r;
+		}
+		*start = run;
+		r = run < run_end ? discard_run(run, run_end, advice) : 0;
+		if (r)
+			return r;
+		*start = run_end;
+	}
+	return gap;
+}
+
+/* DONTNEED, FREE and guards: frames in the range become fresh zeros. */
+long ops_discard(uint64_t start, uint64_t end, int advice)
+{
+	struct as_guard g;
+	uint64_t at = start, run_end, done = end;
+	long r;
+
+	ops_enter(&g);
+	/* Nothing may be lost to an advice that this kernel does not know: asked with no length. */
+	if (as_frames_next(&at, &run_end, end) && !sysc3(SYS_madvise, start, 0, advice)) {
+		done = start;
+		r = discard_range(&done, end, advice);
+	} else {
+		r = sysc3(SYS_madvise, start, end - start, advice);
+	}
+	/* Not what still stands on frames: the daemon would give these to other contents. */
+	if (done > start && as_knows(start, done))
+		as_event(KSM_MSG_FORGET, start, done);
+	ops_leave(&g, false);
+	return r;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* ops_map.c - mmap, munmap, mprotect, brk. */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "client/agent.h"
+#include "client/as_queue.h"
+#include "client/as_ranges.h"
+#include "client/client.h"
+#include "client/maps.h"
+#include "client/ops.h"
+#include "client/ops_process.h"
+#include "client/sysc.h"
+
+/* Reasons to leave a mapping alone that its flags give. */
+static uint16_t left_out_by_flags(int flags)
+{
+	uint16_t why = as.exclude_all ? 1u << KSM_LEFT_MLOCKED : 0;
+
+	if (flags & MAP_LOCKED)
+		why |= 1u << KSM_LEFT_MLOCKED;
+	if (flags & MAP_HUGETLB)
+		why |= 1u << KSM_LEFT_HUGETLB;
+	if (flags & (MAP_STACK | MAP_GROWSDOWN))
+		why |= 1u << KSM_LEFT_STACK;
+	return why;
+}
+
+long ksmc_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t off)
+{
+	bool fixed = flags & MAP_FIXED;
+	bool anon = (flags & MAP_ANONYMOUS) && (flags & MAP_TYPE) == MAP_PRIVATE;
+	struct as_guard g;
+	bool offer = false;
+	uint64_t end;
+	long r;
+
+	if (!anon && !(fixed && atomic_load_explicit(&as.active, memory_order_relaxed)))
+		return sysc6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
+	if (ksmc_init() < 0)
+		return -ENOMEM;
+	ops_enter(&g);
+	r = sysc6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
+	if (sysc_failed(r)) {
+		as_leave(&g);
+		return r;
+	}
+	end = page_up((uint64_t)r + len);
+	ops_forget((uint64_t)r, end);
+	if (anon && end <= KSM_ADDR_END) {
+		bool policy = as.offer_min_pages &&
+			      len >= as.offer_min_pages * (size_t)KSM_PAGE_SIZE;
+
+		offer = policy || as.merge_any;
+		if (as_set((uint64_t)r, end, (uint8_t)prot, offer ? AS_WANTED : 0,
+			   left_out_by_flags(flags)) < 0)
+			offer = false;
+		if (offer)
+			as_event(KSM_MSG_ADD, (uint64_t)r, end);
+	}
+	ops_leave(&g, offer);
+	return r;
+}
+
+long ksmc_munmap(void *addr, size_t len)
+{
+	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
+	struct as_guard g;
+	long r;
+
+	if (!atomic_load_explicit(&as.active, memory_order_relaxed) || end <= start)
+		return sysc2(SYS_munmap, addr, len);
+	ops_enter(&g);
+	r = sysc2(SYS_munmap, addr, len);
+	if (!r)
+		ops_forget(start, end);
+	ops_leave(&g, false);
+	return r;
+}
+
+static void set_prot(struct as_range *r, long prot)
+{
+	r->prot = (uint8_t)prot;
+}
+
+struct relearn_ctx {
+	uint64_t start, end;
+};
+
+static void relearn_prot(void *arg, const struct maps_entry *e) NEEDS(as.lock)
+{
+	const struct relearn_ctx *c = arg;
+	uint64_t start = e->start > c->start ? e->start : c->start;
+	uint64_t end = e->end < c->end ? e->end : c->end;
+
+	if (as_edit(start, end, set_prot, e->prot) < 0)
+		as_clear(start, end);
+}
+
+/*
+ * The kernel did a part of it and we may not see which (no descriptor to be had): so it is done once more in
+ * steps, up to one that fails again and again.
+ */
+static void protect_again(uint64_t start, uint64_t end, int prot) NEEDS(as.lock)
+{
+	const int known = prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+	int tries = 0;
+
+	while (start < end && tries++ < 100) {
+		if (sysc3(SYS_mprotect, start, KSM_PAGE_SIZE, prot)) {
+			sysc0(SYS_sched_yield);
+			continue;
+		}
+		if (as_edit(start, start + KSM_PAGE_SIZE, set_prot, known) < 0)
+			as_clear(start, start + KSM_PAGE_SIZE);
+		start += KSM_PAGE_SIZE;
+		tries = 0;
+	}
+}
+
+long ksmc_mprotect(void *addr, size_t len, int prot)
+{
+	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
+	struct as_guard g;
+	long r;
+
+	if (!atomic_load_explicit(&as.active, memory_order_relaxed) || end <= start)
+		return sysc3(SYS_mprotect, addr, len, prot);
+	ops_enter(&g);
+	r = sysc3(SYS_mprotect, addr, len, prot);
+	/* It may have failed half-way: fresh memory that we map must have the protection that the
+	 * program has there. If the table cannot follow, the range is given up: unknown memory is
+	 * never merged. */
+	if (r && start % KSM_PAGE_SIZE == 0 && as_knows(start, end)) {
+		if (maps_walk(start, end, relearn_prot, &(struct relearn_ctx){ start, end }) < 0)
+			protect_again(start, end, prot);
+	} else if (!r &&
+		   as_edit(start, end, set_prot, prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) < 0) {
+		as_clear(start, end);
+	}
+	ops_leave(&g, false);
+	return r;
+}
+
+long ksmc_brk(void *addr)
+{
+	struct as_guard g;
+	uint64_t was, now;
+
+	if (!addr || !atomic_load_explicit(&as.active, memory_order_relaxed))
+		return sysc1(SYS_brk, addr);
+	ops_enter(&g);
+	was = (uint64_t)sysc1(SYS_brk, 0);
+	now = (uint64_t)sysc1(SYS_brk, addr);
+	if (now < was) {
+		ops_forget(page_up(now), page_up(was));
+		agent_heap_shrunk(page_up(now));
+	}
+	ops_leave(&g, false);
+	return (long)now;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* ops_policy.c */
+#include <errno.h>
+
+#include "client/agent.h"
+#include "client/as_queue.h"
+#include "client/as_ranges.h"
+#include "client/client.h"
+#include "client/ops.h"
+#include "client/ops_process.h"
+#include "client/ops_withdraw.h"
+#include "client/sysc.h"
+
+void ksmc_set_offer_policy(size_t min_pages)
+{
+	struct as_guard g;
+
+	if (ksmc_init() < 0)
+		return;
+	ops_enter(&g);
+	as.offer_min_pages = min_pages;
+	as_leave(&g);
+}
+
+void ksmc_set_learn(enum ksmc_learn learn)
+{
+	struct as_guard g;
+
+	if (ksmc_init() < 0)
+		return;
+	ops_enter(&g);
+	as.learn = (uint8_t)learn;
+	as_leave(&g);
+}
+
+static void want_any(struct as_range *r, long arg)
+{
+	(void)arg;
+	r->flags |= AS_WANTED;
+}
+
+long ksmc_set_merge_any(bool enable)
+{
+	struct as_guard g;
+	long r = 0;
+	bool was;
+
+	if (ksmc_init() < 0)
+		return -ENOMEM;
+	ops_enter(&g);
+	was = as.merge_any;
+	as.merge_any = enable;
+	if (enable) {
+		r = as_edit(0, KSM_ADDR_END, want_any, 0);
+		as_event(KSM_MSG_ADD, 0, KSM_ADDR_END);
+	}
+	if (ops_leave(&g, enable) < 0)
+		r = -ENOMEM;
+	if (was && !enable)
+		r = ops_withdraw(0, KSM_ADDR_END, -1);
+	if (r) { /* the same again must not find nothing to do */
+		ops_enter(&g);
+		as.merge_any = was;
+		as_leave(&g);
+	}
+	return r;
+}
+
+bool ksmc_get_merge_any(void)
+{
+	return as.merge_any;
+}
+
+void ksmc_heap_watch(void)
+{
+	if (ksmc_init() < 0)
+		return;
+	agent_watch_heap(page_up((uint64_t)sysc1(SYS_brk, 0)));
+	agent_start(false);
+}

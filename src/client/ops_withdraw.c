@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* ops_withdraw.c */
+#include "client/ops_withdraw.h"
+
+#include "client/agent.h"
+#include "client/as_frames.h"
+#include "client/as_queue.h"
+#include "client/as_ranges.h"
+#include "client/mailbox.h"
+#include "client/ops.h"
+
+static void mark_unsharing(struct as_range *r, long why)
+{
+	r->flags |= AS_UNSHARING;
+	if (why >= 0)
+		r->left_out |= (uint16_t)(1u << why);
+	else
+		r->flags &= (uint8_t) ~(AS_WANTED | AS_ADVISED);
+}
+
+static void unmark_unsharing(struct as_range *r, long arg)
+{
+	(void)arg;
+	r->flags &= (uint8_t)~AS_UNSHARING;
+}
+
+/* Without memory to split ranges. Nobody else's marks can be there: requests are serialised. */
+static void unmark_all(void)
+{
+	for (size_t i = 0; i < as.nr; i++)
+		unmark_unsharing(&as.range[i], 0);
+}
+
+/*
+ * Withdraw known parts of a range (why < 0), or leave them alone for a reason; when it returns no
+ * page there stands on a frame. The mark keeps the agent from merging between the steps; requests
+ * are serialised, so nobody else takes the mark away.
+ */
+long ops_withdraw(uint64_t start, uint64_t end, int why)
+{
+	struct as_guard g;
+	uint64_t sigmask, at = start, run_end;
+	bool frames = false;
+	long r;
+
+	if (as_is_orphan()) /* whose parent's threads may have held the request lock */
+		ops_start_over(true);
+	mailbox_begin(&sigmask);
+	ops_enter(&g);
+	if (!as_knows(start, end)) {
+		as_leave(&g);
+		mailbox_end(&sigmask);
+		return 0;
+	}
+	r = as_edit(start, end, mark_unsharing, why);
+	frames = !r && as_frames_next(&at, &run_end, end);
+	as_leave(&g);
+	if (frames)
+		r = agent_unshare(start, end);
+	ops_enter(&g);
+	if (as_edit(start, end, unmark_unsharing, 0) < 0)
+		unmark_all();
+	if (!r)
+		as_event(KSM_MSG_DEL, start, end);
+	ops_leave(&g, false);
+	mailbox_end(&sigmask);
+	return r;
+}
+
+static bool is_unsharing(uint64_t start, uint64_t end) NEEDS(as.lock)
+{
+	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++)
+		if (as.range[i].flags & AS_UNSHARING)
+			return true;
+	return false;
+}
+
+/* The mark goes before the request lock is let go. */
+void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end)
+{
+	uint64_t sigmask;
+
+	ops_enter(g);
+	while (is_unsharing(start, end)) {
+		as_leave(g);
+		mailbox_begin(&sigmask);
+		mailbox_end(&sigmask);
+		ops_enter(g);
+	}
+}

@@ -34,7 +34,7 @@
 enum preload_mode { PRELOAD_UNSET = 0, PRELOAD_OFF, PRELOAD_MADVISE, PRELOAD_AUTO };
 
 struct preload {
-	/* preload_setup() sets them once, at the first interposed call, while there is one thread. */
+	/* Set once by preload_setup(), at the first interposed call, before there are threads. */
 	enum preload_mode wanted_mode; /* as the settings say */
 	enum preload_mode mode;        /* as it is for this program */
 	bool native_malloc;

@@ -56,7 +56,7 @@ struct domain_table {
 	const struct ksm_knobs *knobs;
 	struct numa_topology *topology;
 	const struct vault *vault; /* arenas and sentinels are its files */
-	uint32_t max_frames; /* of each arena; 0: no limit */
+	uint32_t max_frames;       /* of each arena; 0: no limit */
 	uint64_t hash_seed;
 };
 

@@ -42,8 +42,8 @@ bool mapping_next(FILE *f, struct mapping *m)
 		fclose(f);
 		return false;
 	}
-	if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %n", &m->start, &m->end, m->prot,
-		   &m->offset, &dev_major, &dev_minor, &inode, &at) != 7)
+	if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %n", &m->start, &m->end, m->prot, &m->offset,
+		   &dev_major, &dev_minor, &inode, &at) != 7)
 		harness_die("not a mapping: %s", line);
 	m->inode = mapping_inode(dev_major, dev_minor, inode);
 	snprintf(m->name, sizeof(m->name), "%.*s", (int)strcspn(line + at, "\n"), line + at);

@@ -42,7 +42,7 @@ static int write_text(const char *path, const char *text)
 	return err;
 }
 
-/* The helper becomes a user namespace's root that is, outside, still the daemon's user and group. */
+/* The helper becomes root of a user namespace; outside it stays the daemon's user and group. */
 static int enter_user_namespace(void)
 {
 	char uid_map[48], gid_map[48];
@@ -68,7 +68,7 @@ static int set_option(int fs, const char *key, const char *value)
 	return (int)syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0);
 }
 
-/* A detached tmpfs of 4 KiB folios. Programs may make merged pages executable, so it is not noexec. */
+/* A detached tmpfs of 4 KiB folios. Programs may make merged pages executable: it is no noexec. */
 static int make_mount(uint64_t bytes)
 {
 	char size[24];

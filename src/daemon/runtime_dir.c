@@ -24,6 +24,8 @@
 #include "wire/runtime_dir.h"
 #include "wire/wire.h"
 
+#define PID_DIGITS 10 /* of an int */
+
 /* The daemon of root serves every user, any other only its own. */
 static bool serves_all(void)
 {
@@ -51,10 +53,24 @@ static int make_dir(struct runtime_dir *p)
 	return -1;
 }
 
+/*
+ * Say that another daemon has the lock. Whoever may write the lock file chose its text, so only a
+ * process number of it reaches the operator's terminal and log.
+ */
+static void say_running(const struct runtime_dir *p)
+{
+	char pid[PID_DIGITS + 1] = "";
+	ssize_t n = pread(p->lock, pid, PID_DIGITS, 0);
+
+	pid[n > 0 ? n : 0] = '\0';
+	pid[strspn(pid, "0123456789")] = '\0';
+	log_msg(LOG_ERROR, "ksmd-user is already running in %s, process %s", p->dir,
+		pid[0] ? pid : "unknown");
+}
+
 static int take_lock(struct runtime_dir *p)
 {
-	char path[128], pid[32] = "";
-	ssize_t n;
+	char path[128], pid[32];
 
 	snprintf(path, sizeof(path), "%s/lock", p->dir);
 	p->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -67,10 +83,7 @@ static int take_lock(struct runtime_dir *p)
 			log_msg(LOG_ERROR, "cannot lock %s: %s", path, strerror(errno));
 			return -1;
 		}
-		n = pread(p->lock, pid, sizeof(pid) - 1, 0);
-		pid[n > 0 ? n : 0] = '\0';
-		pid[strcspn(pid, "\n")] = '\0';
-		log_msg(LOG_ERROR, "ksmd-user is already running in %s, process %s", p->dir, pid);
+		say_running(p);
 		return -1;
 	}
 	snprintf(pid, sizeof(pid), "%d\n", (int)getpid());

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -724,6 +725,36 @@ START_TEST(second_daemon_is_refused)
 }
 END_TEST
 
+/* Texts of a lock file that another process holds, and what is said of them. */
+static const char *const lock_texts[][2] = {
+	{ "\033[2Jgone\n", "process unknown\n" },
+	{ "4711\033[31m\n", "process 4711\n" },
+	{ "47114711471147114711\n", "process 4711471147\n" },
+	{ "", "process unknown\n" },
+};
+
+/* Seen to fail (escape sequences arrive) when the text is logged up to the end of its line. */
+START_TEST(text_of_the_lock_file_is_not_trusted)
+{
+	char dir[] = "/tmp/ksmd-test.XXXXXX", path[64], err[1024];
+	const char *text = lock_texts[_i][0];
+	int fd;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/lock", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+	ck_assert_int_eq(daemon_expect_exit(dir, NULL, err, sizeof(err)), 1);
+	ck_assert_ptr_null(strchr(err, '\033'));
+	ck_assert_msg(strstr(err, lock_texts[_i][1]), "%s", err);
+	close(fd);
+	unlink(path);
+	rmdir(dir);
+}
+END_TEST
+
 START_TEST(stale_directory_is_taken_over)
 {
 	struct daemon *d = daemon_start(NULL);
@@ -837,6 +868,7 @@ static Suite *control_suite(void)
 	tcase_add_test(tc, ksmdctl_says_what_the_daemon_says);
 	tcase_add_loop_test(tc, ksmdctl_used_wrongly, 0, NR_BAD_USAGE);
 	tcase_add_test(tc, second_daemon_is_refused);
+	tcase_add_loop_test(tc, text_of_the_lock_file_is_not_trusted, 0, 4);
 	tcase_add_test(tc, stale_directory_is_taken_over);
 	tcase_add_loop_test(tc, signal_removes_sockets, 0, 2);
 	tcase_add_test(tc, modes_of_the_runtime_directory);

@@ -36,6 +36,8 @@
 #define STACK_MAX (16u << 20)
 #define RETRY_MIN_MS 100u
 #define RETRY_MAX_MS 1000u
+/* A daemon that refuses this user does so again until it is started with other options. */
+#define RETRY_REFUSED_MS 10000u
 /* A forked child that is about to exec, or (under ksm-run) a program that is over in an instant,
  * should not have paid for a connection. */
 #define START_DELAY_MS 30
@@ -43,6 +45,13 @@
 struct agent agent = { .kit = KIT_NONE, .link = LINK_NONE(&agent.kit) };
 
 /* ---- the thread ---- */
+
+static bool refused(void)
+{
+	uint32_t error = atomic_load(&mailbox.refused);
+
+	return error == EACCES || error == EPERM;
+}
 
 static void loop(struct agent *a, uint64_t delay_ms)
 {
@@ -60,7 +69,7 @@ static void loop(struct agent *a, uint64_t delay_ms)
 		    serve_connection(&a->link, &a->heritage))
 			delay_ms = RETRY_MIN_MS;
 		delay_ms = u64_max(u64_min(delay_ms * 2, RETRY_MAX_MS), RETRY_MIN_MS);
-		until = kit_now_ms() + delay_ms;
+		until = kit_now_ms() + (refused() ? RETRY_REFUSED_MS : delay_ms);
 	}
 }
 

@@ -18,6 +18,7 @@
 #include <sys/sysmacros.h>
 
 #include "client/io.h"
+#include "client/mailbox.h"
 #include "client/maps.h"
 #include "client/sysc.h"
 #include "client/tell.h"
@@ -70,6 +71,7 @@ bool connect_daemon(struct link *l, const struct heritage *h)
 	if (sysc3(SYS_connect, fd, &sun, sizeof(sun)) == 0)
 		return true;
 	link_end(l);
+	atomic_store(&mailbox.refused, 0); /* there is nobody to refuse */
 	return false;
 }
 
@@ -84,7 +86,8 @@ static uint32_t max_map_count(void)
 	return v ? v : MAX_MAP_COUNT_DEFAULT;
 }
 
-static bool send_hello(const struct link *l)
+/* Returns 0 or -errno. */
+static long send_hello(const struct link *l)
 {
 	struct ksm_msg_hello m = { { KSM_MSG_HELLO, sizeof(m) }, KSM_WIRE_VERSION, 0, 0, 0 };
 	int fd[3];
@@ -107,11 +110,11 @@ static bool send_hello(const struct link *l)
 	fd[1] = l->kit->pagemap;
 	fd[2] = l->kit->mem;
 	if (fd[0] < 0)
-		return false;
+		return fd[0];
 	memcpy(CMSG_DATA(&ctl.h), fd, sizeof(fd));
 	r = sysc3(SYS_sendmsg, l->sock, &mh, MSG_NOSIGNAL);
 	sysc1(SYS_close, fd[0]);
-	return r == sizeof(m);
+	return r == sizeof(m) ? 0 : r < 0 ? r : -EMSGSIZE;
 }
 
 /* Memory that a child does not inherit. */
@@ -163,6 +166,14 @@ static bool take_welcome(struct kit *k, struct heritage *h, const struct ksm_msg
 	return true;
 }
 
+/* True: it is the daemon's welcome, and taken. A daemon that refuses says why. */
+static bool welcomed(struct link *l, struct heritage *h, const union ksm_msg *m, struct link_fds *f)
+{
+	if (m->hdr.type == KSM_MSG_ERROR)
+		atomic_store(&mailbox.refused, (uint32_t)m->error.error);
+	return m->hdr.type == KSM_MSG_WELCOME && take_welcome(l->kit, h, &m->welcome, f);
+}
+
 bool connect_handshake(struct link *l, struct heritage *h)
 {
 	struct ksm_msg_ready ready = { { KSM_MSG_READY, sizeof(ready) } };
@@ -172,14 +183,19 @@ bool connect_handshake(struct link *l, struct heritage *h)
 	long n;
 	bool ok;
 
-	if (!send_hello(l))
+	n = send_hello(l);
+	/* A daemon that refuses this user may have hung up by now; its reason can still be read. */
+	if (n && n != -EPIPE && n != -ECONNRESET)
 		return false;
 	do {
 		/* Pokes end the sleep, too. What they announce is declared with everything else. */
 		wait_for(l, POLLIN, HANDSHAKE_MS);
 		n = link_receive(l, &m, &f);
 	} while ((n == -EAGAIN || n == -EINTR) && kit_now_ms() < until);
-	ok = n > 0 && m.hdr.type == KSM_MSG_WELCOME && take_welcome(l->kit, h, &m.welcome, &f);
+	ok = n > 0 && welcomed(l, h, &m, &f);
 	link_close_fds(&f);
-	return ok && tell_message(l, &ready, sizeof(ready));
+	ok = ok && tell_message(l, &ready, sizeof(ready));
+	if (ok)
+		atomic_store(&mailbox.refused, 0);
+	return ok;
 }

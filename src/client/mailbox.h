@@ -47,7 +47,9 @@ struct mailbox {
 	_Atomic int32_t tid;        /* the agent's thread; 0: it does not run, -1: it starts */
 	_Atomic uint32_t poked;     /* a wake-up signal is under way */
 	_Atomic uint32_t connected; /* everything was declared, and the agent serves */
-	_Atomic bool disabled;      /* no agent ever: a raw child, a sandbox */
+	_Atomic uint32_t
+		refused;       /* errno of the last try to connect that was turned down; 0: none */
+	_Atomic bool disabled; /* no agent ever: a raw child, a sandbox */
 };
 
 extern struct mailbox mailbox;

@@ -29,6 +29,7 @@ long ksmc_stat(struct ksm_stat *st)
 	if (err == -ETIMEDOUT)
 		return err;
 	full.connected = !err;
+	full.refused = err ? atomic_load(&mailbox.refused) : 0;
 	if (!err) {
 		full.rmap_items = r.rmap_items;
 		full.zero_pages = r.zero_pages;

@@ -6,6 +6,10 @@
  * is not READY within five seconds is dropped. Of one user's unfinished connections the oldest
  * gives way to the newest, so a client that does speak is served however many others do not. Each
  * costs a descriptor and some 500 bytes.
+ *
+ * A client is handed /dev/userfaultfd, with which it can hold a thread in the middle of a system
+ * call for as long as it likes, also after it has disconnected. The system may keep that from its
+ * users (vm.unprivileged_userfaultfd=0), so only members of the operator's groups get that far.
  */
 #include "daemon/accept.h"
 
@@ -54,15 +58,25 @@ static struct session *unfinished_to_evict(struct clients *c, uid_t uid)
 }
 
 /* Turn a client away before it costs anything. */
-static void refuse(struct clients *c, int sock, int error, const char *text)
+static void refuse(struct clients *c, int sock, enum error_kind kind, int error, const char *text)
 {
 	struct ksm_msg_error msg = { .hdr = { KSM_MSG_ERROR, sizeof(msg) }, .error = error };
 
 	snprintf(msg.text, sizeof(msg.text), "%s", text);
 	send(sock, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL);
-	log_limited(&c->limit[ERR_LIMIT], LOG_WARNING, "connection refused: %s", text);
+	log_limited(&c->limit[kind], LOG_WARNING, "connection refused: %s", text);
 	session_hang_up(sock);
 	close(sock);
+}
+
+static void refuse_user(struct clients *c, int sock, uid_t uid)
+{
+	char text[KSM_ERROR_TEXT];
+
+	c->refused++;
+	snprintf(text, sizeof(text),
+		 "user %u is in no group that may merge memory here: see --allow-group", uid);
+	refuse(c, sock, ERR_NOT_ALLOWED, EACCES, text);
 }
 
 static void ready(struct loop_watch *w, uint32_t events)
@@ -83,16 +97,22 @@ static void admit(struct clients *c, int sock)
 	int err;
 
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) || cred.pid <= 0) {
-		refuse(c, sock, ESRCH, "your process cannot be seen from here (pid namespace)");
+		refuse(c, sock, ERR_LIMIT, ESRCH,
+		       "your process cannot be seen from here (pid namespace)");
+		return;
+	}
+	if (!peer_may(sock, &cred, &c->d->allowed)) {
+		refuse_user(c, sock, cred.uid);
 		return;
 	}
 	s = session_new(c->d, sock, &cred);
 	if (!s && errno == EDQUOT) {
-		refuse(c, sock, EMFILE, "too many clients: raise the daemon's limit of open files");
+		refuse(c, sock, ERR_LIMIT, EMFILE,
+		       "too many clients: raise the daemon's limit of open files");
 		return;
 	}
 	if (!s) {
-		refuse(c, sock, ENOMEM, "out of memory");
+		refuse(c, sock, ERR_LIMIT, ENOMEM, "out of memory");
 		return;
 	}
 	evicted = unfinished_to_evict(c, cred.uid);
@@ -115,7 +135,7 @@ static void turn_away(struct clients *c)
 		close(c->spare);
 	sock = accept4(c->listen.fd, NULL, NULL, SOCK_CLOEXEC);
 	if (sock >= 0)
-		refuse(c, sock, EMFILE, "the daemon has no descriptors left");
+		refuse(c, sock, ERR_LIMIT, EMFILE, "the daemon has no descriptors left");
 	c->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 

@@ -82,6 +82,7 @@ void client_totals(struct clients *c, struct client_totals *out)
 	memset(out, 0, sizeof(*out));
 	out->nr_clients = c->nr_clients;
 	out->protocol_errors = c->protocol_errors;
+	out->refused = c->refused;
 	rcu_read_lock();
 	cds_lfht_for_each(c->by_pid, &iter, node) {
 		struct session *s = clients_node(node);

@@ -38,6 +38,7 @@ pid_t *client_pids(struct clients *c, unsigned int *nr);
 struct client_totals {
 	uint64_t nr_clients;      /* READY or about to be */
 	uint64_t protocol_errors; /* connections dropped for what they sent */
+	uint64_t refused;         /* connections of users that may not be clients */
 	uint64_t added_vmas;      /* sum over all clients */
 	uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };

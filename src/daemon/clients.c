@@ -135,7 +135,7 @@ void client_drop(struct session *s)
 
 void client_fail(struct session *s, enum error_kind kind, int error, const char *fmt, ...)
 {
-	char text[116];
+	char text[KSM_ERROR_TEXT];
 	va_list ap;
 
 	if (s->state == SESSION_DEAD)

@@ -21,6 +21,7 @@ enum error_kind {
 	ERR_TIMEOUT,
 	ERR_LIMIT,
 	ERR_RESOURCES,
+	ERR_NOT_ALLOWED, /* the user may not be a client */
 	ERR_LIAR,
 	ERR_ENDED, /* no error: it ended while it joined */
 	ERR_NR
@@ -50,6 +51,7 @@ struct clients {
 	struct log_limit limit[ERR_NR];
 	_Atomic uint64_t nr_clients;      /* READY or about to be */
 	_Atomic uint64_t protocol_errors; /* connections dropped for what they sent */
+	_Atomic uint64_t refused;         /* connections of users that may not be clients */
 };
 
 /*

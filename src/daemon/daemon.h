@@ -28,6 +28,7 @@
 #include "daemon/account.h"
 #include "daemon/bell.h"
 #include "daemon/domain.h"
+#include "daemon/peer.h"
 #include "daemon/unmerge_job.h"
 #include "engine/knobs.h"
 #include "numa/numa_topology.h"
@@ -63,6 +64,7 @@ struct daemon {
 	struct bell main_bell, client_bell, scan_bell;
 	_Atomic uint64_t full_scans; /* complete passes; 0 after everything was unmerged */
 	int uffd_dev;                /* /dev/userfaultfd; clients get copies */
+	struct group_set allowed;    /* who may be a client */
 	uint64_t start_ms;
 	const char *topology_spec;
 };

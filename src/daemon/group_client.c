@@ -118,6 +118,8 @@ static int look_all(void *owner, uint64_t subject, void *values)
 #define ALL(name, field, help) ATTR_FIELD(struct client_totals, field, name, help)
 static const struct attr all_attrs[] = {
 	ALL("clients", nr_clients, "processes connected"),
+	ALL("clients_refused", refused,
+	    "connections refused because the user is in no group of --allow-group"),
 	ALL("protocol_errors", protocol_errors, "connections ended because of what they sent"),
 };
 

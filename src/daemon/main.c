@@ -63,6 +63,7 @@ static void close_topology(struct service *s)
 
 static int open_userfaultfd(struct service *s)
 {
+	s->d.allowed = s->options.allowed;
 	s->d.uffd_dev = probe_kernel();
 	return s->d.uffd_dev < 0 ? SAID : 0;
 }

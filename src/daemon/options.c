@@ -11,6 +11,7 @@
 #include "wire/abi.h"
 
 #define EXIT_USAGE 2
+#define ALLOWED_GROUP "ksm"
 #define FRAMES_PER_MIB (1048576u / KSM_PAGE_SIZE)
 
 static const char usage[] =
@@ -28,6 +29,9 @@ static const char usage[] =
 	"                          another, or all of them [uid]\n"
 	"  --arena-limit MiB       most memory for shared pages, in each domain;\n"
 	"                          0: no limit [0]\n"
+	"  --allow-group NAME      who may be a client, besides root and the daemon's own\n"
+	"                          user: members of this group, by name or number; or all.\n"
+	"                          May be repeated [ksm, where that group exists]\n"
 	"  --log-level error|warning|info|debug\n"
 	"                          [info]\n"
 	"  --help, --version\n"
@@ -56,6 +60,12 @@ void options_bad_value(const char *option, const char *value)
 	exit(EXIT_USAGE);
 }
 
+static void add_group(struct group_set *g, const char *option, const char *name)
+{
+	if (group_set_add(g, name))
+		options_bad_value(option, name);
+}
+
 static void parse_option(struct options *o, int c)
 {
 	switch (c) {
@@ -72,6 +82,9 @@ static void parse_option(struct options *o, int c)
 	case 'a':
 		if (!parse_limit(optarg, &o->max_frames))
 			options_bad_value("arena-limit", optarg);
+		break;
+	case 'g':
+		add_group(&o->allowed, "allow-group", optarg);
 		break;
 	case 'l':
 		if (!log_set_level(optarg))
@@ -95,6 +108,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "topology", required_argument, NULL, 't' },
 		{ "domain", required_argument, NULL, 'd' },
 		{ "arena-limit", required_argument, NULL, 'a' },
+		{ "allow-group", required_argument, NULL, 'g' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
@@ -109,4 +123,6 @@ void options_parse(struct options *o, int argc, char **argv)
 		fprintf(stderr, "ksmd-user: unexpected argument: %s\n", argv[optind]);
 		exit(EXIT_USAGE);
 	}
+	if (!o->allowed.all && !o->allowed.nr)
+		group_set_add(&o->allowed, ALLOWED_GROUP); /* where there is one */
 }

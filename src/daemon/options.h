@@ -6,12 +6,14 @@
 #include <stdint.h>
 
 #include "daemon/domain.h"
+#include "daemon/peer.h"
 
 struct options {
 	const char *runtime_dir; /* NULL: the default */
 	const char *topology;
 	enum domain_mode domain;
-	uint32_t max_frames; /* of each arena; 0: no limit */
+	uint32_t max_frames;      /* of each arena; 0: no limit */
+	struct group_set allowed; /* who may be a client, besides root and our own user */
 };
 
 /*

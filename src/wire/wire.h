@@ -141,10 +141,12 @@ struct ksm_msg_info {
 	uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };
 
+#define KSM_ERROR_TEXT 116u /* bytes, the NUL included */
+
 struct ksm_msg_error {
 	struct ksm_msg_hdr hdr;
 	int32_t error; /* positive errno */
-	char text[116];
+	char text[KSM_ERROR_TEXT];
 };
 
 union ksm_msg {

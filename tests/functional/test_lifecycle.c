@@ -804,7 +804,7 @@ END_TEST
 /* Seen to fail (all pages on the same frames) with one key for all in domain_join(). */
 START_TEST(another_uid)
 {
-	static const char *const args[] = { "--domain", "uid", NULL };
+	static const char *const args[] = { "--domain", "uid", "--allow-group", "all", NULL };
 	struct daemon *d;
 	struct peer *p, *q, *r;
 	long a, b, c;
@@ -874,7 +874,7 @@ END_TEST
 
 START_TEST(domain_shared)
 {
-	static const char *const args[] = { "--domain", "shared", NULL };
+	static const char *const args[] = { "--domain", "shared", "--allow-group", "all", NULL };
 	struct daemon *d;
 	struct peer *p, *q;
 	long a, b;

@@ -29,6 +29,8 @@ static void pick_args(struct job *j)
 	j->daemon_args[n++] = domains[below(j, 4)];
 	j->daemon_args[n++] = "--topology";
 	j->daemon_args[n++] = topologies[below(j, 4)];
+	j->daemon_args[n++] = "--allow-group"; /* actors become other users */
+	j->daemon_args[n++] = "all";
 	if (below(j, 8) == 0) { /* frames run out */
 		j->daemon_args[n++] = "--arena-limit";
 		j->daemon_args[n++] = "4";

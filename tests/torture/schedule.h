@@ -15,7 +15,7 @@ struct job {
 	bool keep; /* after a failure leave everything stopped, to be examined */
 	struct daemon *daemon;
 	pid_t outside;
-	const char *daemon_args[10];
+	const char *daemon_args[12];
 	uint64_t resume_ms[SLOTS]; /* when a stopped actor goes on */
 	/* For the report. */
 	uint64_t kills, terms, stops, actor_kills, actor_stops, spawned, knob_stores, queries;

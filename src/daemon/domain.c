@@ -42,8 +42,15 @@ static void domain_free(struct domain *d)
 	free(d);
 }
 
+/* Of its arena and its sentinels. */
+static unsigned int nr_fds(const struct domain *d)
+{
+	return vault_file_fds(&d->arena->file) +
+	       vault_file_fds(&d->grace.current->file) * (1 + d->grace.nr_old);
+}
+
 /*
- * What a domain costs its user: the arena's descriptor and one for each sentinel. Only the first
+ * What a domain costs its user: itself, and descriptors of its arena and sentinels. Only the first
  * charge can fail, because the account exists from then on and has no limit on these.
  */
 static int charge_domain(struct account_table *t, struct domain *d)
@@ -51,7 +58,7 @@ static int charge_domain(struct account_table *t, struct domain *d)
 	int err = charge_set(t, &d->charge, d->uid, ACCOUNT_DOMAINS, 1);
 
 	if (!err)
-		err = charge_set(t, &d->charge, d->uid, ACCOUNT_DESCRIPTORS, 2 + d->grace.nr_old);
+		err = charge_set(t, &d->charge, d->uid, ACCOUNT_DESCRIPTORS, nr_fds(d));
 	if (!err)
 		err = charge_set(t, &d->charge, d->uid, ACCOUNT_BYTES,
 				 sizeof(*d) + sizeof(*d->arena));

@@ -61,4 +61,10 @@ int vault_file_new(const struct vault *v, const char *name, uint64_t size, enum 
 int vault_file_share(const struct vault_file *f);
 void vault_file_close(struct vault_file *f);
 
+/* Descriptors that an open file takes. */
+static inline unsigned int vault_file_fds(const struct vault_file *f)
+{
+	return f->proto == f->fd ? 1 : 2;
+}
+
 #endif

@@ -6,6 +6,7 @@ comments CAPITALS, too. A name exists when code says it (outside comments), when
 when a system header says it; names of the kernel's inside and of books are listed in names.txt.
 A comment that opens a file calls it by its name.
 """
+import functools
 import os
 import re
 
@@ -16,6 +17,20 @@ HEADER_FOLDERS = ('', 'sys', 'bits', 'linux', 'asm', 'asm-generic', 'urcu', 'urc
                   'bits/types', 'valgrind', 'netinet', 'arpa', 'linux/netfilter')
 
 WORD = re.compile(r'[A-Za-z_]\w*')
+
+
+@functools.lru_cache(maxsize=None)
+def system_words():
+    words = set()
+    for top in HEADERS:
+        for folder in HEADER_FOLDERS:
+            path = os.path.join(top, folder)
+            for n in sorted(os.listdir(path)) if os.path.isdir(path) else ():
+                if n.endswith('.h'):
+                    with open(os.path.join(path, n), encoding='latin-1') as f:
+                        words |= set(WORD.findall(f.read()))
+    # What the kernel knows as a call has a number.
+    return words | {w[5:] for w in words if w.startswith('__NR_')}
 
 
 class Universe:
@@ -55,21 +70,6 @@ class Universe:
             pieces = w.split('_')
             self.parts |= {'_'.join(pieces[:i]) + '_' for i in range(1, len(pieces))}
             self.parts |= {'_' + '_'.join(pieces[i:]) for i in range(1, len(pieces))}
-        self.system = None
-
-    def system_words(self):
-        if self.system is None:
-            self.system = set()
-            for top in HEADERS:
-                for folder in HEADER_FOLDERS:
-                    path = os.path.join(top, folder)
-                    for n in sorted(os.listdir(path)) if os.path.isdir(path) else ():
-                        if n.endswith('.h'):
-                            with open(os.path.join(path, n), encoding='latin-1') as f:
-                                self.system |= set(WORD.findall(f.read()))
-            # What the kernel knows as a call has a number.
-            self.system |= {w[5:] for w in self.system if w.startswith('__NR_')}
-        return self.system
 
     def knows(self, word):
         if word in self.words or '_' + word in self.parts or word in self.parts:
@@ -81,7 +81,7 @@ class Universe:
         if word in self.listed:
             self.used.add(word)
             return True
-        return word in self.system_words()
+        return word in system_words()
 
     def knows_file(self, path):
         path = path.rstrip('/')

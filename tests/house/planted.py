@@ -38,6 +38,22 @@ apart roofs: roof
 """
 
 
+OBJECTS = {}
+
+
+def compile_once(top, path, key):
+    """Compile top/path, or take the object of an earlier tree whose file and headers were equal."""
+    target = os.path.join(top, 'build', 'obj', path[:-2] + '.o')
+    if key not in OBJECTS:
+        subprocess.run([os.environ.get('CC', 'cc'), '-w', '-D_GNU_SOURCE', '-I',
+                        os.path.join(top, 'src'), '-c', os.path.join(top, path), '-o', target],
+                       check=True)
+        with open(target, 'rb') as f:
+            OBJECTS[key] = f.read()
+    with open(target, 'wb') as f:
+        f.write(OBJECTS[key])
+
+
 def findings(files, floors=FLOORS, listed=''):
     """{rule: findings} of a tree of these files, really compiled."""
     with tempfile.TemporaryDirectory(prefix='house-') as top:
@@ -50,11 +66,10 @@ def findings(files, floors=FLOORS, listed=''):
             if path.endswith('.c'):
                 o = os.path.join(build, 'obj', path[:-2] + '.o')
                 os.makedirs(os.path.dirname(o), exist_ok=True)
+        headers = tuple(sorted(f for f in files.items() if f[0].endswith('.h')))
         for path in files:
             if path.endswith('.c'):
-                subprocess.run([os.environ.get('CC', 'cc'), '-w', '-D_GNU_SOURCE', '-I',
-                                os.path.join(top, 'src'), '-c', os.path.join(top, path), '-o',
-                                os.path.join(build, 'obj', path[:-2] + '.o')], check=True)
+                compile_once(top, path, (path, files[path], headers))
         tree = house.Tree(top, build)
         found = house.inspect(tree, house.Plan(floors))
         found.update(names.inspect(tree, listed))

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* as.c - the lock of as.h, and memory for the tables. */
+/*
+ * as.c - the lock of as.h.
+ *
+ * It is a futex of the library's own because a child must be able to start over with it (e), a
+ * vfork must be able to hand it on while its holder sleeps, and because the C library's mutexes
+ * know nothing of either.
+ */
 #include "client/as.h"
 
 #include <linux/futex.h>
@@ -18,7 +24,7 @@ void *as_map_table(size_t len)
 	return sysc_failed(r) ? NULL : (void *)r;
 }
 
-/* Held by a call that waits for its child: ours, as soon as the child has its copy. */
+/* The holder waits for its child; this thread may have the lock when the child has its copy. */
 static bool take_over(uint32_t seen)
 {
 	_Atomic uint32_t *copied = &as.copied[seen - AS_LOCK_VFORK];
@@ -98,7 +104,7 @@ void as_vfork_end(uint32_t slot) UNCHECKED_LOCKING
 	}
 	atomic_compare_exchange_strong_explicit(&as.lock.word, &ours, 0, memory_order_release,
 						memory_order_relaxed);
-	as_vfork_copied(slot); /* who waits for it finds the lock free, or another's */
+	as_vfork_copied(slot); /* waiters find the lock free, or held by another thread */
 }
 
 static void block_signals(uint64_t *old)
@@ -124,8 +130,8 @@ void as_leave(struct as_guard *g) UNCHECKED_LOCKING
 
 void as_agent_lock(void) UNCHECKED_LOCKING
 {
-	/* A futex lock is unfair; without this an agent with many orders would starve the
-	 * program. Bounded: a thread stopped (ptrace) just before the lock must not stop us. */
+	/* A futex lock is unfair: without this an agent with many orders starves the program. The
+	 * loop ends because a thread stopped (ptrace) before the lock must not stop the agent. */
 	for (int i = 0; i < 1000 && atomic_load_explicit(&as.waiting, memory_order_relaxed); i++)
 		sysc0(SYS_sched_yield);
 	lock_table();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* as_advice.c - what fails for want of memory is tried again. */
+/* as_advice.c - advice for a mapping that takes another's place. */
 #include "client/as_advice.h"
 
 #include <sys/mman.h>
@@ -7,7 +7,10 @@
 #include "client/sysc.h"
 #include "wire/wire.h"
 
-/* What fails for want of memory may succeed later; not for ever, as the limit of mappings is no such want. */
+/*
+ * Advice that fails for want of memory may succeed later. The tries end because the limit of
+ * mappings fails in the same way and does not pass.
+ */
 static void repeat(uint64_t start, uint64_t end, int advice)
 {
 	for (int i = 0; i < 100 && sysc3(SYS_madvise, start, end - start, advice); i++)

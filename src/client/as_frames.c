@@ -1,8 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* as_frames.c - bits by address, in two levels. */
+/*
+ * as_frames.c - the frame bits in two levels.
+ *
+ * The first level has a slot for each GiB of addresses, the second 32 KiB of bits for that GiB. A
+ * second level is made when a frame first stands there, and stays.
+ */
 #include "client/as_frames.h"
 
 #include <errno.h>
+
+#include "base/span.h"
+
+#define GIB_SHIFT 30
+#define L1_SLOTS (KSM_ADDR_END >> GIB_SHIFT)
+#define BITS_BYTES ((1ul << (GIB_SHIFT - KSM_PAGE_SHIFT)) / 8)
+
+int as_frames_init(void)
+{
+	if (!as.frames_l1)
+		as.frames_l1 = as_map_table(L1_SLOTS * sizeof(*as.frames_l1));
+	return as.frames_l1 ? 0 : -ENOMEM;
+}
 
 static uint64_t *bits_of(uint64_t addr)
 {
@@ -60,7 +78,7 @@ void as_frames_clear(uint64_t start, uint64_t end)
 	}
 }
 
-/* First page at or after addr whose bit is `set`, or end. */
+/* The first page at or after addr whose bit equals `set`; end when there is none. */
 static uint64_t next_bit(uint64_t addr, uint64_t end, bool set)
 {
 	while (addr < end) {
@@ -88,11 +106,17 @@ bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end)
 {
 	if (!as.nr_frame_pages)
 		return false;
-	if (end > KSM_ADDR_END) /* programs may give any length */
-		end = KSM_ADDR_END;
+	end = u64_min(end, KSM_ADDR_END);
 	*start = next_bit(*start, end, true);
 	if (*start >= end)
 		return false;
 	*run_end = next_bit(*start, end, false);
 	return true;
+}
+
+void as_frames_own(void (*fn)(const void *p, size_t len))
+{
+	fn(as.frames_l1, L1_SLOTS * sizeof(*as.frames_l1));
+	for (size_t i = 0; i < L1_SLOTS; i++)
+		fn(as.frames_l1[i], BITS_BYTES);
 }

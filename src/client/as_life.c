@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* as_life.c - the tables are made, and inherited. */
+/*
+ * as_life.c - the tables are made once; a child inherits what is true there, too.
+ *
+ * A child's memory is its parent's, so ranges and frame bits hold for it. MADV_DONTFORK is the
+ * exception: the child has no memory there, and does not know what it will map there.
+ */
 #include "client/as_life.h"
 
 #include <errno.h>
@@ -10,7 +15,7 @@
 #include "client/maps.h"
 #include "client/sysc.h"
 
-#define MIN_CAP 512
+#define MIN_CAP 512 /* entries of the table of ranges at first */
 
 int as_init(void)
 {
@@ -18,8 +23,6 @@ int as_init(void)
 		as.range = as_map_table(MIN_CAP * sizeof(*as.range));
 		as.cap = as.range ? MIN_CAP : 0;
 	}
-	if (!as.frames_l1)
-		as.frames_l1 = as_map_table(L1_SLOTS * sizeof(*as.frames_l1));
 	if (!as.cookie) {
 		void *page = as_map_table(KSM_PAGE_SIZE);
 
@@ -29,7 +32,7 @@ int as_init(void)
 		}
 		as.cookie = page;
 	}
-	if (!as.range || !as.frames_l1 || !as.cookie)
+	if (!as.range || as_frames_init() < 0 || !as.cookie)
 		return -ENOMEM;
 	atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
 	return 0;
@@ -54,8 +57,8 @@ void as_reset_child(void) UNCHECKED_LOCKING
 		as.editing = 0;
 		maps_walk(0, UINT64_MAX, recover_frame, NULL);
 	}
-	/* Memory that was not inherited: who knows what will be mapped there. And the thread that
-	 * was about to withdraw a range does not exist here. */
+	/* The thread that was withdrawing a range does not exist here. The loop goes down because
+	 * it takes ranges out. */
 	for (size_t i = as.nr; i-- > 0;) {
 		as.range[i].flags &= (uint8_t)~AS_UNSHARING;
 		if (as.range[i].left_out & 1u << KSM_LEFT_DONTFORK) {
@@ -67,13 +70,11 @@ void as_reset_child(void) UNCHECKED_LOCKING
 		atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
 }
 
-static void clear_object(const void *p, size_t len) NEEDS(as.lock)
+/* Called under the lock, by way of a pointer that the analysis does not follow. */
+static void clear_object(const void *p, size_t len) UNCHECKED_LOCKING
 {
-	uint64_t start = (uintptr_t)p & ~(uint64_t)(KSM_PAGE_SIZE - 1);
-
 	if (p)
-		as_clear(start,
-			 ((uintptr_t)p + len + KSM_PAGE_SIZE - 1) & ~(uint64_t)(KSM_PAGE_SIZE - 1));
+		as_clear(page_down((uintptr_t)p), page_up((uintptr_t)p + len));
 }
 
 void as_clear_own(void)
@@ -81,7 +82,5 @@ void as_clear_own(void)
 	clear_object(&as, sizeof(as));
 	clear_object(as.range, as.cap * sizeof(*as.range));
 	clear_object(as.cookie, KSM_PAGE_SIZE);
-	clear_object(as.frames_l1, L1_SLOTS * sizeof(*as.frames_l1));
-	for (size_t i = 0; i < L1_SLOTS; i++)
-		clear_object(as.frames_l1[i], BITS_BYTES);
+	as_frames_own(clear_object);
 }

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* as_life.h - the tables of as.h from the first use of the library to a fork. */
+/* as_life.h - the tables from the first use of the library on, and across forks. */
 #ifndef KSM_AS_LIFE_H
 #define KSM_AS_LIFE_H
 
 #include "client/as.h"
 
-/* First use of the library, and again in a forked child (keeps ranges and frame bits). Returns 0
- * or -ENOMEM. Context: no other thread uses `as` yet. */
+/*
+ * Make the tables and the cookie. Returns 0, or -ENOMEM: another call may try again. Context: no
+ * other thread uses `as` yet.
+ */
 int as_init(void);
-/* In a forked child: forget the lock, the queue, the agent. Context: single thread so far. */
+/*
+ * A forked child makes the lock free and the queue empty; ranges and frame bits stay as far as
+ * the memory was inherited. Context: the child's only thread.
+ */
 void as_reset_child(void);
-/* Nothing is known of the library's own tables, whatever ranges a program names. Lock held. */
+/* Forget the library's own tables, whatever ranges a program has named. */
 void as_clear_own(void) NEEDS(as.lock);
 
 #endif

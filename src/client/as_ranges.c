@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * as_ranges.c - a sorted array of ranges.
+ * as_ranges.c - the table of ranges as a sorted array.
  *
- * The range array is searched by bisection and edited with memmove. Neighbours with equal
- * attributes coalesce as the kernel's VMAs do, so there are few; a tree would cost more than it saves.
+ * The array is searched by bisection and edited with memmove. Neighbours with equal attributes
+ * coalesce as the kernel's VMAs do, so there are few; a tree would cost more than it saves.
  */
 #include "client/as_ranges.h"
 
@@ -13,7 +13,8 @@
 
 #include "client/sysc.h"
 
-#define SPARE 128 /* entries of the table of ranges */
+/* The table grows this many entries early. */
+#define SPARE 128
 
 size_t as_find(uint64_t addr)
 {
@@ -28,6 +29,13 @@ size_t as_find(uint64_t addr)
 			hi = mid;
 	}
 	return lo;
+}
+
+const struct as_range *as_range_at(uint64_t addr)
+{
+	size_t i = as_find(addr);
+
+	return i < as.nr && as.range[i].start <= addr ? &as.range[i] : NULL;
 }
 
 bool as_knows(uint64_t start, uint64_t end)
@@ -48,8 +56,9 @@ bool as_covers(uint64_t start, uint64_t end)
 }
 
 /*
- * An edit adds at most two entries; have room for them before changing anything. The table grows early: what
- * needs an entry while memory is short, most of all munmap, finds some left.
+ * An edit adds at most two entries and makes room for them before it changes anything. The table
+ * grows early, so that a call that needs an entry while memory is short finds some left. The most
+ * important of these is munmap.
  */
 int as_reserve(size_t more)
 {
@@ -82,7 +91,7 @@ static void remove_at(size_t i, size_t n)
 	as.nr -= n;
 }
 
-/* Make `addr` a boundary. Room for one entry is reserved. */
+/* Make `addr` a boundary. The caller has made room for one entry. */
 static void split(uint64_t addr) NEEDS(as.lock)
 {
 	size_t i = as_find(addr);
@@ -151,8 +160,8 @@ void as_clear(uint64_t start, uint64_t end)
 {
 	if (!as_knows(start, end))
 		return;
-	/* A hole in the middle of one range needs an entry more. Without memory for it the tail is
-	 * forgotten too: memory that is not known is merely not merged. */
+	/* A hole in the middle of one range needs another entry. Without memory for it the whole
+	 * range is forgotten: memory that is not known is merely not merged. */
 	as.editing = 1;
 	if (as_reserve(2) < 0) {
 		size_t i = as_find(start);
@@ -169,14 +178,12 @@ int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t 
 {
 	while (start < end) {
 		size_t i = as_find(start);
-		uint64_t gap_end = end;
+		uint64_t gap_end = i < as.nr ? u64_min(as.range[i].start, end) : end;
 
-		if (i < as.nr && as.range[i].start <= start) {
+		if (gap_end <= start) {
 			start = as.range[i].end;
 			continue;
 		}
-		if (i < as.nr && as.range[i].start < end)
-			gap_end = as.range[i].start;
 		if (as_set(start, gap_end, prot, flags, left_out) < 0)
 			return -ENOMEM;
 		start = gap_end;

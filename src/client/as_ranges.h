@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * as_ranges.h - the table of ranges: what is known of memory that was mapped through the library
+ * as_ranges.h - the table of ranges: what the library knows of memory that was mapped through it
  * or offered by madvise.
+ *
+ * Memory that the table does not name is never merged. So an edit that finds no memory may always
+ * forget more than it was asked to.
  */
 #ifndef KSM_AS_RANGES_H
 #define KSM_AS_RANGES_H
@@ -10,20 +13,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/span.h"
 #include "client/as.h"
 
-/* What is known of a range of memory mapped through the library or offered by madvise. */
 enum {
 	AS_WANTED = 1 << 0,    /* offered for merging */
 	AS_ADVISED = 1 << 1,   /* by an explicit MADV_MERGEABLE, not by a policy */
-	AS_UNSHARING = 1 << 2, /* being withdrawn: nothing may be merged meanwhile */
+	AS_UNSHARING = 1 << 2, /* being withdrawn: the agent merges nothing meanwhile */
 };
+
+/* Invariant: start < end, both page aligned; two neighbours that touch differ in an attribute. */
 struct as_range {
-	uint64_t start, end; /* page aligned, start < end; sorted, disjoint */
-	uint8_t prot;        /* PROT_* */
-	uint8_t flags;       /* AS_* */
-	uint16_t left_out;   /* bit set of 1 << enum ksm_left_out */
+	uint64_t start, end;
+	uint8_t prot;      /* PROT_* */
+	uint8_t flags;     /* AS_* */
+	uint16_t left_out; /* bit set of 1 << enum ksm_left_out */
 };
+
+static inline struct span as_span(const struct as_range *r)
+{
+	return (struct span){ r->start, r->end };
+}
 
 /* May pages of this range be merged? */
 static inline bool as_offered(const struct as_range *r)
@@ -31,22 +41,26 @@ static inline bool as_offered(const struct as_range *r)
 	return (r->flags & (AS_WANTED | AS_UNSHARING)) == AS_WANTED && !r->left_out;
 }
 
-/* Index of the first range with end > addr (== nr when none). Lock held. */
+/* The index of the first range with end > addr; as.nr when there is none. */
 size_t as_find(uint64_t addr) NEEDS(as.lock);
-/* Replace what is known of [start, end). Returns 0 or -ENOMEM (nothing changed). Lock held. */
-int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
-	NEEDS(as.lock);
-void as_clear(uint64_t start, uint64_t end) NEEDS(as.lock);
-/* The same for what is not known of it yet. Returns 0 or -ENOMEM (a part was done). Lock held. */
-int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
-	NEEDS(as.lock);
-/* Room for so many more entries, so that edits that add no more cannot fail. 0 or -ENOMEM. */
-int as_reserve(size_t more) NEEDS(as.lock);
-/* Apply fn to each known part of [start, end), then coalesce. Returns 0 or -ENOMEM. Lock held. */
-int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg)
-	NEEDS(as.lock);
-/* Any part of [start, end) known? All of it? Lock held. */
+/* The range that holds addr, or NULL. Valid until the table changes. */
+const struct as_range *as_range_at(uint64_t addr) NEEDS(as.lock);
+/* Is any part of [start, end) known? Is all of it? */
 bool as_knows(uint64_t start, uint64_t end) NEEDS(as.lock);
 bool as_covers(uint64_t start, uint64_t end) NEEDS(as.lock);
+
+/* Replace what is known of [start, end). Returns 0, or -ENOMEM: nothing has changed. */
+int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+	NEEDS(as.lock);
+/* The same for the parts of it that are not known yet. Returns 0, or -ENOMEM: a part was done. */
+int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+	NEEDS(as.lock);
+/* Forget what is known of [start, end); without memory, all of the ranges that it touches. */
+void as_clear(uint64_t start, uint64_t end) NEEDS(as.lock);
+/* Call fn for each known part of [start, end), then coalesce. Returns 0, or -ENOMEM: not called. */
+int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long arg), long arg)
+	NEEDS(as.lock);
+/* Make room for `more` entries: edits that add no more cannot fail. Returns 0 or -ENOMEM. */
+int as_reserve(size_t more) NEEDS(as.lock);
 
 #endif

@@ -2,10 +2,11 @@
 /*
  * client.h - what the public API (ksm.c) and the preloaded object call inside the library.
  *
- * ksmc_mmap() and the rest of that family are the system calls of the same name with the raw
- * convention: the result, or a negative errno. On memory the library does not know they cost one
- * table look-up. They order every change of the address space with the agent thread, which
- * replaces pages underneath the program; see as.h for the lock.
+ * ksmc_mmap() and the rest of that family are the system calls of the same name by the raw
+ * convention: they return the result, or a negative errno. On memory that the library does not
+ * know they cost one table look-up. They order every change of the address space with the agent
+ * thread, which replaces pages underneath the program; see as.h for the lock. ops.h says which
+ * file defines what.
  */
 #ifndef KSM_CLIENT_H
 #define KSM_CLIENT_H
@@ -31,26 +32,26 @@ long ksmc_vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flag
 void ksmc_set_offer_policy(size_t min_pages);
 
 /*
- * Which memory a program may offer by madvise that it did not map through the library. Under ksm-run
- * such memory is the C library's or the loader's own, who unmap it unseen: none of it, except the main
- * heap where that has been made to grow only.
+ * Which memory may a program offer by madvise that it did not map through the library? Under
+ * ksm-run the C library or the loader mapped it, and they unmap it unseen. So none of it may be
+ * offered, except the main heap where that has been made to grow only.
  */
 enum ksmc_learn { KSMC_LEARN_ALL, KSMC_LEARN_HEAP, KSMC_LEARN_NONE };
 void ksmc_set_learn(enum ksmc_learn learn);
 
 /*
- * Starting a thread allocates, and the caller of an interposed mmap may be an allocator with its
- * locks held; so may be whoever forks, while handlers run. After ksmc_defer_agent() the library
+ * Starting a thread allocates. The caller of an interposed mmap may be an allocator with its locks
+ * held, and so may the caller of fork while handlers run. After ksmc_defer_agent() the library
  * starts the agent only within ksmc_start_agent(), and there only when something is offered or a
  * policy says that it will be.
  */
 void ksmc_defer_agent(void);
 void ksmc_start_agent(void);
 
-/* Where the daemon is. Without this call: by the environment, when the agent first starts. */
+/* Say where the daemon is; without this call the environment does, when the agent first starts. */
 void ksmc_set_runtime_dir(const char *dir);
 
-/* PR_SET_MEMORY_MERGE. Returns 0 or -ENOMEM. */
+/* PR_SET_MEMORY_MERGE and PR_GET_MEMORY_MERGE. Setting returns 0 or -ENOMEM. */
 long ksmc_set_merge_any(bool enable);
 bool ksmc_get_merge_any(void);
 
@@ -59,25 +60,25 @@ bool ksmc_get_merge_any(void);
  * The caller has made sure that nothing shrinks the heap behind the library's back.
  */
 void ksmc_heap_watch(void);
-/* The program moved the break itself through an interposed brk/sbrk: as a system call. */
+/* brk(2), for a program that moves the break by an interposed brk or sbrk. */
 long ksmc_brk(void *addr);
 
 /*
- * Leave a range alone from now on (its pages are un-shared first), for `reason`; or take it back
- * into consideration. Pages outside known memory are ignored. `all` future mappings too when
- * addr is NULL and len is 0 (mlockall). Returns 0 or -ENOMEM.
+ * Leave a range alone from now on, for `reason`, after un-sharing its pages; or take it back into
+ * consideration. Pages outside of known memory are ignored. NULL with length 0 means all memory,
+ * and later mappings, too (mlockall). Returns 0 or -ENOMEM.
  */
 long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason);
 void ksmc_include(void *addr, size_t len, enum ksm_left_out reason);
 
-/* Around a fork that bypasses fork(3) and with it the pthread_atfork handlers. */
+/* Call these around a fork that bypasses fork(3) and with it the pthread_atfork handlers. */
 void ksmc_fork_prepare(void);
 void ksmc_fork_parent(void);
 void ksmc_fork_child(void);
 
 /*
- * The same around a copy that does not return before the child has gone (CLONE_VFORK without CLONE_VM):
- * other threads go on as soon as the child runs.
+ * Call these around a copy that returns only when the child has gone (CLONE_VFORK without
+ * CLONE_VM). Other threads go on as soon as the child runs.
  */
 struct ksmc_vfork {
 	uint64_t sigmask;

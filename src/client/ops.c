@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ops.c - the system calls that change an address space, on memory where frames may stand.
+ * ops.c - the ground of the system calls that change an address space where frames may stand.
  *
  * A program that mapped plain anonymous memory must see plain anonymous memory, although parts of
  * it are by now private file mappings of frames. Where the kernel treats the two alike (munmap,
- * mprotect, most advice) the call goes straight through and only the tables follow. Where it does
- * not:
- *   MADV_DONTNEED  on a frame would show the frame again: fresh anonymous memory is mapped over,
- *                  but for locked memory, which the kernel refuses.
- *   MADV_FREE      is refused on file mappings: as DONTNEED there.
- *   MADV_GUARD_INSTALL throws the contents away, too: when the guard goes there must be zeros.
- *   MADV_WIPEONFORK, DONTFORK, DONTDUMP: the range is un-shared first and left alone from then on, also
- *                  where it is not known yet. WIPEONFORK is refused on file mappings, in which pages
- *                  that broke copy-on-write still lie: the child gets empty memory there from us.
+ * mprotect, most advice) the call goes straight through, and only the tables follow. Where it does
+ * not, the wrapper makes the difference good:
+ *
+ *   MADV_DONTNEED  would show the frame again, so fresh anonymous memory is mapped over it. Locked
+ *                  memory is the exception, because the kernel refuses it.
+ *   MADV_FREE      is refused on file mappings, so the wrapper treats it as MADV_DONTNEED there.
+ *   MADV_GUARD_INSTALL  throws the contents away, too: when the guard goes there must be zeros.
+ *   MADV_WIPEONFORK, DONTFORK, DONTDUMP  un-share the range first and leave it alone from then
+ *                  on, also where it was not known before. The kernel refuses WIPEONFORK on file
+ *                  mappings, in which pages that broke copy-on-write still lie: the wrapper keeps
+ *                  them from the child and maps empty memory there (wipe_in_child()).
  *   mremap         cannot cross mappings: remap.c.
  *
- * All of it under the lock (as.h), and the daemon is told afterwards, in order, by the agent.
+ * This is safe because every wrapper holds the lock (as.h) from before its system call until the
+ * tables say what it did. The agent tells the daemon afterwards, in the same order.
  */
 #include "client/ops.h"
 
@@ -23,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/span.h"
 #include "client/agent.h"
 #include "client/as_advice.h"
 #include "client/as_frames.h"
@@ -33,24 +37,23 @@
 #include "client/sysc.h"
 
 /*
- * Pages in mappings of frames that the parent wants wiped: the kernel keeps them from the child (see
- * advice_on_frames()), which gets empty memory here. Nothing may have come to stand there yet.
+ * Map empty memory where the parent wants mappings of frames wiped; the kernel has kept these from
+ * the child (advice_on_frames()). Nothing else may stand there yet.
  */
 static void wipe_in_child(void) UNCHECKED_LOCKING
 {
-	uint64_t at, run_end;
-
 	for (size_t i = 0; i < as.nr; i++) {
 		const struct as_range *r = &as.range[i];
+		uint64_t run_end;
 
 		if (!(r->left_out & 1u << KSM_LEFT_WIPEONFORK))
 			continue;
-		for (at = r->start; as_frames_next(&at, &run_end, r->end); at = run_end) {
+		for (uint64_t at = r->start; as_frames_next(&at, &run_end, r->end); at = run_end) {
 			long p = sysc6(SYS_mmap, (long)at, (long)(run_end - at), r->prot,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 			if (p == -EEXIST)
-				continue; /* the kernel did not hear that advice: inherited */
+				continue; /* inherited: the kernel did not hear that advice */
 			as_frames_clear(at, run_end);
 			if (!sysc_failed(p))
 				sysc3(SYS_madvise, at, run_end - at, MADV_WIPEONFORK);
@@ -75,8 +78,7 @@ void ops_enter(struct as_guard *g)
 int ops_leave(struct as_guard *g, bool offered)
 {
 	int r = 0;
-
-	/* With no daemon nobody empties the queue, and a connection begins by declaring everything. */
+	/* Without a daemon nobody empties the queue. A connection declares everything at first. */
 	bool events = (as.nr_events || as.overflow) && mailbox_connected();
 
 	as_leave(g);
@@ -89,7 +91,7 @@ int ops_leave(struct as_guard *g, bool offered)
 
 void ops_forget(uint64_t start, uint64_t end)
 {
-	as_frames_clear(start, end); /* these outlive a table that was thrown away (as.h) */
+	as_frames_clear(start, end); /* the bits outlive a table that was thrown away (as.h, f) */
 	if (!as_knows(start, end))
 		return;
 	as_clear(start, end);
@@ -101,20 +103,19 @@ long ops_empty_frames(uint64_t start, uint64_t end)
 	uint64_t run_end;
 
 	while (as_frames_next(&start, &run_end, end)) {
-		struct as_range r = { .prot = PROT_READ | PROT_WRITE };
-		size_t i = as_find(start);
+		const struct as_range *known = as_range_at(start);
+		struct as_range r = { .end = run_end, .prot = PROT_READ | PROT_WRITE };
 
-		if (i < as.nr && as.range[i].start <= start) {
-			r = as.range[i];
-			run_end = run_end < r.end ? run_end : r.end;
-		}
+		if (known)
+			r = *known;
+		run_end = u64_min(run_end, r.end);
 		if (!sysc_failed(sysc6(SYS_mmap, (long)start, (long)(run_end - start), r.prot,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0))) {
 			as_frames_clear(start, run_end);
 			as_event(KSM_MSG_FORGET, start, run_end);
 			as_repeat_advice(start, run_end, r.left_out);
 		} else if ((r.prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE)) {
-			/* No mapping to be had: zeros all the same. */
+			/* The kernel has no mapping to give: the program must see zeros anyway. */
 			memset((void *)start, 0, run_end - start);
 		} else {
 			return -ENOMEM;

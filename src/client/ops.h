@@ -1,5 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* ops.h - what the wrappers of system calls share: the lock, and tables that follow. */
+/*
+ * ops.h - what all wrappers of system calls share: they take the lock, and the tables follow.
+ *
+ * A wrapper lives in the room that is named after what the call does:
+ *
+ *	ops_map.c       mmap, munmap, mprotect, brk
+ *	remap.c         mremap
+ *	ops_advise.c    madvise; ops_discard.c for advice that throws contents away
+ *	ops_exclude.c   ranges that are left alone for a reason, such as mlock
+ *	ops_splice.c    vmsplice
+ *	ops_policy.c    what is offered without being asked: prctl, ksm-run, the heap
+ *	ops_process.c   first use, forks, the start of the agent
+ *	ops_query.c     ksm_stat
+ *
+ * ops_learn.h and ops_withdraw.h are the two ways of a range: into the table, and off its frames.
+ */
 #ifndef KSM_OPS_H
 #define KSM_OPS_H
 
@@ -8,27 +23,23 @@
 
 #include "client/as.h"
 
-static inline uint64_t page_up(uint64_t x)
-{
-	return (x + KSM_PAGE_SIZE - 1) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
-}
-
-/* In a forked child: the tables, then the agent start over. `raw`: see agent_reset_child(). */
+/* A forked child starts over, first the tables, then the agent. `raw`: see agent_reset_child(). */
 void ops_start_over(bool raw);
 
 /* Take the lock; in a raw child, start over first. */
 void ops_enter(struct as_guard *g) TAKES(as.lock);
 /*
- * Something changed: let the agent know, make sure there is one where something is offered. Returns 0, or
- * -ENOMEM: it cannot be started.
+ * Give the lock back, and wake the agent where it has something to tell. `offered`: memory was
+ * offered, so start the agent. Returns 0, or -ENOMEM: it cannot be started.
  */
 int ops_leave(struct as_guard *g, bool offered) GIVES(as.lock);
 
-/* All with the lock held. */
-
-/* [start, end) is not what it was: nothing is known of it, and the daemon must forget it. */
+/* Forget [start, end), which is no longer what it was, and have the daemon forget it. */
 void ops_forget(uint64_t start, uint64_t end) NEEDS(as.lock);
-/* Where frames stood are zeros now. Returns 0, or -ENOMEM: from there on nothing was done. */
+/*
+ * Put zeros where frames stand in [start, end). Returns 0, or -ENOMEM: frames from some address on
+ * still stand. Those below it are zeros.
+ */
 long ops_empty_frames(uint64_t start, uint64_t end) NEEDS(as.lock);
 
 #endif

@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_advise.c - madvise. */
+/*
+ * ops_advise.c - madvise.
+ *
+ * MERGEABLE learns the range and offers it; UNMERGEABLE withdraws it. Advice on forks and core
+ * dumps would part the mapping of a frame from its neighbours and is a reason to leave the range
+ * alone, so it is un-shared first. Advice that throws contents away: ops_discard.h. Everything else
+ * goes to the kernel.
+ */
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/span.h"
 #include "client/as_frames.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
@@ -19,34 +27,33 @@ static void want(struct as_range *r, long arg)
 {
 	(void)arg;
 	r->flags |= AS_WANTED | AS_ADVISED;
-	r->left_out &=
-		(uint16_t) ~(1u << KSM_LEFT_SPLICED); /* the program's word that it is over */
+	/* The program's word that no pipe holds the pages any more. */
+	r->left_out &= (uint16_t) ~(1u << KSM_LEFT_SPLICED);
 }
 
 static long offer(uint64_t start, uint64_t end)
 {
-	struct offer_ctx c = { start, end, start, false, false };
+	struct learned l = { .span = { start, end }, .end = start };
 	struct as_guard g;
 
 	if (ksmc_init() < 0)
 		return -ENOMEM;
 	ops_enter(&g);
-	ops_learn(&c);
+	ops_learn(&l);
 	if (as_edit(start, end, want, 0) < 0)
-		c.nomem = true;
+		l.nomem = true;
 	as_event(KSM_MSG_ADD, start, end);
 	if (ops_leave(&g, as_knows(start, end)) < 0)
-		c.nomem = true;
-	return c.nomem || c.gap || c.at < end ? -ENOMEM : 0;
+		l.nomem = true;
+	return l.nomem || l.gap || l.end < end ? -ENOMEM : 0;
 }
 
 static long unmerge(uint64_t start, uint64_t end)
 {
-	/* Is there a gap? Does nothing else, and needs no descriptor. */
-	return ops_withdraw(start, end, -1) ||
-			       sysc3(SYS_msync, start, end - start, MS_ASYNC) == -ENOMEM ?
-		       -ENOMEM :
-		       0;
+	if (ops_withdraw(start, end, -1))
+		return -ENOMEM;
+	/* MS_ASYNC says whether there is a gap, does nothing else, and needs no descriptor. */
+	return sysc3(SYS_msync, start, end - start, MS_ASYNC) == -ENOMEM ? -ENOMEM : 0;
 }
 
 static int reason_of_advice(int advice, bool *undo)
@@ -68,9 +75,9 @@ static int reason_of_advice(int advice, bool *undo)
 }
 
 /*
- * What to say of a run of frames in place of `advice`. After un-sharing only pages that broke
- * copy-on-write stand there, and memory of a file cannot be wiped on fork: it is kept from the child,
- * who gets fresh memory from wipe_in_child().
+ * What the kernel hears of a run of frames in place of `advice`. After un-sharing only pages that
+ * broke copy-on-write stand there. Memory of a file cannot be wiped on fork, so the kernel keeps it
+ * from the child, where wipe_in_child() maps fresh memory.
  */
 static int advice_on_frames(int advice, uint16_t left_out)
 {
@@ -89,31 +96,29 @@ static int advice_on_frames(int advice, uint16_t left_out)
 	}
 }
 
-/* Part by part, in the order of addresses; see discard_range(). Lock held. */
+/* The kernel hears it part by part, in the order of addresses; see ops_discard.c. */
 static long advise_parts(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
 {
-	long gap = 0, r;
+	long gap = 0;
 
 	while (start < end) {
 		uint64_t run = start, run_end = end;
 		int say = advice;
+		long err;
 
 		if (!as_frames_next(&run, &run_end, end)) {
 			run = end;
 		} else if (run == start) {
-			size_t i = as_find(start);
-			bool known = i < as.nr && as.range[i].start <= start;
+			const struct as_range *r = as_range_at(start);
 
-			if (known && as.range[i].end < run_end)
-				run_end = as.range[i].end;
-			say = advice_on_frames(advice, known ? as.range[i].left_out : 0);
-			run = run_end;
+			run = r ? u64_min(r->end, run_end) : run_end;
+			say = advice_on_frames(advice, r ? r->left_out : 0);
 		}
-		r = sysc3(SYS_madvise, start, run - start, say);
-		if (r == -ENOMEM)
-			gap = r;
-		else if (r)
-			return r;
+		err = sysc3(SYS_madvise, start, run - start, say);
+		if (err == -ENOMEM)
+			gap = err;
+		else if (err)
+			return err;
 		start = run;
 	}
 	return gap;

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_discard.c */
+/*
+ * ops_discard.c - advice that throws contents away, on memory where frames may stand.
+ *
+ * The kernel goes in the order of addresses, does what comes before memory that it refuses, and
+ * stops there; a gap is an error in the end. The wrapper goes the same way in parts: it gives the
+ * kernel what stands on no frames and maps fresh zeros over runs of frames. It refuses locked
+ * memory where the kernel would, and nothing is lost to advice that this kernel does not know.
+ */
 #include "client/ops_discard.h"
 
 #include <errno.h>
@@ -12,20 +19,20 @@
 #include "wire/kernel_abi.h"
 
 /*
- * Does the kernel know memory of [start, end) as locked? MADV_COLD refuses it by the same rule as
- * MADV_DONTNEED, does nothing to contents, and comes right before these are thrown away.
+ * Is any memory of [start, end) locked? The kernel refuses MADV_COLD by the same rule as
+ * MADV_DONTNEED. It does nothing to contents, which are thrown away right afterwards.
  */
 static bool any_locked(uint64_t start, uint64_t end)
 {
 	return sysc3(SYS_madvise, start, end - start, MADV_COLD) == -EINVAL;
 }
 
-/* End of the part of [start, end) that is not locked, or that is; uniform. */
+/* The end of the part of [start, end) that is all locked, or all not locked, as its first page. */
 static uint64_t same_lock(uint64_t start, uint64_t end, bool locked)
 {
 	uint64_t ok = start + KSM_PAGE_SIZE, bad = end;
 
-	if (locked) { /* every page counts; ranges that are locked and stand on frames are small */
+	if (locked) { /* page by page: locked ranges that stand on frames are small */
 		while (ok < end && any_locked(ok, ok + KSM_PAGE_SIZE))
 			ok += KSM_PAGE_SIZE;
 		return ok;
@@ -43,7 +50,7 @@ static uint64_t same_lock(uint64_t start, uint64_t end, bool locked)
 	return ok;
 }
 
-/* A run of frames becomes fresh zeros, if the kernel would let anonymous memory there. */
+/* A run of frames becomes fresh zeros, where the kernel would do that to anonymous memory. */
 static long discard_run(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
 {
 	while (start < end) {
@@ -65,10 +72,7 @@ static long discard_run(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
 	return 0;
 }
 
-/*
- * In the order of addresses, as the kernel goes: what comes before memory that it refuses is done, what
- * comes after is not, and a gap is an error in the end. *start: how far it came, by whole runs of frames.
- */
+/* *start: how far it came, by whole runs of frames. */
 static long discard_range(uint64_t *start, uint64_t end, int advice) NEEDS(as.lock)
 {
 	long gap = 0, r;
@@ -94,7 +98,6 @@ static long discard_range(uint64_t *start, uint64_t end, int advice) NEEDS(as.lo
 	return gap;
 }
 
-/* DONTNEED, FREE and guards: frames in the range become fresh zeros. */
 long ops_discard(uint64_t start, uint64_t end, int advice)
 {
 	struct as_guard g;
@@ -102,14 +105,14 @@ long ops_discard(uint64_t start, uint64_t end, int advice)
 	long r;
 
 	ops_enter(&g);
-	/* Nothing may be lost to an advice that this kernel does not know: asked with no length. */
+	/* Does this kernel know the advice? It says so for an empty range. */
 	if (as_frames_next(&at, &run_end, end) && !sysc3(SYS_madvise, start, 0, advice)) {
 		done = start;
 		r = discard_range(&done, end, advice);
 	} else {
 		r = sysc3(SYS_madvise, start, end - start, advice);
 	}
-	/* Not what still stands on frames: the daemon would give these to other contents. */
+	/* What still stands on frames is not told: the daemon would reuse them. */
 	if (done > start && as_knows(start, done))
 		as_event(KSM_MSG_FORGET, start, done);
 	ops_leave(&g, false);

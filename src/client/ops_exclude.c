@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_exclude.c */
+/*
+ * ops_exclude.c - leave ranges alone for a reason, or take them back into consideration.
+ *
+ * A program that locks memory, keeps it from children or hands it to a pipe relies on what only
+ * private pages do. The reason is kept in the table, so that it also holds for memory that is
+ * offered later.
+ */
 #include <errno.h>
 
 #include "client/as_queue.h"
@@ -13,7 +19,7 @@
 long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
-	struct offer_ctx c = { start, end, start, false, false };
+	struct learned l = { .span = { start, end }, .end = start };
 	struct as_guard g;
 
 	if (start % KSM_PAGE_SIZE)
@@ -28,11 +34,10 @@ long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason)
 	}
 	if (end <= start)
 		return 0;
-	/* The reason is remembered, too, for memory that is offered later. */
 	ops_enter(&g);
-	ops_learn(&c);
+	ops_learn(&l);
 	ops_leave(&g, false);
-	return c.nomem ? -ENOMEM : ops_withdraw(start, end, (int)reason);
+	return l.nomem ? -ENOMEM : ops_withdraw(start, end, (int)reason);
 }
 
 static void undo_reason(struct as_range *r, long why)

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_learn.c */
+/*
+ * ops_learn.c - learn of memory that the program mapped by itself.
+ *
+ * The table knows what was mapped through the library. A program may offer other memory, too, and
+ * the kernel says of it in /proc/self/maps what it is. The library's own tables lie among it and
+ * are forgotten at the end.
+ */
 #include "client/ops_learn.h"
 
 #include <string.h>
@@ -16,34 +22,28 @@ static bool may_learn(const struct maps_entry *e)
 	       (as.learn == KSMC_LEARN_HEAP && !strcmp(e->name, "[heap]"));
 }
 
-/* One mapping of the range, as the kernel sees it: learn it if it may be merged. */
 static void learn_mapping(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 {
-	struct offer_ctx *c = arg;
-	uint64_t start = e->start > c->start ? e->start : c->start;
-	uint64_t end = e->end < c->end ? e->end : c->end;
+	struct learned *l = arg;
+	struct span part = span_clip((struct span){ e->start, e->end }, l->span);
 
-	c->gap |= start != c->at;
-	c->at = end;
-	if (maps_is_anon(e) && end <= KSM_ADDR_END && may_learn(e) &&
-	    as_fill(start, end, e->prot, 0, 0) < 0)
-		c->nomem = true;
+	l->gap |= part.start != l->end;
+	l->end = part.end;
+	if (maps_is_anon(e) && part.end <= KSM_ADDR_END && may_learn(e) &&
+	    as_fill(part.start, part.end, e->prot, 0, 0) < 0)
+		l->nomem = true;
 }
 
-/*
- * Learn what is not known of [start, end). The table must not move meanwhile: it might be learned
- * where it is no more.
- */
-void ops_learn(struct offer_ctx *c) NEEDS(as.lock)
+void ops_learn(struct learned *l)
 {
-	bool known = as_covers(c->start, c->end);
+	bool known = as_covers(l->span.start, l->span.end);
 	int nr = known ? 0 : maps_walk(0, 0, NULL, NULL);
 
 	if (nr < 0 || (!known && as_reserve(2 * ((size_t)nr + as.nr) + 8) < 0)) {
-		c->nomem = true;
+		l->nomem = true;
 		return;
 	}
-	maps_walk(c->start, c->end, learn_mapping, c);
+	maps_walk(l->span.start, l->span.end, learn_mapping, l);
 	if (!known) {
 		as_clear_own();
 		agent_clear_own();

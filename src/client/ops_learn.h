@@ -6,17 +6,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/span.h"
 #include "client/as.h"
 
-struct offer_ctx {
-	uint64_t start, end, at;
-	bool gap, nomem;
+/* The span to learn, and what came of it. */
+struct learned {
+	struct span span;
+	uint64_t end; /* memory is mapped up to here; span.start at first */
+	bool gap;     /* some of it before `end` is not mapped */
+	bool nomem;
 };
 
 /*
- * Learn what is not known of [start, end). The table must not move meanwhile: it might be learned
- * where it is no more.
+ * Learn from the kernel what is not known of l->span, where that memory may be merged. The table
+ * must not be moved meanwhile: it might be learned where it no longer is. So it grows first.
  */
-void ops_learn(struct offer_ctx *c) NEEDS(as.lock);
+void ops_learn(struct learned *l) NEEDS(as.lock);
 
 #endif

@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_map.c - mmap, munmap, mprotect, brk. */
+/*
+ * ops_map.c - mmap, munmap, mprotect and brk.
+ *
+ * The kernel does these alike on anonymous memory and on frames, so each wrapper lets it and makes
+ * the tables follow, under the lock. The hard case is mprotect that fails half-way: fresh memory
+ * that the library maps later must have the protection that the program has there.
+ */
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/span.h"
 #include "client/agent.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
@@ -12,7 +19,7 @@
 #include "client/ops_process.h"
 #include "client/sysc.h"
 
-/* Reasons to leave a mapping alone that its flags give. */
+/* The reasons to leave a mapping alone that its flags give. */
 static uint16_t left_out_by_flags(int flags)
 {
 	uint16_t why = as.exclude_all ? 1u << KSM_LEFT_MLOCKED : 0;
@@ -83,27 +90,27 @@ static void set_prot(struct as_range *r, long prot)
 	r->prot = (uint8_t)prot;
 }
 
-struct relearn_ctx {
-	uint64_t start, end;
-};
-
-static void relearn_prot(void *arg, const struct maps_entry *e) NEEDS(as.lock)
+/* If the table cannot follow, the range is given up: unknown memory is never merged. */
+static void set_prot_or_forget(uint64_t start, uint64_t end, int prot) NEEDS(as.lock)
 {
-	const struct relearn_ctx *c = arg;
-	uint64_t start = e->start > c->start ? e->start : c->start;
-	uint64_t end = e->end < c->end ? e->end : c->end;
-
-	if (as_edit(start, end, set_prot, e->prot) < 0)
+	if (as_edit(start, end, set_prot, prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) < 0)
 		as_clear(start, end);
 }
 
+static void relearn_prot(void *arg, const struct maps_entry *e) NEEDS(as.lock)
+{
+	const struct span *s = arg;
+	struct span part = span_clip((struct span){ e->start, e->end }, *s);
+
+	set_prot_or_forget(part.start, part.end, e->prot);
+}
+
 /*
- * The kernel did a part of it and we may not see which (no descriptor to be had): so it is done once more in
- * steps, up to one that fails again and again.
+ * The kernel did a part of the call, and without a descriptor the library cannot see which. So it
+ * repeats the call page by page, up to a page that fails again and again.
  */
 static void protect_again(uint64_t start, uint64_t end, int prot) NEEDS(as.lock)
 {
-	const int known = prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
 	int tries = 0;
 
 	while (start < end && tries++ < 100) {
@@ -111,8 +118,7 @@ static void protect_again(uint64_t start, uint64_t end, int prot) NEEDS(as.lock)
 			sysc0(SYS_sched_yield);
 			continue;
 		}
-		if (as_edit(start, start + KSM_PAGE_SIZE, set_prot, known) < 0)
-			as_clear(start, start + KSM_PAGE_SIZE);
+		set_prot_or_forget(start, start + KSM_PAGE_SIZE, prot);
 		start += KSM_PAGE_SIZE;
 		tries = 0;
 	}
@@ -128,15 +134,11 @@ long ksmc_mprotect(void *addr, size_t len, int prot)
 		return sysc3(SYS_mprotect, addr, len, prot);
 	ops_enter(&g);
 	r = sysc3(SYS_mprotect, addr, len, prot);
-	/* It may have failed half-way: fresh memory that we map must have the protection that the
-	 * program has there. If the table cannot follow, the range is given up: unknown memory is
-	 * never merged. */
 	if (r && start % KSM_PAGE_SIZE == 0 && as_knows(start, end)) {
-		if (maps_walk(start, end, relearn_prot, &(struct relearn_ctx){ start, end }) < 0)
+		if (maps_walk(start, end, relearn_prot, &(struct span){ start, end }) < 0)
 			protect_again(start, end, prot);
-	} else if (!r &&
-		   as_edit(start, end, set_prot, prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) < 0) {
-		as_clear(start, end);
+	} else if (!r) {
+		set_prot_or_forget(start, end, prot);
 	}
 	ops_leave(&g, false);
 	return r;

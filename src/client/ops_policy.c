@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_policy.c */
+/*
+ * ops_policy.c - what is offered although nobody called madvise: PR_SET_MEMORY_MERGE, the policy
+ * of ksm-run, and the main heap.
+ *
+ * A policy says what holds for later mappings; ops_map.c acts on it. Only PR_SET_MEMORY_MERGE also
+ * changes what is mapped already.
+ */
 #include <errno.h>
 
 #include "client/agent.h"
@@ -58,7 +64,7 @@ long ksmc_set_merge_any(bool enable)
 		r = -ENOMEM;
 	if (was && !enable)
 		r = ops_withdraw(0, KSM_ADDR_END, -1);
-	if (r) { /* the same again must not find nothing to do */
+	if (r) { /* the same call again must find something to do */
 		ops_enter(&g);
 		as.merge_any = was;
 		as_leave(&g);

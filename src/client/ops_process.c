@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_process.c - first use, forks. */
+/*
+ * ops_process.c - the first use of the library, forks, and the start of the agent.
+ *
+ * A fork copies the tables, so the thread that forks holds their lock: the child finds them whole.
+ * fork(3) runs the handlers that ksmc_init() registers. A raw clone(2) that the preloaded object
+ * sees calls the same steps by name, and its child has no agent, because the C library there does
+ * not know of the fork. A raw clone that nobody sees is found by its cookie (as.h, e).
+ */
 #include "client/ops_process.h"
 
 #include <errno.h>
@@ -14,7 +21,8 @@
 #include "client/ops.h"
 #include "client/sysc.h"
 
-static struct as_guard fork_guard; /* of the thread that forks; under the lock */
+/* The signal mask of the thread that forks, which holds the lock from prepare to parent. */
+static struct as_guard fork_guard;
 
 void ksmc_fork_prepare(void) UNCHECKED_LOCKING
 {
@@ -31,7 +39,7 @@ void ksmc_fork_parent(void) UNCHECKED_LOCKING
 	as_leave(&g);
 }
 
-/* The child of an interposed raw clone: its C library does not know, so no agent. */
+/* The C library does not know of an interposed raw clone, so its child has no agent. */
 void ksmc_fork_child(void)
 {
 	struct as_guard g = fork_guard;
@@ -68,7 +76,7 @@ static void start_agent_if_wanted(bool told)
 	bool want = agent_watches_heap();
 
 	as_enter(&g);
-	want |= as.offer_min_pages || as.merge_any; /* what comes will be offered */
+	want |= as.offer_min_pages || as.merge_any; /* later mappings will be offered */
 	for (size_t i = 0; i < as.nr && !want; i++)
 		want = as.range[i].flags & AS_WANTED;
 	as_leave(&g);
@@ -102,19 +110,20 @@ static void after_fork_in_child(void)
 
 int ksmc_init(void)
 {
-	static _Atomic int state; /* 0 new, 1 being made, 2 made */
-	int zero = 0, r;
+	enum { NEW, BEING_MADE, MADE };
+	static _Atomic int state = NEW;
+	int seen = NEW, r;
 
-	if (atomic_load_explicit(&state, memory_order_acquire) == 2)
+	if (atomic_load_explicit(&state, memory_order_acquire) == MADE)
 		return 0;
-	if (!atomic_compare_exchange_strong(&state, &zero, 1)) {
-		while (atomic_load_explicit(&state, memory_order_acquire) == 1)
+	if (!atomic_compare_exchange_strong(&state, &seen, BEING_MADE)) {
+		while (atomic_load_explicit(&state, memory_order_acquire) == BEING_MADE)
 			sysc0(SYS_sched_yield);
-		return atomic_load(&state) == 2 ? 0 : -ENOMEM;
+		return atomic_load(&state) == MADE ? 0 : -ENOMEM;
 	}
 	r = as_init();
 	if (!r && pthread_atfork(ksmc_fork_prepare, ksmc_fork_parent, after_fork_in_child))
 		r = -ENOMEM;
-	atomic_store_explicit(&state, r ? 0 : 2, memory_order_release);
+	atomic_store_explicit(&state, r ? NEW : MADE, memory_order_release);
 	return r;
 }

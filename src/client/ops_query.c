@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_query.c */
+/*
+ * ops_query.c - ksm_stat: the daemon's counts of this process, and what the tables say.
+ *
+ * A caller built against an older ksm.h has a shorter structure, and gets that much of it.
+ */
 #include <errno.h>
 #include <string.h>
 

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_splice.c - vmsplice. */
+/*
+ * ops_splice.c - vmsplice.
+ *
+ * Into a pipe goes a reference to the page, which is no pin (UFFDIO_MOVE does not see it): what the
+ * program writes later would miss the reader if the page were merged and broken in between. The
+ * kernel's own KSM leaves such a page alone, by its reference count. This library leaves the range
+ * alone before it is given. A pipe's reading end is no danger, because bytes are copied out of it.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,25 +18,26 @@
 #include "client/sysc.h"
 #include "client/user.h"
 
-/* Nothing left to do for a range that was left alone for this reason before? */
+/* Is the whole range left alone for this reason already, and not being withdrawn? */
 static bool is_left_alone(uint64_t start, uint64_t end, enum ksm_left_out reason)
 {
 	struct as_guard g;
-	bool all = true;
 
 	ops_enter(&g);
-	for (size_t i = as_find(start); all && start < end; i++) {
-		all = i < as.nr && as.range[i].start <= start &&
-		      (as.range[i].left_out & 1u << reason) && !(as.range[i].flags & AS_UNSHARING);
-		start = all ? as.range[i].end : end;
+	while (start < end) {
+		const struct as_range *r = as_range_at(start);
+
+		if (!r || !(r->left_out & 1u << reason) || (r->flags & AS_UNSHARING))
+			break;
+		start = r->end;
 	}
 	as_leave(&g);
-	return all;
+	return start >= end;
 }
 
 static long leave_spliced(const struct iovec *iov)
 {
-	uint64_t start = (uintptr_t)iov->iov_base & ~(uint64_t)(KSM_PAGE_SIZE - 1);
+	uint64_t start = page_down((uintptr_t)iov->iov_base);
 	uint64_t end = page_up((uintptr_t)iov->iov_base + iov->iov_len);
 
 	if (!iov->iov_len || end <= start || end > KSM_ADDR_END ||
@@ -38,11 +46,6 @@ static long leave_spliced(const struct iovec *iov)
 	return ksmc_exclude((void *)start, end - start, KSM_LEFT_SPLICED);
 }
 
-/*
- * Into a pipe goes a reference to the page, which is no pin (UFFDIO_MOVE does not see it): what the
- * program writes later would miss the reader. The kernel's own KSM leaves such a page alone, by its
- * reference count. Out of a pipe (its reading end) bytes are copied.
- */
 long ksmc_vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags)
 {
 	long mode = sysc3(SYS_fcntl, fd, F_GETFL, 0), r = 0;

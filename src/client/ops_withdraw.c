@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* ops_withdraw.c */
+/*
+ * ops_withdraw.c - take ranges off their frames, in steps.
+ *
+ * The agent un-shares page by page and must not merge again between the steps, nor may the lock be
+ * held while a thread waits for it. So the range is marked (AS_UNSHARING) until it is done. The
+ * request lock of mailbox.h serialises withdrawals, so nobody else takes the mark away.
+ */
 #include "client/ops_withdraw.h"
 
 #include "client/agent.h"
@@ -24,18 +30,13 @@ static void unmark_unsharing(struct as_range *r, long arg)
 	r->flags &= (uint8_t)~AS_UNSHARING;
 }
 
-/* Without memory to split ranges. Nobody else's marks can be there: requests are serialised. */
+/* Take away all marks: there was no memory to split ranges, and no other thread has marks. */
 static void unmark_all(void)
 {
 	for (size_t i = 0; i < as.nr; i++)
 		unmark_unsharing(&as.range[i], 0);
 }
 
-/*
- * Withdraw known parts of a range (why < 0), or leave them alone for a reason; when it returns no
- * page there stands on a frame. The mark keeps the agent from merging between the steps; requests
- * are serialised, so nobody else takes the mark away.
- */
 long ops_withdraw(uint64_t start, uint64_t end, int why)
 {
 	struct as_guard g;
@@ -43,7 +44,7 @@ long ops_withdraw(uint64_t start, uint64_t end, int why)
 	bool frames = false;
 	long r;
 
-	if (as_is_orphan()) /* whose parent's threads may have held the request lock */
+	if (as_is_orphan()) /* the parent's threads may have held the request lock */
 		ops_start_over(true);
 	mailbox_begin(&sigmask);
 	ops_enter(&g);
@@ -75,7 +76,7 @@ static bool is_unsharing(uint64_t start, uint64_t end) NEEDS(as.lock)
 	return false;
 }
 
-/* The mark goes before the request lock is let go. */
+/* A withdrawal takes its mark away before it gives the request lock back. */
 void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end)
 {
 	uint64_t sigmask;

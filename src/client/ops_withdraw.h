@@ -8,11 +8,12 @@
 #include "client/as.h"
 
 /*
- * Withdraw known parts of [start, end) (why < 0), or leave them alone for a reason (enum
- * ksm_left_out). Returns 0 or -ENOMEM.
+ * Withdraw the known parts of [start, end) (why < 0), or leave them alone for a reason (enum
+ * ksm_left_out). Returns 0, or -ENOMEM: some pages may still stand on frames. Context: a program
+ * thread without the lock of as.h; it waits for the agent.
  */
 long ops_withdraw(uint64_t start, uint64_t end, int why);
-/* ops_enter(), when nothing in [start, end) is being withdrawn. */
+/* As ops_enter(), once no other thread is withdrawing any of [start, end). */
 void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end) TAKES(as.lock);
 
 #endif

@@ -2,22 +2,25 @@
 /*
  * remap.c - mremap(2) of memory in which frames may stand.
  *
- * The kernel moves and grows one mapping at a time, and a range that was one mapping for the program may
- * be many by now, some of them of the arena's file (which would grow by whatever the file holds there).
- * So:
- *  - where no frames stand, and to shrink in place, the kernel is asked first: what it does is right, and
- *    it accounts for the growth alone. Only where it says that the range spans mappings (EFAULT) is that
- *    perhaps our doing. (Not asked for a move of several mappings to a fixed place: Linux 6.17 learned to
- *    do that, one after the other, and when it fails half of them have been moved);
- *  - else the tail is cut off first, as the kernel does, a target is reserved, and the mappings are moved
- *    over one by one; if one cannot be, the others are moved back.
+ * The kernel moves and grows one mapping at a time. A range that was one mapping for the program
+ * may be many by now, and some of them are of the arena's file, which would grow by whatever the
+ * file holds there. So:
  *
- * The tables must follow whatever was moved: a frame whose bit is not set would show through after
- * MADV_DONTNEED. So they get their memory before anything is moved.
+ *  - Where no frames stand, and to shrink in place, the kernel is asked first: what it does is
+ *    right, and it accounts for the growth alone. Only where it says that the range spans mappings
+ *    (EFAULT) may that be the library's doing. It is not asked to move several mappings to a fixed
+ *    place: Linux 6.17 learned to do that, one after the other, and when it fails half of them
+ *    have been moved.
+ *  - Otherwise the tail is cut off first, as the kernel does. Then a target is reserved, and the
+ *    mappings are moved over one by one. If one cannot be, the others are moved back.
+ *
+ * The tables must follow whatever was moved, because a frame whose bit is not set would show
+ * through after MADV_DONTNEED. So they get their memory before anything is moved.
  */
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/span.h"
 #include "client/as_advice.h"
 #include "client/as_frames.h"
 #include "client/as_queue.h"
@@ -28,7 +31,7 @@
 #include "client/ops_withdraw.h"
 #include "client/sysc.h"
 
-/* A call: lengths are whole pages. */
+/* One call; lengths are whole pages. */
 struct remap {
 	uint64_t old, old_len, new_len;
 	int flags;
@@ -40,7 +43,7 @@ struct remap {
 struct pieces {
 	struct maps_entry *e;
 	size_t nr, cap;
-	bool nomem; /* some are missing */
+	bool nomem; /* there was no memory for some */
 };
 
 static void add_piece(void *arg, const struct maps_entry *e)
@@ -60,7 +63,7 @@ static void add_piece(void *arg, const struct maps_entry *e)
 	p->e[p->nr++] = *e;
 }
 
-/* The mappings of [start, end), clipped; -EFAULT when there is a gap. */
+/* The mappings of [start, end), clipped. Returns 0, -ENOMEM, or -EFAULT: there is a gap. */
 static long find_pieces(struct pieces *p, uint64_t start, uint64_t end)
 {
 	uint64_t at = start;
@@ -78,8 +81,8 @@ static long find_pieces(struct pieces *p, uint64_t start, uint64_t end)
 	for (size_t i = 0; i < p->nr; i++) {
 		struct maps_entry *e = &p->e[i];
 
-		e->start = e->start > start ? e->start : start;
-		e->end = e->end < end ? e->end : end;
+		e->start = u64_max(e->start, start);
+		e->end = u64_min(e->end, end);
 		if (e->start != at)
 			return -EFAULT;
 		at = e->end;
@@ -101,9 +104,9 @@ static long move_piece(uint64_t from, uint64_t to, size_t len, int flags)
 }
 
 /*
- * Mappings to have less of when pieces must go back. The limit on them is looked at by every move, and the
- * first ones may have used up what was left: a piece that is a part of a mapping leaves the rest as
- * another one.
+ * Mappings to give up when pieces must go back. The kernel looks at its limit of mappings in every
+ * move, and the moves so far may have used up what was left: a piece that is a part of a mapping
+ * leaves the rest as another one.
  */
 enum { BALLAST = 7 * KSM_PAGE_SIZE };
 
@@ -121,15 +124,17 @@ static long map_ballast(void)
 }
 
 /*
- * Move [from, from+len) over to, which is ours to overwrite; all or (on failure) nothing, and nothing is left
- * at `to` then. A move takes away what stands at its target before it may fail for want of kernel memory, so
- * a piece that was moved is the only copy of the pages: going back is tried until it succeeds.
+ * Move all of [from, from + len) over `to`, which the library has reserved; on failure nothing is
+ * moved, and nothing is left at `to`. A move takes away what stands at its target before it may
+ * fail for want of kernel memory. So a piece that was moved is the only copy of its pages, and
+ * going back is tried until it succeeds.
  */
 static long move_all(uint64_t from, size_t len, uint64_t to, size_t to_len, int flags)
 {
 	struct pieces p = { 0 };
 	long r = find_pieces(&p, from, from + len), ballast = map_ballast();
-	uint64_t gone = 0; /* at the beginning of `to`, where others may map by now */
+	uint64_t gone =
+		0; /* so much at the beginning of `to`, where other threads may map by now */
 
 	if (!r && sysc_failed(ballast))
 		r = ballast;
@@ -164,7 +169,7 @@ static long move_all(uint64_t from, size_t len, uint64_t to, size_t to_len, int 
 
 /* ---- the tables follow ---- */
 
-/* [at, at + len) was added behind `last`, of which it is a part now. */
+/* [at, at + len) was added behind `last` and is a part of it now. */
 static void follow_growth(const struct as_range *last, uint64_t at, uint64_t len) NEEDS(as.lock)
 {
 	ops_forget(at, at + len);
@@ -192,12 +197,12 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 	for (size_t i = as_find(from);
 	     at < from + len && i < as.nr && as.range[i].start < from + len; i = as_find(at)) {
 		struct as_range r = as.range[i];
-		uint64_t s = r.start > from ? r.start : from;
-		uint64_t e = r.end < from + len ? r.end : from + len;
+		struct span part = span_clip(as_span(&r), (struct span){ from, from + len });
 
-		at = e;
+		at = part.end;
 		offered |= r.flags & AS_WANTED;
-		as_set(to + (s - from), to + (e - from), r.prot, r.flags, r.left_out);
+		as_set(to + (part.start - from), to + (part.end - from), r.prot, r.flags,
+		       r.left_out);
 	}
 	for (at = from; as_frames_next(&at, &run_end, from + len); at = run_end) {
 		frames = true;
@@ -205,7 +210,7 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 	}
 	as.frame_moves += frames;
 	if (keep_old) {
-		/* The contents are elsewhere by now: here must be zeros. */
+		/* The contents have moved, so the program must see zeros here. */
 		while (ops_empty_frames(from, from + len) < 0)
 			sysc0(SYS_sched_yield);
 		as_event(KSM_MSG_FORGET, from, from + len);
@@ -218,7 +223,7 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 		as_event(KSM_MSG_ADOPT, to, to + len);
 }
 
-/* Moved, in part, and back again, which ended the tracking of changes: for the daemon it is new. */
+/* Pieces moved and came back, which ended the tracking of changes: to the daemon they are new. */
 static void follow_return(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	if (!as_knows(start, end))
@@ -228,7 +233,7 @@ static void follow_return(uint64_t start, uint64_t end) NEEDS(as.lock)
 	as_event(KSM_MSG_ADOPT, start, end);
 }
 
-/* Memory for at most so many entries as a move adds. */
+/* Make room for as many entries as a move adds at most. Returns 0 or -ENOMEM. */
 static int reserve_ranges(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	size_t i = as_find(start), first = i;
@@ -238,28 +243,24 @@ static int reserve_ranges(uint64_t start, uint64_t end) NEEDS(as.lock)
 	return as_reserve(4 * (i - first) + 16);
 }
 
-struct holes_ctx {
-	uint64_t at, end;
-};
-
 static void forget_hole(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 {
-	struct holes_ctx *c = arg;
+	struct span *rest = arg;
 
-	if (e->start > c->at)
-		ops_forget(c->at, e->start);
-	c->at = e->end;
+	if (e->start > rest->start)
+		ops_forget(rest->start, e->start);
+	rest->start = e->end;
 }
 
-/* A call that failed may have unmapped some of this. */
+/* A call that failed may have unmapped some of [start, end). */
 static void forget_holes(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
-	struct holes_ctx c = { start, end };
+	struct span rest = { start, end };
 
-	if (!as_knows(start, end) || maps_walk(start, end, forget_hole, &c) < 0)
+	if (!as_knows(start, end) || maps_walk(start, end, forget_hole, &rest) < 0)
 		return;
-	if (c.at < end)
-		ops_forget(c.at, end);
+	if (!span_empty(rest))
+		ops_forget(rest.start, end);
 }
 
 struct one_ctx {
@@ -283,11 +284,11 @@ static bool is_one_mapping(uint64_t start, uint64_t end)
 
 /* ---- ways to do it ---- */
 
-/* The kernel's own, and its result. */
+/* The kernel does it, and its result is the call's. */
 static long by_kernel(const struct remap *m) NEEDS(as.lock)
 {
 	struct as_range last = last_known(m->old + m->old_len);
-	uint64_t moved = m->old_len < m->new_len ? m->old_len : m->new_len;
+	uint64_t moved = u64_min(m->old_len, m->new_len);
 	long r = sysc5(SYS_mremap, m->old, m->old_len, m->new_len, m->flags, m->to);
 	uint64_t to = (uint64_t)r;
 
@@ -319,7 +320,7 @@ static long map_like(const struct as_range *r, uint64_t at, uint64_t len, int fl
 	return p;
 }
 
-/* Grow without moving: what follows is free. */
+/* Grow without moving, where the memory behind is free. */
 static long grow_in_place(const struct remap *m) NEEDS(as.lock)
 {
 	struct as_range last = last_known(m->old + m->old_len);
@@ -343,7 +344,7 @@ static long cut_tail(struct remap *m) NEEDS(as.lock)
 	return 0;
 }
 
-/* To a place of its own, which is reserved first; with what is to be added. */
+/* Reserve a place for the whole, with what is to be added, and move the pieces there. */
 static long by_pieces(struct remap *m) NEEDS(as.lock)
 {
 	struct as_range last = last_known(m->old + m->old_len);
@@ -438,14 +439,15 @@ long ksmc_mremap(void *old_p, size_t old_len, size_t new_len, int flags, void *n
 	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
 		return sysc5(SYS_mremap, old_p, old_len, new_len, flags, new_addr);
 	/*
-	 * What is being withdrawn does not move until that is done: frames that came to a place where no
-	 * more are looked for would stay, and the daemon be told that there are none.
+	 * Memory that is being withdrawn does not move until that is done. Otherwise frames could
+	 * come to a place where nobody looks for them any more, and the daemon would be told that
+	 * there are none.
 	 */
 	ops_enter_settled(&g, m.old, m.old + m.old_len);
 	if (remap_is_valid(&m) && as_knows(m.old, m.old + m.old_len)) {
 		r = remap_known(&m);
 	} else {
-		/* Not ours, or an error: the kernel's word. */
+		/* The memory is not known, or the call is in error: the kernel answers. */
 		r = sysc5(SYS_mremap, old_p, old_len, new_len, flags, new_addr);
 		if (!sysc_failed(r) && r != (long)m.old)
 			ops_forget((uint64_t)r, (uint64_t)r + m.new_len);

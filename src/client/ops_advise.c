@@ -142,7 +142,18 @@ static long advise_forks(uint64_t start, uint64_t end, int advice, enum ksm_left
 	return r;
 }
 
-long ksmc_madvise(void *addr, size_t len, int advice) NEEDS(as.lock)
+static bool is_known(uint64_t start, uint64_t end)
+{
+	struct as_guard g;
+	bool known;
+
+	ops_enter(&g);
+	known = as_knows(start, end);
+	as_leave(&g);
+	return known;
+}
+
+long ksmc_madvise(void *addr, size_t len, int advice)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
 	bool undo;
@@ -165,7 +176,7 @@ long ksmc_madvise(void *addr, size_t len, int advice) NEEDS(as.lock)
 	if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_FREE ||
 	    advice == MADV_GUARD_INSTALL)
 		return ops_discard(start, end, advice);
-	if (advice == MADV_REMOVE && as_knows(start, end))
+	if (advice == MADV_REMOVE && is_known(start, end))
 		return -EINVAL; /* as on anonymous memory */
 	return sysc3(SYS_madvise, addr, len, advice);
 }

@@ -42,10 +42,10 @@ struct ksm_stat {
 	uint32_t merge_any;     /* ksm_merge_any() is on */
 	uint32_t mergeable;     /* something is registered */
 	/*
-	 * Why a daemon that is there does not serve this process, 0 if there is no such reason. EACCES:
-	 * the daemon serves only members of certain groups. EPERM: the daemon, or who may write its
-	 * directory, is neither root, nor this user, nor the system's user for it; so the process does
-	 * not obey it. Other errors are the daemon's own.
+	 * Why a daemon that is there does not serve this process, 0 if there is no such reason.
+	 * EACCES: the daemon serves only members of certain groups. EPERM: the daemon, or who may
+	 * write its directory, is neither root, nor this user, nor the system's user for it; so
+	 * the process does not obey it. Other errors are the daemon's own.
 	 */
 	uint32_t refused;
 	uint32_t reserved; /* 0 */

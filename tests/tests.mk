@@ -7,8 +7,6 @@ CHECK_SKIP += test_client_socket test_lifecycle
 # The benchmark's own sums and readers, but main() and what it needs alone.
 $(BUILD)/tests/functional/test_bench: $(call objs,$(filter-out %/ksm-bench.c,$(BENCH_SRC)))
 LIBS_test_bench = -lm
-# Rules of the house that the tree does not follow yet (tests/house).
-HOUSE_OPEN := name,width
 # A minute of its own.
 CHECK_SKIP += torture
 # A thousand processes, and memory that is measured from outside.

@@ -30,7 +30,7 @@ static void answer(struct bell *b, uint32_t bits)
 	struct clients *c = container_of(b, struct daemon, client_bell)->clients;
 
 	if (bits & CLIENTS_UNMERGE)
-		unmerge_begin(c);
+		unmerge_look(c);
 	if (bits & CLIENTS_RETIRED)
 		clients_epochs_soon(c);
 	if (bits & CLIENTS_STOP)

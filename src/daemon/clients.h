@@ -46,7 +46,7 @@ struct clients {
 
 	/* They fire in this order: see client_thread.c. */
 	struct loop_timer silent_timer, unmerge_timer, epochs_timer, bury_timer;
-	uint64_t unmerge_deadline_ms;
+	uint64_t unmerge_begun_ms;
 
 	struct log_limit limit[ERR_NR];
 	_Atomic uint64_t nr_clients;      /* READY or about to be */

@@ -42,7 +42,7 @@ enum main_bell {
 };
 enum client_bell {
 	CLIENTS_STOP = 1,
-	CLIENTS_UNMERGE = 2, /* the unmerge job waits in UNMERGE_SEND */
+	CLIENTS_UNMERGE = 2, /* the unmerge job is in UNMERGE_SEND, or is to hurry */
 	CLIENTS_RETIRED = 4, /* a domain has retired frames, or may be gone: start a grace period */
 };
 enum scan_bell {

@@ -35,18 +35,38 @@ static void show(const struct attr *a, const void *values, struct text *out)
 	text_printf(out, "%s\n", buf);
 }
 
-/* An unmerge takes time, and no other store to `run` may overtake it. */
+/* A store that is going to change `run` ends the wait for clients that do not answer. */
+static void hurry(struct daemon *d, const char *value, const struct knob_guard *guard)
+{
+	struct ksm_knobs k;
+
+	knobs_init(&k);
+	if (knob_store(&k, KNOB_RUN, value, guard) || knob_get(&k, KNOB_RUN) == KSM_RUN_UNMERGE)
+		return;
+	d->unmerge.hurry = true;
+	bell_ring(&d->client_bell, CLIENTS_UNMERGE);
+}
+
+/*
+ * An unmerge takes time, and no other store to `run` may overtake it. After one that was not
+ * complete, a store of 2 tries again.
+ */
 static int store_run(struct daemon *d, const char *value, const struct knob_guard *guard)
 {
+	struct unmerge_job *job = &d->unmerge;
 	uint32_t before = knob_get(&d->knobs, KNOB_RUN);
 	int err;
 
-	if (d->unmerge.state != UNMERGE_IDLE)
+	if (job->state != UNMERGE_IDLE) {
+		hurry(d, value, guard);
 		return ATTR_LATER;
+	}
 	err = knob_store(&d->knobs, KNOB_RUN, value, guard);
-	if (err || before == KSM_RUN_UNMERGE || knob_get(&d->knobs, KNOB_RUN) != KSM_RUN_UNMERGE)
+	if (err || knob_get(&d->knobs, KNOB_RUN) != KSM_RUN_UNMERGE ||
+	    (before == KSM_RUN_UNMERGE && !job->incomplete))
 		return err;
-	unmerge_job_move(&d->unmerge, UNMERGE_QUIESCE);
+	job->hurry = false;
+	unmerge_job_move(job, UNMERGE_QUIESCE);
 	return ATTR_PENDING;
 }
 
@@ -70,24 +90,35 @@ static int store(void *owner, uint64_t subject, const struct attr *a, const char
 	return ret;
 }
 
-/* What the unmerge job came to. */
+/* "clients 12, 34 and 5 more WHAT" */
+static void say_pids(struct text *why, const struct unmerge_pids *p, const char *what)
+{
+	unsigned int named = p->nr < UNMERGE_NAMED ? p->nr : UNMERGE_NAMED;
+
+	if (!p->nr)
+		return;
+	text_printf(why, "%sclient%s", why->len ? "; " : "", p->nr > 1 ? "s" : "");
+	for (unsigned int i = 0; i < named; i++)
+		text_printf(why, "%s %d", i ? "," : "", p->pid[i]);
+	if (p->nr > named)
+		text_printf(why, " and %u more", p->nr - named);
+	text_printf(why, " %s", what);
+}
+
+/* What the unmerge job came to. `run` stays 2: all others are unmerged. */
 static int settle(void *owner, struct text *why)
 {
 	struct daemon *d = ((struct knob_group *)owner)->d;
-	int error, pid;
+	struct unmerge_job *job = &d->unmerge;
+	int error;
 
-	if (d->unmerge.state != UNMERGE_DONE)
+	if (job->state != UNMERGE_DONE)
 		return ATTR_PENDING;
-	error = d->unmerge.error;
-	pid = d->unmerge.pid;
-	/* As the kernel does: a machine without the memory to unmerge goes back to 0. */
-	if (error == ENOMEM)
-		knob_store(&d->knobs, KNOB_RUN, "0", &(struct knob_guard){ 0 });
-	unmerge_job_move(&d->unmerge, UNMERGE_IDLE);
-	if (error == ETIMEDOUT)
-		text_printf(why, "client %d does not answer, it may be stopped", pid);
-	else if (error)
-		text_printf(why, "client %d cannot unmerge", pid);
+	error = job->error;
+	job->incomplete = error;
+	say_pids(why, &job->refused, "cannot unmerge, and can be asked again");
+	say_pids(why, &job->silent, "did not answer, and will unmerge on going on");
+	unmerge_job_move(job, UNMERGE_IDLE);
 	return -error;
 }
 

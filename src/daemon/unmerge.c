@@ -2,9 +2,13 @@
 /*
  * unmerge.c - see unmerge.h, and unmerge_job.h for the job's way through the threads.
  *
- * A client that has stalled (an operator or a debugger stopped it) is not waited for: it gets its
- * UNMERGE when it goes on, and nothing new is merged meanwhile. One that takes too long ends the
- * job with an error, and may be asked again.
+ * No client can keep the others from being unmerged. All are asked at once, and one that refuses,
+ * or does not answer because somebody stopped it, is only noted: the job ends with an error that
+ * names it. `run` is 2 all the while and afterwards, so nothing new is merged. The client's UNMERGE
+ * waits in its socket, and it unmerges when it goes on; it gets no order before it has answered. A
+ * client that refused is asked again by the next store of 2.
+ *
+ * A store of another value ends the wait early, because merging may go on without the answers.
  */
 #include "daemon/unmerge.h"
 
@@ -12,54 +16,61 @@
 
 #include "base/clock.h"
 #include "base/container.h"
+#include "base/span.h"
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
 #include "daemon/session_send.h"
 
-#define TIMEOUT_MS 30000
+/* The operator is answered within 10 s, with time to spare for the scan thread's part. A client
+ * gives back 1 GiB in a second or two. */
+#define TIMEOUT_MS 8000
+/* The same when another store to `run` waits: clients that run need milliseconds. */
+#define HURRY_MS 1000
 #define POLL_MS 500 /* how soon a client that has stalled meanwhile is noticed */
 
-/* error: a positive errno of client pid, or 0. */
-static void finish(struct clients *c, int error, int pid)
+static void finish(struct clients *c)
 {
 	struct unmerge_job *job = &c->d->unmerge;
 	struct session *s;
 
 	TAILQ_FOREACH(s, &c->all, link)
-	s->unmerge_awaited = false;
-	job->error = error;
-	job->pid = pid;
+	{
+		if (!s->unmerge_awaited)
+			continue;
+		s->unmerge_awaited = false;
+		unmerge_pids_add(&job->silent, (int)s->pid);
+	}
+	if (!job->error && job->silent.nr)
+		job->error = ETIMEDOUT;
 	if (unmerge_job_move(job, UNMERGE_DONE))
 		bell_ring(&c->d->main_bell, MAIN_UNMERGED);
 }
 
-/* The first client that is still awaited; the wait for those that have stalled ends here. */
-static struct session *first_awaited(struct clients *c)
+/* Is it worth waiting? Not for clients that have answered nothing for long. */
+static bool any_awaited(struct clients *c)
 {
 	struct session *s;
 
 	TAILQ_FOREACH(s, &c->all, link)
 	{
-		if (s->unmerge_awaited && session_stalled(s))
-			s->unmerge_awaited = false;
-		if (s->unmerge_awaited)
-			return s;
+		if (s->unmerge_awaited && !session_stalled(s))
+			return true;
 	}
-	return NULL;
+	return false;
 }
 
 static void run(struct loop_timer *t, uint64_t now)
 {
 	struct clients *c = container_of(t, struct clients, unmerge_timer);
-	struct session *s;
+	struct unmerge_job *job = &c->d->unmerge;
+	uint64_t end = c->unmerge_begun_ms + (job->hurry ? HURRY_MS : TIMEOUT_MS);
 
-	if (c->d->unmerge.state != UNMERGE_WAIT)
+	if (job->state != UNMERGE_WAIT)
 		return;
-	s = first_awaited(c);
-	if (s && now < c->unmerge_deadline_ms)
-		loop_timer_set(t, now + POLL_MS);
+	if (now < end && any_awaited(c))
+		loop_timer_set(t, u64_min(now + POLL_MS, end));
 	else
-		finish(c, s ? ETIMEDOUT : 0, s ? (int)s->pid : 0);
+		finish(c);
 }
 
 void unmerge_init(struct clients *c)
@@ -67,16 +78,10 @@ void unmerge_init(struct clients *c)
 	loop_timer_add(&c->loop, &c->unmerge_timer, run);
 }
 
-void unmerge_begin(struct clients *c)
+static void ask_all(struct clients *c)
 {
-	struct unmerge_job *job = &c->d->unmerge;
 	struct session *s;
 
-	if (job->state != UNMERGE_SEND || !unmerge_job_move(job, UNMERGE_WAIT))
-		return;
-	job->id++;
-	c->unmerge_deadline_ms = clock_ms() + TIMEOUT_MS;
-	loop_timer_set(&c->unmerge_timer, 0);
 	TAILQ_FOREACH(s, &c->all, link)
 	{
 		if (s->state != SESSION_READY)
@@ -85,6 +90,27 @@ void unmerge_begin(struct clients *c)
 		/* One that still owes an answer is not asked twice. */
 		session_want(s, s->unmerging ? 0 : WANT_UNMERGE);
 	}
+}
+
+void unmerge_look(struct clients *c)
+{
+	struct unmerge_job *job = &c->d->unmerge;
+
+	if (job->state == UNMERGE_SEND && unmerge_job_move(job, UNMERGE_WAIT)) {
+		job->id++;
+		job->error = 0;
+		job->refused.nr = job->silent.nr = 0;
+		c->unmerge_begun_ms = clock_ms();
+		ask_all(c);
+	}
+	loop_timer_set(&c->unmerge_timer, 0);
+}
+
+static void note_refusal(struct unmerge_job *job, int error, int pid)
+{
+	if (!job->error)
+		job->error = error;
+	unmerge_pids_add(&job->refused, pid);
 }
 
 void unmerge_done(struct session *s, const union ksm_msg *msg)
@@ -108,7 +134,7 @@ void unmerge_done(struct session *s, const union ksm_msg *msg)
 		s->unmerge_awaited = false;
 		loop_timer_set(&s->clients->unmerge_timer, 0); /* it may have been the last */
 		if (u->error)
-			finish(s->clients, u->error, (int)s->pid);
+			note_refusal(&s->d->unmerge, u->error, (int)s->pid);
 	}
 	clients_epochs_soon(s->clients);
 }

@@ -9,8 +9,8 @@ struct clients;
 
 /* Adds the timer. */
 void unmerge_init(struct clients *c);
-/* The job may be in UNMERGE_SEND: then send. */
-void unmerge_begin(struct clients *c);
+/* The job may be in UNMERGE_SEND: then send. Or it may have to hurry. */
+void unmerge_look(struct clients *c);
 /* UNMERGE_DONE. */
 void unmerge_done(struct session *s, const union ksm_msg *msg);
 

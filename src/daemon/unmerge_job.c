@@ -1,8 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* unmerge_job.c - see unmerge_job.h: which state may follow which. */
+/* unmerge_job.c - see unmerge_job.h: which state may follow which, and whom an answer names. */
 #include "daemon/unmerge_job.h"
 
 #include "base/states.h"
+
+void unmerge_pids_add(struct unmerge_pids *p, int pid)
+{
+	if (p->nr < UNMERGE_NAMED)
+		p->pid[p->nr] = pid;
+	p->nr++;
+}
 
 bool unmerge_job_move(struct unmerge_job *job, enum unmerge_state to)
 {

@@ -8,7 +8,7 @@
  *	IDLE     main    -> main: a store of 2 arrived
  *	QUIESCE  scan    -> scanning has stopped, orders not yet sent are forgotten
  *	SEND     client  -> UNMERGE goes to every client
- *	WAIT     client  -> all have answered, or one refused, or time is up
+ *	WAIT     client  -> all have answered, or time is up
  *	DONE     main    -> answers the operator
  */
 #ifndef KSMD_UNMERGE_JOB_H
@@ -26,12 +26,25 @@ enum unmerge_state {
 	UNMERGE_STATE_NR
 };
 
+#define UNMERGE_NAMED 8u /* clients that the answer to the operator names; more are counted */
+
+struct unmerge_pids {
+	unsigned int nr;
+	int pid[UNMERGE_NAMED];
+};
+
+/* Invariant: error is 0 exactly if no client refused and none was silent. */
 struct unmerge_job {
 	_Atomic int state;
 	uint32_t id; /* sent with UNMERGE, comes back with its answer */
-	int error;   /* positive errno, 0: all is unmerged */
-	int pid;     /* of the client that refused or did not answer */
+	int error;   /* positive errno: of the first client that refused, else ETIMEDOUT; or 0 */
+	struct unmerge_pids refused, silent;
+	/* Main thread, any state: another store to `run` waits for the end of this job. */
+	_Atomic bool hurry;
+	bool incomplete; /* main thread: the last job ended with an error */
 };
+
+void unmerge_pids_add(struct unmerge_pids *p, int pid);
 
 /*
  * Only the owner moves the job. False (logged) when the table has no such move: see base/states.h.

@@ -87,6 +87,7 @@ struct session *clients_find(struct clients *c, pid_t pid)
 void clients_enter(struct session *s)
 {
 	s->clients->nr_clients++;
+	TAILQ_INSERT_TAIL(&s->domain->members, s, member);
 	rcu_read_lock();
 	cds_lfht_add(s->clients->by_pid, pid_hash(s->pid), &s->by_pid);
 	rcu_read_unlock();
@@ -101,6 +102,7 @@ static void leave(struct session *s)
 	rcu_read_lock();
 	cds_lfht_del(c->by_pid, &s->by_pid);
 	rcu_read_unlock();
+	TAILQ_REMOVE(&s->domain->members, s, member);
 	engine_mm_exit(s->mm);
 	c->nr_clients--;
 	clients_epochs_soon(c);

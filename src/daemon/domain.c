@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <urcu.h>
 
+#include "base/container.h"
 #include "base/log.h"
 
 static const char *const mode_name[] = {
@@ -32,11 +32,12 @@ bool domain_mode_parse(const char *name, enum domain_mode *mode)
 	return false;
 }
 
+/* Nobody knows it, and all callbacks of its clients have run. */
 static void domain_free(struct domain *d)
 {
 	grace_deinit(&d->grace);
 	if (d->engine)
-		engine_free(d->engine);
+		engine_free_quiet(d->engine);
 	arena_free(d->arena);
 	charge_drop(&d->charge);
 	free(d);
@@ -47,6 +48,14 @@ static unsigned int nr_fds(const struct domain *d)
 {
 	return vault_file_fds(&d->arena->file) +
 	       vault_file_fds(&d->grace.current->file) * (1 + d->grace.nr_old);
+}
+
+static void bury(struct undertaking *u)
+{
+	struct domain *d = container_of(u, struct domain, end);
+
+	log_msg(LOG_DEBUG, "domain %u is gone", d->id);
+	domain_free(d);
 }
 
 /*
@@ -80,6 +89,9 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t uid
 	if (!d)
 		return NULL;
 	TAILQ_INIT(&d->grace.old);
+	TAILQ_INIT(&d->members);
+	d->undertaker = &t->undertaker;
+	d->end.bury = bury;
 	d->key = key;
 	d->uid = uid;
 	d->refs = 1;
@@ -111,17 +123,23 @@ void domain_table_init(struct domain_table *t)
 	TAILQ_INIT(&t->list);
 	t->nr = 0;
 	t->next_id = 1;
+	undertaker_init(&t->undertaker);
+}
+
+int domain_table_start(struct domain_table *t)
+{
+	return undertaker_start(&t->undertaker);
 }
 
 void domain_table_deinit(struct domain_table *t)
 {
 	struct domain *d;
 
-	rcu_barrier(); /* the engine may not have finished with the clients it released */
 	while ((d = TAILQ_FIRST(&t->list))) {
 		TAILQ_REMOVE(&t->list, d, link);
 		domain_put(d);
 	}
+	undertaker_stop(&t->undertaker);
 	lock_deinit(&t->lock);
 }
 
@@ -226,12 +244,8 @@ struct domain *domain_find(struct domain_table *t, uint32_t id)
 
 void domain_put(struct domain *d)
 {
-	if (--d->refs)
-		return;
-	/* The release of a client runs inside the engine: let it come to its end. */
-	rcu_barrier();
-	log_msg(LOG_DEBUG, "domain %u is gone", d->id);
-	domain_free(d);
+	if (!--d->refs)
+		undertaker_take(d->undertaker, &d->end);
 }
 
 static bool domain_empty(struct domain *d)

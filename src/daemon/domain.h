@@ -6,8 +6,9 @@
  * domains, neither frames nor trees nor descriptors.
  *
  * Life. The table holds one reference, every snapshot another. Clients are counted apart
- * (nr_clients), because they leave from liburcu's callback thread, where nobody may tear a domain
- * down. domain_table_reap() takes a domain out of the table when no client and no frame is left.
+ * (nr_clients), because they leave from liburcu's callback thread. domain_table_reap() takes a
+ * domain out of the table when no client and no frame is left. Who drops the last reference hands
+ * the domain to the undertaker, whose thread frees it.
  */
 #ifndef KSMD_DOMAIN_H
 #define KSMD_DOMAIN_H
@@ -22,6 +23,7 @@
 #include "daemon/account.h"
 #include "daemon/arena.h"
 #include "daemon/grace.h"
+#include "daemon/undertaker.h"
 #include "engine/engine.h"
 
 enum domain_mode {
@@ -29,6 +31,8 @@ enum domain_mode {
 	DOMAIN_PROCESS, /* one per client: merges only within a process */
 	DOMAIN_SHARED,  /* one for all: the operator trusts all clients with each other */
 };
+
+struct session;
 
 struct domain {
 	uint32_t id;
@@ -41,7 +45,10 @@ struct domain {
 	_Atomic bool pass_done; /* scan thread and crew: its part of the pass is complete */
 	_Atomic unsigned int refs;
 	_Atomic unsigned int nr_clients; /* rises under the table lock only */
+	TAILQ_HEAD(, session) members;   /* client thread only: those that are not dropped */
 	TAILQ_ENTRY(domain) link;        /* table lock */
+	struct undertaker *undertaker;
+	struct undertaking end;
 };
 
 struct domain_table {
@@ -49,6 +56,7 @@ struct domain_table {
 	TAILQ_HEAD(, domain) list;
 	unsigned int nr;
 	uint32_t next_id;
+	struct undertaker undertaker; /* of the domains that have ended */
 	/* Set once. */
 	enum domain_mode mode;
 	struct account_table *accounts;
@@ -65,7 +73,9 @@ const char *domain_mode_name(enum domain_mode mode);
 bool domain_mode_parse(const char *name, enum domain_mode *mode);
 
 void domain_table_init(struct domain_table *t);
-/* All clients must be released. */
+/* From here on a thread frees domains that end. Returns 0 or -errno. */
+int domain_table_start(struct domain_table *t);
+/* All clients must be released. Ends the thread, if it was started. */
 void domain_table_deinit(struct domain_table *t);
 
 /*
@@ -98,7 +108,7 @@ struct domain **domain_table_snapshot(struct domain_table *t, unsigned int *nr);
 void domain_snapshot_free(struct domain **v, unsigned int nr);
 /* One by its id, with a reference, or NULL. */
 struct domain *domain_find(struct domain_table *t, uint32_t id);
-/* Not from an RCU read section or callback. */
+/* Waits for nothing once the table is started; before, not from an RCU section or callback. */
 void domain_put(struct domain *d);
 /* Drop domains that have neither clients nor frames. Client thread. */
 void domain_table_reap(struct domain_table *t);

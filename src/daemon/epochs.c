@@ -18,24 +18,24 @@
 #define LOOK_AGAIN_MS 200
 
 /* Ask every client of the domain that has not been asked to move on. */
-static void announce(struct clients *c, struct domain *d)
+static void announce(struct domain *d)
 {
 	struct session *s;
 
-	TAILQ_FOREACH(s, &c->all, link)
+	TAILQ_FOREACH(s, &d->members, member)
 	{
-		if (s->domain == d && s->state == SESSION_READY && s->epoch < domain_epoch(d))
+		if (s->state == SESSION_READY && s->epoch < domain_epoch(d))
 			session_want(s, WANT_EPOCH);
 	}
 }
 
-static bool all_told(struct clients *c, const struct domain *d)
+static bool all_told(const struct domain *d)
 {
 	const struct session *s;
 
-	TAILQ_FOREACH(s, &c->all, link)
+	TAILQ_FOREACH(s, &d->members, member)
 	{
-		if (s->domain == d && s->state == SESSION_READY && s->epoch < domain_epoch(d))
+		if (s->state == SESSION_READY && s->epoch < domain_epoch(d))
 			return false;
 	}
 	return true;
@@ -45,16 +45,16 @@ static bool all_told(struct clients *c, const struct domain *d)
  * A client could not be told when no descriptor was left for its sentinel, or when another had
  * locked the file against us. It would hold up this epoch, and with it all later ones, for ever.
  */
-static void announce_again(struct clients *c, struct domain *d)
+static void announce_again(struct domain *d)
 {
 	int fd;
 
-	if (all_told(c, d))
+	if (all_told(d))
 		return;
 	fd = domain_open_sentinel(d); /* begins another epoch if the file is locked */
 	if (fd >= 0)
 		close(fd);
-	announce(c, d);
+	announce(d);
 }
 
 /*
@@ -62,25 +62,25 @@ static void announce_again(struct clients *c, struct domain *d)
  * moved and stand on frames that look retired here) may still lie in its socket; its answer comes
  * behind that.
  */
-static bool all_moved_on(struct clients *c, const struct domain *d)
+static bool all_moved_on(const struct domain *d)
 {
 	const struct session *s;
 
-	TAILQ_FOREACH(s, &c->all, link)
+	TAILQ_FOREACH(s, &d->members, member)
 	{
-		if (s->domain == d && s->state == SESSION_READY && s->epoch_done < domain_epoch(d))
+		if (s->state == SESSION_READY && s->epoch_done < domain_epoch(d))
 			return false;
 	}
 	return true;
 }
 
 /* Returns when to look again. */
-static uint64_t look(struct clients *c, struct domain *d, uint64_t now)
+static uint64_t look(struct domain *d, uint64_t now)
 {
-	if (all_moved_on(c, d))
+	if (all_moved_on(d))
 		domain_epochs_free(d, now);
 	if (!grace_idle(&d->grace))
-		announce_again(c, d);
+		announce_again(d);
 	if (!grace_idle(&d->grace))
 		return d->grace.next_poll_ms > now ? d->grace.next_poll_ms : now + LOOK_AGAIN_MS;
 	if (!engine_nr_retired(d->engine))
@@ -91,7 +91,7 @@ static uint64_t look(struct clients *c, struct domain *d, uint64_t now)
 	 * with the next one that is begun. */
 	if (domain_epoch_advance(d))
 		return now + LOOK_AGAIN_MS;
-	announce(c, d);
+	announce(d);
 	return d->grace.next_poll_ms;
 }
 
@@ -102,7 +102,7 @@ static void run(struct loop_timer *t, uint64_t now)
 	struct domain **v = domain_table_snapshot(&c->d->domains, &nr);
 
 	for (unsigned int i = 0; i < nr; i++)
-		loop_timer_hasten(t, look(c, v[i], now));
+		loop_timer_hasten(t, look(v[i], now));
 	domain_snapshot_free(v, nr);
 	domain_table_reap(&c->d->domains); /* the last frames may just have been freed */
 }

@@ -220,6 +220,11 @@ static int init_domains(struct service *s)
 	return 0;
 }
 
+static int start_domains(struct service *s)
+{
+	return domain_table_start(&s->d.domains);
+}
+
 static void deinit_domains(struct service *s)
 {
 	domain_table_deinit(&s->d.domains);
@@ -335,6 +340,7 @@ static const struct step {
 	{ "control socket", open_control, close_control },
 	/* All that needs more rights is open, and there is no thread yet that would keep them. */
 	{ "confinement", confine_self, NULL },
+	{ "undertaker", start_domains, NULL }, /* deinit_domains() ends it */
 	/* The scan thread ends before the clients go. */
 	{ "client thread", start_clients, stop_clients },
 	{ "scan thread", start_scan, stop_scan },

@@ -71,6 +71,7 @@ struct session {
 	struct loop_watch pidfd_watch;
 	uint32_t id;
 	struct domain *domain;
+	TAILQ_ENTRY(session) member; /* in domain->members while it stands in by_pid */
 	/*
 	 * join.c sets it last before the session goes into by_pid, and whoever finds the session
 	 * there reads it first: the thread sanitizer does not see that liburcu's table orders the

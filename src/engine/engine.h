@@ -103,6 +103,8 @@ struct engine *engine_new(const struct engine_config *cfg);
  * callbacks.
  */
 void engine_free(struct engine *e);
+/* The same without waiting: the caller has called rcu_barrier() twice since the last reference. */
+void engine_free_quiet(struct engine *e);
 
 /*
  * A client. engine_mm_new() returns a slot with one reference, which is the caller's, or NULL (no

@@ -64,6 +64,11 @@ void engine_free(struct engine *e)
 	/* The last region may free the last client: callbacks that queue callbacks. */
 	rcu_barrier();
 	rcu_barrier();
+	engine_free_quiet(e);
+}
+
+void engine_free_quiet(struct engine *e)
+{
 	assert(__atomic_load_n(&e->nr_mms, __ATOMIC_ACQUIRE) == 0);
 	pool_deinit(&e->pool);
 	lock_deinit(&e->lock);

@@ -45,7 +45,7 @@ PRELOAD_CFLAGS = $(CLIENT_CFLAGS) -fno-builtin
 URCU_LIBS   = $(shell $(PKGCONFIG) --libs liburcu liburcu-cds 2>/dev/null || \
 		echo -lurcu -lurcu-common -lurcu-cds)
 CHECK_LIBS  = $(shell $(PKGCONFIG) --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm)
-DAEMON_LIBS = $(URCU_LIBS) -lxxhash -lnuma -lseccomp -lpthread
+DAEMON_LIBS = $(URCU_LIBS) -lxxhash -lnuma -lseccomp -lsystemd -lpthread
 BENCH_LIBS  = $(DAEMON_LIBS) -lm
 TEST_LIBS   = $(CHECK_LIBS) $(DAEMON_LIBS)
 

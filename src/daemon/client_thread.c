@@ -29,6 +29,8 @@ static void answer(struct bell *b, uint32_t bits)
 {
 	struct clients *c = container_of(b, struct daemon, client_bell)->clients;
 
+	if (bits & CLIENTS_PING)
+		c->d->beats[BEAT_CLIENTS]++;
 	if (bits & CLIENTS_UNMERGE)
 		unmerge_look(c);
 	if (bits & CLIENTS_RETIRED)

@@ -44,12 +44,17 @@ enum client_bell {
 	CLIENTS_STOP = 1,
 	CLIENTS_UNMERGE = 2, /* the unmerge job is in UNMERGE_SEND, or is to hurry */
 	CLIENTS_RETIRED = 4, /* a domain has retired frames, or may be gone: start a grace period */
+	CLIENTS_PING = 8,    /* the main thread asks for a sign of life: beats[BEAT_CLIENTS] */
 };
 enum scan_bell {
 	SCAN_STOP = 1,
 	SCAN_KICK = 2, /* the operator changed something, or a job waits: look at once */
 	SCAN_HINT = 4, /* a client offered memory: pause no longer than sleep_millisecs */
+	SCAN_PING = 8, /* the main thread asks for a sign of life: beats[BEAT_SCAN] */
 };
+
+/* Threads that count their answers to a ping. */
+enum { BEAT_CLIENTS, BEAT_SCAN, NR_BEATS };
 
 struct daemon {
 	struct vault vault;
@@ -62,6 +67,7 @@ struct daemon {
 	struct unmerge_job unmerge;
 	/* Each is made and ended by its owner, after and before all who ring it: see main.c. */
 	struct bell main_bell, client_bell, scan_bell;
+	_Atomic uint32_t beats[NR_BEATS];
 	_Atomic uint64_t full_scans; /* complete passes; 0 after everything was unmerged */
 	int uffd_dev;                /* /dev/userfaultfd; clients get copies */
 	struct group_set allowed;    /* who may be a client */

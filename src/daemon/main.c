@@ -27,6 +27,7 @@
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/groups.h"
+#include "daemon/manager.h"
 #include "daemon/options.h"
 #include "daemon/probe.h"
 #include "daemon/runtime_dir.h"
@@ -43,6 +44,7 @@ struct service {
 	struct loop_watch signals;
 	struct groups groups;
 	struct control *control;
+	struct watchdog watchdog;
 };
 
 /* ---- what the start rests on ---- */
@@ -95,7 +97,16 @@ static int set_limits(struct service *s)
 
 static int open_dir(struct service *s)
 {
-	return runtime_dir_open(&s->dir, s->options.runtime_dir) ? SAID : 0;
+	struct manager_sockets passed;
+	int err = manager_take_sockets(&passed);
+
+	if (err) {
+		log_msg(LOG_ERROR, "the service manager must pass a client socket and a control "
+				   "socket that listen, or none");
+		return SAID;
+	}
+	err = runtime_dir_open(&s->dir, s->options.runtime_dir, passed.client, passed.control);
+	return err ? SAID : 0;
 }
 
 static void close_dir(struct service *s)
@@ -361,13 +372,24 @@ static size_t start(struct service *s)
 	return NR_STEPS;
 }
 
+/* Ask the other threads for a sign of life. */
+static void ping(struct watchdog *w)
+{
+	struct service *s = container_of(w, struct service, watchdog);
+
+	bell_ring(&s->d.client_bell, CLIENTS_PING);
+	bell_ring(&s->d.scan_bell, SCAN_PING);
+}
+
 static void serve(struct service *s)
 {
 	int nr_nodes = s->d.topology->nr_nodes;
 
 	log_msg(LOG_INFO, "version %s serves in %s, %d node%s, domain %s", KSMD_VERSION, s->dir.dir,
 		nr_nodes, nr_nodes == 1 ? "" : "s", domain_mode_name(s->d.domains.mode));
+	manager_ready(&s->watchdog, &s->loop, ping, s->d.beats, NR_BEATS);
 	loop_run(&s->loop);
+	manager_stopping();
 	log_msg(LOG_INFO, "ends; clients keep what they have");
 }
 

@@ -115,9 +115,12 @@ static int listen_on(struct runtime_dir *p, const char *name, int type)
 	return -1;
 }
 
-int runtime_dir_open(struct runtime_dir *p, const char *dir)
+int runtime_dir_open(struct runtime_dir *p, const char *dir, int client, int control)
 {
-	p->lock = p->client = p->control = -1;
+	p->lock = -1;
+	p->client = client;
+	p->control = control;
+	p->passed = client >= 0;
 	if (ksm_runtime_path(p->dir, sizeof(p->dir), dir, NULL)) {
 		log_msg(LOG_ERROR, "no runtime directory: give --runtime-dir, or set "
 				   "$XDG_RUNTIME_DIR (at most 107 characters)");
@@ -128,6 +131,8 @@ int runtime_dir_open(struct runtime_dir *p, const char *dir)
 			close(p->lock);
 		return -1;
 	}
+	if (p->passed)
+		return 0;
 	p->client = listen_on(p, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);
 	if (p->client >= 0)
 		p->control = listen_on(p, KSM_CONTROL_SOCKET, SOCK_STREAM);
@@ -147,8 +152,10 @@ static void remove_name(const struct runtime_dir *p, const char *name)
 
 void runtime_dir_close(struct runtime_dir *p)
 {
-	remove_name(p, KSM_CLIENT_SOCKET);
-	remove_name(p, KSM_CONTROL_SOCKET);
+	if (!p->passed) {
+		remove_name(p, KSM_CLIENT_SOCKET);
+		remove_name(p, KSM_CONTROL_SOCKET);
+	}
 	if (p->client >= 0)
 		close(p->client);
 	if (p->control >= 0)

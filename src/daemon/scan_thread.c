@@ -38,6 +38,8 @@ static void nap(struct scan *s, uint64_t ms)
 
 		rung = bell_wait(&s->d->scan_bell, limit == CLOCK_NEVER ? limit : start + limit);
 		bits |= rung;
+		if (rung & SCAN_PING)
+			s->d->beats[BEAT_SCAN]++;
 	} while (rung && !(bits & (SCAN_KICK | SCAN_STOP)));
 	if (bits & (SCAN_KICK | SCAN_HINT))
 		scan_pass_hasten(&s->pass);

@@ -76,6 +76,8 @@ TORTURE_SRC := tests/torture/common.c $(filter-out $(ACTOR_SRC) $(wildcard \
 TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
 ALL_SRC     := $(sort $(wildcard src/*/*.c numa/*.c tools/*.c tools/*/*.c tests/*/*.c))
 MAN_SRC     := $(wildcard docs/man/*.[1-8])
+# Units and the like, which a package or an operator puts where the system wants them.
+PACKAGING := $(wildcard tools/packaging/*)
 
 FUNC_NAMES  := $(sort $(notdir $(basename $(FUNC_SRC) $(FUNC_PY))))
 FUNC_BIN    := $(addprefix $(BUILD)/tests/functional/,$(FUNC_NAMES))
@@ -450,6 +452,7 @@ install: all
 	install -m 755 $(BUILD)/libksm-preload.so $(DESTDIR)$(preloaddir)
 	install -m 644 $(REPORT_PY) $(DESTDIR)$(reportdir)
 	printf '%s\n' "$$PC_FILE" >$(DESTDIR)$(pcdir)/libksm.pc
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ksmd-user/packaging $(PACKAGING)
 	$(foreach m,$(MAN_SRC),install -D -m 644 $(m) \
 		$(DESTDIR)$(mandir)/man$(patsubst .%,%,$(suffix $(m)))/$(notdir $(m)) &&) true
 

@@ -90,7 +90,7 @@ static int store(void *owner, uint64_t subject, const struct attr *a, const char
 	return ret;
 }
 
-/* "clients 12, 34 and 5 more WHAT" */
+/* "clients 12, 34 and 5 more" and then `what`. */
 static void say_pids(struct text *why, const struct unmerge_pids *p, const char *what)
 {
 	unsigned int named = p->nr < UNMERGE_NAMED ? p->nr : UNMERGE_NAMED;

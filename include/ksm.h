@@ -9,8 +9,8 @@
  * address space. Plain loads, stores and system calls on the memory need nothing.
  *
  * All functions may be called from any thread and from signal handlers that may call munmap(2).
- * With no daemon running they do what the system call does, and the registration takes effect
- * when a daemon appears. None of them blocks on the daemon, except ksm_stat() (bounded).
+ * While no daemon runs they do what the system call does, and an offer takes effect when a daemon
+ * appears. None of them waits for the daemon, except ksm_stat(), for two seconds at most.
  */
 #ifndef KSM_H
 #define KSM_H
@@ -37,10 +37,10 @@ struct ksm_stat {
 	uint32_t connected;     /* 1 while a daemon serves this process */
 	uint64_t rmap_items;    /* pages the daemon tracks */
 	uint64_t zero_pages;    /* zero pages given back and still untouched */
-	uint64_t merging_pages; /* pages that stand on a stable frame */
+	uint64_t merging_pages; /* pages that stand on a frame */
 	int64_t process_profit; /* bytes saved less the metadata spent on this process */
 	uint32_t merge_any;     /* ksm_merge_any() is on */
-	uint32_t mergeable;     /* something is registered */
+	uint32_t mergeable;     /* something is offered */
 	/*
 	 * Why a daemon that is there does not serve this process, 0 if there is no such reason.
 	 * EACCES: the daemon serves only members of certain groups. EPERM: the daemon, or who may
@@ -53,7 +53,7 @@ struct ksm_stat {
 
 /*
  * As madvise(2). MADV_MERGEABLE offers the range, MADV_UNMERGEABLE withdraws it and un-shares
- * it: when the call returns no page of the range stands on a shared frame. Both are idempotent;
+ * it: when the call returns no page of the range stands on a frame. Both are idempotent;
  * memory that cannot be merged is skipped with success. Any other advice is carried out, with
  * the effect it has on plain anonymous memory.
  * Returns 0, or -1 and errno: EINVAL addr not page aligned or advice unknown; ENOMEM a part of
@@ -77,7 +77,7 @@ KSM_API int ksm_mprotect(void *addr, size_t length, int prot);
 /*
  * As vmsplice(2). A pipe that was given pages refers to the pages themselves: its reader sees later
  * stores to them. Nothing tells the library of that reference. So the library un-shares pages that
- * go to a pipe, and leaves them alone until the program offers them again with MADV_MERGEABLE.
+ * go to a pipe, and leaves them out until the program offers them again with MADV_MERGEABLE.
  * Memory that went to a pipe by vmsplice(2) itself may be merged, and the reader then finds its
  * earlier bytes.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * attr.h - the tree of settings and counters behind the control socket: a registry.
+ * attr.h - the tree of knobs and counters behind the control socket: a registry.
  *
- * The tree knows no other part of the daemon. Whoever owns a setting or a counter registers a group
+ * The tree knows no other part of the daemon. Whoever owns a knob or a counter registers a group
  * of attributes; groups of the same name make up one directory. A path is
  *
  *	GROUP/ATTRIBUTE            ksm/run

@@ -76,8 +76,9 @@ static void list(void *owner, struct attr_list *l)
 static const struct attr attrs[] = {
 	ATTR_FIELD(struct client_values, comm, "comm", "name of the program"),
 	CLIENT("uid", uid, "user"),
-	CLIENT("domain", domain, "merge domain: domain/ID"),
-	CLIENT("ksm_rmap_items", view.mm.rmap_items, "pages that the daemon keeps a record of"),
+	CLIENT("domain", domain, "its domain: domain/ID"),
+	CLIENT("ksm_rmap_items", view.mm.rmap_items,
+	       "tracked pages, for each of which the daemon keeps an item"),
 	CLIENT("ksm_zero_pages", view.mm.zero_pages, "zero pages given back and still untouched"),
 	CLIENT("ksm_merging_pages", view.mm.merging_pages, "pages that stand on a frame"),
 	ATTR_FIELD(struct client_values, view.profit, "ksm_process_profit",
@@ -89,11 +90,11 @@ static const struct attr attrs[] = {
 	CLIENT("nr_vmas", nr_vmas, "mappings of the process, those that merging added included"),
 	CLIENT("added_vmas", view.added_vmas, "mappings that merging added"),
 	CLIENT("max_map_count", max_map_count, "most mappings it may have"),
-	CLIENT("agent_cpu_ns", view.agent_cpu_ns, "CPU time that merging took in the process"),
+	CLIENT("agent_cpu_ns", view.agent_cpu_ns, "CPU time of the agent, in nanoseconds"),
 	CLIENT("stalled", stalled, "1: it answers no orders, and is given none"),
 	CLIENT("connected_seconds", connected_seconds, "time since it connected"),
 	CLIENT("cow_breaks", view.mm.cow_breaks, "merged pages found written, since it connected"),
-	CLIENT("orders", view.mm.orders, "merge orders waiting or under way"),
+	CLIENT("orders", view.mm.orders, "orders waiting or under way"),
 	CLIENT("metadata_bytes", view.mm.metadata_bytes, "daemon memory spent on it"),
 	ATTR_NUMBERS(struct client_values, view.left_out, "left_out", left_names, "pages left out"),
 };
@@ -117,7 +118,7 @@ static int look_all(void *owner, uint64_t subject, void *values)
 
 #define ALL(name, field, help) ATTR_FIELD(struct client_totals, field, name, help)
 static const struct attr all_attrs[] = {
-	ALL("clients", nr_clients, "processes connected"),
+	ALL("clients", nr_clients, "clients connected"),
 	ALL("clients_refused", refused,
 	    "connections refused because the user is in no group of --allow-group"),
 	ALL("protocol_errors", protocol_errors, "connections ended because of what they sent"),

@@ -41,7 +41,7 @@ static void list(void *owner, struct attr_list *l)
 #define DOMAIN(name, field, help) ATTR_FIELD(struct domain_values, field, name, help)
 static const struct attr attrs[] = {
 	DOMAIN("key", key, "uid, client id or 0, as daemon/domain_mode says"),
-	DOMAIN("clients", clients, "processes in it"),
+	DOMAIN("clients", clients, "clients in it"),
 	DOMAIN("pages_shared", c.pages_shared, "as in ksm"),
 	DOMAIN("pages_sharing", c.pages_sharing, "as in ksm"),
 	DOMAIN("pages_unshared", c.pages_unshared, "as in ksm"),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * group_knobs.h - the settings ksm/run, ksm/pages_to_scan, ...: the knobs of the engine, and what a
+ * group_knobs.h - the knobs ksm/run, ksm/pages_to_scan, ... of the engine, and what a
  * store to one of them sets off.
  */
 #ifndef KSMD_GROUP_KNOBS_H

@@ -49,12 +49,14 @@ static int look(void *owner, uint64_t subject, void *values)
 
 #define KSM(name, field, help) ATTR_FIELD(struct ksm_values, field, name, help)
 static const struct attr attrs[] = {
-	KSM("pages_shared", c.pages_shared, "stable frames in use"),
+	KSM("pages_shared", c.pages_shared, "frames that pages stand on"),
 	KSM("pages_sharing", c.pages_sharing,
 	    "pages beyond the first that stand on a frame: how much is saved"),
-	KSM("pages_unshared", c.pages_unshared, "pages that are unique so far, and watched"),
+	KSM("pages_unshared", c.pages_unshared,
+	    "tracked pages whose contents no other page has so far"),
 	KSM("pages_volatile", c.pages_volatile, "tracked pages that change too often, or are new"),
-	KSM("pages_tracked", c.pages_tracked, "pages that the daemon keeps a record of"),
+	KSM("pages_tracked", c.pages_tracked,
+	    "tracked pages, for each of which the daemon keeps an item"),
 	KSM("pages_scanned", c.pages_scanned, "pages read and hashed, since the start"),
 	KSM("pages_skipped", c.pages_skipped, "pages passed over by smart_scan, since the start"),
 	KSM("pages_merged", c.pages_merged, "pages merged, since the start"),
@@ -69,14 +71,14 @@ static const struct attr attrs[] = {
 		   ", the last being the kernel's memory for a "
 		   "mapping (vm_area_struct and its share of the maple tree)"),
 	KSM("metadata_bytes", c.metadata_bytes,
-	    "daemon memory for nodes, page records, block and region tables"),
+	    "daemon memory for stable nodes, items, block and region tables"),
 	KSM("added_vmas", added_vmas, "mappings that merging added to all clients"),
 	KSM("cow_breaks", c.cow_breaks, "merged pages found written, since the start"),
 	KSM("frames_used", c.frames_used, "frames that hold memory"),
 	KSM("frames_retired", c.frames_retired,
 	    "frames without a page, kept until no process can map them any more"),
-	KSM("orders", orders, "merge orders waiting or under way"),
-	KSM("orders_given", c.orders, "merge orders given, since the start"),
+	KSM("orders", orders, "orders waiting or under way"),
+	KSM("orders_given", c.orders, "orders given, since the start"),
 	KSM("order_pages_failed", c.order_pages_failed, "pages of them that were not merged"),
 	ATTR_NUMBERS(struct ksm_values, left_out, "left_out", left_names, "pages left out"),
 };

@@ -38,8 +38,8 @@ static const struct attr attrs[] = {
 	USER("descriptors", ACCOUNT_DESCRIPTORS,
 	     "descriptors open in the daemon: sockets, what clients passed, arenas, sentinels"),
 	USER("bytes", ACCOUNT_BYTES,
-	     "daemon memory for connections and domains; page records are in client/PID"),
-	USER("domains", ACCOUNT_DOMAINS, "merge domains made for this user"),
+	     "daemon memory for connections and domains; items are in client/PID"),
+	USER("domains", ACCOUNT_DOMAINS, "domains made for this user"),
 };
 
 static const struct attr_group group = {

@@ -15,7 +15,7 @@ void groups_register(struct groups *g, struct daemon *d)
 {
 	struct attr_tree *t = &g->tree;
 
-	/* ksm/ shows them in this order: settings first. */
+	/* ksm/ shows them in this order: knobs first. */
 	group_knobs_register(&g->knobs, t, d);
 	group_scan_register(t, d->scan);
 	group_client_register(t, d->clients);

@@ -36,7 +36,7 @@ static const char usage[] =
 	"                          [info]\n"
 	"  --help, --version\n"
 	"\n"
-	"Runs in the foreground; SIGTERM or SIGINT ends it. Settings are changed with ksmdctl.\n";
+	"Runs in the foreground; SIGTERM or SIGINT ends it. ksmdctl sets its knobs.\n";
 
 /* MiB as a number of frames. Frame numbers have 31 bits: below 8 TiB. */
 static bool parse_limit(const char *s, uint32_t *frames)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * knobs.c - the table of settings, and the one place where text becomes a setting.
+ * knobs.c - the table of knobs, and the one place where text becomes a value.
  *
  * knob_store() finds everything that can be wrong with a value before it stores anything, so a
  * refused store leaves no trace.
@@ -23,11 +23,11 @@ struct knob {
 /* clang-format off */
 static const struct knob knobs[KNOB_NR] = {
 	[KNOB_RUN] = { "run", 1, 0, 2,
-		"0 stop scanning and keep merges, 1 scan, 2 stop and unmerge everything "
+		"0 stop scanning and keep what is merged, 1 scan, 2 stop and unmerge all clients "
 		"(kernel's default: 0)" },
 	[KNOB_PAGES_TO_SCAN] = { "pages_to_scan", 25600, 1, NO_MAX,
-		"pages to examine before a pause of sleep_millisecs; not writable while an advisor "
-		"runs (kernel's default: 100)" },
+		"pages to examine before a pause of sleep_millisecs; it cannot be set while an "
+		"advisor runs (kernel's default: 100)" },
 	[KNOB_SLEEP_MILLISECS] = { "sleep_millisecs", 20, 0, NO_MAX,
 		"pause between two batches of pages_to_scan, in milliseconds" },
 	[KNOB_MERGE_ACROSS_NODES] = { "merge_across_nodes", 1, 0, 1,
@@ -55,7 +55,7 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_MAX_IDLE_MILLISECS] = { "max_idle_millisecs", 1000, 1, NO_MAX,
 		"longest pause between two passes while memory is calm, in milliseconds" },
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, 0, 100,
-		"share of vm.max_map_count up to which merging may add mappings to a process" },
+		"share of vm.max_map_count up to which merging may add mappings to a client" },
 	[KNOB_SCAN_THREADS] = { "scan_threads", 0, 0, KNOB_SCAN_THREADS_MAX,
 		"most threads that scan at a time, each another client; 0 one for each CPU" },
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * knobs.h - the operator's settings: one table of names, ranges and defaults.
+ * knobs.h - the operator's knobs: one table of names, ranges and defaults.
  *
  * A store validates before it mutates and names the reason as a negative errno, as the kernel's
  * sysfs stores do. Values are single words that the workers read with relaxed atomics; none depends

@@ -57,6 +57,14 @@ static struct session *unfinished_to_evict(struct clients *c, uid_t uid)
 								       NULL;
 }
 
+static uid_t uid_of(int sock)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) ? geteuid() : cred.uid;
+}
+
 /* Turn a client away before it costs anything. */
 static void refuse(struct clients *c, int sock, enum error_kind kind, int error, const char *text)
 {
@@ -65,8 +73,8 @@ static void refuse(struct clients *c, int sock, enum error_kind kind, int error,
 	snprintf(msg.text, sizeof(msg.text), "%s", text);
 	send(sock, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL);
 	log_limited(&c->limit[kind], LOG_WARNING, "connection refused: %s", text);
-	session_hang_up(sock);
-	close(sock);
+	shutdown(sock, SHUT_RDWR);
+	closer_take(&c->d->closer, CLOSER_SOCKET, sock, uid_of(sock));
 }
 
 static void refuse_user(struct clients *c, int sock, uid_t uid)
@@ -203,5 +211,5 @@ void accept_deinit(struct clients *c)
 	loop_unwatch(&c->listen);
 	if (c->spare >= 0)
 		close(c->spare);
-	close(c->listen.fd);
+	closer_take(&c->d->closer, CLOSER_LISTENER, c->listen.fd, geteuid());
 }

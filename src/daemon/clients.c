@@ -125,7 +125,7 @@ void client_drop(struct session *s)
 		clients_finished(s);
 	session_move(s, SESSION_DEAD);
 	loop_unwatch(&s->sock_watch);
-	session_hang_up(s->sock);
+	shutdown(s->sock, SHUT_RDWR); /* the closer reads what is left, and closes it */
 	if (s->mm)
 		leave(s);
 	if (s->unmerge_awaited)

@@ -7,6 +7,9 @@
  * the user with the most of them, the one that has been quiet longest. So the idle connections of
  * one user do not lock out others.
  *
+ * No command takes a descriptor. Where the kernel can, peers are not able to send any; elsewhere a
+ * connection that brings one is closed. The closer gets it, as it gets every socket.
+ *
  * Nothing waits here. The answer to a store that takes time (`run` set to 2) is held; a store that
  * has to come after it is kept and tried again. The others are served meanwhile.
  */
@@ -24,8 +27,10 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "daemon/attr.h"
+#include "daemon/closer.h"
 #include "daemon/command.h"
 #include "daemon/lines.h"
+#include "daemon/rights.h"
 
 #define MAX_CONNS 64  /* operators and monitors; far more than a machine has */
 #define IDLE_MS 60000 /* longer than any interval at which a monitor would reconnect anyway */
@@ -54,6 +59,7 @@ TAILQ_HEAD(conn_list, conn);
 
 struct control {
 	const struct attr_tree *tree;
+	struct closer *closer;
 	struct loop *loop;
 	struct loop_watch listen;
 	struct loop_timer idle_timer; /* set whenever `idle` is not empty, and never too late */
@@ -255,14 +261,18 @@ static bool make_room(struct control *ctl)
 static void admit(struct control *ctl, int fd)
 {
 	struct conn *c = NULL;
-	struct ucred peer;
+	struct ucred peer = { .uid = geteuid() };
 	socklen_t len = sizeof(peer);
 
 	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && make_room(ctl))
 		c = calloc(1, sizeof(*c));
+	if (c) {
+		c->lines.closer = ctl->closer;
+		c->lines.uid = peer.uid;
+	}
 	if (!c || lines_open(&c->lines, ctl->loop, fd, &ops)) {
 		lines_farewell(fd, "error EMFILE too many connections\n");
-		close(fd);
+		closer_take(ctl->closer, CLOSER_SOCKET, fd, peer.uid);
 		free(c);
 		return;
 	}
@@ -284,7 +294,8 @@ static void accept_all(struct loop_watch *w, uint32_t events)
 
 /* ---- life ---- */
 
-struct control *control_new(const struct attr_tree *tree, struct loop *loop, int listen_fd)
+struct control *control_new(const struct attr_tree *tree, struct loop *loop, struct closer *closer,
+			    int listen_fd)
 {
 	struct control *ctl = calloc(1, sizeof(*ctl));
 	int err = ctl ? loop_watch(loop, &ctl->listen, listen_fd, EPOLLIN, accept_all) : -ENOMEM;
@@ -297,6 +308,8 @@ struct control *control_new(const struct attr_tree *tree, struct loop *loop, int
 	}
 	ctl->tree = tree;
 	ctl->loop = loop;
+	ctl->closer = closer;
+	rights_refuse(listen_fd);
 	TAILQ_INIT(&ctl->idle);
 	TAILQ_INIT(&ctl->waiting);
 	TAILQ_INIT(&ctl->dead);
@@ -313,6 +326,6 @@ void control_free(struct control *ctl)
 		lines_close(&c->lines);
 	free_dead(ctl);
 	loop_unwatch(&ctl->listen);
-	close(ctl->listen.fd);
+	closer_take(ctl->closer, CLOSER_LISTENER, ctl->listen.fd, geteuid());
 	free(ctl);
 }

@@ -9,6 +9,7 @@
 #define KSMD_CONTROL_H
 
 struct attr_tree;
+struct closer;
 struct control;
 struct loop;
 
@@ -16,7 +17,8 @@ struct loop;
  * Serve `tree` on a listening socket, which is taken over in any case. The loop keeps timers of the
  * control and turns no more once it is freed. Returns NULL with errno.
  */
-struct control *control_new(const struct attr_tree *tree, struct loop *loop, int listen_fd);
+struct control *control_new(const struct attr_tree *tree, struct loop *loop, struct closer *closer,
+			    int listen_fd);
 /* Closes every connection, without an answer to those that wait. */
 void control_free(struct control *c);
 /* Something that a store set off may be done: give those who wait for it their answers. */

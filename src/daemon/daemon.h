@@ -27,6 +27,7 @@
 
 #include "daemon/account.h"
 #include "daemon/bell.h"
+#include "daemon/closer.h"
 #include "daemon/domain.h"
 #include "daemon/peer.h"
 #include "daemon/unmerge_job.h"
@@ -62,6 +63,7 @@ struct daemon {
 	struct numa_topology *topology;
 	struct domain_table domains;
 	struct account_table accounts;
+	struct closer closer;
 	struct clients *clients;
 	struct scan *scan;
 	struct unmerge_job unmerge;

@@ -5,9 +5,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/container.h"
+#include "daemon/closer.h"
+#include "daemon/rights.h"
 
 void lines_close(struct lines *l)
 {
@@ -15,7 +16,8 @@ void lines_close(struct lines *l)
 		return;
 	l->closed = true;
 	loop_unwatch(&l->watch);
-	close(l->watch.fd);
+	shutdown(l->watch.fd, SHUT_RDWR);
+	closer_take(l->closer, CLOSER_SOCKET, l->watch.fd, l->uid);
 	text_free(&l->out);
 	l->ops->closed(l);
 }
@@ -103,13 +105,15 @@ static void progress(struct lines *l)
 
 static void read_in(struct lines *l)
 {
-	ssize_t n = recv(l->watch.fd, l->in + l->in_len, LINES_MAX - l->in_len, MSG_DONTWAIT);
+	struct rights r;
+	ssize_t n = rights_receive(l->watch.fd, l->in + l->in_len, LINES_MAX - l->in_len, &r);
 
-	if (n < 0) {
-		if (errno != EAGAIN && errno != EINTR)
-			lines_close(l);
+	for (int i = 0; i < r.nr; i++)
+		closer_take(l->closer, CLOSER_STRANGE, r.fd[i], l->uid);
+	if (r.nr || r.cut || (n < 0 && n != -EAGAIN && n != -EINTR))
+		lines_close(l);
+	if (l->closed || n < 0)
 		return;
-	}
 	l->eof = n == 0;
 	l->in_len += (size_t)n;
 	l->ops->heard(l);

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/loop.h"
 #include "base/text.h"
@@ -18,6 +19,7 @@
 #define LINES_MAX 4096u  /* bytes of a line, its newline included */
 #define LINES_OUT 65536u /* a few of the largest answers, which is a list of all clients */
 
+struct closer;
 struct lines;
 
 struct lines_ops {
@@ -38,6 +40,8 @@ struct lines_ops {
 struct lines {
 	struct loop_watch watch;
 	const struct lines_ops *ops;
+	struct closer *closer;  /* of what the peer passes, and of the connection */
+	uid_t uid;              /* the peer */
 	char in[LINES_MAX + 1]; /* one more for a NUL */
 	size_t in_len;
 	struct text out;
@@ -47,7 +51,10 @@ struct lines {
 	bool closed;
 };
 
-/* `l` is zeroed. `fd` is a non-blocking socket, taken over on success. Returns 0 or -errno. */
+/*
+ * `l` is zeroed, except its closer and uid. `fd` is a non-blocking socket, taken over on success.
+ * Returns 0 or -errno.
+ */
 int lines_open(struct lines *l, struct loop *loop, int fd, const struct lines_ops *ops);
 /* At once, without the answers that were not read. Cheap to repeat. */
 void lines_close(struct lines *l);

@@ -252,6 +252,22 @@ static void deinit_accounts(struct service *s)
 	account_table_deinit(&s->d.accounts);
 }
 
+static int init_closer(struct service *s)
+{
+	closer_init(&s->d.closer, &s->d.accounts);
+	return 0;
+}
+
+static int start_closer(struct service *s)
+{
+	return closer_start(&s->d.closer);
+}
+
+static void stop_closer(struct service *s)
+{
+	closer_stop(&s->d.closer);
+}
+
 static int new_clients(struct service *s)
 {
 	s->d.clients = client_thread_new(&s->d, s->dir.client);
@@ -292,7 +308,7 @@ static int confine_self(struct service *s)
 static int open_control(struct service *s)
 {
 	groups_register(&s->groups, &s->d);
-	s->control = control_new(&s->groups.tree, &s->loop, s->dir.control);
+	s->control = control_new(&s->groups.tree, &s->loop, &s->d.closer, s->dir.control);
 	s->dir.control = -1;
 	return s->control ? 0 : -errno;
 }
@@ -344,6 +360,8 @@ static const struct step {
 	{ "signals", open_signals, close_signals },
 	{ "bell", open_bell, close_bell },
 	{ "accounts", init_accounts, deinit_accounts },
+	/* It ends after all who hand over to it. */
+	{ "closer", init_closer, stop_closer },
 	{ "client socket", new_clients, free_clients },
 	{ "domains", init_domains, deinit_domains },
 	/* It ends after the client thread, because what clients say reaches it until then. */
@@ -351,6 +369,7 @@ static const struct step {
 	{ "control socket", open_control, close_control },
 	/* All that needs more rights is open, and there is no thread yet that would keep them. */
 	{ "confinement", confine_self, NULL },
+	{ "closer", start_closer, NULL },
 	{ "undertaker", start_domains, NULL }, /* deinit_domains() ends it */
 	/* The scan thread ends before the clients go. */
 	{ "client thread", start_clients, stop_clients },

@@ -71,23 +71,13 @@ void session_free(struct session *s)
 	for (int i = 0; i < CLIENT_FDS_NR; i++)
 		if (s->fds[i] >= 0)
 			close(s->fds[i]);
-	close(s->sock);
+	closer_take(&s->d->closer, CLOSER_SOCKET, s->sock, s->uid);
 	if (s->domain)
 		domain_leave(s->domain);
 	charge_drop(&s->charge);
 	lock_deinit(&s->send_lock);
 	free(s->orders);
 	free(s);
-}
-
-void session_hang_up(int sock)
-{
-	char c;
-
-	/* Closing with unread messages would make the peer see ECONNRESET. */
-	shutdown(sock, SHUT_RDWR);
-	while (recv(sock, &c, 1, MSG_DONTWAIT) > 0)
-		;
 }
 
 bool session_stalled(const struct session *s)

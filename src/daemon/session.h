@@ -112,15 +112,14 @@ TAILQ_HEAD(session_list, session);
  */
 struct session *session_new(struct daemon *d, int sock, const struct ucred *cred);
 /*
- * Closes and gives back everything. Any thread and context; the session must be out of all lists.
+ * Gives back everything, and the socket to the closer. Any thread and context; the session must be
+ * out of all lists.
  */
 void session_free(struct session *s);
 /* False (logged) when the table has no such move: the caller drops the session. */
 bool session_move(struct session *s, enum session_state to);
 /* Charge the user for what a client costs more than a connection. */
 void session_charge_client(struct session *s);
-/* End a connection so that the peer reads our last words rather than ECONNRESET. */
-void session_hang_up(int sock);
 
 /* Does it leave orders unanswered for long? Any thread. */
 bool session_stalled(const struct session *s);

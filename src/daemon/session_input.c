@@ -9,13 +9,13 @@
 #include "daemon/session_input.h"
 
 #include <errno.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "daemon/clients.h"
+#include "daemon/daemon.h"
 #include "daemon/epochs.h"
 #include "daemon/join.h"
+#include "daemon/rights.h"
 #include "daemon/session_answer.h"
 #include "daemon/session_info.h"
 #include "daemon/session_range.h"
@@ -52,16 +52,15 @@ struct received {
 		char bytes[sizeof(union ksm_msg) + 1]; /* one more shows what is too long */
 	};
 	size_t len;
-	int fds[CLIENT_FDS_NR];
-	int nr_fds;
-	bool too_many_fds;
+	struct rights rights;
 };
 
-static void close_fds(struct received *r)
+/* Nobody asked for them. */
+static void hand_over_fds(struct session *s, struct received *r)
 {
-	for (int i = 0; i < r->nr_fds; i++)
-		close(r->fds[i]);
-	r->nr_fds = 0;
+	for (int i = 0; i < r->rights.nr; i++)
+		closer_take(&s->d->closer, CLOSER_STRANGE, r->rights.fd[i], s->uid);
+	r->rights.nr = 0;
 }
 
 static void dispatch(struct session *s, struct received *r)
@@ -79,11 +78,11 @@ static void dispatch(struct session *s, struct received *r)
 		return;
 	}
 	if (type == KSM_MSG_HELLO && s->state == SESSION_HELLO) {
-		if (join_hello(s, &r->msg.hello, r->fds, r->nr_fds, r->too_many_fds))
-			r->nr_fds = 0; /* the session's now */
+		if (join_hello(s, &r->msg.hello, r->rights.fd, r->rights.nr, r->rights.cut))
+			r->rights.nr = 0; /* the session's now */
 		return;
 	}
-	if (r->nr_fds || r->too_many_fds)
+	if (r->rights.nr || r->rights.cut)
 		client_fail(s, ERR_DESCRIPTORS, EBADF, "message of type %u brings descriptors",
 			    type);
 	else if (!(rules[type].states & (1u << s->state)))
@@ -95,33 +94,12 @@ static void dispatch(struct session *s, struct received *r)
 /* Returns 1, 0 when there is nothing more, -1 at the end of the connection. */
 static int receive(struct session *s, struct received *r)
 {
-	union {
-		struct cmsghdr hdr;
-		char buf[CMSG_SPACE(CLIENT_FDS_NR * sizeof(int))];
-	} control;
-	struct iovec iov = { .iov_base = r->bytes, .iov_len = sizeof(r->bytes) };
-	struct msghdr mh = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		/* Exactly three: the padding of CMSG_SPACE would let a fourth in. */
-		.msg_controllen = CMSG_LEN(CLIENT_FDS_NR * sizeof(int)),
-	};
-	ssize_t n = recvmsg(s->sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ssize_t n = rights_receive(s->sock, r->bytes, sizeof(r->bytes), &r->rights);
 
-	r->nr_fds = 0;
-	r->too_many_fds = false;
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		r->nr_fds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		memcpy(r->fds, CMSG_DATA(c), (size_t)r->nr_fds * sizeof(int));
-	}
-	r->too_many_fds = mh.msg_flags & MSG_CTRUNC;
+		return n == -EAGAIN || n == -EINTR ? 0 : -1;
 	r->len = (size_t)n;
-	return n > 0 || r->nr_fds ? 1 : -1;
+	return n > 0 || r->rights.nr ? 1 : -1;
 }
 
 void session_input(struct session *s)
@@ -129,6 +107,11 @@ void session_input(struct session *s)
 	uint64_t begin = clock_ms();
 	struct received r;
 
+	if (closer_crowded(&s->d->closer, s->uid)) {
+		client_fail(s, ERR_LIMIT, EAGAIN,
+			    "descriptors that user %u passed are still being closed", s->uid);
+		return;
+	}
 	for (int i = 0; i < FAIR_SHARE && s->state != SESSION_DEAD && clock_ms() - begin < FAIR_MS;
 	     i++) {
 		int got = receive(s, &r);
@@ -138,6 +121,6 @@ void session_input(struct session *s)
 		if (got <= 0)
 			return;
 		dispatch(s, &r);
-		close_fds(&r);
+		hand_over_fds(s, &r);
 	}
 }

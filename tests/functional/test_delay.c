@@ -6,9 +6,12 @@
  * machine is slow, so the tests allow ten times as much; what they guard against took many
  * seconds. Clients speak the wire protocol themselves.
  */
+#include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -16,6 +19,7 @@
 
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
+#include "tests/lib/slowfile.h"
 #include "wire/wire.h"
 
 #define ANSWER_MS 500 /* 50 are promised */
@@ -106,6 +110,125 @@ START_TEST(ends_soon_with_many_clients)
 }
 END_TEST
 
+/* ---- descriptors that do not want to be closed ---- */
+
+enum { LINGER_S = 20 };
+
+/* A socket in whose queue lies the last reference to a TCP socket that takes LINGER_S to close. */
+static int lingering(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), small = 4096, pair[2];
+	int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct linger linger = { 1, LINGER_S };
+	socklen_t len = sizeof(a);
+	static char bytes[65536];
+
+	setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	ck_assert_int_eq(bind(listener, (void *)&a, len), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	ck_assert_int_eq(getsockname(listener, (void *)&a, &len), 0);
+	ck_assert_int_eq(connect(sock, (void *)&a, len), 0);
+	ck_assert_int_ge(accept(listener, NULL, NULL), 0); /* and reads nothing */
+	while (send(sock, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	ck_assert_int_eq(setsockopt(sock, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+	ck_assert_int_eq(send_fds(pair[0], "x", 1, &sock, 1), 1);
+	close(sock);
+	close(pair[0]);
+	return pair[1];
+}
+
+/*
+ * Pass it where nobody expects it: to the client socket, to be read or to stay unread, or to the
+ * operator's. False: the kernel does not allow it.
+ */
+static bool pass(struct daemon *d, int fd, int where)
+{
+	int sock = where < 2 ? raw_connect(d) :
+			       harness_connect(d->dir, KSM_CONTROL_SOCKET, SOCK_STREAM);
+	struct ksm_msg_ready msg = { .hdr = { KSM_MSG_READY, sizeof(msg) } };
+
+	bool passed = false;
+
+	ck_assert_int_ge(sock, 0);
+	if (where == 1) /* ends the connection, so the next message stays in the queue */
+		send_msg(sock, &msg, KSM_MSG_READY);
+	if (send_fds(sock, &msg, sizeof(msg), &fd, 1) > 0)
+		passed = true;
+	else
+		ck_assert_int_eq(errno, EPERM); /* SO_PASSRIGHTS */
+	close(sock);
+	return passed;
+}
+
+static void expect_prompt(struct daemon *d, struct fake *f)
+{
+	uint64_t begin = harness_now_ms();
+
+	ck_assert_uint_lt(longest_wait(f, 300), ANSWER_MS);
+	ctl_get_u64(d, "ksm/run");
+	ck_assert_uint_lt(harness_now_ms() - begin, 300 + 2 * ANSWER_MS);
+}
+
+/*
+ * Seen to fail (20 s, the main or the client thread) with closer_take() closing at once. That the
+ * end is prompt shows that the watcher's signal ends a lingering close.
+ */
+START_TEST(socket_that_lingers)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct fake bystander, again;
+	uint64_t begin;
+	int fd;
+
+	fake_ready(d, &bystander);
+	kill(d->pid, SIGSTOP); /* so that ours is not the last reference */
+	fd = lingering();
+	if (pass(d, fd, _i))
+		close(fd);
+	kill(d->pid, SIGCONT);
+	expect_prompt(d, &bystander);
+	fake_ready(d, &again);
+	fake_close(&again);
+	fake_close(&bystander);
+	begin = harness_now_ms();
+	daemon_stop(d);
+	ck_assert_uint_lt(harness_now_ms() - begin, END_MS);
+}
+END_TEST
+
+/*
+ * A FUSE file is closed when its server says so. Its user takes up workers of the closer, and is
+ * received from no more when too many such files wait. Seen to fail (for ever) like the last.
+ */
+START_TEST(file_that_is_not_closed)
+{
+	struct slowfile slow;
+	struct daemon *d;
+	struct fake bystander;
+
+	if (slowfile_open(&slow)) {
+		printf("SKIP: this user or machine cannot mount FUSE\n");
+		return;
+	}
+	d = daemon_start(NULL);
+	fake_ready(d, &bystander);
+	kill(slow.pid, SIGSTOP);
+	for (int i = 0; i < 8; i++)
+		pass(d, slow.fd, 0);
+	expect_prompt(d, &bystander);
+	fake_close(&bystander);
+	fake_ready(d, &bystander);
+	expect_prompt(d, &bystander);
+	fake_close(&bystander);
+	kill(slow.pid, SIGCONT);
+	daemon_stop(d);
+	slowfile_close(&slow);
+}
+END_TEST
+
 static Suite *delay_suite(void)
 {
 	Suite *s = suite_create("delay");
@@ -114,6 +237,8 @@ static Suite *delay_suite(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, many_domains_end_at_once);
 	tcase_add_test(tc, ends_soon_with_many_clients);
+	tcase_add_loop_test(tc, socket_that_lingers, 0, 3);
+	tcase_add_test(tc, file_that_is_not_closed);
 	suite_add_tcase(s, tc);
 	return s;
 }

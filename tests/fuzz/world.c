@@ -94,7 +94,7 @@ static bool start(struct world *w)
 		return false;
 	w->control_listen = listener(&fd);
 	groups_register(&w->groups, &w->d);
-	w->control = control_new(&w->groups.tree, &w->loop, fd);
+	w->control = control_new(&w->groups.tree, &w->loop, &w->d.closer, fd);
 	return w->control;
 }
 
@@ -121,6 +121,7 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	w->d.uffd_dev = os_fd_new(os_file_new(OS_PLAIN));
 	w->d.scan = (struct scan *)(void *)&w->d; /* what scan_stats() above takes it for */
 	account_table_init(&w->d.accounts);
+	closer_init(&w->d.closer, &w->d.accounts);
 	domain_table_init(&w->d.domains);
 	if (start(w))
 		return true;

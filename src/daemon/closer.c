@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * closer.c - see closer.h.
+ *
+ * close(2) may take as long as the one who made the file likes. The last reference to a TCP socket
+ * with SO_LINGER waits for up to an hour; a file of a FUSE file system waits for its server, and
+ * not even SIGKILL ends that. Any descriptor that a client passes may be such a file. Any socket of
+ * a client may hold one in its queue, to be closed with the socket. So the threads that serve
+ * receive everything that comes along (rights.h), lest the kernel close it for them, and hand it
+ * over here with every socket that they are done with.
+ *
+ * Workers close one thing after the other. A watcher, which closes nothing, looks after them: one
+ * that has been at a file for STUCK_MS gets a signal, which ends a lingering close, and further
+ * workers start when all are stuck. One user occupies at most WORKERS_PER_UID of them, and what he
+ * passes beyond that waits. It is charged to him, and while MAX_STRANGE wait nothing more is
+ * received from him.
+ *
+ * Only a FUSE server that never answers keeps a worker for good. That thread holds nothing but its
+ * file, but the process cannot end before the server does. Receiving in a process of its own would
+ * change that, at two switches of context for every join.
+ */
+#include "daemon/closer.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define STUCK_MS 50
+#define STOP_MS 1000
+#define MAX_WORKERS 16u
+#define WORKERS_PER_UID 4u
+#define MAX_STRANGE 32u
+#define WORKER_STACK (64u << 10)
+
+struct closing {
+	int fd;
+	uid_t uid;
+	enum closer_kind kind;
+	struct charge charge;
+	uint64_t since_ms; /* when `by` began with it */
+	pthread_t by;
+	TAILQ_ENTRY(closing) link;
+};
+
+/* ---- closing ---- */
+
+/* Unread messages would make the peer see ECONNRESET instead of our last words. */
+static void drain(int sock)
+{
+	char c;
+
+	while (recv(sock, &c, 1, MSG_DONTWAIT) > 0)
+		;
+}
+
+static void let_go(enum closer_kind kind, int fd)
+{
+	if (kind == CLOSER_SOCKET) {
+		shutdown(fd, SHUT_RDWR);
+		drain(fd);
+	}
+	close(fd);
+}
+
+#define ANY_KIND CLOSER_KINDS
+
+static unsigned int count(const struct closings *list, uid_t uid, enum closer_kind kind)
+{
+	const struct closing *i;
+	unsigned int nr = 0;
+
+	TAILQ_FOREACH(i, list, link)
+	nr += i->uid == uid && (kind == ANY_KIND || kind == i->kind);
+	return nr;
+}
+
+/* The first of a user who does not occupy his share of workers, or NULL. */
+static struct closing *pick(struct closer *c) NEEDS(c->lock)
+{
+	struct closing *i;
+	uid_t full = (uid_t)-1; /* so that a long queue of one user is not counted over and over */
+
+	TAILQ_FOREACH(i, &c->queue, link)
+	{
+		if (i->uid == full)
+			continue;
+		if (count(&c->busy, i->uid, ANY_KIND) < WORKERS_PER_UID)
+			return i;
+		full = i->uid;
+	}
+	return NULL;
+}
+
+static struct closing *wait_for_work(struct closer *c) NEEDS(c->lock)
+{
+	struct closing *i;
+
+	while (!(i = pick(c)) && !c->stopping) {
+		c->nr_idle++;
+		pthread_cond_wait(&c->work, &c->lock.m);
+		c->nr_idle--;
+	}
+	return i;
+}
+
+static void *worker(void *arg)
+{
+	struct closer *c = arg;
+	struct closing *i;
+
+	lock_take(&c->lock);
+	while ((i = wait_for_work(c))) {
+		TAILQ_REMOVE(&c->queue, i, link);
+		TAILQ_INSERT_TAIL(&c->busy, i, link);
+		i->since_ms = clock_ms();
+		i->by = pthread_self();
+		lock_give(&c->lock);
+		let_go(i->kind, i->fd);
+		lock_take(&c->lock);
+		TAILQ_REMOVE(&c->busy, i, link);
+		c->nr[i->kind]--;
+		charge_drop(&i->charge);
+		free(i);
+	}
+	c->nr_workers--;
+	pthread_cond_broadcast(&c->watch);
+	lock_give(&c->lock);
+	return NULL;
+}
+
+static int add_worker(struct closer *c) NEEDS(c->lock)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+	int err;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, WORKER_STACK);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	err = pthread_create(&t, &attr, worker, c);
+	pthread_attr_destroy(&attr);
+	if (err)
+		return -err;
+	pthread_setname_np(t, "ksmd-close");
+	c->nr_workers++;
+	return 0;
+}
+
+/* ---- watching ---- */
+
+static struct timespec in_ms(unsigned int ms)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_nsec += (long)ms * 1000000;
+	t.tv_sec += t.tv_nsec / 1000000000;
+	t.tv_nsec %= 1000000000;
+	return t;
+}
+
+/* Signals those that are stuck. Returns how many workers are not. */
+static unsigned int nudge(struct closer *c) NEEDS(c->lock)
+{
+	uint64_t now = clock_ms();
+	unsigned int stuck = 0;
+	struct closing *i;
+
+	TAILQ_FOREACH(i, &c->busy, link)
+	{
+		if (i->since_ms + STUCK_MS > now)
+			continue;
+		pthread_kill(i->by, SIGUSR1); /* again and again: one may come before the wait */
+		stuck++;
+	}
+	return c->nr_workers - stuck;
+}
+
+static void *watch(void *arg)
+{
+	struct closer *c = arg;
+
+	lock_take(&c->lock);
+	while (!c->stopping || c->nr_workers) {
+		struct timespec until = in_ms(STUCK_MS);
+
+		if (TAILQ_EMPTY(&c->busy) && TAILQ_EMPTY(&c->queue) && !c->stopping)
+			pthread_cond_wait(&c->watch, &c->lock.m);
+		else if (pthread_cond_timedwait(&c->watch, &c->lock.m, &until) == ETIMEDOUT &&
+			 !nudge(c) && c->nr_workers < MAX_WORKERS && pick(c))
+			add_worker(c); /* if it fails, it is tried again in STUCK_MS */
+	}
+	lock_give(&c->lock);
+	return NULL;
+}
+
+/* ---- from outside ---- */
+
+void closer_init(struct closer *c, struct account_table *accounts)
+{
+	pthread_condattr_t attr;
+
+	*c = (struct closer){ .accounts = accounts };
+	lock_init(&c->lock);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->work, &attr);
+	pthread_cond_init(&c->watch, &attr);
+	pthread_condattr_destroy(&attr);
+	TAILQ_INIT(&c->queue);
+	TAILQ_INIT(&c->busy);
+}
+
+static void woken(int sig)
+{
+	(void)sig;
+}
+
+int closer_start(struct closer *c)
+{
+	struct sigaction wake = { .sa_handler = woken }; /* no SA_RESTART */
+	int err;
+
+	sigaction(SIGUSR1, &wake, NULL);
+	lock_take(&c->lock);
+	err = add_worker(c);
+	if (!err)
+		err = -pthread_create(&c->watcher, NULL, watch, c);
+	c->started = !err;
+	c->stopping = err; /* a worker that was started ends */
+	lock_give(&c->lock);
+	if (!err)
+		pthread_setname_np(c->watcher, "ksmd-watch");
+	return err;
+}
+
+void closer_take(struct closer *c, enum closer_kind kind, int fd, uid_t uid)
+{
+	struct closing *i = calloc(1, sizeof(*i));
+
+	lock_take(&c->lock);
+	if (i && c->started) {
+		*i = (struct closing){ .fd = fd, .uid = uid, .kind = kind };
+		/* Without memory for an account it is closed all the same. */
+		if (kind == CLOSER_STRANGE)
+			charge_set(c->accounts, &i->charge, uid, ACCOUNT_DESCRIPTORS, 1);
+		/* The watcher sleeps unless there was something before. */
+		if (TAILQ_EMPTY(&c->busy) && TAILQ_EMPTY(&c->queue))
+			pthread_cond_signal(&c->watch);
+		TAILQ_INSERT_TAIL(&c->queue, i, link);
+		c->nr[kind]++;
+		pthread_cond_signal(&c->work);
+		i = NULL;
+		fd = -1;
+	}
+	lock_give(&c->lock);
+	free(i);
+	/* Out of memory, or a test without threads: a descriptor that leaks is gone for ever. */
+	if (fd >= 0)
+		let_go(kind, fd);
+}
+
+bool closer_crowded(struct closer *c, uid_t uid)
+{
+	bool crowded;
+
+	if (c->nr[CLOSER_STRANGE] < MAX_STRANGE)
+		return false;
+	lock_take(&c->lock);
+	crowded = count(&c->queue, uid, CLOSER_STRANGE) + count(&c->busy, uid, CLOSER_STRANGE) >=
+		  MAX_STRANGE;
+	lock_give(&c->lock);
+	return crowded;
+}
+
+/* The accounts end before what is stuck. */
+static void give_back(struct closings *list)
+{
+	struct closing *i;
+
+	TAILQ_FOREACH(i, list, link)
+	charge_drop(&i->charge);
+}
+
+void closer_stop(struct closer *c)
+{
+	struct timespec until = in_ms(STOP_MS);
+	bool ended;
+
+	if (!c->started)
+		return;
+	lock_take(&c->lock);
+	c->stopping = true;
+	pthread_cond_broadcast(&c->work);
+	pthread_cond_broadcast(&c->watch);
+	while (c->nr_workers && pthread_cond_timedwait(&c->watch, &c->lock.m, &until) != ETIMEDOUT)
+		;
+	ended = !c->nr_workers;
+	give_back(&c->busy);
+	give_back(&c->queue);
+	lock_give(&c->lock);
+	if (ended)
+		pthread_join(c->watcher, NULL);
+}

@@ -17,6 +17,7 @@
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
 #include "daemon/epochs.h"
+#include "daemon/session_range.h"
 #include "daemon/unmerge.h"
 
 static void bury(struct loop_timer *t, uint64_t now)
@@ -47,6 +48,7 @@ static int set_up(struct clients *c, struct daemon *d, int listen_fd)
 	accept_init(c, listen_fd);
 	unmerge_init(c);
 	epochs_init(c);
+	session_range_init(c);
 	loop_timer_add(&c->loop, &c->bury_timer, bury);
 	if (!err)
 		err = bell_init(&d->client_bell);
@@ -106,7 +108,8 @@ void client_thread_stop(struct clients *c)
 	}
 	while ((s = TAILQ_FIRST(&c->all)))
 		client_drop(s);
-	clients_bury(c);
+	while (!TAILQ_EMPTY(&c->dead))
+		clients_bury(c);
 	rcu_barrier(); /* until the engine has let go of every client */
 }
 

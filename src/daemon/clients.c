@@ -17,6 +17,7 @@
 #include "daemon/daemon.h"
 #include "daemon/session_send.h"
 
+#define BURY_MS 5           /* of a turn */
 #define EPOCHS_DELAY_MS 200 /* collect retired frames before asking every client to move on */
 
 int clients_init(struct clients *c, struct daemon *d)
@@ -28,6 +29,7 @@ int clients_init(struct clients *c, struct daemon *d)
 	TAILQ_INIT(&c->all);
 	TAILQ_INIT(&c->unfinished);
 	TAILQ_INIT(&c->dead);
+	TAILQ_INIT(&c->working);
 	c->by_pid = cds_lfht_new(64, 64, 0, CDS_LFHT_AUTO_RESIZE | CDS_LFHT_ACCOUNTING, NULL);
 	return err ? err : c->by_pid ? 0 : -ENOMEM;
 }
@@ -103,7 +105,9 @@ static void leave(struct session *s)
 	cds_lfht_del(c->by_pid, &s->by_pid);
 	rcu_read_unlock();
 	TAILQ_REMOVE(&s->domain->members, s, member);
-	engine_mm_exit(s->mm);
+	s->exit = (struct span){ 0, KSM_ADDR_END };
+	if (s->work.queued)
+		TAILQ_REMOVE(&c->working, s, work.link);
 	c->nr_clients--;
 	clients_epochs_soon(c);
 }
@@ -153,11 +157,35 @@ void client_fail(struct session *s, enum error_kind kind, int error, const char 
 	client_drop(s);
 }
 
+/*
+ * A client that had gigabytes takes seconds to forget, so it is done in pieces. False: some are
+ * left at that time.
+ */
+static bool forgotten(struct session *s, uint64_t until_ms)
+{
+	while (!span_empty(s->exit)) {
+		struct span at = engine_part(s->mm, s->exit);
+
+		engine_region_forget(s->mm, at.start, at.end);
+		s->exit.start = at.end;
+		if (clock_ms() >= until_ms)
+			return false;
+	}
+	engine_mm_exit(s->mm);
+	clients_epochs_soon(s->clients);
+	return true;
+}
+
 void clients_bury(struct clients *c)
 {
+	uint64_t until_ms = clock_ms() + BURY_MS;
 	struct session *s;
 
 	while ((s = TAILQ_FIRST(&c->dead))) {
+		if (s->mm && !forgotten(s, until_ms)) {
+			loop_timer_set(&c->bury_timer, 0);
+			return;
+		}
 		TAILQ_REMOVE(&c->dead, s, link);
 		if (s->mm)
 			mm_put(s->mm); /* client_ops.c does the rest, after readers are done */

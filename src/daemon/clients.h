@@ -40,12 +40,12 @@ struct clients {
 	int spare; /* descriptor: accept.c gives it up when none is left to turn a client away */
 	struct loop_watch listen;
 
-	struct session_list all, unfinished, dead;
+	struct session_list all, unfinished, dead, working;
 	uint32_t next_id;
 	struct cds_lfht *by_pid;
 
 	/* They fire in this order: see client_thread.c. */
-	struct loop_timer silent_timer, unmerge_timer, epochs_timer, bury_timer;
+	struct loop_timer silent_timer, unmerge_timer, epochs_timer, work_timer, bury_timer;
 	uint64_t unmerge_begun_ms;
 
 	struct log_limit limit[ERR_NR];
@@ -74,7 +74,10 @@ void client_drop(struct session *s);
 /* Count, log, tell the client (a positive errno), and drop it. */
 void client_fail(struct session *s, enum error_kind kind, int error, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-/* Let go of the dead. */
+/*
+ * Make the engine forget the dead, for some milliseconds, and let go of those of which it knows
+ * nothing any more. The timer is set when some are left.
+ */
 void clients_bury(struct clients *c);
 /* Frames may have been retired, or a domain be empty: look after grace periods before long. */
 void clients_epochs_soon(struct clients *c);

@@ -43,6 +43,17 @@ struct order_sent {
 	uint64_t addr;
 };
 
+/* What is left to do of a change of the address space: session_range.c. */
+struct range_work {
+	uint32_t type; /* KSM_MSG_*; 0: nothing. The client's messages wait until it is */
+	uint64_t seq;
+	struct span all, left;
+	uint64_t clean_bytes; /* how much is looked at next; 0: the engine is still to be told */
+	bool queued;
+	uint32_t frame;            /* ADOPT: of the first page left */
+	TAILQ_ENTRY(session) link; /* in clients.working */
+};
+
 /* What is to be sent when there is room: bits of `want`. */
 #define WANT_EPOCH 1u
 #define WANT_UNMERGE 2u
@@ -87,6 +98,9 @@ struct session {
 			       * answer gets the last answer alone */
 	uint32_t want;        /* WANT_* */
 	bool unmerge_awaited; /* by the job under way */
+
+	struct range_work work;
+	struct span exit; /* once it is dropped: what the engine still knows of it */
 
 	/* Its orders: session_order.c. */
 	struct lock send_lock; /* orders leave in the order of their numbers; covers orders[] */

@@ -112,7 +112,8 @@ void session_input(struct session *s)
 			    "descriptors that user %u passed are still being closed", s->uid);
 		return;
 	}
-	for (int i = 0; i < FAIR_SHARE && s->state != SESSION_DEAD && clock_ms() - begin < FAIR_MS;
+	for (int i = 0; i < FAIR_SHARE && s->state != SESSION_DEAD && !s->work.type &&
+			clock_ms() - begin < FAIR_MS;
 	     i++) {
 		int got = receive(s, &r);
 

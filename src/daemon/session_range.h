@@ -8,6 +8,10 @@
 
 #include "daemon/session.h"
 
+struct clients;
+
+/* The timer that goes on with changes too large for one turn. */
+void session_range_init(struct clients *c);
 void session_range_add(struct session *s, const union ksm_msg *msg);
 void session_range_del(struct session *s, const union ksm_msg *msg);
 void session_range_forget(struct session *s, const union ksm_msg *msg);

@@ -141,7 +141,15 @@ void session_flush(struct session *s)
 		s->want &= ~WANT_EPOCH;
 	if ((s->want & WANT_STAT) && send_stat(s) != -EAGAIN)
 		s->want &= ~WANT_STAT;
-	loop_watch_set(&s->sock_watch, EPOLLIN | (s->want ? (uint32_t)EPOLLOUT : 0));
+	session_listen(s);
+}
+
+void session_listen(struct session *s)
+{
+	if (s->state == SESSION_DEAD)
+		return;
+	loop_watch_set(&s->sock_watch,
+		       (s->work.type ? 0 : (uint32_t)EPOLLIN) | (s->want ? (uint32_t)EPOLLOUT : 0));
 }
 
 void session_want(struct session *s, uint32_t want)

@@ -25,6 +25,8 @@ void session_send_error(struct session *s, int error, const char *text);
 
 /* Client thread: send what is wanted and possible, and poll for room while something is left. */
 void session_flush(struct session *s);
+/* Watch the socket for what is of use now: no input while it works on a change. */
+void session_listen(struct session *s);
 /* Client thread: want more, and flush. */
 void session_want(struct session *s, uint32_t want);
 

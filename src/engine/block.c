@@ -34,6 +34,19 @@ uint32_t block_find(const struct mm_slot *mm, uint32_t key)
 	return mm->table.cap ? mm->table.slot[table_probe(&mm->table, key)].block : NIL;
 }
 
+uint32_t block_first_key(const struct mm_slot *mm, uint32_t from)
+{
+	uint32_t least = UINT32_MAX;
+
+	for (uint32_t i = 0; i < mm->table.cap; i++) {
+		const struct block_slot *s = &mm->table.slot[i];
+
+		if (s->block != NIL && s->key >= from && s->key < least)
+			least = s->key;
+	}
+	return least;
+}
+
 static int table_resize(struct mm_slot *mm, uint32_t cap) NEEDS(mm->e->lock)
 {
 	struct block_table *t = &mm->table, n = { .cap = cap, .nr = t->nr };

@@ -7,6 +7,8 @@
 
 /* Index of the block, or NIL. */
 uint32_t block_find(const struct mm_slot *mm, uint32_t key) NEEDS(mm->e->lock);
+/* The smallest key that is not below `from`; UINT32_MAX if there is none. Looks at all. */
+uint32_t block_first_key(const struct mm_slot *mm, uint32_t from) NEEDS(mm->e->lock);
 /* Find or make. NIL for want of memory. The region must be one of mm. */
 uint32_t block_get(struct mm_slot *mm, uint32_t key, struct region *region) NEEDS(mm->e->lock);
 /* Free the block if nothing in it is tracked. */

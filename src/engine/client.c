@@ -20,6 +20,7 @@
 #include "engine/vma.h"
 #include "engine/watch.h"
 
+#define PART_BLOCKS 256u            /* 16,384 pages, to forget each of which takes 50 ns */
 #define DEFAULT_MAX_MAP_COUNT 65530 /* the kernel's, until the client tells */
 
 /* --- its life --- */
@@ -223,6 +224,29 @@ static int del_regions(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 	return 0;
 }
 
+struct span engine_part(struct mm_slot *mm, struct span at)
+{
+	uint32_t first = (uint32_t)(at.start / BLOCK_BYTES);
+
+	engine_lock(mm->e);
+	if (mm->table.nr > PART_BLOCKS) {
+		first = block_first_key(mm, first);
+		at.end = u64_min(at.end, (first + (uint64_t)PART_BLOCKS) * BLOCK_BYTES);
+	}
+	engine_unlock(mm->e);
+	return at;
+}
+
+uint32_t engine_nr_regions(struct mm_slot *mm)
+{
+	uint32_t nr;
+
+	engine_lock(mm->e);
+	nr = mm->regions->nr;
+	engine_unlock(mm->e);
+	return nr;
+}
+
 int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end)
 {
 	struct span at = { start, end };
@@ -272,11 +296,19 @@ static uint32_t adopted_node(struct engine *e, uint32_t frame) NEEDS(e->lock)
 /* The client says that its page stands on this frame already. False: no memory. */
 static bool adopt_page(struct mm_slot *mm, uint64_t addr, uint32_t frame) NEEDS(mm->e->lock)
 {
-	uint32_t bi = block_get(mm, (uint32_t)(addr / BLOCK_BYTES), region_at(mm, addr)), node;
+	uint32_t key = (uint32_t)(addr / BLOCK_BYTES), node, bi;
 	unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;
 
+	/*
+	 * What is not true costs no record. If the page is there, tracking shows a foreign one. One
+	 * message of 40 bytes may claim 16 TiB.
+	 */
+	if (pool_word(&mm->e->pool, frame) == POOL_NONE)
+		bi = block_find(mm, key);
+	else
+		bi = block_get(mm, key, region_at(mm, addr));
 	if (bi == NIL)
-		return false;
+		return pool_word(&mm->e->pool, frame) == POOL_NONE;
 	node = adopted_node(mm->e, frame);
 	/* The page may have stood on this very frame: it empties the node, and fills it again. */
 	if (rmap_state(rmap_block(mm->e, bi), slot) != RMAP_ABSENT)

@@ -133,14 +133,21 @@ int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end);
 int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end);
 int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end);
 /*
+ * The first part of a range that DEL and FORGET drop within about a millisecond: the rest has its
+ * turn when others had theirs.
+ */
+struct span engine_part(struct mm_slot *mm, struct span at);
+/* Regions that the client offers. */
+uint32_t engine_nr_regions(struct mm_slot *mm);
+/*
  * Pages that are there although tracking will not report them. The engine begins to track those
  * that it does not know.
  */
 void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr);
 /*
- * The client says that pages already stand on frames (it was forked, or moved them). Frames that
- * are unknown or were freed are counted KSM_LEFT_FOREIGN; retired frames come back to life.
- * Returns 0, -EINVAL (outside offered memory or outside the arena), -ENOMEM.
+ * The client says that pages already stand on frames (it was forked, or moved them). A page that is
+ * tracked and said to stand on an unknown or freed frame is counted KSM_LEFT_FOREIGN; retired frames
+ * come back to life. Returns 0, -EINVAL (outside offered memory or outside the arena), -ENOMEM.
  */
 int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame);
 

@@ -64,7 +64,7 @@ void ksmc_heap_watch(void);
 long ksmc_brk(void *addr);
 
 /*
- * Leave a range alone from now on, for `reason`, after un-sharing its pages; or take it back into
+ * Leave a range out from now on, for `reason`, after un-sharing its pages; or take it back into
  * consideration. Pages outside of known memory are ignored. NULL with length 0 means all memory,
  * and later mappings, too (mlockall). Returns 0 or -ENOMEM.
  */

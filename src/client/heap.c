@@ -33,7 +33,7 @@ static bool offer_growth(struct heap *h)
 	as_agent_lock();
 	/* The last page is shared with what comes next; it is offered when the break passes it. */
 	end = (uint64_t)sysc1(SYS_brk, 0) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
-	/* What is known of it already was left alone for a reason that stands. */
+	/* What is known of it already was left out for a reason that stands. */
 	if (end > h->end &&
 	    as_fill(h->end, end, PROT_READ | PROT_WRITE, 0,
 		    as.exclude_all ? 1u << KSM_LEFT_MLOCKED : 0) == 0 &&

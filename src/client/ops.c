@@ -11,7 +11,7 @@
  *                  memory is the exception, because the kernel refuses it.
  *   MADV_FREE      is refused on file mappings, so the wrapper treats it as MADV_DONTNEED there.
  *   MADV_GUARD_INSTALL  throws the contents away, too: when the guard goes there must be zeros.
- *   MADV_WIPEONFORK, DONTFORK, DONTDUMP  un-share the range first and leave it alone from then
+ *   MADV_WIPEONFORK, DONTFORK, DONTDUMP  un-share the range first and leave it out from then
  *                  on, also where it was not known before. The kernel refuses WIPEONFORK on file
  *                  mappings, in which pages that broke copy-on-write still lie: the wrapper keeps
  *                  them from the child and maps empty memory there (wipe_in_child()).

@@ -7,7 +7,7 @@
  *	ops_map.c       mmap, munmap, mprotect, brk
  *	remap.c         mremap
  *	ops_advise.c    madvise; ops_discard.c for advice that throws contents away
- *	ops_exclude.c   ranges that are left alone for a reason, such as mlock
+ *	ops_exclude.c   ranges that are left out for a reason, such as mlock
  *	ops_splice.c    vmsplice
  *	ops_policy.c    what is offered without being asked: prctl, ksm-run, the heap
  *	ops_process.c   first use, forks, the start of the agent

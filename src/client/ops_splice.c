@@ -5,7 +5,7 @@
  * Into a pipe goes a reference to the page, which is no pin (UFFDIO_MOVE does not see it): what the
  * program writes later would miss the reader if the page were merged and broken in between. The
  * kernel's own KSM leaves such a page alone, by its reference count. This library leaves the range
- * alone before it is given. A pipe's reading end is no danger, because bytes are copied out of it.
+ * out before it is given. A pipe's reading end is no danger, because bytes are copied out of it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 #include "client/sysc.h"
 #include "client/user.h"
 
-/* Is the whole range left alone for this reason already, and not being withdrawn? */
+/* Is the whole range left out for this reason already, and not being withdrawn? */
 static bool is_left_alone(uint64_t start, uint64_t end, enum ksm_left_out reason)
 {
 	struct as_guard g;

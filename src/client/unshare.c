@@ -51,7 +51,7 @@ static long move_over(long from, size_t len, uint64_t to)
 struct step {
 	struct span run;
 	int prot;          /* PROT_* of the range */
-	uint16_t left_out; /* why the range is left alone, if it is */
+	uint16_t left_out; /* why the range is left out, if it is */
 };
 
 /* Find the first step in `rest`. False: nothing there stands on a frame. */

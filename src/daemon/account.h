@@ -2,7 +2,7 @@
 /*
  * account.h - what each user holds of the daemon, in one place.
  *
- * Whatever costs the daemon something on behalf of a user (a connection, a merge domain) carries a
+ * Whatever costs the daemon something on behalf of a user (a connection, a domain) carries a
  * struct charge. The charge remembers who was charged and how much, and gives exactly that back, so
  * a user's account is zero when all that it paid for is gone.
  *
@@ -22,7 +22,7 @@ enum account_unit {
 	ACCOUNT_UNFINISHED, /* those of them whose handshake is not finished */
 	/* Open in the daemon: sockets, what clients passed, arenas, sentinels. */
 	ACCOUNT_DESCRIPTORS,
-	/* Allocated for connections and domains; the engine counts page records. */
+	/* Allocated for connections and domains; the engine counts items. */
 	ACCOUNT_BYTES,
 	ACCOUNT_DOMAINS, /* merge domains made for this user */
 	ACCOUNT_NR

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * arena.h - the memory of one merge domain's stable frames.
+ * arena.h - the memory of one domain's frames.
  *
  * Only the daemon holds a writable descriptor; clients get one opened read-only. All functions may
  * be called from any thread; the engine orders calls that concern the same frame.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * domain.h - merge domains: who may share pages with whom.
+ * domain.h - domains: who may share pages with whom.
  *
  * A domain is one engine, one arena and one line of grace periods. Nothing is shared across
  * domains, neither frames nor trees nor descriptors.

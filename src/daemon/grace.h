@@ -2,7 +2,7 @@
 /*
  * grace.h - when no process can map a retired frame any more.
  *
- * One sentinel file stands for one epoch of one merge domain. Every process that was connected in
+ * One sentinel file stands for one epoch of one domain. Every process that was connected in
  * that epoch, and everything it forked, holds a shared lock on the file by mapping it. An epoch is
  * over when no process has such a lock.
  *

@@ -2,7 +2,7 @@
 /*
  * undertaker.c - see undertaker.h.
  *
- * A merge domain can be freed when the RCU callbacks of its clients have run, and rcu_barrier(3)
+ * A domain can be freed when the RCU callbacks of its clients have run, and rcu_barrier(3)
  * takes 10 ms because liburcu's thread looks for callbacks so often. Three of them for each domain
  * kept the client thread from serving anybody for 5 s when 1,500 members of `--domain process`
  * ended at once, and SIGTERM took 36 s. So the thread here takes everything that has ended

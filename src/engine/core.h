@@ -189,7 +189,7 @@ struct engine {
 	struct slab blocks; /* struct rmap_block */
 	struct stable stable;
 	struct pool pool;
-	uint32_t *unstable_root; /* CTREE_SHARDS for each node */
+	uint32_t *unstable_root; /* CTREE_SHARDS for each nid */
 	bool merge_across;       /* the knob, taken over when no stable node is live */
 	uint64_t epoch;
 	uint16_t nr_flushes;  /* wraps */

@@ -2,7 +2,7 @@
 /*
  * engine.h - the deduplication engine: everything that decides, nothing that touches the system.
  *
- * One engine is one merge domain: one arena of stable frames, one set of trees. The daemon tells it
+ * One engine is one domain: one arena of frames, one set of trees. The daemon tells it
  * of clients and their regions. It asks its ops what was written, reads and hashes that, looks it
  * up, and gives orders whose outcome the daemon reports. It knows no sockets, clocks, file
  * descriptors or libnuma: they come in through struct engine_ops. There is no file-scope state, so
@@ -36,7 +36,7 @@ struct mm_slot; /* a client's address space; reference-counted */
 /* What change tracking says of a run of present pages that were written since the last look. */
 enum track_kind {
 	TRACK_ANON,    /* private anonymous memory */
-	TRACK_FILE,    /* a page of a file mapping: a stable frame, unbroken */
+	TRACK_FILE,    /* a page of a file mapping: a frame, unbroken */
 	TRACK_ZERO,    /* the kernel's shared zero page */
 	TRACK_UNKNOWN, /* it was written, and could not be looked at for the moment */
 };

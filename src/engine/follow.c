@@ -39,7 +39,7 @@
 #define LOST_SHARE 8u
 #define FORGET_AT 65536u /* the past counts half from then on */
 
-/* With a tree for each node the pages would have to be on the same one, which takes a call. */
+/* With a tree for each nid the pages would have to be on the same one, which takes a call. */
 static bool allowed(const struct engine *e, const struct mm_slot *mm)
 {
 	return (e->nr_nodes == 1 || e->merge_across) &&

@@ -45,7 +45,7 @@ struct ksm_knobs {
 
 /* What a store must know of the rest of the world. */
 struct knob_guard {
-	bool pages_shared; /* any stable frame is in use: some knobs must not change (EBUSY) */
+	bool pages_shared; /* any frame is in use: some knobs must not change (EBUSY) */
 };
 
 static inline uint32_t knob_get(const struct ksm_knobs *k, enum knob_id id)

@@ -6,7 +6,7 @@
 #include "engine/core.h"
 
 /*
- * Take a frame of node `nid` for the page (bi, slot) and its partner, an item of another page.
+ * Take a frame of NUMA node `nid` for the page (bi, slot) and its partner, an item of another page.
  * Returns its number, which the caller owns, or POOL_NONE: the pool has none, or memory is short.
  */
 uint32_t layout_frame(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid)

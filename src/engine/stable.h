@@ -53,7 +53,7 @@ struct stable_node {
 
 struct stable {
 	struct slab nodes;
-	uint32_t *root; /* CTREE_SHARDS for each node */
+	uint32_t *root; /* CTREE_SHARDS for each nid */
 	uint32_t nr_roots;
 	uint32_t retired_first, retired_last;
 	uint32_t touched; /* first node to be settled; NIL when the lock is free */

@@ -5,7 +5,7 @@
  * The library offers memory that is mapped private and anonymous, OFFER_MIN_PAGES (preload.c) or
  * more at a time, and not as a stack, locked or huge; protection may change later. It does not
  * carry out locking, memory policies, protection keys and System V segments that are mapped over
- * something. For these an interposer here has the range un-shared and left alone before it asks the
+ * something. For these an interposer here has the range un-shared and left out before it asks the
  * kernel.
  *
  * Not here: remap_file_pages(2), which the kernel refuses on private mappings, and shmdt(2), which
@@ -71,7 +71,7 @@ EXPORT int mprotect(void *addr, size_t len, int prot)
 }
 
 /*
- * Memory with a key is left alone, because the agent would need the right to it. Memory that was
+ * Memory with a key is left out, because the agent would need the right to it. Memory that was
  * never given a key has key 0.
  */
 long mem_pkey_mprotect(void *addr, size_t len, int prot, int pkey)
@@ -262,7 +262,7 @@ long mem_unlock(void *addr, size_t len)
 	return r;
 }
 
-/* With MCL_FUTURE alone memory that exists is left alone, too: no harm, and one case less. */
+/* With MCL_FUTURE alone memory that exists is left out, too: no harm, and one case less. */
 long mem_lockall(int flags)
 {
 	long r;

@@ -440,7 +440,7 @@ static ssize_t nothing_to_read(const struct os_sock *s)
 ssize_t os_recvmsg(int fd, struct msghdr *mh, int flags)
 {
 	struct os_sock *s = file_of_kind(fd, OS_SOCK)->sock;
-	struct os_msg *m = queue_take(&s->in);
+	struct os_msg *m = s->in.first;
 	int fds[MSG_FILES], nr, max = 0;
 	size_t len;
 
@@ -466,7 +466,17 @@ ssize_t os_recvmsg(int fd, struct msghdr *mh, int flags)
 	}
 	len = m->len < mh->msg_iov->iov_len ? m->len : mh->msg_iov->iov_len;
 	memcpy(mh->msg_iov->iov_base, m->data, len);
-	os_msg_free(m);
+	/* Streams hand out pieces as they were sent; what does not fit stays. */
+	if (s->stream && len < m->len) {
+		memmove(m->data, m->data + len, m->len - len);
+		m->len -= len;
+		s->in.bytes -= len;
+		for (int i = 0; i < m->nr_files; i++)
+			os_file_put(m->file[i]);
+		m->nr_files = 0;
+	} else {
+		os_msg_free(queue_take(&s->in));
+	}
 	return (ssize_t)len;
 }
 

@@ -109,6 +109,7 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	os_fault_hold(false);
 	w->d.topology_spec = "emulated";
 	w->d.start_ms = 1;
+	w->d.allowed.all = true;
 	w->d.domains.mode = mode;
 	w->d.domains.ops = &client_ops;
 	w->d.domains.accounts = &w->d.accounts;

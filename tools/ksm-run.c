@@ -27,6 +27,9 @@
 #include <unistd.h>
 
 #include "preload/settings.h"
+#include "wire/runtime_dir.h"
+#include "wire/trust.h"
+#include "wire/wire.h"
 
 /* As env(1), nice(1) and the rest of that family have it. */
 enum { EXIT_OWN = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
@@ -301,6 +304,24 @@ static void check_program(const char *name, int depth)
 		say("warning: %s: %s, so its memory is not offered", path, why);
 }
 
+/*
+ * Say so when the program will not obey the daemon that is there. The program itself cannot: its
+ * agent has no standard error. The socket's owner stands for the peer, whom only a connection
+ * shows.
+ */
+static void check_daemon(void)
+{
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	struct stat st;
+
+	if (ksm_runtime_path(path, sizeof(path), NULL, KSM_CLIENT_SOCKET) || lstat(path, &st))
+		return;
+	if (!trust_dir(path) || !trust_uid(st.st_uid))
+		say("warning: %s or its directory belongs to another user than root and yourself, "
+		    "or others can write there: nothing is offered",
+		    path);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .mode = KSM_RUN_MODE_AUTO, .malloc_mode = KSM_RUN_MALLOC_HEAP };
@@ -324,6 +345,7 @@ int main(int argc, char **argv)
 			die("--fixed-layout: %s", strerror(errno));
 	}
 	check_program(argv[optind], 0);
+	check_daemon();
 	execvp(argv[optind], argv + optind);
 	err = errno;
 	say("%s: %s", argv[optind], strerror(err));

@@ -4,7 +4,8 @@
  *
  * HELLO hands the daemon this process's memory, WELCOME hands back what merging needs: the device
  * of userfaultfds, the arena, and a sentinel. A daemon that is stopped in the middle of that is
- * left after a while and tried again; requests of program threads are served meanwhile.
+ * left after a while and tried again; one that this process must not obey (trust.h) is told nothing
+ * at all; requests of program threads are served meanwhile.
  */
 #include "client/connect.h"
 
@@ -26,6 +27,7 @@
 #include "client/wait.h"
 #include "wire/kernel_abi.h"
 #include "wire/runtime_dir.h"
+#include "wire/trust.h"
 
 #define HANDSHAKE_MS 10000
 /* The kernel's default of vm.max_map_count: Documentation/admin-guide/sysctl/vm.rst. */
@@ -68,10 +70,15 @@ bool connect_daemon(struct link *l, const struct heritage *h)
 	if (fd < 0)
 		return false;
 	link_begin(l, (int)fd);
-	if (sysc3(SYS_connect, fd, &sun, sizeof(sun)) == 0)
+	if (sysc3(SYS_connect, fd, &sun, sizeof(sun)) < 0) {
+		link_end(l);
+		atomic_store(&mailbox.refused, 0); /* there is nobody to refuse */
+		return false;
+	}
+	if (trust_dir(h->sock_path) && trust_peer((int)fd))
 		return true;
 	link_end(l);
-	atomic_store(&mailbox.refused, 0); /* there is nobody to refuse */
+	atomic_store(&mailbox.refused, EPERM);
 	return false;
 }
 

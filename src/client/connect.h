@@ -20,7 +20,10 @@ void connect_find_daemon(struct heritage *h, const char *dir);
  * is not dumpable then; and for each connection, because a program may be refused at first.
  */
 bool connect_open_self(struct kit *k);
-/* Connect to the daemon's socket; the link begins. False: there is no daemon. */
+/*
+ * Connect to the daemon's socket; the link begins. False: there is no daemon, or none that this
+ * process trusts: mailbox.refused says EPERM then.
+ */
 bool connect_daemon(struct link *l, const struct heritage *h);
 /*
  * HELLO, WELCOME, READY: the kit has its userfaultfds, buffers and the arena afterwards. Waits for

@@ -24,6 +24,7 @@
 #include "wire/runtime_dir.h"
 #include "wire/wire.h"
 
+#define OTHERS_WRITE (S_IWGRP | S_IWOTH)
 #define PID_DIGITS 10 /* of an int */
 
 /* The daemon of root serves every user, any other only its own. */
@@ -44,8 +45,12 @@ static int make_dir(struct runtime_dir *p)
 			log_msg(LOG_ERROR, "cannot look at %s: %s", p->dir, strerror(errno));
 			return -1;
 		}
-		if (S_ISDIR(st.st_mode) && st.st_uid == geteuid())
+		if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & OTHERS_WRITE))
 			return 0;
+		if (S_ISDIR(st.st_mode) && st.st_uid == geteuid()) {
+			log_msg(LOG_ERROR, "others can write %s: no client would trust it", p->dir);
+			return -1;
+		}
 		log_msg(LOG_ERROR, "%s is not a directory of user %u", p->dir, geteuid());
 		return -1;
 	}

@@ -8,10 +8,13 @@
 #include <check.h>
 #include <errno.h>
 #include <grp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -194,6 +197,130 @@ START_TEST(groups_that_are_none)
 }
 END_TEST
 
+/* ---- whom a client obeys ---- */
+
+/* How a directory of sockets can look, and whether a client of root takes it. */
+static const struct place {
+	uid_t daemon, owner;
+	mode_t mode;
+	uid_t link; /* reached through a symbolic link of this user; 0: directly */
+	bool trusted;
+} places[] = {
+	{ 0, 0, 0755, 0, true },         { STRANGER, STRANGER, 0755, 0, false },
+	{ 0, STRANGER, 0755, 0, false }, { STRANGER, 0, 0755, 0, false },
+	{ 0, 0, 0777, 0, false },        { 0, 0, 0775, 0, false },
+	{ 0, 0, 0755, STRANGER, false },
+};
+
+/* A listening socket of this user in dir, with what a client would see. */
+static int listen_as(uid_t uid, const char *dir, const char *name, int type)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/%s", dir, name);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
+	/* The identity that the kernel shows is that of the moment of listen(2). */
+	ck_assert_int_eq(seteuid(uid), 0);
+	ck_assert_int_eq(listen(fd, 8), 0);
+	ck_assert_int_eq(seteuid(0), 0);
+	return fd;
+}
+
+/* Has anything been said to the daemon by the next who connects? */
+static bool spoken_to(int listening, int timeout_ms)
+{
+	struct pollfd p = { .fd = listening, .events = POLLIN };
+	char c;
+	int fd;
+
+	ck_assert_int_gt(poll(&p, 1, timeout_ms), 0);
+	fd = accept(listening, NULL, NULL);
+	ck_assert_int_ge(fd, 0);
+	p.fd = fd;
+	ck_assert_int_gt(poll(&p, 1, timeout_ms), 0);
+	return recv(fd, &c, 1, 0) > 0;
+}
+
+static bool ksm_run_warns(void)
+{
+	char command[5000];
+
+	snprintf(command, sizeof(command), "%s true </dev/null 2>&1 | grep -q 'nothing is offered'",
+		 build_path("ksm-run"));
+	return system(command) == 0;
+}
+
+static int run_ksmdctl(void)
+{
+	char command[5000];
+
+	snprintf(command, sizeof(command), "%s get daemon/pid </dev/null >/dev/null 2>&1",
+		 build_path("ksmdctl"));
+	return system(command);
+}
+
+/* Seen to fail, each place that is not trusted, without trust_dir() or trust_peer(). */
+START_TEST(whom_a_client_obeys)
+{
+	const struct place *pl = &places[_i];
+	char dir[] = "/tmp/ksmd-test.XXXXXX", link[64], path[64];
+	const char *at = dir;
+	struct peer *p;
+	int client, control;
+
+	if (not_root())
+		return;
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	client = listen_as(pl->daemon, dir, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);
+	control = listen_as(pl->daemon, dir, KSM_CONTROL_SOCKET, SOCK_STREAM);
+	ck_assert_int_eq(chmod(dir, pl->mode), 0);
+	ck_assert_int_eq(chown(dir, pl->owner, pl->owner), 0);
+	if (pl->link) {
+		snprintf(link, sizeof(link), "%s.link", dir);
+		ck_assert_int_eq(symlink(dir, link), 0);
+		ck_assert_int_eq(lchown(link, pl->link, pl->link), 0);
+		at = link;
+	}
+	setenv("KSMD_RUNTIME_DIR", at, 1);
+	p = peer_new();
+	ck_assert_int_gt(peer_call(p, fn_offer, 16, 1, 0), 0);
+	ck_assert(spoken_to(client, WAIT_MS) == pl->trusted);
+	if (!pl->trusted) {
+		wait_until(peer_call(p, fn_stat) == EPERM, WAIT_MS, "the reason is known");
+		ck_assert_int_eq(WEXITSTATUS(run_ksmdctl()), 3);
+		ck_assert(!spoken_to(control, WAIT_MS));
+	}
+	/* It goes by the owner of the socket. */
+	snprintf(path, sizeof(path), "%s/%s", dir, KSM_CLIENT_SOCKET);
+	ck_assert_int_eq(chown(path, pl->daemon, pl->daemon), 0);
+	if (access(build_path("libksm-preload.so"), R_OK) == 0)
+		ck_assert(ksm_run_warns() == !pl->trusted);
+	peer_kill(p);
+	close(client);
+	close(control);
+	if (pl->link)
+		unlink(link);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/%s", dir, KSM_CONTROL_SOCKET);
+	unlink(path);
+	rmdir(dir);
+}
+END_TEST
+
+/* Seen to fail (the daemon starts) without the look at the mode. */
+START_TEST(daemon_wants_a_directory_of_its_own)
+{
+	char dir[] = "/tmp/ksmd-test.XXXXXX", err[1024];
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	ck_assert_int_eq(chmod(dir, _i ? 0777 : 0775), 0);
+	ck_assert_int_eq(daemon_expect_exit(dir, NULL, err, sizeof(err)), 1);
+	ck_assert_msg(strstr(err, "others can write"), "%s", err);
+	rmdir(dir);
+}
+END_TEST
+
 static Suite *trust_suite(void)
 {
 	Suite *s = suite_create("trust");
@@ -205,6 +332,8 @@ static Suite *trust_suite(void)
 	tcase_add_test(tc, all_are_let_in);
 	tcase_add_test(tc, refused_program_runs_unmerged);
 	tcase_add_loop_test(tc, groups_that_are_none, 0, 6);
+	tcase_add_loop_test(tc, whom_a_client_obeys, 0, sizeof(places) / sizeof(places[0]));
+	tcase_add_loop_test(tc, daemon_wants_a_directory_of_its_own, 0, 2);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -13,6 +13,7 @@
 
 #include "tools/ksmdctl/die.h"
 #include "wire/runtime_dir.h"
+#include "wire/trust.h"
 #include "wire/wire.h"
 
 void ctl_open(struct ctl *c, const char *dir)
@@ -25,6 +26,11 @@ void ctl_open(struct ctl *c, const char *dir)
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&sun, sizeof(sun)))
 		die(EXIT_NO_DAEMON, "no daemon at %s: %s", sun.sun_path, strerror(errno));
+	if (!trust_dir(sun.sun_path) || !trust_peer(c->fd))
+		die(EXIT_NO_DAEMON,
+		    "the daemon at %s, or its directory, belongs to another user than root and "
+		    "yourself, or others can write there",
+		    sun.sun_path);
 }
 
 void ctl_close(struct ctl *c)

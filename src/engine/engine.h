@@ -146,8 +146,9 @@ uint32_t engine_nr_regions(struct mm_slot *mm);
 void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr);
 /*
  * The client says that pages already stand on frames (it was forked, or moved them). A page that is
- * tracked and said to stand on an unknown or freed frame is counted KSM_LEFT_FOREIGN; retired
- * frames come back to life. Returns 0, -EINVAL (outside offered memory or outside the arena), -ENOMEM.
+ * tracked and said to stand on an unknown or freed frame is counted KSM_LEFT_FOREIGN. Retired
+ * frames come back to life. Returns 0, -EINVAL (outside offered memory or outside the arena), or
+ * -ENOMEM.
  */
 int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame);
 

@@ -593,7 +593,8 @@ START_TEST(thousand_idle_connections)
 	expect_prefix(fds[0], "error EMFILE ");
 	raw_send(fds[nr - 1], "get ksm/run\n", 12);
 	expect_line(fds[nr - 1], "ok 2");
-	ck_assert_int_le(harness_nr_fds(d->pid), nr_fds + 64);
+	/* The closer's threads close them, in their own time. */
+	wait_until(harness_nr_fds(d->pid) <= nr_fds + 64, WAIT_MS, "those that gave way are gone");
 	for (int i = 0; i < nr; i++)
 		close(fds[i]);
 	wait_until(harness_nr_fds(d->pid) <= nr_fds, WAIT_MS, "descriptors are closed");

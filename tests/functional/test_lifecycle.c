@@ -103,7 +103,7 @@ START_TEST(accounts_are_exact)
 	snprintf(unit, sizeof(unit), "user/%u/domains", geteuid());
 	ck_assert_uint_eq(ctl_get_u64(d, unit), 1);
 	snprintf(unit, sizeof(unit), "user/%u/unfinished", geteuid());
-	ck_assert_uint_eq(ctl_get_u64(d, unit), 0);
+	wait_until(ctl_get_u64(d, unit) == 0, WAIT_MS, "both have joined");
 	snprintf(unit, sizeof(unit), "user/%u/descriptors", geteuid());
 	/* An epoch may be turning, and a control connection be closing. */
 	wait_until(ctl_get_u64(d, unit) == (uint64_t)(harness_nr_fds(d->pid) - before), WAIT_MS,

@@ -67,7 +67,7 @@
  * moved, and populated is part of mapped. What is moved and neither mapped nor dropped has to go
  * back.
  */
-struct run {
+struct stretch {
 	const struct kit *k;
 	const struct ksm_msg_order *m;
 	uint8_t *result; /* of every page of the order */
@@ -158,38 +158,38 @@ static long move(const struct kit *k, uint64_t dst, uint64_t src, unsigned int p
 }
 
 /* Move pages [from, to) of the block out; pages that refuse get their result and stay. */
-static void move_out(struct run *run, unsigned int from, unsigned int to) NEEDS(as.lock)
+static void move_out(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	unsigned int i = from;
 	int tries = 0;
 
 	while (i < to) {
 		uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
-		long r = move(run->k, (uintptr_t)run->k->staging + off, run->m->addr + off, to - i);
+		long r = move(st->k, (uintptr_t)st->k->staging + off, st->m->addr + off, to - i);
 
 		if (r == 0) {
-			run->moved |= pageset_range(i, to);
+			st->moved |= pageset_range(i, to);
 			return;
 		}
-		run->moved |= staged(run->k) & pageset_range(from, to);
-		if (run->moved & pageset_bit(i)) {
+		st->moved |= staged(st->k) & pageset_range(from, to);
+		if (st->moved & pageset_bit(i)) {
 			tries = 0;
-			while (i < to && (run->moved & pageset_bit(i)))
+			while (i < to && (st->moved & pageset_bit(i)))
 				i++;
 		} else if (r == -EAGAIN && ++tries < MOVE_TRIES) {
 			/* A fork is being announced, or the page is locked for a moment. */
-			uffd_serve_forks(run->k, run->m->addr, run->moved, run->k->staging);
+			uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
 		} else {
-			run->result[i++] = r == -EAGAIN ? KSM_RES_BUSY : res_of_errno(r);
+			st->result[i++] = r == -EAGAIN ? KSM_RES_BUSY : res_of_errno(r);
 			tries = 0;
 		}
 	}
 }
 
-static void move_all_out(struct run *run) NEEDS(as.lock)
+static void move_all_out(struct stretch *st) NEEDS(as.lock)
 {
-	for (unsigned int i = run->from, j; pageset_next(run->order, &i, &j); i = j)
-		move_out(run, i, j);
+	for (unsigned int i = st->from, j; pageset_next(st->order, &i, &j); i = j)
+		move_out(st, i, j);
 }
 
 /*
@@ -198,42 +198,41 @@ static void move_all_out(struct run *run) NEEDS(as.lock)
  * pinned, and nobody can change it where it is, so a copy is as good. Where there is no memory any
  * more, or other contents stand, the program did that, too.
  */
-static void copy_back(struct run *run, unsigned int i)
+static void copy_back(struct stretch *st, unsigned int i)
 {
 	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
 	struct uffdio_copy c = {
-		.dst = run->m->addr + off,
-		.src = (uintptr_t)run->k->staging + off,
+		.dst = st->m->addr + off,
+		.src = (uintptr_t)st->k->staging + off,
 		.len = KSM_PAGE_SIZE,
 		.mode = UFFDIO_COPY_MODE_DONTWAKE,
 	};
-	long r = sysc3(SYS_ioctl, run->k->uffd_sync, UFFDIO_COPY, &c);
+	long r = sysc3(SYS_ioctl, st->k->uffd_sync, UFFDIO_COPY, &c);
 
 	if (r && r != -ENOENT && r != -EEXIST) {
 		sysc0(SYS_sched_yield); /* not for the moment */
 		return;
 	}
-	sysc3(SYS_madvise, run->k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
-	run->moved &= ~pageset_bit(i);
+	sysc3(SYS_madvise, st->k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	st->moved &= ~pageset_bit(i);
 }
 
-static void move_back(struct run *run, unsigned int from, unsigned int to) NEEDS(as.lock)
+static void move_back(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	while (from < to) {
 		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
-		long r = move(run->k, run->m->addr + off, (uintptr_t)run->k->staging + off,
-			      to - from);
-		uint64_t left = r == 0 ? 0 : staged(run->k) & pageset_range(from, to);
+		long r = move(st->k, st->m->addr + off, (uintptr_t)st->k->staging + off, to - from);
+		uint64_t left = r == 0 ? 0 : staged(st->k) & pageset_range(from, to);
 
-		run->moved &= ~pageset_range(from, to) | left;
+		st->moved &= ~pageset_range(from, to) | left;
 		if (left & pageset_bit(from)) {
-			uffd_serve_forks(run->k, run->m->addr, run->moved, run->k->staging);
+			uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
 			if (r == -EINVAL || r == -ENOENT || r == -EEXIST)
-				copy_back(run, from);
+				copy_back(st, from);
 			else
 				sysc0(SYS_sched_yield);
 		}
-		while (from < to && !(run->moved & pageset_bit(from)))
+		while (from < to && !(st->moved & pageset_bit(from)))
 			from++;
 	}
 }
@@ -274,10 +273,10 @@ static void mend_hole(const struct kit *k, uint64_t at, size_t len)
  * Map frames over pages [i, to), which are equal to them. `ready`: where these very frames are
  * mapped and populated already, to be moved; NULL: nowhere.
  */
-static void map_frames(struct run *run, unsigned int i, unsigned int to, uint8_t *ready)
+static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint8_t *ready)
 	NEEDS(as.lock)
 {
-	uint64_t at = order_page(run->m, i);
+	uint64_t at = order_page(st->m, i);
 	size_t len = (size_t)(to - i) * KSM_PAGE_SIZE;
 	long r = as_frames_set(at, at + len);
 
@@ -285,38 +284,38 @@ static void map_frames(struct run *run, unsigned int i, unsigned int to, uint8_t
 		r = sysc5(SYS_mremap, ready, (long)len, (long)len, MREMAP_MAYMOVE | MREMAP_FIXED,
 			  (long)at);
 		if (sysc_failed(r))
-			mend_hole(run->k, at, len);
+			mend_hole(st->k, at, len);
 		else
-			run->populated |= pageset_range(i, to);
+			st->populated |= pageset_range(i, to);
 	} else if (!r) {
 		r = sysc6(SYS_mmap, (long)at, (long)len, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_FIXED, run->k->arena,
-			  (long)run->m->frame[i] * KSM_PAGE_SIZE);
+			  MAP_PRIVATE | MAP_FIXED, st->k->arena,
+			  (long)st->m->frame[i] * KSM_PAGE_SIZE);
 	}
 	if (sysc_failed(r)) {
 		as_frames_clear(at, at + len);
-		memset(run->result + i, KSM_RES_NOMEM, to - i);
+		memset(st->result + i, KSM_RES_NOMEM, to - i);
 		return;
 	}
-	run->mapped |= pageset_range(i, to);
-	memset(run->result + i, KSM_RES_MERGED, to - i);
+	st->mapped |= pageset_range(i, to);
+	memset(st->result + i, KSM_RES_MERGED, to - i);
 }
 
 /* Compare pages [from, to) with what is at `frames` and map the equal parts. */
-static void map_equal(struct run *run, unsigned int from, unsigned int to, uint8_t *frames,
+static void map_equal(struct stretch *st, unsigned int from, unsigned int to, uint8_t *frames,
 		      bool in_place) NEEDS(as.lock)
 {
 	for (unsigned int i = from, j; i < to; i = j) {
 		uint8_t *f = frames + (size_t)(i - from) * KSM_PAGE_SIZE;
 
-		for (j = i; j < to && !memcmp(run->k->staging + (size_t)j * KSM_PAGE_SIZE,
+		for (j = i; j < to && !memcmp(st->k->staging + (size_t)j * KSM_PAGE_SIZE,
 					      f + (size_t)(j - i) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
 		     j++)
 			;
 		if (j > i)
-			map_frames(run, i, j, in_place ? f : NULL);
+			map_frames(st, i, j, in_place ? f : NULL);
 		else
-			run->result[j++] = KSM_RES_DIFFERENT;
+			st->result[j++] = KSM_RES_DIFFERENT;
 	}
 }
 
@@ -338,9 +337,9 @@ static uint8_t *map_aside(const struct kit *k, uint32_t frame, size_t len)
  * Unmap what was not moved into place of the frames at `at`, which stand for pages [from, to).
  * Where they were moved away, other threads may have mapped something by now.
  */
-static void unmap_rest(const struct run *run, unsigned int from, unsigned int to, uint8_t *at)
+static void unmap_rest(const struct stretch *st, unsigned int from, unsigned int to, uint8_t *at)
 {
-	uint64_t rest = pageset_range(from, to) & ~run->populated;
+	uint64_t rest = pageset_range(from, to) & ~st->populated;
 
 	for (unsigned int i = from, j; pageset_next(rest, &i, &j); i = j)
 		sysc2(SYS_munmap, at + (size_t)(i - from) * KSM_PAGE_SIZE,
@@ -348,61 +347,61 @@ static void unmap_rest(const struct run *run, unsigned int from, unsigned int to
 }
 
 /* Compare moved pages [from, to), whose frames are contiguous, and map the equal parts. */
-static void compare_run(struct run *run, unsigned int from, unsigned int to) NEEDS(as.lock)
+static void compare_frames(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
 	uint8_t *aside = NULL;
 
-	if (run->m->frame[from] + (uint64_t)(to - from) > run->k->arena_pages) {
-		memset(run->result + from, KSM_RES_GONE, to - from);
+	if (st->m->frame[from] + (uint64_t)(to - from) > st->k->arena_pages) {
+		memset(st->result + from, KSM_RES_GONE, to - from);
 		return;
 	}
 	if (to - from >= MREMAP_PAGES)
-		aside = map_aside(run->k, run->m->frame[from], len);
+		aside = map_aside(st->k, st->m->frame[from], len);
 	if (aside) {
-		map_equal(run, from, to, aside, true);
-		unmap_rest(run, from, to, aside);
-	} else if (read_frames(run->k, run->m->frame[from], to - from)) {
-		map_equal(run, from, to, run->k->buf, false);
+		map_equal(st, from, to, aside, true);
+		unmap_rest(st, from, to, aside);
+	} else if (read_frames(st->k, st->m->frame[from], to - from)) {
+		map_equal(st, from, to, st->k->buf, false);
 	} else {
-		memset(run->result + from, KSM_RES_GONE, to - from);
+		memset(st->result + from, KSM_RES_GONE, to - from);
 	}
 }
 
-static void compare_all(struct run *run) NEEDS(as.lock)
+static void compare_all(struct stretch *st) NEEDS(as.lock)
 {
-	unsigned int i = run->from;
+	unsigned int i = st->from;
 
-	while (i < run->to) {
+	while (i < st->to) {
 		unsigned int j = i + 1;
 
-		if (!(run->moved & pageset_bit(i))) {
+		if (!(st->moved & pageset_bit(i))) {
 			i++;
 			continue;
 		}
-		if (run->m->frame[i] == KSM_FRAME_ZERO) {
-			bool zero = page_is_zero(run->k->staging + (size_t)i * KSM_PAGE_SIZE);
+		if (st->m->frame[i] == KSM_FRAME_ZERO) {
+			bool zero = page_is_zero(st->k->staging + (size_t)i * KSM_PAGE_SIZE);
 
-			run->result[i] = zero ? KSM_RES_MERGED : KSM_RES_DIFFERENT;
+			st->result[i] = zero ? KSM_RES_MERGED : KSM_RES_DIFFERENT;
 			if (zero)
-				run->dropped |= pageset_bit(i);
+				st->dropped |= pageset_bit(i);
 			i++;
 			continue;
 		}
-		while (j < run->to && (run->moved & pageset_bit(j)) &&
-		       run->m->frame[j] == run->m->frame[j - 1] + 1)
+		while (j < st->to && (st->moved & pageset_bit(j)) &&
+		       st->m->frame[j] == st->m->frame[j - 1] + 1)
 			j++;
-		compare_run(run, i, j);
+		compare_frames(st, i, j);
 		i = j;
 	}
 }
 
-static void return_the_rest(struct run *run) NEEDS(as.lock)
+static void return_the_rest(struct stretch *st) NEEDS(as.lock)
 {
-	uint64_t back = run->moved & ~run->mapped & ~run->dropped;
+	uint64_t back = st->moved & ~st->mapped & ~st->dropped;
 
 	for (unsigned int i = 0, j; pageset_next(back, &i, &j); i = j)
-		move_back(run, i, j);
+		move_back(st, i, j);
 }
 
 /*
@@ -410,12 +409,12 @@ static void return_the_rest(struct run *run) NEEDS(as.lock)
  * page. This also keeps pagemap, change tracking and another daemon from taking an untouched frame
  * for a hole.
  */
-static void populate(const struct run *run)
+static void populate(const struct stretch *st)
 {
-	uint64_t todo = run->mapped & ~run->populated;
+	uint64_t todo = st->mapped & ~st->populated;
 
 	for (unsigned int i = 0, j; pageset_next(todo, &i, &j); i = j)
-		sysc3(SYS_madvise, order_page(run->m, i), (long)(j - i) * KSM_PAGE_SIZE,
+		sysc3(SYS_madvise, order_page(st->m, i), (long)(j - i) * KSM_PAGE_SIZE,
 		      MADV_POPULATE_READ);
 }
 
@@ -424,75 +423,75 @@ static void populate(const struct run *run)
  * on, then track again. Leaving comes before anything is populated: at a hole that is still
  * registered the agent would wait for itself.
  */
-static void resume_tracking(const struct run *run, uint64_t start, uint64_t end)
+static void resume_tracking(const struct stretch *st, uint64_t start, uint64_t end)
 {
-	if (run->mapped != pageset_range(run->from, run->to))
-		uffd_release(run->k, start, end);
+	if (st->mapped != pageset_range(st->from, st->to))
+		uffd_release(st->k, start, end);
 	else
-		uffd_wake(run->k->uffd_sync, start, end);
-	populate(run);
-	uffd_register(run->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
+		uffd_wake(st->k->uffd_sync, start, end);
+	populate(st);
+	uffd_register(st->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
 
 /* Leave pages alone whose memory has a policy of its own. */
-static void leave_out_policies(struct run *run)
+static void leave_out_policies(struct stretch *st)
 {
-	uint64_t order = run->order;
+	uint64_t order = st->order;
 
-	for (unsigned int i = run->from, j; pageset_next(order, &i, &j); i = j)
-		if (has_mempolicy(order_page(run->m, i))) {
-			run->order &= ~pageset_range(i, j);
-			memset(run->result + i, KSM_RES_GONE, j - i);
+	for (unsigned int i = st->from, j; pageset_next(order, &i, &j); i = j)
+		if (has_mempolicy(order_page(st->m, i))) {
+			st->order &= ~pageset_range(i, j);
+			memset(st->result + i, KSM_RES_GONE, j - i);
 		}
 }
 
 /* Returns 0, or a negative errno when the stretch cannot be registered: then nothing was done. */
-static int execute_run(struct run *run) NEEDS(as.lock)
+static int replace_pages(struct stretch *st) NEEDS(as.lock)
 {
-	uint64_t start = order_page(run->m, run->from);
-	uint64_t end = order_page(run->m, run->to);
+	uint64_t start = order_page(st->m, st->from);
+	uint64_t end = order_page(st->m, st->to);
 	int r;
 
-	uffd_unregister(run->k->uffd_async, start, end);
-	r = uffd_register(run->k->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
+	uffd_unregister(st->k->uffd_async, start, end);
+	r = uffd_register(st->k->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
 	if (r < 0) {
-		uffd_release(run->k, start, end); /* it may have failed half-way */
-		uffd_register(run->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
+		uffd_release(st->k, start, end); /* it may have failed half-way */
+		uffd_register(st->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 		return r;
 	}
-	move_all_out(run);
-	compare_all(run);
-	uffd_serve_forks(run->k, run->m->addr, run->moved, run->k->staging);
-	return_the_rest(run);
-	resume_tracking(run, start, end);
-	/* For the last forks that saw the run registered: threads wait for the event to be read. */
-	uffd_serve_forks(run->k, run->m->addr, 0, run->k->staging);
-	if (run->moved)
-		sysc3(SYS_madvise, run->k->staging + (size_t)run->from * KSM_PAGE_SIZE,
-		      (long)(run->to - run->from) * KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	move_all_out(st);
+	compare_all(st);
+	uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
+	return_the_rest(st);
+	resume_tracking(st, start, end);
+	/* For the last forks that saw the stretch registered: threads wait for the event to be read. */
+	uffd_serve_forks(st->k, st->m->addr, 0, st->k->staging);
+	if (st->moved)
+		sysc3(SYS_madvise, st->k->staging + (size_t)st->from * KSM_PAGE_SIZE,
+		      (long)(st->to - st->from) * KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	return 0;
 }
 
 /* Carry out a stretch, or if it cannot be registered as a whole, each of its runs. */
-static void execute_stretch(struct run *run) NEEDS(as.lock)
+static void execute_stretch(struct stretch *st) NEEDS(as.lock)
 {
 	int r;
 
-	leave_out_policies(run);
-	r = run->order ? execute_run(run) : 0;
+	leave_out_policies(st);
+	r = st->order ? replace_pages(st) : 0;
 	if (!r)
 		return;
-	for (unsigned int i = run->from, j; pageset_next(run->order, &i, &j); i = j) {
-		struct run one = *run;
+	for (unsigned int i = st->from, j; pageset_next(st->order, &i, &j); i = j) {
+		struct stretch one = *st;
 
 		one.from = i;
 		one.to = j;
 		one.order = pageset_range(i, j);
 		/* Something in a gap was in the way, or this run is. */
-		if (run->order != pageset_range(run->from, run->to))
-			r = execute_run(&one);
+		if (st->order != pageset_range(st->from, st->to))
+			r = replace_pages(&one);
 		if (r)
-			memset(run->result + i, res_of_errno(r), j - i);
+			memset(st->result + i, res_of_errno(r), j - i);
 	}
 }
 
@@ -519,20 +518,20 @@ static void staging_close(const struct kit *k)
 }
 
 /*
- * Extend the run from run->from: pages of the mask and small gaps between them, in one known range.
+ * Extend the stretch from st->from: pages of the mask and small gaps between them, in one known range.
  * A gap has nothing that stands on frames, and nothing that is not ours.
  */
-static void find_stretch(struct run *run, uint64_t mask) NEEDS(as.lock)
+static void find_stretch(struct stretch *st, uint64_t mask) NEEDS(as.lock)
 {
-	const struct ksm_msg_order *m = run->m;
-	size_t r = as_find(order_page(m, run->from));
+	const struct ksm_msg_order *m = st->m;
+	size_t r = as_find(order_page(m, st->from));
 	uint64_t last = (as.range[r].end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
 
-	for (unsigned int i = run->from; i < KSM_ORDER_PAGES && i < last; i++) {
+	for (unsigned int i = st->from; i < KSM_ORDER_PAGES && i < last; i++) {
 		if (mask & pageset_bit(i)) {
-			run->order |= pageset_bit(i);
-			run->to = i + 1;
-		} else if (i - run->to >= MAX_GAP || as_frame_bit(order_page(m, i))) {
+			st->order |= pageset_bit(i);
+			st->to = i + 1;
+		} else if (i - st->to >= MAX_GAP || as_frame_bit(order_page(m, i))) {
 			break;
 		}
 	}
@@ -547,15 +546,15 @@ static void execute(const struct kit *k, const struct ksm_msg_order *m, uint8_t 
 	if ((mask & ~in_frames) && !staging_open(k))
 		mask &= in_frames;
 	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
-		struct run run = { .k = k, .m = m, .result = result, .from = i, .to = i };
+		struct stretch st = { .k = k, .m = m, .result = result, .from = i, .to = i };
 
 		if (in_frames & pageset_bit(i)) {
 			pageset_next(mask & in_frames, &i, &j);
 			inplace_execute(k, m, i, j, result);
 		} else {
-			find_stretch(&run, mask & ~in_frames);
-			execute_stretch(&run);
-			j = run.to;
+			find_stretch(&st, mask & ~in_frames);
+			execute_stretch(&st);
+			j = st.to;
 		}
 	}
 	if (mask & ~in_frames)

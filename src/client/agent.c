@@ -64,7 +64,7 @@ static void loop(struct agent *a, uint64_t delay_ms)
 			wait_for(&a->link, 0, (int)(until - now));
 			continue;
 		}
-		heap_look(&a->heritage.heap);
+		heap_poll(&a->heritage.heap);
 		if (connect_open_self(&a->kit) && connect_daemon(&a->link, &a->heritage) &&
 		    serve_connection(&a->link, &a->heritage))
 			delay_ms = RETRY_MIN_MS;
@@ -184,14 +184,14 @@ int agent_unshare(uint64_t start, uint64_t end)
 	return r == -ENOSYS ? unshare_range(&none, start, end) : r;
 }
 
-void agent_watch_heap(uint64_t end)
+void agent_offer_heap(uint64_t end)
 {
-	heap_watch(&agent.heritage.heap, end);
+	heap_offer(&agent.heritage.heap, end);
 }
 
-bool agent_watches_heap(void)
+bool agent_offers_heap(void)
 {
-	return heap_is_watched(&agent.heritage.heap);
+	return heap_is_offered(&agent.heritage.heap);
 }
 
 void agent_heap_shrunk(uint64_t end)

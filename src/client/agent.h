@@ -60,9 +60,9 @@ void agent_reset_child(bool raw);
  */
 int agent_unshare(uint64_t start, uint64_t end) NEEDS(mailbox.lock);
 
-/* The main heap: heap_watch(), heap_is_watched(), heap_shrunk(). */
-void agent_watch_heap(uint64_t end);
-bool agent_watches_heap(void);
+/* The main heap: heap_offer(), heap_is_offered(), heap_shrunk(). */
+void agent_offer_heap(uint64_t end);
+bool agent_offers_heap(void);
 void agent_heap_shrunk(uint64_t end) NEEDS(as.lock);
 
 #endif

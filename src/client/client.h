@@ -59,7 +59,7 @@ bool ksmc_get_merge_any(void);
  * Declare the main heap (brk): the agent asks brk(0) from time to time and offers what was added.
  * The caller has made sure that nothing shrinks the heap behind the library's back.
  */
-void ksmc_heap_watch(void);
+void ksmc_heap_offer(void);
 /* brk(2), for a program that moves the break by an interposed brk or sbrk. */
 long ksmc_brk(void *addr);
 

@@ -10,7 +10,7 @@
 #include "client/link.h"
 
 /*
- * Settle where the daemon is, by `dir` or the environment, unless that was done. Early: a program
+ * Decide where the daemon is, by `dir` or the environment, unless that was done. Early: a program
  * may wipe its environment (nginx) or take another identity before the daemon appears.
  */
 void connect_find_daemon(struct heritage *h, const char *dir);

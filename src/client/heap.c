@@ -46,10 +46,10 @@ static bool offer_growth(struct heap *h)
 	return grew;
 }
 
-void heap_watch(struct heap *h, uint64_t end)
+void heap_offer(struct heap *h, uint64_t end)
 {
 	h->end = end;
-	atomic_store(&h->watched, 1);
+	atomic_store(&h->offered, 1);
 }
 
 void heap_shrunk(struct heap *h, uint64_t end)
@@ -62,9 +62,9 @@ void heap_begin(struct heap *h)
 	h->poll_ms = POLL_MIN_MS;
 }
 
-void heap_look(struct heap *h)
+void heap_poll(struct heap *h)
 {
-	if (!heap_is_watched(h))
+	if (!heap_is_offered(h))
 		return;
 	if (offer_growth(h))
 		h->poll_ms = POLL_MIN_MS;

@@ -11,26 +11,26 @@
 
 /*
  * A forked child inherits the heap, and with it the whole of this. The lock of as.h covers end,
- * once `watched` is set; poll_ms is the agent's.
+ * once `offered` is set; poll_ms is the agent's.
  */
 struct heap {
-	_Atomic uint32_t watched; /* never goes back to 0 */
+	_Atomic uint32_t offered; /* never goes back to 0 */
 	uint64_t end;             /* page aligned; the heap up to here has been offered */
-	uint32_t poll_ms;         /* how long until the next look */
+	uint32_t poll_ms;         /* how long until the next poll */
 };
 
 /* The heap up to `end` is known; the agent offers what is added from now on. Called once. */
-void heap_watch(struct heap *h, uint64_t end);
-static inline bool heap_is_watched(const struct heap *h)
+void heap_offer(struct heap *h, uint64_t end);
+static inline bool heap_is_offered(const struct heap *h)
 {
-	return atomic_load(&h->watched);
+	return atomic_load(&h->offered);
 }
 /* The program has moved the break down to `end` (page aligned). */
 void heap_shrunk(struct heap *h, uint64_t end) NEEDS(as.lock);
 
-/* The agent starts: look often at first. */
+/* The agent starts: poll often at first. */
 void heap_begin(struct heap *h);
-/* Offer what was added, and look again sooner or later. Context: the agent; lock not held. */
-void heap_look(struct heap *h);
+/* Offer what was added, and poll again sooner or later. Context: the agent; lock not held. */
+void heap_poll(struct heap *h);
 
 #endif

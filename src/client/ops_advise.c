@@ -48,7 +48,7 @@ static long offer(uint64_t start, uint64_t end)
 	return l.nomem || l.gap || l.end < end ? -ENOMEM : 0;
 }
 
-static long unmerge(uint64_t start, uint64_t end)
+static long withdraw(uint64_t start, uint64_t end)
 {
 	if (ops_withdraw(start, end, -1))
 		return -ENOMEM;
@@ -164,7 +164,7 @@ long ksmc_madvise(void *addr, size_t len, int advice)
 			return -EINVAL;
 		if (!len)
 			return 0;
-		return advice == MADV_MERGEABLE ? offer(start, end) : unmerge(start, end);
+		return advice == MADV_MERGEABLE ? offer(start, end) : withdraw(start, end);
 	}
 	why = reason_of_advice(advice, &undo);
 	if (start % KSM_PAGE_SIZE || end <= start)

@@ -77,10 +77,10 @@ bool ksmc_get_merge_any(void)
 	return as.merge_any;
 }
 
-void ksmc_heap_watch(void)
+void ksmc_heap_offer(void)
 {
 	if (ksmc_init() < 0)
 		return;
-	agent_watch_heap(page_up((uint64_t)sysc1(SYS_brk, 0)));
+	agent_offer_heap(page_up((uint64_t)sysc1(SYS_brk, 0)));
 	agent_start(false);
 }

@@ -73,7 +73,7 @@ void ksmc_vfork_child(const struct ksmc_vfork *v)
 static void start_agent_if_wanted(bool told)
 {
 	struct as_guard g;
-	bool want = agent_watches_heap();
+	bool want = agent_offers_heap();
 
 	as_enter(&g);
 	want |= as.offer_min_pages || as.merge_any; /* later mappings will be offered */

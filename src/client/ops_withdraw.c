@@ -77,7 +77,7 @@ static bool is_unsharing(uint64_t start, uint64_t end) NEEDS(as.lock)
 }
 
 /* A withdrawal takes its mark away before it gives the request lock back. */
-void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end)
+void ops_enter_unmarked(struct as_guard *g, uint64_t start, uint64_t end)
 {
 	uint64_t sigmask;
 

@@ -14,6 +14,6 @@
  */
 long ops_withdraw(uint64_t start, uint64_t end, int why);
 /* As ops_enter(), once no other thread is withdrawing any of [start, end). */
-void ops_enter_settled(struct as_guard *g, uint64_t start, uint64_t end) TAKES(as.lock);
+void ops_enter_unmarked(struct as_guard *g, uint64_t start, uint64_t end) TAKES(as.lock);
 
 #endif

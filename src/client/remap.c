@@ -443,7 +443,7 @@ long ksmc_mremap(void *old_p, size_t old_len, size_t new_len, int flags, void *n
 	 * come to a place where nobody looks for them any more, and the daemon would be told that
 	 * there are none.
 	 */
-	ops_enter_settled(&g, m.old, m.old + m.old_len);
+	ops_enter_unmarked(&g, m.old, m.old + m.old_len);
 	if (remap_is_valid(&m) && as_knows(m.old, m.old + m.old_len)) {
 		r = remap_known(&m);
 	} else {

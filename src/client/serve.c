@@ -125,7 +125,7 @@ static int next_timeout(const struct link *l, const struct heritage *h)
 	int t = until_due(WAIT_FOREVER, l->info_due_ms, now);
 
 	t = until_due(t, h->past.due_ms, now);
-	return heap_is_watched(&h->heap) ? until_due(t, now + h->heap.poll_ms, now) : t;
+	return heap_is_offered(&h->heap) ? until_due(t, now + h->heap.poll_ms, now) : t;
 }
 
 /* False: the connection is broken. */
@@ -135,7 +135,7 @@ static bool do_what_is_due(struct link *l, struct heritage *h)
 		return false;
 	if (h->past.due_ms && kit_now_ms() >= h->past.due_ms && !past_ask(&h->past, l))
 		return false;
-	heap_look(&h->heap);
+	heap_poll(&h->heap);
 	return tell_events(l);
 }
 

@@ -126,9 +126,9 @@ void preload_setup_slow(void)
 	ksmc_set_offer_policy(preload.mode == PRELOAD_AUTO ? OFFER_MIN_PAGES : 0);
 }
 
-void *preload_next(void **slot, const char *name)
+void *preload_next(void **kept, const char *name)
 {
-	if (!*slot)
-		*slot = dlsym(RTLD_NEXT, name);
-	return *slot;
+	if (!*kept)
+		*kept = dlsym(RTLD_NEXT, name);
+	return *kept;
 }

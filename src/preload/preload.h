@@ -70,7 +70,7 @@ static inline long preload_ret(long r)
 	return -1;
 }
 
-/* Returns the same function further down the search order, and keeps its address in *slot. */
-void *preload_next(void **slot, const char *name);
+/* Returns the same function further down the search order, and keeps its address in *kept. */
+void *preload_next(void **kept, const char *name);
 
 #endif

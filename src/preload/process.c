@@ -182,7 +182,7 @@ long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsig
 	r = ksmc_set_merge_any(a != 0);
 	if (!r && a) {
 		if (!preload.native_malloc)
-			ksmc_heap_watch();
+			ksmc_heap_offer();
 		ksmc_start_agent();
 	}
 	return r;

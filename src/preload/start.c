@@ -90,6 +90,6 @@ __attribute__((constructor)) static void preload_start(void)
 	if (preload.mode != PRELOAD_AUTO)
 		return;
 	if (!preload.native_malloc)
-		ksmc_heap_watch();
+		ksmc_heap_offer();
 	ksmc_start_agent();
 }

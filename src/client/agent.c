@@ -211,15 +211,11 @@ void agent_clear_own(void)
 		{ agent.kit.buf, 2 * KIT_ORDER_BYTES },
 		{ agent.kit.staging, KIT_ORDER_BYTES },
 	};
-	const uint64_t page_mask = ~(uint64_t)(KSM_PAGE_SIZE - 1);
 
-	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
-		uint64_t start = (uintptr_t)own[i].p & page_mask;
-		uint64_t end = ((uintptr_t)own[i].p + own[i].len + KSM_PAGE_SIZE - 1) & page_mask;
-
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		if (own[i].p)
-			as_clear(start, end);
-	}
+			as_clear(page_down((uintptr_t)own[i].p),
+				 page_up((uintptr_t)own[i].p + own[i].len));
 }
 
 void agent_reset_child(bool raw)

@@ -34,16 +34,6 @@
 #include "base/guard.h"
 #include "wire/wire.h"
 
-static inline uint64_t page_down(uint64_t x)
-{
-	return x & ~(uint64_t)(KSM_PAGE_SIZE - 1);
-}
-
-static inline uint64_t page_up(uint64_t x)
-{
-	return page_down(x + KSM_PAGE_SIZE - 1);
-}
-
 /* A change that the agent tells the daemon, in order. */
 struct as_event {
 	uint32_t type; /* KSM_MSG_ADD, _DEL, _FORGET; _ADOPT: the range moved, look it up */

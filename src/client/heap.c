@@ -32,7 +32,7 @@ static bool offer_growth(struct heap *h)
 
 	as_agent_lock();
 	/* The last page is shared with what comes next; it is offered when the break passes it. */
-	end = (uint64_t)sysc1(SYS_brk, 0) & ~(uint64_t)(KSM_PAGE_SIZE - 1);
+	end = page_down((uint64_t)sysc1(SYS_brk, 0));
 	/* What is known of it already was left out for a reason that stands. */
 	if (end > h->end &&
 	    as_fill(h->end, end, PROT_READ | PROT_WRITE, 0,

@@ -22,7 +22,7 @@
 /* May the page of addr be read? *last is the page found to be readable last, 0 at first. */
 static inline bool user_page(uintptr_t *last, const void *addr)
 {
-	uintptr_t page = (uintptr_t)addr & ~(uintptr_t)(KSM_PAGE_SIZE - 1);
+	uintptr_t page = page_down((uintptr_t)addr);
 	char c;
 	struct iovec here = { &c, 1 }, there = { (void *)addr, 1 };
 

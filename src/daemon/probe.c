@@ -32,8 +32,8 @@ static bool probe_pagemap_scan(void)
 	struct kabi_page_region vec[1];
 	struct kabi_pm_scan_arg arg = {
 		.size = sizeof(arg),
-		.start = (uintptr_t)vec & ~(uint64_t)(KSM_PAGE_SIZE - 1),
-		.end = ((uintptr_t)vec & ~(uint64_t)(KSM_PAGE_SIZE - 1)) + KSM_PAGE_SIZE,
+		.start = page_down((uintptr_t)vec),
+		.end = page_down((uintptr_t)vec) + KSM_PAGE_SIZE,
 		.vec = (uintptr_t)vec,
 		.vec_len = 1,
 		.category_mask = KABI_PAGE_IS_PRESENT,

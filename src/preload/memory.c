@@ -28,6 +28,7 @@
 #include "client/client.h"
 #include "client/user.h"
 #include "preload/preload.h"
+#include "wire/abi.h"
 #include "wire/kernel_abi.h"
 
 #define MPOL_MODE_MASK 0x1fff /* linux/mempolicy.h: the bits above are flags */
@@ -224,9 +225,8 @@ EXPORT_ALIAS(__sbrk, sbrk);
 /* Rounds the range as the kernel does. Returns false where it would refuse or nothing is in it. */
 static bool whole_pages(void **addr, size_t *len)
 {
-	uintptr_t start = (uintptr_t)*addr & ~(uintptr_t)(KSM_PAGE_SIZE - 1);
-	uintptr_t end = ((uintptr_t)*addr + *len + KSM_PAGE_SIZE - 1) &
-			~(uintptr_t)(KSM_PAGE_SIZE - 1);
+	uintptr_t start = page_down((uintptr_t)*addr);
+	uintptr_t end = page_up((uintptr_t)*addr + *len);
 
 	if (!*len || end <= start)
 		return false;

@@ -12,6 +12,19 @@
 
 #define KSM_PAGE_SHIFT 12
 #define KSM_PAGE_SIZE 4096u
+
+/* The start of the page that holds address x. */
+static inline uint64_t page_down(uint64_t x)
+{
+	return x & ~(uint64_t)(KSM_PAGE_SIZE - 1);
+}
+
+/* x itself where a page starts there, otherwise the start of the next page. */
+static inline uint64_t page_up(uint64_t x)
+{
+	return page_down(x + KSM_PAGE_SIZE - 1);
+}
+
 /*
  * First address that user memory never has, with four-level page tables (the kernel's
  * Documentation/arch/x86/x86_64/mm.rst).

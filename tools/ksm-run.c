@@ -34,6 +34,11 @@
 /* As env(1), nice(1) and the rest of that family have it. */
 enum { EXIT_OWN = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
+/* Scripts whose interpreter is a script, one after another; the kernel has a limit as well. */
+#define SCRIPTS_MAX 4
+/* With this personality(2) only says which one the process has. */
+#define PERSONALITY_QUERY 0xffffffff
+
 struct options {
 	const char *mode, *malloc_mode;
 	const char *runtime_dir, *preload;
@@ -202,18 +207,18 @@ static void set_runtime_dir(const char *dir)
 	char cwd[PATH_MAX], *value;
 
 	if (!dir)
-		dir = getenv("KSMD_RUNTIME_DIR");
+		dir = getenv(KSM_DIR_VAR);
 	if (!dir || !*dir)
 		return;
 	if (*dir == '/') {
-		set("KSMD_RUNTIME_DIR", dir);
+		set(KSM_DIR_VAR, dir);
 		return;
 	}
 	if (!getcwd(cwd, sizeof(cwd)))
 		die("current directory: %s", strerror(errno));
 	if (asprintf(&value, "%s/%s", cwd, dir) < 0)
 		die("out of memory");
-	set("KSMD_RUNTIME_DIR", value);
+	set(KSM_DIR_VAR, value);
 	free(value);
 }
 
@@ -285,7 +290,7 @@ static void check_program(const char *name, int depth)
 	if (fd < 0)
 		return; /* may be executable and not readable */
 	n = pread(fd, line, sizeof(line) - 1, 0);
-	if (n > 2 && line[0] == '#' && line[1] == '!' && depth < 4) {
+	if (n > 2 && line[0] == '#' && line[1] == '!' && depth < SCRIPTS_MAX) {
 		char *p = line + 2;
 
 		line[n] = '\0';
@@ -339,7 +344,7 @@ int main(int argc, char **argv)
 	set(KSM_RUN_MODE, o.mode);
 	set(KSM_RUN_MALLOC, o.malloc_mode);
 	if (o.fixed_layout) {
-		int was = personality(0xffffffff);
+		int was = personality(PERSONALITY_QUERY);
 
 		if (was < 0 || personality((unsigned long)was | ADDR_NO_RANDOMIZE) < 0)
 			die("--fixed-layout: %s", strerror(errno));

@@ -26,8 +26,8 @@
 #include "client/user.h"
 #include "preload/preload.h"
 #include "preload/settings.h"
+#include "wire/runtime_dir.h"
 
-#define RUNTIME_DIR "KSMD_RUNTIME_DIR"
 #define PRELOAD_VAR "LD_PRELOAD"
 /* Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, merge-any; NULL. */
 #define NR_ADDED 6
@@ -86,7 +86,7 @@ static size_t env_room(char *const envp[])
 	while (envp && envp[n])
 		n++;
 	return (n + NR_ADDED) * sizeof(char *) + sizeof(PRELOAD_VAR) + 2 + strlen(preload.path) +
-	       (list ? strlen(list) : 0) + sizeof(RUNTIME_DIR) + 2 + strlen(preload.runtime_dir);
+	       (list ? strlen(list) : 0) + sizeof(KSM_DIR_VAR) + 2 + strlen(preload.runtime_dir);
 }
 
 /* The environment with what is missing, in `room`. Strings are shared with envp. */
@@ -119,8 +119,8 @@ static char **env_build(void *room, char *const envp[])
 	if (!find_value(envp, KSM_RUN_MALLOC))
 		out[n++] = preload.native_malloc ? KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_NATIVE :
 						   KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_HEAP;
-	if (*preload.runtime_dir && !find_value(envp, RUNTIME_DIR)) {
-		sprintf(text, "%s=%s", RUNTIME_DIR, preload.runtime_dir);
+	if (*preload.runtime_dir && !find_value(envp, KSM_DIR_VAR)) {
+		sprintf(text, "%s=%s", KSM_DIR_VAR, preload.runtime_dir);
 		out[n++] = text;
 	}
 	if (ksmc_get_merge_any())

@@ -22,6 +22,7 @@
 
 #include "client/client.h"
 #include "preload/settings.h"
+#include "wire/runtime_dir.h"
 
 /*
  * A mapping costs the daemon a region and, once merged, the process mappings of its own: below 64
@@ -46,6 +47,9 @@ const char *initial_env(const char *name)
 	return NULL;
 }
 
+/* The linker of Go marks its programs by a note of this name; its size counts the padding. */
+static const char go_note[4] = "Go";
+
 static bool note_says_go(const char *p, size_t size)
 {
 	while (size >= sizeof(ElfW(Nhdr))) {
@@ -54,7 +58,7 @@ static bool note_says_go(const char *p, size_t size)
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
 		size_t skip = sizeof(*n) + ((n->n_namesz + 3) & ~3u) + ((n->n_descsz + 3) & ~3u);
 
-		if (n->n_namesz == 4 && memcmp(n + 1, "Go", 3) == 0)
+		if (n->n_namesz == sizeof(go_note) && memcmp(n + 1, go_note, sizeof(go_note)) == 0)
 			return true;
 		if (skip > size)
 			return false;
@@ -113,7 +117,7 @@ void preload_setup_slow(void)
 
 	preload.wanted_mode = mode_of(initial_env(KSM_RUN_MODE));
 	preload.native_malloc = v && strcmp(v, KSM_RUN_MALLOC_NATIVE) == 0;
-	copy_runtime_dir(initial_env("KSMD_RUNTIME_DIR"));
+	copy_runtime_dir(initial_env(KSM_DIR_VAR));
 	preload.mode = preload.wanted_mode;
 	if (program_is_go() || program_is_daemon())
 		preload.mode = PRELOAD_OFF;

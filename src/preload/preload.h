@@ -19,6 +19,7 @@
 #define KSM_PRELOAD_H
 
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -38,8 +39,8 @@ struct preload {
 	enum preload_mode wanted_mode; /* as the settings say */
 	enum preload_mode mode;        /* as it is for this program */
 	bool native_malloc;
-	char runtime_dir[4096]; /* KSMD_RUNTIME_DIR, or empty */
-	char path[4096];        /* of this object, for LD_PRELOAD; empty when it is not known */
+	char runtime_dir[PATH_MAX]; /* KSM_DIR_VAR, or empty */
+	char path[PATH_MAX];        /* of this object, for LD_PRELOAD; empty when it is not known */
 };
 extern struct preload preload;
 

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #define KSM_DIR_NAME "ksmd-user"
+/* The environment variable that names the directory. */
+#define KSM_DIR_VAR "KSMD_RUNTIME_DIR"
 
 /*
  * Write the path of `name` in the runtime directory to buf, or the directory's own when name is
@@ -24,7 +26,7 @@
  */
 static inline int ksm_runtime_path(char *buf, size_t size, const char *dir, const char *name)
 {
-	const char *base = dir ? dir : secure_getenv("KSMD_RUNTIME_DIR");
+	const char *base = dir ? dir : secure_getenv(KSM_DIR_VAR);
 	const char *sub = "";
 	int n;
 

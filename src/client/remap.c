@@ -40,6 +40,8 @@ struct remap {
 
 /* ---- piece by piece ---- */
 
+#define FIRST_PIECES 64 /* there is room for so many at first */
+
 struct pieces {
 	struct maps_entry *e;
 	size_t nr, cap;
@@ -69,7 +71,7 @@ static long find_pieces(struct pieces *p, uint64_t start, uint64_t end)
 	uint64_t at = start;
 	long r;
 
-	p->cap = 64;
+	p->cap = FIRST_PIECES;
 	p->nr = 0;
 	r = sysc6(SYS_mmap, 0, (long)(p->cap * sizeof(*p->e)), PROT_READ | PROT_WRITE,
 		  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -123,6 +125,23 @@ static long map_ballast(void)
 	return m;
 }
 
+/* The first n pieces, which were moved from `from` to `to`, go back. */
+static void move_back(const struct pieces *p, size_t n, uint64_t from, uint64_t to)
+{
+	while (n-- > 0) {
+		const struct maps_entry *e = &p->e[n];
+
+		while (move_piece(to + (e->start - from), e->start, e->end - e->start, 0))
+			sysc0(SYS_sched_yield);
+	}
+}
+
+/* Is nothing mapped in some part of [start, end)? MS_ASYNC does nothing else than to say so. */
+static bool has_gap(uint64_t start, uint64_t end)
+{
+	return sysc3(SYS_msync, start, end - start, MS_ASYNC) == -ENOMEM;
+}
+
 /*
  * Move all of [from, from + len) over `to`, which the library has reserved; on failure nothing is
  * moved, and nothing is left at `to`. A move takes away what stands at its target before it may
@@ -133,36 +152,28 @@ static long move_all(uint64_t from, size_t len, uint64_t to, size_t to_len, int 
 {
 	struct pieces p = { 0 };
 	long r = find_pieces(&p, from, from + len), ballast = map_ballast();
-	uint64_t gone =
-		0; /* so much at the beginning of `to`, where other threads may map by now */
+	struct span reserved = { to, to + to_len }; /* below its start other threads may map */
+	size_t moved = 0;
 
 	if (!r && sysc_failed(ballast))
 		r = ballast;
-	for (size_t i = 0; i < p.nr && !r; i++) {
-		struct maps_entry *e = &p.e[i];
+	while (!r && moved < p.nr) {
+		const struct maps_entry *e = &p.e[moved];
+		struct span target = { to + (e->start - from), to + (e->end - from) };
 
-		r = move_piece(e->start, to + (e->start - from), e->end - e->start, flags);
+		r = move_piece(e->start, target.start, span_len(target), flags);
 		if (!r)
-			continue;
-		sysc2(SYS_munmap, ballast, BALLAST);
-		ballast = -ENOMEM;
-		gone = e->start - from;
-		if (sysc3(SYS_msync, to + gone, e->end - e->start, MS_ASYNC) == -ENOMEM)
-			gone = e->end - from;
-		if (gone < to_len)
-			sysc2(SYS_munmap, to + gone, to_len - gone);
-		gone = to_len;
-		while (i-- > 0) {
-			e = &p.e[i];
-			while (move_piece(to + (e->start - from), e->start, e->end - e->start, 0))
-				sysc0(SYS_sched_yield);
-		}
-		break;
+			moved++;
+		else
+			reserved.start = has_gap(target.start, target.end) ? target.end :
+									     target.start;
 	}
-	if (r && gone < to_len)
-		sysc2(SYS_munmap, to + gone, to_len - gone);
 	if (!sysc_failed(ballast))
 		sysc2(SYS_munmap, ballast, BALLAST);
+	if (r && !span_empty(reserved))
+		sysc2(SYS_munmap, reserved.start, span_len(reserved));
+	if (r)
+		move_back(&p, moved, from, to);
 	drop_pieces(&p);
 	return r;
 }
@@ -183,9 +194,9 @@ static void follow_growth(const struct as_range *last, uint64_t at, uint64_t len
 /* What is known of the page before `end`; all zeros when nothing is. */
 static struct as_range last_known(uint64_t end) NEEDS(as.lock)
 {
-	size_t i = as_find(end - KSM_PAGE_SIZE);
+	const struct as_range *r = as_range_at(end - KSM_PAGE_SIZE);
 
-	return i < as.nr && as.range[i].start < end ? as.range[i] : (struct as_range){ 0 };
+	return r ? *r : (struct as_range){ 0 };
 }
 
 /* The tables follow a move of len bytes. Nothing was known at the new place. */
@@ -233,7 +244,11 @@ static void follow_return(uint64_t start, uint64_t end) NEEDS(as.lock)
 	as_event(KSM_MSG_ADOPT, start, end);
 }
 
-/* Make room for as many entries as a move adds at most. Returns 0 or -ENOMEM. */
+/*
+ * Make room for as many entries as a move adds at most. Each range adds two where it goes and two
+ * where it is cut out; the rest is for growth, and for the room that each edit asks for. Returns 0
+ * or -ENOMEM.
+ */
 static int reserve_ranges(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	size_t i = as_find(start), first = i;
@@ -263,23 +278,23 @@ static void forget_holes(uint64_t start, uint64_t end) NEEDS(as.lock)
 		ops_forget(rest.start, end);
 }
 
-struct one_ctx {
-	uint64_t start, end;
-	bool whole;
+struct search {
+	struct span span;
+	bool in_one; /* one mapping holds all of it */
 };
 
-static void look_whole(void *arg, const struct maps_entry *e)
+static void look_for_one(void *arg, const struct maps_entry *e)
 {
-	struct one_ctx *c = arg;
+	struct search *s = arg;
 
-	c->whole |= e->start <= c->start && e->end >= c->end;
+	s->in_one |= e->start <= s->span.start && e->end >= s->span.end;
 }
 
 static bool is_one_mapping(uint64_t start, uint64_t end)
 {
-	struct one_ctx c = { start, end, false };
+	struct search s = { .span = { start, end } };
 
-	return maps_walk(start, end, look_whole, &c) >= 0 && c.whole;
+	return maps_walk(start, end, look_for_one, &s) >= 0 && s.in_one;
 }
 
 /* ---- ways to do it ---- */
@@ -351,7 +366,7 @@ static long by_pieces(struct remap *m) NEEDS(as.lock)
 	bool fixed = m->flags & MREMAP_FIXED, keep = m->flags & MREMAP_DONTUNMAP;
 	long to, r = 0;
 
-	/* Before the target is overwritten, if we know where it is. */
+	/* The target is overwritten below: make room before, where its place is known. */
 	if (fixed)
 		r = as_frames_reserve(m->to, m->to + m->new_len);
 	if (r)
@@ -376,26 +391,24 @@ static long by_pieces(struct remap *m) NEEDS(as.lock)
 	return to;
 }
 
+/* by_halves: the kernel would move several mappings, and might stop between them (see above). */
 static long remap_known(struct remap *m) NEEDS(as.lock)
 {
 	bool keep = m->flags & MREMAP_DONTUNMAP, moves = keep || (m->flags & MREMAP_FIXED);
 	bool shrinks = !moves && m->new_len <= m->old_len;
-	bool all_or_part = (m->flags & MREMAP_FIXED) && m->new_len == m->old_len &&
-			   !is_one_mapping(m->old, m->old + m->old_len);
+	bool by_halves = (m->flags & MREMAP_FIXED) && m->new_len == m->old_len &&
+			 !is_one_mapping(m->old, m->old + m->old_len);
 	uint64_t at = m->old, run_end;
 	long r = reserve_ranges(m->old, m->old + m->old_len);
 
 	if (r)
 		return r;
-	if (!all_or_part && (shrinks || !as_frames_next(&at, &run_end, m->old + m->old_len))) {
+	if (!by_halves && (shrinks || !as_frames_next(&at, &run_end, m->old + m->old_len))) {
 		r = by_kernel(m);
 		if (r != -EFAULT)
 			return r;
 	}
-	if (m->new_len < m->old_len)
-		r = cut_tail(m);
-	else
-		r = 0;
+	r = m->new_len < m->old_len ? cut_tail(m) : 0;
 	if (r || shrinks)
 		return r ? r : (long)m->old;
 	if (!moves) {

@@ -28,9 +28,10 @@ extern "C" {
 #define KSM_API __attribute__((visibility("default")))
 
 /*
- * What the service does for this process. The struct may grow: set `size` to sizeof(struct
- * ksm_stat) before the call; the library fills no more than that. All counts are in pages unless
- * named otherwise, and have the meaning of /proc/PID/ksm_stat in the kernel's KSM.
+ * What the service does for this process. The struct may grow, so the program sets `size` to
+ * sizeof(struct ksm_stat) before the call, and the library fills no more than that. Counts are in
+ * pages of 4096 bytes, except where a field says otherwise, and mean what the kernel's KSM says in
+ * /proc/PID/ksm_stat.
  */
 struct ksm_stat {
 	uint32_t size;          /* in: sizeof(struct ksm_stat) as the program was compiled */
@@ -42,36 +43,44 @@ struct ksm_stat {
 	uint32_t merge_any;     /* ksm_merge_any() is on */
 	uint32_t mergeable;     /* something is offered */
 	/*
-	 * Why a daemon that is there does not serve this process, 0 if there is no such reason.
-	 * EACCES: the daemon serves only members of certain groups. EPERM: the daemon, or who may
-	 * write its directory, is neither root, nor this user, nor the system's user for it; so
-	 * the process does not obey it. Other errors are the daemon's own.
+	 * The error for which a daemon that is there does not serve this process; 0: none. EACCES:
+	 * the daemon serves only members of certain groups. EPERM: the process does not obey the
+	 * daemon. Another user runs it or can write its directory: neither root, nor this user,
+	 * nor the system's user for the daemon. Other errors are the daemon's own.
 	 */
 	uint32_t refused;
 	uint32_t reserved; /* 0 */
 };
 
 /*
- * As madvise(2). MADV_MERGEABLE offers the range, MADV_UNMERGEABLE withdraws it and un-shares
- * it: when the call returns no page of the range stands on a frame. Both are idempotent;
- * memory that cannot be merged is skipped with success. Any other advice is carried out, with
- * the effect it has on plain anonymous memory.
- * Returns 0, or -1 and errno: EINVAL addr not page aligned or advice unknown; ENOMEM a part of
- * the range is not mapped (the rest is done) or memory ran out while un-sharing.
+ * As madvise(2). MADV_MERGEABLE offers the range [addr, addr + length). MADV_UNMERGEABLE withdraws
+ * it and un-shares it: when the call returns no page of the range stands on a frame. Both are
+ * idempotent, and skip memory that cannot be merged with success. Any other advice has the effect
+ * that it has on plain anonymous memory.
+ *
+ * Returns 0, or -1 with errno EINVAL (addr is not page aligned, or the advice is unknown), ENOMEM
+ * (a part of the range is not mapped, and the rest is done; or memory ran out), or another error
+ * of madvise(2).
  */
 KSM_API int ksm_madvise(void *addr, size_t length, int advice);
 
-/* As mmap(2). Memory mapped with it is offered when ksm_merge_any(true) is in force. */
+/*
+ * As mmap(2). The library offers private anonymous memory that is mapped with it while
+ * ksm_merge_any(true) is in force. Returns the address, or MAP_FAILED with errno.
+ */
 KSM_API void *ksm_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
 
-/* As munmap(2). */
+/* As munmap(2). Returns 0, or -1 with errno. */
 KSM_API int ksm_munmap(void *addr, size_t length);
 
-/* As mremap(2): flags as there; new_address is read only with MREMAP_FIXED. */
+/*
+ * As mremap(2), with the same flags; new_address counts only with MREMAP_FIXED. Returns the new
+ * address, or MAP_FAILED with errno.
+ */
 KSM_API void *ksm_mremap(void *old_address, size_t old_size, size_t new_size, int flags,
 			 void *new_address);
 
-/* As mprotect(2). */
+/* As mprotect(2). Returns 0, or -1 with errno. */
 KSM_API int ksm_mprotect(void *addr, size_t length, int prot);
 
 /*
@@ -80,19 +89,23 @@ KSM_API int ksm_mprotect(void *addr, size_t length, int prot);
  * go to a pipe, and leaves them out until the program offers them again with MADV_MERGEABLE.
  * Memory that went to a pipe by vmsplice(2) itself may be merged, and the reader then finds its
  * earlier bytes.
+ *
+ * Returns the number of bytes, or -1 with errno as there, ENOMEM also when memory ran out while
+ * un-sharing.
  */
 KSM_API ssize_t ksm_vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags);
 
 /*
  * As prctl(PR_SET_MEMORY_MERGE): offer (or withdraw and un-share) everything that was or will be
- * mapped with ksm_mmap(). Inherited by fork(2). Returns 0, or -1 with errno ENOMEM.
+ * mapped with ksm_mmap(). A child of fork(2) inherits it. Returns 0, or -1 with errno ENOMEM, and
+ * then the next call with the same argument tries again.
  */
 KSM_API int ksm_merge_any(bool enable);
 
 /*
  * Fill *st. Returns 0 (with connected = 0 and zero counts when no daemon serves this process), or
- * -1 with errno EINVAL (st NULL or size too small) or ETIMEDOUT (the daemon did not answer within
- * two seconds; it may be stopped).
+ * -1 with errno EINVAL (st is NULL, or its size too small), ENOMEM, or ETIMEDOUT (the daemon did
+ * not answer within two seconds; it may be stopped).
  */
 KSM_API int ksm_stat(struct ksm_stat *st);
 

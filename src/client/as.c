@@ -16,6 +16,13 @@
 
 struct as as;
 
+/*
+ * The agent yields so often while program threads want the lock. A futex lock is unfair: without
+ * this an agent with many orders starves the program. The loop ends because a thread that was
+ * stopped (ptrace) before it took the lock must not stop the agent.
+ */
+#define YIELDS_MAX 1000
+
 void *as_map_table(size_t len)
 {
 	long r = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE,
@@ -31,39 +38,42 @@ static bool take_over(uint32_t seen)
 
 	while (!atomic_load_explicit(copied, memory_order_acquire))
 		sysc4(SYS_futex, copied, FUTEX_WAIT, 0, NULL);
-	return atomic_compare_exchange_strong_explicit(&as.lock.word, &seen, 2,
+	return atomic_compare_exchange_strong_explicit(&as.lock.word, &seen, AS_LOCK_WAITED,
 						       memory_order_acquire, memory_order_relaxed);
 }
 
 static void lock_slow(void)
 {
 	for (;;) {
-		uint32_t seen = 0;
+		uint32_t seen = AS_LOCK_FREE;
 
-		if (atomic_compare_exchange_strong_explicit(
-			    &as.lock.word, &seen, 2, memory_order_acquire, memory_order_relaxed))
+		if (atomic_compare_exchange_strong_explicit(&as.lock.word, &seen, AS_LOCK_WAITED,
+							    memory_order_acquire,
+							    memory_order_relaxed))
 			return;
 		if (seen >= AS_LOCK_VFORK) {
 			if (take_over(seen))
 				return;
-		} else if (seen == 2 || atomic_compare_exchange_strong(&as.lock.word, &seen, 2)) {
-			sysc4(SYS_futex, &as.lock.word, FUTEX_WAIT_PRIVATE, 2, NULL);
+		} else if (seen == AS_LOCK_WAITED ||
+			   atomic_compare_exchange_strong(&as.lock.word, &seen, AS_LOCK_WAITED)) {
+			sysc4(SYS_futex, &as.lock.word, FUTEX_WAIT_PRIVATE, AS_LOCK_WAITED, NULL);
 		}
 	}
 }
 
 static void lock_table(void)
 {
-	uint32_t zero = 0;
+	uint32_t seen = AS_LOCK_FREE;
 
-	if (!atomic_compare_exchange_strong_explicit(&as.lock.word, &zero, 1, memory_order_acquire,
-						     memory_order_relaxed))
+	if (!atomic_compare_exchange_strong_explicit(&as.lock.word, &seen, AS_LOCK_HELD,
+						     memory_order_acquire, memory_order_relaxed))
 		lock_slow();
 }
 
 void as_unlock(void) UNCHECKED_LOCKING
 {
-	if (atomic_exchange_explicit(&as.lock.word, 0, memory_order_release) == 2)
+	if (atomic_exchange_explicit(&as.lock.word, AS_LOCK_FREE, memory_order_release) ==
+	    AS_LOCK_WAITED)
 		sysc3(SYS_futex, &as.lock.word, FUTEX_WAKE_PRIVATE, 1);
 }
 
@@ -81,7 +91,7 @@ uint32_t as_vfork_begin(void) UNCHECKED_LOCKING
 	}
 	slot = as.vfork_slot = as.vfork_slot % (AS_VFORK_SLOTS - 1) + 1;
 	atomic_store(&as.copied[slot], 0);
-	if (atomic_exchange(&as.lock.word, AS_LOCK_VFORK + slot) == 2)
+	if (atomic_exchange(&as.lock.word, AS_LOCK_VFORK + slot) == AS_LOCK_WAITED)
 		sysc3(SYS_futex, &as.lock.word, FUTEX_WAKE_PRIVATE, INT32_MAX);
 	return slot;
 }
@@ -102,8 +112,8 @@ void as_vfork_end(uint32_t slot) UNCHECKED_LOCKING
 		as_unlock();
 		return;
 	}
-	atomic_compare_exchange_strong_explicit(&as.lock.word, &ours, 0, memory_order_release,
-						memory_order_relaxed);
+	atomic_compare_exchange_strong_explicit(&as.lock.word, &ours, AS_LOCK_FREE,
+						memory_order_release, memory_order_relaxed);
 	as_vfork_copied(slot); /* waiters find the lock free, or held by another thread */
 }
 
@@ -130,9 +140,8 @@ void as_leave(struct as_guard *g) UNCHECKED_LOCKING
 
 void as_agent_lock(void) UNCHECKED_LOCKING
 {
-	/* A futex lock is unfair: without this an agent with many orders starves the program. The
-	 * loop ends because a thread stopped (ptrace) before the lock must not stop the agent. */
-	for (int i = 0; i < 1000 && atomic_load_explicit(&as.waiting, memory_order_relaxed); i++)
+	for (int i = 0; i < YIELDS_MAX && atomic_load_explicit(&as.waiting, memory_order_relaxed);
+	     i++)
 		sysc0(SYS_sched_yield);
 	lock_table();
 }

@@ -43,7 +43,11 @@ struct as_event {
  * far behind (a stopped daemon), declaring everything again is cheaper than a longer queue. */
 #define AS_EVENTS 512
 
-/* A futex: 0 free, 1 held, 2 held and waited for, AS_LOCK_VFORK + slot: as_vfork_begin(). */
+/*
+ * A futex. From AS_LOCK_VFORK on its word says that the holder waits for a child, and in which slot
+ * (as_vfork_begin()).
+ */
+enum { AS_LOCK_FREE, AS_LOCK_HELD, AS_LOCK_WAITED, AS_LOCK_VFORK = 4 };
 struct LOCK_TYPE("address space") as_lock {
 	_Atomic uint32_t word;
 };
@@ -67,8 +71,9 @@ struct as {
 	uint64_t **frames_l1; /* page bits by GiB of address: "lies in a frame mapping" */
 	struct as_event event[AS_EVENTS];
 	uint32_t nr_events;
-	bool overflow; /* events were lost: the agent declares everything again */
-	bool merge_any, exclude_all;
+	bool overflow;          /* events were lost: the agent declares everything again */
+	_Atomic bool merge_any; /* written under the lock, read also without */
+	bool exclude_all;
 	_Atomic bool active; /* anything is known at all; read without the lock */
 	size_t offer_min_pages;
 	uint8_t learn; /* enum ksmc_learn: what may be offered although it was not mapped here */
@@ -98,7 +103,6 @@ void as_unlock(void) GIVES(as.lock);
  * as_vfork_begin() returns the slot by which the other two know the call. It is 0 when there is no
  * shared memory; the parent then holds the lock throughout.
  */
-#define AS_LOCK_VFORK 4u
 #define AS_VFORK_SLOTS (KSM_PAGE_SIZE / sizeof(uint32_t))
 uint32_t as_vfork_begin(void) NEEDS(as.lock);
 /* The child calls this first. */

@@ -11,9 +11,11 @@
  * Advice that fails for want of memory may succeed later. The tries end because the limit of
  * mappings fails in the same way and does not pass.
  */
+#define TRIES 100
+
 static void repeat(uint64_t start, uint64_t end, int advice)
 {
-	for (int i = 0; i < 100 && sysc3(SYS_madvise, start, end - start, advice); i++)
+	for (int i = 0; i < TRIES && sysc3(SYS_madvise, start, end - start, advice); i++)
 		sysc0(SYS_sched_yield);
 }
 

@@ -47,7 +47,7 @@ static void recover_frame(void *arg, const struct maps_entry *e) UNCHECKED_LOCKI
 
 void as_reset_child(void) UNCHECKED_LOCKING
 {
-	atomic_store(&as.lock.word, 0);
+	atomic_store(&as.lock.word, AS_LOCK_FREE);
 	atomic_store(&as.waiting, 0);
 	as.copied = NULL; /* the parent's; a page of it stays mapped */
 	as.nr_events = 0;

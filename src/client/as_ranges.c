@@ -15,6 +15,11 @@
 
 /* The table grows this many entries early. */
 #define SPARE 128
+/*
+ * An edit adds at most two entries, one at each end, and makes room for them before it changes
+ * anything.
+ */
+#define EDIT_ADDS 2
 
 size_t as_find(uint64_t addr)
 {
@@ -56,9 +61,8 @@ bool as_covers(uint64_t start, uint64_t end)
 }
 
 /*
- * An edit adds at most two entries and makes room for them before it changes anything. The table
- * grows early, so that a call that needs an entry while memory is short finds some left. The most
- * important of these is munmap.
+ * The table grows early, so that a call that needs an entry while memory is short finds some left.
+ * The most important of these is munmap.
  */
 int as_reserve(size_t more)
 {
@@ -78,14 +82,14 @@ int as_reserve(size_t more)
 	return 0;
 }
 
-static void insert_at(size_t i, struct as_range r)
+static void insert_at(size_t i, struct as_range r) NEEDS(as.lock)
 {
 	memmove(&as.range[i + 1], &as.range[i], (as.nr - i) * sizeof(r));
 	as.range[i] = r;
 	as.nr++;
 }
 
-static void remove_at(size_t i, size_t n)
+static void remove_at(size_t i, size_t n) NEEDS(as.lock)
 {
 	memmove(&as.range[i], &as.range[i + n], (as.nr - i - n) * sizeof(as.range[0]));
 	as.nr -= n;
@@ -112,7 +116,7 @@ static bool joins(const struct as_range *a, const struct as_range *b)
 }
 
 /* Coalesce entries from the one before index i up to address `end`. */
-static void coalesce(size_t i, uint64_t end)
+static void coalesce(size_t i, uint64_t end) NEEDS(as.lock)
 {
 	if (i > 0)
 		i--;
@@ -144,7 +148,7 @@ int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t l
 	struct as_range r = { start, end, prot, flags, left_out };
 	size_t i;
 
-	if (as_reserve(3) < 0)
+	if (as_reserve(EDIT_ADDS) < 0)
 		return -ENOMEM;
 	as.editing = 1;
 	cut(start, end);
@@ -163,7 +167,7 @@ void as_clear(uint64_t start, uint64_t end)
 	/* A hole in the middle of one range needs another entry. Without memory for it the whole
 	 * range is forgotten: memory that is not known is merely not merged. */
 	as.editing = 1;
-	if (as_reserve(2) < 0) {
+	if (as_reserve(EDIT_ADDS) < 0) {
 		size_t i = as_find(start);
 
 		while (i < as.nr && as.range[i].start < end)
@@ -197,7 +201,7 @@ int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long ar
 
 	if (!as_knows(start, end))
 		return 0;
-	if (as_reserve(2) < 0)
+	if (as_reserve(EDIT_ADDS) < 0)
 		return -ENOMEM;
 	as.editing = 1;
 	split(start);

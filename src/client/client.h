@@ -51,7 +51,8 @@ void ksmc_start_agent(void);
 /* Say where the daemon is; without this call the environment does, when the agent first starts. */
 void ksmc_set_runtime_dir(const char *dir);
 
-/* PR_SET_MEMORY_MERGE and PR_GET_MEMORY_MERGE. Setting returns 0 or -ENOMEM. */
+/* PR_SET_MEMORY_MERGE and PR_GET_MEMORY_MERGE. Setting returns 0 or -ENOMEM. Getting takes no
+ * lock, so a vfork child may do it. */
 long ksmc_set_merge_any(bool enable);
 bool ksmc_get_merge_any(void);
 
@@ -88,7 +89,7 @@ void ksmc_vfork_prepare(struct ksmc_vfork *v);
 void ksmc_vfork_parent(const struct ksmc_vfork *v);
 void ksmc_vfork_child(const struct ksmc_vfork *v);
 
-/* ksm_stat() without errno: 0, -EINVAL, -ETIMEDOUT. */
+/* ksm_stat() without errno: 0, -EINVAL, -ENOMEM, -ETIMEDOUT. */
 long ksmc_stat(struct ksm_stat *st);
 
 #endif

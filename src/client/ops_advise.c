@@ -4,7 +4,7 @@
  *
  * MERGEABLE learns the range and offers it; UNMERGEABLE withdraws it. Advice on forks and core
  * dumps would part the mapping of a frame from its neighbours and is a reason to leave the range
- * alone, so it is un-shared first. Advice that throws contents away: ops_discard.h. Everything else
+ * out, so it is un-shared first. Advice that throws contents away: ops_discard.h. Everything else
  * goes to the kernel.
  */
 #include <errno.h>

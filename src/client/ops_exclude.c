@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ops_exclude.c - leave ranges alone for a reason, or take them back into consideration.
+ * ops_exclude.c - leave ranges out for a reason, or take them back into consideration.
  *
  * A program that locks memory, keeps it from children or hands it to a pipe relies on what only
  * private pages do. The reason is kept in the table, so that it also holds for memory that is

@@ -16,7 +16,7 @@
 #include "client/client.h"
 #include "client/maps.h"
 
-static bool may_learn(const struct maps_entry *e)
+static bool may_learn(const struct maps_entry *e) NEEDS(as.lock)
 {
 	return as.learn == KSMC_LEARN_ALL ||
 	       (as.learn == KSMC_LEARN_HEAP && !strcmp(e->name, "[heap]"));
@@ -34,12 +34,21 @@ static void learn_mapping(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 		l->nomem = true;
 }
 
+/*
+ * Entries that learning adds at most. A gap in the table ends at a mapping's end or at a range of
+ * the table; filling it adds two. The last of these edits asks for room of its own, too.
+ */
+static size_t most_learned(size_t nr_maps) NEEDS(as.lock)
+{
+	return 2 * (nr_maps + as.nr) + 8;
+}
+
 void ops_learn(struct learned *l)
 {
 	bool known = as_covers(l->span.start, l->span.end);
 	int nr = known ? 0 : maps_walk(0, 0, NULL, NULL);
 
-	if (nr < 0 || (!known && as_reserve(2 * ((size_t)nr + as.nr) + 8) < 0)) {
+	if (nr < 0 || (!known && as_reserve(most_learned((size_t)nr)) < 0)) {
 		l->nomem = true;
 		return;
 	}

@@ -19,8 +19,8 @@
 #include "client/ops_process.h"
 #include "client/sysc.h"
 
-/* The reasons to leave a mapping alone that its flags give. */
-static uint16_t left_out_by_flags(int flags)
+/* The reasons to leave a mapping out that its flags give. */
+static uint16_t left_out_by_flags(int flags) NEEDS(as.lock)
 {
 	uint16_t why = as.exclude_all ? 1u << KSM_LEFT_MLOCKED : 0;
 
@@ -105,6 +105,9 @@ static void relearn_prot(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 	set_prot_or_forget(part.start, part.end, e->prot);
 }
 
+/* A page for which the kernel has no memory so often is taken to fail for good. */
+#define PROTECT_TRIES 100
+
 /*
  * The kernel did a part of the call, and without a descriptor the library cannot see which. So it
  * repeats the call page by page, up to a page that fails again and again.
@@ -113,7 +116,7 @@ static void protect_again(uint64_t start, uint64_t end, int prot) NEEDS(as.lock)
 {
 	int tries = 0;
 
-	while (start < end && tries++ < 100) {
+	while (start < end && tries++ < PROTECT_TRIES) {
 		if (sysc3(SYS_mprotect, start, KSM_PAGE_SIZE, prot)) {
 			sysc0(SYS_sched_yield);
 			continue;

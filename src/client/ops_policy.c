@@ -74,7 +74,7 @@ long ksmc_set_merge_any(bool enable)
 
 bool ksmc_get_merge_any(void)
 {
-	return as.merge_any;
+	return atomic_load_explicit(&as.merge_any, memory_order_relaxed);
 }
 
 void ksmc_heap_offer(void)

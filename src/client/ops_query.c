@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/span.h"
 #include "client/as_ranges.h"
 #include "client/client.h"
 #include "client/mailbox.h"
@@ -45,6 +46,6 @@ long ksmc_stat(struct ksm_stat *st)
 	for (size_t i = 0; i < as.nr; i++)
 		full.mergeable |= as_offered(&as.range[i]);
 	as_leave(&g);
-	memcpy(st, &full, st->size < sizeof(full) ? st->size : sizeof(full));
+	memcpy(st, &full, u64_min(st->size, sizeof(full)));
 	return 0;
 }

@@ -19,7 +19,7 @@
 #include "client/user.h"
 
 /* Is the whole range left out for this reason already, and not being withdrawn? */
-static bool is_left_alone(uint64_t start, uint64_t end, enum ksm_left_out reason)
+static bool is_left_out(uint64_t start, uint64_t end, enum ksm_left_out reason)
 {
 	struct as_guard g;
 
@@ -41,7 +41,7 @@ static long leave_spliced(const struct iovec *iov)
 	uint64_t end = page_up((uintptr_t)iov->iov_base + iov->iov_len);
 
 	if (!iov->iov_len || end <= start || end > KSM_ADDR_END ||
-	    is_left_alone(start, end, KSM_LEFT_SPLICED))
+	    is_left_out(start, end, KSM_LEFT_SPLICED))
 		return 0;
 	return ksmc_exclude((void *)start, end - start, KSM_LEFT_SPLICED);
 }

@@ -31,7 +31,7 @@ static void unmark_unsharing(struct as_range *r, long arg)
 }
 
 /* Take away all marks: there was no memory to split ranges, and no other thread has marks. */
-static void unmark_all(void)
+static void unmark_all(void) NEEDS(as.lock)
 {
 	for (size_t i = 0; i < as.nr; i++)
 		unmark_unsharing(&as.range[i], 0);

@@ -8,7 +8,7 @@
 #include "client/as.h"
 
 /*
- * Withdraw the known parts of [start, end) (why < 0), or leave them alone for a reason (enum
+ * Withdraw the known parts of [start, end) (why < 0), or leave them out for a reason (enum
  * ksm_left_out). Returns 0, or -ENOMEM: some pages may still stand on frames. Context: a program
  * thread without the lock of as.h; it waits for the agent.
  */

@@ -79,7 +79,7 @@ void as_unlock(void) UNCHECKED_LOCKING
 
 uint32_t as_vfork_begin(void) UNCHECKED_LOCKING
 {
-	uint32_t slot;
+	uint32_t ticket;
 
 	if (!as.copied) {
 		long r = sysc6(SYS_mmap, 0, KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -89,32 +89,32 @@ uint32_t as_vfork_begin(void) UNCHECKED_LOCKING
 			return 0;
 		as.copied = (void *)r;
 	}
-	slot = as.vfork_slot = as.vfork_slot % (AS_VFORK_SLOTS - 1) + 1;
-	atomic_store(&as.copied[slot], 0);
-	if (atomic_exchange(&as.lock.word, AS_LOCK_VFORK + slot) == AS_LOCK_WAITED)
+	ticket = as.vfork_ticket = as.vfork_ticket % (AS_VFORK_TICKETS - 1) + 1;
+	atomic_store(&as.copied[ticket], 0);
+	if (atomic_exchange(&as.lock.word, AS_LOCK_VFORK + ticket) == AS_LOCK_WAITED)
 		sysc3(SYS_futex, &as.lock.word, FUTEX_WAKE_PRIVATE, INT32_MAX);
-	return slot;
+	return ticket;
 }
 
-void as_vfork_copied(uint32_t slot)
+void as_vfork_copied(uint32_t ticket)
 {
-	if (!slot)
+	if (!ticket)
 		return;
-	atomic_store_explicit(&as.copied[slot], 1, memory_order_release);
-	sysc3(SYS_futex, &as.copied[slot], FUTEX_WAKE, INT32_MAX);
+	atomic_store_explicit(&as.copied[ticket], 1, memory_order_release);
+	sysc3(SYS_futex, &as.copied[ticket], FUTEX_WAKE, INT32_MAX);
 }
 
-void as_vfork_end(uint32_t slot) UNCHECKED_LOCKING
+void as_vfork_end(uint32_t ticket) UNCHECKED_LOCKING
 {
-	uint32_t ours = AS_LOCK_VFORK + slot;
+	uint32_t ours = AS_LOCK_VFORK + ticket;
 
-	if (!slot) {
+	if (!ticket) {
 		as_unlock();
 		return;
 	}
 	atomic_compare_exchange_strong_explicit(&as.lock.word, &ours, AS_LOCK_FREE,
 						memory_order_release, memory_order_relaxed);
-	as_vfork_copied(slot); /* waiters find the lock free, or held by another thread */
+	as_vfork_copied(ticket); /* waiters find the lock free, or held by another thread */
 }
 
 static void block_signals(uint64_t *old)

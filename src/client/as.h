@@ -44,8 +44,8 @@ struct as_event {
 #define AS_EVENTS 512
 
 /*
- * A futex. From AS_LOCK_VFORK on its word says that the holder waits for a child, and in which slot
- * (as_vfork_begin()).
+ * A futex. From AS_LOCK_VFORK on its word says that the holder waits for a child, and with which
+ * ticket (as_vfork_begin()).
  */
 enum { AS_LOCK_FREE, AS_LOCK_HELD, AS_LOCK_WAITED, AS_LOCK_VFORK = 4 };
 struct LOCK_TYPE("address space") as_lock {
@@ -61,8 +61,8 @@ struct as_range; /* as_ranges.h */
  */
 struct as {
 	struct as_lock lock;
-	_Atomic uint32_t *copied; /* shared with children; word n: slot n's child has its copy */
-	uint32_t vfork_slot;      /* the slot used last */
+	_Atomic uint32_t *copied; /* shared with children; word n: ticket n's child has its copy */
+	uint32_t vfork_ticket;    /* the ticket used last */
 	_Atomic uint32_t waiting; /* program threads; the agent lets them take the lock first */
 	_Atomic uint32_t *cookie; /* in a MADV_WIPEONFORK page */
 	uint32_t editing;
@@ -100,15 +100,15 @@ void as_unlock(void) GIVES(as.lock);
  * memory that the copy is made, and whoever waits for the lock takes it over. The parent gives up
  * a lock that nobody took.
  *
- * as_vfork_begin() returns the slot by which the other two know the call. It is 0 when there is no
- * shared memory; the parent then holds the lock throughout.
+ * as_vfork_begin() returns the ticket by which the other two know the call. It is 0 when there is
+ * no shared memory; the parent then holds the lock throughout.
  */
-#define AS_VFORK_SLOTS (KSM_PAGE_SIZE / sizeof(uint32_t))
+#define AS_VFORK_TICKETS (KSM_PAGE_SIZE / sizeof(uint32_t))
 uint32_t as_vfork_begin(void) NEEDS(as.lock);
 /* The child calls this first. */
-void as_vfork_copied(uint32_t slot);
+void as_vfork_copied(uint32_t ticket);
 /* The parent calls this last; another thread may hold the lock by then. */
-void as_vfork_end(uint32_t slot) GIVES(as.lock);
+void as_vfork_end(uint32_t ticket) GIVES(as.lock);
 
 /* Is this a forked child in which as_reset_child() has not run yet? (e) */
 static inline bool as_is_orphan(void)

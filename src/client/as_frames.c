@@ -2,7 +2,7 @@
 /*
  * as_frames.c - the frame bits in two levels.
  *
- * The first level has a slot for each GiB of addresses, the second 32 KiB of bits for that GiB. A
+ * The first level has a pointer per GiB of addresses, the second 32 KiB of bits for that GiB. A
  * second level is made when a frame first stands there, and stays.
  */
 #include "client/as_frames.h"

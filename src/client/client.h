@@ -83,7 +83,7 @@ void ksmc_fork_child(void);
  */
 struct ksmc_vfork {
 	uint64_t sigmask;
-	uint32_t slot;
+	uint32_t ticket;
 };
 void ksmc_vfork_prepare(struct ksmc_vfork *v);
 void ksmc_vfork_parent(const struct ksmc_vfork *v);

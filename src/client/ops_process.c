@@ -54,18 +54,18 @@ void ksmc_vfork_prepare(struct ksmc_vfork *v) UNCHECKED_LOCKING
 
 	ops_enter(&g);
 	v->sigmask = g.sigmask;
-	v->slot = as_vfork_begin();
+	v->ticket = as_vfork_begin();
 }
 
 void ksmc_vfork_parent(const struct ksmc_vfork *v) UNCHECKED_LOCKING
 {
-	as_vfork_end(v->slot);
+	as_vfork_end(v->ticket);
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &v->sigmask, NULL, sizeof(v->sigmask));
 }
 
 void ksmc_vfork_child(const struct ksmc_vfork *v)
 {
-	as_vfork_copied(v->slot);
+	as_vfork_copied(v->ticket);
 	ops_start_over(true);
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &v->sigmask, NULL, sizeof(v->sigmask));
 }

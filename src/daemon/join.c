@@ -58,7 +58,7 @@ static int become_client(struct session *s, const struct ksm_msg_hello *hello)
 	s->own_vmas = hello->nr_vmas;
 	s->max_map_count = hello->max_map_count;
 	s->id = s->clients->next_id++;
-	s->orders = calloc(ORDER_SLOTS, sizeof(*s->orders));
+	s->orders = calloc(ORDERS_REMEMBERED, sizeof(*s->orders));
 	if (!s->orders)
 		return -ENOMEM;
 	s->domain = domain_join(&s->d->domains, s->uid, s->id);

@@ -63,7 +63,7 @@ void session_charge_client(struct session *s)
 
 	charge_set(t, &s->charge, s->uid, ACCOUNT_DESCRIPTORS, 1 + CLIENT_FDS_NR);
 	charge_set(t, &s->charge, s->uid, ACCOUNT_BYTES,
-		   sizeof(*s) + ORDER_SLOTS * sizeof(*s->orders));
+		   sizeof(*s) + ORDERS_REMEMBERED * sizeof(*s->orders));
 }
 
 void session_free(struct session *s)

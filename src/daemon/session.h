@@ -36,8 +36,8 @@ enum session_state {
 	SESSION_STATE_NR
 };
 
-/* A slot per order, found by id; older ones are overwritten. An engine gives few at a time. */
-#define ORDER_SLOTS 64
+/* A place per order, found by id; older ones are overwritten. An engine gives few at a time. */
+#define ORDERS_REMEMBERED 64
 struct order_sent {
 	uint32_t id;
 	uint64_t addr;

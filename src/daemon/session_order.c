@@ -31,7 +31,7 @@ int session_send_order(void *client, struct ksm_msg_order *order)
 	/* Counted before it can be answered, which the client thread may see at once. */
 	if (s->nr_orders++ == 0)
 		s->waiting_ms = clock_ms();
-	s->orders[order->id % ORDER_SLOTS] = (struct order_sent){ order->id, order->addr };
+	s->orders[order->id % ORDERS_REMEMBERED] = (struct order_sent){ order->id, order->addr };
 	err = session_send_locked(s, &order->hdr, NULL, 0);
 	if (err)
 		s->nr_orders--;
@@ -41,7 +41,7 @@ int session_send_order(void *client, struct ksm_msg_order *order)
 
 bool session_order_addr(struct session *s, uint32_t id, uint64_t *addr)
 {
-	struct order_sent *o = &s->orders[id % ORDER_SLOTS];
+	struct order_sent *o = &s->orders[id % ORDERS_REMEMBERED];
 	bool found;
 
 	lock_take(&s->send_lock);

@@ -24,14 +24,14 @@ static uint32_t table_probe(const struct block_table *t, uint32_t key)
 
 	/* table_resize() sets all. */
 	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
-	while (t->slot[i].block != NIL && t->slot[i].key != key)
+	while (t->entry[i].block != NIL && t->entry[i].key != key)
 		i = (i + 1) & (t->cap - 1);
 	return i;
 }
 
 uint32_t block_find(const struct mm_slot *mm, uint32_t key)
 {
-	return mm->table.cap ? mm->table.slot[table_probe(&mm->table, key)].block : NIL;
+	return mm->table.cap ? mm->table.entry[table_probe(&mm->table, key)].block : NIL;
 }
 
 uint32_t block_first_key(const struct mm_slot *mm, uint32_t from)
@@ -39,7 +39,7 @@ uint32_t block_first_key(const struct mm_slot *mm, uint32_t from)
 	uint32_t least = UINT32_MAX;
 
 	for (uint32_t i = 0; i < mm->table.cap; i++) {
-		const struct block_slot *s = &mm->table.slot[i];
+		const struct block_entry *s = &mm->table.entry[i];
 
 		if (s->block != NIL && s->key >= from && s->key < least)
 			least = s->key;
@@ -51,16 +51,16 @@ static int table_resize(struct mm_slot *mm, uint32_t cap) NEEDS(mm->e->lock)
 {
 	struct block_table *t = &mm->table, n = { .cap = cap, .nr = t->nr };
 
-	n.slot = malloc(cap * sizeof(*n.slot));
-	if (!n.slot)
+	n.entry = malloc(cap * sizeof(*n.entry));
+	if (!n.entry)
 		return -1;
 	for (uint32_t i = 0; i < cap; i++)
-		n.slot[i].block = NIL;
+		n.entry[i].block = NIL;
 	for (uint32_t i = 0; i < t->cap; i++)
-		if (t->slot[i].block != NIL)
-			n.slot[table_probe(&n, t->slot[i].key)] = t->slot[i];
-	count_bytes(mm->e, ((int64_t)cap - t->cap) * (int64_t)sizeof(*n.slot));
-	free(t->slot);
+		if (t->entry[i].block != NIL)
+			n.entry[table_probe(&n, t->entry[i].key)] = t->entry[i];
+	count_bytes(mm->e, ((int64_t)cap - t->cap) * (int64_t)sizeof(*n.entry));
+	free(t->entry);
 	*t = n;
 	return 0;
 }
@@ -71,7 +71,7 @@ static int table_insert(struct mm_slot *mm, uint32_t key, uint32_t bi) NEEDS(mm-
 
 	if (t->nr + 1 > t->cap / 4 * 3 && table_resize(mm, t->cap ? t->cap * 2 : 16))
 		return -1;
-	t->slot[table_probe(t, key)] = (struct block_slot){ key, bi };
+	t->entry[table_probe(t, key)] = (struct block_entry){ key, bi };
 	t->nr++;
 	return 0;
 }
@@ -84,15 +84,15 @@ static void table_erase(struct mm_slot *mm, uint32_t key) NEEDS(mm->e->lock)
 
 	for (;;) {
 		i = (i + 1) & (t->cap - 1);
-		if (t->slot[i].block == NIL)
+		if (t->entry[i].block == NIL)
 			break;
-		home = table_home(t, t->slot[i].key);
+		home = table_home(t, t->entry[i].key);
 		if (((i - home) & (t->cap - 1)) >= ((i - gap) & (t->cap - 1))) {
-			t->slot[gap] = t->slot[i];
+			t->entry[gap] = t->entry[i];
 			gap = i;
 		}
 	}
-	t->slot[gap].block = NIL;
+	t->entry[gap].block = NIL;
 	t->nr--;
 }
 
@@ -108,8 +108,8 @@ void block_shrink_table(struct mm_slot *mm)
 			table_resize(mm, cap);
 		return;
 	}
-	count_bytes(mm->e, -(int64_t)(t->cap * sizeof(*t->slot)));
-	free(t->slot);
+	count_bytes(mm->e, -(int64_t)(t->cap * sizeof(*t->entry)));
+	free(t->entry);
 	*t = (struct block_table){ 0 };
 }
 

@@ -189,7 +189,7 @@ void budget_requeue(struct mm_slot *mm)
 	if (budget_level(mm) >= mm->refused_level)
 		return;
 	for (uint32_t i = 0; i < mm->table.cap; i++) {
-		uint32_t bi = mm->table.slot[i].block;
+		uint32_t bi = mm->table.entry[i].block;
 
 		for (unsigned int slot = 0; bi != NIL && slot < BLOCK_PAGES; slot++)
 			if (rmap_block(mm->e, bi)->state[slot] & RMAP_LEFT_VMA)

@@ -91,7 +91,7 @@ static uint64_t count_vmas(struct mm_slot *mm) NEEDS(mm->e->lock)
 	uint64_t nr = 0;
 
 	for (uint32_t i = 0; i < mm->table.cap; i++) {
-		const struct block_slot *s = &mm->table.slot[i];
+		const struct block_entry *s = &mm->table.entry[i];
 		struct span at = block_span(s->key);
 
 		if (s->block == NIL)
@@ -113,8 +113,8 @@ static int check_mm(struct check *c, struct mm_slot *mm) NEEDS(mm->e->lock)
 	for (uint32_t i = 0; i + 1 < mm->regions->nr; i++)
 		REQUIRE(c, mm->regions->r[i]->at.end < mm->regions->r[i + 1]->at.start);
 	for (uint32_t i = 0; i < mm->table.cap; i++)
-		if (mm->table.slot[i].block != NIL &&
-		    check_block(&one, mm, mm->table.slot[i].key, mm->table.slot[i].block)) {
+		if (mm->table.entry[i].block != NIL &&
+		    check_block(&one, mm, mm->table.entry[i].key, mm->table.entry[i].block)) {
 			c->why = one.why;
 			return -1;
 		}

@@ -50,7 +50,7 @@ struct region_array {
 
 /* An order under way. */
 struct order {
-	uint32_t id;    /* 0: slot is free */
+	uint32_t id;    /* 0: free */
 	uint32_t block; /* NIL when the block is gone */
 	uint32_t key;   /* where it was */
 	uint32_t vmas;  /* mappings it may add, held back from the budget */

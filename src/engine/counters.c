@@ -82,7 +82,7 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 	out->cow_breaks = mm->cow_breaks;
 	out->orders = mm->nr_orders + mm->nr_ready;
 	out->metadata_bytes = sizeof(*mm) + mm->table.nr * sizeof(struct rmap_block) +
-			      mm->table.cap * sizeof(*mm->table.slot) +
+			      mm->table.cap * sizeof(*mm->table.entry) +
 			      mm->nr_windows * sizeof(*mm->window) +
 			      mm->regions->nr * (sizeof(struct region) + sizeof(struct region *));
 	left_out(mm->left, mm->nr_state, out->left_out);

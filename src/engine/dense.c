@@ -27,7 +27,7 @@ static uint32_t full_blocks(const struct mm_slot *mm, uint32_t *key) NEEDS(mm->e
 	uint32_t nr = 0;
 
 	for (uint32_t i = 0; i < mm->table.cap; i++) {
-		const struct block_slot *s = &mm->table.slot[i];
+		const struct block_entry *s = &mm->table.entry[i];
 
 		if (s->block != NIL && !~rmap_block(mm->e, s->block)->tracked)
 			key[nr++] = s->key;

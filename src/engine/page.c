@@ -258,10 +258,10 @@ void page_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask)
 /* A wide range, few blocks: go through the table. */
 static void drop_by_table(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 {
-	/* Erasing moves an entry into the slot looked at: look again. */
+	/* Erasing moves an entry into the place looked at: look again. */
 	for (uint32_t i = 0; i < mm->table.cap;) {
-		uint32_t bi = mm->table.slot[i].block;
-		uint64_t mask = bi == NIL ? 0 : block_mask(mm->table.slot[i].key, at);
+		uint32_t bi = mm->table.entry[i].block;
+		uint64_t mask = bi == NIL ? 0 : block_mask(mm->table.entry[i].key, at);
 
 		if (!mask || !(rmap_block(mm->e, bi)->tracked & mask))
 			i++;

@@ -37,7 +37,7 @@
 
 #define BLOCK_SHIFT 6
 #define BLOCK_PAGES 64u
-#define NIL CTREE_NIL              /* no item, block, node or slot */
+#define NIL CTREE_NIL              /* no item, block, node or index */
 #define NODE_ZERO 0x7ffffffeu      /* in place of a stable node: the zero page */
 #define RMAP_MAX_BLOCKS (1u << 25) /* so that item indices stay below NODE_ZERO */
 
@@ -84,7 +84,7 @@ struct rmap_block {
 	uint64_t ready;        /* ORDERED and not sent */
 	uint64_t inflight;     /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
 	uint32_t key;          /* page number >> BLOCK_SHIFT */
-	uint32_t order;        /* slot of the order under way in mm->order[], or NIL */
+	uint32_t order;        /* the order under way, in mm->order[]; or NIL */
 	struct {
 		uint32_t prev, next;
 	} link[LINK_NR];     /* lists of the mm, see on[] */
@@ -107,11 +107,11 @@ struct block_head {
 };
 
 /* Block by key: open addressing, linear probing, at most 3/4 full. */
-struct block_slot {
+struct block_entry {
 	uint32_t key, block;
 };
 struct block_table {
-	struct block_slot *slot;
+	struct block_entry *entry;
 	uint32_t cap, nr; /* cap is 0 or a power of two */
 };
 

@@ -18,7 +18,7 @@
 #include "engine/page.h"
 #include "engine/settle.h"
 #include "engine/vma.h"
-#include "engine/watch.h"
+#include "engine/glance.h"
 
 #define PART_BLOCKS 256u            /* 16,384 pages, to forget each of which takes 50 ns */
 #define DEFAULT_MAX_MAP_COUNT 65530 /* the kernel's, until the client tells */
@@ -255,7 +255,7 @@ int engine_region_del(struct mm_slot *mm, uint64_t start, uint64_t end)
 	if (!range_ok(at))
 		return -EINVAL;
 	engine_lock(mm->e);
-	watch_race(mm, at);
+	glance_race(mm, at);
 	r = del_regions(mm, at);
 	engine_unlock(mm->e);
 	return r;
@@ -268,7 +268,7 @@ int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end)
 	if (!range_ok(at))
 		return -EINVAL;
 	engine_lock(mm->e);
-	watch_race(mm, at);
+	glance_race(mm, at);
 	page_drop_range(mm, at);
 	engine_unlock(mm->e);
 	return 0;
@@ -337,7 +337,7 @@ int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame)
 		ret = -EINVAL;
 		goto out;
 	}
-	watch_race(mm, at);
+	glance_race(mm, at);
 	across_take(mm->e);
 	for (uint32_t i = 0; i < nr; i++)
 		if (!adopt_page(mm, addr + i * PAGE_BYTES, frame + i)) {

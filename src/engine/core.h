@@ -123,14 +123,14 @@ struct mm_slot {
 	uint64_t cow_breaks;
 };
 
-#define WATCH_RACED 16u
+#define GLANCE_RACED 16u
 /* What a worker looks at right now with the lock released: no order may start there meanwhile. */
-struct watch {
+struct glance {
 	struct mm_slot *mm; /* NULL: nothing */
 	struct span at;
 	/* What DEL, FORGET or ADOPT touched meanwhile; of too many the last covers the rest. */
 	unsigned int nr_raced;
-	struct span raced[WATCH_RACED];
+	struct span raced[GLANCE_RACED];
 };
 
 /*
@@ -164,9 +164,9 @@ struct scan_cursor {
 	enum scan_phase phase;
 };
 
-/* Belongs to the thread that runs it, except `watch`, which the lock covers. */
+/* Belongs to the thread that runs it, except `glance`, which the lock covers. */
 struct scan_worker {
-	struct watch watch;
+	struct glance glance;
 	struct scan_cursor at;
 	uint32_t clean;       /* clean pages not charged yet */
 	uint64_t track_pages; /* how far the next call of change tracking looks */

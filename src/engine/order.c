@@ -2,7 +2,7 @@
 /*
  * order.c - orders: when the daemon sends them, and what becomes of them.
  *
- * An order is for the ready pages of one block. It is not sent while a worker watches the block
+ * An order is for the ready pages of one block. It is not sent while a worker glances at the block
  * (what tracking says would be older than the outcome), while the bytes of its frames are not
  * written, while another order for the block is under way, or when the client has its fill of them.
  *
@@ -18,7 +18,7 @@
 #include "engine/merge.h"
 #include "engine/page.h"
 #include "engine/settle.h"
-#include "engine/watch.h"
+#include "engine/glance.h"
 
 /*
  * A block whose pages find their partners one by one is best merged in one order: longer runs,
@@ -153,7 +153,7 @@ static bool flush_block(struct mm_slot *mm, uint32_t bi, bool *skipped, bool *wa
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	struct order *o;
 
-	if (b->order != NIL || watch_meets(mm, block_span(b->key))) {
+	if (b->order != NIL || glance_meets(mm, block_span(b->key))) {
 		*skipped = true;
 		return true;
 	}

@@ -7,7 +7,7 @@
  * could hurt. Three rules:
  *
  * (1) No order is under way in a stretch while a worker tracks it: blocks with an order under way
- * are left out, and engine_flush() leaves out the stretch being tracked (watch.c). So "anonymous"
+ * are left out, and engine_flush() leaves out the stretch being tracked (glance.c). So "anonymous"
  * on a merged page means that it was written after the merge.
  *
  * (2) Where DEL, FORGET or ADOPT touched the stretch meanwhile, the worker concludes nothing but
@@ -28,7 +28,7 @@
 #include "engine/mm.h"
 #include "engine/page.h"
 #include "engine/settle.h"
-#include "engine/watch.h"
+#include "engine/glance.h"
 
 /* --- a page --- */
 
@@ -135,7 +135,7 @@ static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum tr
  * Pages of `at`, which lies in region r. t: NULL when the report is not from change tracking, which
  * knows better of pages that are known.
  */
-static void see_run(const struct watch *t, struct mm_slot *mm, struct region *r, struct span at,
+static void see_run(const struct glance *t, struct mm_slot *mm, struct region *r, struct span at,
 		    enum track_kind kind) NEEDS(mm->e->lock)
 {
 	while (!span_empty(at)) {
@@ -150,14 +150,14 @@ static void see_run(const struct watch *t, struct mm_slot *mm, struct region *r,
 			unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;
 
 			if (t || rmap_state(rmap_block(mm->e, bi), slot) == RMAP_ABSENT)
-				see_page(mm, bi, slot, kind, t && watch_raced(t, addr));
+				see_page(mm, bi, slot, kind, t && glance_raced(t, addr));
 		}
 		block_put(mm, bi);
 	}
 }
 
 /* The parts of a reported range that are still offered. */
-static void see_range(const struct watch *t, struct mm_slot *mm, const struct track_range *v)
+static void see_range(const struct glance *t, struct mm_slot *mm, const struct track_range *v)
 	NEEDS(mm->e->lock)
 {
 	const struct region_array *a = mm->regions;
@@ -175,7 +175,7 @@ int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool d
 	int n;
 
 	engine_lock(mm->e);
-	open = watch_open(&w->watch, mm, at);
+	open = glance_open(&w->glance, mm, at);
 	engine_unlock(mm->e);
 	if (!open)
 		return -EBUSY;
@@ -183,8 +183,8 @@ int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool d
 	n = mm->e->ops->track(mm->client, at->start, at->end, dense, v, SEE_RANGES, &walk_end);
 	engine_lock(mm->e);
 	for (int i = 0; i < n && !mm->dead; i++)
-		see_range(&w->watch, mm, &v[i]);
-	watch_close(&w->watch, mm);
+		see_range(&w->glance, mm, &v[i]);
+	glance_close(&w->glance, mm);
 	engine_unlock(mm->e);
 	if (n >= 0 && walk_end > at->start && walk_end < at->end)
 		at->end = walk_end;
@@ -202,7 +202,7 @@ void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr)
 /* --- sites in doubt --- */
 
 /* What a look at a block has shown of its pending sites. Pages that raced stay pending. */
-static void take_in(const struct watch *t, struct mm_slot *mm, uint32_t key,
+static void take_in(const struct glance *t, struct mm_slot *mm, uint32_t key,
 		    const struct track_range *v, int nr) NEEDS(mm->e->lock)
 {
 	uint32_t bi = block_find(mm, key);
@@ -214,7 +214,7 @@ static void take_in(const struct watch *t, struct mm_slot *mm, uint32_t key,
 		unsigned int slot = low_bit(m);
 		uint64_t addr = key * BLOCK_BYTES + slot * PAGE_BYTES;
 
-		if (waits_for_hash(rmap_block(mm->e, bi), slot) || watch_raced(t, addr))
+		if (waits_for_hash(rmap_block(mm->e, bi), slot) || glance_raced(t, addr))
 			continue;
 		rmap_block(mm->e, bi)->pending &= ~bit64(slot);
 		while (i < nr && v[i].at.end <= addr)
@@ -233,15 +233,15 @@ int see_sites(struct scan_worker *w, struct mm_slot *mm, uint32_t key)
 	int n;
 
 	engine_lock(mm->e);
-	open = watch_open(&w->watch, mm, &at);
+	open = glance_open(&w->glance, mm, &at);
 	engine_unlock(mm->e);
 	if (!open)
 		return 0;
 	n = mm->e->ops->look(mm->client, at.start, at.end, v, BLOCK_PAGES);
 	engine_lock(mm->e);
 	if (n >= 0 && !mm->dead)
-		take_in(&w->watch, mm, key, v, n);
-	watch_close(&w->watch, mm);
+		take_in(&w->glance, mm, key, v, n);
+	glance_close(&w->glance, mm);
 	engine_unlock(mm->e);
 	return n == -ESRCH ? n : 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_memory.c - what it costs to watch a page. */
+/* test_memory.c - what it costs to track a page. */
 #include <stdio.h>
 #include <stdlib.h>
 

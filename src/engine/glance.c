@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * watch.c - what a worker looks at with the lock released, and what raced with that.
+ * glance.c - what a worker looks at with the lock released, and what raced with that.
  *
  * A call of change tracking runs without the lock and consumes what it reports. Its answer can be
  * older than a message that the daemon takes in meanwhile, and must then not be believed where it
- * could hurt (see.c has the rules). So the worker opens a watch over the range before the call:
+ * could hurt (see.c has the rules). So the worker opens a glance over the range before the call:
  * blocks with an order under way stay outside, no order starts inside (order.c), and every message
  * that changes what lies inside is noted.
  *
- * Several workers may watch one client: its own, and those that follow another client into it.
+ * Several workers may glance at one client: its own, and those that follow another client into it.
  */
-#include "engine/watch.h"
+#include "engine/glance.h"
 
-bool watch_open(struct watch *t, struct mm_slot *mm, struct span *at)
+bool glance_open(struct glance *t, struct mm_slot *mm, struct span *at)
 {
 	bool open = true;
 
@@ -29,23 +29,23 @@ bool watch_open(struct watch *t, struct mm_slot *mm, struct span *at)
 		}
 	}
 	if (open && !mm->dead)
-		*t = (struct watch){ .mm = mm, .at = *at };
+		*t = (struct glance){ .mm = mm, .at = *at };
 	return open;
 }
 
-void watch_close(struct watch *t, struct mm_slot *mm)
+void glance_close(struct glance *t, struct mm_slot *mm)
 {
 	(void)mm; /* names the lock */
 	t->mm = NULL;
 }
 
-static void note(struct watch *t, struct span at)
+static void note(struct glance *t, struct span at)
 {
-	struct span *last = &t->raced[WATCH_RACED - 1];
+	struct span *last = &t->raced[GLANCE_RACED - 1];
 
 	if (!span_meets(at, t->at))
 		return;
-	if (t->nr_raced < WATCH_RACED) {
+	if (t->nr_raced < GLANCE_RACED) {
 		t->raced[t->nr_raced++] = at;
 		return;
 	}
@@ -53,14 +53,14 @@ static void note(struct watch *t, struct span at)
 	last->end = u64_max(last->end, at.end);
 }
 
-void watch_race(struct mm_slot *mm, struct span at)
+void glance_race(struct mm_slot *mm, struct span at)
 {
 	for (unsigned int i = 0; i < ENGINE_WORKERS; i++)
-		if (mm->e->worker[i].watch.mm == mm)
-			note(&mm->e->worker[i].watch, at);
+		if (mm->e->worker[i].glance.mm == mm)
+			note(&mm->e->worker[i].glance, at);
 }
 
-bool watch_raced(const struct watch *t, uint64_t addr)
+bool glance_raced(const struct glance *t, uint64_t addr)
 {
 	for (unsigned int i = 0; i < t->nr_raced; i++)
 		if (span_holds(t->raced[i], addr))
@@ -68,10 +68,10 @@ bool watch_raced(const struct watch *t, uint64_t addr)
 	return false;
 }
 
-bool watch_meets(const struct mm_slot *mm, struct span at)
+bool glance_meets(const struct mm_slot *mm, struct span at)
 {
 	for (unsigned int i = 0; i < ENGINE_WORKERS; i++) {
-		const struct watch *t = &mm->e->worker[i].watch;
+		const struct glance *t = &mm->e->worker[i].glance;
 
 		if (t->mm == mm && span_meets(t->at, at))
 			return true;

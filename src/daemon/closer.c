@@ -9,13 +9,13 @@
  * receive everything that comes along (rights.h), lest the kernel close it for them, and hand it
  * over here with every socket that they are done with.
  *
- * Workers close one thing after the other. A watcher, which closes nothing, looks after them: one
+ * Its threads close one thing after the other. A foreman, who closes nothing, looks after them: one
  * that has been at a file for STUCK_MS gets a signal, which ends a lingering close, and further
- * workers start when all are stuck. One user occupies at most WORKERS_PER_UID of them, and what he
+ * threads start when all are stuck. One user occupies at most THREADS_PER_UID of them, and what he
  * passes beyond that waits. It is charged to him, and while MAX_STRANGE wait nothing more is
  * received from him.
  *
- * Only a FUSE server that never answers keeps a worker for good. That thread holds nothing but its
+ * Only a FUSE server that never answers keeps a thread for good. That thread holds nothing but its
  * file, but the process cannot end before the server does. Receiving in a process of its own would
  * change that, at two switches of context for every join.
  */
@@ -32,10 +32,10 @@
 
 #define STUCK_MS 50
 #define STOP_MS 1000
-#define MAX_WORKERS 16u
-#define WORKERS_PER_UID 4u
+#define MAX_THREADS 16u
+#define THREADS_PER_UID 4u
 #define MAX_STRANGE 32u
-#define WORKER_STACK (64u << 10)
+#define THREAD_STACK (64u << 10)
 
 struct closing {
 	int fd;
@@ -79,7 +79,7 @@ static unsigned int count(const struct closings *list, uid_t uid, enum closer_ki
 	return nr;
 }
 
-/* The first of a user who does not occupy his share of workers, or NULL. */
+/* The first of a user who does not occupy his share of threads, or NULL. */
 static struct closing *pick(struct closer *c) NEEDS(c->lock)
 {
 	struct closing *i;
@@ -89,7 +89,7 @@ static struct closing *pick(struct closer *c) NEEDS(c->lock)
 	{
 		if (i->uid == full)
 			continue;
-		if (count(&c->busy, i->uid, ANY_KIND) < WORKERS_PER_UID)
+		if (count(&c->busy, i->uid, ANY_KIND) < THREADS_PER_UID)
 			return i;
 		full = i->uid;
 	}
@@ -108,7 +108,7 @@ static struct closing *wait_for_work(struct closer *c) NEEDS(c->lock)
 	return i;
 }
 
-static void *worker(void *arg)
+static void *closing_thread(void *arg)
 {
 	struct closer *c = arg;
 	struct closing *i;
@@ -127,31 +127,31 @@ static void *worker(void *arg)
 		charge_drop(&i->charge);
 		free(i);
 	}
-	c->nr_workers--;
-	pthread_cond_broadcast(&c->watch);
+	c->nr_threads--;
+	pthread_cond_broadcast(&c->attention);
 	lock_give(&c->lock);
 	return NULL;
 }
 
-static int add_worker(struct closer *c) NEEDS(c->lock)
+static int add_thread(struct closer *c) NEEDS(c->lock)
 {
 	pthread_attr_t attr;
 	pthread_t t;
 	int err;
 
 	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, WORKER_STACK);
+	pthread_attr_setstacksize(&attr, THREAD_STACK);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	err = pthread_create(&t, &attr, worker, c);
+	err = pthread_create(&t, &attr, closing_thread, c);
 	pthread_attr_destroy(&attr);
 	if (err)
 		return -err;
 	pthread_setname_np(t, "ksmd-close");
-	c->nr_workers++;
+	c->nr_threads++;
 	return 0;
 }
 
-/* ---- watching ---- */
+/* ---- the foreman ---- */
 
 static struct timespec in_ms(unsigned int ms)
 {
@@ -164,7 +164,7 @@ static struct timespec in_ms(unsigned int ms)
 	return t;
 }
 
-/* Signals those that are stuck. Returns how many workers are not. */
+/* Signals those that are stuck. Returns how many threads are not. */
 static unsigned int nudge(struct closer *c) NEEDS(c->lock)
 {
 	uint64_t now = clock_ms();
@@ -178,22 +178,22 @@ static unsigned int nudge(struct closer *c) NEEDS(c->lock)
 		pthread_kill(i->by, SIGUSR1); /* again and again: one may come before the wait */
 		stuck++;
 	}
-	return c->nr_workers - stuck;
+	return c->nr_threads - stuck;
 }
 
-static void *watch(void *arg)
+static void *foreman(void *arg)
 {
 	struct closer *c = arg;
 
 	lock_take(&c->lock);
-	while (!c->stopping || c->nr_workers) {
+	while (!c->stopping || c->nr_threads) {
 		struct timespec until = in_ms(STUCK_MS);
 
 		if (TAILQ_EMPTY(&c->busy) && TAILQ_EMPTY(&c->queue) && !c->stopping)
-			pthread_cond_wait(&c->watch, &c->lock.m);
-		else if (pthread_cond_timedwait(&c->watch, &c->lock.m, &until) == ETIMEDOUT &&
-			 !nudge(c) && c->nr_workers < MAX_WORKERS && pick(c))
-			add_worker(c); /* if it fails, it is tried again in STUCK_MS */
+			pthread_cond_wait(&c->attention, &c->lock.m);
+		else if (pthread_cond_timedwait(&c->attention, &c->lock.m, &until) == ETIMEDOUT &&
+			 !nudge(c) && c->nr_threads < MAX_THREADS && pick(c))
+			add_thread(c); /* if it fails, it is tried again in STUCK_MS */
 	}
 	lock_give(&c->lock);
 	return NULL;
@@ -210,7 +210,7 @@ void closer_init(struct closer *c, struct account_table *accounts)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&c->work, &attr);
-	pthread_cond_init(&c->watch, &attr);
+	pthread_cond_init(&c->attention, &attr);
 	pthread_condattr_destroy(&attr);
 	TAILQ_INIT(&c->queue);
 	TAILQ_INIT(&c->busy);
@@ -228,14 +228,14 @@ int closer_start(struct closer *c)
 
 	sigaction(SIGUSR1, &wake, NULL);
 	lock_take(&c->lock);
-	err = add_worker(c);
+	err = add_thread(c);
 	if (!err)
-		err = -pthread_create(&c->watcher, NULL, watch, c);
+		err = -pthread_create(&c->foreman, NULL, foreman, c);
 	c->started = !err;
-	c->stopping = err; /* a worker that was started ends */
+	c->stopping = err; /* a thread that was started ends */
 	lock_give(&c->lock);
 	if (!err)
-		pthread_setname_np(c->watcher, "ksmd-watch");
+		pthread_setname_np(c->foreman, "ksmd-foreman");
 	return err;
 }
 
@@ -249,9 +249,9 @@ void closer_take(struct closer *c, enum closer_kind kind, int fd, uid_t uid)
 		/* Without memory for an account it is closed all the same. */
 		if (kind == CLOSER_STRANGE)
 			charge_set(c->accounts, &i->charge, uid, ACCOUNT_DESCRIPTORS, 1);
-		/* The watcher sleeps unless there was something before. */
+		/* The foreman sleeps unless there was something before. */
 		if (TAILQ_EMPTY(&c->busy) && TAILQ_EMPTY(&c->queue))
-			pthread_cond_signal(&c->watch);
+			pthread_cond_signal(&c->attention);
 		TAILQ_INSERT_TAIL(&c->queue, i, link);
 		c->nr[kind]++;
 		pthread_cond_signal(&c->work);
@@ -297,13 +297,13 @@ void closer_stop(struct closer *c)
 	lock_take(&c->lock);
 	c->stopping = true;
 	pthread_cond_broadcast(&c->work);
-	pthread_cond_broadcast(&c->watch);
-	while (c->nr_workers && pthread_cond_timedwait(&c->watch, &c->lock.m, &until) != ETIMEDOUT)
+	pthread_cond_broadcast(&c->attention);
+	while (c->nr_threads && pthread_cond_timedwait(&c->attention, &c->lock.m, &until) != ETIMEDOUT)
 		;
-	ended = !c->nr_workers;
+	ended = !c->nr_threads;
 	give_back(&c->busy);
 	give_back(&c->queue);
 	lock_give(&c->lock);
 	if (ended)
-		pthread_join(c->watcher, NULL);
+		pthread_join(c->foreman, NULL);
 }

@@ -27,14 +27,14 @@ enum closer_kind {
 struct closing;
 TAILQ_HEAD(closings, closing);
 
-/* Invariant: a closing stands in `queue` until a worker takes it, in `busy` until it is closed. */
+/* Invariant: a closing stands in `queue` until a thread takes it, in `busy` until it is closed. */
 struct closer {
-	struct lock lock; /* covers everything but `watcher` and `accounts` */
-	pthread_cond_t work, watch;
+	struct lock lock; /* covers everything but `foreman` and `accounts` */
+	pthread_cond_t work, attention;
 	struct closings queue, busy;
-	unsigned int nr_workers, nr_idle;
+	unsigned int nr_threads, nr_idle;
 	bool started, stopping;
-	pthread_t watcher;
+	pthread_t foreman;
 	struct account_table *accounts;
 	_Atomic unsigned int nr[CLOSER_KINDS]; /* in either list */
 };

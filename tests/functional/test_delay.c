@@ -174,7 +174,7 @@ static void expect_prompt(struct daemon *d, struct fake *f)
 
 /*
  * Seen to fail (20 s, the main or the client thread) with closer_take() closing at once. That the
- * end is prompt shows that the watcher's signal ends a lingering close.
+ * end is prompt shows that the foreman's signal ends a lingering close.
  */
 START_TEST(socket_that_lingers)
 {

@@ -132,7 +132,7 @@ void charge_drop(struct charge *c)
 	lock_give(&t->lock);
 }
 
-static void look(const struct account *a, struct account_view *v)
+static void copy_view(const struct account *a, struct account_view *v)
 {
 	v->uid = a->uid;
 	memcpy(v->held, a->held, sizeof(v->held));
@@ -146,7 +146,7 @@ void account_read(struct account_table *t, uid_t uid, struct account_view *v)
 	lock_take(&t->lock);
 	a = find(t, uid);
 	if (a)
-		look(a, v);
+		copy_view(a, v);
 	lock_give(&t->lock);
 }
 
@@ -177,7 +177,7 @@ struct account_view *account_each(struct account_table *t, unsigned int *nr)
 	v = t->nr ? malloc(t->nr * sizeof(*v)) : NULL;
 	for (unsigned int i = 0; v && i < ACCOUNT_BUCKETS; i++)
 		LIST_FOREACH(a, &t->bucket[i], link)
-	look(a, &v[(*nr)++]);
+	copy_view(a, &v[(*nr)++]);
 	lock_give(&t->lock);
 	if (v)
 		qsort(v, *nr, sizeof(*v), compare_uids);

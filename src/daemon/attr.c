@@ -2,8 +2,8 @@
 /*
  * attr.c - see attr.h.
  *
- * A path is resolved from its text alone; only then does the group look at the subject. So a path
- * that cannot exist costs nothing, and the answer to one that does is one consistent look.
+ * A path is resolved from its text alone; only then does the group gather what it shows of the
+ * subject, once. So a path that cannot exist costs nothing, and no answer mixes two states.
  */
 #include "daemon/attr.h"
 
@@ -187,15 +187,15 @@ union values {
 	_Alignas(max_align_t) unsigned char bytes[ATTR_VALUES_MAX];
 };
 
-/* Look at what the path names. A subject that does not exist has no directory either: -ENOENT. */
-static int look(const struct target *t, union values *v)
+/* A subject that does not exist has no directory either: -ENOENT. */
+static int gather(const struct target *t, union values *v)
 {
 	const struct attr_member *m = t->attr ? t->member : t->first;
 
 	if (t->help || !m || (has_subjects(t) && !t->has_subject))
 		return 0;
 	memset(v, 0, m->group->size);
-	return m->group->look(m->owner, t->subject, v);
+	return m->group->gather(m->owner, t->subject, v);
 }
 
 /* ---- get ---- */
@@ -241,7 +241,7 @@ int attr_get(const struct attr_tree *tree, const char *path, struct text *out)
 	int err = resolve(tree, path, &t);
 
 	if (!err)
-		err = look(&t, &v);
+		err = gather(&t, &v);
 	if (err)
 		return err;
 	if (is_dir(&t))
@@ -264,7 +264,7 @@ int attr_set(const struct attr_tree *tree, const char *path, const char *value)
 	int err = resolve(tree, path, &t);
 
 	if (!err)
-		err = look(&t, &v);
+		err = gather(&t, &v);
 	if (err)
 		return err;
 	if (is_dir(&t))
@@ -274,10 +274,10 @@ int attr_set(const struct attr_tree *tree, const char *path, const char *value)
 	return t.attr->store(t.member->owner, t.subject, t.attr, value);
 }
 
-int attr_settle(const struct attr_tree *t, struct text *why)
+int attr_finish(const struct attr_tree *t, struct text *why)
 {
 	for (const struct attr_member *m = t->members; m < end_of(t); m++) {
-		int ret = m->group->settle ? m->group->settle(m->owner, why) : ATTR_PENDING;
+		int ret = m->group->finish ? m->group->finish(m->owner, why) : ATTR_PENDING;
 
 		if (ret <= 0)
 			return ret;
@@ -338,7 +338,7 @@ int attr_ls(const struct attr_tree *tree, const char *path, bool modes, struct t
 	int err = resolve(tree, path, &t);
 
 	if (!err)
-		err = look(&t, &v);
+		err = gather(&t, &v);
 	if (err)
 		return err;
 	if (!is_dir(&t))

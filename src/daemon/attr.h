@@ -27,14 +27,14 @@
 #define ATTR_GROUPS_MAX 16u   /* the daemon registers ten */
 #define ATTR_VALUES_MAX 2048u /* bytes; the largest group fills in some 500 */
 
-/* Outcomes of attr_set() and attr_settle() besides 0 and -errno. */
+/* Outcomes of attr_set() and attr_finish() besides 0 and -errno. */
 enum attr_outcome {
-	ATTR_PENDING = 1, /* stored; attr_settle() says when what follows from it is done */
+	ATTR_PENDING = 1, /* stored; attr_finish() says when what follows from it is done */
 	ATTR_LATER,       /* what follows from an earlier store is under way: set it again after */
 };
 
 /*
- * One attribute. `at` is the offset of its value in what look() filled in, or any number that the
+ * One attribute. `at` is the offset of its value in what gather() filled in, or any number that the
  * attribute's own show and store understand. It can be set if it has a store function. An attribute
  * with `names` is a directory of nr_names numbers (uint64_t) from `at` on; it has no show function.
  */
@@ -51,11 +51,11 @@ struct attr {
 struct attr_list; /* the answer to an ls, as far as it has come */
 
 /*
- * The attributes that one owner shows of each subject. look() takes one consistent look at a
+ * The attributes that one owner shows of each subject. gather() takes one consistent view of a
  * subject (0 where a group has only one) and fills in `size` zeroed bytes; it returns 0 or -ENOENT.
  * list() calls attr_list_subject() for each subject; it is NULL where a group has only one.
  *
- * settle() is asked whenever what a store set off may be done. It returns ATTR_PENDING while there
+ * finish() is asked whenever what a store set off may be done. It returns ATTR_PENDING while there
  * is nothing to say, and the outcome once: 0, or -errno with the reason in `why`.
  */
 struct attr_group {
@@ -63,9 +63,9 @@ struct attr_group {
 	const struct attr *attrs;
 	size_t nr_attrs;
 	size_t size;
-	int (*look)(void *owner, uint64_t subject, void *values);
+	int (*gather)(void *owner, uint64_t subject, void *values);
 	void (*list)(void *owner, struct attr_list *list);
-	int (*settle)(void *owner, struct text *why);
+	int (*finish)(void *owner, struct text *why);
 };
 
 /* Groups are in the order of their names; those of one name in the order of their registration. */
@@ -95,7 +95,7 @@ int attr_set(const struct attr_tree *t, const char *path, const char *value);
  */
 int attr_ls(const struct attr_tree *t, const char *path, bool modes, struct text *out);
 /* The first group that has something to say: see attr_group. ATTR_PENDING: none has. */
-int attr_settle(const struct attr_tree *t, struct text *why);
+int attr_finish(const struct attr_tree *t, struct text *why);
 
 /* Show functions for fields: uint64_t, int64_t, and text that ends with NUL. */
 void attr_show_u64(const struct attr *a, const void *values, struct text *out);

@@ -33,7 +33,7 @@ static void answer(struct bell *b, uint32_t bits)
 	if (bits & CLIENTS_PING)
 		c->d->beats[BEAT_CLIENTS]++;
 	if (bits & CLIENTS_UNMERGE)
-		unmerge_look(c);
+		unmerge_poll(c);
 	if (bits & CLIENTS_RETIRED)
 		clients_epochs_soon(c);
 	if (bits & CLIENTS_STOP)

@@ -298,7 +298,8 @@ void closer_stop(struct closer *c)
 	c->stopping = true;
 	pthread_cond_broadcast(&c->work);
 	pthread_cond_broadcast(&c->attention);
-	while (c->nr_threads && pthread_cond_timedwait(&c->attention, &c->lock.m, &until) != ETIMEDOUT)
+	while (c->nr_threads &&
+	       pthread_cond_timedwait(&c->attention, &c->lock.m, &until) != ETIMEDOUT)
 		;
 	ended = !c->nr_threads;
 	give_back(&c->busy);

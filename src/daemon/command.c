@@ -21,7 +21,7 @@ void command_error(struct text *answer, int error, const char *why)
 	text_printf(answer, "error %s %s\n", name ? name : "EIO", why);
 }
 
-void command_settled(struct text *answer, int err, const char *why)
+void command_finished(struct text *answer, int err, const char *why)
 {
 	if (err)
 		command_error(answer, -err, why);

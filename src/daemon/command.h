@@ -28,8 +28,8 @@ struct attr_tree;
  */
 int command_run(const struct attr_tree *t, uid_t uid, const char *line, size_t len,
 		struct text *answer);
-/* Answer a set whose outcome came later, as attr_settle() said it: 0, or -errno and why. */
-void command_settled(struct text *answer, int err, const char *why);
+/* Answer a set whose outcome came later, as attr_finish() said it: 0, or -errno and why. */
+void command_finished(struct text *answer, int err, const char *why);
 /* Answer "error ERRNAME why"; error is a positive errno. */
 void command_error(struct text *answer, int error, const char *why);
 

@@ -118,7 +118,7 @@ static void run(struct conn *c, const char *line, size_t len)
 }
 
 /* Answer those that wait now; a retry that has to wait again comes behind them. */
-static void settled(struct control *ctl, int err, const char *why)
+static void finished(struct control *ctl, int err, const char *why)
 {
 	for (unsigned int nr = ctl->nr_waiting; nr; nr--) {
 		struct conn *c = TAILQ_FIRST(&ctl->waiting);
@@ -126,7 +126,7 @@ static void settled(struct control *ctl, int err, const char *why)
 
 		wait_no_more(c);
 		if (what == WAIT_ANSWER)
-			command_settled(&c->lines.out, err, why);
+			command_finished(&c->lines.out, err, why);
 		else
 			run(c, c->command, c->command_len);
 		if (c->wait == WAIT_NO)
@@ -134,14 +134,14 @@ static void settled(struct control *ctl, int err, const char *why)
 	}
 }
 
-void control_settle(struct control *ctl)
+void control_finish(struct control *ctl)
 {
 	struct text why = { 0 };
-	int ret = attr_settle(ctl->tree, &why);
+	int ret = attr_finish(ctl->tree, &why);
 
 	text_add(&why, "", 1);
 	if (ret <= 0)
-		settled(ctl, ret, why.failed ? "out of memory" : why.data);
+		finished(ctl, ret, why.failed ? "out of memory" : why.data);
 	text_free(&why);
 }
 

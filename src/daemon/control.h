@@ -22,6 +22,6 @@ struct control *control_new(const struct attr_tree *tree, struct loop *loop, str
 /* Closes every connection, without an answer to those that wait. */
 void control_free(struct control *c);
 /* Something that a store set off may be done: give those who wait for it their answers. */
-void control_settle(struct control *c);
+void control_finish(struct control *c);
 
 #endif

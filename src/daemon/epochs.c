@@ -15,7 +15,7 @@
 #include "daemon/session_send.h"
 
 /* An answer or a dropped client wakes us sooner; this is for clients that could not be told. */
-#define LOOK_AGAIN_MS 200
+#define POLL_MS 200
 
 /* Ask every client of the domain that has not been asked to move on. */
 static void announce(struct domain *d)
@@ -74,15 +74,15 @@ static bool all_moved_on(const struct domain *d)
 	return true;
 }
 
-/* Returns when to look again. */
-static uint64_t look(struct domain *d, uint64_t now)
+/* Returns when to poll again. */
+static uint64_t poll_domain(struct domain *d, uint64_t now)
 {
 	if (all_moved_on(d))
 		domain_epochs_free(d, now);
 	if (!grace_idle(&d->grace))
 		announce_again(d);
 	if (!grace_idle(&d->grace))
-		return d->grace.next_poll_ms > now ? d->grace.next_poll_ms : now + LOOK_AGAIN_MS;
+		return d->grace.next_poll_ms > now ? d->grace.next_poll_ms : now + POLL_MS;
 	if (!engine_nr_retired(d->engine))
 		return CLOCK_NEVER;
 	if (!grace_may_advance(&d->grace, now))
@@ -90,7 +90,7 @@ static uint64_t look(struct domain *d, uint64_t now)
 	/* No descriptor for a sentinel: the frames stay in the engine's older epoch, and are freed
 	 * with the next one that is begun. */
 	if (domain_epoch_advance(d))
-		return now + LOOK_AGAIN_MS;
+		return now + POLL_MS;
 	announce(d);
 	return d->grace.next_poll_ms;
 }
@@ -102,7 +102,7 @@ static void run(struct loop_timer *t, uint64_t now)
 	struct domain **v = domain_table_snapshot(&c->d->domains, &nr);
 
 	for (unsigned int i = 0; i < nr; i++)
-		loop_timer_hasten(t, look(v[i], now));
+		loop_timer_hasten(t, poll_domain(v[i], now));
 	domain_snapshot_free(v, nr);
 	domain_table_reap(&c->d->domains); /* the last frames may just have been freed */
 }

@@ -44,7 +44,7 @@ static void read_comm(pid_t pid, char *buf, size_t size)
 			*c = '?';
 }
 
-static int look(void *owner, uint64_t pid, void *values)
+static int gather(void *owner, uint64_t pid, void *values)
 {
 	struct client_values *v = values;
 
@@ -103,13 +103,13 @@ static const struct attr_group group = {
 	.name = "client",
 	ATTR_TABLE(attrs),
 	.size = sizeof(struct client_values),
-	.look = look,
+	.gather = gather,
 	.list = list,
 };
 
 /* ---- ksm/ ---- */
 
-static int look_all(void *owner, uint64_t subject, void *values)
+static int gather_all(void *owner, uint64_t subject, void *values)
 {
 	(void)subject;
 	client_totals(owner, values);
@@ -128,7 +128,7 @@ static const struct attr_group all_group = {
 	.name = "ksm",
 	ATTR_TABLE(all_attrs),
 	.size = sizeof(struct client_totals),
-	.look = look_all,
+	.gather = gather_all,
 };
 
 void group_client_register(struct attr_tree *t, struct clients *s)

@@ -26,7 +26,7 @@ static uint64_t rss_bytes(void)
 	return rss * KSM_PAGE_SIZE;
 }
 
-static int look(void *owner, uint64_t subject, void *values)
+static int gather(void *owner, uint64_t subject, void *values)
 {
 	struct daemon *d = owner;
 	struct daemon_values *v = values;
@@ -59,7 +59,7 @@ static const struct attr_group group = {
 	.name = "daemon",
 	ATTR_TABLE(attrs),
 	.size = sizeof(struct daemon_values),
-	.look = look,
+	.gather = gather,
 };
 
 void group_daemon_register(struct attr_tree *t, struct daemon *d)

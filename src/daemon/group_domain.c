@@ -12,7 +12,7 @@ struct domain_values {
 	struct engine_counters c;
 };
 
-static int look(void *owner, uint64_t id, void *values)
+static int gather(void *owner, uint64_t id, void *values)
 {
 	struct domain_values *v = values;
 	struct domain *d = id <= UINT32_MAX ? domain_find(owner, (uint32_t)id) : NULL;
@@ -58,7 +58,7 @@ static const struct attr_group group = {
 	.name = "domain",
 	ATTR_TABLE(attrs),
 	.size = sizeof(struct domain_values),
-	.look = look,
+	.gather = gather,
 	.list = list,
 };
 

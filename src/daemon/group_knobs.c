@@ -16,7 +16,7 @@ struct knob_values {
 	const struct ksm_knobs *knobs;
 };
 
-static int look(void *owner, uint64_t subject, void *values)
+static int gather(void *owner, uint64_t subject, void *values)
 {
 	struct knob_group *g = owner;
 	struct knob_values *v = values;
@@ -106,7 +106,7 @@ static void say_pids(struct text *why, const struct unmerge_pids *p, const char 
 }
 
 /* What the unmerge job came to. `run` stays 2: all others are unmerged. */
-static int settle(void *owner, struct text *why)
+static int finish(void *owner, struct text *why)
 {
 	struct daemon *d = ((struct knob_group *)owner)->d;
 	struct unmerge_job *job = &d->unmerge;
@@ -137,8 +137,8 @@ void group_knobs_register(struct knob_group *g, struct attr_tree *t, struct daem
 		.name = "ksm",
 		ATTR_TABLE(g->attrs),
 		.size = sizeof(struct knob_values),
-		.look = look,
-		.settle = settle,
+		.gather = gather,
+		.finish = finish,
 	};
 	attr_register(t, &g->group, g);
 }

@@ -29,7 +29,7 @@ static uint64_t count_orders(struct domain_table *t)
 	return orders;
 }
 
-static int look(void *owner, uint64_t subject, void *values)
+static int gather(void *owner, uint64_t subject, void *values)
 {
 	struct daemon *d = owner;
 	struct ksm_values *v = values;
@@ -87,7 +87,7 @@ static const struct attr_group group = {
 	.name = "ksm",
 	ATTR_TABLE(attrs),
 	.size = sizeof(struct ksm_values),
-	.look = look,
+	.gather = gather,
 };
 
 void group_ksm_register(struct attr_tree *t, struct daemon *d)

@@ -12,7 +12,7 @@ struct node_values {
 	uint64_t nid, os_node, frames_start, frames_end;
 };
 
-static int look(void *owner, uint64_t nid, void *values)
+static int gather(void *owner, uint64_t nid, void *values)
 {
 	const struct numa_topology *topology = owner;
 	struct node_values *v = values;
@@ -52,14 +52,14 @@ static const struct attr_group node_group = {
 	.name = "node",
 	ATTR_TABLE(node_attrs),
 	.size = sizeof(struct node_values),
-	.look = look,
+	.gather = gather,
 	.list = list,
 };
 static const struct attr_group zone_group = {
 	.name = "zone",
 	ATTR_TABLE(zone_attrs),
 	.size = sizeof(struct node_values),
-	.look = look,
+	.gather = gather,
 	.list = list,
 };
 

@@ -5,7 +5,7 @@
 #include "daemon/attr.h"
 #include "daemon/scan_thread.h"
 
-static int look(void *owner, uint64_t subject, void *values)
+static int gather(void *owner, uint64_t subject, void *values)
 {
 	(void)subject;
 	scan_stats(owner, values);
@@ -25,7 +25,7 @@ static const struct attr_group group = {
 	.name = "ksm",
 	ATTR_TABLE(attrs),
 	.size = sizeof(struct scan_stats),
-	.look = look,
+	.gather = gather,
 };
 
 void group_scan_register(struct attr_tree *t, struct scan *s)

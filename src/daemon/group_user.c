@@ -8,7 +8,7 @@
 #include "daemon/attr.h"
 
 /* A user that holds nothing has no directory. */
-static int look(void *owner, uint64_t uid, void *values)
+static int gather(void *owner, uint64_t uid, void *values)
 {
 	struct account_view *v = values;
 	uint64_t held = 0;
@@ -46,7 +46,7 @@ static const struct attr_group group = {
 	.name = "user",
 	ATTR_TABLE(attrs),
 	.size = sizeof(struct account_view),
-	.look = look,
+	.gather = gather,
 	.list = list,
 };
 

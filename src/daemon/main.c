@@ -173,7 +173,7 @@ static void on_bell(struct bell *b, uint32_t bits)
 	struct service *s = container_of(b, struct service, d.main_bell);
 
 	(void)bits;
-	control_settle(s->control);
+	control_finish(s->control);
 }
 
 static int open_bell(struct service *s)

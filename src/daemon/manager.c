@@ -85,7 +85,7 @@ static bool all_answered(struct watchdog *w)
 	return all;
 }
 
-static void look(struct loop_timer *t, uint64_t now_ms)
+static void feed(struct loop_timer *t, uint64_t now_ms)
 {
 	struct watchdog *w = container_of(t, struct watchdog, timer);
 
@@ -104,9 +104,9 @@ void manager_ready(struct watchdog *w, struct loop *l, void (*ask)(struct watchd
 	w->beats = beats;
 	w->nr = nr;
 	if (sd_watchdog_enabled(0, &usec) > 0) {
-		/* Four looks, of which two tell: an answer may be just under way at one. */
+		/* Four times, of which two tell: an answer may be just under way at one. */
 		w->period_ms = usec / 4000 ? usec / 4000 : 1;
-		loop_timer_add(l, &w->timer, look);
+		loop_timer_add(l, &w->timer, feed);
 		loop_timer_set(&w->timer, 0);
 	}
 	sd_notify(0, "READY=1");

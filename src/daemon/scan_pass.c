@@ -32,11 +32,11 @@
 #define ALONE_PAGES 1024
 /* Orders for a part of a block wait for more of it, but no longer than this in a pass. */
 #define HOLD_MS 1000
-/* While nothing but orders is under way, look for answers that often. After so many looks without
+/* While nothing but orders is under way, poll for answers that often. After so many polls without
  * an answer, or max_idle_millisecs, look for written pages again. */
-#define SETTLE_MS 1
-#define SETTLE_LOOKS 50
-#define SETTLE_MORE 200 /* after an answer: its sender is alive, if slow */
+#define ANSWERS_MS 1
+#define ANSWERS_POLLS 50
+#define ANSWERS_POLLS_MORE 200 /* after an answer: its sender is alive, if slow */
 
 static uint32_t knob(const struct scan_pass *p, enum knob_id id)
 {
@@ -54,7 +54,7 @@ struct findings {
 	uint64_t pages_scanned, nr_orders;
 };
 
-static struct findings look(struct domain **v, unsigned int nr)
+static struct findings find(struct domain **v, unsigned int nr)
 {
 	struct engine_counters c = { 0 };
 	struct findings f = { 0 };
@@ -75,7 +75,7 @@ static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
 	p->start_ms = p->flushed_ms = clock_ms();
 	p->start_cpu_ns = cpu_ns(p);
 	p->pages = 0;
-	p->scanned = look(v, nr).pages_scanned;
+	p->scanned = find(v, nr).pages_scanned;
 }
 
 static void advise(struct scan_pass *p)
@@ -100,17 +100,17 @@ static void advise(struct scan_pass *p)
 static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr)
 {
 	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS), max = knob(p, KNOB_MAX_IDLE_MILLISECS);
-	struct findings f = look(v, nr);
+	struct findings f = find(v, nr);
 
 	p->under_way = false;
 	p->d->full_scans++;
 	advise(p);
 	if (f.nr_orders) {
 		p->pause_ms = 0;
-		p->looks = SETTLE_LOOKS;
-		p->settle_ms = clock_ms();
-		p->settle_orders = f.nr_orders;
-		return u64_max(pause, SETTLE_MS);
+		p->polls = ANSWERS_POLLS;
+		p->polls_begun_ms = clock_ms();
+		p->polled_orders = f.nr_orders;
+		return u64_max(pause, ANSWERS_MS);
 	}
 	if (f.pages_scanned != p->scanned) {
 		p->pause_ms = 0;
@@ -193,11 +193,11 @@ static void scan_domain(struct scan_pass *p, struct domain *d, int64_t *budget)
 }
 
 /*
- * Send what clients can take now. Returns true if another look is worth it before the next pass: as
- * long as answers come, because merging is a part of the pass that found the pages. Looks end after
+ * Send what clients can take now. Returns true if another poll is worth it before the next pass: as
+ * long as answers come, because merging is a part of the pass that found the pages. Polls end after
  * max_idle_millisecs, so what is written meanwhile is seen no later than after a pause.
  */
-static bool settle(struct scan_pass *p)
+static bool poll_answers(struct scan_pass *p)
 {
 	unsigned int nr;
 	struct domain **v = domain_table_snapshot(&p->d->domains, &nr);
@@ -208,13 +208,13 @@ static bool settle(struct scan_pass *p)
 		orders += engine_nr_orders(v[i]->engine);
 	}
 	domain_snapshot_free(v, nr);
-	p->looks = orders ? p->looks - 1 : 0;
-	if (orders && orders < p->settle_orders && p->settle_ms &&
-	    clock_ms() - p->settle_ms < knob(p, KNOB_MAX_IDLE_MILLISECS)) {
-		p->settle_orders = orders;
-		p->looks = SETTLE_MORE;
+	p->polls = orders ? p->polls - 1 : 0;
+	if (orders && orders < p->polled_orders && p->polls_begun_ms &&
+	    clock_ms() - p->polls_begun_ms < knob(p, KNOB_MAX_IDLE_MILLISECS)) {
+		p->polled_orders = orders;
+		p->polls = ANSWERS_POLLS_MORE;
 	}
-	return p->looks > 0;
+	return p->polls > 0;
 }
 
 /* One batch. Returns how long to sleep after it. */
@@ -256,15 +256,15 @@ static uint64_t batch(struct scan_pass *p)
 
 uint64_t scan_pass_step(struct scan_pass *p)
 {
-	if (p->looks)
-		return settle(p) ? SETTLE_MS : 0;
+	if (p->polls)
+		return poll_answers(p) ? ANSWERS_MS : 0;
 	return batch(p);
 }
 
 void scan_pass_hasten(struct scan_pass *p)
 {
-	p->pause_ms = p->settle_ms = 0;
-	p->looks = p->looks < SETTLE_LOOKS ? p->looks : SETTLE_LOOKS;
+	p->pause_ms = p->polls_begun_ms = 0;
+	p->polls = p->polls < ANSWERS_POLLS ? p->polls : ANSWERS_POLLS;
 }
 
 void scan_pass_halt(struct scan_pass *p)
@@ -275,7 +275,7 @@ void scan_pass_halt(struct scan_pass *p)
 	for (unsigned int i = 0; i < nr; i++)
 		engine_cancel_orders(v[i]->engine);
 	domain_snapshot_free(v, nr);
-	p->looks = 0;
+	p->polls = 0;
 }
 
 void scan_pass_abandon(struct scan_pass *p)

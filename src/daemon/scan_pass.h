@@ -28,10 +28,10 @@ struct scan_pass {
 	uint64_t scanned;    /* pages_scanned at the start */
 	uint64_t flushed_ms; /* when all orders were sent last */
 
-	/* After a pass that left orders: looks for their answers, before the next pass. */
-	unsigned int looks;
-	uint64_t settle_ms; /* when the looks began; 0: take no more of them than were planned */
-	uint64_t settle_orders; /* the fewest seen */
+	/* After a pass that left orders: polls for their answers, before the next pass. */
+	unsigned int polls;
+	uint64_t polls_begun_ms; /* when they began; 0: take no more of them than were planned */
+	uint64_t polled_orders;  /* the fewest seen */
 
 	struct advisor advisor;
 	bool advising;
@@ -42,12 +42,12 @@ int scan_pass_init(struct scan_pass *p, struct daemon *d, const _Atomic bool *st
 void scan_pass_deinit(struct scan_pass *p);
 
 /*
- * The next step: a batch of pages, or a look for answers. Returns for how long to sleep after it.
+ * The next step: a batch of pages, or a poll for answers. Returns for how long to sleep after it.
  */
 uint64_t scan_pass_step(struct scan_pass *p);
 /* There is something new to see: pause no longer than need be, and do not wait for answers. */
 void scan_pass_hasten(struct scan_pass *p);
-/* Forget all orders that were not sent; take no more looks. Those under way are answered. */
+/* Forget all orders that were not sent; poll no more. Those under way are answered. */
 void scan_pass_halt(struct scan_pass *p);
 /* Give the pass up: the next step begins another. */
 void scan_pass_abandon(struct scan_pass *p);

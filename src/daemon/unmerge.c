@@ -92,7 +92,7 @@ static void ask_all(struct clients *c)
 	}
 }
 
-void unmerge_look(struct clients *c)
+void unmerge_poll(struct clients *c)
 {
 	struct unmerge_job *job = &c->d->unmerge;
 

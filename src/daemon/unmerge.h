@@ -10,7 +10,7 @@ struct clients;
 /* Adds the timer. */
 void unmerge_init(struct clients *c);
 /* The job may be in UNMERGE_SEND: then send. Or it may have to hurry. */
-void unmerge_look(struct clients *c);
+void unmerge_poll(struct clients *c);
 /* UNMERGE_DONE. */
 void unmerge_done(struct session *s, const union ksm_msg *msg);
 

@@ -105,8 +105,9 @@ static void apply_budget(struct scan_worker *w, struct mm_slot *mm, uint32_t bi)
 }
 
 /* The block may have gone and come back since; only what still waits is looked up. */
-static void look_up(struct scan_worker *w, struct mm_slot *mm, uint32_t key, unsigned int first,
-		    unsigned int nr, const struct hashed *h) NEEDS(mm->e->lock)
+static void match_hashes(struct scan_worker *w, struct mm_slot *mm, uint32_t key,
+			 unsigned int first, unsigned int nr, const struct hashed *h)
+	NEEDS(mm->e->lock)
 {
 	uint32_t bi = block_find(mm, key);
 
@@ -256,7 +257,7 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 	*budget -= beside;
 	engine_lock(mm->e);
 	mm->e->pages_scanned += nr + beside;
-	look_up(w, mm, key, first, nr, &h);
+	match_hashes(w, mm, key, first, nr, &h);
 	engine_unlock(mm->e);
 	fill_write(&w->fill, mm->e, w->buf);
 	return (int)nr;

@@ -724,7 +724,7 @@ static void compare_with_truth(struct actors *as)
 	domain_snapshot_free(v, nr);
 }
 
-void actors_settle(struct actors *as)
+void actors_rest(struct actors *as)
 {
 	os_fault(0, 0);
 	for (int i = 0; i < MAX_ACTORS; i++) {

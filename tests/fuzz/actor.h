@@ -57,6 +57,6 @@ void actors_check(struct actors *as);
  * Liars and mute children exit, all others answer, time passes. Then the counters must equal what
  * the processes map, and no frame may be left over.
  */
-void actors_settle(struct actors *as);
+void actors_rest(struct actors *as);
 
 #endif

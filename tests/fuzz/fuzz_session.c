@@ -272,7 +272,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (in.p < in.end)
 		step(&as, &in);
 	actors_check(&as);
-	actors_settle(&as);
+	actors_rest(&as);
 	for (int i = 0; i < MAX_ACTORS; i++)
 		if (as.v[i].proc)
 			actor_exit(&as.v[i]);

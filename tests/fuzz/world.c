@@ -78,7 +78,7 @@ static void on_bell(struct bell *b, uint32_t bits)
 	struct world *w = container_of(b, struct world, d.main_bell);
 
 	(void)bits;
-	control_settle(w->control);
+	control_finish(w->control);
 }
 
 static bool start(struct world *w)

@@ -312,7 +312,7 @@ static void one_op(const struct op_desc *o)
 		p.off = solo ? 0 : me->index * SECTOR;
 		p.len = solo ? PG : SECTOR;
 		if (o->flags & NEED_STORE)
-			settle_lazy(a, p.first, p.nr);
+			resolve_lazy(a, p.first, p.nr);
 		if (o->fn(&p))
 			my_slot()->ops[o->op]++;
 	}

@@ -154,7 +154,7 @@ void check_pages(struct area *a, uint32_t first, uint32_t nr, bool all);
 void check_all(void);
 bool area_mine(const struct area *a);
 /* After MADV_FREE: find out whether the bytes or zeros are there, and make them stay. */
-void settle_lazy(struct area *a, uint32_t first, uint32_t nr);
+void resolve_lazy(struct area *a, uint32_t first, uint32_t nr);
 /* In a child: take account of what fork left out or wiped. `seen`: the library saw the fork. */
 void areas_after_fork(bool seen);
 /* Is the page mapped to a file (a frame)? -1: pagemap cannot be read. */

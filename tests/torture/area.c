@@ -154,7 +154,7 @@ void check_all(void)
 	}
 }
 
-void settle_lazy(struct area *a, uint32_t first, uint32_t nr)
+void resolve_lazy(struct area *a, uint32_t first, uint32_t nr)
 {
 	for (uint32_t i = first; i < first + nr; i++) {
 		uint8_t *mem = a->mem + i * PG, *shadow = a->shadow + i * PG;

@@ -305,7 +305,7 @@ static bool lazy_free(struct piece *p)
 	set_flag(p, 0, PF_LAZY);
 	check_pages(p->a, p->first, p->nr, true);
 	if (p->a->owner == AREA_SHARED)
-		settle_lazy(p->a, p->first, p->nr);
+		resolve_lazy(p->a, p->first, p->nr);
 	return true;
 }
 

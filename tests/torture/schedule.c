@@ -327,7 +327,7 @@ static bool at_rest(struct job *j)
  * of 5 ms each. They are longer for a daemon of another build, which has a sanitizer and is ten
  * times as slow.
  */
-static bool orders_settled(struct job *j)
+static bool orders_rest(struct job *j)
 {
 	static uint64_t last, looks;
 	uint64_t now = ctl_get_u64(j->daemon, "ksm/orders") +
@@ -353,7 +353,7 @@ static void calm(struct job *j)
 	wait_for(j, at_rest, REST_MS, "the daemon comes to rest again");
 	if (ctl_set(j->daemon, "ksm/run", "0"))
 		fail_schedule("set run 0 at rest");
-	wait_for(j, orders_settled, REST_MS, "all orders are answered");
+	wait_for(j, orders_rest, REST_MS, "all orders are answered");
 	audit(j);
 	if (atomic_load(&ctl->failed))
 		pause();

@@ -27,7 +27,7 @@ static struct fake_client *any(struct fake *w, uint64_t *rng)
 }
 
 /* Outcomes come first: a client reports what it did before it does the next thing. */
-static void settle(struct fake_client *c, uint64_t *rng)
+static void maybe_answer(struct fake_client *c, uint64_t *rng)
 {
 	if (rnd(rng, 2))
 		fake_agent_answer(c);
@@ -109,16 +109,16 @@ void model_step(struct fake *w, uint64_t *rng)
 			fake_store(c, i, 1000 + i);
 		break;
 	case 4:
-		settle(c, rng);
+		maybe_answer(c, rng);
 		fake_del(c, p, n);
 		break;
 	case 5:
 	case 6:
-		settle(c, rng);
+		maybe_answer(c, rng);
 		fake_add(c, p, n);
 		break;
 	case 7:
-		settle(c, rng);
+		maybe_answer(c, rng);
 		fake_dontneed(c, p, n);
 		break;
 	case 8:

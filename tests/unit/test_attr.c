@@ -18,7 +18,7 @@ struct house {
 	int looks, pending;
 };
 
-static int look_house(void *owner, uint64_t subject, void *values)
+static int gather_house(void *owner, uint64_t subject, void *values)
 {
 	struct house *h = owner;
 
@@ -41,7 +41,7 @@ static int store_doors(void *owner, uint64_t subject, const struct attr *a, cons
 	return h->pending ? ATTR_PENDING : 0;
 }
 
-static int settle_house(void *owner, struct text *why)
+static int finish_house(void *owner, struct text *why)
 {
 	struct house *h = owner;
 
@@ -62,11 +62,11 @@ static const struct attr_group house_group = {
 	.name = "house",
 	ATTR_TABLE(house_attrs),
 	.size = sizeof(struct house),
-	.look = look_house,
-	.settle = settle_house,
+	.gather = gather_house,
+	.finish = finish_house,
 };
 
-static int look_roof(void *owner, uint64_t subject, void *values)
+static int gather_roof(void *owner, uint64_t subject, void *values)
 {
 	(void)subject;
 	*(uint64_t *)values = *(uint64_t *)owner;
@@ -80,10 +80,10 @@ static const struct attr_group roof_group = {
 	.name = "house", /* the same directory, another owner */
 	ATTR_TABLE(roof_attrs),
 	.size = sizeof(uint64_t),
-	.look = look_roof,
+	.gather = gather_roof,
 };
 
-static int look_even(void *owner, uint64_t subject, void *values)
+static int gather_even(void *owner, uint64_t subject, void *values)
 {
 	if (subject % 2 || subject > *(uint64_t *)owner)
 		return -ENOENT;
@@ -104,7 +104,7 @@ static const struct attr_group even_group = {
 	.name = "even",
 	ATTR_TABLE(even_attrs),
 	.size = sizeof(uint64_t),
-	.look = look_even,
+	.gather = gather_even,
 	.list = list_even,
 };
 
@@ -237,12 +237,12 @@ START_TEST(stores)
 	ck_assert_int_eq(attr_set(&tree, "house/windows/red", "3"), -EACCES);
 	ck_assert_int_eq(attr_set(&tree, "even/2/half", "3"), -EACCES);
 	ck_assert_int_eq(attr_set(&tree, "help/house/doors", "3"), -EACCES);
-	ck_assert_int_eq(attr_settle(&tree, &why), ATTR_PENDING);
+	ck_assert_int_eq(attr_finish(&tree, &why), ATTR_PENDING);
 	ck_assert_int_eq(attr_set(&tree, "house/doors", "7"), ATTR_PENDING);
-	ck_assert_int_eq(attr_settle(&tree, &why), ATTR_PENDING);
-	ck_assert_int_eq(attr_settle(&tree, &why), ATTR_PENDING);
-	expect(attr_settle(&tree, &why), &why, -EBUSY, "locked");
-	ck_assert_int_eq(attr_settle(&tree, &why), ATTR_PENDING);
+	ck_assert_int_eq(attr_finish(&tree, &why), ATTR_PENDING);
+	ck_assert_int_eq(attr_finish(&tree, &why), ATTR_PENDING);
+	expect(attr_finish(&tree, &why), &why, -EBUSY, "locked");
+	ck_assert_int_eq(attr_finish(&tree, &why), ATTR_PENDING);
 }
 END_TEST
 

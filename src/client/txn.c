@@ -464,7 +464,7 @@ static int replace_pages(struct stretch *st) NEEDS(as.lock)
 	uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
 	return_the_rest(st);
 	resume_tracking(st, start, end);
-	/* For the last forks that saw the stretch registered: threads wait for the event to be read. */
+	/* For the last forks that saw it registered: threads wait for the event to be read. */
 	uffd_serve_forks(st->k, st->m->addr, 0, st->k->staging);
 	if (st->moved)
 		sysc3(SYS_madvise, st->k->staging + (size_t)st->from * KSM_PAGE_SIZE,
@@ -518,8 +518,8 @@ static void staging_close(const struct kit *k)
 }
 
 /*
- * Extend the stretch from st->from: pages of the mask and small gaps between them, in one known range.
- * A gap has nothing that stands on frames, and nothing that is not ours.
+ * Extend the stretch from st->from: pages of the mask and small gaps between them, in one known
+ * range. A gap has nothing that stands on frames, and nothing that is not ours.
  */
 static void find_stretch(struct stretch *st, uint64_t mask) NEEDS(as.lock)
 {

@@ -220,7 +220,7 @@ static void kill_all(pid_t pid)
 		ck_assert_int_gt(atoi(c), 1);
 		kill(atoi(c), SIGKILL);
 	}
-	ck_assert_int_ge(nr, 2); /* a worker or two, and the watchdog */
+	ck_assert_int_ge(nr, 2); /* a tenant or two, and the watchdog */
 	kill(pid, SIGKILL);
 	finish(pid);
 }

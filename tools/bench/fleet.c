@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fleet.c - the parent's view of its workers: start, command, account, end.
+ * fleet.c - the parent's view of its tenants: start, command, account, end.
  *
- * A command goes to all workers before any answer is awaited, so that they work at the same time.
- * The death of a worker is an error of the whole round: its socket reads as ended.
+ * A command goes to all tenants before any answer is awaited, so that they work at the same time.
+ * The death of a tenant is an error of the whole round: its socket reads as ended.
  */
 #include "fleet.h"
 
@@ -26,7 +26,7 @@
 #include "stop.h"
 #include "workload.h"
 
-static int worker_start(struct fleet_worker *w)
+static int tenant_start(struct fleet_tenant *w)
 {
 	int sv[2], err = 0;
 
@@ -42,7 +42,7 @@ static int worker_start(struct fleet_worker *w)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		fcntl(sv[1], F_SETFD, 0);
 		snprintf(arg, sizeof(arg), "%d", sv[1]);
-		execl("/proc/self/exe", "ksm-bench", "--worker", arg, (char *)NULL);
+		execl("/proc/self/exe", "ksm-bench", "--tenant", arg, (char *)NULL);
 		_exit(127);
 	} else {
 		w->fd = sv[0];
@@ -51,7 +51,7 @@ static int worker_start(struct fleet_worker *w)
 	return err;
 }
 
-static int reply_read(struct fleet_worker *w, struct worker_reply *r)
+static int reply_read(struct fleet_tenant *w, struct tenant_reply *r)
 {
 	ssize_t n;
 
@@ -69,30 +69,30 @@ static int reply_read(struct fleet_worker *w, struct worker_reply *r)
 		int status = 0;
 
 		waitpid(w->pid, &status, WNOHANG);
-		complain("worker %d died (status %#x)", (int)w->pid, status);
+		complain("tenant %d died (status %#x)", (int)w->pid, status);
 		return -ECHILD;
 	}
 	memcpy(w->own_tid, r->tid, sizeof(w->own_tid));
 	if (r->error) {
-		complain("worker %d, operation %u: %s", (int)w->pid, r->op, strerror(r->error));
+		complain("tenant %d, operation %u: %s", (int)w->pid, r->op, strerror(r->error));
 		return -r->error;
 	}
 	return 0;
 }
 
-static int command_send(struct fleet_worker *w, const struct worker_cmd *c)
+static int command_send(struct fleet_tenant *w, const struct tenant_cmd *c)
 {
 	if (send(w->fd, c, sizeof(*c), MSG_NOSIGNAL) == (ssize_t)sizeof(*c))
 		return 0;
-	complain("worker %d died", (int)w->pid);
+	complain("tenant %d died", (int)w->pid);
 	return -ECHILD;
 }
 
 int fleet_command(struct fleet *f, uint32_t op, uint32_t arg,
-		  void (*fn)(void *arg, const struct worker_reply *r), void *fn_arg)
+		  void (*fn)(void *arg, const struct tenant_reply *r), void *fn_arg)
 {
-	static struct worker_reply r;
-	struct worker_cmd c = { .op = op, .arg = arg };
+	static struct tenant_reply r;
+	struct tenant_cmd c = { .op = op, .arg = arg };
 	int err = 0;
 
 	for (int i = 0; i < f->nr && !err; i++)
@@ -105,9 +105,9 @@ int fleet_command(struct fleet *f, uint32_t op, uint32_t arg,
 	return err;
 }
 
-int fleet_command_one(struct fleet *f, int i, uint32_t op, uint32_t arg, struct worker_reply *r)
+int fleet_command_one(struct fleet *f, int i, uint32_t op, uint32_t arg, struct tenant_reply *r)
 {
-	struct worker_cmd c = { .op = op, .arg = arg };
+	struct tenant_cmd c = { .op = op, .arg = arg };
 	int err = command_send(&f->w[i], &c);
 
 	return err ? err : reply_read(&f->w[i], r);
@@ -115,20 +115,20 @@ int fleet_command_one(struct fleet *f, int i, uint32_t op, uint32_t arg, struct 
 
 int fleet_start(struct fleet *f, struct side *s, uint64_t nr_pages)
 {
-	static struct worker_reply r;
+	static struct tenant_reply r;
 	int err = 0;
 
 	f->nr = 0;
 	for (unsigned int i = 0; i < s->cfg->processes && !err; i++) {
-		err = worker_start(&f->w[f->nr]);
+		err = tenant_start(&f->w[f->nr]);
 		if (err)
-			complain("cannot start a worker: %s", strerror(-err));
+			complain("cannot start a tenant: %s", strerror(-err));
 		else
 			f->nr++;
 	}
 	for (int i = 0; i < f->nr && !err; i++) {
-		struct worker_cmd c = {
-			.op = WOP_SETUP,
+		struct tenant_cmd c = {
+			.op = TENANT_SETUP,
 			.side = (uint32_t)s->id,
 			.proc = (uint32_t)i,
 			.workload = (uint32_t)(s->cfg->workload - workloads),
@@ -165,8 +165,8 @@ static uint64_t task_cpu_ns(pid_t pid, const char *tid)
 	return file_read(path, text, sizeof(text)) < 0 ? 0 : strtoull(text, NULL, 10);
 }
 
-/* A worker says which threads are its own. A real program cannot, but agents have a name. */
-static bool is_agent(const struct fleet_worker *w, const char *tid)
+/* A tenant says which threads are its own. A real program cannot, but agents have a name. */
+static bool is_agent(const struct fleet_tenant *w, const char *tid)
 {
 	char path[64], text[32];
 
@@ -180,7 +180,7 @@ int fleet_agents_cpu_ns(struct fleet *f, uint64_t *ns)
 {
 	*ns = 0;
 	for (int i = 0; i < f->nr; i++) {
-		const struct fleet_worker *w = &f->w[i];
+		const struct fleet_tenant *w = &f->w[i];
 		char path[64];
 		struct dirent *e;
 		DIR *d;
@@ -207,7 +207,7 @@ static int field(const char *text, const char *name, uint64_t *kib)
 	return p && sscanf(p + strlen(name), ": %lu", kib) == 1 ? 0 : -EIO;
 }
 
-static void count_vmas(const struct fleet_worker *w, struct fleet_memory *m)
+static void count_vmas(const struct fleet_tenant *w, struct fleet_memory *m)
 {
 	char path[64], line[512];
 	FILE *f;

@@ -20,7 +20,7 @@
 #include "report.h"
 #include "stop.h"
 #include "turns.h"
-#include "worker.h"
+#include "tenant.h"
 #include "workload.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INCOMPLETE = 3 };
@@ -243,8 +243,8 @@ static int restore_main(void)
 
 int main(int argc, char **argv)
 {
-	if (argc == 3 && !strcmp(argv[1], "--worker"))
-		return worker_main(atoi(argv[2]));
+	if (argc == 3 && !strcmp(argv[1], "--tenant"))
+		return tenant_main(atoi(argv[2]));
 	if (argc >= 2 && !strcmp(argv[1], "kernel"))
 		return kernel_main(argc - 1, argv + 1, false);
 	if (argc >= 2 && !strcmp(argv[1], "growth"))

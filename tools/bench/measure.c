@@ -9,14 +9,14 @@
  * because their stores undo merges.
  *
  * CPU is that of ksmd or the daemon up to the last merge, that of every thread in the clients that
- * the program did not make, and that of the registering calls. At the end of each run the workers
+ * the program did not make, and that of the registering calls. At the end of each run the tenants
  * check every byte.
  *
  * Real programs (real.c) have one run: they hold no probers, and nobody knows beforehand how many
  * of their pages are alike. So the curve of what was merged when gives their end.
  *
  * A run that does not come to its end is given up after cfg->limit_s. The round keeps what is known
- * by then, the workers check their bytes all the same, and a note says what is missing.
+ * by then, the tenants check their bytes all the same, and a note says what is missing.
  */
 #include "measure.h"
 
@@ -52,7 +52,7 @@ struct registration {
 	uint64_t wall_ns; /* of the slowest client, until it is served */
 };
 
-static void on_register(void *arg, const struct worker_reply *reply)
+static void on_register(void *arg, const struct tenant_reply *reply)
 {
 	struct registration *g = arg;
 
@@ -88,7 +88,7 @@ static int run_merge(struct run *r)
 	int err = run_cpu_ns(r, false, &cpu0);
 
 	if (!err && !real)
-		err = fleet_command(&r->fleet, WOP_REGISTER, 0, on_register, &registered);
+		err = fleet_command(&r->fleet, TENANT_REGISTER, 0, on_register, &registered);
 	start = clock_ns();
 	busy0 = machine_busy_s();
 	err = err ? err : run_cpu_ns(r, true, &cpu_registered);
@@ -112,7 +112,7 @@ static int run_merge(struct run *r)
 
 /* ---- after it ---- */
 
-static void on_dirty(void *arg, const struct worker_reply *reply)
+static void on_dirty(void *arg, const struct tenant_reply *reply)
 {
 	uint64_t *sum = arg;
 
@@ -127,7 +127,7 @@ static int rest_dirty(struct run *r)
 	int err = 0;
 
 	for (uint32_t i = 0; i < REST_PASSES / 2 && !err; i++) {
-		err = fleet_command(&r->fleet, WOP_DIRTY, i + 1, on_dirty, dirty);
+		err = fleet_command(&r->fleet, TENANT_DIRTY, i + 1, on_dirty, dirty);
 		err = err ? err : side_get(&r->side, "full_scans", &scans);
 		err = err ? err : progress_passes(r, scans, 2, DIRTY_PASS_MS);
 	}
@@ -173,16 +173,16 @@ static int measure_rest(struct run *r)
 
 static int measure_cow(struct run *r)
 {
-	static struct worker_reply reply; /* too large for the stack */
+	static struct tenant_reply reply; /* too large for the stack */
 	uint32_t writes = (uint32_t)u64_min(r->nr_pages / 16, COW_WRITES);
-	int err = fleet_command_one(&r->fleet, 0, WOP_COW, writes, &reply);
+	int err = fleet_command_one(&r->fleet, 0, TENANT_COW, writes, &reply);
 
 	if (!err && reply.v[0] >= COW_ENOUGH)
 		r->out->value[M_COW_NS] = (double)reply.v[1];
 	return err;
 }
 
-static void on_verify(void *arg, const struct worker_reply *reply)
+static void on_verify(void *arg, const struct tenant_reply *reply)
 {
 	uint64_t *bad = arg;
 
@@ -200,7 +200,7 @@ static int verify(struct run *r)
 	if (r->cfg->workload->real)
 		err = real_verify(&r->fleet, r->cfg->size_mib);
 	else
-		err = fleet_command(&r->fleet, WOP_VERIFY, 0, on_verify, &bad);
+		err = fleet_command(&r->fleet, TENANT_VERIFY, 0, on_verify, &bad);
 	if (bad)
 		err = -EILSEQ;
 	if (err == -EILSEQ)
@@ -226,7 +226,7 @@ static int run_undisturbed(struct run *r)
 	err = err ? err : side_set(&r->side, "run", "0");
 	/* A frame that no process has mapped yet is in nobody's PSS, and yet it is there. */
 	if (!err && !real)
-		err = fleet_command(&r->fleet, WOP_TOUCH, 0, NULL, NULL);
+		err = fleet_command(&r->fleet, TENANT_TOUCH, 0, NULL, NULL);
 	err = err ? err : memory_saved(r, &before);
 	if (!err && !real)
 		err = measure_cow(r);

@@ -252,7 +252,7 @@ int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, char 
 	err = err ? err : knobs_set(d, cfg);
 	err = err ? err : knobs_describe(d, knobs);
 	if (!err)
-		setenv("KSMD_RUNTIME_DIR", d->dir, 1); /* for the workers */
+		setenv(KSM_DIR_VAR, d->dir, 1); /* for the tenants */
 	return err;
 }
 

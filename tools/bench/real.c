@@ -176,7 +176,7 @@ static void child_exec(const struct side *s, char *const argv[])
 }
 
 static int child_start(struct side *s, int kind, const char *sock, unsigned int size_mib,
-		       struct fleet_worker *w)
+		       struct fleet_tenant *w)
 {
 	char memory[16];
 	const char *const redis[] = { "redis-server", "--port", "0", "--unixsocket",
@@ -197,7 +197,7 @@ static int child_start(struct side *s, int kind, const char *sock, unsigned int 
 	return 0;
 }
 
-static int child_connect(struct fleet_worker *w, const char *sock)
+static int child_connect(struct fleet_tenant *w, const char *sock)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	uint64_t deadline = clock_ns() + START_MS * 1000000ull;
@@ -226,7 +226,7 @@ static int child_connect(struct fleet_worker *w, const char *sock)
 }
 
 /* Whether exec() kept the flag. */
-static int merges_any(const struct fleet_worker *w)
+static int merges_any(const struct fleet_tenant *w)
 {
 	char path[64], text[512];
 
@@ -283,7 +283,7 @@ struct batch {
 };
 
 /* Send what is gathered, and compare the answers. */
-static int batch_do(struct batch *b, struct fleet_worker *w)
+static int batch_do(struct batch *b, struct fleet_tenant *w)
 {
 	int err = transfer(w->fd, b->ask, b->nr_ask, true);
 
@@ -294,7 +294,7 @@ static int batch_do(struct batch *b, struct fleet_worker *w)
 	return err;
 }
 
-static int records_do(struct fleet_worker *w, unsigned int size_mib, bool store)
+static int records_do(struct fleet_tenant *w, unsigned int size_mib, bool store)
 {
 	static struct batch b;
 	const struct kind *k = &kinds[w->program - 1];
@@ -337,7 +337,7 @@ int real_start(struct fleet *f, struct side *s, unsigned int size_mib)
 	f->nr = 0;
 	memset(f->w, 0, sizeof(f->w[0]) * s->cfg->processes);
 	for (unsigned int i = 0; i < s->cfg->processes && !err; i++) {
-		struct fleet_worker *w = &f->w[i];
+		struct fleet_tenant *w = &f->w[i];
 		char sock[64];
 
 		snprintf(sock, sizeof(sock), "/tmp/ksm-bench.%d.%u", (int)getpid(), i);

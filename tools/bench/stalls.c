@@ -35,12 +35,12 @@ static int nr_probers(const struct run *r)
 /* The same to all probers; with PROBE_STOP, what they have seen is added to *sum. */
 static int probers(struct run *r, enum probe_op what, struct probes *sum)
 {
-	static struct worker_reply reply;
+	static struct tenant_reply reply;
 	int nr = nr_probers(r), err = 0;
 	uint32_t period_us = (uint32_t)(1000000 * nr / BURSTS_PER_S);
 
 	for (int i = 0; i < nr && !err; i++) {
-		err = fleet_command_one(&r->fleet, i, WOP_PROBE, what | period_us << 8, &reply);
+		err = fleet_command_one(&r->fleet, i, TENANT_PROBE, what | period_us << 8, &reply);
 		if (err || !sum)
 			continue;
 		for (int h = 0; h < PROBE_NR; h++)
@@ -75,7 +75,7 @@ int stalls_measure(struct run *r)
 	static struct probes sum; /* too large for the stack */
 	struct progress p;
 	uint64_t start;
-	int merge, err = fleet_command(&r->fleet, WOP_REGISTER, 0, NULL, NULL);
+	int merge, err = fleet_command(&r->fleet, TENANT_REGISTER, 0, NULL, NULL);
 
 	memset(&sum, 0, sizeof(sum));
 	err = err ? err : probers(r, PROBE_START, NULL);

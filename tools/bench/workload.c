@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * workload.c - what the memory of the workers holds.
+ * workload.c - what the memory of the tenants holds.
  *
- * A workload is a function from (process, page) to a content number. So worker, verifier and
+ * A workload is a function from (process, page) to a content number. So tenant, verifier and
  * expectation agree without exchanging anything. Pages are equal when their numbers are, and only
  * then.
  */

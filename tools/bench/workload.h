@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* workload.h - what the memory of the workers holds. */
+/* workload.h - what the memory of the tenants holds. */
 #ifndef KSM_BENCH_WORKLOAD_H
 #define KSM_BENCH_WORKLOAD_H
 

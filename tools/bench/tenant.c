@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * worker.c - a process whose memory is merged.
+ * tenant.c - a process whose memory is merged.
  *
- * ksm-bench executes itself again as `ksm-bench --worker FD`, and commands the copy over a
+ * ksm-bench executes itself again as `ksm-bench --tenant FD`, and commands the copy over a
  * socketpair. A fresh process image shares no memory with its parent; a forked one would, which
- * would spoil page counts and PSS. The worker remembers a content number for each page, so it can
+ * would spoil page counts and PSS. The tenant remembers a content number for each page, so it can
  * check every byte at any time.
  */
-#include "worker.h"
+#include "tenant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,7 @@ enum {
 	CONNECT_TIMEOUT_MS = 10000,
 };
 
-struct worker {
+struct tenant {
 	const struct workload *workload;
 	unsigned char *mem;
 	uint64_t *content; /* of each page */
@@ -63,12 +63,12 @@ static bool page_right(const uint64_t *p, uint64_t content)
 	return !memcmp(p, want, BENCH_PAGE);
 }
 
-static uint64_t *page(const struct worker *w, uint64_t i)
+static uint64_t *page(const struct tenant *w, uint64_t i)
 {
 	return (uint64_t *)(w->mem + i * BENCH_PAGE);
 }
 
-static int worker_setup(struct worker *w, const struct worker_cmd *c, struct worker_reply *r)
+static int tenant_setup(struct tenant *w, const struct tenant_cmd *c, struct tenant_reply *r)
 {
 	size_t len = c->nr_pages * BENCH_PAGE;
 	unsigned char *m;
@@ -111,7 +111,7 @@ static int wait_connected(uint64_t deadline)
 	}
 }
 
-static int worker_register(struct worker *w, struct worker_reply *r)
+static int tenant_register(struct tenant *w, struct tenant_reply *r)
 {
 	size_t len = w->nr_pages * BENCH_PAGE;
 	uint64_t wall = clock_ns(), cpu = clock_thread_cpu_ns();
@@ -129,7 +129,7 @@ static int worker_register(struct worker *w, struct worker_reply *r)
 	return err;
 }
 
-static int worker_probe(struct worker *w, uint32_t arg, struct worker_reply *r)
+static int tenant_probe(struct tenant *w, uint32_t arg, struct tenant_reply *r)
 {
 	switch (arg & 255) {
 	case PROBE_STOP:
@@ -147,7 +147,7 @@ static int worker_probe(struct worker *w, uint32_t arg, struct worker_reply *r)
 }
 
 /* Rewrite 1 % of the pages with bytes that no other page holds. */
-static int worker_dirty(struct worker *w, uint32_t salt, struct worker_reply *r)
+static int tenant_dirty(struct tenant *w, uint32_t salt, struct tenant_reply *r)
 {
 	uint64_t rnd = salt * 0x9e3779b97f4a7c15ull + w->proc + 1, n = w->nr_pages / 100,
 		 t = clock_ns();
@@ -168,7 +168,7 @@ static int worker_dirty(struct worker *w, uint32_t salt, struct worker_reply *r)
  * KSM pages are marked in /proc/kpageflags only, which root can read. A zero page that was given
  * back is a hole or the zero page.
  */
-static bool page_merged(struct worker *w, int pagemap, int kpageflags, uint64_t i)
+static bool page_merged(struct tenant *w, int pagemap, int kpageflags, uint64_t i)
 {
 	enum { PM_PRESENT = 63, PM_FILE = 61, KPF_KSM = 21, KPF_ZERO_PAGE = 24 };
 	uint64_t e, flags = 0;
@@ -195,7 +195,7 @@ static int compare(const void *a, const void *b)
 }
 
 /* Time single writes to merged pages that are spread evenly over the memory. */
-static int worker_cow(struct worker *w, uint32_t writes, struct worker_reply *r)
+static int tenant_cow(struct tenant *w, uint32_t writes, struct tenant_reply *r)
 {
 	uint64_t *ns = calloc(writes, sizeof(*ns));
 	int err = ns ? 0 : ENOMEM;
@@ -226,7 +226,7 @@ static int worker_cow(struct worker *w, uint32_t writes, struct worker_reply *r)
 	return err;
 }
 
-static int worker_verify(struct worker *w, struct worker_reply *r)
+static int tenant_verify(struct tenant *w, struct tenant_reply *r)
 {
 	for (uint64_t i = 0; i < w->nr_pages; i++) {
 		if (page_right(page(w, i), w->content[i]))
@@ -237,44 +237,44 @@ static int worker_verify(struct worker *w, struct worker_reply *r)
 	return 0;
 }
 
-static int worker_touch(struct worker *w)
+static int tenant_touch(struct tenant *w)
 {
 	for (uint64_t i = 0; i < w->nr_pages; i++)
 		(void)*(volatile uint64_t *)page(w, i);
 	return 0;
 }
 
-static int worker_do(struct worker *w, const struct worker_cmd *c, struct worker_reply *r)
+static int tenant_do(struct tenant *w, const struct tenant_cmd *c, struct tenant_reply *r)
 {
 	switch (c->op) {
-	case WOP_SETUP:
-		return worker_setup(w, c, r);
-	case WOP_REGISTER:
-		return worker_register(w, r);
-	case WOP_PROBE:
-		return worker_probe(w, c->arg, r);
-	case WOP_DIRTY:
-		return worker_dirty(w, c->arg, r);
-	case WOP_COW:
-		return worker_cow(w, c->arg, r);
-	case WOP_TOUCH:
-		return worker_touch(w);
-	case WOP_VERIFY:
-		return worker_verify(w, r);
+	case TENANT_SETUP:
+		return tenant_setup(w, c, r);
+	case TENANT_REGISTER:
+		return tenant_register(w, r);
+	case TENANT_PROBE:
+		return tenant_probe(w, c->arg, r);
+	case TENANT_DIRTY:
+		return tenant_dirty(w, c->arg, r);
+	case TENANT_COW:
+		return tenant_cow(w, c->arg, r);
+	case TENANT_TOUCH:
+		return tenant_touch(w);
+	case TENANT_VERIFY:
+		return tenant_verify(w, r);
 	}
 	return EINVAL;
 }
 
-int worker_main(int fd)
+int tenant_main(int fd)
 {
-	static struct worker w;
-	static struct worker_reply r;
-	struct worker_cmd c;
+	static struct tenant w;
+	static struct tenant_reply r;
+	struct tenant_cmd c;
 
 	while (recv(fd, &c, sizeof(c), 0) == (ssize_t)sizeof(c)) {
 		memset(&r, 0, sizeof(r));
 		r.op = c.op;
-		r.error = worker_do(&w, &c, &r);
+		r.error = tenant_do(&w, &c, &r);
 		r.tid[0] = getpid();
 		r.tid[1] = prober_tid(w.prober);
 		if (send(fd, &r, sizeof(r), MSG_NOSIGNAL) != (ssize_t)sizeof(r))

@@ -27,6 +27,7 @@
 #include "kernel.h"
 #include "message.h"
 #include "stop.h"
+#include "wire/runtime_dir.h"
 #include "workload.h"
 
 enum {

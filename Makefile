@@ -66,7 +66,8 @@ KSMDCTL_SRC := $(wildcard tools/ksmdctl.c tools/ksmdctl/*.c)
 KSM_RUN_SRC := $(wildcard tools/ksm-run.c tools/ksm-run/*.c)
 UNIT_SRC    := $(wildcard tests/unit/*.c)
 # The torture: actors come in two kinds, its schedule in one (see tests/torture/torture.c).
-ACTOR_SRC   := $(addprefix tests/torture/,common.c actor.c area.c) $(wildcard tests/torture/ops_*.c)
+ACTOR_SRC   := $(addprefix tests/torture/,common.c world.c actor.c \
+		 area.c) $(wildcard tests/torture/ops_*.c)
 FUNC_SRC    := $(wildcard tests/functional/test_*.c)
 FUNC_PY     := $(wildcard tests/functional/test_*.py)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)

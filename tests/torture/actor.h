@@ -53,7 +53,7 @@ struct area {
 
 struct kid {
 	pid_t pid;
-	int slot;
+	int seat;
 };
 
 struct thread {
@@ -67,7 +67,7 @@ struct thread {
 };
 
 struct world {
-	int slot;
+	int seat;
 	uint32_t nr_threads;
 	bool solo;  /* one thread, which owns everything: a child without a C library */
 	bool brief; /* a child that ends soon: makes no children */
@@ -81,10 +81,10 @@ struct world {
 extern struct world *world;
 extern _Thread_local struct thread *me;
 
-static inline struct thread_slot *my_slot(void)
+static inline struct thread_seat *my_seat(void)
 {
 	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): set before there are threads */
-	return &ctl->p[world->slot].t[me->index];
+	return &ctl->p[world->seat].t[me->index];
 }
 
 static inline uint64_t dice(uint64_t n)
@@ -119,7 +119,7 @@ static inline size_t piece_bytes(const struct piece *p)
 	return p->nr * PG;
 }
 
-/* ---- actor.c ---- */
+/* ---- world.c ---- */
 
 void gate_enter(void);
 void gate_leave(void);
@@ -131,13 +131,16 @@ void beat(void);
 /* Note an operation in the ring. It is seen there before it has any effect. */
 void log_begin(enum op op, const struct piece *p, uint64_t arg);
 void log_end(int64_t res);
-/* Work until the end: the calling thread is thread `index` and makes the others. */
-_Noreturn void actor_run(uint32_t index);
-/* Carry out one operation of those that make no process. */
-void actor_step(void);
 /* End the run: a call failed that must not fail. */
 _Noreturn void fail_call(const char *what, long err);
 _Noreturn void fail_other(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Say that the machine lacks something, so that the operation is not to be expected. */
+void op_lacks(enum op op, int err);
+/* Make the world of the process in this seat, and its threads' dice. False: no memory. */
+bool world_make(int seat);
+void world_seed(void);
+/* From now on a crash is reported, and the process stops to be examined. */
+void world_catch_crashes(void);
 
 /* ---- area.c ---- */
 
@@ -189,7 +192,14 @@ extern const unsigned int nr_ops_store, nr_ops_io, nr_ops_pin, nr_ops_map, nr_op
 
 /* ops_process.c: look after children that ended. */
 void reap_kids(void);
-/* Say that the machine lacks something, so that the operation is not to be expected. */
-void op_lacks(enum op op, int err);
+/*
+ * What a child does with its life. actor.c fills it in: the operation that made the child knows no
+ * other operation.
+ */
+struct life {
+	void (*step)(void);           /* carry out one operation of those that make no process */
+	void (*live)(uint32_t index); /* be thread `index`, make the others, work until the end */
+};
+extern struct life life;
 
 #endif

@@ -83,7 +83,7 @@ _Noreturn static void fail_bytes(struct area *a, uint32_t page, uint32_t off)
 		f->kind = FAIL_BYTES;
 		f->pid = getpid();
 		f->tid = (int)syscall(SYS_gettid);
-		f->slot = world->slot;
+		f->seat = world->seat;
 		f->thread = (int)me->index;
 		f->addr = (uintptr_t)a->mem + page * PG;
 		f->aux = off;
@@ -112,8 +112,8 @@ static void check_page(struct area *a, uint32_t i, uint32_t off, uint32_t len)
 
 	if (a->flag[i] & (PF_HOLE | PF_NONE))
 		return;
-	my_slot()->checks++;
-	my_slot()->checked_bytes += len;
+	my_seat()->checks++;
+	my_seat()->checked_bytes += len;
 	if (!memcmp(mem, shadow, len) || ((a->flag[i] & PF_LAZY) && is_zero(mem, len)))
 		return;
 	fail_bytes(a, i, off + first_difference(mem, shadow, len));

@@ -57,27 +57,27 @@ bool ctl_map(int fd)
 	return ctl != MAP_FAILED;
 }
 
-unsigned int slots_live(void)
+unsigned int seats_live(void)
 {
 	unsigned int nr = 0;
 
-	for (int i = 0; i < SLOTS; i++) {
+	for (int i = 0; i < SEATS; i++) {
 		uint32_t s = atomic_load(&ctl->p[i].state);
 
-		nr += s == SLOT_TAKEN || s == SLOT_LIVE;
+		nr += s == SEAT_TAKEN || s == SEAT_LIVE;
 	}
 	return nr;
 }
 
-int slot_take(int parent)
+int seat_take(int parent)
 {
-	if (slots_live() >= MAX_LIVE)
+	if (seats_live() >= MAX_LIVE)
 		return -1;
-	for (int i = 0; i < SLOTS; i++) {
-		struct proc_slot *p = &ctl->p[i];
-		uint32_t want = SLOT_FREE;
+	for (int i = 0; i < SEATS; i++) {
+		struct proc_seat *p = &ctl->p[i];
+		uint32_t want = SEAT_FREE;
 
-		if (!atomic_compare_exchange_strong(&p->state, &want, SLOT_TAKEN))
+		if (!atomic_compare_exchange_strong(&p->state, &want, SEAT_TAKEN))
 			continue;
 		atomic_store(&p->pid, 0);
 		atomic_store(&p->killed, 0);
@@ -93,10 +93,10 @@ int slot_take(int parent)
 	return -1;
 }
 
-void slot_drop(int slot)
+void seat_drop(int seat)
 {
-	if (slot >= 0)
-		atomic_store(&ctl->p[slot].state, SLOT_FREE);
+	if (seat >= 0)
+		atomic_store(&ctl->p[seat].state, SEAT_FREE);
 }
 
 bool failure_begin(void)

@@ -12,11 +12,6 @@
 
 #include "tests/torture/schedule.h"
 
-static uint64_t below(struct job *j, uint64_t n)
-{
-	return rnd_below(&j->rnd, n);
-}
-
 static void pick_args(struct job *j)
 {
 	static const char *const domains[] = { "uid", "uid", "shared", "process" };

@@ -253,7 +253,7 @@ static bool self_vm_write(struct piece *p)
 
 static int32_t ask_outside(enum mail_kind kind, const struct piece *p, uint64_t off, uint64_t len)
 {
-	struct mail *m = &my_slot()->mail;
+	struct mail *m = &my_seat()->mail;
 	uint64_t until = now_ms() + MAIL_TIMEOUT_MS;
 
 	m->kind = kind;
@@ -280,7 +280,7 @@ static int32_t ask_outside(enum mail_kind kind, const struct piece *p, uint64_t 
 
 static bool outside_write(enum op op, enum mail_kind kind, struct piece *p)
 {
-	uint8_t *data = my_slot()->mail.data;
+	uint8_t *data = my_seat()->mail.data;
 	uint64_t step = p->len == PG ? piece_bytes(p) : p->len;
 
 	log_begin(op, p, 0);
@@ -324,7 +324,7 @@ static bool outside_read(struct piece *p)
 	log_end(r);
 	if (r != (int32_t)len)
 		fail_call("OUTSIDE_READ", r < 0 ? -r : EIO);
-	if (memcmp(my_slot()->mail.data, piece_shadow(p) + off, len))
+	if (memcmp(my_seat()->mail.data, piece_shadow(p) + off, len))
 		fail_other("another process reads wrong bytes from %p", piece_mem(p));
 	return true;
 }

@@ -224,7 +224,7 @@ static bool move_part(struct piece *p)
 		set_flag(p, 0xff, PF_HOLE);
 	check_pages(b, q.first, q.nr, true);
 	check_pages(p->a, p->first, p->nr, true);
-	my_slot()->ops[keep ? OP_MREMAP_DONTUNMAP : OP_MREMAP_PART]++;
+	my_seat()->ops[keep ? OP_MREMAP_DONTUNMAP : OP_MREMAP_PART]++;
 	return false; /* counted */
 }
 

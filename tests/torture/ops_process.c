@@ -26,26 +26,23 @@
 #define NOBODY 65534
 extern char **environ;
 
-void op_lacks(enum op op, int err)
-{
-	atomic_store(&ctl->lacks[op], (uint32_t)err);
-}
+struct life life;
 
 /* ---- children that ended ---- */
 
 static void bury(struct kid *k, int status)
 {
-	struct proc_slot *p = &ctl->p[k->slot];
+	struct proc_seat *p = &ctl->p[k->seat];
 
 	if (status && !atomic_load(&p->killed))
 		fail_other("child %d ended with status %#x", (int)k->pid, (unsigned int)status);
-	atomic_store(&p->state, SLOT_GONE);
+	atomic_store(&p->state, SEAT_GONE);
 	k->pid = 0;
 }
 
 /*
  * Has the child ended? The parent buries it before it reaps it. If the parent is killed between the
- * two, it leaves a zombie, and not a slot that no process is in.
+ * two, it leaves a zombie, and not a seat that no process is in.
  */
 static bool has_ended(struct kid *k)
 {
@@ -114,16 +111,16 @@ static void close_descriptors(void)
 	forget_descriptors();
 }
 
-/* Take the slot over, with the history of the thread that forked. */
-static void child_begin(int slot, bool client)
+/* Take the seat over, with the history of the thread that forked. */
+static void child_begin(int seat, bool client)
 {
-	struct proc_slot *p = &ctl->p[slot];
-	const struct thread_slot *old = my_slot();
-	struct thread_slot *t = &p->t[me->index];
+	struct proc_seat *p = &ctl->p[seat];
+	const struct thread_seat *old = my_seat();
+	struct thread_seat *t = &p->t[me->index];
 
 	memcpy(t->ring, old->ring, sizeof(t->ring)); /* the parent goes on writing to its own */
 	t->head = me->head_at_fork;
-	world->slot = slot;
+	world->seat = seat;
 	atomic_store(&world->gate, 0);
 	atomic_store(&world->gate_wanted, 0);
 	atomic_store(&world->leaving, 0);
@@ -137,7 +134,7 @@ static void child_begin(int slot, bool client)
 	atomic_store(&t->tid, (int)syscall(SYS_gettid));
 	atomic_store(&t->alive, 1);
 	atomic_store(&p->pid, getpid());
-	atomic_store(&p->state, SLOT_LIVE);
+	atomic_store(&p->state, SEAT_LIVE);
 }
 
 /* Areas of threads that did not stop for the fork: their shadows may be of another moment. */
@@ -155,7 +152,7 @@ _Noreturn static void child_brief(void)
 	world->solo = world->brief = true;
 	check_all();
 	while (steps-- && atomic_load(&ctl->phase) == PHASE_RUN) {
-		actor_step();
+		life.step();
 		if (odds(10))
 			nap_us(dice(30000));
 	}
@@ -174,13 +171,14 @@ _Noreturn static void child_live(bool raw)
 		uint8_t old = (uint8_t)me->index;
 
 		t->seed = me->seed;
-		atomic_store(&my_slot()->alive, 0);
+		atomic_store(&my_seat()->alive, 0);
 		for (unsigned int i = 0; i < AREAS; i++)
 			if (world->area[i].owner == old)
 				world->area[i].owner = 0;
 		me = t;
 	}
-	actor_run(me->index);
+	life.live(me->index);
+	__builtin_unreachable();
 }
 
 /* ---- the parent's side ---- */
@@ -203,19 +201,19 @@ static pid_t raw_clone(void)
 static struct kid *make_child(enum op op, unsigned int how, bool *child)
 {
 	struct kid *k = free_kid();
-	int slot = k ? slot_take(world->slot) : -1;
+	int seat = k ? seat_take(world->seat) : -1;
 	pid_t pid;
 
 	*child = false;
-	if (slot < 0)
+	if (seat < 0)
 		return NULL;
 	log_begin(op, NULL, how);
-	me->head_at_fork = my_slot()->head;
+	me->head_at_fork = my_seat()->head;
 	if (!(how & BUSY))
 		gate_close();
 	pid = how & RAW ? raw_clone() : fork();
 	if (pid == 0) {
-		child_begin(slot, !(how & RAW));
+		child_begin(seat, !(how & RAW));
 		if (how & BUSY)
 			forget_others();
 		*child = true;
@@ -227,11 +225,11 @@ static struct kid *make_child(enum op op, unsigned int how, bool *child)
 	if (pid < 0) {
 		if (errno != EAGAIN && errno != ENOMEM)
 			fail_call("fork", errno);
-		slot_drop(slot);
+		seat_drop(seat);
 		return NULL;
 	}
-	*k = (struct kid){ pid, slot };
-	my_slot()->ops[op]++;
+	*k = (struct kid){ pid, seat };
+	my_seat()->ops[op]++;
 	return k;
 }
 
@@ -317,14 +315,14 @@ static bool fork_live(struct piece *p)
 /* Fork as daemon(3) does, and with every descriptor closed. */
 static bool fork_daemon(struct piece *p)
 {
-	int slot = may_stay() ? slot_take(-1) : -1, status;
+	int seat = may_stay() ? seat_take(-1) : -1, status;
 	pid_t pid;
 
 	(void)p;
-	if (slot < 0)
+	if (seat < 0)
 		return false;
 	log_begin(OP_FORK_DAEMON, NULL, 0);
-	me->head_at_fork = my_slot()->head;
+	me->head_at_fork = my_seat()->head;
 	gate_close();
 	pid = fork();
 	if (pid == 0) {
@@ -332,7 +330,7 @@ static bool fork_daemon(struct piece *p)
 		pid = fork();
 		if (pid)
 			_exit(pid < 0 ? 100 : 0);
-		child_begin(slot, true);
+		child_begin(seat, true);
 		close_range(0, ~0u, 0);
 		forget_descriptors();
 		child_live(false);
@@ -342,12 +340,12 @@ static bool fork_daemon(struct piece *p)
 		;
 	log_end(pid);
 	if (pid < 0 || WEXITSTATUS(status) == 100) {
-		slot_drop(slot);
+		seat_drop(seat);
 		return false;
 	}
 	if (status)
 		fail_other("the first child of a daemon ended with status %#x", (unsigned)status);
-	my_slot()->ops[OP_FORK_DAEMON]++;
+	my_seat()->ops[OP_FORK_DAEMON]++;
 	return false;
 }
 
@@ -380,7 +378,7 @@ static const char *own_program(void)
 
 static bool fork_exec(struct piece *p)
 {
-	char fd_arg[16], slot_arg[16];
+	char fd_arg[16], seat_arg[16];
 	bool child;
 	int fd;
 
@@ -393,8 +391,8 @@ static bool fork_exec(struct piece *p)
 	if (fd < 0) /* another user may not */
 		_exit(0);
 	snprintf(fd_arg, sizeof(fd_arg), "%d", fd);
-	snprintf(slot_arg, sizeof(slot_arg), "%d", world->slot);
-	execl(own_program(), "actor", fd_arg, slot_arg, (char *)NULL);
+	snprintf(seat_arg, sizeof(seat_arg), "%d", world->seat);
+	execl(own_program(), "actor", fd_arg, seat_arg, (char *)NULL);
 	_exit(access(own_program(), X_OK) ? 0 : 99);
 }
 
@@ -458,7 +456,7 @@ static bool spawn(struct piece *p)
 		fail_call("posix_spawn", err);
 	expect_end(pid, "posix_spawn");
 	log_end(pid);
-	my_slot()->ops[OP_SPAWN]++;
+	my_seat()->ops[OP_SPAWN]++;
 	return false;
 }
 
@@ -501,7 +499,7 @@ static bool merge_any(struct piece *p)
 	if (call_merge_any(on) && errno != ENOMEM)
 		fail_call("merge_any", errno);
 	log_end(0);
-	my_slot()->ops[OP_MERGE_ANY]++;
+	my_seat()->ops[OP_MERGE_ANY]++;
 	return false;
 }
 
@@ -512,7 +510,7 @@ static bool stat_call(struct piece *p)
 	if (call_stat())
 		fail_call("ksm_stat", errno);
 	log_end(0);
-	my_slot()->ops[OP_STAT]++;
+	my_seat()->ops[OP_STAT]++;
 	return false;
 }
 

@@ -81,7 +81,7 @@ static bool zero(struct piece *p)
 
 static bool check(struct piece *p)
 {
-	struct thread_slot *t = my_slot();
+	struct thread_seat *t = my_seat();
 
 	log_begin(OP_CHECK, p, 0);
 	if (odds(15)) {

@@ -67,11 +67,11 @@ static void serve(struct mail *m)
 void outside_main(void)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	while (atomic_load(&ctl->phase) != PHASE_STOP || slots_live()) {
+	while (atomic_load(&ctl->phase) != PHASE_STOP || seats_live()) {
 		uint32_t bell = atomic_load(&ctl->mail_bell);
 		struct timespec ts = { 0, 50000000 };
 
-		for (int i = 0; i < SLOTS; i++)
+		for (int i = 0; i < SEATS; i++)
 			for (int k = 0; k < THREADS; k++) {
 				struct mail *m = &ctl->p[i].t[k].mail;
 

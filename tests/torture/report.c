@@ -23,11 +23,11 @@ static void fail_with(int pid, const char *fmt, va_list ap)
 	if (!failure_begin())
 		return;
 	f->kind = FAIL_OTHER;
-	f->slot = -1;
+	f->seat = -1;
 	f->pid = pid;
-	for (int i = 0; pid && i < SLOTS; i++)
+	for (int i = 0; pid && i < SEATS; i++)
 		if (atomic_load(&ctl->p[i].pid) == pid)
-			f->slot = i;
+			f->seat = i;
 	vsnprintf(f->text, sizeof(f->text), fmt, ap);
 	failure_end();
 }
@@ -52,11 +52,11 @@ void fail_schedule(const char *fmt, ...)
 
 static void signal_all(const struct job *j, int sig)
 {
-	for (int i = 0; i < SLOTS; i++) {
+	for (int i = 0; i < SEATS; i++) {
 		uint32_t s = atomic_load(&ctl->p[i].state);
 		pid_t pid = atomic_load(&ctl->p[i].pid);
 
-		if ((s == SLOT_TAKEN || s == SLOT_LIVE) && pid > 0)
+		if ((s == SEAT_TAKEN || s == SEAT_LIVE) && pid > 0)
 			kill(pid, sig);
 	}
 	if (j->daemon && j->daemon->pid)
@@ -69,7 +69,7 @@ void kill_everything(struct job *j)
 	signal_all(j, SIGKILL);
 	if (j->outside > 0)
 		kill(j->outside, SIGKILL);
-	for (int i = 0; i < 100; i++) { /* a child that was being made has its slot by then */
+	for (int i = 0; i < 100; i++) { /* a child that was being made has its seat by then */
 		signal_all(j, SIGKILL);
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;
@@ -126,7 +126,7 @@ static void print_page(const struct failure *f)
 	}
 }
 
-static void print_entry(const struct thread_slot *t, unsigned int thread, uint32_t i, uint64_t now)
+static void print_entry(const struct thread_seat *t, unsigned int thread, uint32_t i, uint64_t now)
 {
 	const struct log_entry *e = &t->ring[i % RING];
 
@@ -142,10 +142,10 @@ static void print_history(const struct failure *f)
 {
 	uint64_t now = now_ns();
 
-	if (f->slot < 0)
+	if (f->seat < 0)
 		return;
 	for (unsigned int k = 0; k < THREADS; k++) {
-		const struct thread_slot *t = &ctl->p[f->slot].t[k];
+		const struct thread_seat *t = &ctl->p[f->seat].t[k];
 		uint32_t first = t->head > RING ? t->head - RING : 0;
 
 		if (!t->head)
@@ -192,17 +192,17 @@ static void print_maps(const struct failure *f)
 }
 
 /* Print where the threads of all processes are, for one that hangs. */
-static void print_threads(int slot)
+static void print_threads(int seat)
 {
 	char cmd[256];
 
-	if (slot < 0 || !atomic_load(&ctl->p[slot].pid))
+	if (seat < 0 || !atomic_load(&ctl->p[seat].pid))
 		return;
 	fflush(stdout);
 	snprintf(cmd, sizeof(cmd),
 		 "for t in /proc/%d/task/*; do echo \"  $t $(cat $t/comm) $(cat $t/wchan)\"; "
 		 "sed 's/^/    /' $t/stack; done",
-		 atomic_load(&ctl->p[slot].pid));
+		 atomic_load(&ctl->p[seat].pid));
 	if (system(cmd))
 		printf("  (gone)\n");
 }
@@ -214,22 +214,22 @@ void report_failure(struct job *j)
 	while (atomic_load(&ctl->failed) != 2)
 		nap_us(1000);
 	if (f->kind == FAIL_OTHER)
-		print_threads(f->slot); /* where they hang, before they are stopped */
+		print_threads(f->seat); /* where they hang, before they are stopped */
 	signal_all(j, SIGSTOP);
 	printf("FAILED: seed %llu: ", (unsigned long long)j->seed);
 	switch (f->kind) {
 	case FAIL_BYTES:
-		printf("wrong bytes in process %d (slot %d, thread %d)\n", f->pid, f->slot,
+		printf("wrong bytes in process %d (seat %d, thread %d)\n", f->pid, f->seat,
 		       f->thread);
 		print_page(f);
 		break;
 	case FAIL_CRASH:
-		printf("process %d (slot %d, thread %d) crashed: %s at %#llx, instruction %#llx\n",
-		       f->pid, f->slot, f->thread, f->text, (unsigned long long)f->addr,
+		printf("process %d (seat %d, thread %d) crashed: %s at %#llx, instruction %#llx\n",
+		       f->pid, f->seat, f->thread, f->text, (unsigned long long)f->addr,
 		       (unsigned long long)f->aux);
 		break;
 	default:
-		printf("process %d (slot %d, thread %d): %s\n", f->pid, f->slot, f->thread,
+		printf("process %d (seat %d, thread %d): %s\n", f->pid, f->seat, f->thread,
 		       f->text);
 	}
 	if (f->pid)
@@ -260,9 +260,9 @@ static uint64_t total_op(enum op op)
 {
 	uint64_t n = atomic_load(&ctl->lived[op]);
 
-	for (int i = 0; i < SLOTS; i++)
+	for (int i = 0; i < SEATS; i++)
 		for (int k = 0; k < THREADS; k++)
-			if (atomic_load(&ctl->p[i].state) != SLOT_FREE)
+			if (atomic_load(&ctl->p[i].state) != SEAT_FREE)
 				n += ctl->p[i].t[k].ops[op];
 	return n;
 }

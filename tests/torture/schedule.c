@@ -27,34 +27,28 @@
 #define END_MS 120000
 #define MOST_TIMES 3 /* the time asked for, until everything has been shown: on a loaded machine */
 #define COVERED_SECONDS 30 /* so long a run shows every kind of operation */
-#define ABANDONED_MS 20000
 
-static uint64_t below(struct job *j, uint64_t n)
-{
-	return rnd_below(&j->rnd, n);
-}
+/* ---- pulses ---- */
 
-/* ---- watching ---- */
-
-struct watch {
-	uint64_t beat[SLOTS][THREADS], moved_ms[SLOTS][THREADS];
+struct pulses {
+	uint64_t beat[SEATS][THREADS], moved_ms[SEATS][THREADS];
 	uint64_t step, step_ms;
 };
 
-static void watch_thread(struct watch *w, int slot, int k)
+static void feel_pulse(struct pulses *w, int seat, int k)
 {
-	struct proc_slot *p = &ctl->p[slot];
+	struct proc_seat *p = &ctl->p[seat];
 	uint64_t beat = atomic_load(&p->t[k].beat), now = now_ms();
-	bool idle = atomic_load(&p->state) != SLOT_LIVE || !atomic_load(&p->t[k].alive) ||
+	bool idle = atomic_load(&p->state) != SEAT_LIVE || !atomic_load(&p->t[k].alive) ||
 		    atomic_load(&p->stopped) || atomic_load(&p->killed);
 
-	if (idle || beat != w->beat[slot][k] || !w->moved_ms[slot][k]) {
-		w->beat[slot][k] = beat;
-		w->moved_ms[slot][k] = now;
-	} else if (now - w->moved_ms[slot][k] > HANG_MS && failure_begin()) {
+	if (idle || beat != w->beat[seat][k] || !w->moved_ms[seat][k]) {
+		w->beat[seat][k] = beat;
+		w->moved_ms[seat][k] = now;
+	} else if (now - w->moved_ms[seat][k] > HANG_MS && failure_begin()) {
 		ctl->fail.kind = FAIL_OTHER;
 		ctl->fail.pid = atomic_load(&p->pid);
-		ctl->fail.slot = slot;
+		ctl->fail.seat = seat;
 		ctl->fail.thread = k;
 		snprintf(ctl->fail.text, sizeof(ctl->fail.text), "has not moved for %d ms",
 			 HANG_MS);
@@ -64,7 +58,7 @@ static void watch_thread(struct watch *w, int slot, int k)
 
 static void *watchdog(void *arg)
 {
-	static struct watch w;
+	static struct pulses w;
 	struct job *j = arg;
 
 	for (;;) {
@@ -79,139 +73,14 @@ static void *watchdog(void *arg)
 				      "answer?)",
 				      2 * HANG_MS);
 		}
-		for (int i = 0; i < SLOTS; i++)
+		for (int i = 0; i < SEATS; i++)
 			for (int k = 0; k < THREADS; k++)
-				watch_thread(&w, i, k);
+				feel_pulse(&w, i, k);
 		if (atomic_load(&ctl->failed))
 			report_failure(j);
 		nap_us(5000);
 	}
 	return NULL;
-}
-
-/* ---- actors ---- */
-
-static void exec_actor(struct job *j, int slot, int ctl_fd)
-{
-	bool plain = below(j, 100) < ctl->plain_percent, native = below(j, 3) == 0;
-	char fd_arg[16], slot_arg[16];
-
-	snprintf(fd_arg, sizeof(fd_arg), "%d", ctl_fd);
-	snprintf(slot_arg, sizeof(slot_arg), "%d", slot);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (plain)
-		execl(ctl->ksm_run, "ksm-run", native ? "--malloc=native" : "--malloc=heap", "--",
-		      ctl->actor_plain, fd_arg, slot_arg, (char *)NULL);
-	else
-		execl(ctl->actor_ksm, "actor", fd_arg, slot_arg, (char *)NULL);
-	fprintf(stderr, "cannot execute an actor: %s\n", strerror(errno));
-	_exit(127);
-}
-
-static void spawn_actor(struct job *j)
-{
-	int slot = slot_take(-1), fd;
-	pid_t pid;
-
-	if (slot < 0)
-		return;
-	below(j, 7); /* the child's choices are not ours */
-	fflush(NULL);
-	fd = open(ctl->ctl_path, O_RDWR);
-	if (fd < 0)
-		harness_die("%s: %s", ctl->ctl_path, strerror(errno));
-	pid = fork();
-	if (pid == 0)
-		exec_actor(j, slot, fd);
-	close(fd);
-	if (pid < 0)
-		harness_die("fork: %s", strerror(errno));
-	atomic_store(&ctl->p[slot].pid, pid);
-	j->spawned++;
-}
-
-/* Its work goes on counting; the slot is free. */
-static void retire(struct job *j, struct proc_slot *p)
-{
-	j->ended_since_up++;
-	for (int k = 0; k < THREADS; k++) {
-		struct thread_slot *t = &p->t[k];
-
-		for (int i = 0; i < OP_NR; i++)
-			atomic_fetch_add(&ctl->lived[i], t->ops[i]);
-		atomic_fetch_add(&ctl->lived_checks, t->checks);
-		atomic_fetch_add(&ctl->lived_bytes, t->checked_bytes);
-		atomic_fetch_add(&ctl->lived_frame_checks, t->frame_checks);
-		atomic_fetch_add(&ctl->lived_frame_samples, t->frame_samples);
-	}
-	atomic_store(&p->state, SLOT_FREE);
-}
-
-/*
- * A slot that an actor took for a child, and was killed before it made one. Such a child would be
- * here by now.
- */
-static bool is_abandoned(const struct proc_slot *p)
-{
-	return atomic_load(&p->state) == SLOT_TAKEN && !atomic_load(&p->pid) &&
-	       now_ms() > p->taken_ms + ABANDONED_MS && kill(p->taker, 0) && errno == ESRCH;
-}
-
-/* Children of dead actors are ours by now; those of living ones are not (ECHILD). */
-static void reap(struct job *j)
-{
-	for (int i = 0; i < SLOTS; i++) {
-		struct proc_slot *p = &ctl->p[i];
-		uint32_t state = atomic_load(&p->state);
-		pid_t pid = atomic_load(&p->pid);
-		int status;
-
-		if (state == SLOT_GONE || is_abandoned(p)) {
-			retire(j, p);
-		} else if (state != SLOT_FREE && pid > 0 && waitpid(pid, &status, WNOHANG) == pid) {
-			if (status && !atomic_load(&p->killed))
-				fail_schedule("actor %d (slot %d) ended with status %#x", (int)pid,
-					      i, (unsigned int)status);
-			retire(j, p);
-		}
-	}
-}
-
-static void kill_one(struct job *j)
-{
-	struct proc_slot *p = &ctl->p[below(j, SLOTS)];
-
-	if (atomic_load(&p->state) != SLOT_LIVE || atomic_load(&p->pid) <= 0)
-		return;
-	atomic_store(&p->killed, 1);
-	kill(atomic_load(&p->pid), SIGKILL);
-	j->actor_kills++;
-}
-
-static void stop_one(struct job *j)
-{
-	int i = (int)below(j, SLOTS);
-	struct proc_slot *p = &ctl->p[i];
-
-	if (atomic_load(&p->state) != SLOT_LIVE || atomic_load(&p->pid) <= 0)
-		return;
-	atomic_store(&p->stopped, 1);
-	kill(atomic_load(&p->pid), SIGSTOP);
-	j->resume_ms[i] = now_ms() + below(j, 1500);
-	j->actor_stops++;
-}
-
-void actors_resume(struct job *j, bool all)
-{
-	for (int i = 0; i < SLOTS; i++) {
-		struct proc_slot *p = &ctl->p[i];
-
-		if (!atomic_load(&p->stopped) || (!all && now_ms() < j->resume_ms[i]))
-			continue;
-		if (atomic_load(&p->pid) > 0 && !atomic_load(&ctl->failed))
-			kill(atomic_load(&p->pid), SIGCONT);
-		atomic_store(&p->stopped, 0);
-	}
 }
 
 /* ---- calm ---- */
@@ -232,23 +101,23 @@ static bool wait_for(struct job *j, bool (*done)(struct job *j), uint64_t ms, co
 				   what);
 			pause();
 		}
-		reap(j);
+		actors_reap(j);
 		atomic_fetch_add(&j->step, 1);
 		nap_us(5000);
 	}
 	return true;
 }
 
-static bool every_thread(bool (*ok)(const struct thread_slot *t))
+static bool every_thread(bool (*ok)(const struct thread_seat *t))
 {
-	for (int i = 0; i < SLOTS; i++) {
-		struct proc_slot *p = &ctl->p[i];
+	for (int i = 0; i < SEATS; i++) {
+		struct proc_seat *p = &ctl->p[i];
 		uint32_t state = atomic_load(&p->state);
 
-		if (state == SLOT_FREE || state == SLOT_GONE || atomic_load(&p->killed))
+		if (state == SEAT_FREE || state == SEAT_GONE || atomic_load(&p->killed))
 			continue;
 		waited_for = atomic_load(&p->pid);
-		if (state == SLOT_TAKEN)
+		if (state == SEAT_TAKEN)
 			return false;
 		for (int k = 0; k < THREADS; k++)
 			if (atomic_load(&p->t[k].alive) && !ok(&p->t[k]))
@@ -257,12 +126,12 @@ static bool every_thread(bool (*ok)(const struct thread_slot *t))
 	return true;
 }
 
-static bool is_parked(const struct thread_slot *t)
+static bool is_parked(const struct thread_seat *t)
 {
 	return atomic_load(&t->parked);
 }
 
-static bool has_verified(const struct thread_slot *t)
+static bool has_verified(const struct thread_seat *t)
 {
 	return atomic_load(&t->verified);
 }
@@ -282,11 +151,11 @@ static bool all_verified(struct job *j)
 /* Every process that should have found the daemon again has done so. */
 static bool all_connected(struct job *j)
 {
-	for (int i = 0; i < SLOTS; i++) {
-		struct proc_slot *p = &ctl->p[i];
+	for (int i = 0; i < SEATS; i++) {
+		struct proc_seat *p = &ctl->p[i];
 		char path[64], buf[64];
 
-		if (atomic_load(&p->state) != SLOT_LIVE || !p->client || atomic_load(&p->killed) ||
+		if (atomic_load(&p->state) != SEAT_LIVE || !p->client || atomic_load(&p->killed) ||
 		    !atomic_load(&p->t[0].alive))
 			continue;
 		snprintf(path, sizeof(path), "client/%d/uid", atomic_load(&p->pid));
@@ -371,9 +240,9 @@ static void disturb(struct job *j)
 	if (kind < 70)
 		daemon_disturb(j);
 	else if (kind < 85)
-		stop_one(j);
+		actors_stop_one(j);
 	else if (kind < 93)
-		kill_one(j);
+		actors_kill_one(j);
 }
 
 /* Tell the actors which kinds never ran. Returns the number of these. */
@@ -419,10 +288,10 @@ static void run(struct job *j)
 
 	while (goes_on(j, start)) {
 		atomic_fetch_add(&j->step, 1);
-		reap(j);
+		actors_reap(j);
 		actors_resume(j, false);
-		while (slots_live() < ACTORS)
-			spawn_actor(j);
+		while (seats_live() < ACTORS)
+			actors_spawn(j);
 		disturb(j);
 		if (now_ms() > next_calm) {
 			calm(j);
@@ -436,8 +305,8 @@ static void run(struct job *j)
 static bool all_gone(struct job *j)
 {
 	(void)j;
-	for (int i = 0; i < SLOTS; i++)
-		if (atomic_load(&ctl->p[i].state) != SLOT_FREE)
+	for (int i = 0; i < SEATS; i++)
+		if (atomic_load(&ctl->p[i].state) != SEAT_FREE)
 			return false;
 	return true;
 }

@@ -16,7 +16,7 @@ struct job {
 	struct daemon *daemon;
 	pid_t outside;
 	const char *daemon_args[12];
-	uint64_t resume_ms[SLOTS]; /* when a stopped actor goes on */
+	uint64_t resume_ms[SEATS]; /* when a stopped actor goes on */
 	/* For the report. */
 	uint64_t kills, terms, stops, actor_kills, actor_stops, spawned, knob_stores, queries;
 	uint64_t unmerges, calms;
@@ -26,6 +26,22 @@ struct job {
 	uint64_t pages_on_frames, pages_offered; /* at the last audit */
 	_Atomic uint64_t step;                   /* grows while the schedule is alive */
 };
+
+/* A random number below n, of the schedule's own. */
+static inline uint64_t below(struct job *j, uint64_t n)
+{
+	return rnd_below(&j->rnd, n);
+}
+
+/* actors.c */
+/* Start another actor, where a seat is free. */
+void actors_spawn(struct job *j);
+/* Give back the seats of those that ended. Fails the run when one did so by itself, in error. */
+void actors_reap(struct job *j);
+void actors_kill_one(struct job *j);
+void actors_stop_one(struct job *j);
+/* Let stopped actors go on: those whose time has come, or all. */
+void actors_resume(struct job *j, bool all);
 
 /* ops of the operator: daemon.c */
 void daemon_up(struct job *j);
@@ -58,8 +74,6 @@ uint64_t total_checks(void);
 _Noreturn void outside_main(void);
 
 /* schedule.c */
-/* Let stopped actors go on: those whose time has come, or all. */
-void actors_resume(struct job *j, bool all);
 int job_run(struct job *j);
 
 #endif

@@ -2,12 +2,12 @@
 /*
  * torture.h - what the schedule, the actors and the outside writer share.
  *
- * One `struct ctl` in a memfd is mapped shared by all processes of a run. It holds phases, one slot
+ * One `struct ctl` in a memfd is mapped shared by all processes of a run. It holds phases, one seat
  * for each process that takes part, a ring of the last operations of each of its threads, and the
  * first failure. The service could touch none of this memory.
  *
- * A process lives in a slot from birth to death. The maker of a process takes its slot: the
- * schedule, or a parent before it forks. The schedule frees the slot when the process is gone.
+ * A process lives in a seat from birth to death. The maker of a process takes its seat: the
+ * schedule, or a parent before it forks. The schedule frees the seat when the process is gone.
  */
 #ifndef KSM_TORTURE_H
 #define KSM_TORTURE_H
@@ -19,7 +19,7 @@
 #include <sys/types.h>
 
 #define PG 4096ul
-#define SLOTS 24   /* processes that can be in the books at once */
+#define SEATS 24   /* processes that can be in the books at once */
 #define MAX_LIVE 9 /* of these, alive; more only thins out the work on a small machine */
 #define THREADS 3  /* per process: enough for stores, system calls and changes at once */
 #define RING 192   /* operations remembered per thread */
@@ -77,7 +77,7 @@ struct mail {
 	uint8_t data[MAIL_PAGES * PG];
 };
 
-struct thread_slot {
+struct thread_seat {
 	_Atomic uint64_t beat; /* grows with every step; a thread whose beat stands still hangs */
 	_Atomic uint32_t parked, verified;
 	_Atomic int32_t tid;
@@ -89,18 +89,18 @@ struct thread_slot {
 	struct mail mail;
 };
 
-enum slot_state { SLOT_FREE, SLOT_TAKEN, SLOT_LIVE, SLOT_GONE };
-struct proc_slot {
+enum seat_state { SEAT_FREE, SEAT_TAKEN, SEAT_LIVE, SEAT_GONE };
+struct proc_seat {
 	_Atomic uint32_t state;
 	_Atomic int32_t pid;
 	_Atomic uint32_t killed;  /* by the schedule: its death is no failure */
 	_Atomic uint32_t stopped; /* by the schedule */
 	uint32_t client;          /* a connection to the daemon is to be expected */
-	int32_t parent;           /* slot, -1: the schedule */
+	int32_t parent;           /* seat, -1: the schedule */
 	int32_t taker;            /* process that took it for a child to come, and when */
 	uint64_t taken_ms;
 	uint32_t generation;
-	struct thread_slot t[THREADS];
+	struct thread_seat t[THREADS];
 };
 
 enum phase { PHASE_RUN, PHASE_PARK, PHASE_VERIFY, PHASE_STOP };
@@ -108,7 +108,7 @@ enum phase { PHASE_RUN, PHASE_PARK, PHASE_VERIFY, PHASE_STOP };
 enum fail_kind { FAIL_NONE, FAIL_BYTES, FAIL_CRASH, FAIL_CALL, FAIL_OTHER };
 struct failure {
 	uint32_t kind;
-	int32_t pid, tid, slot, thread;
+	int32_t pid, tid, seat, thread;
 	uint64_t addr, aux; /* aux: offset of the first wrong byte; ip of a crash */
 	uint32_t op, area, page;
 	uint8_t expected[PG], found[PG];
@@ -130,7 +130,7 @@ struct ctl {
 	_Atomic uint64_t lived_checks, lived_bytes, lived_frame_checks, lived_frame_samples;
 	char data_path[256]; /* file for O_DIRECT, DATA_PAGES of known content */
 	char actor_ksm[256], actor_plain[256], ksm_run[256], ctl_path[64];
-	struct proc_slot p[SLOTS];
+	struct proc_seat p[SEATS];
 };
 #define DATA_PAGES 256u
 
@@ -166,10 +166,10 @@ void nap_us(uint64_t us);
 void content_fill(void *page, uint64_t id);
 /* Map the ctl of descriptor fd. */
 bool ctl_map(int fd);
-/* Take a free slot for a process to be made. Returns -1 when there is none or enough are alive. */
-int slot_take(int parent);
-void slot_drop(int slot);
-unsigned int slots_live(void);
+/* Take a free seat for a process to be made. Returns -1 when there is none or enough are alive. */
+int seat_take(int parent);
+void seat_drop(int seat);
+unsigned int seats_live(void);
 /* Note the first failure and return true. Returns false when there was one already. */
 bool failure_begin(void);
 void failure_end(void);

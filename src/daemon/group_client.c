@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/kernel_cost.h"
 #include "daemon/attr.h"
 #include "daemon/client_view.h"
 #include "daemon/profit.h"
@@ -83,7 +84,7 @@ static const struct attr attrs[] = {
 	CLIENT("ksm_merging_pages", view.mm.merging_pages, "pages that stand on a frame"),
 	ATTR_FIELD(struct client_values, view.profit, "ksm_process_profit",
 		   "bytes: (ksm_merging_pages + ksm_zero_pages) * 4096 - metadata_bytes - "
-		   "added_vmas * " VMA_BYTES_TEXT),
+		   "added_vmas * " KERNEL_VMA_BYTES_TEXT),
 	CLIENT("ksm_merge_any", merge_any, "1: everything it maps is offered"),
 	CLIENT("ksm_mergeable", mergeable, "1: something is offered"),
 	CLIENT("region_bytes", view.mm.region_bytes, "memory offered"),

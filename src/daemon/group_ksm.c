@@ -2,6 +2,7 @@
 /* group_ksm.c - see group_ksm.h. */
 #include "daemon/group_ksm.h"
 
+#include "base/kernel_cost.h"
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
 #include "daemon/client_view.h"
@@ -67,7 +68,7 @@ static const struct attr attrs[] = {
 	    "frames of those contents, the first of each included"),
 	ATTR_FIELD(struct ksm_values, general_profit, "general_profit",
 		   "bytes saved less all metadata: (pages_sharing + ksm_zero_pages) * 4096 - "
-		   "metadata_bytes - added_vmas * " VMA_BYTES_TEXT
+		   "metadata_bytes - added_vmas * " KERNEL_VMA_BYTES_TEXT
 		   ", the last being the kernel's memory for a "
 		   "mapping (vm_area_struct and its share of the maple tree)"),
 	KSM("metadata_bytes", c.metadata_bytes,

@@ -2,11 +2,10 @@
 /* memory.c - what memory merging gives back, and what it takes. */
 #include "memory.h"
 
+#include "base/kernel_cost.h"
 #include "machine.h"
 #include "run.h"
 #include "workload.h"
-
-enum { VMA_BYTES = 220 }; /* struct vm_area_struct and its share of a maple node (measured) */
 
 int memory_look(struct run *r, struct memory *m)
 {
@@ -33,7 +32,7 @@ int memory_saved(struct run *r, const struct memory *before)
 		v[M_REGION_VMAS] =
 			((double)after.region_vmas - (double)before->fleet.region_vmas) / clients;
 	v[M_SAVED_MIB] = saved / 1048576;
-	v[M_SAVED_NET_MIB] = (saved - (double)metadata - vmas * VMA_BYTES -
+	v[M_SAVED_NET_MIB] = (saved - (double)metadata - vmas * KERNEL_VMA_BYTES -
 			      ((double)after.pte - (double)before->fleet.pte)) /
 			     1048576;
 	v[M_SAVED_SYSTEM_MIB] = (before->used - machine_used()) / 1048576;

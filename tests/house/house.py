@@ -372,6 +372,20 @@ def rule_folders(tree, plan):
         known.append(f.name)
 
 
+def rule_design(tree, plan):
+    """docs/design.md draws the floors of the product: each room stands in its tables."""
+    path = 'docs/design.md'
+    drawn = tree.text(path).partition('### Floors')[2].partition('\n## ')[0]
+    names = {os.path.splitext(n)[0] for n in re.findall(r'`([\w-]+(?:\.h)?)`', drawn)}
+    for f in plan.folders:
+        if not f.path.startswith(('src/', 'numa')):
+            continue
+        for room in f.floor_of:
+            if room not in names:
+                yield Finding('design', path, line_of(tree.text(path), tree.text(path).find(drawn)),
+                              'Floors does not have %s of %s' % (room, f.path))
+
+
 def rule_placed(tree, plan):
     placed = set()
     for p in tree.sources('src/', 'numa/', 'tools/', 'include/'):
@@ -585,8 +599,8 @@ def rule_gnu_source(tree, plan):
 
 RULES = [
     ('circle', rule_circles), ('floor', rule_floors), ('plan', rule_folders),
-    ('placed', rule_placed), ('purity', rule_purity), ('header', rule_headers),
-    ('callback', rule_callbacks), ('length', rule_length), ('function', rule_function),
+    ('placed', rule_placed), ('design', rule_design), ('purity', rule_purity),
+    ('header', rule_headers), ('callback', rule_callbacks), ('length', rule_length), ('function', rule_function),
     ('width', rule_width), ('spdx', rule_spdx), ('gnu-source', rule_gnu_source),
 ]
 

@@ -21,7 +21,8 @@ CLEAN = {
     'src/high/roof.c': '#include "low/upper.h"\n\nint roof(void);\n\n'
                        'static int twice(int n)\n{\n\treturn 2 * n;\n}\n\n'
                        'int roof(void)\n{\n\treturn upper_level(twice);\n}\n',
-    'docs/design.md': '# A house\n\nSee `src/low/ground.c`, `upper_level()` and `make all`.\n',
+    'docs/design.md': '# A house\n\nSee `src/low/ground.c`, `upper_level()` and `make all`.\n\n'
+                      '### Floors\n\n| low | `ground`; `upper` |\n| high | `roof` |\n',
     'Makefile': '# SPDX-License-Identifier: MIT\n.PHONY: all\nall:\n',
 }
 FLOORS = """
@@ -116,6 +117,7 @@ FLAWS = [
     ('rooms apart use each other', 'floor', {
         'src/high/wall.h': 'int wall(void);\n',
         'src/high/wall.c': '#include "high/wall.h"\nint wall(void)\n{\n\treturn 1;\n}\n',
+        **appended('docs/design.md', '| high | `wall` |\n'),
         **appended(ROOF, '#include "high/wall.h"\n')},
      {'floors': FLOORS.replace('roofs: roof', 'roofs: roof wall'), 'where': ROOF}),
     ('a folder that uses a higher one', 'plan', {},
@@ -125,6 +127,8 @@ FLAWS = [
     ('a file that is not placed', 'placed', {'src/low/attic.c': 'int attic;\n'},
      {'where': 'src/low/attic.c'}),
     ('a place without a file', 'placed', {}, {'floors': FLOORS + 'floor spire: spire\n'}),
+    ('a room that the design leaves out', 'design', changed('docs/design.md', '`roof`', 'none'),
+     {'where': 'docs/design.md'}),
     ('a call that is forbidden', 'purity', changed(
         LOW, 'return 0', 'extern int getpid(void);\n\treturn getpid()'), {'where': LOW}),
     ('a header that is forbidden', 'purity', appended(LOW, '#include <time.h>\n'),

@@ -14,9 +14,7 @@
 #include "daemon/accept.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -31,11 +29,6 @@
 #define HANDSHAKE_MS 5000
 #define MAX_UNFINISHED_PER_UID 256u
 #define MAX_UNFINISHED 1024u
-/* Descriptors of a client (socket, pidfd, pagemap, mem), and with a domain of its own its arena and
- * two sentinels, with one to spare. */
-#define FDS_PER_CLIENT 8
-#define FDS_RESERVED 256 /* control connections, listening sockets, devices */
-#define ACCEPT_BATCH 64  /* then others have their turn */
 
 /*
  * The session that gives way to a new one of this user, both being counted: the user's oldest
@@ -115,8 +108,8 @@ static void admit(struct clients *c, int sock)
 	}
 	s = session_new(c->d, sock, &cred);
 	if (!s && errno == EDQUOT) {
-		refuse(c, sock, ERR_LIMIT, EMFILE,
-		       "too many clients: raise the daemon's limit of open files");
+		refuse(c, sock, ERR_LIMIT, EDQUOT,
+		       "too many clients, of your user or in all (limit/)");
 		return;
 	}
 	if (!s) {
@@ -133,36 +126,15 @@ static void admit(struct clients *c, int sock)
 	loop_timer_hasten(&c->silent_timer, s->accepted_ms + HANDSHAKE_MS);
 }
 
-/* No descriptor left: use the spare one to take the client off the queue, or it would wake us for
- * ever. */
-static void turn_away(struct clients *c)
+static void turn_away(struct listener *l, int sock)
 {
-	int sock;
-
-	if (c->spare >= 0) /* it may not have been got back the last time */
-		close(c->spare);
-	sock = accept4(c->listen.fd, NULL, NULL, SOCK_CLOEXEC);
-	if (sock >= 0)
-		refuse(c, sock, ERR_LIMIT, EMFILE, "the daemon has no descriptors left");
-	c->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	refuse(container_of(l, struct clients, listener), sock, ERR_LIMIT, EMFILE,
+	       "the daemon has no descriptors left");
 }
 
-static void accept_some(struct loop_watch *w, uint32_t events)
+static void on_connection(struct listener *l, int sock)
 {
-	struct clients *c = container_of(w, struct clients, listen);
-
-	(void)events;
-	for (int i = 0; i < ACCEPT_BATCH; i++) {
-		int sock = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-		if (sock >= 0) {
-			admit(c, sock);
-		} else if (errno == EMFILE || errno == ENFILE) {
-			turn_away(c);
-		} else if (errno != ECONNABORTED && errno != EINTR) {
-			return;
-		}
-	}
+	admit(container_of(l, struct clients, listener), sock);
 }
 
 static void drop_silent(struct loop_timer *t, uint64_t now)
@@ -180,36 +152,18 @@ static void drop_silent(struct loop_timer *t, uint64_t now)
 	}
 }
 
-static uint64_t max_places(void)
-{
-	struct rlimit nofile = { 0 };
-
-	getrlimit(RLIMIT_NOFILE, &nofile);
-	return nofile.rlim_cur > FDS_RESERVED + FDS_PER_CLIENT ?
-		       (nofile.rlim_cur - FDS_RESERVED) / FDS_PER_CLIENT :
-		       1;
-}
-
 void accept_init(struct clients *c, int listen_fd)
 {
-	c->listen.fd = listen_fd;
-	c->spare = -1;
-	c->d->accounts.most[ACCOUNT_PLACES] = max_places();
+	listener_init(&c->listener, &c->loop, listen_fd, on_connection, turn_away);
 	loop_timer_add(&c->loop, &c->silent_timer, drop_silent);
 }
 
 int accept_start(struct clients *c)
 {
-	c->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (c->spare < 0)
-		return -errno;
-	return loop_watch(&c->loop, &c->listen, c->listen.fd, EPOLLIN, accept_some);
+	return listener_start(&c->listener, &c->loop);
 }
 
 void accept_deinit(struct clients *c)
 {
-	loop_unwatch(&c->listen);
-	if (c->spare >= 0)
-		close(c->spare);
-	closer_take(&c->d->closer, CLOSER_LISTENER, c->listen.fd, geteuid());
+	closer_take(&c->d->closer, CLOSER_LISTENER, listener_close(&c->listener), geteuid());
 }

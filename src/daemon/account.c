@@ -17,6 +17,7 @@ struct account {
 	LIST_ENTRY(account) link;
 	uid_t uid;
 	uint64_t held[ACCOUNT_NR];
+	uint64_t refused[ACCOUNT_NR];
 	uint64_t sum;
 };
 
@@ -26,8 +27,9 @@ void account_table_init(struct account_table *t)
 	lock_init(&t->lock);
 	for (unsigned int i = 0; i < ACCOUNT_BUCKETS; i++)
 		LIST_INIT(&t->bucket[i]);
+	t->share = ACCOUNT_SHARE_DEFAULT;
 	for (int u = 0; u < ACCOUNT_NR; u++)
-		t->most[u] = UINT64_MAX;
+		t->most[u] = ACCOUNT_NO_LIMIT;
 }
 
 void account_table_deinit(struct account_table *t)
@@ -73,19 +75,52 @@ static void drop_if_empty(struct account_table *t, struct account *a)
 	free(a);
 }
 
-/* One step of a charge; it holds an account, which stays even if it is empty now. */
-static int move(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t n)
-	NEEDS(t->lock);
-static int move(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t n)
+/* How much more the account may hold. Limits are numbers of bytes at most, far below 2^57. */
+static uint64_t room(const struct account_table *t, const struct account *a, bool common,
+		     enum account_unit unit) NEEDS(t->lock);
+static uint64_t room(const struct account_table *t, const struct account *a, bool common,
+		     enum account_unit unit)
 {
-	uint64_t others = t->total[unit] - c->held[unit];
+	uint64_t left = t->most[unit] > t->total[unit] ? t->most[unit] - t->total[unit] : 0;
+	uint64_t others = 100 - t->share, taken = a->held[unit];
 
-	if (n > c->held[unit] && (others > t->most[unit] || n > t->most[unit] - others))
-		return -EDQUOT;
-	t->total[unit] = others + n;
-	c->account->held[unit] += n - c->held[unit];
-	c->account->sum += n - c->held[unit];
+	if (t->most[unit] == ACCOUNT_NO_LIMIT || common)
+		return left;
+	/* With n more: (taken + n) * others <= (left - n) * share. */
+	return left * t->share > taken * others ? (left * t->share - taken * others) / 100 : 0;
+}
+
+static void hold(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t n)
+	NEEDS(t->lock);
+static void hold(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t n)
+{
+	uint64_t more = n - c->held[unit]; /* wraps when it gives back */
+
+	t->total[unit] += more;
+	c->account->held[unit] += more;
+	c->account->sum += more;
 	c->held[unit] = n;
+}
+
+/* One step of a charge; it holds an account, which stays even if it is empty now. */
+static int move(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t least,
+		uint64_t wish) NEEDS(t->lock);
+static int move(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t least,
+		uint64_t wish)
+{
+	uint64_t now = c->held[unit], most;
+
+	if (wish > now) {
+		most = room(t, c->account, c->common, unit);
+		most = most > wish - now ? wish : now + most;
+		if (most < least) {
+			t->refused[unit]++;
+			c->account->refused[unit]++;
+			return -EDQUOT;
+		}
+		wish = most;
+	}
+	hold(t, c, unit, wish);
 	return 0;
 }
 
@@ -98,8 +133,8 @@ static uint64_t held(const struct charge *c)
 	return sum;
 }
 
-int charge_set(struct account_table *t, struct charge *c, uid_t uid, enum account_unit unit,
-	       uint64_t n)
+int charge_some(struct account_table *t, struct charge *c, uid_t uid, enum account_unit unit,
+		uint64_t least, uint64_t wish)
 {
 	struct account *a;
 	int err = -ENOMEM;
@@ -109,7 +144,7 @@ int charge_set(struct account_table *t, struct charge *c, uid_t uid, enum accoun
 	if (a) {
 		c->table = t;
 		c->account = a;
-		err = move(t, c, unit, n);
+		err = move(t, c, unit, least, wish);
 		if (!held(c))
 			c->account = NULL;
 		drop_if_empty(t, a);
@@ -126,7 +161,7 @@ void charge_drop(struct charge *c)
 		return;
 	lock_take(&t->lock);
 	for (int u = 0; u < ACCOUNT_NR; u++)
-		move(t, c, (enum account_unit)u, 0);
+		hold(t, c, (enum account_unit)u, 0);
 	drop_if_empty(t, c->account);
 	c->account = NULL;
 	lock_give(&t->lock);
@@ -136,6 +171,7 @@ static void copy_view(const struct account *a, struct account_view *v)
 {
 	v->uid = a->uid;
 	memcpy(v->held, a->held, sizeof(v->held));
+	memcpy(v->refused, a->refused, sizeof(v->refused));
 }
 
 void account_read(struct account_table *t, uid_t uid, struct account_view *v)
@@ -158,6 +194,29 @@ uint64_t account_total(struct account_table *t, enum account_unit unit)
 	total = t->total[unit];
 	lock_give(&t->lock);
 	return total;
+}
+
+void account_limits(struct account_table *t, struct account_limits *l)
+{
+	lock_take(&t->lock);
+	memcpy(l->most, t->most, sizeof(l->most));
+	memcpy(l->refused, t->refused, sizeof(l->refused));
+	l->share = t->share;
+	lock_give(&t->lock);
+}
+
+void account_limit(struct account_table *t, enum account_unit unit, uint64_t most)
+{
+	lock_take(&t->lock);
+	t->most[unit] = most;
+	lock_give(&t->lock);
+}
+
+void account_share(struct account_table *t, unsigned int percent)
+{
+	lock_take(&t->lock);
+	t->share = percent;
+	lock_give(&t->lock);
 }
 
 static int compare_uids(const void *a, const void *b)

@@ -67,13 +67,17 @@ uint32_t arena_zone_frames(int nr_nodes)
 	return frames;
 }
 
-struct arena *arena_new(struct numa_topology *t, const struct vault *v)
+struct arena *arena_new(struct numa_topology *t, const struct vault *v,
+			struct account_table *accounts, uid_t uid, bool common)
 {
 	struct arena *a = calloc(1, sizeof(*a));
 	int err;
 
 	if (!a)
 		return NULL;
+	a->accounts = accounts;
+	a->charge.common = common;
+	a->uid = uid;
 	a->nr_nodes = t->nr_nodes;
 	a->zone_frames = arena_zone_frames(a->nr_nodes);
 	err = make_file(a, v);
@@ -93,6 +97,7 @@ void arena_free(struct arena *a)
 	if (!a)
 		return;
 	vault_file_close(&a->file);
+	charge_drop(&a->charge);
 	free(a);
 }
 
@@ -119,6 +124,16 @@ int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 		done += (size_t)n;
 	}
 	return 0;
+}
+
+uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish)
+{
+	struct arena *a = arena;
+
+	/* Refused or not, the charge says what holds. */
+	charge_some(a->accounts, &a->charge, a->uid, ACCOUNT_ARENA_BYTES,
+		    (uint64_t)least << KSM_PAGE_SHIFT, (uint64_t)wish << KSM_PAGE_SHIFT);
+	return (uint32_t)(a->charge.held[ACCOUNT_ARENA_BYTES] >> KSM_PAGE_SHIFT);
 }
 
 void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)

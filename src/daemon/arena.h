@@ -8,13 +8,19 @@
 #ifndef KSMD_ARENA_H
 #define KSMD_ARENA_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
+#include "daemon/account.h"
 #include "daemon/vault.h"
 #include "numa/numa_topology.h"
 
 struct arena {
 	struct vault_file file;
+	struct account_table *accounts;
+	struct charge charge; /* frames that the engine may use; engine's lock */
+	uid_t uid;            /* who pays for them */
 	uint64_t id;          /* random; differs between any two arenas */
 	uint32_t zone_frames; /* node n owns [n * zone_frames, (n + 1) * zone_frames) */
 	int nr_nodes;
@@ -22,14 +28,19 @@ struct arena {
 
 /* Frames of each zone when there are that many nodes. */
 uint32_t arena_zone_frames(int nr_nodes);
-/* Returns the arena, or NULL with errno. Frames take memory only once they are written. */
-struct arena *arena_new(struct numa_topology *t, const struct vault *v);
+/*
+ * Returns the arena, or NULL with errno. Frames take memory only once they are written. They are
+ * charged to `uid`, or to nobody's share if they are for all (`common`).
+ */
+struct arena *arena_new(struct numa_topology *t, const struct vault *v,
+			struct account_table *accounts, uid_t uid, bool common);
 void arena_free(struct arena *a);
 /* A new read-only descriptor for a client, close-on-exec, owned by the caller; or -errno. */
 int arena_open_readonly(const struct arena *a);
 
 /* For struct engine_ops; `arena` is a struct arena. */
 int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr);
+uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish);
 void arena_frame_free(void *arena, uint32_t frame, uint32_t nr);
 
 #endif

@@ -69,6 +69,7 @@ const struct engine_ops client_ops = {
 	.nid = op_nid,
 	.send_order = session_send_order,
 	.frame_write = arena_frame_write,
+	.frames_allow = arena_frames_allow,
 	.frame_free = arena_frame_free,
 	.client_release = op_client_release,
 };

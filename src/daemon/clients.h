@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "base/log.h"
+#include "base/listener.h"
 #include "base/loop.h"
 #include "daemon/session.h"
 
@@ -37,8 +38,7 @@ struct clients {
 	struct loop loop;
 	pthread_t thread;
 	bool started;
-	int spare; /* descriptor: accept.c gives it up when none is left to turn a client away */
-	struct loop_watch listen;
+	struct listener listener;
 
 	struct session_list all, unfinished, dead, working;
 	uint32_t next_id;

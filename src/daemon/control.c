@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/log.h"
+#include "base/listener.h"
 #include "base/loop.h"
 #include "daemon/attr.h"
 #include "daemon/closer.h"
@@ -61,7 +62,7 @@ struct control {
 	const struct attr_tree *tree;
 	struct closer *closer;
 	struct loop *loop;
-	struct loop_watch listen;
+	struct listener listener;
 	struct loop_timer idle_timer; /* set whenever `idle` is not empty, and never too late */
 	struct loop_timer dead_timer;
 	struct conn_list idle;    /* least recently active first; not all that idle, mostly */
@@ -258,8 +259,21 @@ static bool make_room(struct control *ctl)
 	return true;
 }
 
-static void admit(struct control *ctl, int fd)
+static void turn_away(struct listener *l, int fd)
 {
+	struct control *ctl = container_of(l, struct control, listener);
+	struct ucred peer = { .uid = geteuid() };
+	socklen_t len = sizeof(peer);
+
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	lines_farewell(fd, "error EMFILE the daemon has no descriptors left\n");
+	shutdown(fd, SHUT_RDWR);
+	closer_take(ctl->closer, CLOSER_SOCKET, fd, peer.uid);
+}
+
+static void admit(struct listener *l, int fd)
+{
+	struct control *ctl = container_of(l, struct control, listener);
 	struct conn *c = NULL;
 	struct ucred peer = { .uid = geteuid() };
 	socklen_t len = sizeof(peer);
@@ -271,8 +285,7 @@ static void admit(struct control *ctl, int fd)
 		c->lines.uid = peer.uid;
 	}
 	if (!c || lines_open(&c->lines, ctl->loop, fd, &ops)) {
-		lines_farewell(fd, "error EMFILE too many connections\n");
-		closer_take(ctl->closer, CLOSER_SOCKET, fd, peer.uid);
+		turn_away(l, fd);
 		free(c);
 		return;
 	}
@@ -282,28 +295,16 @@ static void admit(struct control *ctl, int fd)
 	active(c);
 }
 
-static void accept_all(struct loop_watch *w, uint32_t events)
-{
-	struct control *ctl = container_of(w, struct control, listen);
-	int fd;
-
-	(void)events;
-	while ((fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0)
-		admit(ctl, fd);
-}
-
 /* ---- life ---- */
 
 struct control *control_new(const struct attr_tree *tree, struct loop *loop, struct closer *closer,
 			    int listen_fd)
 {
 	struct control *ctl = calloc(1, sizeof(*ctl));
-	int err = ctl ? loop_watch(loop, &ctl->listen, listen_fd, EPOLLIN, accept_all) : -ENOMEM;
+	int err;
 
-	if (err) {
+	if (!ctl) {
 		close(listen_fd);
-		free(ctl);
-		errno = -err;
 		return NULL;
 	}
 	ctl->tree = tree;
@@ -315,7 +316,13 @@ struct control *control_new(const struct attr_tree *tree, struct loop *loop, str
 	TAILQ_INIT(&ctl->dead);
 	loop_timer_add(loop, &ctl->idle_timer, on_idle);
 	loop_timer_add(loop, &ctl->dead_timer, on_dead);
-	return ctl;
+	listener_init(&ctl->listener, loop, listen_fd, admit, turn_away);
+	err = listener_start(&ctl->listener, loop);
+	if (!err)
+		return ctl;
+	control_free(ctl);
+	errno = -err;
+	return NULL;
 }
 
 void control_free(struct control *ctl)
@@ -325,7 +332,6 @@ void control_free(struct control *ctl)
 	while ((c = TAILQ_FIRST(&ctl->idle)) || (c = TAILQ_FIRST(&ctl->waiting)))
 		lines_close(&c->lines);
 	free_dead(ctl);
-	loop_unwatch(&ctl->listen);
-	closer_take(ctl->closer, CLOSER_LISTENER, ctl->listen.fd, geteuid());
+	closer_take(ctl->closer, CLOSER_LISTENER, listener_close(&ctl->listener), geteuid());
 	free(ctl);
 }

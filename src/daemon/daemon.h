@@ -71,6 +71,7 @@ struct daemon {
 	struct bell main_bell, client_bell, scan_bell;
 	_Atomic uint32_t beats[NR_BEATS];
 	_Atomic uint64_t full_scans; /* complete passes; 0 after everything was unmerged */
+	uint64_t arena_limit;        /* bytes that the vault has room for; 0: no limit. Set once */
 	int uffd_dev;                /* /dev/userfaultfd; clients get copies */
 	struct group_set allowed;    /* who may be a client */
 	uint64_t start_ms;

@@ -43,11 +43,11 @@ static void domain_free(struct domain *d)
 	free(d);
 }
 
-/* Of its arena and its sentinels. */
-static unsigned int nr_fds(const struct domain *d)
+/* Of its arena and its sentinels, and as many more. */
+static unsigned int nr_fds(const struct domain *d, unsigned int more)
 {
 	return vault_file_fds(&d->arena->file) +
-	       vault_file_fds(&d->grace.current->file) * (1 + d->grace.nr_old);
+	       vault_file_fds(&d->grace.current->file) * (1 + d->grace.nr_old + more);
 }
 
 static void bury(struct undertaking *u)
@@ -59,28 +59,30 @@ static void bury(struct undertaking *u)
 }
 
 /*
- * What a domain costs its user: itself, and descriptors of its arena and sentinels. Only the first
- * charge can fail, because the account exists from then on and has no limit on these.
+ * What a domain costs its user: itself, and descriptors of its arena and sentinels, and of `more`
+ * sentinels that are about to be made.
  */
-static int charge_domain(struct account_table *t, struct domain *d)
+static int charge_domain(struct account_table *t, struct domain *d, unsigned int more)
 {
 	int err = charge_set(t, &d->charge, d->uid, ACCOUNT_DOMAINS, 1);
 
 	if (!err)
-		err = charge_set(t, &d->charge, d->uid, ACCOUNT_DESCRIPTORS, nr_fds(d));
+		err = charge_set(t, &d->charge, d->uid, ACCOUNT_DESCRIPTORS, nr_fds(d, more));
 	if (!err)
 		err = charge_set(t, &d->charge, d->uid, ACCOUNT_BYTES,
 				 sizeof(*d) + sizeof(*d->arena));
 	return err;
 }
 
-static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t uid)
+static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t client_uid)
 {
+	/* A domain that serves everybody is the daemon's own. */
+	bool common = t->mode == DOMAIN_SHARED;
+	uid_t uid = common ? geteuid() : client_uid;
 	struct engine_config cfg = {
 		.ops = t->ops,
 		.knobs = t->knobs,
 		.nr_nodes = t->topology->nr_nodes,
-		.max_frames = t->max_frames,
 		.hash_seed = t->hash_seed,
 	};
 	struct domain *d = calloc(1, sizeof(*d));
@@ -95,7 +97,8 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t uid
 	d->key = key;
 	d->uid = uid;
 	d->refs = 1;
-	d->arena = arena_new(t->topology, t->vault);
+	d->charge.common = common;
+	d->arena = arena_new(t->topology, t->vault, t->accounts, uid, common);
 	if (!d->arena)
 		goto fail;
 	cfg.arena = d->arena;
@@ -106,7 +109,7 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t uid
 		goto fail;
 	err = grace_init(&d->grace, t->vault, engine_epoch(d->engine));
 	if (!err)
-		err = charge_domain(t->accounts, d);
+		err = charge_domain(t->accounts, d, 0);
 	if (!err)
 		return d;
 	errno = -err;
@@ -153,8 +156,7 @@ struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id
 	if (d->key == key)
 		break;
 	if (!d) {
-		/* A domain that serves everybody is the daemon's own. */
-		d = domain_new(t, key, t->mode == DOMAIN_SHARED ? geteuid() : uid);
+		d = domain_new(t, key, uid);
 		if (d) {
 			d->id = t->next_id++;
 			t->nr++;
@@ -176,9 +178,11 @@ void domain_leave(struct domain *d)
 
 int domain_epoch_advance(struct domain *d)
 {
-	int err = grace_advance(&d->grace, engine_epoch_advance(d->engine));
+	int err = charge_domain(d->charge.table, d, 1);
 
-	charge_domain(d->charge.table, d);
+	if (!err)
+		err = grace_advance(&d->grace, engine_epoch_advance(d->engine));
+	charge_domain(d->charge.table, d, 0);
 	return err;
 }
 
@@ -188,7 +192,7 @@ void domain_epochs_free(struct domain *d, uint64_t now_ms)
 
 	if (!upto)
 		return;
-	charge_domain(d->charge.table, d);
+	charge_domain(d->charge.table, d, 0);
 	engine_epoch_free(d->engine, upto);
 }
 

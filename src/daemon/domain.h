@@ -64,7 +64,6 @@ struct domain_table {
 	const struct ksm_knobs *knobs;
 	struct numa_topology *topology;
 	const struct vault *vault; /* arenas and sentinels are its files */
-	uint32_t max_frames;       /* of each arena; 0: no limit */
 	uint64_t hash_seed;
 };
 
@@ -80,7 +79,8 @@ void domain_table_deinit(struct domain_table *t);
 
 /*
  * Finds or makes the domain that a client belongs to, and counts one client more. Returns NULL with
- * errno when there is no memory or no descriptor. domain_leave() counts one less, in any context.
+ * errno when there is no memory or no descriptor, or the user has its share (EDQUOT).
+ * domain_leave() counts one less, in any context.
  */
 struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id);
 void domain_leave(struct domain *d);
@@ -93,7 +93,10 @@ static inline uint64_t domain_epoch(const struct domain *d)
 {
 	return d->grace.current->epoch;
 }
-/* Begin an epoch. Returns 0, -EMFILE (too many epochs are still held) or -errno. */
+/*
+ * Begin an epoch. Returns 0, -EMFILE (too many epochs are still held), -EDQUOT (the user has its
+ * share of descriptors) or -errno.
+ */
 int domain_epoch_advance(struct domain *d);
 /* Free the frames retired in epochs that are over. */
 void domain_epochs_free(struct domain *d, uint64_t now_ms);

@@ -38,7 +38,7 @@ static int gather(void *owner, uint64_t subject, void *values)
 	v->pid = (uint64_t)getpid();
 	v->uptime = (clock_ms() - d->start_ms) / 1000;
 	v->rss_bytes = rss_bytes();
-	v->arena_limit_bytes = (uint64_t)d->domains.max_frames * KSM_PAGE_SIZE;
+	v->arena_limit_bytes = d->arena_limit;
 	v->connections = account_total(&d->accounts, ACCOUNT_PLACES);
 	return 0;
 }
@@ -51,7 +51,8 @@ static const struct attr attrs[] = {
 	DAEMON("rss_bytes", rss_bytes, "memory of the daemon, without the frames"),
 	DAEMON("topology", topology, "--topology"),
 	DAEMON("domain_mode", domain_mode, "--domain"),
-	DAEMON("arena_limit_bytes", arena_limit_bytes, "--arena-limit of each domain; 0: none"),
+	DAEMON("arena_limit_bytes", arena_limit_bytes,
+	       "--arena-limit, or what was found to be half of the memory; 0: none"),
 	DAEMON("connections", connections, "connections to client.sock, silent ones included"),
 };
 

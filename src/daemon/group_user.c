@@ -32,6 +32,8 @@ static void list(void *owner, struct attr_list *l)
 }
 
 #define USER(name, unit, help) ATTR_FIELD(struct account_view, held[unit], name, help)
+static const char *const unit_names[ACCOUNT_NR] = ACCOUNT_NAMES;
+
 static const struct attr attrs[] = {
 	USER("places", ACCOUNT_PLACES, "connections to client.sock, silent ones included"),
 	USER("unfinished", ACCOUNT_UNFINISHED, "those of them that have not said all of HELLO yet"),
@@ -40,6 +42,11 @@ static const struct attr attrs[] = {
 	USER("bytes", ACCOUNT_BYTES,
 	     "daemon memory for connections and domains; items are in client/PID"),
 	USER("domains", ACCOUNT_DOMAINS, "domains made for this user"),
+	USER("arena_bytes", ACCOUNT_ARENA_BYTES,
+	     "memory of the frames of these domains, in steps of 64 frames"),
+	ATTR_NUMBERS(struct account_view, refused, "refused", unit_names,
+		     "times that the user was refused something because of limit/, "
+		     "since it holds anything"),
 };
 
 static const struct attr_group group = {

@@ -7,6 +7,7 @@
 #include "daemon/group_daemon.h"
 #include "daemon/group_domain.h"
 #include "daemon/group_ksm.h"
+#include "daemon/group_limit.h"
 #include "daemon/group_node.h"
 #include "daemon/group_scan.h"
 #include "daemon/group_user.h"
@@ -23,6 +24,7 @@ void groups_register(struct groups *g, struct daemon *d)
 
 	group_daemon_register(t, d);
 	group_domain_register(t, &d->domains);
+	group_limit_register(t, d);
 	group_node_register(t, d->topology);
 	group_user_register(t, &d->accounts);
 }

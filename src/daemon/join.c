@@ -64,8 +64,9 @@ static int become_client(struct session *s, const struct ksm_msg_hello *hello)
 	s->domain = domain_join(&s->d->domains, s->uid, s->id);
 	if (!s->domain)
 		return -errno;
-	session_charge_client(s);
-	err = enter(s, hello);
+	err = session_charge_client(s);
+	if (!err)
+		err = enter(s, hello);
 	if (!err)
 		err = welcome(s);
 	if (!err && !session_move(s, SESSION_WELCOME))

@@ -27,6 +27,7 @@
 #include "daemon/control.h"
 #include "daemon/daemon.h"
 #include "daemon/groups.h"
+#include "daemon/limits.h"
 #include "daemon/manager.h"
 #include "daemon/options.h"
 #include "daemon/probe.h"
@@ -194,12 +195,19 @@ static void close_bell(struct service *s)
 
 /* ---- what the threads share ---- */
 
-/* An arena larger than the machine's memory is of no use. A weak vault is worth a warning. */
+/* The other half is for the programs, which have more of their memory to themselves than not. */
+static uint64_t arena_limit(const struct options *o)
+{
+	return o->arena_limit == ARENA_LIMIT_AUTO ? limits_memory() / 2 : o->arena_limit;
+}
+
+/* An arena larger than the memory there is is of no use. A weak vault is worth a warning. */
 static int open_vault(struct service *s)
 {
-	uint64_t bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-	int err = vault_open(&s->d.vault, bytes);
+	uint64_t limit = arena_limit(&s->options);
+	int err = vault_open(&s->d.vault, limit ? limit : limits_memory());
 
+	s->d.arena_limit = limit;
 	if (err)
 		log_msg(LOG_WARNING,
 			"no file system of our own: %s; frames are protected from other users only",
@@ -221,7 +229,6 @@ static int init_domains(struct service *s)
 	if (getrandom(&t->hash_seed, sizeof(t->hash_seed), 0) != sizeof(t->hash_seed))
 		return -errno;
 	t->mode = s->options.domain;
-	t->max_frames = s->options.max_frames;
 	t->ops = &client_ops;
 	t->accounts = &s->d.accounts;
 	t->knobs = &s->d.knobs;
@@ -244,6 +251,9 @@ static void deinit_domains(struct service *s)
 static int init_accounts(struct service *s)
 {
 	account_table_init(&s->d.accounts);
+	limits_set_descriptors(&s->d.accounts);
+	if (s->d.arena_limit)
+		account_limit(&s->d.accounts, ACCOUNT_ARENA_BYTES, s->d.arena_limit);
 	return 0;
 }
 

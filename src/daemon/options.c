@@ -27,8 +27,9 @@ static const char usage[] =
 	"  --domain uid|process|shared\n"
 	"                          who may share pages: processes of one user, none with\n"
 	"                          another, or all of them [uid]\n"
-	"  --arena-limit MiB       most memory for shared pages, in each domain;\n"
-	"                          0: no limit [0]\n"
+	"  --arena-limit MiB       most memory for shared pages; 0: no limit\n"
+	"                          [half of the machine's memory, or of the memory\n"
+	"                          cgroup's limit]\n"
 	"  --allow-group NAME      who may be a client, besides root and the daemon's own\n"
 	"                          user: members of this group, by name or number; or all.\n"
 	"                          May be repeated [ksm, where that group exists]\n"
@@ -38,8 +39,8 @@ static const char usage[] =
 	"\n"
 	"Runs in the foreground; SIGTERM or SIGINT ends it. ksmdctl sets its knobs.\n";
 
-/* MiB as a number of frames. Frame numbers have 31 bits: below 8 TiB. */
-static bool parse_limit(const char *s, uint32_t *frames)
+/* MiB as a number of bytes. Frame numbers have 31 bits: below 8 TiB. */
+static bool parse_limit(const char *s, uint64_t *bytes)
 {
 	unsigned long long mib;
 	char *end;
@@ -50,7 +51,7 @@ static bool parse_limit(const char *s, uint32_t *frames)
 	mib = strtoull(s, &end, 10);
 	if (errno || *end || mib >= (1ull << 31) / FRAMES_PER_MIB)
 		return false;
-	*frames = (uint32_t)mib * FRAMES_PER_MIB;
+	*bytes = mib << 20;
 	return true;
 }
 
@@ -80,7 +81,7 @@ static void parse_option(struct options *o, int c)
 			options_bad_value("domain", optarg);
 		break;
 	case 'a':
-		if (!parse_limit(optarg, &o->max_frames))
+		if (!parse_limit(optarg, &o->arena_limit))
 			options_bad_value("arena-limit", optarg);
 		break;
 	case 'g':
@@ -116,7 +117,9 @@ void options_parse(struct options *o, int argc, char **argv)
 	};
 	int c;
 
-	*o = (struct options){ .topology = "auto", .domain = DOMAIN_UID };
+	*o = (struct options){ .topology = "auto",
+			       .domain = DOMAIN_UID,
+			       .arena_limit = ARENA_LIMIT_AUTO };
 	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1)
 		parse_option(o, c);
 	if (optind < argc) {

@@ -8,11 +8,13 @@
 #include "daemon/domain.h"
 #include "daemon/peer.h"
 
+#define ARENA_LIMIT_AUTO UINT64_MAX
+
 struct options {
 	const char *runtime_dir; /* NULL: the default */
 	const char *topology;
 	enum domain_mode domain;
-	uint32_t max_frames;      /* of each arena; 0: no limit */
+	uint64_t arena_limit;     /* bytes; 0: no limit; ARENA_LIMIT_AUTO: by the memory there is */
 	struct group_set allowed; /* who may be a client, besides root and our own user */
 };
 

@@ -28,6 +28,19 @@ bool session_move(struct session *s, enum session_state to)
 	return states_move(&states, &s->state, (int)to);
 }
 
+static int charge_stranger(struct session *s, struct account_table *t, uid_t uid)
+{
+	int err = charge_set(t, &s->charge, uid, ACCOUNT_PLACES, 1);
+
+	if (!err)
+		err = charge_set(t, &s->charge, uid, ACCOUNT_UNFINISHED, 1);
+	if (!err)
+		err = charge_set(t, &s->charge, uid, ACCOUNT_DESCRIPTORS, 1);
+	if (!err)
+		err = charge_set(t, &s->charge, uid, ACCOUNT_BYTES, sizeof(*s));
+	return err;
+}
+
 struct session *session_new(struct daemon *d, int sock, const struct ucred *cred)
 {
 	struct session *s = calloc(1, sizeof(*s));
@@ -35,16 +48,13 @@ struct session *session_new(struct daemon *d, int sock, const struct ucred *cred
 
 	if (!s)
 		return NULL;
-	err = charge_set(&d->accounts, &s->charge, cred->uid, ACCOUNT_PLACES, 1);
+	err = charge_stranger(s, &d->accounts, cred->uid);
 	if (err) {
+		charge_drop(&s->charge);
 		free(s);
 		errno = -err;
 		return NULL;
 	}
-	/* The account exists and has no limit on these, so none can fail. */
-	charge_set(&d->accounts, &s->charge, cred->uid, ACCOUNT_UNFINISHED, 1);
-	charge_set(&d->accounts, &s->charge, cred->uid, ACCOUNT_DESCRIPTORS, 1);
-	charge_set(&d->accounts, &s->charge, cred->uid, ACCOUNT_BYTES, sizeof(*s));
 	s->d = d;
 	s->state = SESSION_HELLO;
 	s->sock = sock;
@@ -57,13 +67,15 @@ struct session *session_new(struct daemon *d, int sock, const struct ucred *cred
 	return s;
 }
 
-void session_charge_client(struct session *s)
+int session_charge_client(struct session *s)
 {
 	struct account_table *t = &s->d->accounts;
+	int err = charge_set(t, &s->charge, s->uid, ACCOUNT_DESCRIPTORS, 1 + CLIENT_FDS_NR);
 
-	charge_set(t, &s->charge, s->uid, ACCOUNT_DESCRIPTORS, 1 + CLIENT_FDS_NR);
-	charge_set(t, &s->charge, s->uid, ACCOUNT_BYTES,
-		   sizeof(*s) + ORDERS_REMEMBERED * sizeof(*s->orders));
+	if (!err)
+		err = charge_set(t, &s->charge, s->uid, ACCOUNT_BYTES,
+				 sizeof(*s) + ORDERS_REMEMBERED * sizeof(*s->orders));
+	return err;
 }
 
 void session_free(struct session *s)

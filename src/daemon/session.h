@@ -122,7 +122,8 @@ TAILQ_HEAD(session_list, session);
 
 /*
  * A session in HELLO that takes over sock; its place is charged to the user. Returns NULL with
- * errno, which leaves sock to the caller: EDQUOT when the daemon has no more places, or ENOMEM.
+ * errno, which leaves sock to the caller: EDQUOT when the user or the daemon has no more places,
+ * or ENOMEM.
  */
 struct session *session_new(struct daemon *d, int sock, const struct ucred *cred);
 /*
@@ -132,8 +133,8 @@ struct session *session_new(struct daemon *d, int sock, const struct ucred *cred
 void session_free(struct session *s);
 /* False (logged) when the table has no such move: the caller drops the session. */
 bool session_move(struct session *s, enum session_state to);
-/* Charge the user for what a client costs more than a connection. */
-void session_charge_client(struct session *s);
+/* Charge the user for what a client costs more than a connection. 0, -EDQUOT or -ENOMEM. */
+int session_charge_client(struct session *s);
 
 /* Does it leave orders unanswered for long? Any thread. */
 bool session_stalled(const struct session *s);

@@ -46,10 +46,11 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	REQUIRE(c, !((b->ready | b->inflight) & bit) == (s != RMAP_ORDERED));
 	REQUIRE(c, !(b->ready & b->inflight & bit));
 	REQUIRE(c, s == RMAP_ABSENT || region_at(mm, block_pn(b, slot) << PAGE_SHIFT));
-	REQUIRE(c, !(b->state[slot] & (RMAP_LEFT_PINNED | RMAP_LEFT_VMA)) || s == RMAP_VOLATILE);
+	REQUIRE(c, !(b->state[slot] & RMAP_LEFT) || s == RMAP_VOLATILE);
 	REQUIRE(c, !(b->state[slot] & RMAP_FOLLOWED) || s == RMAP_ORDERED);
 	c->left[KSM_LEFT_PINNED] += !!(b->state[slot] & RMAP_LEFT_PINNED);
 	c->left[KSM_LEFT_VMA_BUDGET] += !!(b->state[slot] & RMAP_LEFT_VMA);
+	c->left[KSM_LEFT_ARENA_LIMIT] += !!(b->state[slot] & RMAP_LEFT_ARENA);
 	if (s != RMAP_ABSENT)
 		c->nr_state[s]++;
 	if (s == RMAP_ORDERED && node != NODE_ZERO) {
@@ -185,6 +186,7 @@ static int check_all(struct check *c) NEEDS(c->e->lock)
 		if (slab_is_used(&e->stable.nodes, n) && check_node(c, n))
 			return -1;
 	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr);
+	REQUIRE(c, e->pool.nr_used <= e->allowed);
 	REQUIRE(c, unstable_check(c->e) == 0);
 	REQUIRE(c, pool_check(&e->pool) == 0);
 	return stable_check(&e->stable, &c->why);

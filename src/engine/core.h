@@ -189,6 +189,7 @@ struct engine {
 	struct slab blocks; /* struct rmap_block */
 	struct stable stable;
 	struct pool pool;
+	uint32_t allowed;        /* frames that may be in use, never below pool.nr_used: allow.c */
 	uint32_t *unstable_root; /* CTREE_SHARDS for each nid */
 	bool merge_across;       /* the knob, taken over when no stable node is live */
 	uint64_t epoch;

@@ -80,6 +80,12 @@ struct engine_ops {
 	 * frames of its own. Returns 0 or -ENOSPC, -ENOMEM, -EIO.
 	 */
 	int (*frame_write)(void *arena, uint32_t frame, const void *buf, uint32_t nr);
+	/*
+	 * The engine has `least` frames in use or is about to, and would have room for `wish`.
+	 * Returns how many it may have in use: from `least` to `wish`, or what it said before when
+	 * that many cannot be had. Fewer than before can always be had.
+	 */
+	uint32_t (*frames_allow)(void *arena, uint32_t least, uint32_t wish);
 	/* Give the memory of nr contiguous frames back. Must not fail. */
 	void (*frame_free)(void *arena, uint32_t frame, uint32_t nr);
 	/* The last reference to a client's mm_slot is gone: free the client. Any context. */
@@ -92,7 +98,6 @@ struct engine_config {
 	const struct ksm_knobs *knobs; /* shared by all engines of a daemon; outlives them */
 	int nr_nodes;                  /* 1..64 */
 	uint32_t zone_frames;          /* frames of each node's zone; node n owns [n*z, (n+1)*z) */
-	uint32_t max_frames;           /* most frames in use at a time (arena limit); 0: no limit */
 	uint64_t hash_seed;            /* secret: contents must not be predictable from hashes */
 };
 

@@ -15,7 +15,7 @@ static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1);
 	e->unstable_root = malloc(nr * sizeof(*e->unstable_root));
 	if (!e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
-	    pool_init(&e->pool, cfg->nr_nodes, cfg->zone_frames, cfg->max_frames))
+	    pool_init(&e->pool, cfg->nr_nodes, cfg->zone_frames))
 		return -1;
 	for (uint32_t i = 0; i < nr; i++)
 		e->unstable_root[i] = NIL;

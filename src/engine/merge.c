@@ -48,6 +48,13 @@ static void back_off(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->
 	page_pend(e, bi, slot, true);
 }
 
+void merge_leave_out(struct engine *e, uint32_t bi, unsigned int slot)
+{
+	back_off(e, bi, slot);
+	if (rmap_state(rmap_block(e, bi), slot) == RMAP_VOLATILE)
+		page_left_out(e, bi, slot, RMAP_LEFT_ARENA);
+}
+
 uint32_t merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner,
 		    uint32_t frame, int nid)
 {

@@ -20,6 +20,8 @@ uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t h
  */
 uint32_t merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner,
 		    uint32_t frame, int nid) NEEDS(e->lock);
+/* The page and its partner are equal, and no frame is allowed: it is left out, and backs off. */
+void merge_leave_out(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
 /*
  * A page is alone on a frame that no client was told of: its partner was refused or has gone. It
  * goes back into the unstable tree, or waits to be hashed; the node goes when the lock is let go.

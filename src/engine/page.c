@@ -148,6 +148,28 @@ static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned 
 	}
 }
 
+/* `why`: any of RMAP_LEFT. */
+static void count_left(struct engine *e, struct mm_slot *mm, uint8_t why, int more) NEEDS(e->lock)
+{
+	static const struct {
+		uint8_t why;
+		enum ksm_left_out reason;
+	} left[] = {
+		{ RMAP_LEFT_PINNED, KSM_LEFT_PINNED },
+		{ RMAP_LEFT_VMA, KSM_LEFT_VMA_BUDGET },
+		{ RMAP_LEFT_ARENA, KSM_LEFT_ARENA_LIMIT },
+	};
+
+	if (!(why & RMAP_LEFT))
+		return;
+	for (unsigned int i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+		if (!(why & left[i].why))
+			continue;
+		e->left[left[i].reason] += (uint64_t)more;
+		mm->left[left[i].reason] += (uint64_t)more;
+	}
+}
+
 /* Counters of states and of reasons; the masks that follow from the state. */
 static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
 		    enum rmap_state state) NEEDS(e->lock)
@@ -155,14 +177,7 @@ static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
 	struct mm_slot *mm = block_mm(b);
 	enum rmap_state old = rmap_state(b, slot);
 
-	if (b->state[slot] & RMAP_LEFT_PINNED) {
-		e->left[KSM_LEFT_PINNED]--;
-		mm->left[KSM_LEFT_PINNED]--;
-	}
-	if (b->state[slot] & RMAP_LEFT_VMA) {
-		e->left[KSM_LEFT_VMA_BUDGET]--;
-		mm->left[KSM_LEFT_VMA_BUDGET]--;
-	}
+	count_left(e, mm, b->state[slot], -1);
 	if ((old == RMAP_ABSENT) != (state == RMAP_ABSENT))
 		mm->tracked_seq++;
 	if (old != RMAP_ABSENT) {
@@ -235,15 +250,13 @@ void page_age(struct rmap_block *b, unsigned int slot)
 void page_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why)
 {
 	struct rmap_block *b = rmap_block(e, bi);
-	int reason = why == RMAP_LEFT_PINNED ? KSM_LEFT_PINNED : KSM_LEFT_VMA_BUDGET;
 
 	if (rmap_state(b, slot) != RMAP_VOLATILE)
 		forbidden(rmap_state(b, slot), RMAP_VOLATILE);
 	if (b->state[slot] & why)
 		return;
 	b->state[slot] |= why;
-	e->left[reason]++;
-	block_mm(b)->left[reason]++;
+	count_left(e, block_mm(b), why, 1);
 }
 
 /* --- forgetting --- */

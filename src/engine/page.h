@@ -24,7 +24,7 @@ void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t
 void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh) NEEDS(e->lock);
 /* The page was dirty once more: wait longer before it is looked at again. */
 void page_age(struct rmap_block *b, unsigned int slot);
-/* Count a VOLATILE page as left out; why: RMAP_LEFT_PINNED or RMAP_LEFT_VMA. */
+/* Count a VOLATILE page as left out; why: one of RMAP_LEFT. */
 void page_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why) NEEDS(e->lock);
 
 /* Forget the pages of mask in block bi. The block may be gone afterwards. */

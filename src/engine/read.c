@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "engine/read.h"
+#include "engine/allow.h"
 #include "engine/block.h"
 #include "engine/budget.h"
 #include "engine/fill.h"
@@ -89,9 +90,14 @@ static void warm(struct engine *e, const struct hashed *h, unsigned int nr) NEED
 static void pair_up(struct scan_worker *w, struct engine *e, uint32_t bi, unsigned int slot,
 		    uint32_t partner, int nid, unsigned int i) NEEDS(e->lock)
 {
-	uint32_t frame = layout_frame(e, bi, slot, partner, nid);
-	uint32_t node = merge_pair(e, bi, slot, partner, frame, nid);
+	uint32_t frame, node;
 
+	if (!allow_frame(e)) {
+		merge_leave_out(e, bi, slot);
+		return;
+	}
+	frame = layout_frame(e, bi, slot, partner, nid);
+	node = merge_pair(e, bi, slot, partner, frame, nid);
 	if (node == NIL)
 		return;
 	fill_add(&w->fill, e, node, partner, i);

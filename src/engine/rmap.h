@@ -56,6 +56,8 @@ enum rmap_state {
 #define RMAP_STATE_MASK 0x0f
 #define RMAP_LEFT_PINNED 0x10
 #define RMAP_LEFT_VMA 0x20
+#define RMAP_LEFT_ARENA 0x80
+#define RMAP_LEFT (RMAP_LEFT_PINNED | RMAP_LEFT_VMA | RMAP_LEFT_ARENA)
 #define RMAP_FOLLOWED 0x40 /* by a guess: nobody read it, its hash is what it should be */
 
 struct rmap_item {

@@ -12,6 +12,7 @@
  * could change while another's was being set.
  */
 #include "engine/settle.h"
+#include "engine/allow.h"
 #include "engine/page.h"
 #include "engine/unstable.h"
 
@@ -75,5 +76,6 @@ void engine_lock(struct engine *e)
 void engine_unlock(struct engine *e)
 {
 	settle(e);
+	allow_less(e);
 	lock_give(&e->lock);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool.c - all zones, and the limit on frames in use (see pool.h).
+ * pool.c - all zones (see pool.h).
  *
  * Safe because the pool hands a frame out only while its bit is clear, and pool_free() alone clears
  * the bit. Its caller does that when no process can map the frame any more.
@@ -13,7 +13,7 @@
 
 #define MAX_NUMBERS 0xfffffffeull /* the two highest numbers mean "none" and "zero page" to users */
 
-int pool_init(struct pool *p, int nr_zones, uint32_t zone_frames, uint32_t max_frames)
+int pool_init(struct pool *p, int nr_zones, uint32_t zone_frames)
 {
 	memset(p, 0, sizeof(*p));
 	if (nr_zones < 1 || !zone_frames || (uint64_t)nr_zones * zone_frames > MAX_NUMBERS)
@@ -23,7 +23,6 @@ int pool_init(struct pool *p, int nr_zones, uint32_t zone_frames, uint32_t max_f
 		return -ENOMEM;
 	p->nr_zones = nr_zones;
 	p->zone_frames = zone_frames;
-	p->max_frames = max_frames;
 	for (int nid = 0; nid < nr_zones; nid++) {
 		if (zone_init(&p->zone[nid], nid, zone_frames)) {
 			pool_deinit(p);
@@ -46,8 +45,6 @@ uint32_t pool_alloc(struct pool *p, int nid, uint32_t best, uint32_t second)
 	uint32_t base = (uint32_t)nid * p->zone_frames, f;
 	struct zone *z = &p->zone[nid];
 
-	if (p->max_frames && p->nr_used >= p->max_frames)
-		return POOL_NONE;
 	if (pool_is_free(p, nid, best))
 		f = best - base;
 	else if (pool_is_free(p, nid, second))
@@ -95,5 +92,5 @@ int pool_check(const struct pool *p)
 	for (int nid = 0; nid < p->nr_zones; nid++)
 		if (zone_check(&p->zone[nid], &used))
 			return -1;
-	return used == p->nr_used && (!p->max_frames || used <= p->max_frames) ? 0 : -1;
+	return used == p->nr_used ? 0 : -1;
 }

@@ -24,19 +24,18 @@
 #include "pool/zone.h"
 
 /*
- * Zone n owns frames [n * zone_frames, (n + 1) * zone_frames). Invariants: nr_used is the sum over
- * the zones, and at most max_frames if that is not 0.
+ * Zone n owns frames [n * zone_frames, (n + 1) * zone_frames). Invariant: nr_used is the sum over
+ * the zones.
  */
 struct pool {
 	int nr_zones;
 	uint32_t zone_frames; /* of each zone */
-	uint32_t max_frames;  /* most frames used at a time; 0: no limit */
 	uint32_t nr_used;
 	struct zone *zone;
 };
 
 /* Returns 0, -EINVAL (no frames, or more than 2^32 - 2 numbers) or -ENOMEM. */
-int pool_init(struct pool *p, int nr_zones, uint32_t zone_frames, uint32_t max_frames);
+int pool_init(struct pool *p, int nr_zones, uint32_t zone_frames);
 /* Frames that are used are forgotten. A pool whose pool_init() failed is accepted. */
 void pool_deinit(struct pool *p);
 
@@ -85,8 +84,8 @@ static inline void pool_set_word(struct pool *p, uint32_t frame, uint32_t word)
 
 /*
  * Take a frame of zone `nid`: `best` if that is one of the zone and free, else `second` likewise,
- * else any. Both may be any number. POOL_NONE when max_frames are used, the zone is full, or memory
- * is short.
+ * else any. Both may be any number. POOL_NONE when the zone is full or memory is
+ * short.
  */
 uint32_t pool_alloc(struct pool *p, int nid, uint32_t best, uint32_t second);
 /* Give back a frame, which must be used. The caller knows that nobody can reach it any more. */

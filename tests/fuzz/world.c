@@ -117,7 +117,6 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	w->d.domains.topology = w->d.topology;
 	w->d.vault = (struct vault){ -1, -1 };
 	w->d.domains.vault = &w->d.vault;
-	w->d.domains.max_frames = 0;
 	w->d.domains.hash_seed = 42;
 	w->d.uffd_dev = os_fd_new(os_file_new(OS_PLAIN));
 	w->d.scan = (struct scan *)(void *)&w->d; /* what scan_stats() above takes it for */

@@ -201,6 +201,19 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 	return 0;
 }
 
+/* As the daemon's account would: as many as there are, or none more. */
+static uint32_t op_frames_allow(void *arena, uint32_t least, uint32_t wish)
+{
+	struct fake *w = arena;
+
+	must(least <= wish);
+	if (wish <= w->allowed || wish <= w->max_frames)
+		w->allowed = wish;
+	else if (least <= w->max_frames)
+		w->allowed = w->max_frames;
+	return w->allowed;
+}
+
 static void op_frame_free(void *arena, uint32_t frame, uint32_t nr)
 {
 	struct fake *w = arena;
@@ -235,6 +248,7 @@ static const struct engine_ops fake_ops = {
 	.nid = op_nid,
 	.send_order = op_send,
 	.frame_write = op_frame_write,
+	.frames_allow = op_frames_allow,
 	.frame_free = op_frame_free,
 	.client_release = op_release,
 };
@@ -250,12 +264,12 @@ struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames)
 		.knobs = &w->knobs,
 		.nr_nodes = nr_nodes,
 		.zone_frames = zone_frames,
-		.max_frames = max_frames,
 		.hash_seed = 42,
 	};
 	uint32_t i;
 
 	knobs_init(&w->knobs);
+	w->max_frames = max_frames ? max_frames : UINT32_MAX;
 	w->nr_nodes = nr_nodes;
 	w->nr_frames = zone_frames * (uint32_t)nr_nodes;
 	w->frame_tag = malloc(w->nr_frames * sizeof(*w->frame_tag));
@@ -288,6 +302,7 @@ void fake_free(struct fake *w)
 	ck_assert_uint_eq(n.frames_used, 0);
 	for (f = 0; f < w->nr_frames; f++)
 		must(w->frame_tag[f] == FAKE_FREE_TAG);
+	must(!w->allowed);
 	engine_free(w->e);
 	ck_assert_int_eq(w->released, exited);
 	free(w->frame_tag);

@@ -61,7 +61,8 @@ struct fake {
 	struct engine *e;
 	int nr_nodes;
 	uint32_t nr_frames;
-	uint64_t *frame_tag; /* FAKE_FREE_TAG when it has no content */
+	uint32_t max_frames, allowed; /* what frames_allow() says at most, and said last */
+	uint64_t *frame_tag;          /* FAKE_FREE_TAG when it has no content */
 	struct fake_client *client[64];
 	int nr_clients;
 	int released;    /* client_release calls; atomic */

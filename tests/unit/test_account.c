@@ -72,6 +72,7 @@ START_TEST(limit_refuses_and_changes_nothing)
 	struct account_view v;
 
 	account_table_init(&t);
+	account_share(&t, 100);
 	t.most[ACCOUNT_PLACES] = 3;
 	ck_assert_int_eq(charge_set(&t, &a, 1, ACCOUNT_PLACES, 2), 0);
 	ck_assert_int_eq(charge_set(&t, &b, 2, ACCOUNT_PLACES, 2), -EDQUOT);
@@ -88,6 +89,49 @@ START_TEST(limit_refuses_and_changes_nothing)
 	charge_drop(&a);
 	charge_drop(&a);
 	charge_drop(&b);
+	account_table_deinit(&t);
+}
+END_TEST
+
+/* A user takes as many as it can. */
+static uint64_t take_all(struct account_table *t, struct charge *c, uid_t uid)
+{
+	while (!charge_set(t, c, uid, ACCOUNT_PLACES, c->held[ACCOUNT_PLACES] + 1))
+		;
+	return c->held[ACCOUNT_PLACES];
+}
+
+/* The first takes half, the next half of what is left, and so on; all can be had by nobody. */
+START_TEST(users_have_shares)
+{
+	struct charge c[4] = { 0 }, common = { .common = true };
+	struct account_limits l;
+	struct account_table t;
+	struct account_view v;
+
+	account_table_init(&t);
+	account_limit(&t, ACCOUNT_PLACES, 1000);
+	ck_assert_uint_eq(take_all(&t, &c[0], 1), 500);
+	ck_assert_uint_eq(take_all(&t, &c[1], 2), 250);
+	ck_assert_uint_eq(take_all(&t, &c[2], 3), 125);
+	/* A second charge of a user that has its share gets nothing. */
+	ck_assert_uint_eq(take_all(&t, &c[3], 1), 0);
+	account_read(&t, 1, &v);
+	ck_assert_uint_eq(v.refused[ACCOUNT_PLACES], 2);
+	account_limits(&t, &l);
+	ck_assert_uint_eq(l.refused[ACCOUNT_PLACES], 4);
+	/* What is left is for all; as much of what was wished as there is. */
+	ck_assert_int_eq(charge_some(&t, &common, 1, ACCOUNT_PLACES, 200, 300), -EDQUOT);
+	ck_assert_int_eq(charge_some(&t, &common, 1, ACCOUNT_PLACES, 100, 300), 0);
+	ck_assert_uint_eq(common.held[ACCOUNT_PLACES], 125);
+	charge_drop(&common);
+	account_share(&t, 100);
+	ck_assert_uint_eq(take_all(&t, &c[2], 3), 250);
+	account_share(&t, 20);
+	charge_drop(&c[2]);
+	ck_assert_uint_eq(take_all(&t, &c[2], 3), 50); /* a fifth of what is left */
+	for (int i = 0; i < 4; i++)
+		charge_drop(&c[i]);
 	account_table_deinit(&t);
 }
 END_TEST
@@ -154,6 +198,7 @@ Suite *suite_account(void)
 	tcase_set_timeout(tc, 300);
 	tcase_add_test(tc, sums_are_exact);
 	tcase_add_test(tc, limit_refuses_and_changes_nothing);
+	tcase_add_test(tc, users_have_shares);
 	tcase_add_test(tc, lists_users_in_order);
 	tcase_add_test(tc, threads_leave_nothing);
 	suite_add_tcase(s, tc);

@@ -577,6 +577,7 @@ START_TEST(no_frames_left)
 	ck_assert_uint_eq(n.pages_shared, 3);
 	ck_assert_uint_eq(n.pages_unshared, 7);
 	ck_assert_uint_eq(n.pages_volatile, 7);
+	ck_assert_uint_eq(n.left_out[KSM_LEFT_ARENA_LIMIT], 7);
 	fake_fill(a, 0, 2,
 		  1); /* two pages let go of a frame, which is used again when it is free */
 	fake_pass(w);

@@ -12,12 +12,12 @@ START_TEST(bad_sizes)
 {
 	struct pool p;
 
-	ck_assert_int_eq(pool_init(&p, 0, 10, 0), -EINVAL);
-	ck_assert_int_eq(pool_init(&p, 1, 0, 0), -EINVAL);
-	ck_assert_int_eq(pool_init(&p, 1, 0xffffffff, 0), -EINVAL);
-	ck_assert_int_eq(pool_init(&p, 64, 1u << 26, 0), -EINVAL);
+	ck_assert_int_eq(pool_init(&p, 0, 10), -EINVAL);
+	ck_assert_int_eq(pool_init(&p, 1, 0), -EINVAL);
+	ck_assert_int_eq(pool_init(&p, 1, 0xffffffff), -EINVAL);
+	ck_assert_int_eq(pool_init(&p, 64, 1u << 26), -EINVAL);
 	/* As many frames as have numbers. */
-	ck_assert_int_eq(pool_init(&p, 1, 0xfffffffe, 0), 0);
+	ck_assert_int_eq(pool_init(&p, 1, 0xfffffffe), 0);
 	ck_assert_uint_eq(pool_alloc(&p, 0, 0xfffffffd, POOL_NONE), 0xfffffffd);
 	ck_assert_int_eq(pool_check(&p), 0);
 	pool_free(&p, 0xfffffffd);
@@ -30,7 +30,7 @@ START_TEST(wishes)
 	struct pool p;
 	uint32_t w, w2, f;
 
-	ck_assert_int_eq(pool_init(&p, 2, 4 * EXTENT_FRAMES, 0), 0);
+	ck_assert_int_eq(pool_init(&p, 2, 4 * EXTENT_FRAMES), 0);
 	w = pool_extent_reserve(&p, 0);
 	w2 = pool_extent_reserve(&p, 1);
 	ck_assert_uint_ne(w, POOL_NONE);
@@ -66,7 +66,7 @@ START_TEST(extents_run_out)
 {
 	struct pool p;
 
-	ck_assert_int_eq(pool_init(&p, 1, 3 * EXTENT_FRAMES + 10, 0), 0);
+	ck_assert_int_eq(pool_init(&p, 1, 3 * EXTENT_FRAMES + 10), 0);
 	for (int i = 0; i < 4; i++)
 		ck_assert_uint_ne(pool_extent_reserve(&p, 0), POOL_NONE);
 	ck_assert_uint_eq(pool_extent_reserve(&p, 0), POOL_NONE);
@@ -79,17 +79,16 @@ START_TEST(extents_run_out)
 }
 END_TEST
 
-START_TEST(limit_and_zone_end)
+START_TEST(zone_end)
 {
 	struct pool p;
 
-	ck_assert_int_eq(pool_init(&p, 2, 100, 120), 0);
+	ck_assert_int_eq(pool_init(&p, 2, 100), 0);
 	for (int i = 0; i < 100; i++)
 		ck_assert_uint_lt(pool_alloc(&p, 0, POOL_NONE, POOL_NONE), 100);
 	ck_assert_uint_eq(pool_alloc(&p, 0, POOL_NONE, POOL_NONE), POOL_NONE); /* zone is full */
 	for (uint32_t f = 100; f < 140; f += 2)
 		ck_assert_uint_eq(pool_alloc(&p, 1, f, POOL_NONE), f);
-	ck_assert_uint_eq(pool_alloc(&p, 1, POOL_NONE, POOL_NONE), POOL_NONE); /* limit */
 	pool_free(&p, 5);
 	ck_assert_uint_eq(pool_alloc(&p, 0, POOL_NONE, POOL_NONE), 5);
 	ck_assert_int_eq(pool_check(&p), 0);
@@ -105,7 +104,7 @@ START_TEST(random_alloc_free)
 	uint32_t f, nr = 0;
 	struct pool p;
 
-	ck_assert_int_eq(pool_init(&p, 2, N / 2, 0), 0);
+	ck_assert_int_eq(pool_init(&p, 2, N / 2), 0);
 	for (int step = 0; step < 200000; step++) {
 		f = (uint32_t)(fake_rand(&rng) % N);
 		if (used[f]) {
@@ -138,7 +137,7 @@ START_TEST(words_and_free_frames)
 {
 	struct pool p;
 
-	ck_assert_int_eq(pool_init(&p, 2, 100, 0), 0);
+	ck_assert_int_eq(pool_init(&p, 2, 100), 0);
 	must(pool_is_free(&p, 1, 130) && !pool_is_free(&p, 0, 130));
 	must(!pool_is_free(&p, 1, 200) && !pool_is_free(&p, 1, POOL_NONE));
 	ck_assert_uint_eq(pool_alloc(&p, 1, 130, POOL_NONE), 130);
@@ -162,7 +161,7 @@ START_TEST(memory_is_counted)
 	uint64_t empty, reserved;
 	uint32_t first;
 
-	ck_assert_int_eq(pool_init(&p, 2, EXTENT_FRAMES, 0), 0);
+	ck_assert_int_eq(pool_init(&p, 2, EXTENT_FRAMES), 0);
 	empty = pool_bytes(&p);
 	first = pool_extent_reserve(&p, 1);
 	ck_assert_uint_eq(first, EXTENT_FRAMES);
@@ -188,7 +187,7 @@ Suite *suite_pool(void)
 	tcase_add_test(tc, bad_sizes);
 	tcase_add_test(tc, wishes);
 	tcase_add_test(tc, extents_run_out);
-	tcase_add_test(tc, limit_and_zone_end);
+	tcase_add_test(tc, zone_end);
 	tcase_add_test(tc, words_and_free_frames);
 	tcase_add_test(tc, memory_is_counted);
 	tcase_add_test(tc, random_alloc_free);

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_shares.c - one user takes what it can, and another is served all the same: places, frames,
+ * descriptors, memory.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/lib/fake_client.h"
+#include "tests/lib/harness.h"
+#include "tests/lib/peer.h"
+
+#define OTHER 65533
+#define MIB (1ul << 20)
+
+static bool is_root(void)
+{
+	if (geteuid() == 0)
+		return true;
+	printf("SKIP: only root can start processes of other users\n");
+	return false;
+}
+
+/* ---- places ---- */
+
+enum { PLACES = 20 };
+
+/* A connection to client.sock that is refused with this error. */
+static void expect_refused(struct daemon *d, int error)
+{
+	int sock = raw_connect(d);
+
+	expect_error(sock, error);
+	close(sock);
+}
+
+/*
+ * Seen to fail with user_share_percent at 100: the first user takes all places, and the other's
+ * process is not served.
+ */
+START_TEST(one_user_leaves_places_to_others)
+{
+	static struct fake f[PLACES];
+	static const char *const args[] = { "--allow-group", "all", NULL };
+	struct daemon *d;
+	struct peer *p;
+
+	if (!is_root())
+		return;
+	d = daemon_start(args);
+	ck_assert_int_eq(ctl_set_u64(d, "limit/places", PLACES), 0);
+	for (int i = 0; i < PLACES / 2; i++)
+		fake_ready(d, &f[i]);
+	expect_refused(d, EDQUOT);
+	expect_refused(d, EDQUOT);
+	ck_assert_uint_eq(ctl_get_u64(d, "user/0/places"), PLACES / 2);
+	ck_assert_uint_eq(ctl_get_u64(d, "user/0/refused/places"), 2);
+	ck_assert_uint_eq(ctl_get_u64(d, "limit/refused/places"), 2);
+	p = peer_new_uid(OTHER);
+	ck_assert_int_gt(peer_call(p, fn_offer, 1, 1, 1), 0);
+	wait_until(peer_call(p, fn_connected), WAIT_MS, "the other user is served");
+	peer_end(p);
+	wait_until(ctl_get_u64(d, "daemon/connections") == PLACES / 2, WAIT_MS, "it has gone");
+	/* The operator gives all to one; and it is served again when it makes room. */
+	ck_assert_int_eq(ctl_set_u64(d, "limit/user_share_percent", 100), 0);
+	for (int i = PLACES / 2; i < PLACES; i++)
+		fake_ready(d, &f[i]);
+	expect_refused(d, EDQUOT);
+	fake_close(&f[0]);
+	wait_until(ctl_get_u64(d, "user/0/places") == PLACES - 1, WAIT_MS, "a place is free");
+	fake_ready(d, &f[0]);
+	for (int i = 0; i < PLACES; i++)
+		fake_close(&f[i]);
+	daemon_stop(d);
+}
+END_TEST
+
+enum { FDS = 40 }; /* more than the daemon has open at rest */
+
+/* Descriptors of /dev/null: those of both sockets that are held in reserve, and inherited ones. */
+static int count_spares(pid_t pid)
+{
+	char path[64], to[64];
+	int nr = 0;
+
+	for (int fd = 0; fd < FDS; fd++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+		n = readlink(path, to, sizeof(to));
+		nr += n == 9 && !memcmp(to, "/dev/null", 9);
+	}
+	return nr;
+}
+
+/* Ask on a new connection to control.sock; `answer` is how what comes begins. Returns it. */
+static int ask(struct daemon *d, char answer[16])
+{
+	int fd = harness_connect(d->dir, "control.sock", SOCK_STREAM);
+	struct pollfd p = { fd, POLLIN, 0 };
+
+	ck_assert_int_ge(fd, 0);
+	send(fd, "get ksm/run\n", 12, MSG_NOSIGNAL); /* it may be closed already */
+	ck_assert_int_eq(poll(&p, 1, WAIT_MS), 1);
+	memset(answer, 0, 16);
+	ck_assert_int_gt(read(fd, answer, 15), 0);
+	return fd;
+}
+
+/*
+ * Without a descriptor left, the daemon turns callers of both sockets away instead of leaving them
+ * in the queue. Seen to fail before there was a spare descriptor on the control side: the caller
+ * waited, and the daemon's main thread took a whole core.
+ */
+START_TEST(nobody_waits_for_a_descriptor)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct rlimit before, few = { FDS, 0 };
+	int fd[FDS], nr = 0, spares = count_spares(d->pid);
+	char answer[16];
+
+	ck_assert_int_eq(prlimit(d->pid, RLIMIT_NOFILE, NULL, &before), 0);
+	few.rlim_max = before.rlim_max;
+	ck_assert_int_eq(prlimit(d->pid, RLIMIT_NOFILE, &few, NULL), 0);
+	while ((fd[nr] = ask(d, answer)), !strncmp(answer, "ok ", 3))
+		ck_assert_int_lt(++nr, FDS);
+	ck_assert_int_gt(nr, 0);
+	close(fd[nr]);
+	for (int i = 0; i < 50; i++) {
+		close(ask(d, answer));
+		ck_assert_msg(!strncmp(answer, "error EMFILE ", 13), "%s", answer);
+	}
+	/* A client could come just when the other socket's spare is in use, and be let in. */
+	wait_until(count_spares(d->pid) == spares, WAIT_MS, "the spare is back");
+	for (int i = 0; i < 50; i++)
+		expect_refused(d, EMFILE);
+	wait_until(count_spares(d->pid) == spares, WAIT_MS, "the spare is back");
+	ck_assert_int_eq(prlimit(d->pid, RLIMIT_NOFILE, &before, NULL), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients"), 0);
+	while (nr--)
+		close(fd[nr]);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- frames ---- */
+
+enum { ARENA_MIB = 4, ARENA_PAGES = ARENA_MIB * 256, MANY = ARENA_PAGES * 2, FEW = 100 };
+
+static uint64_t arena_bytes(struct daemon *d, unsigned int uid)
+{
+	char path[64], buf[64];
+
+	snprintf(path, sizeof(path), "user/%u/arena_bytes", uid);
+	return ctl_get(d, path, buf, sizeof(buf)) < 0 ? 0 : strtoull(buf, NULL, 10);
+}
+
+/*
+ * A user with more equal pages than the arena has room for gets half of it, and another user's
+ * pages are merged meanwhile. Seen to fail with user_share_percent at 100, and before there were
+ * shares.
+ */
+START_TEST(one_user_leaves_frames_to_others)
+{
+	static const char *const args[] = { "--arena-limit", "4", "--allow-group", "all", NULL };
+	struct peer *p[2], *q[2];
+	struct daemon *d;
+	long at[2];
+
+	if (!is_root())
+		return;
+	d = daemon_start(args);
+	daemon_hasten(d);
+	ck_assert_uint_eq(ctl_get_u64(d, "daemon/arena_limit_bytes"), ARENA_MIB * MIB);
+	for (int i = 0; i < 2; i++) {
+		p[i] = peer_new();
+		at[i] = peer_call(p[i], fn_offer, MANY, 1, 1);
+	}
+	wait_counter(d, "frames_used", ARENA_PAGES / 2);
+	wait_full_scans(d, 3, WAIT_MS);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/frames_used"), ARENA_PAGES / 2);
+	ck_assert_uint_eq(arena_bytes(d, 0), ARENA_MIB * MIB / 2);
+	ck_assert_uint_gt(ctl_get_u64(d, "ksm/left_out/arena_limit"), 0);
+	ck_assert_uint_gt(ctl_get_u64(d, "limit/refused/arena_bytes"), 0);
+	for (int i = 0; i < 2; i++) {
+		q[i] = peer_new_uid(OTHER);
+		ck_assert_int_gt(peer_call(q[i], fn_offer, FEW, 7000, 1), 0);
+	}
+	wait_counter(d, "frames_used", ARENA_PAGES / 2 + FEW);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(peer_call(p[i], fn_check, at[i], MANY, 1, 1), 0);
+	/* What the other user may have beyond what it uses is not for the first. */
+	ck_assert_int_eq(ctl_set_u64(d, "limit/user_share_percent", 100), 0);
+	wait_until(ctl_get_u64(d, "ksm/frames_used") >= ARENA_PAGES - 128, WAIT_MS,
+		   "the operator gives the rest to the first");
+	ck_assert_uint_le(ctl_get_u64(d, "ksm/frames_used"), ARENA_PAGES);
+	for (int i = 0; i < 2; i++) {
+		peer_end(p[i]);
+		peer_end(q[i]);
+	}
+	wait_counter(d, "frames_used", 0);
+	wait_until(!arena_bytes(d, 0) && !arena_bytes(d, OTHER), WAIT_MS, "nobody is charged");
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(limits_are_checked)
+{
+	static const char *const args[] = { "--arena-limit", "4", NULL };
+	struct daemon *d = daemon_start(args);
+
+	ck_assert_int_eq(ctl_set(d, "limit/user_share_percent", "0"), -EINVAL);
+	ck_assert_int_eq(ctl_set(d, "limit/user_share_percent", "101"), -EINVAL);
+	ck_assert_int_eq(ctl_set(d, "limit/places", "-1"), -EINVAL);
+	ck_assert_int_eq(ctl_set(d, "limit/places", "1x"), -EINVAL);
+	ck_assert_int_eq(ctl_set(d, "limit/places", "99999999999999999999"), -EINVAL);
+	ck_assert_int_eq(ctl_set(d, "limit/refused/places", "1"), -EACCES);
+	/* The file system of the frames does not grow. */
+	ck_assert_int_eq(ctl_set_u64(d, "limit/arena_bytes", ARENA_MIB * MIB + 1), -EINVAL);
+	ck_assert_int_eq(ctl_set(d, "limit/arena_bytes", "0"), -EINVAL);
+	ck_assert_int_eq(ctl_set_u64(d, "limit/arena_bytes", MIB), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "limit/arena_bytes"), MIB);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- the memory that there is ---- */
+
+#define GROUP "ksm-test-shares"
+
+static bool write_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "we");
+	bool ok = f && fputs(text, f) >= 0;
+
+	return f && !fclose(f) && ok;
+}
+
+static const char *const group_root[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/memory" };
+
+/* A memory cgroup of so many bytes, of the version that the machine has: its root, or NULL. */
+static const char *group_make(char dir[128], const char *bytes)
+{
+	static const char *const limit[] = { "memory.max", "memory.limit_in_bytes" };
+	char path[192];
+
+	for (int v = 0; v < 2; v++) {
+		snprintf(dir, 128, "%s/%s-%d", group_root[v], GROUP, (int)getpid());
+		if (mkdir(dir, 0755))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", dir, limit[v]);
+		if (!access(path, F_OK) && write_file(path, bytes))
+			return group_root[v];
+		rmdir(dir);
+	}
+	printf("SKIP: no memory cgroup can be made\n");
+	return NULL;
+}
+
+static void group_enter(const char *dir)
+{
+	char path[192], pid[16];
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	if (!write_file(path, pid))
+		harness_die("%s: %s", path, strerror(errno));
+}
+
+/*
+ * Without --arena-limit the frames may take half of what there is: of the machine, or of a memory
+ * cgroup that is smaller. Seen to fail when the limit was the machine's memory.
+ */
+START_TEST(half_of_the_memory)
+{
+	uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	static const char *const none[] = { "--arena-limit", "0", NULL };
+	struct daemon *d = daemon_start(NULL);
+	const char *root;
+	char dir[128];
+
+	ck_assert_uint_le(ctl_get_u64(d, "daemon/arena_limit_bytes"), all / 2);
+	ck_assert_uint_gt(ctl_get_u64(d, "limit/arena_bytes"), 0);
+	daemon_stop(d);
+	d = daemon_start(none);
+	ck_assert_uint_eq(ctl_get_u64(d, "daemon/arena_limit_bytes"), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "limit/arena_bytes"), 0);
+	daemon_stop(d);
+	root = geteuid() ? NULL : group_make(dir, "268435456");
+	if (!root)
+		return;
+	group_enter(dir);
+	d = daemon_start(NULL);
+	ck_assert_uint_eq(ctl_get_u64(d, "daemon/arena_limit_bytes"), 128 * MIB);
+	daemon_stop(d);
+	group_enter(root);
+	wait_until(!rmdir(dir), WAIT_MS, "the group is empty");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("shares");
+	TCase *t = tcase_create("shares");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(t, 250);
+	suite_add_tcase(s, t);
+	tcase_add_test(t, one_user_leaves_places_to_others);
+	tcase_add_test(t, nobody_waits_for_a_descriptor);
+	tcase_add_test(t, one_user_leaves_frames_to_others);
+	tcase_add_test(t, limits_are_checked);
+	tcase_add_test(t, half_of_the_memory);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? 1 : 0;
+}

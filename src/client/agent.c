@@ -181,7 +181,7 @@ int agent_unshare(uint64_t start, uint64_t end)
 
 	if (agent_start(false) == 0)
 		r = mailbox_unshare(start, end);
-	return r == -ENOSYS ? unshare_range(&none, start, end) : r;
+	return r == -ENOSYS ? unshare_range(&none, start, end, NULL) : r;
 }
 
 void agent_offer_heap(uint64_t end)

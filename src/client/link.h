@@ -28,6 +28,8 @@ struct link {
 	uint64_t reply_id;    /* the STAT that was sent for a program thread; 0: none */
 	uint64_t reply_for;   /* that thread's request: mailbox.nr */
 	uint64_t info_due_ms; /* when to send INFO; 0: nothing has happened */
+	bool short_of_memory; /* frames stay, because there is no room to give them up */
+	uint64_t kept_pages;  /* of those, on frames of earlier daemons */
 };
 
 #define LINK_NONE(of_kit)                                                                          \

@@ -9,8 +9,9 @@
  * what still lies in mappings of the arenas to which the process was connected before becomes
  * anonymous memory again.
  *
- * That excludes what was inherited from a process of another domain: that arena's daemon may well
- * be alive, and parent and child share the frames.
+ * What was inherited from a process of another domain is not given up: that arena's daemon may well
+ * be alive, and parent and child share the frames. Nor is anything given up where the process would
+ * come near a limit of its memory (headroom.h): it says so (INFO), and tries again now and then.
  */
 #include "client/past.h"
 
@@ -18,8 +19,10 @@
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/hold.h"
 #include "client/mailbox.h"
 #include "client/maps.h"
+#include "client/tell.h"
 #include "client/unshare.h"
 
 #define ASK_MS 1000
@@ -39,28 +42,70 @@ struct past_ctx {
 	struct span v[BATCH];
 };
 
+static bool is_past(const struct past *p, const struct maps_entry *e)
+{
+	if (!maps_is_arena(e))
+		return false;
+	for (uint32_t i = 0; i < p->nr; i++)
+		if (e->file == p->file[i])
+			return true;
+	return false;
+}
+
 static void find_past(void *arg, const struct maps_entry *e)
 {
 	struct past_ctx *c = arg;
 
-	if (!maps_is_arena(e) || e->start < c->p->at || c->nr == BATCH)
+	if (e->start >= c->p->at && c->nr < BATCH && is_past(c->p, e))
+		c->v[c->nr++] = (struct span){ e->start, e->end };
+}
+
+struct kept_ctx {
+	const struct past *p;
+	struct link *l;
+};
+
+/* All of the mapping, less what is private in it. */
+static void count_kept(void *arg, const struct maps_entry *e)
+{
+	struct kabi_page_region v[HOLD_MAX_PAGES];
+	struct kept_ctx *c = arg;
+	uint64_t private = 0;
+
+	if (!is_past(c->p, e))
 		return;
-	for (uint32_t i = 0; i < c->p->nr; i++)
-		if (e->file == c->p->file[i]) {
-			c->v[c->nr++] = (struct span){ e->start, e->end };
-			return;
-		}
+	for (uint64_t at = e->start, end; at < e->end; at = end) {
+		end = u64_min(at + HOLD_MAX_PAGES * KSM_PAGE_SIZE, e->end);
+		for (long n = hold_private(c->l->kit, at, end, v); n > 0; n--)
+		private += v[n - 1].end - v[n - 1].start;
+	}
+	c->l->kept_pages += (e->end - e->start - private) / KSM_PAGE_SIZE;
+}
+
+/* There is no room for more: say how much is left. */
+static uint64_t keep(struct past *p, struct link *l)
+{
+	struct kept_ctx c = { p, l };
+
+	l->kept_pages = 0;
+	maps_walk(0, UINT64_MAX, count_kept, &c);
+	l->short_of_memory = true;
+	tell_info_later(l);
+	p->at = 0;
+	return RETRY_MS;
 }
 
 /* Give up to BATCH mappings up. Returns how long until the next look, 0: nothing is left. */
-static uint64_t give_up(struct past *p, const struct link *l)
+static uint64_t give_up(struct past *p, struct link *l)
 {
 	struct past_ctx c = { .p = p };
+	struct headroom room = { 0 };
 
 	if (maps_walk(0, UINT64_MAX, find_past, &c) < 0)
 		return RETRY_MS;
 	for (unsigned int i = 0; i < c.nr; i++) {
-		unshare_mapping(l->kit, c.v[i].start, c.v[i].end);
+		if (unshare_mapping(l->kit, c.v[i].start, c.v[i].end, &room) && !room.credit)
+			return keep(p, l);
 		p->at = c.v[i].end;
 	}
 	if (c.nr)
@@ -102,7 +147,7 @@ bool past_ask(struct past *p, struct link *l)
 	return !r || r == -EAGAIN || r == -EINTR;
 }
 
-void past_answer(struct past *p, const struct link *l, const struct ksm_msg_stat_reply *m)
+void past_answer(struct past *p, struct link *l, const struct ksm_msg_stat_reply *m)
 {
 	uint64_t again;
 
@@ -117,6 +162,9 @@ void past_answer(struct past *p, const struct link *l, const struct ksm_msg_stat
 		return;
 	again = give_up(p, l);
 	p->due_ms = again ? kit_now_ms() + again : 0;
-	if (!again)
-		p->nr = 0;
+	if (again)
+		return;
+	p->nr = 0;
+	l->kept_pages = 0;
+	tell_short(l, false);
 }

@@ -30,6 +30,6 @@ void past_begin(struct past *p, uint64_t was, uint64_t file);
 /* due_ms has come: ask how many passes there were. False: the connection is broken. */
 bool past_ask(struct past *p, struct link *l);
 /* The daemon has answered a STAT. Gives frames up if it is time, for milliseconds at most. */
-void past_answer(struct past *p, const struct link *l, const struct ksm_msg_stat_reply *m);
+void past_answer(struct past *p, struct link *l, const struct ksm_msg_stat_reply *m);
 
 #endif

@@ -144,6 +144,7 @@ void sentinel_answer(struct sentinels *s, uint64_t id, uint64_t arena_file)
  */
 void sentinel_leave_domain(struct sentinels *s, const struct link *l)
 {
+	struct headroom room = { 0 };
 	uint64_t moves;
 
 	if (link_same_identity(l))
@@ -152,7 +153,7 @@ void sentinel_leave_domain(struct sentinels *s, const struct link *l)
 	do {
 		moves = as.frame_moves;
 		as_unlock();
-		if (unshare_range(l->kit, 0, KSM_ADDR_END) < 0)
+		if (unshare_range(l->kit, 0, KSM_ADDR_END, &room) < 0)
 			return;
 		as_agent_lock();
 	} while (as.frame_moves != moves); /* perhaps to where it had looked before */

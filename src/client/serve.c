@@ -12,6 +12,7 @@
 #include <poll.h>
 
 #include "base/span.h"
+#include "client/as_queue.h"
 #include "client/connect.h"
 #include "client/mailbox.h"
 #include "client/sysc.h"
@@ -56,12 +57,25 @@ static bool on_order(struct link *l, const struct ksm_msg_order *m)
 	return tell_message(l, &done, sizeof(done));
 }
 
+/* Some pages are private now and others are not: what stands where is told from the beginning. */
+static void tell_anew(void)
+{
+	as_agent_lock();
+	as_event(KSM_MSG_FORGET, 0, KSM_ADDR_END);
+	as_event(KSM_MSG_ADOPT, 0, KSM_ADDR_END);
+	as_unlock();
+}
+
 static bool on_unmerge(struct link *l, const struct ksm_msg_unmerge *m)
 {
 	struct ksm_msg_unmerge done = *m;
+	struct headroom room = { 0 };
 
 	done.hdr.type = KSM_MSG_UNMERGE_DONE;
-	done.error = -unshare_range(l->kit, 0, KSM_ADDR_END);
+	done.error = -unshare_range(l->kit, 0, KSM_ADDR_END, &room);
+	tell_short(l, done.error);
+	if (done.error)
+		tell_anew();
 	return tell_message(l, &done, sizeof(done));
 }
 

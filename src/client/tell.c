@@ -80,7 +80,8 @@ bool tell_info(struct link *l)
 
 	m.cpu_ns = thread_cpu_ns();
 	as_agent_lock();
-	m.flags = as.merge_any ? KSM_INFO_MERGE_ANY : 0;
+	m.flags = (as.merge_any ? KSM_INFO_MERGE_ANY : 0) |
+		  (l->short_of_memory ? KSM_INFO_SHORT : 0);
 	for (size_t i = 0; i < as.nr; i++) {
 		const struct as_range *r = &as.range[i];
 		uint64_t pages = (r->end - r->start) >> KSM_PAGE_SHIFT;
@@ -92,6 +93,7 @@ bool tell_info(struct link *l)
 			m.left_out[KSM_LEFT_PROT] += pages;
 	}
 	as_unlock();
+	m.left_out[KSM_LEFT_KEPT] = l->kept_pages;
 	m.nr_vmas = maps_count();
 	l->info_due_ms = 0;
 	if (l->kit->buf)
@@ -102,6 +104,14 @@ bool tell_info(struct link *l)
 void tell_info_later(struct link *l)
 {
 	l->info_due_ms = kit_now_ms() + INFO_DELAY_MS;
+}
+
+void tell_short(struct link *l, bool is)
+{
+	if (l->short_of_memory == is)
+		return;
+	l->short_of_memory = is;
+	tell_info_later(l);
 }
 
 /* ---- frames that stand already ---- */

@@ -24,6 +24,8 @@ bool tell_all(struct link *l);
 bool tell_events(struct link *l);
 /* Facts about this process, and drop what the kit's buffers hold: orders have ceased to come. */
 bool tell_info(struct link *l);
+/* Frames stay because there is no room to give them up, or do so no more: INFO says so. */
+void tell_short(struct link *l, bool is);
 /* Have info_due_ms say so once nothing has happened for a while. */
 void tell_info_later(struct link *l);
 

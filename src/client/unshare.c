@@ -154,8 +154,16 @@ static int populate_write(const struct step *st)
 	return r == -ENOMEM ? -ENOMEM : 0;
 }
 
+/* Cut the step to what there is room for. False: nothing. */
+static bool fit(struct step *st, struct headroom *room)
+{
+	if (room)
+		st->run.end = st->run.start + headroom_take(room, span_len(st->run));
+	return !span_empty(st->run);
+}
+
 /* The lock is given back after each step, so that a wrapper waits for one step at most. */
-static int unshare_steps(const struct kit *k, struct span rest, bool all)
+static int unshare_steps(const struct kit *k, struct span rest, bool all, struct headroom *room)
 {
 	struct step st;
 	bool more = true;
@@ -164,6 +172,11 @@ static int unshare_steps(const struct kit *k, struct span rest, bool all)
 	while (more && !err) {
 		as_agent_lock();
 		more = next_step(rest, &st);
+		if (more && !fit(&st, room)) {
+			as_unlock();
+			err = headroom_look(room) ? 0 : -ENOMEM;
+			continue;
+		}
 		if (more && k->uffd_sync >= 0 && k->mem >= 0)
 			err = unshare_step(k, &st, all);
 		else if (more)
@@ -176,12 +189,12 @@ static int unshare_steps(const struct kit *k, struct span rest, bool all)
 	return err;
 }
 
-int unshare_range(const struct kit *k, uint64_t start, uint64_t end)
+int unshare_range(const struct kit *k, uint64_t start, uint64_t end, struct headroom *room)
 {
-	return unshare_steps(k, (struct span){ start, end }, false);
+	return unshare_steps(k, (struct span){ start, end }, false, room);
 }
 
-int unshare_mapping(const struct kit *k, uint64_t start, uint64_t end)
+int unshare_mapping(const struct kit *k, uint64_t start, uint64_t end, struct headroom *room)
 {
-	return unshare_steps(k, (struct span){ start, end }, true);
+	return unshare_steps(k, (struct span){ start, end }, true, room);
 }

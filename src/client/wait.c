@@ -41,7 +41,7 @@ void wait_serve_request(struct link *l)
 
 	switch (kind) {
 	case REQ_UNSHARE:
-		r = unshare_range(l->kit, mailbox.range.start, mailbox.range.end);
+		r = unshare_range(l->kit, mailbox.range.start, mailbox.range.end, NULL);
 		break;
 	case REQ_STAT:
 		r = ask_for_program(l);

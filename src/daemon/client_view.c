@@ -20,6 +20,7 @@ static void view(struct session *s, struct client_view *v)
 	v->domain_id = s->domain->id;
 	v->merge_any = s->flags & KSM_INFO_MERGE_ANY;
 	v->stalled = session_stalled(s);
+	v->short_of_memory = s->flags & KSM_INFO_SHORT;
 	v->own_vmas = s->own_vmas;
 	v->max_map_count = s->max_map_count;
 	v->agent_cpu_ns = s->agent_cpu_ns;
@@ -89,6 +90,7 @@ void client_totals(struct clients *c, struct client_totals *out)
 		struct mm_counters mm = { 0 };
 
 		mm_counters(s->mm, &mm);
+		out->nr_short += !!(s->flags & KSM_INFO_SHORT);
 		out->added_vmas += session_added_vmas(s, &mm);
 		for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
 			out->left_out[i] += s->left_out[i];

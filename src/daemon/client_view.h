@@ -20,7 +20,7 @@ struct client_view {
 	pid_t pid;
 	uid_t uid;
 	uint32_t id, domain_id;
-	bool merge_any, stalled;
+	bool merge_any, stalled, short_of_memory;
 	uint32_t own_vmas, max_map_count;
 	uint64_t agent_cpu_ns, connected_ms;
 	uint64_t left_out[KSM_LEFT_NR]; /* the client's own reasons and ours */
@@ -40,6 +40,7 @@ struct client_totals {
 	uint64_t protocol_errors; /* connections dropped for what they sent */
 	uint64_t refused;         /* connections of users that may not be clients */
 	uint64_t added_vmas;      /* sum over all clients */
+	uint64_t nr_short;        /* clients that have no room to give frames up */
 	uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };
 void client_totals(struct clients *c, struct client_totals *out);

@@ -18,7 +18,7 @@ static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
 struct client_values {
 	struct client_view view;
 	char comm[64];
-	uint64_t uid, domain, merge_any, mergeable, stalled;
+	uint64_t uid, domain, merge_any, mergeable, stalled, short_of_memory;
 	uint64_t nr_vmas, max_map_count, connected_seconds;
 };
 
@@ -57,6 +57,7 @@ static int gather(void *owner, uint64_t pid, void *values)
 	v->merge_any = v->view.merge_any;
 	v->mergeable = v->view.mm.region_bytes > 0;
 	v->stalled = v->view.stalled;
+	v->short_of_memory = v->view.short_of_memory;
 	v->nr_vmas = v->view.mm.nr_vmas;
 	v->max_map_count = v->view.max_map_count;
 	v->connected_seconds = v->view.connected_ms / 1000;
@@ -93,6 +94,8 @@ static const struct attr attrs[] = {
 	CLIENT("max_map_count", max_map_count, "most mappings it may have"),
 	CLIENT("agent_cpu_ns", view.agent_cpu_ns, "CPU time of the agent, in nanoseconds"),
 	CLIENT("stalled", stalled, "1: it answers no orders, and is given none"),
+	CLIENT("short_of_memory", short_of_memory,
+	       "1: it keeps frames because giving them up would exceed its memory limit"),
 	CLIENT("connected_seconds", connected_seconds, "time since it connected"),
 	CLIENT("cow_breaks", view.mm.cow_breaks, "merged pages found written, since it connected"),
 	CLIENT("orders", view.mm.orders, "orders waiting or under way"),
@@ -122,6 +125,9 @@ static const struct attr all_attrs[] = {
 	ALL("clients", nr_clients, "clients connected"),
 	ALL("clients_refused", refused,
 	    "connections refused because the user is in no group of --allow-group"),
+	ALL("clients_short_of_memory", nr_short,
+	    "clients that keep frames of an earlier daemon, or after run 2, because giving them up "
+	    "would exceed their memory limits"),
 	ALL("protocol_errors", protocol_errors, "connections ended because of what they sent"),
 };
 

@@ -98,6 +98,7 @@ struct session {
 			       * answer gets the last answer alone */
 	uint32_t want;        /* WANT_* */
 	bool unmerge_awaited; /* by the job under way */
+	bool unmerge_refused; /* it could not; the next store of `run` 2 asks it again */
 
 	struct range_work work;
 	struct span exit; /* once it is dropped: what the engine still knows of it */

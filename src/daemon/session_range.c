@@ -166,7 +166,7 @@ static void finish(struct session *s)
 		bell_ring(&s->d->scan_bell, SCAN_HINT);
 	/* A child that was forked before everything was unmerged, and says so only now. */
 	if (type == KSM_MSG_ADOPT && s->state == SESSION_READY && !s->unmerging &&
-	    knob_get(&s->d->knobs, KNOB_RUN) == KSM_RUN_UNMERGE)
+	    !s->unmerge_refused && knob_get(&s->d->knobs, KNOB_RUN) == KSM_RUN_UNMERGE)
 		session_want(s, WANT_UNMERGE);
 }
 

@@ -87,6 +87,7 @@ static void ask_all(struct clients *c)
 		if (s->state != SESSION_READY)
 			continue;
 		s->unmerge_awaited = true;
+		s->unmerge_refused = false;
 		/* One that still owes an answer is not asked twice. */
 		session_want(s, s->unmerging ? 0 : WANT_UNMERGE);
 	}
@@ -130,6 +131,7 @@ void unmerge_done(struct session *s, const union ksm_msg *msg)
 		return;
 	}
 	s->unmerging = false;
+	s->unmerge_refused = u->error;
 	if (s->unmerge_awaited) {
 		s->unmerge_awaited = false;
 		loop_timer_set(&s->clients->unmerge_timer, 0); /* it may have been the last */

@@ -23,7 +23,7 @@
 
 #include "wire/abi.h"
 
-#define KSM_WIRE_VERSION 1
+#define KSM_WIRE_VERSION 2
 #define KSM_CLIENT_SOCKET "client.sock"
 #define KSM_CONTROL_SOCKET "control.sock"
 
@@ -62,6 +62,7 @@ struct ksm_msg_hello {
 	uint32_t max_map_count; /* vm.max_map_count as the client sees it */
 };
 #define KSM_INFO_MERGE_ANY 1u /* offers all its memory, also what it maps later */
+#define KSM_INFO_SHORT 2u     /* frames stay: its memory limit leaves no room to give them up */
 
 struct ksm_msg_welcome {
 	struct ksm_msg_hdr hdr;

@@ -5,7 +5,6 @@
  */
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,11 +12,11 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
+#include "tests/lib/memgroup.h"
 #include "tests/lib/peer.h"
 
 #define OTHER 65533
@@ -236,47 +235,6 @@ END_TEST
 
 /* ---- the memory that there is ---- */
 
-#define GROUP "ksm-test-shares"
-
-static bool write_file(const char *path, const char *text)
-{
-	FILE *f = fopen(path, "we");
-	bool ok = f && fputs(text, f) >= 0;
-
-	return f && !fclose(f) && ok;
-}
-
-static const char *const group_root[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/memory" };
-
-/* A memory cgroup of so many bytes, of the version that the machine has: its root, or NULL. */
-static const char *group_make(char dir[128], const char *bytes)
-{
-	static const char *const limit[] = { "memory.max", "memory.limit_in_bytes" };
-	char path[192];
-
-	for (int v = 0; v < 2; v++) {
-		snprintf(dir, 128, "%s/%s-%d", group_root[v], GROUP, (int)getpid());
-		if (mkdir(dir, 0755))
-			continue;
-		snprintf(path, sizeof(path), "%s/%s", dir, limit[v]);
-		if (!access(path, F_OK) && write_file(path, bytes))
-			return group_root[v];
-		rmdir(dir);
-	}
-	printf("SKIP: no memory cgroup can be made\n");
-	return NULL;
-}
-
-static void group_enter(const char *dir)
-{
-	char path[192], pid[16];
-
-	snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
-	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	if (!write_file(path, pid))
-		harness_die("%s: %s", path, strerror(errno));
-}
-
 /*
  * Without --arena-limit the frames may take half of what there is: of the machine, or of a memory
  * cgroup that is smaller. Seen to fail when the limit was the machine's memory.
@@ -286,8 +244,7 @@ START_TEST(half_of_the_memory)
 	uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 	static const char *const none[] = { "--arena-limit", "0", NULL };
 	struct daemon *d = daemon_start(NULL);
-	const char *root;
-	char dir[128];
+	struct memgroup g;
 
 	ck_assert_uint_le(ctl_get_u64(d, "daemon/arena_limit_bytes"), all / 2);
 	ck_assert_uint_gt(ctl_get_u64(d, "limit/arena_bytes"), 0);
@@ -296,15 +253,15 @@ START_TEST(half_of_the_memory)
 	ck_assert_uint_eq(ctl_get_u64(d, "daemon/arena_limit_bytes"), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "limit/arena_bytes"), 0);
 	daemon_stop(d);
-	root = geteuid() ? NULL : group_make(dir, "268435456");
-	if (!root)
+	if (!memgroup_make(&g))
 		return;
-	group_enter(dir);
+	memgroup_limit(&g, 256 * MIB);
+	memgroup_enter(&g, getpid());
 	d = daemon_start(NULL);
 	ck_assert_uint_eq(ctl_get_u64(d, "daemon/arena_limit_bytes"), 128 * MIB);
 	daemon_stop(d);
-	group_enter(root);
-	wait_until(!rmdir(dir), WAIT_MS, "the group is empty");
+	memgroup_leave(&g, getpid());
+	memgroup_remove(&g);
 }
 END_TEST
 

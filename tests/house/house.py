@@ -600,8 +600,9 @@ def rule_gnu_source(tree, plan):
 RULES = [
     ('circle', rule_circles), ('floor', rule_floors), ('plan', rule_folders),
     ('placed', rule_placed), ('design', rule_design), ('purity', rule_purity),
-    ('header', rule_headers), ('callback', rule_callbacks), ('length', rule_length), ('function', rule_function),
-    ('width', rule_width), ('spdx', rule_spdx), ('gnu-source', rule_gnu_source),
+    ('header', rule_headers), ('callback', rule_callbacks), ('length', rule_length),
+    ('function', rule_function), ('width', rule_width), ('spdx', rule_spdx),
+    ('gnu-source', rule_gnu_source),
 ]
 
 

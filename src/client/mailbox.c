@@ -19,7 +19,7 @@
 #include "client/kit.h"
 #include "client/sysc.h"
 
-#define FOREVER -1
+#define FOREVER (-1)
 #define STAT_TIMEOUT_MS 2000
 
 struct mailbox mailbox;

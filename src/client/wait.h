@@ -5,7 +5,7 @@
 
 #include "client/link.h"
 
-#define WAIT_FOREVER -1
+#define WAIT_FOREVER (-1)
 
 /*
  * Sleep until the socket (if there is one) has poll(2) `events`, until a program thread pokes, or

@@ -112,7 +112,7 @@ void engine_free(struct engine *e);
 void engine_free_quiet(struct engine *e);
 
 /*
- * A client. engine_mm_new() returns a slot with one reference, which is the caller's, or NULL (no
+ * A client. engine_mm_new() returns one with a reference, which is the caller's, or NULL (no
  * memory); `client` is what the ops get. engine_mm_exit() drops everything that the engine knows of
  * it: its pages leave the trees, its sites leave their stable nodes, orders under way are
  * forgotten. No scan finds it afterwards. The caller still owns its reference and drops it with

@@ -83,6 +83,7 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t cli
 		.ops = t->ops,
 		.knobs = t->knobs,
 		.nr_nodes = t->topology->nr_nodes,
+		.one_client = t->mode == DOMAIN_PROCESS,
 		.hash_seed = t->hash_seed,
 	};
 	struct domain *d = calloc(1, sizeof(*d));

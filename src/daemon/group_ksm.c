@@ -55,6 +55,8 @@ static const struct attr attrs[] = {
 	    "pages beyond the first that stand on a frame: how much is saved"),
 	KSM("pages_unshared", c.pages_unshared,
 	    "tracked pages whose contents no other page has so far"),
+	KSM("pages_waiting", c.pages_waiting,
+	    "pages equal to others that wait for min_sharers or merge_delay_millisecs"),
 	KSM("pages_volatile", c.pages_volatile, "tracked pages that change too often, or are new"),
 	KSM("pages_tracked", c.pages_tracked,
 	    "tracked pages, for each of which the daemon keeps an item"),

@@ -10,6 +10,7 @@
 #include "base/container.h"
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
+#include "daemon/family.h"
 #include "daemon/session_send.h"
 
 static int welcome(struct session *s)
@@ -30,6 +31,19 @@ static void process_ended(struct loop_watch *w, uint32_t events)
 	client_drop(container_of(w, struct session, pidfd_watch));
 }
 
+/* Its parent is a client: then what the parent was found to be holds for it, too. */
+static bool known_family(void *clients, pid_t pid, uint64_t *family)
+{
+	const struct session *s;
+
+	rcu_read_lock();
+	s = clients_find(clients, pid);
+	if (s)
+		*family = s->family;
+	rcu_read_unlock();
+	return s;
+}
+
 /* From here on the engine knows it; client_drop() undoes it. */
 static int enter(struct session *s, const struct ksm_msg_hello *hello)
 {
@@ -44,6 +58,8 @@ static int enter(struct session *s, const struct ksm_msg_hello *hello)
 		loop_unwatch(&s->pidfd_watch);
 		return -ENOMEM;
 	}
+	s->family = family_of(s->pid, known_family, s->clients);
+	engine_mm_set_family(mm, s->family);
 	engine_mm_set_vmas(mm, hello->nr_vmas, hello->max_map_count);
 	s->mm = mm;
 	clients_enter(s);

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/span.h"
@@ -217,6 +218,18 @@ static bool poll_answers(struct scan_pass *p)
 	return p->polls > 0;
 }
 
+/* Tell the engine the time. The lock is free between the parts of what follows from it. */
+static void tick(struct engine *e)
+{
+	uint64_t salt, now = clock_ms();
+
+	/* It cannot fail, once the kernel has random numbers; a guess of ours is the next best. */
+	if (getrandom(&salt, sizeof(salt), 0) != sizeof(salt))
+		salt = clock_thread_cpu_ns();
+	while (engine_tick(e, now, salt))
+		;
+}
+
 /* One batch. Returns how long to sleep after it. */
 static uint64_t batch(struct scan_pass *p)
 {
@@ -235,6 +248,7 @@ static uint64_t batch(struct scan_pass *p)
 		if (!v[i]->nr_clients)
 			continue;
 		active++;
+		tick(v[i]->engine);
 		scan_domain(p, v[i], &budget);
 		engine_flush(v[i]->engine, v[i]->pass_done ? ENGINE_FLUSH_PASS :
 					   hold_over       ? ENGINE_FLUSH_ALL :

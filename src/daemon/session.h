@@ -81,6 +81,7 @@ struct session {
 	int fds[CLIENT_FDS_NR]; /* -1 before */
 	struct loop_watch pidfd_watch;
 	uint32_t id;
+	uint64_t family; /* of processes that came from each other by forks alone */
 	struct domain *domain;
 	TAILQ_ENTRY(session) member; /* in domain->members while it stands in by_pid */
 	/*

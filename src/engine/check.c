@@ -10,6 +10,7 @@
 
 #include "engine/block.h"
 #include "engine/core.h"
+#include "engine/crowd.h"
 #include "engine/mm.h"
 #include "engine/settle.h"
 #include "engine/unstable.h"
@@ -41,7 +42,7 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	REQUIRE(c, s < RMAP_NR);
 	REQUIRE(c, !(b->tracked & bit) == (s == RMAP_ABSENT));
 	REQUIRE(c, !(b->pending & bit) || s == RMAP_VOLATILE || s == RMAP_COWED ||
-			   s == RMAP_FOREIGN || s == RMAP_MERGED);
+			   s == RMAP_FOREIGN || s == RMAP_MERGED || s == RMAP_WAITING);
 	REQUIRE(c, !(b->fresh & bit) || (b->pending & bit));
 	REQUIRE(c, !((b->ready | b->inflight) & bit) == (s != RMAP_ORDERED));
 	REQUIRE(c, !(b->ready & b->inflight & bit));
@@ -57,6 +58,11 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 		REQUIRE(c, slab_is_used(&c->e->stable.nodes, node));
 		REQUIRE(c, stable_node(&c->e->stable, node)->state == STABLE_LIVE);
 		c->ordered[node]++;
+	}
+	if (s == RMAP_WAITING) {
+		REQUIRE(c, slab_is_used(&c->e->crowds.slab, node));
+		REQUIRE(c, unstable_find(c->e, crowd_at(c->e, node)->root,
+					 item_hash(&b->item[slot])) == NIL);
 	}
 	if (s == RMAP_MERGED) {
 		REQUIRE(c, slab_is_used(&c->e->stable.nodes, node));
@@ -188,6 +194,8 @@ static int check_all(struct check *c) NEEDS(c->e->lock)
 	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr);
 	REQUIRE(c, e->pool.nr_used <= e->allowed);
 	REQUIRE(c, unstable_check(c->e) == 0);
+	if (crowds_check(e, &c->why))
+		return -1;
 	REQUIRE(c, pool_check(&e->pool) == 0);
 	return stable_check(&e->stable, &c->why);
 }

@@ -49,10 +49,18 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 	count_bytes(e, sizeof(*mm));
 	engine_lock(e);
 	mm->serial = e->next_serial++;
+	mm->family = mm->serial; /* daemons give no such small numbers */
 	cds_list_add_tail(&mm->list, &e->mms);
 	engine_unlock(e);
 	__atomic_fetch_add(&e->nr_mms, 1, __ATOMIC_RELAXED);
 	return mm;
+}
+
+void engine_mm_set_family(struct mm_slot *mm, uint64_t family)
+{
+	engine_lock(mm->e);
+	mm->family = family;
+	engine_unlock(mm->e);
 }
 
 /* Everything that hangs on a client, except itself and its references. */

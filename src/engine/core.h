@@ -91,6 +91,7 @@ struct mm_slot {
 	struct engine *e;
 	void *client;
 	uint32_t id;
+	uint64_t family;                 /* of processes that came from each other by forks alone */
 	uint64_t serial;                 /* position in the engine's list; grows */
 	struct cds_list_head list;       /* in e->mms */
 	int dead;                        /* set once, under the lock, before it leaves the list */
@@ -141,9 +142,41 @@ struct glance {
 struct fill {
 	uint32_t nr;
 	uint32_t node[BLOCK_PAGES], frame[BLOCK_PAGES];
-	uint32_t partner[BLOCK_PAGES]; /* item that was in the unstable tree */
+	uint32_t partner[BLOCK_PAGES]; /* item that was in the unstable tree or a crowd */
 	uint8_t page[BLOCK_PAGES];     /* where in the buffer */
 	bool failed[BLOCK_PAGES];
+};
+
+#define CROWD_PARTIES KNOB_MIN_SHARERS_MAX
+/* Equal pages that must not be merged yet: crowd.c. Each page is in the party of its family. */
+struct crowd {
+	uint64_t hash;
+	struct ctree_links links; /* by hash */
+	struct ctree_links due_links;
+	uint64_t due; /* timed: when its random time is over, as engine_tick() counts */
+	uint32_t nr;  /* pages of all parties; at least 1 when the lock is free */
+	struct party {
+		uint64_t family;
+		uint32_t first; /* rmap_item */
+		uint32_t nr;    /* 0: the party is free */
+	} party[CROWD_PARTIES];
+	uint32_t next_touched;
+	uint8_t root; /* tree it belongs to */
+	bool timed;   /* it waits for `due` */
+	bool ripe;    /* its time is over; not timed */
+	bool touched;
+};
+
+struct crowds {
+	struct slab slab;
+	uint32_t *root; /* CTREE_SHARDS for each nid */
+	uint32_t due_root;
+	uint32_t touched;        /* first crowd to be settled; NIL when the lock is free */
+	uint64_t now, salt;      /* of the last tick */
+	uint64_t draws;          /* random times given so far */
+	uint32_t sharers, delay; /* the knobs when all crowds were looked at last */
+	uint32_t sweep;          /* those from here on are still to be looked at */
+	bool halted;             /* some could not be settled, because nothing was to be merged */
 };
 
 #define FOLLOW_SAMPLES 3u /* pages of a run that are read to test a guess about all of it */
@@ -191,7 +224,9 @@ struct engine {
 	struct pool pool;
 	uint32_t allowed;        /* frames that may be in use, never below pool.nr_used: allow.c */
 	uint32_t *unstable_root; /* CTREE_SHARDS for each nid */
-	bool merge_across;       /* the knob, taken over when no stable node is live */
+	struct crowds crowds;
+	bool one_client;   /* the domain never has another: min_sharers means nothing */
+	bool merge_across; /* the knob, taken over when no stable node is live */
 	uint64_t epoch;
 	uint16_t nr_flushes;  /* wraps */
 	uint64_t table_bytes; /* clients, their tables and windows, regions, arrays; atomic */

@@ -13,8 +13,8 @@
 
 static uint64_t metadata_bytes(struct engine *e) NEEDS(e->lock)
 {
-	return e->blocks.bytes + e->stable.nodes.bytes + pool_bytes(&e->pool) +
-	       __atomic_load_n(&e->table_bytes, __ATOMIC_RELAXED);
+	return e->blocks.bytes + e->crowds.slab.bytes + e->stable.nodes.bytes +
+	       pool_bytes(&e->pool) + __atomic_load_n(&e->table_bytes, __ATOMIC_RELAXED);
 }
 
 static uint64_t tracked(const uint64_t nr_state[RMAP_NR])
@@ -38,12 +38,13 @@ static void left_out(const uint64_t left[KSM_LEFT_NR], const uint64_t nr_state[R
 static void page_counters(struct engine *e, struct engine_counters *out) NEEDS(e->lock)
 {
 	uint64_t all = tracked(e->nr_state);
-	uint64_t placed =
-		e->nr_state[RMAP_MERGED] + e->nr_state[RMAP_UNSTABLE] + e->nr_state[RMAP_ZEROED];
+	uint64_t placed = e->nr_state[RMAP_MERGED] + e->nr_state[RMAP_UNSTABLE] +
+			  e->nr_state[RMAP_WAITING] + e->nr_state[RMAP_ZEROED];
 
 	out->pages_shared += e->stable.nr_shared;
 	out->pages_sharing += e->nr_state[RMAP_MERGED] - e->stable.nr_shared;
 	out->pages_unshared += e->nr_state[RMAP_UNSTABLE];
+	out->pages_waiting += e->nr_state[RMAP_WAITING];
 	out->pages_volatile += all - placed;
 	out->pages_tracked += all;
 	out->zero_pages += e->nr_state[RMAP_ZEROED];

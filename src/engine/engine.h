@@ -98,6 +98,7 @@ struct engine_config {
 	const struct ksm_knobs *knobs; /* shared by all engines of a daemon; outlives them */
 	int nr_nodes;                  /* 1..64 */
 	uint32_t zone_frames;          /* frames of each node's zone; node n owns [n*z, (n+1)*z) */
+	bool one_client;               /* the domain never has another: min_sharers is void */
 	uint64_t hash_seed;            /* secret: contents must not be predictable from hashes */
 };
 
@@ -122,6 +123,11 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id);
 void engine_mm_exit(struct mm_slot *mm);
 void mm_get(struct mm_slot *mm);
 void mm_put(struct mm_slot *mm);
+/*
+ * Clients of one family came from each other by fork(2), with no execve(2) since: min_sharers
+ * counts them as one. Before the client offers anything; else it is a family of its own.
+ */
+void engine_mm_set_family(struct mm_slot *mm, uint64_t family);
 /*
  * Mappings, for the budget: how many the process has as it counted them just now, those of merging
  * included, and its limit. Between two counts the engine follows its own orders.
@@ -183,6 +189,13 @@ enum engine_flush {
 };
 /* Send orders. The daemon calls it after each thousand pages or so. */
 void engine_flush(struct engine *e, enum engine_flush what);
+/*
+ * The time, in milliseconds that never go back, and random bits that nobody can guess: pages that
+ * have waited long enough are merged (merge_delay_millisecs), and a change of min_sharers takes
+ * effect. Deals with a part at a time and returns true when there is more. To be called before
+ * scanning, again and again.
+ */
+bool engine_tick(struct engine *e, uint64_t now_ms, uint64_t salt);
 /* Orders under way plus pages that wait to be ordered; 0 when merging has come to rest. */
 uint64_t engine_nr_orders(struct engine *e);
 /* Forget all orders not yet sent (before unmerging). */
@@ -202,6 +215,7 @@ struct engine_counters {
 	uint64_t pages_shared;   /* stable nodes with at least one site */
 	uint64_t pages_sharing;  /* sites beyond the first of each */
 	uint64_t pages_unshared; /* pages in the unstable tree */
+	uint64_t pages_waiting;  /* equal to others, and must not be merged yet */
 	uint64_t pages_volatile; /* tracked and none of the above */
 	uint64_t pages_tracked;  /* rmap_items in use */
 	uint64_t zero_pages;

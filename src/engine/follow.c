@@ -30,6 +30,7 @@
  */
 #include "engine/follow.h"
 #include "engine/block.h"
+#include "engine/crowd.h"
 #include "engine/mm.h"
 #include "engine/page.h"
 
@@ -110,7 +111,9 @@ static struct mm_slot *pal_of(const struct mm_slot *mm, uint64_t pn, uint64_t *a
 	const struct rmap_block *b;
 	struct mm_slot *pal;
 
-	if (!t->pn || !slab_is_used(&mm->e->blocks, t->item / BLOCK_PAGES) || !allowed(mm->e, mm))
+	/* Contents that may have to wait are paired by their hashes: merge.c. */
+	if (crowds_wanted(mm->e) || !t->pn ||
+	    !slab_is_used(&mm->e->blocks, t->item / BLOCK_PAGES) || !allowed(mm->e, mm))
 		return NULL;
 	b = rmap_block(mm->e, t->item / BLOCK_PAGES);
 	pal = block_mm(b);
@@ -210,7 +213,7 @@ struct follow_run follow_frames(const struct mm_slot *mm, uint32_t key, unsigned
 	uint32_t bi = block_find(mm, key);
 	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first;
 
-	if (bi == NIL || !allowed(mm->e, mm))
+	if (bi == NIL || !allowed(mm->e, mm) || knob_get(mm->e->knobs, KNOB_MERGE_DELAY_MILLISECS))
 		return run;
 	run.frame = page_frame_after_left(mm->e, bi, first);
 	if (run.frame == POOL_NONE)

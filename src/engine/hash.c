@@ -24,6 +24,11 @@ uint64_t page_hash(const void *page, uint64_t seed)
 	return XXH3_64bits_withSeed(page, KSM_PAGE_SIZE, seed) & ~(uint64_t)HASH_SPARE;
 }
 
+uint64_t bytes_hash(const void *bytes, size_t nr, uint64_t seed)
+{
+	return XXH3_64bits_withSeed(bytes, nr, seed);
+}
+
 bool page_is_zero(const void *page)
 {
 	const unsigned char *p = page;

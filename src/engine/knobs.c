@@ -58,6 +58,12 @@ static const struct knob knobs[KNOB_NR] = {
 		"share of vm.max_map_count up to which merging may add mappings to a client" },
 	[KNOB_SCAN_THREADS] = { "scan_threads", 0, 0, KNOB_SCAN_THREADS_MAX,
 		"most threads that scan at a time, each another client; 0 one for each CPU" },
+	[KNOB_MIN_SHARERS] = { "min_sharers", 1, 1, KNOB_MIN_SHARERS_MAX,
+		"1 any two equal pages are merged; more: only contents that processes of so many "
+		"fork families hold; what is merged already stays" },
+	[KNOB_MERGE_DELAY_MILLISECS] = { "merge_delay_millisecs", 0, 0, KNOB_MERGE_DELAY_MAX,
+		"equal pages wait a random time up to this before they are merged, in "
+		"milliseconds; 0 they do not" },
 };
 /* clang-format on */
 

@@ -31,13 +31,17 @@ enum knob_id {
 	KNOB_ADVISOR_TARGET_SCAN_TIME,
 	KNOB_ADVISOR_MIN_PAGES_TO_SCAN,
 	KNOB_ADVISOR_MAX_PAGES_TO_SCAN,
-	KNOB_MAX_IDLE_MILLISECS, /* not the kernel's: longest pause between calm passes */
-	KNOB_VMA_BUDGET_PERCENT, /* nor this: share of vm.max_map_count for merging */
-	KNOB_SCAN_THREADS,       /* nor this: threads that scan at a time */
+	KNOB_MAX_IDLE_MILLISECS,    /* not the kernel's: longest pause between calm passes */
+	KNOB_VMA_BUDGET_PERCENT,    /* nor this: share of vm.max_map_count for merging */
+	KNOB_SCAN_THREADS,          /* nor this: threads that scan at a time */
+	KNOB_MIN_SHARERS,           /* nor this: fork families that must hold contents */
+	KNOB_MERGE_DELAY_MILLISECS, /* nor this: longest random wait before merging */
 	KNOB_NR
 };
 
-#define KNOB_SCAN_THREADS_MAX 8u /* an engine has as many workers */
+#define KNOB_MERGE_DELAY_MAX 86400000u /* a day */
+#define KNOB_MIN_SHARERS_MAX 8u        /* crowds count no more families */
+#define KNOB_SCAN_THREADS_MAX 8u       /* an engine has as many workers */
 
 struct ksm_knobs {
 	_Atomic uint32_t v[KNOB_NR];

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/core.h"
+#include "engine/crowd.h"
 #include "engine/hash.h"
 #include "engine/read.h"
 
@@ -14,12 +15,12 @@ static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 
 	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1);
 	e->unstable_root = malloc(nr * sizeof(*e->unstable_root));
-	if (!e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
+	if (crowds_init(e, nr) || !e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
 	    pool_init(&e->pool, cfg->nr_nodes, cfg->zone_frames))
 		return -1;
 	for (uint32_t i = 0; i < nr; i++)
 		e->unstable_root[i] = NIL;
-	e->table_bytes = sizeof(*e) + 2 * nr * sizeof(*e->unstable_root);
+	e->table_bytes = sizeof(*e) + 3 * nr * sizeof(*e->unstable_root);
 	return 0;
 }
 
@@ -27,6 +28,7 @@ static void engine_free_parts(struct engine *e)
 {
 	slab_deinit(&e->blocks);
 	stable_deinit(&e->stable);
+	crowds_deinit(e);
 	free(e->unstable_root);
 	read_drop_buffers(e);
 	free(e);
@@ -53,6 +55,10 @@ struct engine *engine_new(const struct engine_config *cfg)
 	e->hash_seed = cfg->hash_seed;
 	e->zero_hash = page_hash(zeros, e->hash_seed);
 	e->epoch = 1;
+	e->one_client = cfg->one_client;
+	e->crowds.sharers = knob_get(e->knobs, KNOB_MIN_SHARERS);
+	e->crowds.delay = knob_get(e->knobs, KNOB_MERGE_DELAY_MILLISECS);
+	e->crowds.sweep = UINT32_MAX;
 	e->merge_across = knob_get(e->knobs, KNOB_MERGE_ACROSS_NODES);
 	CDS_INIT_LIST_HEAD(&e->mms);
 	lock_init(&e->lock);

@@ -14,8 +14,87 @@
  * that any client was told of is retired, never freed at once.
  */
 #include "engine/merge.h"
+#include "engine/crowd.h"
 #include "engine/page.h"
 #include "engine/unstable.h"
+
+/* No frame is to be had. The page backs off, because a worker hashes it again until there is. */
+static void back_off(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock)
+{
+	page_age(rmap_block(e, bi), slot);
+	page_pend(e, bi, slot, true);
+}
+
+/* --- contents that may have to wait (crowd.c) --- */
+
+/* The page, just read, is in a crowd. Returns as merge_page(). */
+static uint32_t merge_waiting(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock)
+{
+	uint32_t item = item_index(bi, slot), c = rmap_item(e, item)->s.node;
+	const struct crowd *crowd = crowd_at(e, c);
+
+	/* Whatever becomes of this page, settle.c looks at the others. */
+	crowd_touch(e, c);
+	if (!crowd->ripe || !crowd_enough(e, c) ||
+	    stable_pick(&e->stable, crowd->root, crowd->hash,
+			knob_get(e->knobs, KNOB_MAX_PAGE_SHARING)) != NIL)
+		return NIL;
+	return crowd_item(e, c, item);
+}
+
+/* A crowd for the page, with the partner that it has in the unstable tree. NIL: none is needed. */
+static uint32_t gather(struct engine *e, int root, uint64_t hash, bool merged) NEEDS(e->lock)
+{
+	uint32_t c = crowd_find(e, root, hash), partner;
+
+	if (c != NIL)
+		return c;
+	partner = unstable_find(e, root, hash);
+	if (partner == NIL && !merged)
+		return NIL;
+	c = crowd_new(e, root, hash);
+	if (c != NIL && partner != NIL)
+		page_set(e, partner / BLOCK_PAGES, partner % BLOCK_PAGES, RMAP_WAITING, c);
+	return c;
+}
+
+/*
+ * The page, just read, in no tree. `node` has room for it, or is NIL. Returns as merge_page().
+ */
+static uint32_t merge_or_wait(struct engine *e, uint32_t bi, unsigned int slot, int root,
+			      uint32_t node) NEEDS(e->lock)
+{
+	uint32_t delay = knob_get(e->knobs, KNOB_MERGE_DELAY_MILLISECS), c;
+	uint64_t hash = item_hash(&rmap_block(e, bi)->item[slot]);
+
+	if (node != NIL && !delay) {
+		page_set(e, bi, slot, RMAP_ORDERED, node);
+		return NIL;
+	}
+	c = gather(e, root, hash, node != NIL);
+	if (c == NIL && node == NIL && unstable_find(e, root, hash) == NIL) {
+		page_set(e, bi, slot, RMAP_UNSTABLE, (uint32_t)root);
+		return NIL;
+	}
+	if (c == NIL || !crowd_takes(e, c, block_mm(rmap_block(e, bi))->family)) {
+		back_off(e, bi, slot);
+		return NIL;
+	}
+	page_set(e, bi, slot, RMAP_WAITING, c);
+	if (!delay && crowd_enough(e, c))
+		crowd_set_ripe(e, c);
+	return merge_waiting(e, bi, slot);
+}
+
+/* A WAITING page was read again. Has it still the contents of its crowd? */
+static bool still_waits(const struct engine *e, uint32_t item, uint64_t hash, int root)
+	NEEDS(e->lock)
+{
+	return crowd_at(e, rmap_item(e, item)->s.node)->root == root &&
+	       item_hash(rmap_item(e, item)) == hash;
+}
+
+/* --- look-up --- */
 
 uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash, bool zero,
 		    int nid, uint32_t hint)
@@ -23,12 +102,19 @@ uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t h
 	int root = tree_root(e, nid);
 	uint32_t node, partner;
 
+	if (rmap_state(rmap_block(e, bi), slot) == RMAP_WAITING) {
+		if (still_waits(e, item_index(bi, slot), hash, root))
+			return merge_waiting(e, bi, slot);
+		page_set(e, bi, slot, RMAP_VOLATILE, 0);
+	}
 	item_set_hash(&rmap_block(e, bi)->item[slot], hash);
 	if (zero && knob_get(e->knobs, KNOB_USE_ZERO_PAGES)) {
 		page_set(e, bi, slot, RMAP_ORDERED, NODE_ZERO);
 		return NIL;
 	}
 	node = stable_pick(&e->stable, root, hash, knob_get(e->knobs, KNOB_MAX_PAGE_SHARING));
+	if (crowds_wanted(e) || e->crowds.slab.nr)
+		return merge_or_wait(e, bi, slot, root, node);
 	if (node != NIL) {
 		page_set(e, bi, slot, RMAP_ORDERED, node);
 		return NIL;
@@ -39,13 +125,6 @@ uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t h
 	if (partner == NIL)
 		page_set(e, bi, slot, RMAP_UNSTABLE, (uint32_t)root);
 	return partner;
-}
-
-/* No frame is to be had. The page backs off, because a worker hashes it again until there is. */
-static void back_off(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock)
-{
-	page_age(rmap_block(e, bi), slot);
-	page_pend(e, bi, slot, true);
 }
 
 void merge_leave_out(struct engine *e, uint32_t bi, unsigned int slot)
@@ -88,7 +167,8 @@ void merge_unbind_lonely(struct engine *e, uint32_t bi, unsigned int slot)
 
 	page_set(e, bi, slot, RMAP_VOLATILE, 0);
 	/* Where it was a guess, its hash is one, too. */
-	if (!guessed && unstable_find(e, (int)root, item_hash(&b->item[slot])) == NIL)
+	if (!guessed && unstable_find(e, (int)root, item_hash(&b->item[slot])) == NIL &&
+	    crowd_find(e, (int)root, item_hash(&b->item[slot])) == NIL)
 		page_set(e, bi, slot, RMAP_UNSTABLE, root);
 	else
 		page_pend(e, bi, slot, false);

@@ -6,10 +6,10 @@
 #include "engine/core.h"
 
 /*
- * A VOLATILE, COWED or FOREIGN page was just read and hashed. Bind it to the zero page or to a
- * frame of its content, or put it into the unstable tree: then NIL. Or return the item of its
- * partner, which is in the unstable tree or is `hint` (an item that should be equal, or NIL): the
- * two need a new frame, and the caller goes on with merge_pair().
+ * A VOLATILE, COWED, FOREIGN or WAITING page was just read and hashed. Bind it to the zero page or
+ * to a frame of its content, or put it into the unstable tree or a crowd: then NIL. Or return the
+ * item of its partner, which is in the unstable tree or in its crowd, or is `hint` (an item that
+ * should be equal, or NIL): the two need a new frame, and the caller goes on with merge_pair().
  */
 uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash, bool zero,
 		    int nid, uint32_t hint) NEEDS(e->lock);

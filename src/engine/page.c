@@ -11,6 +11,7 @@
 
 #include "engine/page.h"
 #include "engine/block.h"
+#include "engine/crowd.h"
 #include "engine/unstable.h"
 #include "engine/vma.h"
 
@@ -19,17 +20,19 @@
 static const uint16_t allowed[RMAP_NR] = {
 	/* seen for the first time; adopted; found to be of an earlier daemon */
 	[RMAP_ABSENT] = TO(VOLATILE) | TO(MERGED) | TO(FOREIGN),
-	/* hashed and unique; partner found; turned into a file page */
-	[RMAP_VOLATILE] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED) | TO(FOREIGN),
+	/* hashed and unique; equal to others; partner found; turned into a file page */
+	[RMAP_VOLATILE] = TO(ABSENT) | TO(UNSTABLE) | TO(WAITING) | TO(ORDERED) | TO(FOREIGN),
 	/* written; partner came */
-	[RMAP_UNSTABLE] = TO(ABSENT) | TO(VOLATILE) | TO(ORDERED) | TO(FOREIGN),
+	[RMAP_UNSTABLE] = TO(ABSENT) | TO(VOLATILE) | TO(WAITING) | TO(ORDERED) | TO(FOREIGN),
+	/* written, or sorted anew; all others have gone; its crowd's time has come */
+	[RMAP_WAITING] = TO(ABSENT) | TO(VOLATILE) | TO(UNSTABLE) | TO(ORDERED) | TO(FOREIGN),
 	/* outcome of the order, or cancelled */
 	[RMAP_ORDERED] = TO(ABSENT) | TO(VOLATILE) | TO(MERGED) | TO(ZEROED),
 	[RMAP_MERGED] = TO(ABSENT) | TO(COWED), /* written */
 	[RMAP_ZEROED] = TO(ABSENT),
 	/* calm again, hashed: unique, or a partner was found */
-	[RMAP_COWED] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED),
-	[RMAP_FOREIGN] = TO(ABSENT) | TO(UNSTABLE) | TO(ORDERED),
+	[RMAP_COWED] = TO(ABSENT) | TO(UNSTABLE) | TO(WAITING) | TO(ORDERED),
+	[RMAP_FOREIGN] = TO(ABSENT) | TO(UNSTABLE) | TO(WAITING) | TO(ORDERED),
 };
 
 static void forbidden(enum rmap_state from, enum rmap_state to)
@@ -103,6 +106,9 @@ static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsig
 	case RMAP_UNSTABLE:
 		unstable_erase(e, item_index(bi, slot));
 		return NIL;
+	case RMAP_WAITING:
+		crowd_del(e, item_index(bi, slot));
+		return NIL;
 	case RMAP_ORDERED:
 		order_unlink(e, b, bi, slot);
 		if (it->s.node == NODE_ZERO)
@@ -126,6 +132,9 @@ static void enter(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned 
 	case RMAP_UNSTABLE:
 		if (!unstable_insert(e, (int)arg, item_index(bi, slot)))
 			abort(); /* the caller looked, and found no such content */
+		break;
+	case RMAP_WAITING:
+		crowd_add(e, arg, item_index(bi, slot));
 		break;
 	case RMAP_ORDERED:
 		it->s.node = arg;

@@ -11,16 +11,19 @@
 #include "engine/core.h"
 
 /*
- * The one setter. `arg`: tree root number for UNSTABLE; stable node or NODE_ZERO for ORDERED;
- * stable node for MERGED; else unused. The page leaves `pending` in any case. A move that the
- * table does not allow ends the process.
+ * The one setter. `arg`: tree root number for UNSTABLE; crowd for WAITING; stable node or NODE_ZERO
+ * for ORDERED; stable node for MERGED; else unused. The page leaves `pending` in any case. A move
+ * that the table does not allow ends the process.
  */
 void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state, uint32_t arg)
 	NEEDS(e->lock);
 /* Bind a page that nobody read to this node by a guess: its hash becomes the node's. */
 void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
 	NEEDS(e->lock);
-/* A VOLATILE page waits to be hashed, a MERGED one to be looked at; fresh: not in this pass. */
+/*
+ * A VOLATILE or WAITING page is to be hashed, a MERGED one to be looked at; fresh: not in this
+ * pass.
+ */
 void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh) NEEDS(e->lock);
 /* The page was dirty once more: wait longer before it is looked at again. */
 void page_age(struct rmap_block *b, unsigned int slot);

@@ -15,6 +15,8 @@
  *   ABSENT    not tracked
  *   VOLATILE  tracked, in no tree
  *   UNSTABLE  in the unstable tree; item.t and the hash are valid
+ *   WAITING   equal to others, and must not be merged yet: in crowd item.s.node (crowd.c), on the
+ *             list of its family by item.s.next/prev; the hash is valid
  *   ORDERED   bound to item.s.node (or NODE_ZERO); its order waits (ready) or is sent (inflight)
  *   MERGED    a site of stable node item.s.node, on its list by item.s.next/prev
  *   ZEROED    given back; reads as zeros
@@ -22,7 +24,9 @@
  *   FOREIGN   a file page that this engine did not place (an earlier daemon's)
  *
  * COWED and FOREIGN pages wait like VOLATILE ones until they are calm, then a worker hashes them
- * and they go the way of the others; the client sees for itself how to replace such a page.
+ * and they go the way of the others; the client sees for itself how to replace such a page. A
+ * WAITING page is hashed again when its crowd has waited long enough, because a frame is filled
+ * only with bytes just read.
  *
  * The engine lock covers everything here.
  */
@@ -45,6 +49,7 @@ enum rmap_state {
 	RMAP_ABSENT,
 	RMAP_VOLATILE,
 	RMAP_UNSTABLE,
+	RMAP_WAITING,
 	RMAP_ORDERED,
 	RMAP_MERGED,
 	RMAP_ZEROED,
@@ -66,7 +71,7 @@ struct rmap_item {
 		struct ctree_links t; /* UNSTABLE */
 		struct {
 			uint32_t next, prev, node;
-		} s; /* MERGED; ORDERED: node only */
+		} s; /* MERGED, WAITING; ORDERED: node only */
 		struct {
 			uint32_t frame;
 		} c; /* COWED */
@@ -80,8 +85,9 @@ struct region;
 struct rmap_block {
 	struct region *region; /* counted; whose block it is, even when the region is withdrawn */
 	uint64_t tracked;      /* state is not ABSENT */
-	uint64_t pending;      /* VOLATILE, COWED or FOREIGN, to be hashed once clean for a pass;
-			    * MERGED, to be looked at: it may have been written all the same */
+	uint64_t pending;      /* VOLATILE, COWED, FOREIGN or WAITING, to be hashed once clean for
+			    * a pass; MERGED, to be looked at: it may have been written all the
+			    * same */
 	uint64_t fresh;        /* subset of pending: was dirty in this pass, so not in this one */
 	uint64_t ready;        /* ORDERED and not sent */
 	uint64_t inflight;     /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */

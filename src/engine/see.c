@@ -50,6 +50,7 @@ static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool race
 			break;
 		/* fall through */
 	case RMAP_UNSTABLE:
+	case RMAP_WAITING:
 		page_set(e, bi, slot, RMAP_VOLATILE, 0);
 		/* fall through */
 	case RMAP_VOLATILE:

@@ -13,6 +13,7 @@
  */
 #include "engine/settle.h"
 #include "engine/allow.h"
+#include "engine/crowd.h"
 #include "engine/page.h"
 #include "engine/unstable.h"
 
@@ -47,12 +48,87 @@ static void refill(struct engine *e, uint32_t node) NEEDS(e->lock)
 	if (n->nr_items + n->nr_ordered >= knob_get(e->knobs, KNOB_MAX_PAGE_SHARING) ||
 	    n->filling == STABLE_FILL_FAILED || knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE)
 		return;
+	i = crowd_find(e, n->root, n->hash);
+	if (i != NIL) {
+		crowd_touch(e, i);
+		return;
+	}
 	i = unstable_find(e, n->root, n->hash);
 	if (i != NIL)
 		page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
 }
 
-static void settle(struct engine *e) NEEDS(e->lock)
+/* --- crowds --- */
+
+/* Bind its pages to frames of its contents, as many as these take. Those were read, all of them. */
+static void bind_crowd(struct engine *e, uint32_t c) NEEDS(e->lock)
+{
+	const struct crowd *crowd = crowd_at(e, c);
+	uint32_t limit = knob_get(e->knobs, KNOB_MAX_PAGE_SHARING), node, i;
+
+	while (crowd->nr) {
+		node = stable_pick(&e->stable, crowd->root, crowd->hash, limit);
+		if (node == NIL || stable_node(&e->stable, node)->filling > STABLE_FILLING)
+			return;
+		i = crowd_item(e, c, NIL);
+		page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
+	}
+}
+
+/* A page of a ripe crowd is to be read, so that a new frame can be filled with what it has then. */
+static void have_one_read(struct engine *e, uint32_t c) NEEDS(e->lock)
+{
+	uint32_t i = crowd_item(e, c, NIL);
+
+	if (!(rmap_block(e, i / BLOCK_PAGES)->pending & bit64(i % BLOCK_PAGES)))
+		page_pend(e, i / BLOCK_PAGES, i % BLOCK_PAGES, false);
+}
+
+/* The crowd's last page has nobody to wait for any more. */
+static void disband(struct engine *e, uint32_t c) NEEDS(e->lock)
+{
+	uint32_t i = crowd_item(e, c, NIL);
+
+	page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_UNSTABLE, crowd_at(e, c)->root);
+}
+
+/*
+ * Contents that too few hold wait on. Once enough do, their random time begins; when it is over
+ * they are merged.
+ */
+static void settle_crowd(struct engine *e, uint32_t c) NEEDS(e->lock)
+{
+	struct crowd *crowd = crowd_at(e, c);
+
+	if (!crowd->nr) {
+		crowd_free(e, c);
+		return;
+	}
+	if (!crowd_enough(e, c)) {
+		crowd_set_raw(e, c);
+		if (crowd->nr == 1)
+			disband(e, c);
+		return;
+	}
+	if (knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE) {
+		e->crowds.halted = true;
+		return;
+	}
+	if (!crowd->ripe && knob_get(e->knobs, KNOB_MERGE_DELAY_MILLISECS)) {
+		if (!crowd->timed)
+			crowd_start_wait(e, c);
+		return;
+	}
+	if (!crowd->ripe)
+		crowd_set_ripe(e, c);
+	bind_crowd(e, c);
+	if (crowd->nr == 1)
+		disband(e, c); /* no frame has room for it, and one alone gets none */
+	else if (crowd->nr)
+		have_one_read(e, c);
+}
+
+static void settle_nodes(struct engine *e) NEEDS(e->lock)
 {
 	uint32_t node;
 
@@ -66,6 +142,15 @@ static void settle(struct engine *e) NEEDS(e->lock)
 		else
 			refill(e, node);
 	}
+}
+
+static void settle(struct engine *e) NEEDS(e->lock)
+{
+	uint32_t c;
+
+	settle_nodes(e);
+	while ((c = crowd_next_touched(e)) != NIL)
+		settle_crowd(e, c);
 }
 
 void engine_lock(struct engine *e)

@@ -333,6 +333,14 @@ struct fake_client *fake_client(struct fake *w, uint64_t base, uint32_t nr)
 	return c;
 }
 
+void fake_tick(struct fake *w, uint64_t ms)
+{
+	w->now_ms += ms;
+	while (engine_tick(w->e, w->now_ms, fake_rand(&w->rng)))
+		;
+	fake_check(w);
+}
+
 void fake_exit(struct fake_client *c)
 {
 	struct fake *w = c->w;

@@ -69,7 +69,7 @@ struct fake {
 	int write_fails; /* frame_write calls that are to fail */
 	uint64_t writes, frees, frames_freed, reads, looks, sent;
 	int fail_percent; /* of the pages of an order */
-	uint64_t rng;
+	uint64_t rng, now_ms;
 	/* Called once, in the next track or read call (the unlocked part of a scan). */
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
@@ -101,6 +101,8 @@ void fake_set(struct fake *w, enum knob_id id, uint32_t v);
 
 /* nr pages at base, all offered, none present. */
 struct fake_client *fake_client(struct fake *w, uint64_t base, uint32_t nr);
+/* Let time pass, and the engine know it. */
+void fake_tick(struct fake *w, uint64_t ms);
 void fake_exit(struct fake_client *c);
 void fake_store(struct fake_client *c, uint32_t page, uint64_t tag);
 void fake_fill(struct fake_client *c, uint32_t from, uint32_t nr, uint64_t tag); /* all alike */

@@ -24,6 +24,7 @@ int main(void)
 	srunner_add_suite(sr, suite_advisor());
 	srunner_add_suite(sr, suite_region());
 	srunner_add_suite(sr, suite_merge());
+	srunner_add_suite(sr, suite_crowd());
 	srunner_add_suite(sr, suite_scan());
 	srunner_add_suite(sr, suite_vma());
 	srunner_add_suite(sr, suite_workers());

@@ -38,6 +38,7 @@ static void fork_from(struct fake *w, struct fake_client *p)
 	struct fake_client *c = fake_client(w, p->base, p->nr);
 	uint32_t i;
 
+	engine_mm_set_family(c->mm, p->mm->family);
 	for (i = 0; i < p->nr; i++) {
 		bool cow = p->page[i].cow;
 
@@ -97,7 +98,7 @@ void model_step(struct fake *w, uint64_t *rng)
 	}
 	p = rnd(rng, PAGES);
 	n = 1 + rnd(rng, PAGES - p < 40 ? PAGES - p : 40);
-	switch (rnd(rng, 24)) {
+	switch (rnd(rng, 26)) {
 	case 0:
 	case 1:
 	case 2:
@@ -153,6 +154,15 @@ void model_step(struct fake *w, uint64_t *rng)
 		if (rnd(rng, 20) == 0)
 			engine_cancel_orders(w->e);
 		engine_mm_set_vmas(c->mm, rnd(rng, 50), 150 + rnd(rng, 800));
+		break;
+	case 24:
+		if (rnd(rng, 10) == 0)
+			fake_set(w, KNOB_MIN_SHARERS, rnd(rng, 4) + 1);
+		if (rnd(rng, 10) == 0)
+			fake_set(w, KNOB_MERGE_DELAY_MILLISECS, rnd(rng, 2) * rnd(rng, 100));
+		/* fall through */
+	case 25:
+		fake_tick(w, rnd(rng, 60));
 		break;
 	case 15:
 		for (i = p; i < p + n; i++)

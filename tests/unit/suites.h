@@ -20,6 +20,7 @@ Suite *suite_knobs(void);
 Suite *suite_advisor(void);
 Suite *suite_region(void);
 Suite *suite_merge(void);
+Suite *suite_crowd(void);
 Suite *suite_scan(void);
 Suite *suite_vma(void);
 Suite *suite_workers(void);

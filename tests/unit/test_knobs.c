@@ -35,6 +35,9 @@ static const struct {
 				      "4294967296" },
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, "0", "-1", "100", "101" },
 	[KNOB_SCAN_THREADS] = { "scan_threads", 0, "0", "-1", "8", "9" },
+	[KNOB_MIN_SHARERS] = { "min_sharers", 1, "1", "0", "8", "9" },
+	[KNOB_MERGE_DELAY_MILLISECS] = { "merge_delay_millisecs", 0, "0", "-1", "86400000",
+					 "86400001" },
 };
 
 START_TEST(names_and_defaults)

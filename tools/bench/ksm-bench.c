@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,17 +56,30 @@ static void usage(FILE *f)
 			w->size_mib);
 }
 
-static int number(const char *option, const char *text, unsigned int min, unsigned int max,
-		  unsigned int *value)
+/* Options that take a number, and where it goes. */
+static const struct number {
+	const char *option;
+	unsigned int min, max;
+	size_t at; /* in struct bench_config */
+} numbers[] = {
+	{ "size", 1, 1 << 20, offsetof(struct bench_config, size_mib) },
+	{ "processes", 1, BENCH_MAX_PROCESSES, offsetof(struct bench_config, processes) },
+	{ "rounds", 1, BENCH_MAX_ROUNDS, offsetof(struct bench_config, rounds) },
+	{ "smart-scan", 0, 1, offsetof(struct bench_config, smart_scan) },
+	{ "limit", 1, 10 * BENCH_LIMIT_S, offsetof(struct bench_config, limit_s) },
+};
+
+static int number(const struct number *n, const char *text, struct bench_config *cfg)
 {
 	char *end;
 	unsigned long v = strtoul(text, &end, 10);
 
-	if (*end || end == text || *text == '-' || v < min || v > max) {
-		complain("%s takes a number from %u to %u, not \"%s\"", option, min, max, text);
+	if (*end || end == text || *text == '-' || v < n->min || v > n->max) {
+		complain("--%s takes a number from %u to %u, not \"%s\"", n->option, n->min, n->max,
+			 text);
 		return -EINVAL;
 	}
-	*value = (unsigned int)v;
+	memcpy((char *)cfg + n->at, &(int){ (int)v }, sizeof(int));
 	return 0;
 }
 
@@ -81,55 +95,34 @@ static int parse_side(struct bench_config *cfg, const char *name)
 
 static int parse(int argc, char **argv, struct bench_config *cfg, const char **names)
 {
+	/* The numbers by their places in numbers[]. */
 	static const struct option options[] = {
+		{ "size", required_argument, NULL, 0 },
+		{ "processes", required_argument, NULL, 1 },
+		{ "rounds", required_argument, NULL, 2 },
+		{ "smart-scan", required_argument, NULL, 3 },
+		{ "limit", required_argument, NULL, 4 },
 		{ "workload", required_argument, NULL, 'w' },
-		{ "size", required_argument, NULL, 's' },
-		{ "processes", required_argument, NULL, 'p' },
-		{ "rounds", required_argument, NULL, 'r' },
-		{ "smart-scan", required_argument, NULL, 'm' },
 		{ "only", required_argument, NULL, 'o' },
-		{ "limit", required_argument, NULL, 'l' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "merge-only", no_argument, NULL, 'M' },
 		{ NULL, 0, NULL, 0 },
 	};
-	unsigned int smart = 0;
 	int c, err = 0;
 
 	while (!err && (c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-		switch (c) {
-		case 'w':
+		if (c < (int)(sizeof(numbers) / sizeof(numbers[0])))
+			err = number(&numbers[c], optarg, cfg);
+		else if (c == 'w')
 			*names = optarg;
-			break;
-		case 's':
-			err = number("--size", optarg, 1, 1 << 20, &cfg->size_mib);
-			break;
-		case 'p':
-			err = number("--processes", optarg, 1, BENCH_MAX_PROCESSES,
-				     &cfg->processes);
-			break;
-		case 'r':
-			err = number("--rounds", optarg, 1, BENCH_MAX_ROUNDS, &cfg->rounds);
-			break;
-		case 'm':
-			err = number("--smart-scan", optarg, 0, 1, &smart);
-			cfg->smart_scan = (int)smart;
-			break;
-		case 'o':
+		else if (c == 'o')
 			err = parse_side(cfg, optarg);
-			break;
-		case 'l':
-			err = number("--limit", optarg, 1, 10 * BENCH_LIMIT_S, &cfg->limit_s);
-			break;
-		case 'j':
+		else if (c == 'j')
 			cfg->json = true;
-			break;
-		case 'M':
+		else if (c == 'M')
 			cfg->merge_only = true;
-			break;
-		default:
+		else
 			err = -EINVAL;
-		}
 	}
 	if (!err && optind < argc) {
 		complain("what is \"%s\"?", argv[optind]);

@@ -45,68 +45,21 @@ enum {
 	ANSWER_MS = 30000,
 };
 
+/* A kind of program, and its protocol: formats of printf() for the number of a record. */
 struct kind {
 	const char *program;
 	size_t record; /* bytes */
-	const char *stored;
-	size_t (*store)(char *out, uint64_t i, const char *record);
-	size_t (*fetch)(char *out, uint64_t i);
-	size_t (*fetched)(char *out, uint64_t i, const char *record);
+	/* To store: this, the record, a line break. The answer is always the same. */
+	const char *store, *stored;
+	/* To fetch: this. The answer: the head, the record, the tail. */
+	const char *fetch, *head, *tail;
 };
 
-static size_t put(char *out, size_t at, const char *bytes, size_t len)
-{
-	memcpy(out + at, bytes, len);
-	return at + len;
-}
-
-static size_t redis_store(char *out, uint64_t i, const char *record)
-{
-	size_t n = (size_t)sprintf(out, "*3\r\n$3\r\nSET\r\n$12\r\nkey:%08lu\r\n$4000\r\n", i);
-
-	n = put(out, n, record, 4000);
-	return put(out, n, "\r\n", 2);
-}
-
-static size_t redis_fetch(char *out, uint64_t i)
-{
-	return (size_t)sprintf(out, "*2\r\n$3\r\nGET\r\n$12\r\nkey:%08lu\r\n", i);
-}
-
-static size_t redis_fetched(char *out, uint64_t i, const char *record)
-{
-	size_t n = (size_t)sprintf(out, "$4000\r\n");
-
-	(void)i;
-	n = put(out, n, record, 4000);
-	return put(out, n, "\r\n", 2);
-}
-
-static size_t memcached_store(char *out, uint64_t i, const char *record)
-{
-	size_t n = (size_t)sprintf(out, "set key%lu 0 0 %d\r\n", i, MAX_RECORD);
-
-	n = put(out, n, record, MAX_RECORD);
-	return put(out, n, "\r\n", 2);
-}
-
-static size_t memcached_fetch(char *out, uint64_t i)
-{
-	return (size_t)sprintf(out, "get key%lu\r\n", i);
-}
-
-static size_t memcached_fetched(char *out, uint64_t i, const char *record)
-{
-	size_t n = (size_t)sprintf(out, "VALUE key%lu 0 %d\r\n", i, MAX_RECORD);
-
-	n = put(out, n, record, MAX_RECORD);
-	return put(out, n, "\r\nEND\r\n", 7);
-}
-
 static const struct kind kinds[NR_KINDS] = {
-	{ "redis-server", 4000, "+OK\r\n", redis_store, redis_fetch, redis_fetched },
-	{ "memcached", MAX_RECORD, "STORED\r\n", memcached_store, memcached_fetch,
-	  memcached_fetched },
+	{ "redis-server", 4000, "*3\r\n$3\r\nSET\r\n$12\r\nkey:%08lu\r\n$4000\r\n", "+OK\r\n",
+	  "*2\r\n$3\r\nGET\r\n$12\r\nkey:%08lu\r\n", "$4000\r\n", "\r\n" },
+	{ "memcached", MAX_RECORD, "set key%lu 0 0 60000\r\n", "STORED\r\n", "get key%lu\r\n",
+	  "VALUE key%lu 0 60000\r\n", "\r\nEND\r\n" },
 };
 
 /* Bytes that differ in every page, and are the same in every program of the kind. */
@@ -276,21 +229,38 @@ static int transfer(int fd, char *buf, size_t len, bool out)
 	return 0;
 }
 
-struct batch {
-	char ask[BATCH_BYTES + MAX_TEXT], want[BATCH_BYTES + MAX_TEXT];
-	char got[BATCH_BYTES + MAX_TEXT], record[MAX_RECORD];
-	size_t nr_ask, nr_want;
+/* What is gathered of one direction. */
+struct pile {
+	char bytes[BATCH_BYTES + MAX_TEXT];
+	size_t nr;
 };
+
+struct batch {
+	struct pile ask, want, got;
+	char record[MAX_RECORD];
+};
+
+/* Add a text for record i; with `tail`, the record and that behind it. */
+static void put(struct pile *p, const char *fmt, uint64_t i, const char *record, size_t len,
+		const char *tail)
+{
+	p->nr += (size_t)sprintf(p->bytes + p->nr, fmt, i);
+	if (!tail)
+		return;
+	memcpy(p->bytes + p->nr, record, len);
+	p->nr += len;
+	p->nr += (size_t)sprintf(p->bytes + p->nr, "%s", tail);
+}
 
 /* Send what is gathered, and compare the answers. */
 static int batch_do(struct batch *b, struct fleet_tenant *w)
 {
-	int err = transfer(w->fd, b->ask, b->nr_ask, true);
+	int err = transfer(w->fd, b->ask.bytes, b->ask.nr, true);
 
-	err = err ? err : transfer(w->fd, b->got, b->nr_want, false);
-	if (!err && memcmp(b->got, b->want, b->nr_want) != 0)
+	err = err ? err : transfer(w->fd, b->got.bytes, b->want.nr, false);
+	if (!err && memcmp(b->got.bytes, b->want.bytes, b->want.nr) != 0)
 		err = -EILSEQ;
-	b->nr_ask = b->nr_want = 0;
+	b->ask.nr = b->want.nr = 0;
 	return err;
 }
 
@@ -301,17 +271,17 @@ static int records_do(struct fleet_tenant *w, unsigned int size_mib, bool store)
 	uint64_t nr = ((uint64_t)size_mib << 20) / k->record;
 	int err = 0;
 
-	b.nr_ask = b.nr_want = 0;
+	b.ask.nr = b.want.nr = 0;
 	for (uint64_t i = 0; i < nr && !err; i++) {
 		record_fill(k, i, b.record);
 		if (store) {
-			b.nr_ask += k->store(b.ask + b.nr_ask, i, b.record);
-			b.nr_want = put(b.want, b.nr_want, k->stored, strlen(k->stored));
+			put(&b.ask, k->store, i, b.record, k->record, "\r\n");
+			put(&b.want, k->stored, i, NULL, 0, NULL);
 		} else {
-			b.nr_ask += k->fetch(b.ask + b.nr_ask, i);
-			b.nr_want += k->fetched(b.want + b.nr_want, i, b.record);
+			put(&b.ask, k->fetch, i, NULL, 0, NULL);
+			put(&b.want, k->head, i, b.record, k->record, k->tail);
 		}
-		if (b.nr_ask >= BATCH_BYTES || b.nr_want >= BATCH_BYTES || i == nr - 1)
+		if (b.ask.nr >= BATCH_BYTES || b.want.nr >= BATCH_BYTES || i == nr - 1)
 			err = batch_do(&b, w);
 	}
 	if (err && err != -EINTR)

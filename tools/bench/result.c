@@ -2,8 +2,8 @@
 /*
  * result.c - results as JSON.
  *
- * The JSON holds every single value, so that tables and plots can be made later and elsewhere
- * (report.c). A ratio in it is ksmd-user's median over the kernel's.
+ * The JSON holds the value of every round, so that medians, tables and plots can be made later and
+ * elsewhere (report.c).
  */
 #include "result.h"
 
@@ -54,31 +54,22 @@ static void json_value(FILE *f, double v)
 		fprintf(f, "%.9g", v);
 }
 
-static void json_series(FILE *f, const struct series *s)
+/* All rounds of a metric; nothing when none of them could measure it. */
+static void json_metric(FILE *f, const struct bench_result *r, int side, int m)
 {
-	struct summary sum = series_summary(s);
+	const double *v = r->value[side][m];
+	int i = 0;
 
-	fputs("{\"median\":", f);
-	json_value(f, sum.median);
-	fputs(",\"min\":", f);
-	json_value(f, sum.min);
-	fputs(",\"max\":", f);
-	json_value(f, sum.max);
-	fputs(",\"values\":[", f);
-	for (int i = 0; i < s->nr; i++) {
-		if (i)
-			putc(',', f);
-		json_value(f, s->v[i]);
+	while (i < r->nr[side] && isnan(v[i]))
+		i++;
+	if (i == r->nr[side])
+		return;
+	fprintf(f, ",\"%s\":{\"values\":", metric_key[m]);
+	for (i = 0; i < r->nr[side]; i++) {
+		putc(i ? ',' : '[', f);
+		json_value(f, v[i]);
 	}
 	fputs("]}", f);
-}
-
-static double ratio(const struct bench_result *r, int m)
-{
-	double k = series_summary(&r->series[SIDE_KERNEL][m]).median;
-	double u = series_summary(&r->series[SIDE_USER][m]).median;
-
-	return k > 0 ? u / k : NAN;
 }
 
 static void json_side(FILE *f, const struct bench_result *r, int s)
@@ -86,19 +77,13 @@ static void json_side(FILE *f, const struct bench_result *r, int s)
 	fprintf(f, "\"%s\":{\"knobs\":", side_name[s]);
 	json_escape(f, r->knobs[s]);
 	fprintf(f, ",\"incomplete\":%s", r->incomplete[s] ? "true" : "false");
-	for (int m = 0; m < M_NR; m++) {
-		if (!series_summary(&r->series[s][m]).nr)
-			continue;
-		fprintf(f, ",\"%s\":", metric_key[m]);
-		json_series(f, &r->series[s][m]);
-	}
+	for (int m = 0; m < M_NR; m++)
+		json_metric(f, r, s, m);
 	putc('}', f);
 }
 
 void result_json(FILE *f, const struct bench_result *r)
 {
-	bool first = true;
-
 	fputs("{\"benchmark\":\"kernel\",\"machine\":{\"cpu\":", f);
 	json_escape(f, r->machine.cpu);
 	fputs(",\"kernel\":", f);
@@ -122,13 +107,5 @@ void result_json(FILE *f, const struct bench_result *r)
 	json_side(f, r, SIDE_KERNEL);
 	putc(',', f);
 	json_side(f, r, SIDE_USER);
-	fputs("},\"ratios\":{", f);
-	for (int m = 0; m < M_NR; m++) {
-		if (isnan(ratio(r, m)))
-			continue;
-		fprintf(f, "%s\"%s\":", first ? "" : ",", metric_key[m]);
-		json_value(f, ratio(r, m));
-		first = false;
-	}
 	fputs("}}\n", f);
 }

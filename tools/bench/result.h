@@ -9,7 +9,6 @@
 #include "config.h"
 #include "machine.h"
 #include "metric.h"
-#include "series.h"
 
 #define BENCH_MAX_NOTES 8
 
@@ -23,7 +22,8 @@ struct bench_result {
 	int nr_notes;
 	bool incomplete[SIDE_NR]; /* a round of this side did not come to its end */
 	char skipped[BENCH_NOTE]; /* why nothing was measured; "" */
-	struct series series[SIDE_NR][M_NR];
+	double value[SIDE_NR][M_NR][BENCH_MAX_ROUNDS]; /* NAN: could not be measured */
+	int nr[SIDE_NR];                               /* rounds that have their values */
 };
 /* Without any value: the machine, the day and what was asked for. */
 void result_init(struct bench_result *r, const struct bench_config *cfg);

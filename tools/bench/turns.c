@@ -78,11 +78,9 @@ static int round_on(const struct bench_config *cfg, struct bench_result *r, int 
 	tell_round(cfg, side, round, &out);
 	if (*out.knobs)
 		memcpy(r->knobs[side], out.knobs, KNOBS_TEXT);
-	for (int m = 0; m < M_NR; m++) {
-		struct series *s = &r->series[side][m];
-
-		s->v[s->nr++] = out.value[m];
-	}
+	for (int m = 0; m < M_NR; m++)
+		r->value[side][m][r->nr[side]] = out.value[m];
+	r->nr[side]++;
 	if (out.incomplete) {
 		r->incomplete[side] = true;
 		snprintf(note, sizeof(note), "round %u: %.200s", round + 1, out.note);

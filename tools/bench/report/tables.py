@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Results as Markdown.
 
-In JSON a ratio is ksmd-user's median over the kernel's. In a table a reader looks for what is
-better, so there it is a gain: how many times better ksmd-user is.
+A reader looks for what is better, so a ratio is a gain: how many times better ksmd-user is.
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ struct ksm_stat {
 	 * The error for which a daemon that is there does not serve this process; 0: none. EACCES:
 	 * the daemon serves only members of certain groups. EPERM: the process does not obey the
 	 * daemon. Another user runs it or can write its directory: neither root, nor this user,
-	 * nor the system's user for the daemon. Other errors are the daemon's own.
+	 * nor the system's user for the daemon. EDOM: the operator does not let the process join
+	 * the domain that it asks for. EINVAL: that is no name of a domain. Other errors are the
+	 * daemon's own.
 	 */
 	uint32_t refused;
 	uint32_t reserved; /* 0 */
@@ -101,6 +103,21 @@ KSM_API ssize_t ksm_vmsplice(int fd, const struct iovec *iov, size_t nr_segs, un
  * then the next call with the same argument tries again.
  */
 KSM_API int ksm_merge_any(bool enable);
+
+/*
+ * Ask for the domain of this name: share pages with the processes in it and with no others. Whoever
+ * is in a domain can read every page that is shared there. The operator says who may join which
+ * domain; where this process may not, it runs unmerged (ksm_stat: refused is EDOM). NULL or "" asks
+ * for no domain: the daemon then chooses, by user as a rule. Without a call the environment asks,
+ * KSM_DOMAIN. Inherited by fork(2); over execve(2) it is KSM_DOMAIN that is inherited.
+ *
+ * A process leaves the domain in which it is before it joins another: when the call returns, no
+ * page stands on a frame of the domain before.
+ * Returns 0, or -1 with errno EINVAL (no name: 1 to 31 characters of a-z, A-Z, 0-9, '.', '_', '-',
+ * the first a letter or a digit) or ENOMEM (some pages still stand on frames; it leaves all the
+ * same).
+ */
+KSM_API int ksm_join(const char *domain);
 
 /*
  * Fill *st. Returns 0 (with connected = 0 and zero counts when no daemon serves this process), or

@@ -22,11 +22,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/personality.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "preload/settings.h"
+#include "wire/label.h"
 #include "wire/runtime_dir.h"
 #include "wire/trust.h"
 #include "wire/wire.h"
@@ -41,7 +46,7 @@ enum { EXIT_OWN = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
 struct options {
 	const char *mode, *malloc_mode;
-	const char *runtime_dir, *preload;
+	const char *runtime_dir, *preload, *domain;
 	bool fixed_layout;
 };
 
@@ -85,6 +90,9 @@ static const char usage_text[] =
 	"                       madvise(MADV_MERGEABLE) or prctl(PR_SET_MEMORY_MERGE)\n"
 	"  --malloc=heap        keep all malloc memory in the main heap and offer that (default)\n"
 	"  --malloc=native      leave malloc alone; its memory is not offered\n"
+	"  --domain NAME        share pages only with the programs in this domain; the operator\n"
+	"                       says who may join it, and whoever may not runs unmerged.\n"
+	"                       An empty name: in the daemon's choice [$KSM_DOMAIN]\n"
 	"  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
 	"                       /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user)\n"
 	"  --preload FILE       use this libksm-preload.so\n"
@@ -100,11 +108,12 @@ static void usage(FILE *to)
 
 static void parse(int argc, char **argv, struct options *o)
 {
-	enum { FIXED = 1, MADVISE, MALLOC, RUNTIME_DIR, PRELOAD, HELP, VERSION };
+	enum { FIXED = 1, MADVISE, MALLOC, DOMAIN, RUNTIME_DIR, PRELOAD, HELP, VERSION };
 	static const struct option opts[] = {
 		{ "fixed-layout", no_argument, NULL, FIXED },
 		{ "madvise-only", no_argument, NULL, MADVISE },
 		{ "malloc", required_argument, NULL, MALLOC },
+		{ "domain", required_argument, NULL, DOMAIN },
 		{ "runtime-dir", required_argument, NULL, RUNTIME_DIR },
 		{ "preload", required_argument, NULL, PRELOAD },
 		{ "help", no_argument, NULL, HELP },
@@ -126,6 +135,13 @@ static void parse(int argc, char **argv, struct options *o)
 			    strcmp(optarg, KSM_RUN_MALLOC_NATIVE) != 0)
 				die("--malloc must be heap or native, not '%s'", optarg);
 			o->malloc_mode = optarg;
+			break;
+		case DOMAIN:
+			if (*optarg && !ksm_label_valid(optarg))
+				die("--domain must be 1 to 31 letters, digits, '.', '_' and '-', "
+				    "not '%s'",
+				    optarg);
+			o->domain = optarg;
 			break;
 		case RUNTIME_DIR:
 			if (!*optarg)
@@ -327,6 +343,63 @@ static void check_daemon(void)
 		    path);
 }
 
+/* HELLO of this process, which is about to be the program. */
+static bool say_hello(int sock, const char *domain)
+{
+	struct ksm_msg_hello m = { { KSM_MSG_HELLO, sizeof(m) }, KSM_WIRE_VERSION, 0, 0, 0, "" };
+	int fd[3] = { (int)syscall(SYS_pidfd_open, getpid(), 0),
+		      open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC),
+		      open("/proc/self/mem", O_RDONLY | O_CLOEXEC) };
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(fd))];
+	} ctl = { .h = { CMSG_LEN(sizeof(fd)), SOL_SOCKET, SCM_RIGHTS } };
+	struct iovec iov = { &m, sizeof(m) };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &ctl, .msg_controllen = sizeof(ctl)
+	};
+	bool said;
+
+	strncpy(m.domain, domain, sizeof(m.domain) - 1);
+	memcpy(CMSG_DATA(&ctl.h), fd, sizeof(fd));
+	said = sendmsg(sock, &mh, MSG_NOSIGNAL) == sizeof(m);
+	for (int i = 0; i < 3; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+	return said;
+}
+
+/*
+ * Say so when the daemon will not let the program into the domain: join it for a moment. A daemon
+ * that does not answer keeps no program waiting.
+ */
+static void check_domain(const char *domain)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	struct timeval patience = { .tv_sec = 1 };
+	struct ksm_msg_error m;
+	int sock;
+
+	if (!domain || !*domain)
+		return;
+	if (!ksm_label_valid(domain)) {
+		say("warning: %s: no name of a domain, so nothing is offered", domain);
+		return;
+	}
+	if (ksm_runtime_path(sun.sun_path, sizeof(sun.sun_path), NULL, KSM_CLIENT_SOCKET))
+		return;
+	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	if (!connect(sock, (struct sockaddr *)&sun, sizeof(sun)) && trust_dir(sun.sun_path) &&
+	    trust_peer(sock) && say_hello(sock, domain) &&
+	    recv(sock, &m, sizeof(m), 0) == sizeof(m) && m.hdr.type == KSM_MSG_ERROR &&
+	    m.error == EDOM)
+		say("warning: this program may not join the domain %s, so nothing is offered",
+		    domain);
+	close(sock);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .mode = KSM_RUN_MODE_AUTO, .malloc_mode = KSM_RUN_MALLOC_HEAP };
@@ -343,6 +416,8 @@ int main(int argc, char **argv)
 	set_runtime_dir(o.runtime_dir);
 	set(KSM_RUN_MODE, o.mode);
 	set(KSM_RUN_MALLOC, o.malloc_mode);
+	if (o.domain)
+		set(KSM_DOMAIN_VAR, o.domain);
 	if (o.fixed_layout) {
 		int was = personality(PERSONALITY_QUERY);
 
@@ -351,6 +426,7 @@ int main(int argc, char **argv)
 	}
 	check_program(argv[optind], 0);
 	check_daemon();
+	check_domain(getenv(KSM_DOMAIN_VAR));
 	execvp(argv[optind], argv + optind);
 	err = errno;
 	say("%s: %s", argv[optind], strerror(err));

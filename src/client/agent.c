@@ -36,7 +36,7 @@
 #define STACK_MAX (16u << 20)
 #define RETRY_MIN_MS 100u
 #define RETRY_MAX_MS 1000u
-/* A daemon that refuses this user does so again until it is started with other options. */
+/* A daemon that refuses this process does so again until its operator changes something. */
 #define RETRY_REFUSED_MS 10000u
 /* A forked child that is about to exec, or (under ksm-run) a program that is over in an instant,
  * should not have paid for a connection. */
@@ -50,20 +50,23 @@ static bool refused(void)
 {
 	uint32_t error = atomic_load(&mailbox.refused);
 
-	return error == EACCES || error == EPERM;
+	return error == EACCES || error == EPERM || error == EDOM || error == EINVAL;
 }
 
 static void loop(struct agent *a, uint64_t delay_ms)
 {
 	uint64_t until = kit_now_ms() + delay_ms;
+	uint32_t asked = atomic_load(&as.domain_nr);
 
 	for (;;) {
 		uint64_t now = kit_now_ms();
 
-		if (now < until) {
+		/* A refusal is no answer to another question. */
+		if (now < until && asked == atomic_load(&as.domain_nr)) {
 			wait_for(&a->link, 0, (int)(until - now));
 			continue;
 		}
+		asked = atomic_load(&as.domain_nr);
 		heap_poll(&a->heritage.heap);
 		if (connect_open_self(&a->kit) && connect_daemon(&a->link, &a->heritage) &&
 		    serve_connection(&a->link, &a->heritage))

@@ -20,8 +20,8 @@
  *      and reads the frame bits again from /proc/self/maps.
  *
  * The tables have a room each: as_ranges.h what is known of memory, as_frames.h where frames
- * stand, as_queue.h what the daemon has yet to hear. as_life.h makes them and hands them to
- * children.
+ * stand, as_queue.h what the daemon has yet to hear, as_domain.h whom to share with. as_life.h
+ * makes them and hands them to children.
  */
 #ifndef KSM_AS_H
 #define KSM_AS_H
@@ -78,7 +78,10 @@ struct as {
 	size_t offer_min_pages;
 	uint8_t learn; /* enum ksmc_learn: what may be offered although it was not mapped here */
 	uint64_t nr_frame_pages;
-	uint64_t frame_moves; /* counts moves of memory with frames */
+	uint64_t frame_moves;        /* counts moves of memory with frames */
+	char domain[KSM_LABEL_SIZE]; /* that the process asks for: as_domain.h */
+	bool domain_known;           /* somebody has said which */
+	_Atomic uint32_t domain_nr;  /* by 2 higher after a change; read without the lock */
 };
 
 extern struct as as;

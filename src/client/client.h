@@ -51,6 +51,14 @@ void ksmc_start_agent(void);
 /* Say where the daemon is; without this call the environment does, when the agent first starts. */
 void ksmc_set_runtime_dir(const char *dir);
 
+/*
+ * The domain that the process asks for. ksmc_join() is ksm_join() without errno. ksmc_set_domain()
+ * says it before the first use of the library, in the place of the environment; a name that is no
+ * label keeps the process out of every domain. as_domain_get() copies what is in force.
+ */
+long ksmc_join(const char *domain);
+void ksmc_set_domain(const char *domain);
+
 /* PR_SET_MEMORY_MERGE and PR_GET_MEMORY_MERGE. Setting returns 0 or -ENOMEM. Getting takes no
  * lock, so a vfork child may do it. */
 long ksmc_set_merge_any(bool enable);

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "client/as_domain.h"
 #include "client/io.h"
 #include "client/mailbox.h"
 #include "client/maps.h"
@@ -61,10 +62,16 @@ bool connect_open_self(struct kit *k)
 bool connect_daemon(struct link *l, const struct heritage *h)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	char domain[KSM_LABEL_SIZE];
 	long fd;
 
 	if (!h->sock_path[0])
 		return false;
+	as_domain_get(domain);
+	if (!ksm_label_field_valid(domain)) {
+		atomic_store(&mailbox.refused, EINVAL);
+		return false;
+	}
 	memcpy(sun.sun_path, h->sock_path, sizeof(sun.sun_path));
 	fd = sysc3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -96,7 +103,7 @@ static uint32_t max_map_count(void)
 /* Returns 0 or -errno. */
 static long send_hello(const struct link *l)
 {
-	struct ksm_msg_hello m = { { KSM_MSG_HELLO, sizeof(m) }, KSM_WIRE_VERSION, 0, 0, 0 };
+	struct ksm_msg_hello m = { { KSM_MSG_HELLO, sizeof(m) }, KSM_WIRE_VERSION, 0, 0, 0, "" };
 	int fd[3];
 	union {
 		struct cmsghdr h;
@@ -112,6 +119,7 @@ static long send_hello(const struct link *l)
 	m.max_map_count = max_map_count();
 	as_agent_lock();
 	m.flags = as.merge_any ? KSM_INFO_MERGE_ANY : 0;
+	memcpy(m.domain, as.domain, sizeof(m.domain));
 	as_unlock();
 	fd[0] = (int)sysc2(SYS_pidfd_open, sysc0(SYS_getpid), 0);
 	fd[1] = l->kit->pagemap;
@@ -198,7 +206,7 @@ bool connect_handshake(struct link *l, struct heritage *h)
 		/* Pokes end the sleep, too. What they announce is declared with everything else. */
 		wait_for(l, POLLIN, HANDSHAKE_MS);
 		n = link_receive(l, &m, &f);
-	} while ((n == -EAGAIN || n == -EINTR) && kit_now_ms() < until);
+	} while ((n == -EAGAIN || n == -EINTR) && kit_now_ms() < until && link_same_identity(l));
 	ok = n > 0 && welcomed(l, h, &m, &f);
 	link_close_fds(&f);
 	ok = ok && tell_message(l, &ready, sizeof(ready));

@@ -50,6 +50,11 @@ int ksm_merge_any(bool enable)
 	return (int)to_errno(ksmc_set_merge_any(enable));
 }
 
+int ksm_join(const char *domain)
+{
+	return (int)to_errno(ksmc_join(domain));
+}
+
 int ksm_stat(struct ksm_stat *st)
 {
 	return (int)to_errno(ksmc_stat(st));

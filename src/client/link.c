@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "client/as.h"
 #include "client/sysc.h"
 
 void link_begin(struct link *l, int sock)
@@ -19,6 +20,7 @@ void link_begin(struct link *l, int sock)
 	l->sock = sock;
 	l->uid = (uint32_t)sysc0(SYS_getuid);
 	l->euid = (uint32_t)sysc0(SYS_geteuid);
+	l->domain_nr = atomic_load(&as.domain_nr);
 }
 
 void link_end(struct link *l)
@@ -29,7 +31,8 @@ void link_end(struct link *l)
 
 bool link_same_identity(const struct link *l)
 {
-	return l->uid == (uint32_t)sysc0(SYS_getuid) && l->euid == (uint32_t)sysc0(SYS_geteuid);
+	return l->uid == (uint32_t)sysc0(SYS_getuid) && l->euid == (uint32_t)sysc0(SYS_geteuid) &&
+	       l->domain_nr == atomic_load(&as.domain_nr);
 }
 
 int link_send(const struct link *l, const void *m, size_t len)

@@ -22,7 +22,8 @@
 struct link {
 	struct kit *kit;      /* carries out what the daemon orders; never NULL */
 	int sock;             /* -1: there is no connection */
-	uint32_t uid, euid;   /* of the process when it connected; they choose the domain */
+	uint32_t uid, euid;   /* of the process when it connected; they choose the domain, */
+	uint32_t domain_nr;   /* and so does what was asked for: as.domain_nr at that time */
 	uint64_t sent_seq;    /* 0: nothing was said yet */
 	uint64_t stat_id;     /* 0: nothing was asked yet */
 	uint64_t reply_id;    /* the STAT that was sent for a program thread; 0: none */
@@ -48,8 +49,8 @@ void link_begin(struct link *l, int sock);
 /* It is over: the socket and the arena's descriptor are closed. */
 void link_end(struct link *l);
 /*
- * Is the process still the user that connected? A process that changed its user belongs to another
- * domain, and must lose the arena of this one.
+ * Is the process still the user that connected, and asks for the same domain? A process that
+ * changed one of them belongs to another domain, and must lose the arena of this one.
  */
 bool link_same_identity(const struct link *l);
 

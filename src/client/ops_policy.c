@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ops_policy.c - what is offered although nobody called madvise: PR_SET_MEMORY_MERGE, the policy
- * of ksm-run, and the main heap.
+ * of ksm-run, and the main heap; and in which domain.
  *
  * A policy says what holds for later mappings; ops_map.c acts on it. Only PR_SET_MEMORY_MERGE also
  * changes what is mapped already.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "client/agent.h"
+#include "client/as_domain.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
 #include "client/client.h"
+#include "client/mailbox.h"
 #include "client/ops.h"
 #include "client/ops_process.h"
 #include "client/ops_withdraw.h"
@@ -75,6 +78,38 @@ long ksmc_set_merge_any(bool enable)
 bool ksmc_get_merge_any(void)
 {
 	return atomic_load_explicit(&as.merge_any, memory_order_relaxed);
+}
+
+/*
+ * The agent sees that the name has changed before it carries out another order, and leaves. It may
+ * be about to carry one out. So it is asked to un-share everything, and does that after the order.
+ */
+long ksmc_join(const char *domain)
+{
+	struct as_guard g;
+	uint64_t sigmask;
+	bool changed, offered;
+	long r = 0;
+
+	if (domain && *domain && !ksm_label_valid(domain))
+		return -EINVAL;
+	if (ksmc_init() < 0)
+		return -ENOMEM;
+	if (as_is_orphan())
+		ops_start_over(true);
+	mailbox_begin(&sigmask);
+	ops_enter(&g);
+	changed = strcmp(as.domain, domain ? domain : "") != 0;
+	if (changed)
+		as_domain_put(domain);
+	offered = as.nr > 0 || as.nr_frame_pages > 0;
+	as_leave(&g);
+	if (changed)
+		mailbox_poke();
+	if (changed && offered)
+		r = agent_unshare(0, KSM_ADDR_END);
+	mailbox_end(&sigmask);
+	return r;
 }
 
 void ksmc_heap_offer(void)

@@ -13,8 +13,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 
 #include "client/agent.h"
+#include "client/as_domain.h"
 #include "client/as_life.h"
 #include "client/as_ranges.h"
 #include "client/client.h"
@@ -108,6 +110,19 @@ static void after_fork_in_child(void)
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &g.sigmask, NULL, sizeof(g.sigmask));
 }
 
+/* Nobody else knows the library yet. */
+void ksmc_set_domain(const char *domain) UNCHECKED_LOCKING
+{
+	as_domain_put(domain);
+}
+
+/* What ksmc_set_domain() has said comes first. The caller is alone. */
+static void ask_environment(void)
+{
+	if (!as.domain_known)
+		ksmc_set_domain(secure_getenv(KSM_DOMAIN_VAR));
+}
+
 int ksmc_init(void)
 {
 	enum { NEW, BEING_MADE, MADE };
@@ -121,6 +136,7 @@ int ksmc_init(void)
 			sysc0(SYS_sched_yield);
 		return atomic_load(&state) == MADE ? 0 : -ENOMEM;
 	}
+	ask_environment();
 	r = as_init();
 	if (!r && pthread_atfork(ksmc_fork_prepare, ksmc_fork_parent, after_fork_in_child))
 		r = -ENOMEM;

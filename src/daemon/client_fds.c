@@ -24,15 +24,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#define MAX_NS 33 /* pid namespaces nest 32 deep (MAX_PID_NS_LEVEL) */
-
-/* The numbers of a process, outermost namespace first. */
-struct pids {
-	long v[MAX_NS];
-	int nr;
-};
-
-static int read_text(const char *path, char *buf, size_t size)
+int read_text(const char *path, char *buf, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n;
@@ -47,10 +39,7 @@ static int read_text(const char *path, char *buf, size_t size)
 	return 0;
 }
 
-/*
- * Read the pids in a pidfd's fdinfo. -EBADF: it is no pidfd; -ESRCH: the process has ended; -errno.
- */
-static int pidfd_pids(int fd, struct pids *p)
+int pidfd_pids(int fd, struct pids *p)
 {
 	char path[64], text[1024], *s, *end;
 	int err;
@@ -65,7 +54,7 @@ static int pidfd_pids(int fd, struct pids *p)
 		s = strstr(text, "\nPid:"); /* a kernel without pid namespaces */
 	if (!s)
 		return -EBADF;
-	for (s = strchr(s, ':') + 1; p->nr < MAX_NS; s = end) {
+	for (s = strchr(s, ':') + 1; p->nr < MAX_PID_NS; s = end) {
 		long pid = strtol(s, &end, 10);
 
 		if (end == s)

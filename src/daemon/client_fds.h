@@ -6,6 +6,21 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#define MAX_PID_NS 33 /* pid namespaces nest 32 deep (MAX_PID_NS_LEVEL) */
+
+/* The numbers of a process, outermost namespace first; the daemon's is the outermost. */
+struct pids {
+	long v[MAX_PID_NS];
+	int nr;
+};
+/*
+ * Whose pidfd it is, from its fdinfo. -EBADF: it is no pidfd; -ESRCH: the process has ended and was
+ * waited for; -errno.
+ */
+int pidfd_pids(int fd, struct pids *p);
+/* A small file as text, cut off after size - 1 bytes. Returns 0 or -errno. */
+int read_text(const char *path, char *buf, size_t size);
+
 /* In the order in which HELLO passes them. */
 enum client_fd { CLIENT_PIDFD, CLIENT_PAGEMAP, CLIENT_MEM, CLIENT_FDS_NR };
 

@@ -84,6 +84,8 @@ void client_totals(struct clients *c, struct client_totals *out)
 	out->nr_clients = c->nr_clients;
 	out->protocol_errors = c->protocol_errors;
 	out->refused = c->refused;
+	out->domains_refused = c->domains_refused;
+	out->alone = c->alone;
 	rcu_read_lock();
 	cds_lfht_for_each(c->by_pid, &iter, node) {
 		struct session *s = clients_node(node);

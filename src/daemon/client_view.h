@@ -39,6 +39,8 @@ struct client_totals {
 	uint64_t nr_clients;      /* READY or about to be */
 	uint64_t protocol_errors; /* connections dropped for what they sent */
 	uint64_t refused;         /* connections of users that may not be clients */
+	uint64_t domains_refused; /* of processes that may not join the domain they named */
+	uint64_t alone;           /* clients alone because nobody knows who they are */
 	uint64_t added_vmas;      /* sum over all clients */
 	uint64_t nr_short;        /* clients that have no room to give frames up */
 	uint64_t left_out[KSM_LEFT_CLIENT_NR];

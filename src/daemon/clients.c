@@ -86,6 +86,25 @@ struct session *clients_find(struct clients *c, pid_t pid)
 	return node ? clients_node(node) : NULL;
 }
 
+bool clients_elsewhere(const struct session *s)
+{
+	struct cds_lfht *table = s->clients->by_pid;
+	struct cds_lfht_iter iter;
+	struct cds_lfht_node *node;
+	bool found = false;
+
+	rcu_read_lock();
+	cds_lfht_lookup(table, pid_hash(s->pid), match_pid, &s->pid, &iter);
+	while (!found && (node = cds_lfht_iter_get_node(&iter))) {
+		const struct domain *d = clients_node(node)->domain;
+
+		found = d != s->domain && d->key.kind != KIND_ALONE;
+		cds_lfht_next_duplicate(table, match_pid, &s->pid, &iter);
+	}
+	rcu_read_unlock();
+	return found && s->domain->key.kind != KIND_ALONE;
+}
+
 void clients_enter(struct session *s)
 {
 	s->clients->nr_clients++;
@@ -150,7 +169,8 @@ void client_fail(struct session *s, enum error_kind kind, int error, const char 
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	session_send_error(s, error, text);
-	if (kind != ERR_TIMEOUT && kind != ERR_LIMIT && kind != ERR_ENDED)
+	if (kind != ERR_TIMEOUT && kind != ERR_LIMIT && kind != ERR_ENDED &&
+	    kind != ERR_NOT_ALLOWED)
 		s->clients->protocol_errors++;
 	log_limited(&s->clients->limit[kind], kind == ERR_ENDED ? LOG_DEBUG : LOG_WARNING,
 		    "client %d of user %u dropped: %s", (int)s->pid, s->uid, text);

@@ -52,6 +52,8 @@ struct clients {
 	_Atomic uint64_t nr_clients;      /* READY or about to be */
 	_Atomic uint64_t protocol_errors; /* connections dropped for what they sent */
 	_Atomic uint64_t refused;         /* connections of users that may not be clients */
+	_Atomic uint64_t domains_refused; /* of processes that may not join the domain they named */
+	_Atomic uint64_t alone;           /* clients alone because nobody knows who they are */
 };
 
 /*
@@ -84,6 +86,10 @@ void clients_epochs_soon(struct clients *c);
 
 /* Any thread registered with liburcu, in a read section. NULL: there is no such client. */
 struct session *clients_find(struct clients *c, pid_t pid);
+/*
+ * Has the process another session, in another domain that it shares with others? Client thread.
+ */
+bool clients_elsewhere(const struct session *s);
 /* The session of a node of by_pid. */
 struct session *clients_node(struct cds_lfht_node *node);
 

@@ -106,6 +106,7 @@ static const int allowed[] = {
 	SCMP_SYS(getpid),
 	SCMP_SYS(getuid),
 	SCMP_SYS(geteuid),
+	SCMP_SYS(getresuid),
 	SCMP_SYS(getgid),
 	SCMP_SYS(getegid),
 	SCMP_SYS(prlimit64),
@@ -124,15 +125,27 @@ static const int allowed[] = {
 	SCMP_SYS(move_pages),
 };
 
+static const int allowed_witness[] = {
+	SCMP_SYS(recvmsg), SCMP_SYS(sendmsg),    SCMP_SYS(ioctl),
+	SCMP_SYS(close),   SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
+};
+
+static int fill_list(scmp_filter_ctx ctx, const int *call, size_t nr)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < nr && !err; i++)
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, call[i], 0);
+	return err;
+}
+
 static int fill(scmp_filter_ctx ctx)
 {
 	const struct scmp_arg_cmp thread = SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD);
 	const struct scmp_arg_cmp local = SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0);
 	const struct scmp_arg_cmp name = SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0);
-	int err = 0;
+	int err = fill_list(ctx, allowed, sizeof(allowed) / sizeof(allowed[0]));
 
-	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]) && !err; i++)
-		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
 	if (!err)
 		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &thread);
 	if (!err)
@@ -144,14 +157,20 @@ static int fill(scmp_filter_ctx ctx)
 	return err;
 }
 
-static int filter_calls(void)
+static int fill_witness(scmp_filter_ctx ctx)
+{
+	return fill_list(ctx, allowed_witness,
+			 sizeof(allowed_witness) / sizeof(allowed_witness[0]));
+}
+
+static int filter_calls(int (*fill_in)(scmp_filter_ctx))
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int err;
 
 	if (!ctx)
 		return -ENOMEM;
-	err = fill(ctx);
+	err = fill_in(ctx);
 	if (!err)
 		err = seccomp_load(ctx);
 	seccomp_release(ctx);
@@ -159,11 +178,11 @@ static int filter_calls(void)
 }
 
 /* The bounding set, too, where the process may; without exec(2) it has no effect anyway. */
-static int drop_capabilities(void)
+static int drop_capabilities(unsigned int but)
 {
 	struct __user_cap_header_struct hdr = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
-	unsigned int keep = 1u << CAP_SYS_NICE;
+	unsigned int keep = 1u << but;
 
 	if (syscall(SYS_capget, &hdr, data))
 		return -errno;
@@ -180,14 +199,27 @@ static int drop_capabilities(void)
 	return syscall(SYS_capset, &hdr, data) ? -errno : 0;
 }
 
+int confine_witness(int sock)
+{
+	int err;
+
+	if ((sock > 0 && close_range(0, (unsigned int)sock - 1, 0)) ||
+	    close_range((unsigned int)sock + 1, ~0u, 0))
+		return -errno;
+	err = drop_capabilities(CAP_SYS_PTRACE);
+	if (!err && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		err = -errno;
+	return err || !FILTER ? err : filter_calls(fill_witness);
+}
+
 int confine(const char **what)
 {
 	static const char *const name[] = { "capabilities", "no_new_privs", "system call filter" };
 	int err[3];
 
-	err[0] = drop_capabilities();
+	err[0] = drop_capabilities(CAP_SYS_NICE);
 	err[1] = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -errno : 0;
-	err[2] = FILTER ? filter_calls() : 0;
+	err[2] = FILTER ? filter_calls(fill) : 0;
 	for (int i = 0; i < 3; i++) {
 		*what = name[i];
 		if (err[i])

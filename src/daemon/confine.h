@@ -12,4 +12,11 @@
  */
 int confine(const char **what);
 
+/*
+ * The same for the helper that sees namespaces (witness.h): it keeps CAP_SYS_PTRACE, one socket,
+ * and the calls that take a question from it and give an answer. Returns 0, or the first -errno of
+ * what must not fail: the helper is then better not there.
+ */
+int confine_witness(int sock);
+
 #endif

@@ -29,6 +29,7 @@
 #include "daemon/bell.h"
 #include "daemon/closer.h"
 #include "daemon/domain.h"
+#include "daemon/labels.h"
 #include "daemon/peer.h"
 #include "daemon/unmerge_job.h"
 #include "engine/knobs.h"
@@ -74,6 +75,8 @@ struct daemon {
 	uint64_t arena_limit;        /* bytes that the vault has room for; 0: no limit. Set once */
 	int uffd_dev;                /* /dev/userfaultfd; clients get copies */
 	struct group_set allowed;    /* who may be a client */
+	struct witness witness;      /* client thread only, like the next */
+	struct labels labels;        /* who may join named domains */
 	uint64_t start_ms;
 	const char *topology_spec;
 };

@@ -3,34 +3,13 @@
 #include "daemon/domain.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/container.h"
 #include "base/log.h"
-
-static const char *const mode_name[] = {
-	[DOMAIN_UID] = "uid",
-	[DOMAIN_PROCESS] = "process",
-	[DOMAIN_SHARED] = "shared",
-};
-
-const char *domain_mode_name(enum domain_mode mode)
-{
-	return mode_name[mode];
-}
-
-bool domain_mode_parse(const char *name, enum domain_mode *mode)
-{
-	for (unsigned int i = 0; i < sizeof(mode_name) / sizeof(mode_name[0]); i++) {
-		if (!strcmp(name, mode_name[i])) {
-			*mode = (enum domain_mode)i;
-			return true;
-		}
-	}
-	return false;
-}
 
 /* Nobody knows it, and all callbacks of its clients have run. */
 static void domain_free(struct domain *d)
@@ -39,14 +18,17 @@ static void domain_free(struct domain *d)
 	if (d->engine)
 		engine_free_quiet(d->engine);
 	arena_free(d->arena);
+	for (int i = 0; i < NS_NR; i++)
+		if (d->ns[i] >= 0)
+			close(d->ns[i]);
 	charge_drop(&d->charge);
 	free(d);
 }
 
-/* Of its arena and its sentinels, and as many more. */
+/* Of its arena, its namespaces and its sentinels, and as many more of these. */
 static unsigned int nr_fds(const struct domain *d, unsigned int more)
 {
-	return vault_file_fds(&d->arena->file) +
+	return (d->ns[NS_USER] >= 0 ? NS_NR : 0) + vault_file_fds(&d->arena->file) +
 	       vault_file_fds(&d->grace.current->file) * (1 + d->grace.nr_old + more);
 }
 
@@ -74,11 +56,23 @@ static int charge_domain(struct account_table *t, struct domain *d, unsigned int
 	return err;
 }
 
-static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t client_uid)
+/* If the key names namespaces, keep them. Returns 0 or -errno. */
+static int keep_namespaces(struct domain *d, const struct identity *id)
 {
-	/* A domain that serves everybody is the daemon's own. */
-	bool common = t->mode == DOMAIN_SHARED;
-	uid_t uid = common ? geteuid() : client_uid;
+	for (int i = 0; i < NS_NR && d->key.ns_id[NS_USER]; i++) {
+		d->ns[i] = fcntl(id->ns[i], F_DUPFD_CLOEXEC, 0);
+		if (d->ns[i] < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static struct domain *domain_new(struct domain_table *t, const struct domain_key *key,
+				 const struct identity *id)
+{
+	/* A domain that the operator gave to several users is the daemon's own. */
+	bool common = domain_key_is_ours(key);
+	uid_t uid = common ? geteuid() : id->cred.uid;
 	struct engine_config cfg = {
 		.ops = t->ops,
 		.knobs = t->knobs,
@@ -95,10 +89,16 @@ static struct domain *domain_new(struct domain_table *t, uint64_t key, uid_t cli
 	TAILQ_INIT(&d->members);
 	d->undertaker = &t->undertaker;
 	d->end.bury = bury;
-	d->key = key;
+	d->key = *key;
+	d->ns[NS_USER] = d->ns[NS_PID] = -1;
 	d->uid = uid;
 	d->refs = 1;
 	d->charge.common = common;
+	err = keep_namespaces(d, id);
+	if (err) {
+		errno = -err;
+		goto fail;
+	}
 	d->arena = arena_new(t->topology, t->vault, t->accounts, uid, common);
 	if (!d->arena)
 		goto fail;
@@ -147,23 +147,24 @@ void domain_table_deinit(struct domain_table *t)
 	lock_deinit(&t->lock);
 }
 
-struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id)
+struct domain *domain_join(struct domain_table *t, const struct domain_key *key,
+			   const struct identity *id)
 {
-	uint64_t key = t->mode == DOMAIN_UID ? uid : t->mode == DOMAIN_PROCESS ? client_id : 0;
+	char text[DOMAIN_KEY_TEXT];
 	struct domain *d;
 
 	lock_take(&t->lock);
 	TAILQ_FOREACH(d, &t->list, link)
-	if (d->key == key)
+	if (domain_key_equal(&d->key, key))
 		break;
 	if (!d) {
-		d = domain_new(t, key, uid);
+		d = domain_new(t, key, id);
 		if (d) {
 			d->id = t->next_id++;
 			t->nr++;
 			TAILQ_INSERT_TAIL(&t->list, d, link);
-			log_msg(LOG_DEBUG, "domain %u for %s %llu", d->id, mode_name[t->mode],
-				(unsigned long long)key);
+			domain_key_text(key, text);
+			log_msg(LOG_DEBUG, "domain %u is that of %s", d->id, text);
 		}
 	}
 	if (d)

@@ -22,21 +22,17 @@
 #include "base/guard.h"
 #include "daemon/account.h"
 #include "daemon/arena.h"
+#include "daemon/domain_key.h"
 #include "daemon/grace.h"
 #include "daemon/undertaker.h"
 #include "engine/engine.h"
-
-enum domain_mode {
-	DOMAIN_UID,     /* one per user: the default */
-	DOMAIN_PROCESS, /* one per client: merges only within a process */
-	DOMAIN_SHARED,  /* one for all: the operator trusts all clients with each other */
-};
 
 struct session;
 
 struct domain {
 	uint32_t id;
-	uint64_t key; /* uid, client id or 0, as the mode says */
+	struct domain_key key;
+	int ns[NS_NR]; /* keep the namespaces of the key, or -1 */
 	struct engine *engine;
 	struct arena *arena;
 	struct grace grace;     /* client thread only */
@@ -67,10 +63,6 @@ struct domain_table {
 	uint64_t hash_seed;
 };
 
-const char *domain_mode_name(enum domain_mode mode);
-/* Returns false when there is no such mode. */
-bool domain_mode_parse(const char *name, enum domain_mode *mode);
-
 void domain_table_init(struct domain_table *t);
 /* From here on a thread frees domains that end. Returns 0 or -errno. */
 int domain_table_start(struct domain_table *t);
@@ -78,11 +70,13 @@ int domain_table_start(struct domain_table *t);
 void domain_table_deinit(struct domain_table *t);
 
 /*
- * Finds or makes the domain that a client belongs to, and counts one client more. Returns NULL with
- * errno when there is no memory or no descriptor, or the user has its share (EDQUOT).
- * domain_leave() counts one less, in any context.
+ * Finds or makes the domain of a key, and counts one client more. `id` is the client. If the key
+ * names namespaces they are kept, because the kernel gives the number of one that ended to the
+ * next. Returns NULL with errno when there is no memory or no descriptor, or the user has its share
+ * (EDQUOT). domain_leave() counts one less, in any context.
  */
-struct domain *domain_join(struct domain_table *t, uid_t uid, uint32_t client_id);
+struct domain *domain_join(struct domain_table *t, const struct domain_key *key,
+			   const struct identity *id);
 void domain_leave(struct domain *d);
 
 /*

@@ -125,6 +125,11 @@ static const struct attr all_attrs[] = {
 	ALL("clients", nr_clients, "clients connected"),
 	ALL("clients_refused", refused,
 	    "connections refused because the user is in no group of --allow-group"),
+	ALL("domains_refused", domains_refused,
+	    "connections refused because the process may not join the domain that it asks for"),
+	ALL("clients_alone", alone,
+	    "clients that got a domain of their own because it is not known who they are, since "
+	    "the start"),
 	ALL("clients_short_of_memory", nr_short,
 	    "clients that keep frames of an earlier daemon, or after run 2, because giving them up "
 	    "would exceed their memory limits"),

@@ -9,6 +9,7 @@
 
 struct domain_values {
 	uint64_t key, clients, orders, epoch;
+	char name[DOMAIN_KEY_TEXT];
 	struct engine_counters c;
 };
 
@@ -19,7 +20,8 @@ static int gather(void *owner, uint64_t id, void *values)
 
 	if (!d)
 		return -ENOENT;
-	v->key = d->key;
+	v->key = d->key.number;
+	domain_key_text(&d->key, v->name);
 	v->clients = d->nr_clients;
 	v->orders = engine_nr_orders(d->engine);
 	v->epoch = engine_epoch(d->engine);
@@ -40,7 +42,8 @@ static void list(void *owner, struct attr_list *l)
 
 #define DOMAIN(name, field, help) ATTR_FIELD(struct domain_values, field, name, help)
 static const struct attr attrs[] = {
-	DOMAIN("key", key, "uid, client id or 0, as daemon/domain_mode says"),
+	DOMAIN("name", name, "who is in it"),
+	DOMAIN("key", key, "uid, or number of the client; 0 where neither says who is in it"),
 	DOMAIN("clients", clients, "clients in it"),
 	DOMAIN("pages_shared", c.pages_shared, "as in ksm"),
 	DOMAIN("pages_sharing", c.pages_sharing, "as in ksm"),

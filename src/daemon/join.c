@@ -66,6 +66,51 @@ static int enter(struct session *s, const struct ksm_msg_hello *hello)
 	return 0;
 }
 
+/* The key of the domain that the client is let into. Returns 0, -EDOM (not that one), or -errno. */
+static int choose(struct session *s, const char *label, struct identity *id, struct domain_key *key)
+{
+	struct daemon *d = s->d;
+	int err = 0;
+
+	if (*label || domain_mode_looks(d->domains.mode))
+		err = identity_look(id, s->sock, &id->cred, &d->witness);
+	if (err)
+		return err;
+	if (!*label)
+		domain_key_of(key, d->domains.mode, id, s->id);
+	else if (labels_allow(&d->labels, label, id, s->sock))
+		domain_key_named(key, label);
+	else
+		return -EDOM;
+	if (key->kind == KIND_ALONE && d->domains.mode != DOMAIN_PROCESS)
+		s->clients->alone++;
+	return 0;
+}
+
+/*
+ * Let the client into its domain. A process is in one domain at a time, or pages of one would be
+ * offered in the other. A process that lies keeps what it has read; nothing takes that back.
+ */
+static int join_domain(struct session *s, const char *label)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	struct domain_key key;
+	struct identity id;
+	int err = getsockopt(s->sock, SOL_SOCKET, SO_PEERCRED, &cred, &len) ? -errno : 0;
+
+	if (err)
+		return err;
+	id = identity_unknown(&cred);
+	err = choose(s, label, &id, &key);
+	if (!err) {
+		s->domain = domain_join(&s->d->domains, &key, &id);
+		err = s->domain ? 0 : -errno;
+	}
+	identity_drop(&id);
+	return !err && clients_elsewhere(s) ? -EBUSY : err;
+}
+
 static int become_client(struct session *s, const struct ksm_msg_hello *hello)
 {
 	int err;
@@ -77,10 +122,9 @@ static int become_client(struct session *s, const struct ksm_msg_hello *hello)
 	s->orders = calloc(ORDERS_REMEMBERED, sizeof(*s->orders));
 	if (!s->orders)
 		return -ENOMEM;
-	s->domain = domain_join(&s->d->domains, s->uid, s->id);
-	if (!s->domain)
-		return -errno;
-	err = session_charge_client(s);
+	err = join_domain(s, hello->domain);
+	if (!err)
+		err = session_charge_client(s);
 	if (!err)
 		err = enter(s, hello);
 	if (!err)
@@ -88,6 +132,14 @@ static int become_client(struct session *s, const struct ksm_msg_hello *hello)
 	if (!err && !session_move(s, SESSION_WELCOME))
 		err = -EPROTO;
 	return err;
+}
+
+/* It asked for these walls, so it is not put into a wider domain instead. */
+static void refuse_domain(struct session *s, const char *label)
+{
+	s->clients->domains_refused++;
+	client_fail(s, ERR_NOT_ALLOWED, EDOM, "it may not join the domain %s: see --domains-file",
+		    label);
 }
 
 bool join_hello(struct session *s, const struct ksm_msg_hello *hello, const int *fds, int nr_fds,
@@ -100,6 +152,10 @@ bool join_hello(struct session *s, const struct ksm_msg_hello *hello, const int 
 		client_fail(s, ERR_PROTOCOL, EPROTONOSUPPORT,
 			    "version %u is not spoken here, only %u", hello->version,
 			    KSM_WIRE_VERSION);
+		return false;
+	}
+	if (!ksm_label_field_valid(hello->domain)) {
+		client_fail(s, ERR_PROTOCOL, EINVAL, "the domain that it asks for is no label");
 		return false;
 	}
 	if (nr_fds != CLIENT_FDS_NR || more) {
@@ -119,8 +175,10 @@ bool join_hello(struct session *s, const struct ksm_msg_hello *hello, const int 
 	}
 	memcpy(s->fds, fds, sizeof(s->fds));
 	err = become_client(s, hello);
-	if (err)
-		client_fail(s, err == -EPIPE ? ERR_ENDED : ERR_RESOURCES, -err,
+	if (err == -EDOM)
+		refuse_domain(s, hello->domain);
+	else if (err)
+		client_fail(s, err == -EPIPE || err == -ESRCH ? ERR_ENDED : ERR_RESOURCES, -err,
 			    "cannot take another client: %s", strerror(-err));
 	return true;
 }

@@ -220,6 +220,22 @@ static void close_vault(struct service *s)
 	vault_close(&s->d.vault);
 }
 
+/* Without it, processes in other namespaces have each a domain of its own. */
+static int start_witness(struct service *s)
+{
+	int err = witness_start(&s->d.witness);
+
+	if (err)
+		log_msg(LOG_WARNING, "no helper that sees namespaces: %s", strerror(-err));
+	return 0;
+}
+
+static void stop_witness(struct service *s)
+{
+	witness_stop(&s->d.witness);
+	labels_drop(&s->d.labels);
+}
+
 static int init_domains(struct service *s)
 {
 	struct domain_table *t = &s->d.domains;
@@ -229,6 +245,7 @@ static int init_domains(struct service *s)
 	if (getrandom(&t->hash_seed, sizeof(t->hash_seed), 0) != sizeof(t->hash_seed))
 		return -errno;
 	t->mode = s->options.domain;
+	s->d.labels.path = s->options.domains_file;
 	t->ops = &client_ops;
 	t->accounts = &s->d.accounts;
 	t->knobs = &s->d.knobs;
@@ -365,6 +382,7 @@ static const struct step {
 	{ "limits", set_limits, NULL },
 	/* It forks, so it comes before everything that a child should not have. */
 	{ "vault", open_vault, close_vault },
+	{ "witness", start_witness, stop_witness }, /* so does this */
 	{ "runtime directory", open_dir, close_dir },
 	{ "loop", open_loop, close_loop },
 	{ "signals", open_signals, close_signals },

@@ -6,12 +6,15 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
+#include "daemon/labels.h"
 #include "wire/abi.h"
 
 #define EXIT_USAGE 2
 #define ALLOWED_GROUP "ksm"
+#define DOMAINS_FILE_SIZE 100u /* what trust_dir() can look at */
 #define FRAMES_PER_MIB (1048576u / KSM_PAGE_SIZE)
 
 static const char usage[] =
@@ -24,9 +27,12 @@ static const char usage[] =
 	"  --topology auto|emulated:N\n"
 	"                          NUMA nodes of the machine, or N pretended ones\n"
 	"                          (1 to 64) [auto]\n"
-	"  --domain uid|process|shared\n"
-	"                          who may share pages: processes of one user, none with\n"
-	"                          another, or all of them [uid]\n"
+	"  --domain uid|cgroup|namespace|process|shared\n"
+	"                          who may share pages, and read each other's shared\n"
+	"                          pages: processes of one user; of one user and cgroup;\n"
+	"                          of one container; none with another; or all [uid]\n"
+	"  --domains-file FILE     who may join which named domain\n"
+	"                          [" LABELS_FILE "]\n"
 	"  --arena-limit MiB       most memory for shared pages; 0: no limit\n"
 	"                          [half of the machine's memory, or of the memory\n"
 	"                          cgroup's limit]\n"
@@ -80,6 +86,11 @@ static void parse_option(struct options *o, int c)
 		if (!domain_mode_parse(optarg, &o->domain))
 			options_bad_value("domain", optarg);
 		break;
+	case 'f':
+		if (*optarg != '/' || strlen(optarg) >= DOMAINS_FILE_SIZE)
+			options_bad_value("domains-file", optarg);
+		o->domains_file = optarg;
+		break;
 	case 'a':
 		if (!parse_limit(optarg, &o->arena_limit))
 			options_bad_value("arena-limit", optarg);
@@ -108,6 +119,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "runtime-dir", required_argument, NULL, 'r' },
 		{ "topology", required_argument, NULL, 't' },
 		{ "domain", required_argument, NULL, 'd' },
+		{ "domains-file", required_argument, NULL, 'f' },
 		{ "arena-limit", required_argument, NULL, 'a' },
 		{ "allow-group", required_argument, NULL, 'g' },
 		{ "log-level", required_argument, NULL, 'l' },
@@ -119,6 +131,7 @@ void options_parse(struct options *o, int argc, char **argv)
 
 	*o = (struct options){ .topology = "auto",
 			       .domain = DOMAIN_UID,
+			       .domains_file = LABELS_FILE,
 			       .arena_limit = ARENA_LIMIT_AUTO };
 	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1)
 		parse_option(o, c);

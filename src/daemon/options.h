@@ -14,6 +14,7 @@ struct options {
 	const char *runtime_dir; /* NULL: the default */
 	const char *topology;
 	enum domain_mode domain;
+	const char *domains_file; /* who may join which named domain */
 	uint64_t arena_limit;     /* bytes; 0: no limit; ARENA_LIMIT_AUTO: by the memory there is */
 	struct group_set allowed; /* who may be a client, besides root and our own user */
 };

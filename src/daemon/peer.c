@@ -101,3 +101,10 @@ bool peer_may(int sock, const struct ucred *cred, const struct group_set *g)
 	return g->all || peer_is_owner(cred->uid) || has(g, cred->gid) ||
 	       (g->nr && in_supplementary(sock, g));
 }
+
+bool peer_in_group(int sock, const struct ucred *cred, gid_t gid)
+{
+	const struct group_set g = { .nr = 1, .gid = { gid } };
+
+	return cred->gid == gid || in_supplementary(sock, &g);
+}

@@ -34,5 +34,7 @@ bool peer_is_owner(uid_t uid);
  * when memory or the kernel fails.
  */
 bool peer_may(int sock, const struct ucred *cred, const struct group_set *g);
+/* Was it in this group when it connected? */
+bool peer_in_group(int sock, const struct ucred *cred, gid_t gid);
 
 #endif

@@ -6,7 +6,8 @@
  * for their children (servers, build tools, sandboxes) would lose them. So every call that takes or
  * implies an environment goes through here, and an interposer adds what is missing in it, on the
  * stack, because the caller may be a vfork child. What the program set itself stays as it is.
- * KSM_RUN_MERGE_ANY is not a setting but the state of this process, and is always written again.
+ * KSM_RUN_MERGE_ANY is not a setting but the state of this process, and is always written again. So
+ * is a domain that the process has joined since it was started.
  *
  * system(3) and popen(3) use the program's `environ` inside the C library; they lose the settings
  * only where the program has wiped that.
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/as_domain.h"
 #include "client/client.h"
 #include "client/user.h"
 #include "preload/preload.h"
@@ -29,8 +31,11 @@
 #include "wire/runtime_dir.h"
 
 #define PRELOAD_VAR "LD_PRELOAD"
-/* Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, merge-any; NULL. */
-#define NR_ADDED 6
+/*
+ * Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, domain, merge-any; and
+ * NULL.
+ */
+#define NR_ADDED 7
 /*
  * Stack that an environment may take here. The kernel refuses one whose pointers and strings fill a
  * quarter of the stack, and programs try that.
@@ -77,6 +82,21 @@ static bool lists_us(const char *list)
 	return false;
 }
 
+/* Does the entry ask for the domain that this process asked for when it was started? */
+static bool was_ours(const char *entry)
+{
+	const char *v = value_of(entry, KSM_DOMAIN_VAR);
+
+	return v && strcmp(v, preload.domain) == 0;
+}
+
+/* The entries so far, as an environment. There is room for the NULL. */
+static char **out_end(char **out, size_t n)
+{
+	out[n] = NULL;
+	return out;
+}
+
 /* Bytes that env_build() needs. */
 static size_t env_room(char *const envp[])
 {
@@ -86,7 +106,8 @@ static size_t env_room(char *const envp[])
 	while (envp && envp[n])
 		n++;
 	return (n + NR_ADDED) * sizeof(char *) + sizeof(PRELOAD_VAR) + 2 + strlen(preload.path) +
-	       (list ? strlen(list) : 0) + sizeof(KSM_DIR_VAR) + 2 + strlen(preload.runtime_dir);
+	       (list ? strlen(list) : 0) + sizeof(KSM_DIR_VAR) + 2 + strlen(preload.runtime_dir) +
+	       sizeof(KSM_DOMAIN_VAR) + 1 + KSM_LABEL_SIZE;
 }
 
 /* The environment with what is missing, in `room`. Strings are shared with envp. */
@@ -100,11 +121,17 @@ static char **env_build(void *room, char *const envp[])
 	};
 	const char *list = find_value(envp, PRELOAD_VAR);
 	bool have_list = !*preload.path || (list && lists_us(list));
-	char **out = room, *text;
+	char **out = room, *text, domain[KSM_LABEL_SIZE];
+	bool joined;
 	size_t n = 0;
 
+	if (preload_active())
+		as_domain_get(domain);
+	else
+		strcpy(domain, preload.domain);
+	joined = strcmp(domain, preload.domain) != 0;
 	for (size_t i = 0; envp && envp[i]; i++)
-		if (!value_of(envp[i], KSM_RUN_MERGE_ANY) &&
+		if (!value_of(envp[i], KSM_RUN_MERGE_ANY) && !(joined && was_ours(envp[i])) &&
 		    (have_list || !value_of(envp[i], PRELOAD_VAR)))
 			out[n++] = envp[i];
 	text = (char *)&out[n + NR_ADDED];
@@ -121,6 +148,11 @@ static char **env_build(void *room, char *const envp[])
 						   KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_HEAP;
 	if (*preload.runtime_dir && !find_value(envp, KSM_DIR_VAR)) {
 		sprintf(text, "%s=%s", KSM_DIR_VAR, preload.runtime_dir);
+		out[n++] = text;
+		text += strlen(text) + 1;
+	}
+	if (*domain && !find_value(out_end(out, n), KSM_DOMAIN_VAR)) {
+		sprintf(text, "%s=%s", KSM_DOMAIN_VAR, domain);
 		out[n++] = text;
 	}
 	if (ksmc_get_merge_any())

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 
+#include "client/as_domain.h"
 #include "client/client.h"
 #include "preload/settings.h"
 #include "wire/runtime_dir.h"
@@ -111,6 +112,12 @@ static void copy_runtime_dir(const char *dir)
 		strcpy(preload.runtime_dir, dir);
 }
 
+static void copy_domain(const char *name)
+{
+	if (name && *name)
+		strcpy(preload.domain, ksm_label_valid(name) ? name : AS_DOMAIN_BAD);
+}
+
 void preload_setup_slow(void)
 {
 	const char *v = initial_env(KSM_RUN_MALLOC);
@@ -118,11 +125,13 @@ void preload_setup_slow(void)
 	preload.wanted_mode = mode_of(initial_env(KSM_RUN_MODE));
 	preload.native_malloc = v && strcmp(v, KSM_RUN_MALLOC_NATIVE) == 0;
 	copy_runtime_dir(initial_env(KSM_DIR_VAR));
+	copy_domain(initial_env(KSM_DOMAIN_VAR));
 	preload.mode = preload.wanted_mode;
 	if (program_is_go() || program_is_daemon())
 		preload.mode = PRELOAD_OFF;
 	if (preload.mode == PRELOAD_OFF)
 		return;
+	ksmc_set_domain(preload.domain);
 	if (*preload.runtime_dir)
 		ksmc_set_runtime_dir(preload.runtime_dir);
 	ksmc_defer_agent();

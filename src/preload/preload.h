@@ -24,6 +24,7 @@
 #include <stddef.h>
 
 #include "client/sysc.h"
+#include "wire/label.h"
 
 #define EXPORT __attribute__((visibility("default")))
 /*
@@ -41,6 +42,7 @@ struct preload {
 	bool native_malloc;
 	char runtime_dir[PATH_MAX]; /* KSM_DIR_VAR, or empty */
 	char path[PATH_MAX];        /* of this object, for LD_PRELOAD; empty when it is not known */
+	char domain[KSM_LABEL_SIZE]; /* KSM_DOMAIN at the start; empty: none */
 };
 extern struct preload preload;
 

@@ -3,7 +3,8 @@
  * settings.h - what ksm-run says to the preloaded object, through the environment.
  *
  * Every program that is started under ksm-run gets these again (see exec.c), so they hold for a
- * whole tree of processes. A program or a nested ksm-run that sets one itself is heard.
+ * whole tree of processes. A program or a nested ksm-run that sets one itself is heard. So it is
+ * with KSM_DOMAIN (label.h), which the library reads as well.
  */
 #ifndef KSM_SETTINGS_H
 #define KSM_SETTINGS_H

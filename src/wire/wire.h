@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "wire/abi.h"
+#include "wire/label.h"
 
 #define KSM_WIRE_VERSION 2
 #define KSM_CLIENT_SOCKET "client.sock"
@@ -57,9 +58,10 @@ struct ksm_msg_hdr {
 struct ksm_msg_hello {
 	struct ksm_msg_hdr hdr;
 	uint32_t version;
-	uint32_t flags;         /* KSM_INFO_* */
-	uint32_t nr_vmas;       /* lines of /proc/self/maps */
-	uint32_t max_map_count; /* vm.max_map_count as the client sees it */
+	uint32_t flags;              /* KSM_INFO_* */
+	uint32_t nr_vmas;            /* lines of /proc/self/maps */
+	uint32_t max_map_count;      /* vm.max_map_count as the client sees it */
+	char domain[KSM_LABEL_SIZE]; /* the domain that it asks for; zeros: the one it is in */
 };
 #define KSM_INFO_MERGE_ANY 1u /* offers all its memory, also what it maps later */
 #define KSM_INFO_SHORT 2u     /* frames stay: its memory limit leaves no room to give them up */

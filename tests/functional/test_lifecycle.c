@@ -28,7 +28,7 @@
 #include "wire/kernel_abi.h"
 
 static const long PG = PEER_PAGE;
-enum { NR = 150, BIG = 16384, NOBODY = 65534 };
+enum { NR = 150, BIG = 16384, NOBODY = 47001 };
 
 static struct daemon *start(const char *const args[])
 {

@@ -83,7 +83,9 @@ static struct os_file *proc_file(struct actor *a, enum os_kind kind)
 
 static void say_hello(struct actor *a)
 {
-	struct ksm_msg_hello m = { { KSM_MSG_HELLO, sizeof(m) }, KSM_WIRE_VERSION, 0, 20, 65530 };
+	struct ksm_msg_hello m = {
+		{ KSM_MSG_HELLO, sizeof(m) }, KSM_WIRE_VERSION, 0, 20, 65530, ""
+	};
 	struct os_file *files[3] = { proc_file(a, OS_PIDFD), proc_file(a, OS_PAGEMAP),
 				     proc_file(a, OS_MEM) };
 
@@ -543,6 +545,19 @@ static struct os_file *some_file(struct actors *as, struct actor *a, uint8_t kin
 	}
 }
 
+/* A domain that there is, that there is not, or bytes. */
+static void some_label(char field[KSM_LABEL_SIZE], struct input *in)
+{
+	static const char *const labels[] = { "", "", "both", "one", "none" };
+	uint8_t how = take8(in);
+
+	if (how < 0xf0)
+		strcpy(field, labels[how % 5]);
+	else
+		for (unsigned int i = 0; i < KSM_LABEL_SIZE; i += 1 + how % 16)
+			field[i] = (char)take8(in);
+}
+
 /*
  * The fields of every message, in the order of wire.h, so that inputs reach the checks behind the
  * first.
@@ -555,6 +570,7 @@ static void fill(struct actor *a, union ksm_msg *m, struct input *in)
 		m->hello.flags = take8(in);
 		m->hello.nr_vmas = some_u32(a, in);
 		m->hello.max_map_count = some_u32(a, in);
+		some_label(m->hello.domain, in);
 		break;
 	case KSM_MSG_ADD:
 	case KSM_MSG_DEL:

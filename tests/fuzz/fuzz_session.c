@@ -257,17 +257,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct world w;
 	static struct actors as;
 	uint8_t how = take8(&in);
+	enum domain_mode mode = how & 0x40 ? how % 5 : how % 3;
 
 	memset(&as, 0, sizeof(as));
 	as.w = &w;
 	os_reset();
 	if (how >= 0xe0) {
 		os_fault(take16(&in), 1);
-		if (!world_start(&w, how % 3, 1 + how / 3 % 2))
+		if (!world_start(&w, mode, 1 + how / 3 % 2))
 			return 0; /* clean, as world_stop() has seen */
 		os_fault(0, 0);
 	} else {
-		os_must(world_start(&w, how % 3, 1 + how / 3 % 2));
+		os_must(world_start(&w, mode, 1 + how / 3 % 2));
 	}
 	while (in.p < in.end)
 		step(&as, &in);

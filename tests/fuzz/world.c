@@ -100,6 +100,9 @@ static bool start(struct world *w)
 
 bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 {
+	char rules[] = "both user:0\nboth user:500\none user:500 cgroup:/some\n";
+	const char *why;
+
 	memset(w, 0, sizeof(*w));
 	w->d.main_bell.event = w->d.scan_bell.event = -1;
 	knobs_init(&w->d.knobs);
@@ -110,6 +113,8 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	w->d.topology_spec = "emulated";
 	w->d.start_ms = 1;
 	w->d.allowed.all = true;
+	w->d.witness.sock = -1;
+	labels_parse(&w->d.labels, rules, &why);
 	w->d.domains.mode = mode;
 	w->d.domains.ops = &client_ops;
 	w->d.domains.accounts = &w->d.accounts;
@@ -141,6 +146,7 @@ void world_stop(struct world *w)
 	if (w->d.clients)
 		client_thread_free(w->d.clients);
 	account_table_deinit(&w->d.accounts);
+	labels_drop(&w->d.labels);
 	bell_deinit(&w->d.main_bell);
 	bell_deinit(&w->d.scan_bell);
 	loop_deinit(&w->loop);

@@ -11,11 +11,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -66,38 +68,150 @@ static void drop_to(uid_t uid)
 	prctl(PR_SET_DUMPABLE, 1);
 }
 
-struct peer *peer_new_uid(uid_t uid)
+/* The ends that a new peer is made with. */
+struct ends {
+	int sv[2], spare[2];
+};
+
+static struct peer *peer_begin(struct ends *e)
 {
 	struct peer *p = calloc(1, sizeof(*p));
-	int sv[2], spare[2];
 
-	if (!p || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spare))
+	if (!p || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, e->sv) ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, e->spare))
 		harness_die("peer: %s", strerror(errno));
 	fflush(NULL);
+	return p;
+}
+
+static void peer_main(struct ends *e, uid_t uid)
+{
+	/* Ends of other peers, or they would not end. */
+	close_range(3, (unsigned)e->sv[1] - 1, 0);
+	close(e->sv[0]);
+	close(e->spare[0]);
+	if (uid)
+		drop_to(uid);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	peer_loop(e->sv[1], e->spare[1]);
+}
+
+static struct peer *peer_made(struct peer *p, const struct ends *e)
+{
+	close(e->sv[1]);
+	close(e->spare[1]);
+	p->fd = e->sv[0];
+	p->spare = e->spare[0];
+	return p;
+}
+
+struct peer *peer_new_uid(uid_t uid)
+{
+	struct ends e;
+	struct peer *p = peer_begin(&e);
+
 	p->pid = fork();
 	if (p->pid < 0)
 		harness_die("fork: %s", strerror(errno));
-	if (!p->pid) {
-		close_range(3, (unsigned)sv[1] - 1,
-			    0); /* ends of other peers, or they would not end */
-		close(sv[0]);
-		close(spare[0]);
-		if (uid)
-			drop_to(uid);
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		peer_loop(sv[1], spare[1]);
+	if (!p->pid)
+		peer_main(&e, uid);
+	return peer_made(p, &e);
+}
+
+/* Root inside is root outside, and nobody else is mapped. */
+static void enter_namespaces(int namespaces)
+{
+	static const char *const file[] = { "setgroups", "uid_map", "gid_map" };
+	static const char *const text[] = { "deny", "0 0 1", "0 0 1" };
+	char path[64];
+
+	if (unshare(namespaces))
+		harness_die("unshare: %s", strerror(errno));
+	for (int i = 0; i < 3 && (namespaces & CLONE_NEWUSER); i++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "/proc/self/%s", file[i]);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0 || write(fd, text[i], strlen(text[i])) < 0)
+			harness_die("%s: %s", path, strerror(errno));
+		close(fd);
 	}
-	close(sv[1]);
-	close(spare[1]);
-	p->fd = sv[0];
-	p->spare = spare[0];
+}
+
+/* The first process of a pid namespace is a child of the one that made it. */
+static void namespaced_main(struct ends *e, int namespaces, uid_t uid)
+{
+	pid_t pid;
+	int status;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	enter_namespaces(namespaces);
+	pid = fork();
+	if (pid == 0) {
+		if ((namespaces & CLONE_NEWPID) &&
+		    (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		     mount("proc", "/proc", "proc", 0, NULL)))
+			harness_die("/proc: %s", strerror(errno));
+		peer_main(e, uid);
+	}
+	close(e->sv[0]);
+	close(e->spare[0]);
+	close(e->spare[1]);
+	if (pid < 0 || send(e->sv[1], &pid, sizeof(pid), 0) != sizeof(pid))
+		_exit(1);
+	close(e->sv[1]);
+	_exit(waitpid(pid, &status, 0) == pid && !status ? 0 : 1);
+}
+
+struct peer *peer_new_in(int namespaces, uid_t uid)
+{
+	struct ends e;
+	struct peer *p = peer_begin(&e);
+	pid_t between = fork();
+
+	if (between < 0)
+		harness_die("fork: %s", strerror(errno));
+	if (!between)
+		namespaced_main(&e, namespaces, uid);
+	peer_made(p, &e);
+	if (recv(p->fd, &p->pid, sizeof(p->pid), 0) != sizeof(p->pid))
+		harness_die("no peer in namespaces");
 	return p;
 }
 
 struct peer *peer_new(void)
 {
 	return peer_new_uid(0);
+}
+
+static long fn_nothing(const long a[6])
+{
+	return a[0];
+}
+
+/* The number that a peer has here. In a pid namespace of its own it knows another. */
+static pid_t number_of(struct peer *p)
+{
+	union {
+		struct cmsghdr hdr;
+		char buf[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	long r;
+	struct iovec iov = { &r, sizeof(r) };
+	struct msghdr mh = { .msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = sizeof(control) };
+	struct ucred cred;
+	int on = 1, off = 0;
+
+	setsockopt(p->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+	peer_post(p, fn_nothing, 0);
+	if (recvmsg(p->fd, &mh, 0) != sizeof(r) || control.hdr.cmsg_type != SCM_CREDENTIALS)
+		harness_die("a peer does not answer");
+	setsockopt(p->fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off));
+	memcpy(&cred, CMSG_DATA(&control.hdr), sizeof(cred));
+	return cred.pid;
 }
 
 struct peer *peer_fork(struct peer *p)
@@ -111,6 +225,7 @@ struct peer *peer_fork(struct peer *p)
 		harness_die("fork in a peer failed");
 	child->fd = p->spare;
 	child->spare = p->spare = -1;
+	child->pid = number_of(child);
 	return child;
 }
 

@@ -30,6 +30,8 @@ typedef long (*peer_fn)(const long a[6]);
 struct peer *peer_new(void);
 /* A peer that has given up its privileges for those of uid (and gid) `uid`. */
 struct peer *peer_new_uid(uid_t uid);
+/* A peer in namespaces of its own (CLONE_NEW*), with a /proc of its pid namespace, as `uid`. */
+struct peer *peer_new_in(int namespaces, uid_t uid);
 /*
  * Let p fork (once). The child is a peer, too. It is p's child, not the test's, so p waits for it.
  */

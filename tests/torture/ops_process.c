@@ -23,7 +23,7 @@
 
 #include "tests/torture/actor.h"
 
-#define NOBODY 65534
+#define NOBODY 47001
 extern char **environ;
 
 struct life life;

@@ -18,6 +18,7 @@ int main(void)
 	srunner_add_suite(sr, suite_loop());
 	srunner_add_suite(sr, suite_bell());
 	srunner_add_suite(sr, suite_account());
+	srunner_add_suite(sr, suite_labels());
 	srunner_add_suite(sr, suite_states());
 	srunner_add_suite(sr, suite_attr());
 	srunner_add_suite(sr, suite_knobs());

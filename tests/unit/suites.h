@@ -14,6 +14,7 @@ Suite *suite_pool(void);
 Suite *suite_loop(void);
 Suite *suite_bell(void);
 Suite *suite_account(void);
+Suite *suite_labels(void);
 Suite *suite_states(void);
 Suite *suite_attr(void);
 Suite *suite_knobs(void);

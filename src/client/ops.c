@@ -15,7 +15,7 @@
  *                  on, also where it was not known before. The kernel refuses WIPEONFORK on file
  *                  mappings, in which pages that broke copy-on-write still lie: the wrapper keeps
  *                  them from the child and maps empty memory there (wipe_in_child()).
- *   mremap         cannot cross mappings: remap.c.
+ *   mremap         cannot cross mappings: ops_remap.c.
  *
  * This is safe because every wrapper holds the lock (as.h) from before its system call until the
  * tables say what it did. The agent tells the daemon afterwards, in the same order.

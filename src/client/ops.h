@@ -5,7 +5,7 @@
  * A wrapper lives in the room that is named after what the call does:
  *
  *	ops_map.c       mmap, munmap, mprotect, brk
- *	remap.c         mremap
+ *	ops_remap.c     mremap
  *	ops_advise.c    madvise; ops_discard.c for advice that throws contents away
  *	ops_exclude.c   ranges that are left out for a reason, such as mlock
  *	ops_splice.c    vmsplice

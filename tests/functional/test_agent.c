@@ -590,8 +590,8 @@ END_TEST
  * The program has one mapping. The kernel has two, since only the second half is offered. A move to
  * a fixed place must take both. Linux 6.17 and later move the first of several mappings and refuse
  * the second with EFAULT, because it is in a userfaultfd. Seen to fail there (EFAULT, and the first
- * half gone from its place) without is_one_mapping() in remap.c, when the library asked the kernel
- * first. _i: split once more, by mprotect(2).
+ * half gone from its place) without is_one_mapping() in ops_remap.c, when the library asked the
+ * kernel first. _i: split once more, by mprotect(2).
  */
 START_TEST(test_mremap_of_several_mappings_to_a_fixed_place)
 {

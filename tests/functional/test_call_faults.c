@@ -9,7 +9,7 @@
  * Then the daemon's counters must equal pagemap, and MADV_DONTNEED must leave zeros: a frame that
  * the library has forgotten would show through.
  *
- * Seen to fail: all moves (pages were gone, or stood there and were not counted) before remap.c
+ * Seen to fail: all moves (pages were gone, or stood there and were not counted) before ops_remap.c
  * went back until it succeeds; "empty what may not be written" when frames were forgotten that
  * still stood; "protect up to a hole" and "empty what children do not get" (wrong protection,
  * inherited) as the wrappers did not try again.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * remap.c - mremap(2) of memory in which frames may stand.
+ * ops_remap.c - mremap(2) of memory in which frames may stand.
  *
  * The kernel moves and grows one mapping at a time. A range that was one mapping for the program
  * may be many by now, and some of them are of the arena's file, which would grow by whatever the

@@ -35,6 +35,13 @@ int client_view(struct clients *c, pid_t pid, struct client_view *v);
  */
 pid_t *client_pids(struct clients *c, unsigned int *nr);
 
+/*
+ * Pids of clients of a domain that have not moved on to this epoch, at most `max` in v[]. Returns
+ * how many.
+ */
+unsigned int client_laggards(struct clients *c, uint32_t domain_id, uint64_t epoch, pid_t *v,
+			     unsigned int max);
+
 struct client_totals {
 	uint64_t nr_clients;      /* READY or about to be */
 	uint64_t protocol_errors; /* connections dropped for what they sent */

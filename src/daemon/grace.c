@@ -59,6 +59,19 @@ static void sentinel_free(struct sentinel *s)
 	free(s);
 }
 
+/* Something has changed in `old`. */
+static void note_wait(struct grace *g)
+{
+	const struct sentinel *s = TAILQ_FIRST(&g->old);
+	struct stat st = { 0 };
+
+	if (s && !fstat(s->file.fd, &st)) {
+		g->wait.dev = st.st_dev;
+		g->wait.inode = st.st_ino;
+	}
+	g->wait.since_ms = s ? s->old_ms : 0;
+}
+
 int grace_init(struct grace *g, const struct vault *v, uint64_t epoch)
 {
 	g->vault = v;
@@ -107,12 +120,14 @@ int grace_advance(struct grace *g, uint64_t epoch)
 	s = sentinel_new(g->vault, epoch);
 	if (!s)
 		return -errno;
+	g->current->old_ms = clock_ms();
 	TAILQ_INSERT_TAIL(&g->old, g->current, link);
 	g->nr_old++;
 	g->current = s;
 	g->poll_ms = POLL_MIN_MS;
 	g->next_poll_ms = clock_ms() + g->poll_ms;
 	g->next_advance_ms = clock_ms() + ADVANCE_MS;
+	note_wait(g);
 	return 0;
 }
 
@@ -134,6 +149,8 @@ uint64_t grace_poll(struct grace *g, uint64_t now_ms)
 		g->nr_old--;
 		sentinel_free(s);
 	}
+	if (upto)
+		note_wait(g);
 	g->poll_ms = upto ? POLL_MIN_MS : g->poll_ms * 2;
 	if (g->poll_ms > POLL_MAX_MS)
 		g->poll_ms = POLL_MAX_MS;

@@ -6,7 +6,7 @@
  * that epoch, and everything it forked, holds a shared lock on the file by mapping it. An epoch is
  * over when no process has such a lock.
  *
- * Client thread only; no locks.
+ * Client thread only, except `wait`; no locks.
  */
 #ifndef KSMD_GRACE_H
 #define KSMD_GRACE_H
@@ -20,10 +20,17 @@
 
 struct sentinel {
 	uint64_t epoch;
+	uint64_t old_ms;        /* since when it stands in `old` */
 	struct vault_file file; /* its fd takes only the exclusive lock that tests */
 	TAILQ_ENTRY(sentinel) link;
 };
 TAILQ_HEAD(sentinel_list, sentinel);
+
+/* The oldest epoch that is waited for. The client thread writes it; others may read it. */
+struct grace_wait {
+	_Atomic uint64_t since_ms;   /* 0: none is */
+	_Atomic uint64_t dev, inode; /* its sentinel's, as in /proc/PID/maps */
+};
 
 /* Invariant: epochs in `old` ascend and are all below current->epoch. */
 struct grace {
@@ -34,6 +41,7 @@ struct grace {
 	uint64_t next_poll_ms;
 	unsigned int poll_ms; /* doubles while nothing comes free */
 	uint64_t next_advance_ms;
+	struct grace_wait wait;
 };
 
 /* Return 0 or -errno. grace_deinit() closes everything. */

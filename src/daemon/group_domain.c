@@ -3,20 +3,46 @@
 #include "daemon/group_domain.h"
 
 #include <errno.h>
+#include <sys/sysmacros.h>
 
+#include "base/clock.h"
 #include "daemon/attr.h"
-#include "daemon/domain.h"
+#include "daemon/client_view.h"
+#include "daemon/daemon.h"
+
+#define LAGGARDS_MAX 16u /* named; it takes one to hold everything up */
 
 struct domain_values {
-	uint64_t key, clients, orders, epoch;
+	uint64_t key, clients, orders, epoch, waited_ms;
 	char name[DOMAIN_KEY_TEXT];
+	char waits_for[48], held_up_by[LAGGARDS_MAX * 12];
 	struct engine_counters c;
 };
 
+/* Whom the domain waits for before it can give retired frames back. */
+static void look_who_waits(struct daemon *daemon, struct domain *d, struct domain_values *v)
+{
+	const struct grace_wait *w = &d->grace.wait;
+	uint64_t since = w->since_ms, now = clock_ms();
+	pid_t late[LAGGARDS_MAX];
+	unsigned int nr;
+	int len = 0;
+
+	if (!since)
+		return;
+	v->waited_ms = now > since ? now - since : 0;
+	snprintf(v->waits_for, sizeof(v->waits_for), "%02x:%02x %llu", major(w->dev), minor(w->dev),
+		 (unsigned long long)w->inode);
+	nr = client_laggards(daemon->clients, d->id, v->epoch, late, LAGGARDS_MAX);
+	for (unsigned int i = 0; i < nr; i++)
+		len += sprintf(v->held_up_by + len, "%s%d", i ? " " : "", (int)late[i]);
+}
+
 static int gather(void *owner, uint64_t id, void *values)
 {
+	struct daemon *daemon = owner;
 	struct domain_values *v = values;
-	struct domain *d = id <= UINT32_MAX ? domain_find(owner, (uint32_t)id) : NULL;
+	struct domain *d = id <= UINT32_MAX ? domain_find(&daemon->domains, (uint32_t)id) : NULL;
 
 	if (!d)
 		return -ENOENT;
@@ -26,14 +52,16 @@ static int gather(void *owner, uint64_t id, void *values)
 	v->orders = engine_nr_orders(d->engine);
 	v->epoch = engine_epoch(d->engine);
 	engine_counters(d->engine, &v->c);
+	look_who_waits(daemon, d, v);
 	domain_put(d);
 	return 0;
 }
 
 static void list(void *owner, struct attr_list *l)
 {
+	struct daemon *daemon = owner;
 	unsigned int nr;
-	struct domain **v = domain_table_snapshot(owner, &nr);
+	struct domain **v = domain_table_snapshot(&daemon->domains, &nr);
 
 	for (unsigned int i = 0; i < nr; i++)
 		attr_list_subject(l, v[i]->id);
@@ -54,7 +82,14 @@ static const struct attr attrs[] = {
 	DOMAIN("frames_retired", c.frames_retired, "as in ksm"),
 	DOMAIN("orders", orders, "as in ksm"),
 	DOMAIN("metadata_bytes", c.metadata_bytes, "as in ksm"),
+	DOMAIN("frames_held_up", c.frames_held_up, "as in ksm"),
 	DOMAIN("epoch", epoch, "number of the current grace period"),
+	DOMAIN("waited_ms", waited_ms,
+	       "how long it has been waiting for processes of an earlier grace period; 0: it is not"),
+	DOMAIN("held_up_by", held_up_by, "clients that have not moved on to the current period"),
+	DOMAIN("waits_for", waits_for,
+	       "file of the oldest period that is waited for, as in /proc/PID/maps: whoever maps it, "
+	       "a forked child that is no client for instance, holds retired frames up"),
 };
 
 static const struct attr_group group = {
@@ -65,7 +100,7 @@ static const struct attr_group group = {
 	.list = list,
 };
 
-void group_domain_register(struct attr_tree *t, struct domain_table *domains)
+void group_domain_register(struct attr_tree *t, struct daemon *d)
 {
-	attr_register(t, &group, domains);
+	attr_register(t, &group, d);
 }

@@ -4,9 +4,9 @@
 #define KSMD_GROUP_DOMAIN_H
 
 struct attr_tree;
-struct domain_table;
+struct daemon;
 
-/* `domains` outlives the tree. */
-void group_domain_register(struct attr_tree *t, struct domain_table *domains);
+/* `d` outlives the tree. */
+void group_domain_register(struct attr_tree *t, struct daemon *d);
 
 #endif

@@ -78,6 +78,8 @@ static const struct attr attrs[] = {
 	KSM("added_vmas", added_vmas, "mappings that merging added to all clients"),
 	KSM("cow_breaks", c.cow_breaks, "merged pages found written, since the start"),
 	KSM("frames_used", c.frames_used, "frames that hold memory"),
+	KSM("frames_held_up", c.frames_held_up,
+	    "times that max_retired_frames kept a frame from being made"),
 	KSM("frames_retired", c.frames_retired,
 	    "frames without a page, kept until no process can map them any more"),
 	KSM("orders", orders, "orders waiting or under way"),

@@ -93,8 +93,9 @@ struct session {
 	struct cds_lfht_node by_pid;
 
 	/* What it is told besides orders. */
-	uint64_t epoch;       /* the last it was told of */
-	uint64_t epoch_done;  /* the last it has said it lives in; what it sent before was read */
+	uint64_t epoch; /* the last it was told of */
+	/* The last it has said it lives in; what it sent before was read. Any thread reads it. */
+	_Atomic uint64_t epoch_done;
 	uint64_t stat_id;     /* of the STAT to be answered; a client that asks again before the
 			       * answer gets the last answer alone */
 	uint32_t want;        /* WANT_* */

@@ -6,8 +6,13 @@
  * knows nothing. So it asks, a block's worth at a time, and tells when it needs fewer. Asking for
  * each frame would take a lock that all engines share each time; this way it costs nothing that
  * can be measured, and an engine holds at most two blocks (512 KiB) more than it uses.
+ *
+ * Retired frames hold memory until every process that may map them has moved on, and one that is
+ * stopped, or lies, never does. Merging would go on and retire more without end. So an engine that
+ * has many of them makes no new frames.
  */
 #include "engine/allow.h"
+#include "engine/stable.h"
 
 #define STEP BLOCK_PAGES
 
@@ -15,6 +20,10 @@ bool allow_frame(struct engine *e)
 {
 	uint32_t used = e->pool.nr_used;
 
+	if (e->stable.nr_retired >= knob_get(e->knobs, KNOB_MAX_RETIRED_FRAMES)) {
+		e->frames_held_up++;
+		return false;
+	}
 	if (used < e->allowed)
 		return true;
 	e->allowed = e->ops->frames_allow(e->arena, used + 1, used + STEP);

@@ -236,6 +236,7 @@ struct engine {
 	uint64_t nr_orders;
 	uint64_t left[KSM_LEFT_NR];
 	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, orders, order_pages_failed;
+	uint64_t frames_held_up; /* new frames that there were not because of retired ones */
 
 	/*
 	 * A pass. Workers have done the clients up to next_scan, or are at them (nr_scanning), or

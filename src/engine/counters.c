@@ -60,6 +60,7 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	out->stable_node_dups += e->stable.nr_dups;
 	out->frames_used += e->pool.nr_used;
 	out->frames_retired += e->stable.nr_retired;
+	out->frames_held_up += e->frames_held_up;
 	out->cow_breaks += e->cow_breaks;
 	out->pages_merged += e->pages_merged;
 	out->orders += e->orders;

@@ -223,8 +223,9 @@ struct engine_counters {
 	uint64_t pages_skipped; /* pages that smart_scan passed over */
 	uint64_t stable_node_chains, stable_node_dups;
 	uint64_t frames_used, frames_retired;
-	uint64_t cow_breaks;   /* merged pages found written */
-	uint64_t pages_merged; /* sites placed since start */
+	uint64_t frames_held_up; /* times that too many retired ones kept a new one from being made */
+	uint64_t cow_breaks;     /* merged pages found written */
+	uint64_t pages_merged;   /* sites placed since start */
 	uint64_t orders, order_pages_failed;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];

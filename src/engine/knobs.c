@@ -64,6 +64,9 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_MERGE_DELAY_MILLISECS] = { "merge_delay_millisecs", 0, 0, KNOB_MERGE_DELAY_MAX,
 		"equal pages wait a random time up to this before they are merged, in "
 		"milliseconds; 0 they do not" },
+	[KNOB_MAX_RETIRED_FRAMES] = { "max_retired_frames", 131072, 0, NO_MAX,
+		"a domain with so many retired frames gets no new ones until processes that may "
+		"map these have moved on" },
 };
 /* clang-format on */
 

@@ -36,6 +36,7 @@ enum knob_id {
 	KNOB_SCAN_THREADS,          /* nor this: threads that scan at a time */
 	KNOB_MIN_SHARERS,           /* nor this: fork families that must hold contents */
 	KNOB_MERGE_DELAY_MILLISECS, /* nor this: longest random wait before merging */
+	KNOB_MAX_RETIRED_FRAMES,    /* nor this: retired frames at which a domain makes no more */
 	KNOB_NR
 };
 

@@ -71,7 +71,7 @@ enum ksm_left_out {
 	KSM_LEFT_COW_BROKEN, /* written after it was merged: private memory in a file mapping */
 	KSM_LEFT_VMA_BUDGET, /* the client cannot spare the mappings */
 	KSM_LEFT_FOREIGN, /* a file page that this daemon did not place; an earlier one may have */
-	KSM_LEFT_ARENA_LIMIT, /* no frame: the arena's limit, or the user's share of it */
+	KSM_LEFT_ARENA_LIMIT, /* no frame: the arena's limit, or max_retired_frames */
 	KSM_LEFT_NR
 };
 

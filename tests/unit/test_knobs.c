@@ -38,6 +38,8 @@ static const struct {
 	[KNOB_MIN_SHARERS] = { "min_sharers", 1, "1", "0", "8", "9" },
 	[KNOB_MERGE_DELAY_MILLISECS] = { "merge_delay_millisecs", 0, "0", "-1", "86400000",
 					 "86400001" },
+	[KNOB_MAX_RETIRED_FRAMES] = { "max_retired_frames", 131072, "0", "-1", "4294967295",
+				      "4294967296" },
 };
 
 START_TEST(names_and_defaults)

@@ -10,6 +10,7 @@
 
 #include "tools/ksmdctl/ask.h"
 #include "tools/ksmdctl/clients.h"
+#include "tools/ksmdctl/held_up.h"
 #include "tools/ksmdctl/sample.h"
 #include "tools/ksmdctl/status_json.h"
 
@@ -116,7 +117,9 @@ void print_status(struct ctl *c, const struct sample *s, const struct rates *r, 
 	print_summary(s, r);
 	fputs("left out  ", stdout);
 	print_left_out(c, "ksm");
-	printf("\nclients   %" PRId64 "\n", s->clients);
+	putchar('\n');
+	print_held_up(c);
+	printf("clients   %" PRId64 "\n", s->clients);
 	each_client(c, print_client, max);
 }
 

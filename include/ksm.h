@@ -98,6 +98,17 @@ KSM_API int ksm_mprotect(void *addr, size_t length, int prot);
 KSM_API ssize_t ksm_vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags);
 
 /*
+ * Leave the range [addr, addr + length) out from now on, whatever is offered later, or take it back
+ * into consideration. For contents that no neighbour is to learn of, not even that they exist:
+ * keys, passwords. When the call returns no page of the range stands on a frame. A child of fork(2)
+ * inherits it; unmapping ends it. The daemon counts the pages as left_out/excluded.
+ *
+ * Returns 0, or -1 with errno EINVAL (addr is not page aligned, or the range is none), or ENOMEM
+ * (memory ran out while un-sharing, and the range is not excluded for certain).
+ */
+KSM_API int ksm_exclude(void *addr, size_t length, bool exclude);
+
+/*
  * As prctl(PR_SET_MEMORY_MERGE): offer (or withdraw and un-share) everything that was or will be
  * mapped with ksm_mmap(). A child of fork(2) inherits it. Returns 0, or -1 with errno ENOMEM, and
  * then the next call with the same argument tries again.

@@ -47,7 +47,7 @@ enum { EXIT_OWN = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 struct options {
 	const char *mode, *malloc_mode;
 	const char *runtime_dir, *preload, *domain;
-	bool fixed_layout;
+	bool fixed_layout, respect_dontdump;
 };
 
 static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -93,6 +93,8 @@ static const char usage_text[] =
 	"  --domain NAME        share pages only with the programs in this domain; the operator\n"
 	"                       says who may join it, and whoever may not runs unmerged.\n"
 	"                       An empty name: in the daemon's choice [$KSM_DOMAIN]\n"
+	"  --respect-dontdump   offer nothing that the program keeps out of core dumps\n"
+	"                       (MADV_DONTDUMP): keys and the like\n"
 	"  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
 	"                       /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user)\n"
 	"  --preload FILE       use this libksm-preload.so\n"
@@ -108,12 +110,13 @@ static void usage(FILE *to)
 
 static void parse(int argc, char **argv, struct options *o)
 {
-	enum { FIXED = 1, MADVISE, MALLOC, DOMAIN, RUNTIME_DIR, PRELOAD, HELP, VERSION };
+	enum { FIXED = 1, MADVISE, MALLOC, DOMAIN, DONTDUMP, RUNTIME_DIR, PRELOAD, HELP, VERSION };
 	static const struct option opts[] = {
 		{ "fixed-layout", no_argument, NULL, FIXED },
 		{ "madvise-only", no_argument, NULL, MADVISE },
 		{ "malloc", required_argument, NULL, MALLOC },
 		{ "domain", required_argument, NULL, DOMAIN },
+		{ "respect-dontdump", no_argument, NULL, DONTDUMP },
 		{ "runtime-dir", required_argument, NULL, RUNTIME_DIR },
 		{ "preload", required_argument, NULL, PRELOAD },
 		{ "help", no_argument, NULL, HELP },
@@ -142,6 +145,9 @@ static void parse(int argc, char **argv, struct options *o)
 				    "not '%s'",
 				    optarg);
 			o->domain = optarg;
+			break;
+		case DONTDUMP:
+			o->respect_dontdump = true;
 			break;
 		case RUNTIME_DIR:
 			if (!*optarg)
@@ -418,6 +424,8 @@ int main(int argc, char **argv)
 	set(KSM_RUN_MALLOC, o.malloc_mode);
 	if (o.domain)
 		set(KSM_DOMAIN_VAR, o.domain);
+	if (o.respect_dontdump)
+		set(KSM_RUN_RESPECT_DONTDUMP, "1");
 	if (o.fixed_layout) {
 		int was = personality(PERSONALITY_QUERY);
 

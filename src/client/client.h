@@ -80,6 +80,12 @@ long ksmc_brk(void *addr);
 long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason);
 void ksmc_include(void *addr, size_t len, enum ksm_left_out reason);
 
+/*
+ * From now on MADV_DONTDUMP excludes the range (KSM_LEFT_EXCLUDED), and MADV_DODUMP takes it back.
+ * To be called before there are threads.
+ */
+void ksmc_respect_dontdump(void);
+
 /* Call these around a fork that bypasses fork(3) and with it the pthread_atfork handlers. */
 void ksmc_fork_prepare(void);
 void ksmc_fork_parent(void);

@@ -6,6 +6,7 @@
 
 #include "client/client.h"
 #include "client/sysc.h"
+#include "wire/abi.h"
 
 static long to_errno(long r)
 {
@@ -43,6 +44,20 @@ int ksm_mprotect(void *addr, size_t length, int prot)
 ssize_t ksm_vmsplice(int fd, const struct iovec *iov, size_t nr_segs, unsigned int flags)
 {
 	return to_errno(ksmc_vmsplice(fd, iov, nr_segs, flags));
+}
+
+int ksm_exclude(void *addr, size_t length, bool exclude)
+{
+	uint64_t start = (uintptr_t)addr, end = start + length;
+
+	if (start % KSM_PAGE_SIZE || end < start || end > KSM_ADDR_END)
+		return (int)to_errno(-EINVAL);
+	if (!length)
+		return 0;
+	if (exclude)
+		return (int)to_errno(ksmc_exclude(addr, length, KSM_LEFT_EXCLUDED));
+	ksmc_include(addr, length, KSM_LEFT_EXCLUDED);
+	return 0;
 }
 
 int ksm_merge_any(bool enable)

@@ -153,7 +153,7 @@ static bool is_known(uint64_t start, uint64_t end)
 	return known;
 }
 
-long ksmc_madvise(void *addr, size_t len, int advice)
+static long advise(void *addr, size_t len, int advice)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
 	bool undo;
@@ -179,4 +179,34 @@ long ksmc_madvise(void *addr, size_t len, int advice)
 	if (advice == MADV_REMOVE && is_known(start, end))
 		return -EINVAL; /* as on anonymous memory */
 	return sysc3(SYS_madvise, addr, len, advice);
+}
+
+static bool respect_dontdump; /* set once, before there are threads */
+
+void ksmc_respect_dontdump(void)
+{
+	respect_dontdump = true;
+}
+
+/*
+ * Programs keep what is secret out of core dumps. Where the user asks for it such memory is not
+ * merged either: it is un-shared before the kernel hears the advice, so nothing of it is shared
+ * once the program goes on.
+ */
+static long advise_dump(void *addr, size_t len, int advice)
+{
+	long r = advice == MADV_DONTDUMP ? ksmc_exclude(addr, len, KSM_LEFT_EXCLUDED) : 0;
+
+	if (!r)
+		r = advise(addr, len, advice);
+	if (!r && advice == MADV_DODUMP)
+		ksmc_include(addr, len, KSM_LEFT_EXCLUDED);
+	return r;
+}
+
+long ksmc_madvise(void *addr, size_t len, int advice)
+{
+	if (respect_dontdump && len && (advice == MADV_DONTDUMP || advice == MADV_DODUMP))
+		return advise_dump(addr, len, advice);
+	return advise(addr, len, advice);
 }

@@ -61,7 +61,7 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	}
 	if (s == RMAP_WAITING) {
 		REQUIRE(c, slab_is_used(&c->e->crowds.slab, node));
-		REQUIRE(c, unstable_find(c->e, crowd_at(c->e, node)->root,
+		REQUIRE(c, unstable_find(mm->e, crowd_at(mm->e, node)->root,
 					 item_hash(&b->item[slot])) == NIL);
 	}
 	if (s == RMAP_MERGED) {
@@ -194,7 +194,7 @@ static int check_all(struct check *c) NEEDS(c->e->lock)
 	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr);
 	REQUIRE(c, e->pool.nr_used <= e->allowed);
 	REQUIRE(c, unstable_check(c->e) == 0);
-	if (crowds_check(e, &c->why))
+	if (crowds_check(c->e, &c->why))
 		return -1;
 	REQUIRE(c, pool_check(&e->pool) == 0);
 	return stable_check(&e->stable, &c->why);

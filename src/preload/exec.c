@@ -32,10 +32,10 @@
 
 #define PRELOAD_VAR "LD_PRELOAD"
 /*
- * Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, domain, merge-any; and
- * NULL.
+ * Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, domain, respect-dontdump,
+ * merge-any; and NULL.
  */
-#define NR_ADDED 7
+#define NR_ADDED 8
 /*
  * Stack that an environment may take here. The kernel refuses one whose pointers and strings fill a
  * quarter of the stack, and programs try that.
@@ -146,6 +146,8 @@ static char **env_build(void *room, char *const envp[])
 	if (!find_value(envp, KSM_RUN_MALLOC))
 		out[n++] = preload.native_malloc ? KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_NATIVE :
 						   KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_HEAP;
+	if (preload.respect_dontdump && !find_value(envp, KSM_RUN_RESPECT_DONTDUMP))
+		out[n++] = KSM_RUN_RESPECT_DONTDUMP "=1";
 	if (*preload.runtime_dir && !find_value(envp, KSM_DIR_VAR)) {
 		sprintf(text, "%s=%s", KSM_DIR_VAR, preload.runtime_dir);
 		out[n++] = text;

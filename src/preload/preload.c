@@ -124,6 +124,8 @@ void preload_setup_slow(void)
 
 	preload.wanted_mode = mode_of(initial_env(KSM_RUN_MODE));
 	preload.native_malloc = v && strcmp(v, KSM_RUN_MALLOC_NATIVE) == 0;
+	v = initial_env(KSM_RUN_RESPECT_DONTDUMP);
+	preload.respect_dontdump = v && strcmp(v, "1") == 0;
 	copy_runtime_dir(initial_env(KSM_DIR_VAR));
 	copy_domain(initial_env(KSM_DOMAIN_VAR));
 	preload.mode = preload.wanted_mode;
@@ -134,6 +136,8 @@ void preload_setup_slow(void)
 	ksmc_set_domain(preload.domain);
 	if (*preload.runtime_dir)
 		ksmc_set_runtime_dir(preload.runtime_dir);
+	if (preload.respect_dontdump)
+		ksmc_respect_dontdump();
 	ksmc_defer_agent();
 	ksmc_set_learn(preload.native_malloc ? KSMC_LEARN_NONE : KSMC_LEARN_HEAP);
 	ksmc_set_offer_policy(preload.mode == PRELOAD_AUTO ? OFFER_MIN_PAGES : 0);

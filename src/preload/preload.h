@@ -40,6 +40,7 @@ struct preload {
 	enum preload_mode wanted_mode; /* as the settings say */
 	enum preload_mode mode;        /* as it is for this program */
 	bool native_malloc;
+	bool respect_dontdump;
 	char runtime_dir[PATH_MAX]; /* KSM_DIR_VAR, or empty */
 	char path[PATH_MAX];        /* of this object, for LD_PRELOAD; empty when it is not known */
 	char domain[KSM_LABEL_SIZE]; /* KSM_DOMAIN at the start; empty: none */

@@ -18,6 +18,9 @@
 #define KSM_RUN_MALLOC_HEAP "heap"     /* all of malloc in the main heap, which is offered */
 #define KSM_RUN_MALLOC_NATIVE "native" /* malloc as it is; its memory is not offered */
 
+/* "1": memory that the program keeps out of core dumps is not offered (MADV_DONTDUMP). */
+#define KSM_RUN_RESPECT_DONTDUMP "KSM_RUN_RESPECT_DONTDUMP"
+
 /* "1": PR_SET_MEMORY_MERGE was in force in the process that called exec. */
 #define KSM_RUN_MERGE_ANY "KSM_RUN_MERGE_ANY"
 

@@ -63,9 +63,10 @@ enum ksm_left_out {
 	KSM_LEFT_SHARED,
 	KSM_LEFT_HUGETLB,
 	KSM_LEFT_STACK,
-	KSM_LEFT_SPLICED, /* given to vmsplice(2): a pipe may hold the page itself */
-	KSM_LEFT_PROT,    /* not readable and writable */
-	KSM_LEFT_KEPT,    /* on a frame of an earlier daemon, without room to give that up */
+	KSM_LEFT_SPLICED,  /* given to vmsplice(2): a pipe may hold the page itself */
+	KSM_LEFT_EXCLUDED, /* the program asked for that */
+	KSM_LEFT_PROT,     /* not readable and writable */
+	KSM_LEFT_KEPT,     /* on a frame of an earlier daemon, without room to give that up */
 	KSM_LEFT_CLIENT_NR,
 	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* UFFDIO_MOVE refuses it: DMA, or shared by a fork */
 	KSM_LEFT_COW_BROKEN, /* written after it was merged: private memory in a file mapping */
@@ -79,8 +80,8 @@ enum ksm_left_out {
 #define KSM_LEFT_NAMES                                                                             \
 	{                                                                                          \
 		"mlocked", "dontfork", "wipeonfork", "dontdump", "mempolicy", "pkey", "shared",    \
-			"hugetlb", "stack", "spliced", "prot", "kept", "pinned", "cow_broken",     \
-			"vma_budget", "foreign", "arena_limit"                                     \
+			"hugetlb", "stack", "spliced", "excluded", "prot", "kept", "pinned",       \
+			"cow_broken", "vma_budget", "foreign", "arena_limit"                       \
 	}
 
 /* Outcome of one page of an order. */

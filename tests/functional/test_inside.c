@@ -4,6 +4,7 @@
  *
  * min_sharers: contents that one service holds, a parent and the children that it forked, get no
  * frame, so no neighbour can read them. merge_delay_millisecs: equal pages are not merged at once.
+ * ksm_exclude() and ksm-run --respect-dontdump: what must not be shared is not.
  *
  * Peers are forks of the test, so all of them are one family; a holder is a program of its own.
  */
@@ -183,6 +184,104 @@ START_TEST(merging_is_delayed)
 }
 END_TEST
 
+/* ---- exclusion ---- */
+
+/* (addr, pages, exclude) */
+static long fn_exclude(const long a[6])
+{
+	return ksm_exclude((void *)a[0], (size_t)a[1] * PEER_PAGE, a[2]) ? -errno : 0;
+}
+
+START_TEST(excluded_memory_stays_private)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct peer *p = peer_new();
+	pid_t holder = start_holder();
+	long addr = peer_call(p, fn_offer, PAGES, CONTENT, 1);
+
+	daemon_hasten(d);
+	wait_counter(d, "pages_sharing", PAGES);
+	/* Un-shared when the call returns, and not merged again. */
+	ck_assert_int_eq(peer_call(p, fn_exclude, addr, PAGES / 2, 1), 0);
+	ck_assert_int_eq(pages_on_frames(p->pid, addr, PAGES / 2), 0);
+	wait_until(ctl_client_u64(d, p->pid, "left_out/excluded") == PAGES / 2, WAIT_MS,
+		   "they are counted");
+	ck_assert_int_eq(peer_call(p, fn_madvise, addr, PAGES * PEER_PAGE, MADV_MERGEABLE), 0);
+	wait_full_scans(d, 3, WAIT_MS);
+	ck_assert_int_eq(peer_pages_on_frames(p, addr, PAGES / 2), 0);
+	ck_assert_int_eq(peer_pages_on_frames(p, addr, PAGES), PAGES / 2);
+	/* Before anything is offered, too. */
+	ck_assert_int_eq(peer_call(p, fn_exclude, addr, PAGES / 2, 0), 0);
+	wait_counter(d, "pages_sharing", PAGES);
+	ck_assert_int_eq(peer_call(p, fn_check, addr, PAGES, CONTENT, 1), 0);
+	ck_assert_int_eq(peer_call(p, fn_exclude, addr + 1, 1, 1), -EINVAL);
+	ck_assert_int_eq(peer_call(p, fn_exclude, addr, 0, 1), 0);
+	stop_holder(holder);
+	peer_end(p);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(excluded_before_it_is_offered)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct peer *p = peer_new();
+	long addr = peer_call(p, fn_map, PAGES);
+
+	daemon_hasten(d);
+	peer_call(p, fn_fill, addr, PAGES, CONTENT, 0);
+	ck_assert_int_eq(peer_call(p, fn_exclude, addr, PAGES / 2, 1), 0);
+	ck_assert_int_eq(peer_call(p, fn_madvise, addr, PAGES * PEER_PAGE, MADV_MERGEABLE), 0);
+	wait_counter(d, "pages_sharing", PAGES / 2 - 1);
+	wait_full_scans(d, 3, WAIT_MS);
+	ck_assert_int_eq(peer_pages_on_frames(p, addr, PAGES / 2), 0);
+	peer_end(p);
+	daemon_stop(d);
+}
+END_TEST
+
+/* Two mappings of equal pages; the second is kept out of core dumps. It says where they are. */
+static const char undumped[] =
+	"import mmap, sys, time\n"
+	"v = [mmap.mmap(-1, 64 * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(2)]\n"
+	"for m in v: m.write(b'equal'.ljust(4096) * 64)\n"
+	"v[1].madvise(mmap.MADV_DONTDUMP)\n"
+	"import ctypes\n"
+	"print(*(ctypes.addressof(ctypes.c_char.from_buffer(m)) for m in v), flush=True)\n"
+	"time.sleep(1000)\n";
+
+/* Seen to fail (64 pages) without the option, once DONTDUMP is no reason to leave memory out. */
+START_TEST(undumped_memory_stays_out)
+{
+	struct daemon *d = daemon_start(NULL);
+	long dumped, kept;
+	int fd[2];
+	FILE *out;
+	pid_t pid;
+
+	daemon_hasten(d);
+	ck_assert_int_eq(pipe(fd), 0);
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(fd[1], STDOUT_FILENO);
+		execlp(build_path("ksm-run"), "ksm-run", "--respect-dontdump", "python3", "-c",
+		       undumped, NULL);
+		_exit(EXIT_FAILURE);
+	}
+	close(fd[1]);
+	out = fdopen(fd[0], "r");
+	ck_assert_int_eq(fscanf(out, "%ld %ld", &dumped, &kept), 2);
+	wait_until(pages_on_frames(pid, dumped, 64) == 64, WAIT_MS, "the others are merged");
+	wait_until(ctl_client_u64(d, pid, "left_out/excluded") >= 64, WAIT_MS, "they are counted");
+	wait_full_scans(d, 3, WAIT_MS);
+	ck_assert_int_eq(pages_on_frames(pid, kept, 64), 0);
+	fclose(out);
+	stop_holder(pid);
+	daemon_stop(d);
+}
+END_TEST
+
 static Suite *inside_suite(void)
 {
 	Suite *s = suite_create("inside");
@@ -193,6 +292,9 @@ static Suite *inside_suite(void)
 	tcase_add_test(tc, a_family_is_known_again);
 	tcase_add_test(tc, strangers_count_each);
 	tcase_add_test(tc, merging_is_delayed);
+	tcase_add_test(tc, excluded_memory_stays_private);
+	tcase_add_test(tc, excluded_before_it_is_offered);
+	tcase_add_test(tc, undumped_memory_stays_out);
 	suite_add_tcase(s, tc);
 	return s;
 }

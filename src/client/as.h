@@ -54,6 +54,14 @@ struct LOCK_TYPE("address space") as_lock {
 
 struct as_range; /* as_ranges.h */
 
+/* NUMA policies that ranges have: as_advice.h. */
+#define AS_POLICIES 32
+#define AS_POLICY_NODES 1024 /* no kernel has more: mm/Kconfig, at most 10 bits */
+struct as_policy {
+	int64_t mode; /* MPOL_*, with its flags */
+	uint64_t nodes[AS_POLICY_NODES / 64];
+};
+
 /*
  * The lock covers every field, except where a field says otherwise. Invariants, outside of edits:
  * range[0..nr) is sorted and disjoint; nr <= cap; nr_frame_pages is the number of frame bits set;
@@ -82,6 +90,8 @@ struct as {
 	char domain[KSM_LABEL_SIZE]; /* that the process asks for: as_domain.h */
 	bool domain_known;           /* somebody has said which */
 	_Atomic uint32_t domain_nr;  /* by 2 higher after a change; read without the lock */
+	struct as_policy policy[AS_POLICIES];
+	uint32_t nr_policies; /* they only become more, so a range's number stays valid */
 };
 
 extern struct as as;

@@ -60,8 +60,8 @@ void as_reset_child(void) UNCHECKED_LOCKING
 	/* The thread that was withdrawing a range does not exist here. The loop goes down because
 	 * it takes ranges out. */
 	for (size_t i = as.nr; i-- > 0;) {
-		as.range[i].flags &= (uint8_t)~AS_UNSHARING;
-		if (as.range[i].left_out & 1u << KSM_LEFT_DONTFORK) {
+		as.range[i].flags &= (uint16_t)~AS_UNSHARING;
+		if (as.range[i].flags & AS_DONTFORK) {
 			as_frames_clear(as.range[i].start, as.range[i].end);
 			as_clear(as.range[i].start, as.range[i].end);
 		}

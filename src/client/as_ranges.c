@@ -143,7 +143,7 @@ static void cut(uint64_t start, uint64_t end) NEEDS(as.lock)
 		remove_at(i, n);
 }
 
-int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+int as_set(uint64_t start, uint64_t end, uint8_t prot, uint16_t flags, uint16_t left_out)
 {
 	struct as_range r = { start, end, prot, flags, left_out };
 	size_t i;
@@ -178,7 +178,7 @@ void as_clear(uint64_t start, uint64_t end)
 	as.editing = 0;
 }
 
-int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint16_t flags, uint16_t left_out)
 {
 	while (start < end) {
 		size_t i = as_find(start);

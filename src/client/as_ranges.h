@@ -20,13 +20,21 @@ enum {
 	AS_WANTED = 1 << 0,    /* offered for merging */
 	AS_ADVISED = 1 << 1,   /* by an explicit MADV_MERGEABLE, not by a policy */
 	AS_UNSHARING = 1 << 2, /* being withdrawn: the agent merges nothing meanwhile */
+	AS_DONTFORK = 1 << 3,  /* not in children */
+	AS_DONTDUMP = 1 << 4,  /* not in core dumps */
+	AS_POLICY = 0xff << 8, /* times 1 << AS_POLICY_SHIFT: number of its NUMA policy, or 0 */
 };
+#define AS_POLICY_SHIFT 8
 
-/* Invariant: start < end, both page aligned; two neighbours that touch differ in an attribute. */
+/*
+ * Invariant: start < end, both page aligned; two neighbours that touch differ in an attribute. What
+ * a mapping of the range was told (AS_DONTFORK and so on) holds for each that takes its place:
+ * as_advice.h.
+ */
 struct as_range {
 	uint64_t start, end;
 	uint8_t prot;      /* PROT_* */
-	uint8_t flags;     /* AS_* */
+	uint16_t flags;    /* AS_* */
 	uint16_t left_out; /* bit set of 1 << enum ksm_left_out */
 };
 
@@ -50,10 +58,10 @@ bool as_knows(uint64_t start, uint64_t end) NEEDS(as.lock);
 bool as_covers(uint64_t start, uint64_t end) NEEDS(as.lock);
 
 /* Replace what is known of [start, end). Returns 0, or -ENOMEM: nothing has changed. */
-int as_set(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+int as_set(uint64_t start, uint64_t end, uint8_t prot, uint16_t flags, uint16_t left_out)
 	NEEDS(as.lock);
 /* The same for the parts of it that are not known yet. Returns 0, or -ENOMEM: a part was done. */
-int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint8_t flags, uint16_t left_out)
+int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint16_t flags, uint16_t left_out)
 	NEEDS(as.lock);
 /* Forget what is known of [start, end); without memory, all of the ranges that it touches. */
 void as_clear(uint64_t start, uint64_t end) NEEDS(as.lock);

@@ -56,6 +56,7 @@ bool connect_open_self(struct kit *k)
 {
 	reopen(&k->mem, "/proc/self/mem");
 	reopen(&k->pagemap, "/proc/self/pagemap");
+	reopen(&k->maps, "/proc/self/maps");
 	return k->mem >= 0 && k->pagemap >= 0;
 }
 

@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 
 #include "client/as.h"
+#include "client/aside.h"
 #include "client/hold.h"
 #include "client/io.h"
 #include "client/sysc.h"
@@ -24,12 +25,17 @@
 
 /* Map the frames of pages [from, to) over them. */
 static bool map_over(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
-		     unsigned int to)
+		     unsigned int to) NEEDS(as.lock)
 {
-	return !sysc_failed(sysc6(SYS_mmap, (long)order_page(m, from),
-				  (long)(to - from) * KSM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_FIXED, k->arena,
-				  (long)m->frame[from] * KSM_PAGE_SIZE));
+	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
+	uint8_t *p = aside_frames(k, m->frame[from], len, order_page(m, from));
+
+	if (!p)
+		return false;
+	if (!aside_move((uintptr_t)p, len, order_page(m, from)))
+		return true;
+	sysc2(SYS_munmap, p, len);
+	return false;
 }
 
 /*
@@ -37,7 +43,7 @@ static bool map_over(const struct kit *k, const struct ksm_msg_order *m, unsigne
  * memory itself is read through /proc/self/mem, which cannot fault.
  */
 static void compare(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
-		    unsigned int to, uint8_t *result)
+		    unsigned int to, uint8_t *result) NEEDS(as.lock)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
 	uint8_t *mine = k->buf, *frames = k->buf + KIT_ORDER_BYTES;

@@ -29,7 +29,7 @@
 struct kit {
 	int32_t owner; /* ID of the agent's thread; 0: none runs */
 	int sigfd;     /* SIGURG of program threads that wake the agent */
-	int mem, pagemap;
+	int mem, pagemap, maps;
 	int uffd_async;  /* WP_ASYNC: change tracking; every offered range is registered here */
 	int uffd_sync;   /* MISSING and WP: makes threads wait during a transaction */
 	bool event_fork; /* uffd_sync tells of forks */
@@ -41,8 +41,8 @@ struct kit {
 
 #define KIT_NONE                                                                                   \
 	{                                                                                          \
-		.sigfd = -1, .mem = -1, .pagemap = -1, .uffd_async = -1, .uffd_sync = -1,          \
-		.arena = -1                                                                        \
+		.sigfd = -1, .mem = -1, .pagemap = -1, .maps = -1, .uffd_async = -1,               \
+		.uffd_sync = -1, .arena = -1                                                       \
 	}
 
 /* Private memory for the library's own use, never offered. NULL: there is none. */

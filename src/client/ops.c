@@ -11,10 +11,12 @@
  *                  memory is the exception, because the kernel refuses it.
  *   MADV_FREE      is refused on file mappings, so the wrapper treats it as MADV_DONTNEED there.
  *   MADV_GUARD_INSTALL  throws the contents away, too: when the guard goes there must be zeros.
- *   MADV_WIPEONFORK, DONTFORK, DONTDUMP  un-share the range first and leave it out from then
- *                  on, also where it was not known before. The kernel refuses WIPEONFORK on file
- *                  mappings, in which pages that broke copy-on-write still lie: the wrapper keeps
- *                  them from the child and maps empty memory there (wipe_in_child()).
+ *   MADV_WIPEONFORK  un-shares the range first and leaves it out from then on, also where it was
+ *                  not known before. The kernel refuses it on file mappings, in which pages that
+ *                  broke copy-on-write still lie: the wrapper keeps them from the child and maps
+ *                  empty memory there (wipe_in_child()).
+ *   MADV_DONTFORK, DONTDUMP, mbind  are kept in the table: each mapping that takes the place of
+ *                  another is told again (as_advice.h).
  *   mremap         cannot cross mappings: ops_remap.c.
  *
  * This is safe because every wrapper holds the lock (as.h) from before its system call until the
@@ -33,6 +35,7 @@
 #include "client/as_life.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
+#include "client/aside.h"
 #include "client/mailbox.h"
 #include "client/sysc.h"
 
@@ -98,6 +101,23 @@ void ops_forget(uint64_t start, uint64_t end)
 	as_event(KSM_MSG_DEL, start, end);
 }
 
+/* Map zeros over [start, start + len), a part of r. False: the kernel has no mapping to give. */
+static bool map_zeros(uint64_t start, uint64_t len, const struct as_range *r) NEEDS(as.lock)
+{
+	long p;
+
+	if (!as_has_advice(r))
+		return !sysc_failed(sysc6(SYS_mmap, (long)start, (long)len, r->prot,
+					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	p = aside_zeros(len, r);
+	if (sysc_failed(p))
+		return false;
+	if (!sysc3(SYS_mprotect, p, len, r->prot) && !aside_move((uint64_t)p, len, start))
+		return true;
+	sysc2(SYS_munmap, p, len);
+	return false;
+}
+
 long ops_empty_frames(uint64_t start, uint64_t end)
 {
 	uint64_t run_end;
@@ -109,11 +129,9 @@ long ops_empty_frames(uint64_t start, uint64_t end)
 		if (known)
 			r = *known;
 		run_end = u64_min(run_end, r.end);
-		if (!sysc_failed(sysc6(SYS_mmap, (long)start, (long)(run_end - start), r.prot,
-				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0))) {
+		if (map_zeros(start, run_end - start, &r)) {
 			as_frames_clear(start, run_end);
 			as_event(KSM_MSG_FORGET, start, run_end);
-			as_repeat_advice(start, run_end, r.left_out);
 		} else if ((r.prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE)) {
 			/* The kernel has no mapping to give: the program must see zeros anyway. */
 			memset((void *)start, 0, run_end - start);

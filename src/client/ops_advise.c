@@ -2,10 +2,10 @@
 /*
  * ops_advise.c - madvise.
  *
- * MERGEABLE learns the range and offers it; UNMERGEABLE withdraws it. Advice on forks and core
- * dumps would part the mapping of a frame from its neighbours and is a reason to leave the range
- * out, so it is un-shared first. Advice that throws contents away: ops_discard.h. Everything else
- * goes to the kernel.
+ * MERGEABLE learns the range and offers it; UNMERGEABLE withdraws it. DONTFORK and DONTDUMP go to
+ * the kernel, frames or not, and are kept in the table: what takes the place of a mapping is told
+ * again (as_advice.h). WIPEONFORK the kernel refuses on frames, so such a range is un-shared and
+ * left out. Advice that throws contents away: ops_discard.h. Everything else goes to the kernel.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -33,7 +33,7 @@ static void want(struct as_range *r, long arg)
 
 static long offer(uint64_t start, uint64_t end)
 {
-	struct learned l = { .span = { start, end }, .end = start };
+	struct learned l = { .span = { start, end }, .end = start, .shared = true };
 	struct as_guard g;
 
 	if (ksmc_init() < 0)
@@ -56,33 +56,44 @@ static long withdraw(uint64_t start, uint64_t end)
 	return sysc3(SYS_msync, start, end - start, MS_ASYNC) == -ENOMEM ? -ENOMEM : 0;
 }
 
-static int reason_of_advice(int advice, bool *undo)
+/* What the table keeps of an advice on forks and dumps: flags, and reasons to leave it out. */
+struct kept {
+	uint16_t flags, left_out;
+	bool undo; /* the advice takes them back */
+};
+
+/* False: it is another advice. */
+static bool keeps(int advice, struct kept *k)
 {
-	*undo = advice == MADV_DOFORK || advice == MADV_KEEPONFORK || advice == MADV_DODUMP;
+	*k = (struct kept){ 0 };
+	k->undo = advice == MADV_DOFORK || advice == MADV_KEEPONFORK || advice == MADV_DODUMP;
 	switch (advice) {
 	case MADV_DONTFORK:
 	case MADV_DOFORK:
-		return KSM_LEFT_DONTFORK;
-	case MADV_WIPEONFORK:
-	case MADV_KEEPONFORK:
-		return KSM_LEFT_WIPEONFORK;
+		k->flags = AS_DONTFORK;
+		return true;
 	case MADV_DONTDUMP:
 	case MADV_DODUMP:
-		return KSM_LEFT_DONTDUMP;
+		k->flags = AS_DONTDUMP;
+		return true;
+	case MADV_WIPEONFORK:
+	case MADV_KEEPONFORK:
+		k->left_out = 1u << KSM_LEFT_WIPEONFORK;
+		return true;
 	default:
-		return -1;
+		return false;
 	}
 }
 
 /*
- * What the kernel hears of a run of frames in place of `advice`. After un-sharing only pages that
- * broke copy-on-write stand there. Memory of a file cannot be wiped on fork, so the kernel keeps it
- * from the child, where wipe_in_child() maps fresh memory.
+ * What the kernel hears of a run of frames in place of `advice`. Memory of a file cannot be wiped
+ * on fork, so the kernel keeps it from the child, where wipe_in_child() maps fresh memory. (After
+ * un-sharing only pages that broke copy-on-write stand there.)
  */
-static int advice_on_frames(int advice, uint16_t left_out)
+static int advice_on_frames(int advice, const struct as_range *r)
 {
-	bool dontfork = left_out & 1u << KSM_LEFT_DONTFORK;
-	bool wipe = left_out & 1u << KSM_LEFT_WIPEONFORK;
+	bool dontfork = r && r->flags & AS_DONTFORK;
+	bool wipe = r && r->left_out & 1u << KSM_LEFT_WIPEONFORK;
 
 	switch (advice) {
 	case MADV_WIPEONFORK:
@@ -96,59 +107,106 @@ static int advice_on_frames(int advice, uint16_t left_out)
 	}
 }
 
-/* The kernel hears it part by part, in the order of addresses; see ops_discard.c. */
-static long advise_parts(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
+static void keep_flags(struct as_range *r, long flags)
 {
-	long gap = 0;
+	r->flags |= (uint16_t)flags;
+}
 
-	while (start < end) {
-		uint64_t run = start, run_end = end;
-		int say = advice;
-		long err;
+static void drop_flags(struct as_range *r, long flags)
+{
+	r->flags &= (uint16_t)~flags;
+}
 
-		if (!as_frames_next(&run, &run_end, end)) {
-			run = end;
-		} else if (run == start) {
-			const struct as_range *r = as_range_at(start);
-
-			run = r ? u64_min(r->end, run_end) : run_end;
-			say = advice_on_frames(advice, r ? r->left_out : 0);
-		}
-		err = sysc3(SYS_madvise, start, run - start, say);
-		if (err == -ENOMEM)
-			gap = err;
-		else if (err)
-			return err;
-		start = run;
+/*
+ * The kernel refused a part, and did the mappings before the one that it minded. So it is asked
+ * again page by page, up to a page that it refuses. Returns where that is; *err is 0 if nowhere.
+ */
+static uint64_t advise_pages(uint64_t start, uint64_t end, int say, long *err)
+{
+	for (*err = 0; start < end; start += KSM_PAGE_SIZE) {
+		*err = sysc3(SYS_madvise, start, KSM_PAGE_SIZE, say);
+		if (*err && *err != -ENOMEM)
+			return start;
 	}
-	return gap;
+	*err = 0;
+	return end;
+}
+
+/* The end of the part of [start, end) that hears the same; *say: what in place of `advice`. */
+static uint64_t same_part(uint64_t start, uint64_t end, int advice, int *say) NEEDS(as.lock)
+{
+	uint64_t run = start, run_end = end;
+	const struct as_range *r;
+
+	*say = advice;
+	if (!as_frames_next(&run, &run_end, end))
+		return end;
+	if (run > start)
+		return run;
+	r = as_range_at(start);
+	*say = advice_on_frames(advice, r);
+	return r ? u64_min(r->end, run_end) : run_end;
+}
+
+/* The kernel hears it part by part, in the order of addresses, and the table what it did. */
+static long advise_parts(uint64_t start, uint64_t end, int advice, const struct kept *k)
+	NEEDS(as.lock)
+{
+	long gap = 0, err = 0;
+
+	for (uint64_t stop; start < end && !err; start = stop) {
+		int say;
+
+		if (as_reserve(2) < 0)
+			return -ENOMEM;
+		stop = same_part(start, end, advice, &say);
+		err = sysc3(SYS_madvise, start, stop - start, say);
+		if (err == -ENOMEM) {
+			gap = err;
+			err = 0;
+		} else if (err) {
+			stop = advise_pages(start, stop, say, &err);
+		}
+		if (stop > start)
+			as_edit(start, stop, k->undo ? drop_flags : keep_flags, k->flags);
+	}
+	return err ? err : gap;
 }
 
 /* DONTFORK, WIPEONFORK, DONTDUMP and their opposites. */
-static long advise_forks(uint64_t start, uint64_t end, int advice, enum ksm_left_out why, bool undo)
+static long advise_forks(uint64_t start, uint64_t end, int advice, const struct kept *k)
 {
+	struct learned l = { .span = { start, end }, .end = start };
 	struct as_guard g;
-	long r = undo ? 0 : ksmc_exclude((void *)start, end - start, why);
+	long r = 0;
 
+	if (!k->undo && k->left_out)
+		r = ksmc_exclude((void *)start, end - start, KSM_LEFT_WIPEONFORK);
 	if (r)
 		return r;
-	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
+	if (k->undo && !atomic_load_explicit(&as.active, memory_order_relaxed))
 		return sysc3(SYS_madvise, start, end - start, advice);
+	if (ksmc_init() < 0)
+		return -ENOMEM;
 	ops_enter(&g);
-	r = advise_parts(start, end, advice);
+	if (!k->undo)
+		ops_learn(&l); /* it holds for memory that is offered later, too */
+	r = l.nomem ? -ENOMEM : advise_parts(start, end, advice, k);
 	ops_leave(&g, false);
-	if (undo && !r)
-		ksmc_include((void *)start, end - start, why);
+	if (k->undo && k->left_out && !r)
+		ksmc_include((void *)start, end - start, KSM_LEFT_WIPEONFORK);
 	return r;
 }
 
-static bool is_known(uint64_t start, uint64_t end)
+/* Is any of it known, and private memory? */
+static bool is_private(uint64_t start, uint64_t end)
 {
 	struct as_guard g;
 	bool known;
 
 	ops_enter(&g);
-	known = as_knows(start, end);
+	known = as_knows(start, end) &&
+		!(as.range[as_find(start)].left_out & 1u << KSM_LEFT_SHARED);
 	as_leave(&g);
 	return known;
 }
@@ -156,8 +214,7 @@ static bool is_known(uint64_t start, uint64_t end)
 static long advise(void *addr, size_t len, int advice)
 {
 	uint64_t start = (uintptr_t)addr, end = page_up(start + len);
-	bool undo;
-	int why;
+	struct kept k;
 
 	if (advice == MADV_MERGEABLE || advice == MADV_UNMERGEABLE) {
 		if (start % KSM_PAGE_SIZE || end < start || (len && end == start))
@@ -166,17 +223,16 @@ static long advise(void *addr, size_t len, int advice)
 			return 0;
 		return advice == MADV_MERGEABLE ? offer(start, end) : withdraw(start, end);
 	}
-	why = reason_of_advice(advice, &undo);
 	if (start % KSM_PAGE_SIZE || end <= start)
 		return sysc3(SYS_madvise, addr, len, advice);
-	if (why >= 0)
-		return advise_forks(start, end, advice, (enum ksm_left_out)why, undo);
+	if (keeps(advice, &k))
+		return advise_forks(start, end, advice, &k);
 	if (!atomic_load_explicit(&as.active, memory_order_relaxed))
 		return sysc3(SYS_madvise, addr, len, advice);
 	if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_FREE ||
 	    advice == MADV_GUARD_INSTALL)
 		return ops_discard(start, end, advice);
-	if (advice == MADV_REMOVE && is_known(start, end))
+	if (advice == MADV_REMOVE && is_private(start, end))
 		return -EINVAL; /* as on anonymous memory */
 	return sysc3(SYS_madvise, addr, len, advice);
 }

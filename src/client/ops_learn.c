@@ -32,6 +32,9 @@ static void learn_mapping(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 	if (maps_is_anon(e) && part.end <= KSM_ADDR_END && may_learn(e) &&
 	    as_fill(part.start, part.end, e->prot, 0, 0) < 0)
 		l->nomem = true;
+	if (l->shared && e->shared && part.end <= KSM_ADDR_END &&
+	    as_fill(part.start, part.end, e->prot, 0, 1u << KSM_LEFT_SHARED) < 0)
+		l->nomem = true;
 }
 
 /*

@@ -15,6 +15,7 @@ struct learned {
 	uint64_t end; /* memory is mapped up to here; span.start at first */
 	bool gap;     /* some of it before `end` is not mapped */
 	bool nomem;
+	bool shared; /* in: take shared memory in as left out, which is counted then */
 };
 
 /*

@@ -331,7 +331,7 @@ static long map_like(const struct as_range *r, uint64_t at, uint64_t len, int fl
 		       0);
 
 	if (!sysc_failed(p))
-		as_repeat_advice((uint64_t)p, (uint64_t)p + len, r->left_out);
+		as_repeat_advice((uint64_t)p, (uint64_t)p + len, r);
 	return p;
 }
 
@@ -437,6 +437,14 @@ static bool remap_is_valid(const struct remap *m)
 	return true;
 }
 
+/* Shared memory is in the table to be counted; the kernel moves it. */
+static bool is_shared(uint64_t addr) NEEDS(as.lock)
+{
+	const struct as_range *r = as_range_at(addr);
+
+	return r && r->left_out & 1u << KSM_LEFT_SHARED;
+}
+
 long ksmc_mremap(void *old_p, size_t old_len, size_t new_len, int flags, void *new_addr)
 {
 	struct remap m = {
@@ -457,14 +465,15 @@ long ksmc_mremap(void *old_p, size_t old_len, size_t new_len, int flags, void *n
 	 * there are none.
 	 */
 	ops_enter_unmarked(&g, m.old, m.old + m.old_len);
-	if (remap_is_valid(&m) && as_knows(m.old, m.old + m.old_len)) {
+	if (remap_is_valid(&m) && as_knows(m.old, m.old + m.old_len) && !is_shared(m.old)) {
 		r = remap_known(&m);
 	} else {
-		/* The memory is not known, or the call is in error: the kernel answers. */
+		/* Not known, or not ours, or the call is in error: the kernel answers. */
 		r = sysc5(SYS_mremap, old_p, old_len, new_len, flags, new_addr);
-		if (!sysc_failed(r) && r != (long)m.old)
+		if (!sysc_failed(r) && r != (long)m.old) {
 			ops_forget((uint64_t)r, (uint64_t)r + m.new_len);
-		else if (sysc_failed(r) && (flags & MREMAP_FIXED) && m.new_len <= KSM_ADDR_END)
+			ops_forget(m.old, m.old + m.old_len);
+		} else if (sysc_failed(r) && (flags & MREMAP_FIXED) && m.new_len <= KSM_ADDR_END)
 			forget_holes(m.to, m.to + m.new_len);
 	}
 	ops_leave(&g, false);

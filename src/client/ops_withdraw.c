@@ -21,13 +21,13 @@ static void mark_unsharing(struct as_range *r, long why)
 	if (why >= 0)
 		r->left_out |= (uint16_t)(1u << why);
 	else
-		r->flags &= (uint8_t) ~(AS_WANTED | AS_ADVISED);
+		r->flags &= (uint16_t) ~(AS_WANTED | AS_ADVISED);
 }
 
 static void unmark_unsharing(struct as_range *r, long arg)
 {
 	(void)arg;
-	r->flags &= (uint8_t)~AS_UNSHARING;
+	r->flags &= (uint16_t)~AS_UNSHARING;
 }
 
 /* Take away all marks: there was no memory to split ranges, and no other thread has marks. */

@@ -6,20 +6,16 @@
  *  1. It leaves change tracking and registers the stretch in the synchronous userfaultfd
  *     (MISSING).
  *  2. UFFDIO_MOVE takes the pages to the staging area. From here threads that touch them wait. The
- *     kernel refuses a page that is pinned for DMA, or shared with a forked child, with EBUSY.
+ *     kernel refuses a page that is pinned for DMA, or was shared by a fork, with EBUSY; of the
+ *     latter exclusive.c makes some movable, and then they are tried again.
  *  3. The agent compares them with the frames, byte for byte. Nobody can change the pages now,
  *     because they are mapped nowhere else; and frames never change.
- *  4. Where they are equal it maps the frames over the pages. Pages of zeros that the daemon wants
- *     gone need no mapping: the hole reads as zeros. Where they differ it moves the page back.
+ *     The frames are mapped and populated at an address of their own for that (aside.c).
+ *  4. Where they are equal it moves the mapping of the frames over the pages. Pages of zeros that
+ *     the daemon wants gone need none: the hole reads as zeros. Where they differ it moves the page
+ *     back.
  *  5. It serves forks, leaves the userfaultfd, and wakes the waiting threads.
- *  6. It populates the mappings (one call for many pages, where the program would take one fault
- *     each), registers for tracking again, and drops the staging pages.
- *
- * There are two ways to compare and map. A few frames are read with pread (no page-table work) and
- * mapped with mmap(MAP_FIXED) when they are equal. Many contiguous frames are mapped and populated
- * at an address of their own, compared there, and moved into place with mremap. That saves one
- * copy of the bytes, and one page-table walk serves two purposes (1.1 us a page in place of 1.5,
- * nothing in the cache).
+ *  6. It registers for tracking again, and drops the staging pages.
  *
  * A stretch may have small gaps of pages that are not in the order. Leaving and joining
  * userfaultfds splits and joins mappings and costs 7 us a stretch. Pages in the gap are taken for
@@ -38,45 +34,39 @@
 #include "client/txn.h"
 
 #include <errno.h>
-#include <linux/mempolicy.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/as_advice.h"
 #include "client/as_frames.h"
 #include "client/as_ranges.h"
+#include "client/aside.h"
+#include "client/exclusive.h"
 #include "client/inplace.h"
-#include "client/io.h"
 #include "client/pageset.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-#define MAX_GAP 4u      /* pages; see above */
-#define MREMAP_PAGES 8u /* contiguous frames from which on mapping them twice pays */
-#define MOVE_TRIES 16   /* of a page that is locked, or of which a fork is being announced */
-
-/* An entry of /proc/PID/pagemap: Documentation/admin-guide/mm/pagemap.rst. */
-#define PM_SWAPPED (1ull << 62)
-#define PM_PRESENT (1ull << 63)
+#define MAX_GAP 4u    /* pages; see above */
+#define MOVE_TRIES 16 /* of a page that is locked, or of which a fork is being announced */
 
 /*
  * A stretch that is being replaced: pages [from, to) of the block, and sets of them, bit per page
  * of the block. Invariants: moved is part of order; mapped and dropped are disjoint parts of
- * moved, and populated is part of mapped. What is moved and neither mapped nor dropped has to go
- * back.
+ * moved. What is moved and neither mapped nor dropped has to go back.
  */
 struct stretch {
 	const struct kit *k;
 	const struct ksm_msg_order *m;
 	uint8_t *result; /* of every page of the order */
 	unsigned int from, to;
-	uint64_t order;     /* to be replaced */
-	uint64_t moved;     /* out, in the staging area */
-	uint64_t mapped;    /* replaced by frames */
-	uint64_t populated; /* their page tables are filled */
-	uint64_t dropped;   /* zeros, given back */
+	uint64_t order;   /* to be replaced */
+	uint64_t moved;   /* out, in the staging area */
+	uint64_t mapped;  /* replaced by frames */
+	uint64_t dropped; /* zeros, given back */
 };
 
 /* Which pages of the order may be replaced now; *in_frames: those in frame mappings already. */
@@ -104,14 +94,6 @@ static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames) NEE
 	return mask;
 }
 
-static bool has_mempolicy(uint64_t addr)
-{
-	int mode = 0;
-	long r = sysc5(SYS_get_mempolicy, &mode, NULL, 0, addr, MPOL_F_ADDR);
-
-	return r == 0 && mode != MPOL_DEFAULT;
-}
-
 static uint8_t res_of_errno(long err)
 {
 	switch (err) {
@@ -132,15 +114,11 @@ static uint8_t res_of_errno(long err)
  */
 static uint64_t staged(const struct kit *k)
 {
-	uint64_t pm[KSM_ORDER_PAGES], mask = 0;
-	long n;
+	uint64_t entry[KSM_ORDER_PAGES], mask = 0;
 
-	do
-		n = sysc4(SYS_pread64, k->pagemap, pm, sizeof(pm),
-			  (uintptr_t)k->staging / KSM_PAGE_SIZE * sizeof(pm[0]));
-	while (n != (long)sizeof(pm)); /* interrupted, or memory is short for a moment */
+	exclusive_pagemap(k, (uintptr_t)k->staging, KSM_ORDER_PAGES, entry);
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
-		if (pm[i] & (PM_PRESENT | PM_SWAPPED))
+		if (entry[i] & (KABI_PM_PRESENT | KABI_PM_SWAPPED))
 			mask |= pageset_bit(i);
 	return mask;
 }
@@ -237,13 +215,6 @@ static void move_back(struct stretch *st, unsigned int from, unsigned int to) NE
 	}
 }
 
-/* Read nr frames into the buffer. */
-static bool read_frames(const struct kit *k, uint32_t frame, unsigned int nr)
-{
-	return io_pread_all(k->arena, k->buf, (size_t)nr * KSM_PAGE_SIZE,
-			    (uint64_t)frame * KSM_PAGE_SIZE);
-}
-
 static bool page_is_zero(const uint8_t *p)
 {
 	return !p[0] && !memcmp(p, p + 1, KSM_PAGE_SIZE - 1);
@@ -260,37 +231,31 @@ static bool page_is_zero(const uint8_t *p)
  * some microseconds, finds no memory that it may use, as with any mremap that fails like this:
  * docs/design.md, "Known limits".
  */
-static void mend_hole(const struct kit *k, uint64_t at, size_t len)
+static void mend_hole(const struct kit *k, uint64_t at, size_t len) NEEDS(as.lock)
 {
+	const struct as_range *r = as_range_at(at);
+
 	while (sysc_failed(sysc6(SYS_mmap, (long)at, (long)len, PROT_NONE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)) ||
+	       (r && !as_repeat_advice(at, at + len, r)) ||
 	       uffd_register(k->uffd_sync, at, at + len, UFFDIO_REGISTER_MODE_MISSING) < 0 ||
 	       sysc3(SYS_mprotect, (long)at, (long)len, PROT_READ | PROT_WRITE) < 0)
 		sysc0(SYS_sched_yield);
 }
 
-/*
- * Map frames over pages [i, to), which are equal to them. `ready`: where these very frames are
- * mapped and populated already, to be moved; NULL: nowhere.
- */
-static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint8_t *ready)
+/* Move the mapping of their frames over pages [i, to), which are equal to them. */
+static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint8_t *aside)
 	NEEDS(as.lock)
 {
 	uint64_t at = order_page(st->m, i);
 	size_t len = (size_t)(to - i) * KSM_PAGE_SIZE;
 	long r = as_frames_set(at, at + len);
 
-	if (!r && ready) {
-		r = sysc5(SYS_mremap, ready, (long)len, (long)len, MREMAP_MAYMOVE | MREMAP_FIXED,
+	if (!r) {
+		r = sysc5(SYS_mremap, aside, (long)len, (long)len, MREMAP_MAYMOVE | MREMAP_FIXED,
 			  (long)at);
 		if (sysc_failed(r))
 			mend_hole(st->k, at, len);
-		else
-			st->populated |= pageset_range(i, to);
-	} else if (!r) {
-		r = sysc6(SYS_mmap, (long)at, (long)len, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_FIXED, st->k->arena,
-			  (long)st->m->frame[i] * KSM_PAGE_SIZE);
 	}
 	if (sysc_failed(r)) {
 		as_frames_clear(at, at + len);
@@ -301,9 +266,9 @@ static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint
 	memset(st->result + i, KSM_RES_MERGED, to - i);
 }
 
-/* Compare pages [from, to) with what is at `frames` and map the equal parts. */
-static void map_equal(struct stretch *st, unsigned int from, unsigned int to, uint8_t *frames,
-		      bool in_place) NEEDS(as.lock)
+/* Compare pages [from, to) with their frames, which are mapped aside, and move the equal parts. */
+static void map_equal(struct stretch *st, unsigned int from, unsigned int to, uint8_t *frames)
+	NEEDS(as.lock)
 {
 	for (unsigned int i = from, j; i < to; i = j) {
 		uint8_t *f = frames + (size_t)(i - from) * KSM_PAGE_SIZE;
@@ -313,24 +278,10 @@ static void map_equal(struct stretch *st, unsigned int from, unsigned int to, ui
 		     j++)
 			;
 		if (j > i)
-			map_frames(st, i, j, in_place ? f : NULL);
+			map_frames(st, i, j, f);
 		else
 			st->result[j++] = KSM_RES_DIFFERENT;
 	}
-}
-
-/* Map the frames and have their page tables filled. NULL: that cannot be had. */
-static uint8_t *map_aside(const struct kit *k, uint32_t frame, size_t len)
-{
-	long p = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE, k->arena,
-		       (long)frame * KSM_PAGE_SIZE);
-
-	if (sysc_failed(p))
-		return NULL;
-	if (sysc3(SYS_madvise, (void *)p, (long)len, MADV_POPULATE_READ) == 0)
-		return (uint8_t *)p;
-	sysc2(SYS_munmap, (void *)p, (long)len);
-	return NULL;
 }
 
 /*
@@ -339,7 +290,7 @@ static uint8_t *map_aside(const struct kit *k, uint32_t frame, size_t len)
  */
 static void unmap_rest(const struct stretch *st, unsigned int from, unsigned int to, uint8_t *at)
 {
-	uint64_t rest = pageset_range(from, to) & ~st->populated;
+	uint64_t rest = pageset_range(from, to) & ~st->mapped;
 
 	for (unsigned int i = from, j; pageset_next(rest, &i, &j); i = j)
 		sysc2(SYS_munmap, at + (size_t)(i - from) * KSM_PAGE_SIZE,
@@ -350,22 +301,19 @@ static void unmap_rest(const struct stretch *st, unsigned int from, unsigned int
 static void compare_frames(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
-	uint8_t *aside = NULL;
+	uint8_t *aside;
 
 	if (st->m->frame[from] + (uint64_t)(to - from) > st->k->arena_pages) {
 		memset(st->result + from, KSM_RES_GONE, to - from);
 		return;
 	}
-	if (to - from >= MREMAP_PAGES)
-		aside = map_aside(st->k, st->m->frame[from], len);
-	if (aside) {
-		map_equal(st, from, to, aside, true);
-		unmap_rest(st, from, to, aside);
-	} else if (read_frames(st->k, st->m->frame[from], to - from)) {
-		map_equal(st, from, to, st->k->buf, false);
-	} else {
-		memset(st->result + from, KSM_RES_GONE, to - from);
+	aside = aside_frames(st->k, st->m->frame[from], len, order_page(st->m, from));
+	if (!aside) {
+		memset(st->result + from, KSM_RES_NOMEM, to - from);
+		return;
 	}
+	map_equal(st, from, to, aside);
+	unmap_rest(st, from, to, aside);
 }
 
 static void compare_all(struct stretch *st) NEEDS(as.lock)
@@ -405,23 +353,8 @@ static void return_the_rest(struct stretch *st) NEEDS(as.lock)
 }
 
 /*
- * Fill the page tables with one call for each run, where the program would take a fault for each
- * page. This also keeps pagemap, change tracking and another daemon from taking an untouched frame
- * for a hole.
- */
-static void populate(const struct stretch *st)
-{
-	uint64_t todo = st->mapped & ~st->populated;
-
-	for (unsigned int i = 0, j; pageset_next(todo, &i, &j); i = j)
-		sysc3(SYS_madvise, order_page(st->m, i), (long)(j - i) * KSM_PAGE_SIZE,
-		      MADV_POPULATE_READ);
-}
-
-/*
  * Leave the synchronous userfaultfd where the old mapping still stands, let the waiting threads go
- * on, then track again. Leaving comes before anything is populated: at a hole that is still
- * registered the agent would wait for itself.
+ * on, then track again.
  */
 static void resume_tracking(const struct stretch *st, uint64_t start, uint64_t end)
 {
@@ -429,17 +362,18 @@ static void resume_tracking(const struct stretch *st, uint64_t start, uint64_t e
 		uffd_release(st->k, start, end);
 	else
 		uffd_wake(st->k->uffd_sync, start, end);
-	populate(st);
 	uffd_register(st->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
 
-/* Leave pages alone whose memory has a policy of its own. */
-static void leave_out_policies(struct stretch *st)
+/* Leave pages alone whose memory has a policy that the library did not see being set. */
+static void leave_out_policies(struct stretch *st) NEEDS(as.lock)
 {
 	uint64_t order = st->order;
 
+	if (as_range_at(order_page(st->m, st->from))->flags & AS_POLICY)
+		return;
 	for (unsigned int i = st->from, j; pageset_next(order, &i, &j); i = j)
-		if (has_mempolicy(order_page(st->m, i))) {
+		if (as_has_policy(order_page(st->m, i))) {
 			st->order &= ~pageset_range(i, j);
 			memset(st->result + i, KSM_RES_GONE, j - i);
 		}
@@ -537,28 +471,59 @@ static void find_stretch(struct stretch *st, uint64_t mask) NEEDS(as.lock)
 	}
 }
 
+/* Replace the pages of the mask, which are private memory. */
+static void replace_private(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
+			    uint8_t *result) NEEDS(as.lock)
+{
+	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
+		struct stretch st = { .k = k, .m = m, .result = result, .from = i, .to = i };
+
+		find_stretch(&st, mask);
+		execute_stretch(&st);
+		j = st.to;
+	}
+}
+
+static uint64_t pages_with(const uint8_t *result, enum ksm_res res)
+{
+	uint64_t set = 0;
+
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
+		if (result[i] == res)
+			set |= pageset_bit(i);
+	return set;
+}
+
+/* The same, without those that other processes map; some that are refused get another try. */
+static void execute_private(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
+			    uint8_t *result) NEEDS(as.lock)
+{
+	uint64_t shared = exclusive_shared(k, m, mask), refused;
+
+	for (unsigned int i = 0, j; pageset_next(shared, &i, &j); i = j)
+		memset(result + i, KSM_RES_FORK_SHARED, j - i);
+	mask &= ~shared;
+	if (!mask || !staging_open(k))
+		return;
+	replace_private(k, m, mask, result);
+	refused = mask & pages_with(result, KSM_RES_BUSY);
+	refused = exclusive_make(k, m, refused);
+	replace_private(k, m, refused, result);
+	staging_close(k);
+	exclusive_arm(k, m, result);
+}
+
 /* Carry out an order that is up to date. Every page of it is KSM_RES_GONE so far. */
 static void execute(const struct kit *k, const struct ksm_msg_order *m, uint8_t *result)
 	NEEDS(as.lock)
 {
 	uint64_t in_frames = 0, mask = eligible(m, &in_frames);
 
-	if ((mask & ~in_frames) && !staging_open(k))
-		mask &= in_frames;
-	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
-		struct stretch st = { .k = k, .m = m, .result = result, .from = i, .to = i };
-
-		if (in_frames & pageset_bit(i)) {
-			pageset_next(mask & in_frames, &i, &j);
-			inplace_execute(k, m, i, j, result);
-		} else {
-			find_stretch(&st, mask & ~in_frames);
-			execute_stretch(&st);
-			j = st.to;
-		}
-	}
 	if (mask & ~in_frames)
-		staging_close(k);
+		execute_private(k, m, mask & ~in_frames, result);
+	mask &= in_frames;
+	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j)
+		inplace_execute(k, m, i, j, result);
 }
 
 void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t newest,

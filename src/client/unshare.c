@@ -18,40 +18,20 @@
 
 #include "base/span.h"
 #include "client/as.h"
-#include "client/as_advice.h"
 #include "client/as_frames.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
+#include "client/aside.h"
 #include "client/hold.h"
 #include "client/io.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-/*
- * Move the copy over the frames. A move that fails for want of kernel memory may have taken away
- * what stood there (mend_hole() in txn.c). Then the copy is all there is of the contents, so the
- * agent tries until it succeeds. Where something still stands, it gives up and returns -errno.
- */
-static long move_over(long from, size_t len, uint64_t to)
-{
-	long r;
-
-	for (;;) {
-		r = sysc5(SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-		if (!sysc_failed(r))
-			return 0;
-		if (sysc3(SYS_msync, to, len, MS_ASYNC) != -ENOMEM)
-			return r;
-		sysc0(SYS_sched_yield);
-	}
-}
-
 /* A run of frames in one range of as.h, at most HOLD_MAX_PAGES long. */
 struct step {
 	struct span run;
-	int prot;          /* PROT_* of the range */
-	uint16_t left_out; /* why the range is left out, if it is */
+	struct as_range of; /* a copy of the range; of none: memory that can be read and written */
 };
 
 /* Find the first step in `rest`. False: nothing there stands on a frame. */
@@ -60,40 +40,33 @@ static bool next_step(struct span rest, struct step *st) NEEDS(as.lock)
 	struct span *run = &st->run;
 	size_t i;
 
-	*st = (struct step){ .run = rest, .prot = PROT_READ | PROT_WRITE };
+	*st = (struct step){ .run = rest, .of.prot = PROT_READ | PROT_WRITE };
 	if (!as_frames_next(&run->start, &run->end, rest.end))
 		return false;
 	run->end = u64_min(run->end, run->start + HOLD_MAX_PAGES * KSM_PAGE_SIZE);
 	i = as_find(run->start);
 	if (i < as.nr && as.range[i].start <= run->start) {
-		st->prot = as.range[i].prot;
-		st->left_out = as.range[i].left_out;
+		st->of = as.range[i];
 		run->end = u64_min(run->end, as.range[i].end);
 	}
 	return true;
 }
 
-/*
- * Copy a part of the step's frames into fresh memory and put that in their place. Where the program
- * asked to keep the range from children, or to have it wiped there, that holds for the fresh
- * memory, too.
- */
+/* Copy a part of the step's frames into fresh memory and put that in their place. */
 static int replace(const struct kit *k, struct span part, const struct step *st) NEEDS(as.lock)
 {
 	size_t len = span_len(part);
-	long m = sysc6(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		       -1, 0);
+	long m = aside_zeros(len, &st->of);
 	long r;
 
 	if (sysc_failed(m))
 		return -ENOMEM;
 	/* /proc/self/mem reads what the program may not (PROT_NONE) and cannot fault. */
 	r = io_pread_all(k->mem, (void *)m, len, part.start) ? 0 : -ENOMEM;
-	if (!r && st->prot != (PROT_READ | PROT_WRITE))
-		r = sysc3(SYS_mprotect, m, len, st->prot);
-	as_repeat_advice((uint64_t)m, (uint64_t)m + len, st->left_out);
+	if (!r && st->of.prot != (PROT_READ | PROT_WRITE))
+		r = sysc3(SYS_mprotect, m, len, st->of.prot);
 	if (!r)
-		r = move_over(m, len, part.start);
+		r = aside_move((uint64_t)m, len, part.start);
 	if (r) {
 		sysc2(SYS_munmap, m, len);
 		return -ENOMEM;
@@ -123,7 +96,7 @@ static int replace_frames(const struct kit *k, const struct step *st) NEEDS(as.l
 /* Un-share one run. `all`: private pages leave the mapping as well, as far as that is safe. */
 static int unshare_step(const struct kit *k, const struct step *st, bool all) NEEDS(as.lock)
 {
-	bool writable = st->prot & PROT_WRITE;
+	bool writable = st->of.prot & PROT_WRITE;
 	int err = writable ? hold_begin(k, st->run.start, st->run.end) : 0;
 
 	if (!err && all && !hold_may_be_pinned(k))
@@ -141,7 +114,7 @@ static int populate_write(const struct step *st)
 {
 	uint64_t start = st->run.start;
 	size_t len = span_len(st->run);
-	bool writable = st->prot & PROT_WRITE;
+	bool writable = st->of.prot & PROT_WRITE;
 	long r;
 
 	if (!writable)
@@ -150,7 +123,7 @@ static int populate_write(const struct step *st)
 		r = sysc3(SYS_madvise, start, len, MADV_POPULATE_WRITE);
 	while (r == -EINTR || r == -EAGAIN);
 	if (!writable)
-		sysc3(SYS_mprotect, start, len, st->prot);
+		sysc3(SYS_mprotect, start, len, st->of.prot);
 	return r == -ENOMEM ? -ENOMEM : 0;
 }
 

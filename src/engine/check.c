@@ -50,6 +50,7 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	REQUIRE(c, !(b->state[slot] & RMAP_LEFT) || s == RMAP_VOLATILE);
 	REQUIRE(c, !(b->state[slot] & RMAP_FOLLOWED) || s == RMAP_ORDERED);
 	c->left[KSM_LEFT_PINNED] += !!(b->state[slot] & RMAP_LEFT_PINNED);
+	c->left[KSM_LEFT_FORK_SHARED] += !!(b->state[slot] & RMAP_LEFT_FORK);
 	c->left[KSM_LEFT_VMA_BUDGET] += !!(b->state[slot] & RMAP_LEFT_VMA);
 	c->left[KSM_LEFT_ARENA_LIMIT] += !!(b->state[slot] & RMAP_LEFT_ARENA);
 	if (s != RMAP_ABSENT)

@@ -317,6 +317,9 @@ static void failed(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_re
 		page_age(b, slot);
 		page_pend(e, bi, slot, !guessed);
 		break;
+	case KSM_RES_FORK_SHARED:
+		page_left_out(e, bi, slot, RMAP_LEFT_FORK); /* retry.c asks again */
+		break;
 	case KSM_RES_STALE:
 		page_pend(e, bi, slot, false);
 		break;

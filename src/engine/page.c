@@ -167,6 +167,7 @@ static void count_left(struct engine *e, struct mm_slot *mm, uint8_t why, int mo
 		{ RMAP_LEFT_PINNED, KSM_LEFT_PINNED },
 		{ RMAP_LEFT_VMA, KSM_LEFT_VMA_BUDGET },
 		{ RMAP_LEFT_ARENA, KSM_LEFT_ARENA_LIMIT },
+		{ RMAP_LEFT_FORK, KSM_LEFT_FORK_SHARED },
 	};
 
 	if (!(why & RMAP_LEFT))

@@ -58,11 +58,12 @@ enum rmap_state {
 	RMAP_NR
 };
 /* Why a VOLATILE page is left out, how an ORDERED one was found; the next move clears it. */
-#define RMAP_STATE_MASK 0x0f
+#define RMAP_STATE_MASK 0x07
+#define RMAP_LEFT_FORK 0x08
 #define RMAP_LEFT_PINNED 0x10
 #define RMAP_LEFT_VMA 0x20
 #define RMAP_LEFT_ARENA 0x80
-#define RMAP_LEFT (RMAP_LEFT_PINNED | RMAP_LEFT_VMA | RMAP_LEFT_ARENA)
+#define RMAP_LEFT (RMAP_LEFT_PINNED | RMAP_LEFT_VMA | RMAP_LEFT_ARENA | RMAP_LEFT_FORK)
 #define RMAP_FOLLOWED 0x40 /* by a guess: nobody read it, its hash is what it should be */
 
 struct rmap_item {

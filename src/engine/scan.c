@@ -22,6 +22,7 @@
 #include "engine/follow.h"
 #include "engine/mm.h"
 #include "engine/read.h"
+#include "engine/retry.h"
 #include "engine/see.h"
 #include "engine/settle.h"
 
@@ -120,7 +121,7 @@ static bool skip_pass(struct engine *e, struct rmap_block *b, unsigned int slot)
 	uint8_t age = item_age(&b->item[slot]);
 
 	/*
-	 * A page that a client refuses (pinned, shared by a fork) keeps its age whatever the knob
+	 * A page that a client refuses because it is pinned keeps its age whatever the knob
 	 * says: that state lasts long, and each try costs an order.
 	 */
 	if (!(age >> 4) ||
@@ -258,6 +259,7 @@ static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct
 	e->next_scan = mm->serial + 1;
 	w->at = (struct scan_cursor){ .serial = mm->serial };
 	budget_requeue(mm);
+	retry_shared(mm);
 	dense_update(mm);
 	return mm;
 }

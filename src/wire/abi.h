@@ -55,10 +55,8 @@ static inline uint64_t page_up(uint64_t x)
  */
 enum ksm_left_out {
 	KSM_LEFT_MLOCKED,
-	KSM_LEFT_DONTFORK,
 	KSM_LEFT_WIPEONFORK,
-	KSM_LEFT_DONTDUMP,
-	KSM_LEFT_MEMPOLICY,
+	KSM_LEFT_MEMPOLICY, /* a NUMA policy that the library did not see being set */
 	KSM_LEFT_PKEY,
 	KSM_LEFT_SHARED,
 	KSM_LEFT_HUGETLB,
@@ -68,7 +66,8 @@ enum ksm_left_out {
 	KSM_LEFT_PROT,     /* not readable and writable */
 	KSM_LEFT_KEPT,     /* on a frame of an earlier daemon, without room to give that up */
 	KSM_LEFT_CLIENT_NR,
-	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* UFFDIO_MOVE refuses it: DMA, or shared by a fork */
+	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* UFFDIO_MOVE refuses it: a device may write there */
+	KSM_LEFT_FORK_SHARED,                 /* other processes of a fork map the page, too */
 	KSM_LEFT_COW_BROKEN, /* written after it was merged: private memory in a file mapping */
 	KSM_LEFT_VMA_BUDGET, /* the client cannot spare the mappings */
 	KSM_LEFT_FOREIGN, /* a file page that this daemon did not place; an earlier one may have */
@@ -79,20 +78,21 @@ enum ksm_left_out {
 /* Names of the reasons, in the same order: attributes and ksmdctl show them. */
 #define KSM_LEFT_NAMES                                                                             \
 	{                                                                                          \
-		"mlocked", "dontfork", "wipeonfork", "dontdump", "mempolicy", "pkey", "shared",    \
-			"hugetlb", "stack", "spliced", "excluded", "prot", "kept", "pinned",       \
+		"mlocked", "wipeonfork", "mempolicy", "pkey", "shared", "hugetlb", "stack",        \
+			"spliced", "excluded", "prot", "kept", "pinned", "fork_shared",            \
 			"cow_broken", "vma_budget", "foreign", "arena_limit"                       \
 	}
 
 /* Outcome of one page of an order. */
 enum ksm_res {
-	KSM_RES_NONE,      /* the page is not part of the order */
-	KSM_RES_MERGED,    /* it stands on the frame now; for KSM_FRAME_ZERO: was given back */
-	KSM_RES_DIFFERENT, /* its contents differ from the frame's; it is untouched */
-	KSM_RES_BUSY,      /* it is pinned, or shared by a fork; it is untouched */
-	KSM_RES_GONE,      /* it is not present, not offered, or cannot be merged */
-	KSM_RES_NOMEM,     /* the kernel refused memory or a mapping; it is untouched */
-	KSM_RES_STALE,     /* the order is older than the client's latest change */
+	KSM_RES_NONE,        /* the page is not part of the order */
+	KSM_RES_MERGED,      /* it stands on the frame now; for KSM_FRAME_ZERO: was given back */
+	KSM_RES_DIFFERENT,   /* its contents differ from the frame's; it is untouched */
+	KSM_RES_BUSY,        /* it is pinned; it is untouched */
+	KSM_RES_GONE,        /* it is not present, not offered, or cannot be merged */
+	KSM_RES_NOMEM,       /* the kernel refused memory or a mapping; it is untouched */
+	KSM_RES_STALE,       /* the order is older than the client's latest change */
+	KSM_RES_FORK_SHARED, /* other processes of a fork map it, too; it is untouched */
 	KSM_RES_NR
 };
 

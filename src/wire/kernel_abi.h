@@ -26,6 +26,12 @@ struct kabi_uffdio_move {
 };
 #define KABI_UFFDIO_MOVE _IOWR(0xAA, 0x05, struct kabi_uffdio_move)
 
+/* An entry of /proc/PID/pagemap: Documentation/admin-guide/mm/pagemap.rst. */
+#define KABI_PM_EXCLUSIVE (1ull << 56) /* one mapping maps the page, and that is this one */
+#define KABI_PM_FILE (1ull << 61)
+#define KABI_PM_SWAPPED (1ull << 62)
+#define KABI_PM_PRESENT (1ull << 63)
+
 #define KABI_PAGE_IS_WPALLOWED (1u << 0)
 #define KABI_PAGE_IS_WRITTEN (1u << 1)
 #define KABI_PAGE_IS_FILE (1u << 2)
@@ -42,6 +48,16 @@ struct kabi_pm_scan_arg {
 	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
 };
 #define KABI_PAGEMAP_SCAN _IOWR('f', 16, struct kabi_pm_scan_arg)
+
+/* Which mapping is at an address? Linux 6.11. The last two fields stay 0: no build id is wanted. */
+struct kabi_procmap_query {
+	uint64_t size, query_flags, query_addr;
+	uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset; /* answered */
+	uint64_t inode;
+	uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
+	uint64_t vma_name_addr, build_id_addr;
+};
+#define KABI_PROCMAP_QUERY _IOWR('f', 17, struct kabi_procmap_query)
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22

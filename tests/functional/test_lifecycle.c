@@ -381,7 +381,7 @@ static long fn_child_finds(const long a[6])
 /*
  * Pages were written and then marked to be wiped in children, or kept from them. They lie in
  * mappings of the old arena; when they leave it the marks must stay. Seen to fail (the child finds
- * their contents) without as_repeat_advice() in unshare.c.
+ * their contents) without as_repeat_advice() in aside.c.
  */
 START_TEST(old_arena_is_left_by_what_children_must_not_see)
 {

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * retry.c - see retry.h.
+ *
+ * A page that several processes of a fork map is one page already: merging it in one of them would
+ * free nothing. It becomes worth it when the others have written to their copies or have gone, and
+ * then nothing is written here that change tracking could report. So all such pages of a client
+ * are tried again together, soon while their number changes, and ever less often while it does not.
+ */
+#include "engine/retry.h"
+
+#include "engine/page.h"
+
+/* Passes between two tries: at the longest a page is hashed in less than 1 % of all passes. */
+#define INTERVAL_MIN 4u
+#define INTERVAL_MAX 256u
+
+void retry_shared(struct mm_slot *mm)
+{
+	uint64_t left = mm->left[KSM_LEFT_FORK_SHARED];
+
+	if (!left || left != mm->fork_left) {
+		mm->fork_left = left;
+		mm->fork_passed = 0;
+		mm->fork_interval = INTERVAL_MIN;
+		return;
+	}
+	if (++mm->fork_passed < mm->fork_interval)
+		return;
+	mm->fork_passed = 0;
+	if (mm->fork_interval < INTERVAL_MAX)
+		mm->fork_interval *= 2;
+	for (uint32_t i = 0; i < mm->table.cap; i++) {
+		uint32_t bi = mm->table.entry[i].block;
+
+		for (unsigned int slot = 0; bi != NIL && slot < BLOCK_PAGES; slot++)
+			if (rmap_block(mm->e, bi)->state[slot] & RMAP_LEFT_FORK)
+				page_pend(mm->e, bi, slot, false);
+	}
+}

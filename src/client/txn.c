@@ -522,8 +522,13 @@ static void execute(const struct kit *k, const struct ksm_msg_order *m, uint8_t 
 	if (mask & ~in_frames)
 		execute_private(k, m, mask & ~in_frames, result);
 	mask &= in_frames;
-	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j)
+	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
+		/* In one range: what the kernel was told of it holds for the whole run. */
+		uint64_t end = as_range_at(order_page(m, i))->end;
+
+		j = (unsigned int)u64_min(j, (end - m->addr) / KSM_PAGE_SIZE);
 		inplace_execute(k, m, i, j, result);
+	}
 }
 
 void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t newest,

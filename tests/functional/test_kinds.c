@@ -149,12 +149,14 @@ START_TEST(advice_on_merged_memory)
 	ck_assert_int_eq(peer_call(p, fn_madvise, a + 30 * PG, 50 * PG, MADV_DONTFORK), 0);
 	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), NR);
 	ck_assert_int_eq(peer_call(p, fn_raw_child_has, a, NR), NR - 50);
-	peer_call(p, fn_fill, a + 35 * PG, 10, 5000, 1);
-	peer_call(q, fn_fill, b + 35 * PG, 10, 5000, 1);
+	/* Across its end, merged in place: each page keeps what it was told. */
+	peer_call(p, fn_fill, a + 70 * PG, 20, 5000, 1);
+	peer_call(q, fn_fill, b + 70 * PG, 20, 5000, 1);
 	wait_full_scans(d, 2, WAIT_MS);
 	wait_counter(d, "pages_sharing", NR);
 	ck_assert_int_eq(peer_call(p, fn_raw_child_has, a, NR), NR - 50);
-	ck_assert_int_eq(peer_call(p, fn_check, a + 45 * PG, NR - 45, 46, 1), 0);
+	ck_assert_int_eq(peer_call(p, fn_check, a, 70, 1, 1), 0);
+	ck_assert_int_eq(peer_call(p, fn_check, a + 90 * PG, NR - 90, 91, 1), 0);
 	peer_end(p);
 	peer_end(q);
 	daemon_stop(d);

@@ -47,10 +47,10 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	REQUIRE(c, !((b->ready | b->inflight) & bit) == (s != RMAP_ORDERED));
 	REQUIRE(c, !(b->ready & b->inflight & bit));
 	REQUIRE(c, s == RMAP_ABSENT || region_at(mm, block_pn(b, slot) << PAGE_SHIFT));
-	REQUIRE(c, !(b->state[slot] & RMAP_LEFT) || s == RMAP_VOLATILE);
-	REQUIRE(c, !(b->state[slot] & RMAP_FOLLOWED) || s == RMAP_ORDERED);
+	REQUIRE(c, !(b->state[slot] & RMAP_LEFT & ~RMAP_FOLLOWED) || s == RMAP_VOLATILE);
+	REQUIRE(c, !(b->state[slot] & RMAP_FOLLOWED) || s == RMAP_ORDERED || s == RMAP_VOLATILE);
 	c->left[KSM_LEFT_PINNED] += !!(b->state[slot] & RMAP_LEFT_PINNED);
-	c->left[KSM_LEFT_FORK_SHARED] += !!(b->state[slot] & RMAP_LEFT_FORK);
+	c->left[KSM_LEFT_FORK_SHARED] += !!(rmap_left(b, slot) & RMAP_LEFT_FORK);
 	c->left[KSM_LEFT_VMA_BUDGET] += !!(b->state[slot] & RMAP_LEFT_VMA);
 	c->left[KSM_LEFT_ARENA_LIMIT] += !!(b->state[slot] & RMAP_LEFT_ARENA);
 	if (s != RMAP_ABSENT)

@@ -187,7 +187,7 @@ static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
 	struct mm_slot *mm = block_mm(b);
 	enum rmap_state old = rmap_state(b, slot);
 
-	count_left(e, mm, b->state[slot], -1);
+	count_left(e, mm, rmap_left(b, slot), -1);
 	if ((old == RMAP_ABSENT) != (state == RMAP_ABSENT))
 		mm->tracked_seq++;
 	if (old != RMAP_ABSENT) {

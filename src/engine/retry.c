@@ -34,7 +34,7 @@ void retry_shared(struct mm_slot *mm)
 		uint32_t bi = mm->table.entry[i].block;
 
 		for (unsigned int slot = 0; bi != NIL && slot < BLOCK_PAGES; slot++)
-			if (rmap_block(mm->e, bi)->state[slot] & RMAP_LEFT_FORK)
+			if (rmap_left(rmap_block(mm->e, bi), slot) & RMAP_LEFT_FORK)
 				page_pend(mm->e, bi, slot, false);
 	}
 }

@@ -58,13 +58,14 @@ enum rmap_state {
 	RMAP_NR
 };
 /* Why a VOLATILE page is left out, how an ORDERED one was found; the next move clears it. */
-#define RMAP_STATE_MASK 0x07
-#define RMAP_LEFT_FORK 0x08
+#define RMAP_STATE_MASK 0x0f
 #define RMAP_LEFT_PINNED 0x10
 #define RMAP_LEFT_VMA 0x20
 #define RMAP_LEFT_ARENA 0x80
+#define RMAP_LEFT_FORK 0x40 /* of a VOLATILE page */
 #define RMAP_LEFT (RMAP_LEFT_PINNED | RMAP_LEFT_VMA | RMAP_LEFT_ARENA | RMAP_LEFT_FORK)
-#define RMAP_FOLLOWED 0x40 /* by a guess: nobody read it, its hash is what it should be */
+/* Of an ORDERED one: it was found by a guess; nobody read it, its hash is what it should be. */
+#define RMAP_FOLLOWED RMAP_LEFT_FORK
 
 struct rmap_item {
 	uint32_t hash[2]; /* and the age in their lowest 8 bits */
@@ -173,6 +174,12 @@ static inline uint64_t mask64(unsigned int from, unsigned int to)
 static inline unsigned int low_bit(uint64_t m)
 {
 	return (unsigned int)__builtin_ctzll(m);
+}
+
+/* Why a page is left out: any of RMAP_LEFT, or 0. */
+static inline uint8_t rmap_left(const struct rmap_block *b, unsigned int slot)
+{
+	return rmap_state(b, slot) == RMAP_VOLATILE ? b->state[slot] & RMAP_LEFT : 0;
 }
 
 /* Does the page wait to be hashed, and not just to be looked at? */

@@ -324,7 +324,7 @@ static long by_kernel(const struct remap *m) NEEDS(as.lock)
 	return r;
 }
 
-static long map_like(const struct as_range *r, uint64_t at, uint64_t len, int flags)
+static long map_like(const struct as_range *r, uint64_t at, uint64_t len, int flags) NEEDS(as.lock)
 {
 	int prot = r->end ? r->prot : PROT_READ | PROT_WRITE;
 	long p = sysc6(SYS_mmap, (long)at, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1,

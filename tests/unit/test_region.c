@@ -168,6 +168,70 @@ START_TEST(region_outlives_its_client)
 }
 END_TEST
 
+/*
+ * Pages that tracking does not report are tracked when the daemon says that they are there: those
+ * that are offered, and no page that is known already. Seen to fail without see_range() in
+ * engine_see_clean(), and (merged pages are taken for private ones) when see_run() sees pages that
+ * are known.
+ */
+START_TEST(pages_that_tracking_does_not_report)
+{
+	struct fake *w = fake_new(1, 1000, 0);
+	struct fake_client *a = fake_client(w, AT(0), 100), *b = fake_client(w, AT(0), 100);
+	const struct track_range anon = { { AT(20), AT(140) }, TRACK_ANON };
+
+	fake_fill_unique(a, 0, 100, 1000);
+	fake_fill_unique(b, 0, 50, 1000); /* the first half is merged */
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 50);
+	ck_assert_int_eq(engine_region_forget(a->mm, AT(60), AT(100)), 0);
+	fake_pass(w);
+	ck_assert_uint_eq(mm_now(a).rmap_items, 60);
+	engine_see_clean(a->mm, &anon, 1);
+	ck_assert_uint_eq(mm_now(a).rmap_items, 100);
+	ck_assert_uint_eq(mm_now(a).merging_pages, 50);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 50);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 50);
+	fake_free(w);
+}
+END_TEST
+
+/*
+ * A wide range is dropped in parts. Each part has 256 blocks at most, wherever they lie, and the
+ * parts come to an end. Seen to fail when engine_part() starts from the range and not from the
+ * first block in it (25 parts), and when it returns all of it.
+ */
+START_TEST(wide_range_in_parts)
+{
+	enum { HALF = 300, PER_PART = 256, FAR = 6000 };
+	struct fake *w = fake_new(1, 1000, 0);
+	struct fake_client *c = fake_client(w, AT(0), (FAR + HALF) * BLOCK_PAGES);
+	struct span left = { AT(0), AT((FAR + HALF) * BLOCK_PAGES) };
+	unsigned int parts = 0;
+
+	for (uint32_t i = 0; i < HALF; i++) {
+		fake_store(c, i * BLOCK_PAGES, 1 + i);
+		fake_store(c, (FAR + i) * BLOCK_PAGES, 1000 + i);
+	}
+	fake_pass(w);
+	while (!span_empty(left)) {
+		uint64_t before = mm_now(c).rmap_items;
+		struct span part = engine_part(c->mm, left);
+
+		ck_assert(part.start == left.start && part.end > part.start &&
+			  part.end <= left.end);
+		ck_assert_int_eq(engine_region_forget(c->mm, part.start, part.end), 0);
+		ck_assert_uint_le(before - mm_now(c).rmap_items, PER_PART);
+		left.start = part.end;
+		parts++;
+	}
+	ck_assert_uint_eq(mm_now(c).rmap_items, 0);
+	ck_assert_uint_le(parts, 4);
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_region(void)
 {
 	Suite *s = suite_create("region");
@@ -178,6 +242,8 @@ Suite *suite_region(void)
 	tcase_add_test(tc, random_against_bitmap);
 	tcase_add_test(tc, withdrawn_pages_leave_their_frames);
 	tcase_add_test(tc, region_outlives_its_client);
+	tcase_add_test(tc, pages_that_tracking_does_not_report);
+	tcase_add_test(tc, wide_range_in_parts);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -28,18 +28,20 @@ enum account_unit {
 	ACCOUNT_UNFINISHED, /* those of them whose handshake is not finished */
 	/* Open in the daemon: sockets, what clients passed, arenas, sentinels. */
 	ACCOUNT_DESCRIPTORS,
-	/* Allocated for connections and domains; the engine counts items. */
+	/* Allocated for connections, domains, and the engine's records of pages. */
 	ACCOUNT_BYTES,
 	ACCOUNT_DOMAINS, /* domains made for this user */
 	/* Frames of those domains, in use or allowed to their engines in advance. */
 	ACCOUNT_ARENA_BYTES,
+	ACCOUNT_CLOSERS, /* threads that are closing what the user passed */
 	ACCOUNT_NR
 };
 
 /* Their names, in the same order: attributes show them. */
 #define ACCOUNT_NAMES                                                                              \
 	{                                                                                          \
-		"places", "unfinished", "descriptors", "bytes", "domains", "arena_bytes"           \
+		"places", "unfinished", "descriptors", "bytes", "domains", "arena_bytes",          \
+			"closers"                                                                  \
 	}
 
 #define ACCOUNT_BUCKETS 256u

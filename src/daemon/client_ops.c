@@ -51,6 +51,15 @@ static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 				  nr - i < NUMA_MAX_QUERY ? nr - i : NUMA_MAX_QUERY, nids + i);
 }
 
+static uint64_t op_memory_allow(void *client, uint64_t least, uint64_t wish)
+{
+	struct session *s = client;
+
+	/* Refused or not, the charge says what holds. */
+	charge_some(&s->d->accounts, &s->records, s->uid, ACCOUNT_BYTES, least, wish);
+	return s->records.held[ACCOUNT_BYTES];
+}
+
 /* May run on liburcu's thread: nothing but releasing. */
 static void op_client_release(void *client)
 {
@@ -70,6 +79,7 @@ const struct engine_ops client_ops = {
 	.send_order = session_send_order,
 	.frame_write = arena_frame_write,
 	.frames_allow = arena_frames_allow,
+	.memory_allow = op_memory_allow,
 	.frame_free = arena_frame_free,
 	.client_release = op_client_release,
 };

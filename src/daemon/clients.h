@@ -47,6 +47,8 @@ struct clients {
 	/* They fire in this order: see client_thread.c. */
 	struct loop_timer silent_timer, unmerge_timer, epochs_timer, work_timer, bury_timer;
 	uint64_t unmerge_begun_ms;
+	uint32_t max_map_count; /* as the system said at asked_ms: session_range.c */
+	uint64_t asked_ms;
 
 	struct log_limit limit[ERR_NR];
 	_Atomic uint64_t nr_clients;      /* READY or about to be */

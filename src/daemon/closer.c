@@ -79,8 +79,21 @@ static unsigned int count(const struct closings *list, uid_t uid, enum closer_ki
 	return nr;
 }
 
-/* The first of a user who does not occupy his share of threads, or NULL. */
-static struct closing *pick(struct closer *c) NEEDS(c->lock)
+/*
+ * Threads are charged like everything else: some are left, however many users take theirs. Sockets
+ * of our own are not what users hold.
+ */
+static bool charge_thread(struct closer *c, struct closing *i)
+{
+	return i->kind != CLOSER_STRANGE ||
+	       charge_set(c->accounts, &i->charge, i->uid, ACCOUNT_CLOSERS, 1) != -EDQUOT;
+}
+
+/*
+ * The first of a user who does not occupy his share of threads, or NULL. `take`: a thread is
+ * charged to him.
+ */
+static struct closing *pick(struct closer *c, bool take) NEEDS(c->lock)
 {
 	struct closing *i;
 	uid_t full = (uid_t)-1; /* so that a long queue of one user is not counted over and over */
@@ -89,7 +102,8 @@ static struct closing *pick(struct closer *c) NEEDS(c->lock)
 	{
 		if (i->uid == full)
 			continue;
-		if (count(&c->busy, i->uid, ANY_KIND) < THREADS_PER_UID)
+		if (count(&c->busy, i->uid, ANY_KIND) < THREADS_PER_UID &&
+		    (!take || charge_thread(c, i)))
 			return i;
 		full = i->uid;
 	}
@@ -100,7 +114,7 @@ static struct closing *wait_for_work(struct closer *c) NEEDS(c->lock)
 {
 	struct closing *i;
 
-	while (!(i = pick(c)) && !c->stopping) {
+	while (!(i = pick(c, true)) && !c->stopping) {
 		c->nr_idle++;
 		pthread_cond_wait(&c->work, &c->lock.m);
 		c->nr_idle--;
@@ -192,7 +206,7 @@ static void *foreman(void *arg)
 		if (TAILQ_EMPTY(&c->busy) && TAILQ_EMPTY(&c->queue) && !c->stopping)
 			pthread_cond_wait(&c->attention, &c->lock.m);
 		else if (pthread_cond_timedwait(&c->attention, &c->lock.m, &until) == ETIMEDOUT &&
-			 !nudge(c) && c->nr_threads < MAX_THREADS && pick(c))
+			 !nudge(c) && c->nr_threads < MAX_THREADS && pick(c, false))
 			add_thread(c); /* if it fails, it is tried again in STUCK_MS */
 	}
 	lock_give(&c->lock);
@@ -206,6 +220,7 @@ void closer_init(struct closer *c, struct account_table *accounts)
 	pthread_condattr_t attr;
 
 	*c = (struct closer){ .accounts = accounts };
+	account_limit(accounts, ACCOUNT_CLOSERS, MAX_THREADS);
 	lock_init(&c->lock);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -246,7 +261,7 @@ void closer_take(struct closer *c, enum closer_kind kind, int fd, uid_t uid)
 	lock_take(&c->lock);
 	if (i && c->started) {
 		*i = (struct closing){ .fd = fd, .uid = uid, .kind = kind };
-		/* Without memory for an account it is closed all the same. */
+		/* Above his share, or without memory for an account, it is closed all the same. */
 		if (kind == CLOSER_STRANGE)
 			charge_set(c->accounts, &i->charge, uid, ACCOUNT_DESCRIPTORS, 1);
 		/* The foreman sleeps unless there was something before. */

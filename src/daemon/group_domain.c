@@ -85,11 +85,11 @@ static const struct attr attrs[] = {
 	DOMAIN("frames_held_up", c.frames_held_up, "as in ksm"),
 	DOMAIN("epoch", epoch, "number of the current grace period"),
 	DOMAIN("waited_ms", waited_ms,
-	       "how long it has been waiting for processes of an earlier grace period; 0: it is not"),
+	       "how long it has waited for processes of an earlier grace period; 0: it does not"),
 	DOMAIN("held_up_by", held_up_by, "clients that have not moved on to the current period"),
 	DOMAIN("waits_for", waits_for,
-	       "file of the oldest period that is waited for, as in /proc/PID/maps: whoever maps it, "
-	       "a forked child that is no client for instance, holds retired frames up"),
+	       "file of the oldest period waited for, as in /proc/PID/maps: whoever maps it, "
+	       "a child that is no client for instance, holds retired frames up"),
 };
 
 static const struct attr_group group = {

@@ -78,7 +78,7 @@ static const struct attr attrs[] = {
 	LIMIT("descriptors", ACCOUNT_DESCRIPTORS,
 	      "most descriptors open for clients and domains; 0: no limit"),
 	LIMIT("bytes", ACCOUNT_BYTES,
-	      "most daemon memory for connections and domains; 0: no limit"),
+	      "most daemon memory for connections, domains and records of pages; 0: no limit"),
 	LIMIT("domains", ACCOUNT_DOMAINS, "most domains; 0: no limit"),
 	LIMIT("arena_bytes", ACCOUNT_ARENA_BYTES,
 	      "most memory for frames, of all domains; at most what --arena-limit says"),

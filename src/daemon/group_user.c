@@ -39,11 +39,11 @@ static const struct attr attrs[] = {
 	USER("unfinished", ACCOUNT_UNFINISHED, "those of them that have not said all of HELLO yet"),
 	USER("descriptors", ACCOUNT_DESCRIPTORS,
 	     "descriptors open in the daemon: sockets, what clients passed, arenas, sentinels"),
-	USER("bytes", ACCOUNT_BYTES,
-	     "daemon memory for connections and domains; items are in client/PID"),
+	USER("bytes", ACCOUNT_BYTES, "daemon memory for connections, domains and records of pages"),
 	USER("domains", ACCOUNT_DOMAINS, "domains made for this user"),
 	USER("arena_bytes", ACCOUNT_ARENA_BYTES,
 	     "memory of the frames of these domains, in steps of 64 frames"),
+	USER("closers", ACCOUNT_CLOSERS, "threads that are closing what the user passed"),
 	ATTR_NUMBERS(struct account_view, refused, "refused", unit_names,
 		     "times that the user was refused something because of limit/, "
 		     "since it holds anything"),

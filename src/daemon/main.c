@@ -195,6 +195,9 @@ static void close_bell(struct service *s)
 
 /* ---- what the threads share ---- */
 
+/* A record takes 27 bytes for each page of 4 KiB: so much is enough for twenty times the memory. */
+#define RECORDS_PART 8
+
 /* The other half is for the programs, which have more of their memory to themselves than not. */
 static uint64_t arena_limit(const struct options *o)
 {
@@ -269,6 +272,7 @@ static int init_accounts(struct service *s)
 {
 	account_table_init(&s->d.accounts);
 	limits_set_descriptors(&s->d.accounts);
+	account_limit(&s->d.accounts, ACCOUNT_BYTES, limits_memory() / RECORDS_PART);
 	if (s->d.arena_limit)
 		account_limit(&s->d.accounts, ACCOUNT_ARENA_BYTES, s->d.arena_limit);
 	return 0;

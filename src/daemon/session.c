@@ -87,6 +87,7 @@ void session_free(struct session *s)
 	if (s->domain)
 		domain_leave(s->domain);
 	charge_drop(&s->charge);
+	charge_drop(&s->records);
 	lock_deinit(&s->send_lock);
 	free(s->orders);
 	free(s);

@@ -74,6 +74,7 @@ struct session {
 	uid_t uid;
 	uint64_t accepted_ms;
 	struct charge charge;            /* what it costs its user */
+	struct charge records;           /* and the engine's records of it; the engine's lock */
 	TAILQ_ENTRY(session) link;       /* in clients.all, or clients.dead */
 	TAILQ_ENTRY(session) unfinished; /* in clients.unfinished until READY */
 

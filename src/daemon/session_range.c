@@ -30,6 +30,7 @@
 #define SLICE_MS 2
 #define ADOPT_PAGES 2048 /* of a part: 0.5 ms */
 #define FEW_REGIONS 4096 /* not worth asking for */
+#define ASK_AGAIN_MS 1000
 #define SYSTEM_MAX_MAP_COUNT "/proc/sys/vm/max_map_count"
 /*
  * How much is looked at in one call. Of memory where nothing was found the next piece is so much
@@ -218,7 +219,7 @@ void session_range_init(struct clients *c)
 
 /* ---- messages ---- */
 
-static uint32_t max_regions(void)
+static uint32_t ask_max_map_count(void)
 {
 	FILE *f = fopen(SYSTEM_MAX_MAP_COUNT, "re");
 	uint32_t max = 0;
@@ -230,12 +231,22 @@ static uint32_t max_regions(void)
 	return max ? max : UINT32_MAX;
 }
 
+/* It is asked for once a second at most: each time costs as much as some messages. */
+static uint32_t max_regions(struct clients *c)
+{
+	if (!c->max_map_count || clock_ms() - c->asked_ms > ASK_AGAIN_MS) {
+		c->max_map_count = ask_max_map_count();
+		c->asked_ms = clock_ms();
+	}
+	return c->max_map_count;
+}
+
 /* Regions do not touch, so each has a mapping of its own; the client said how many it can have. */
 static bool check_regions(struct session *s)
 {
 	uint32_t nr = engine_nr_regions(s->mm);
 
-	if (nr < FEW_REGIONS || nr <= max_regions())
+	if (nr < FEW_REGIONS || nr <= max_regions(s->clients))
 		return true;
 	client_fail(s, ERR_PROTOCOL, EINVAL, "%u regions are more than a process has mappings", nr);
 	return false;

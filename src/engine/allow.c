@@ -15,6 +15,7 @@
 #include "engine/stable.h"
 
 #define STEP BLOCK_PAGES
+#define MEMORY_STEP (64u << 10) /* bytes; 37 blocks */
 
 bool allow_frame(struct engine *e)
 {
@@ -37,4 +38,27 @@ void allow_less(struct engine *e)
 	if (used ? e->allowed - used <= 2 * STEP : !e->allowed)
 		return;
 	e->allowed = e->ops->frames_allow(e->arena, keep, keep);
+}
+
+static uint64_t memory_used(const struct mm_slot *mm)
+{
+	return mm->table.nr * sizeof(struct rmap_block) +
+	       mm->regions->nr * (sizeof(struct region) + sizeof(struct region *));
+}
+
+bool allow_memory(struct mm_slot *mm, uint64_t more)
+{
+	uint64_t least = memory_used(mm) + more;
+
+	if (least > mm->allowed)
+		mm->allowed = mm->e->ops->memory_allow(mm->client, least, least + MEMORY_STEP);
+	return least <= mm->allowed;
+}
+
+void allow_memory_less(struct mm_slot *mm)
+{
+	uint64_t used = memory_used(mm), keep = used ? used + MEMORY_STEP : 0;
+
+	if (mm->allowed > keep + (used ? MEMORY_STEP : 0))
+		mm->allowed = mm->e->ops->memory_allow(mm->client, keep, keep);
 }

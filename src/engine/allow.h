@@ -10,4 +10,12 @@ bool allow_frame(struct engine *e) NEEDS(e->lock);
 /* Frames may have been freed: tell the daemon of those that are not needed. */
 void allow_less(struct engine *e) NEEDS(e->lock);
 
+/*
+ * May `more` bytes be spent on blocks and regions of this client? False: its user has its share.
+ * Nobody can make the engine spend memory without end, by claims about pages for instance.
+ */
+bool allow_memory(struct mm_slot *mm, uint64_t more) NEEDS(mm->e->lock);
+/* Some may have been freed: tell the daemon of what is not needed. */
+void allow_memory_less(struct mm_slot *mm) NEEDS(mm->e->lock);
+
 #endif

@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "engine/allow.h"
 #include "engine/block.h"
 #include "engine/mm.h"
 
@@ -165,7 +166,7 @@ uint32_t block_get(struct mm_slot *mm, uint32_t key, struct region *region)
 
 	if (bi != NIL)
 		return bi;
-	bi = slab_alloc(&mm->e->blocks);
+	bi = allow_memory(mm, sizeof(*b)) ? slab_alloc(&mm->e->blocks) : SLAB_NIL;
 	if (bi == SLAB_NIL)
 		return NIL;
 	if (table_insert(mm, key, bi)) {
@@ -194,5 +195,6 @@ void block_put(struct mm_slot *mm, uint32_t bi)
 		mm->order[b->order].block = NIL;
 	table_erase(mm, b->key);
 	slab_free(&mm->e->blocks, bi);
+	allow_memory_less(mm);
 	region_put(region);
 }

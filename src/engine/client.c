@@ -12,6 +12,7 @@
 
 #include "engine/core.h"
 #include "engine/across.h"
+#include "engine/allow.h"
 #include "engine/block.h"
 #include "engine/layout.h"
 #include "engine/mm.h"
@@ -79,6 +80,7 @@ static void teardown(struct mm_slot *mm) NEEDS(mm->e->lock)
 	mm->nr_orders = 0;
 	mm->vmas_reserved = 0;
 	mm->vmas_ours = 0;
+	allow_memory_less(mm);
 }
 
 void engine_mm_exit(struct mm_slot *mm)
@@ -156,6 +158,8 @@ static int add_region(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 		at.start = u64_min(at.start, old->r[first]->at.start);
 		at.end = u64_max(at.end, old->r[last - 1]->at.end);
 	}
+	if (!allow_memory(mm, sizeof(*r) + sizeof(r)))
+		return -ENOMEM;
 	n = array_new(mm->e, old->nr - (last - first) + 1);
 	r = region_new(mm, at);
 	if (!n || !r) {
@@ -229,6 +233,7 @@ static int del_regions(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 	page_drop_range(mm, at);
 	splice(mm, n, first, last - first, v, (uint32_t)nr);
 	layout_trim(mm, at);
+	allow_memory_less(mm);
 	return 0;
 }
 

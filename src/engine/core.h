@@ -120,6 +120,7 @@ struct mm_slot {
 	uint64_t tracked_seq; /* counts pages that begin or cease to be tracked */
 	struct dense_map dense;
 
+	uint64_t allowed; /* bytes of blocks and regions that the daemon allows: allow.c */
 	uint64_t nr_state[RMAP_NR];
 	uint64_t nr_ready; /* pages that wait to be ordered */
 	uint64_t left[KSM_LEFT_NR];

@@ -86,6 +86,8 @@ struct engine_ops {
 	 * that many cannot be had. Fewer than before can always be had.
 	 */
 	uint32_t (*frames_allow)(void *arena, uint32_t least, uint32_t wish);
+	/* The same for bytes of the engine's records of a client, which are on its user. */
+	uint64_t (*memory_allow)(void *client, uint64_t least, uint64_t wish);
 	/* Give the memory of nr contiguous frames back. Must not fail. */
 	void (*frame_free)(void *arena, uint32_t frame, uint32_t nr);
 	/* The last reference to a client's mm_slot is gone: free the client. Any context. */
@@ -223,7 +225,7 @@ struct engine_counters {
 	uint64_t pages_skipped; /* pages that smart_scan passed over */
 	uint64_t stable_node_chains, stable_node_dups;
 	uint64_t frames_used, frames_retired;
-	uint64_t frames_held_up; /* times that too many retired ones kept a new one from being made */
+	uint64_t frames_held_up; /* times that too many retired ones forbade a new one */
 	uint64_t cow_breaks;     /* merged pages found written */
 	uint64_t pages_merged;   /* sites placed since start */
 	uint64_t orders, order_pages_failed;

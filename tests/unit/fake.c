@@ -214,6 +214,18 @@ static uint32_t op_frames_allow(void *arena, uint32_t least, uint32_t wish)
 	return w->allowed;
 }
 
+static uint64_t op_memory_allow(void *client, uint64_t least, uint64_t wish)
+{
+	struct fake_client *c = client;
+
+	must(least <= wish);
+	if (wish <= c->allowed || wish <= c->w->max_memory || !c->w->max_memory)
+		c->allowed = wish;
+	else if (least <= c->w->max_memory)
+		c->allowed = c->w->max_memory;
+	return c->allowed;
+}
+
 static void op_frame_free(void *arena, uint32_t frame, uint32_t nr)
 {
 	struct fake *w = arena;
@@ -249,6 +261,7 @@ static const struct engine_ops fake_ops = {
 	.send_order = op_send,
 	.frame_write = op_frame_write,
 	.frames_allow = op_frames_allow,
+	.memory_allow = op_memory_allow,
 	.frame_free = op_frame_free,
 	.client_release = op_release,
 };

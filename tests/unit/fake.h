@@ -50,9 +50,10 @@ struct fake_client {
 	struct fake_order order[64];
 	int nr_orders;
 	uint64_t changes;
-	bool full;  /* send_order answers -EAGAIN */
-	bool gone;  /* track and read answer -ESRCH */
-	bool blind; /* track cannot say what is there */
+	uint64_t allowed; /* what memory_allow() said last */
+	bool full;        /* send_order answers -EAGAIN */
+	bool gone;        /* track and read answer -ESRCH */
+	bool blind;       /* track cannot say what is there */
 	uint32_t id;
 };
 
@@ -61,6 +62,7 @@ struct fake {
 	struct engine *e;
 	int nr_nodes;
 	uint32_t nr_frames;
+	uint64_t max_memory;          /* of records of each client; 0: no limit */
 	uint32_t max_frames, allowed; /* what frames_allow() says at most, and said last */
 	uint64_t *frame_tag;          /* FAKE_FREE_TAG when it has no content */
 	struct fake_client *client[64];

@@ -107,6 +107,13 @@ static void op_release(void *client)
 	free(c);
 }
 
+static uint64_t op_memory_allow(void *client, uint64_t least, uint64_t wish)
+{
+	(void)client;
+	(void)least;
+	return wish;
+}
+
 static const struct engine_ops ops = {
 	.track = op_track,
 	.look = op_look,
@@ -114,6 +121,7 @@ static const struct engine_ops ops = {
 	.send_order = op_send,
 	.frame_write = op_write,
 	.frames_allow = op_allow,
+	.memory_allow = op_memory_allow,
 	.frame_free = op_free,
 	.client_release = op_release,
 };

@@ -32,8 +32,8 @@
 
 #define PRELOAD_VAR "LD_PRELOAD"
 /*
- * Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, domain, respect-dontdump,
- * merge-any; and NULL.
+ * Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, domain,
+ * respect-dontdump, merge-any; and NULL.
  */
 #define NR_ADDED 8
 /*

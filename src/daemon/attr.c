@@ -4,6 +4,9 @@
  *
  * A path is resolved from its text alone; only then does the group gather what it shows of the
  * subject, once. So a path that cannot exist costs nothing, and no answer mixes two states.
+ *
+ * Whether the viewer may know of a subject is asked first. So what gathering costs (locks, sums
+ * over a client's regions) does not tell a stranger whether there is anything to be gathered.
  */
 #include "daemon/attr.h"
 
@@ -20,6 +23,8 @@
 struct attr_list {
 	struct text *out;
 	bool modes;
+	const struct attr_viewer *viewer;
+	const struct attr_member *member; /* whose list() makes it, or NULL */
 };
 
 /* What a path names, as far as its text tells. */
@@ -187,15 +192,44 @@ union values {
 	_Alignas(max_align_t) unsigned char bytes[ATTR_VALUES_MAX];
 };
 
-/* A subject that does not exist has no directory either: -ENOENT. */
-static int gather(const struct target *t, union values *v)
+/* ---- who may see what ---- */
+
+static bool owns(const struct attr_member *m, uint64_t subject, const struct attr_viewer *v)
+{
+	return v->is_operator || (m->group->owned && m->group->owned(m->owner, subject, v->uid));
+}
+
+static bool may_know(const struct attr_member *m, uint64_t subject, const struct attr_viewer *v)
+{
+	return m->group->open || owns(m, subject, v);
+}
+
+static bool may_read(const struct attr_member *m, const struct attr *a, uint64_t subject,
+		     const struct attr_viewer *v)
+{
+	return a->all || owns(m, subject, v);
+}
+
+/*
+ * Gather what the path names. A subject that does not exist has no directory either, nor has one of
+ * which the viewer may not know: -ENOENT.
+ */
+static int gather(const struct target *t, const struct attr_viewer *viewer, union values *v)
 {
 	const struct attr_member *m = t->attr ? t->member : t->first;
+	int err;
 
 	if (t->help || !m || (has_subjects(t) && !t->has_subject))
 		return 0;
+	if (t->has_subject && !may_know(t->first, t->subject, viewer))
+		return -ENOENT;
+	if (t->attr && !may_read(m, t->attr, t->subject, viewer))
+		return -EACCES;
 	memset(v, 0, m->group->size);
-	return m->group->gather(m->owner, t->subject, v);
+	err = m->group->gather(m->owner, t->subject, v);
+	if (!err && t->has_subject && !may_know(t->first, t->subject, viewer))
+		return -ENOENT;
+	return err;
 }
 
 /* ---- get ---- */
@@ -228,20 +262,25 @@ static void show_number(const struct attr *a, int i, const void *values, struct 
 
 static void show_help(const struct target *t, struct text *out)
 {
+	const char *whom = t->attr->all            ? "" :
+			   t->member->group->owned ? " [for its user and operators]" :
+						     " [for operators]";
+
 	if (t->attr->names)
-		text_printf(out, "%s: %s\n", t->attr->help, t->attr->names[t->number]);
+		text_printf(out, "%s: %s%s\n", t->attr->help, t->attr->names[t->number], whom);
 	else
-		text_printf(out, "%s\n", t->attr->help);
+		text_printf(out, "%s%s\n", t->attr->help, whom);
 }
 
-int attr_get(const struct attr_tree *tree, const char *path, struct text *out)
+int attr_get(const struct attr_tree *tree, const struct attr_viewer *viewer, const char *path,
+	     struct text *out)
 {
 	union values v;
 	struct target t;
 	int err = resolve(tree, path, &t);
 
 	if (!err)
-		err = gather(&t, &v);
+		err = gather(&t, viewer, &v);
 	if (err)
 		return err;
 	if (is_dir(&t))
@@ -259,12 +298,13 @@ int attr_get(const struct attr_tree *tree, const char *path, struct text *out)
 
 int attr_set(const struct attr_tree *tree, const char *path, const char *value)
 {
+	static const struct attr_viewer sees_all = { .is_operator = true };
 	union values v;
 	struct target t;
 	int err = resolve(tree, path, &t);
 
 	if (!err)
-		err = gather(&t, &v);
+		err = gather(&t, &sees_all, &v);
 	if (err)
 		return err;
 	if (is_dir(&t))
@@ -305,6 +345,8 @@ void attr_list_subject(struct attr_list *l, uint64_t subject)
 {
 	char name[24];
 
+	if (!may_know(l->member, subject, l->viewer))
+		return;
 	snprintf(name, sizeof(name), "%llu", (unsigned long long)subject);
 	list_dir(l, name);
 }
@@ -323,6 +365,8 @@ static void list_attrs(const struct target *t, struct attr_list *l)
 		for (size_t i = 0; i < m->group->nr_attrs; i++) {
 			const struct attr *a = &m->group->attrs[i];
 
+			if (!t->help && !may_read(m, a, t->subject, l->viewer))
+				continue;
 			if (a->names)
 				list_dir(l, a->name);
 			else
@@ -330,19 +374,21 @@ static void list_attrs(const struct target *t, struct attr_list *l)
 		}
 }
 
-int attr_ls(const struct attr_tree *tree, const char *path, bool modes, struct text *out)
+int attr_ls(const struct attr_tree *tree, const struct attr_viewer *viewer, const char *path,
+	    bool modes, struct text *out)
 {
-	struct attr_list l = { out, modes };
+	struct attr_list l = { .out = out, .modes = modes, .viewer = viewer };
 	union values v;
 	struct target t;
 	int err = resolve(tree, path, &t);
 
 	if (!err)
-		err = gather(&t, &v);
+		err = gather(&t, viewer, &v);
 	if (err)
 		return err;
 	if (!is_dir(&t))
 		return -ENOTDIR;
+	l.member = t.first;
 	if (!t.first)
 		list_root(tree, t.help, &l);
 	else if (t.attr)

@@ -11,6 +11,12 @@
  *	help/GROUP/ATTRIBUTE       what the attribute means, for any subject
  *
  * A mode says what can be done: 0444 to read, 0644 to set as well, 0555 to list (a directory).
+ *
+ * Whoever asks is a viewer. An operator sees everything. Others see their own subjects, and of the
+ * rest only what is marked `all`. A subject that is not theirs does not exist for them, so nobody
+ * learns whether a process of another user is here. An attribute without a mark is for operators:
+ * whoever adds one and forgets the question discloses nothing.
+ *
  * Components are separated by '/'; none is empty, and one '/' at the end is allowed. Values end
  * with a newline, as those of sysfs do. A tree belongs to one thread, which calls every function
  * below.
@@ -21,6 +27,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/text.h"
 
@@ -33,10 +40,20 @@ enum attr_outcome {
 	ATTR_LATER,       /* what follows from an earlier store is under way: set it again after */
 };
 
+/* Who asks. An operator is root, the daemon's user, or a member of --admin-group. */
+struct attr_viewer {
+	uid_t uid;
+	bool is_operator;
+};
+
 /*
  * One attribute. `at` is the offset of its value in what gather() filled in, or any number that the
  * attribute's own show and store understand. It can be set if it has a store function. An attribute
  * with `names` is a directory of nr_names numbers (uint64_t) from `at` on; it has no show function.
+ *
+ * `all`: everybody may read it. No such value may depend on what is in the memory of a client, on
+ * how many pages are alike, or on when one is written. These are for the client's own user and for
+ * operators, as sums are, because whoever knows his own part of a sum knows the others'.
  */
 struct attr {
 	const char *name;
@@ -46,6 +63,7 @@ struct attr {
 	int (*store)(void *owner, uint64_t subject, const struct attr *a, const char *value);
 	const char *const *names;
 	size_t nr_names;
+	bool all;
 };
 
 struct attr_list; /* the answer to an ls, as far as it has come */
@@ -54,6 +72,11 @@ struct attr_list; /* the answer to an ls, as far as it has come */
  * The attributes that one owner shows of each subject. gather() takes one consistent view of a
  * subject (0 where a group has only one) and fills in `size` zeroed bytes; it returns 0 or -ENOENT.
  * list() calls attr_list_subject() for each subject; it is NULL where a group has only one.
+ *
+ * owned() says whether a subject is this user's own; it is NULL where subjects belong to nobody.
+ * It is asked before gather() and again after, so a subject that changes hands is not shown. It
+ * costs about the same whether the subject exists or not, which its answer must not tell either.
+ * `open`: that a subject exists is no secret.
  *
  * finish() is asked whenever what a store set off may be done. It returns ATTR_PENDING while there
  * is nothing to say, and the outcome once: 0, or -errno with the reason in `why`.
@@ -65,6 +88,8 @@ struct attr_group {
 	size_t size;
 	int (*gather)(void *owner, uint64_t subject, void *values);
 	void (*list)(void *owner, struct attr_list *list);
+	bool (*owned)(void *owner, uint64_t subject, uid_t uid);
+	bool open;
 	int (*finish)(void *owner, struct text *why);
 };
 
@@ -82,18 +107,27 @@ struct attr_tree {
  * one name, the first says whether there are subjects, and which.
  */
 void attr_register(struct attr_tree *t, const struct attr_group *group, void *owner);
-/* Add a subject to the answer that list() is making. */
+/* Add a subject to the answer that list() is making, if the viewer may know of it. */
 void attr_list_subject(struct attr_list *list, uint64_t subject);
 
-/* Append the value. Returns 0, -ENOENT, -EISDIR, -ENOMEM. */
-int attr_get(const struct attr_tree *t, const char *path, struct text *out);
-/* Returns 0, -ENOENT, -EISDIR, -EACCES (cannot be set), or what the attribute's store returns. */
+/*
+ * Append the value. Returns 0, -ENOENT, -EISDIR, -EACCES (it is for operators), -ENOMEM. A subject
+ * of which the viewer may not know is -ENOENT, as one that is not there.
+ */
+int attr_get(const struct attr_tree *t, const struct attr_viewer *v, const char *path,
+	     struct text *out);
+/*
+ * The caller has made sure that an operator asks. Returns 0, -ENOENT, -EISDIR, -EACCES (cannot be
+ * set), or what the attribute's store returns.
+ */
 int attr_set(const struct attr_tree *t, const char *path, const char *value);
 /*
- * Append the names in a directory, one on a line, directories with '/'. `modes` puts the mode
- * before each, as "0644 ". "" is the root. Returns 0, -ENOENT, -ENOTDIR, -ENOMEM.
+ * Append the names in a directory, one on a line, directories with '/': those that the viewer may
+ * read, and below help/ all. `modes` puts the mode before each, as "0644 ". "" is the root. Returns
+ * 0, -ENOENT, -ENOTDIR, -EACCES, -ENOMEM.
  */
-int attr_ls(const struct attr_tree *t, const char *path, bool modes, struct text *out);
+int attr_ls(const struct attr_tree *t, const struct attr_viewer *v, const char *path, bool modes,
+	    struct text *out);
 /* The first group that has something to say: see attr_group. ATTR_PENDING: none has. */
 int attr_finish(const struct attr_tree *t, struct text *why);
 
@@ -104,7 +138,8 @@ void attr_show_text(const struct attr *a, const void *values, struct text *out);
 
 /*
  * Entries of a table of attributes, each with a name and a help text. ATTR_FIELD shows a field of
- * `type` by the field's own type; any other than the three above does not compile.
+ * `type` by the field's own type; any other than the three above does not compile. ATTR_FIELD_ALL
+ * is one that everybody may read.
  */
 #define ATTR_SHOW(value)                                                                           \
 	_Generic((value), uint64_t: attr_show_u64, int64_t: attr_show_s64, char *: attr_show_text)
@@ -112,6 +147,11 @@ void attr_show_text(const struct attr *a, const void *values, struct text *out);
 	{                                                                                          \
 		.name = (shown), .help = (what), .at = offsetof(type, field),                      \
 		.show = ATTR_SHOW(((type *)0)->field)                                              \
+	}
+#define ATTR_FIELD_ALL(type, field, shown, what)                                                   \
+	{                                                                                          \
+		.name = (shown), .help = (what), .at = offsetof(type, field),                      \
+		.show = ATTR_SHOW(((type *)0)->field), .all = true                                 \
 	}
 /* The directory of an array of uint64_t, with a name for each. */
 #define ATTR_NUMBERS(type, field, shown, names_of, what)                                           \

@@ -46,6 +46,18 @@ int client_view(struct clients *c, pid_t pid, struct client_view *v)
 	return s ? 0 : -ENOENT;
 }
 
+bool client_owned(struct clients *c, pid_t pid, uid_t uid)
+{
+	const struct session *s;
+	bool owned;
+
+	rcu_read_lock();
+	s = clients_find(c, pid);
+	owned = s && s->uid == uid;
+	rcu_read_unlock();
+	return owned;
+}
+
 static int compare_pids(const void *a, const void *b)
 {
 	pid_t x = *(const pid_t *)a, y = *(const pid_t *)b;
@@ -99,11 +111,6 @@ void client_totals(struct clients *c, struct client_totals *out)
 	struct cds_lfht_node *node;
 
 	memset(out, 0, sizeof(*out));
-	out->nr_clients = c->nr_clients;
-	out->protocol_errors = c->protocol_errors;
-	out->refused = c->refused;
-	out->domains_refused = c->domains_refused;
-	out->alone = c->alone;
 	rcu_read_lock();
 	cds_lfht_for_each(c->by_pid, &iter, node) {
 		struct session *s = clients_node(node);
@@ -116,4 +123,13 @@ void client_totals(struct clients *c, struct client_totals *out)
 			out->left_out[i] += s->left_out[i];
 	}
 	rcu_read_unlock();
+}
+
+void client_counts(const struct clients *c, struct client_counts *out)
+{
+	out->nr_clients = c->nr_clients;
+	out->protocol_errors = c->protocol_errors;
+	out->refused = c->refused;
+	out->domains_refused = c->domains_refused;
+	out->alone = c->alone;
 }

@@ -30,6 +30,8 @@ struct client_view {
 };
 /* Returns 0 or -ENOENT. */
 int client_view(struct clients *c, pid_t pid, struct client_view *v);
+/* Is it a client of this user? It costs the same whether there is such a client or not. */
+bool client_owned(struct clients *c, pid_t pid, uid_t uid);
 /*
  * Pids of all clients, ascending, each once: *nr of them, for the caller to free. NULL: no memory.
  */
@@ -43,15 +45,20 @@ unsigned int client_laggards(struct clients *c, uint32_t domain_id, uint64_t epo
 			     unsigned int max);
 
 struct client_totals {
+	uint64_t added_vmas; /* sum over all clients */
+	uint64_t nr_short;   /* clients that have no room to give frames up */
+	uint64_t left_out[KSM_LEFT_CLIENT_NR];
+};
+void client_totals(struct clients *c, struct client_totals *out);
+
+/* Counts of connections. Everybody may ask for these, so they cost nothing. */
+struct client_counts {
 	uint64_t nr_clients;      /* READY or about to be */
 	uint64_t protocol_errors; /* connections dropped for what they sent */
 	uint64_t refused;         /* connections of users that may not be clients */
 	uint64_t domains_refused; /* of processes that may not join the domain they named */
 	uint64_t alone;           /* clients alone because nobody knows who they are */
-	uint64_t added_vmas;      /* sum over all clients */
-	uint64_t nr_short;        /* clients that have no room to give frames up */
-	uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };
-void client_totals(struct clients *c, struct client_totals *out);
+void client_counts(const struct clients *c, struct client_counts *out);
 
 #endif

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "daemon/attr.h"
 
@@ -38,8 +37,6 @@ static const char *explain(int error)
 		return "that is a directory: use ls";
 	case ENOTDIR:
 		return "that is not a directory: use get";
-	case EACCES:
-		return "that cannot be set";
 	case EBUSY:
 		return "not while pages are shared: set ksm/run to 2 first";
 	case EINVAL: /* only a set says so */
@@ -48,6 +45,8 @@ static const char *explain(int error)
 		return strerror(error);
 	}
 }
+
+#define OPERATORS "root, the daemon's user and members of --admin-group"
 
 /* Answer with err, or with the body. Frees the body. */
 static void answer_body(struct text *answer, int err, struct text *body)
@@ -61,24 +60,36 @@ static void answer_body(struct text *answer, int err, struct text *body)
 	text_free(body);
 }
 
+/* The same for what was read. */
+static void answer_read(struct text *answer, int err, struct text *body)
+{
+	if (err == -EACCES) {
+		command_error(answer, EACCES, "that is for " OPERATORS " to read");
+		text_free(body);
+	} else {
+		answer_body(answer, err, body);
+	}
+}
+
 /* ---- commands; each is given what stands after its name, NULL where nothing does ---- */
 
-static int get(const struct attr_tree *t, uid_t uid, char *args, struct text *answer)
+static int get(const struct attr_tree *t, const struct attr_viewer *v, char *args,
+	       struct text *answer)
 {
 	struct text body = { 0 };
 	int err;
 
-	(void)uid;
 	if (!args || strchr(args, ' ')) {
 		command_error(answer, EINVAL, COMMANDS);
 		return 0;
 	}
-	err = attr_get(t, args, &body);
-	answer_body(answer, err, &body);
+	err = attr_get(t, v, args, &body);
+	answer_read(answer, err, &body);
 	return 0;
 }
 
-static int set(const struct attr_tree *t, uid_t uid, char *args, struct text *answer)
+static int set(const struct attr_tree *t, const struct attr_viewer *v, char *args,
+	       struct text *answer)
 {
 	char *value = args ? strchr(args, ' ') : NULL;
 	struct text none = { 0 };
@@ -89,39 +100,43 @@ static int set(const struct attr_tree *t, uid_t uid, char *args, struct text *an
 		return 0;
 	}
 	*value++ = '\0';
-	if (uid != 0 && uid != geteuid()) {
-		command_error(answer, EACCES, "only root and the daemon's user may set");
+	if (!v->is_operator) { /* before anything is said about the path */
+		command_error(answer, EACCES, "only " OPERATORS " may set");
 		return 0;
 	}
 	ret = attr_set(t, args, value);
 	if (ret > 0)
 		return ret;
-	answer_body(answer, ret, &none);
+	if (ret == -EACCES)
+		command_error(answer, EACCES, "that cannot be set");
+	else
+		answer_body(answer, ret, &none);
 	return 0;
 }
 
-static int ls(const struct attr_tree *t, uid_t uid, char *args, struct text *answer)
+static int ls(const struct attr_tree *t, const struct attr_viewer *v, char *args,
+	      struct text *answer)
 {
 	const char *path = args ? args : "";
 	bool modes = !strcmp(path, "-l") || !strncmp(path, "-l ", 3);
 	struct text body = { 0 };
 	int err;
 
-	(void)uid;
 	if (modes)
 		path += path[2] ? 3 : 2;
 	if (strchr(path, ' ')) {
 		command_error(answer, EINVAL, COMMANDS);
 		return 0;
 	}
-	err = attr_ls(t, path, modes, &body);
-	answer_body(answer, err, &body);
+	err = attr_ls(t, v, path, modes, &body);
+	answer_read(answer, err, &body);
 	return 0;
 }
 
 static const struct command {
 	const char *name;
-	int (*run)(const struct attr_tree *t, uid_t uid, char *args, struct text *answer);
+	int (*run)(const struct attr_tree *t, const struct attr_viewer *v, char *args,
+		   struct text *answer);
 } commands[] = {
 	{ "get", get },
 	{ "set", set },
@@ -136,8 +151,8 @@ static bool has_control_chars(const char *s, size_t len)
 	return false;
 }
 
-int command_run(const struct attr_tree *t, uid_t uid, const char *line, size_t len,
-		struct text *answer)
+int command_run(const struct attr_tree *t, const struct attr_viewer *v, const char *line,
+		size_t len, struct text *answer)
 {
 	char buf[COMMAND_MAX + 1], *args;
 
@@ -153,7 +168,7 @@ int command_run(const struct attr_tree *t, uid_t uid, const char *line, size_t l
 		*args++ = '\0';
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (!strcmp(commands[i].name, buf))
-			return commands[i].run(t, uid, args, answer);
+			return commands[i].run(t, v, args, answer);
 	command_error(answer, EINVAL, COMMANDS);
 	return 0;
 }

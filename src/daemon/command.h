@@ -8,26 +8,26 @@
  *	ls -l [PATH]      ok LENGTH, then each name after its mode: "0644 run", "0555 left_out/"
  *	                  error ERRNAME message
  *
- * Everybody may get and ls; only root and the daemon's own user may set.
+ * Everybody may get and ls what attr.h lets them see; only operators may set.
  */
 #ifndef KSMD_COMMAND_H
 #define KSMD_COMMAND_H
 
 #include <stddef.h>
-#include <sys/types.h>
 
 #include "base/text.h"
 
 #define COMMAND_MAX 4095u /* bytes of a line; the longest command there is needs 100 */
 
 struct attr_tree;
+struct attr_viewer;
 
 /*
- * Carry out a line of `uid`, any bytes but at most COMMAND_MAX, and append the answer. Returns 0,
- * or an outcome of attr_set(): then nothing is answered yet.
+ * Carry out a line of `v`, any bytes but at most COMMAND_MAX, and append the answer. Returns 0, or
+ * an outcome of attr_set(): then nothing is answered yet.
  */
-int command_run(const struct attr_tree *t, uid_t uid, const char *line, size_t len,
-		struct text *answer);
+int command_run(const struct attr_tree *t, const struct attr_viewer *v, const char *line,
+		size_t len, struct text *answer);
 /* Answer a set whose outcome came later, as attr_finish() said it: 0, or -errno and why. */
 void command_finished(struct text *answer, int err, const char *why);
 /* Answer "error ERRNAME why"; error is a positive errno. */

@@ -3,9 +3,10 @@
  * control.c - see control.h.
  *
  * What one peer can cost is bounded: the buffers of its connection (lines.h), of which there are at
- * most MAX_CONNS, and a minute of silence. When all places are taken, one connection gives way: of
- * the user with the most of them, the one that has been quiet longest. So the idle connections of
- * one user do not lock out others.
+ * most MAX_CONNS, a minute of silence, and a few lines of each turn of the loop. When a user has
+ * too many connections, or all places are taken, one gives way: of the user with the most of them,
+ * the one that has been quiet longest. So the idle connections of one user do not lock out others.
+ * Some places are kept for operators, and an operator's connection never gives way to others'.
  *
  * No command takes a descriptor. Where the kernel can, peers are not able to send any; elsewhere a
  * connection that brings one is closed. The closer gets it, as it gets every socket.
@@ -31,9 +32,12 @@
 #include "daemon/closer.h"
 #include "daemon/command.h"
 #include "daemon/lines.h"
+#include "daemon/peer.h"
 #include "daemon/rights.h"
 
-#define MAX_CONNS 64  /* operators and monitors; far more than a machine has */
+#define MAX_CONNS 64        /* operators and monitors; far more than a machine has */
+#define MAX_CONNS_OTHERS 48 /* of all who are no operators */
+#define MAX_CONNS_PER_USER 16
 #define IDLE_MS 60000 /* longer than any interval at which a monitor would reconnect anyway */
 
 _Static_assert(COMMAND_MAX + 1 == LINES_MAX, "a command is a line without its newline");
@@ -48,7 +52,7 @@ enum wait { WAIT_NO, WAIT_ANSWER, WAIT_RETRY };
 struct conn {
 	struct lines lines;
 	struct control *owner;
-	uid_t uid;
+	struct attr_viewer viewer;
 	uint64_t active_ms;
 	enum wait wait;
 	char command[COMMAND_MAX]; /* to be tried again */
@@ -60,6 +64,7 @@ TAILQ_HEAD(conn_list, conn);
 
 struct control {
 	const struct attr_tree *tree;
+	const struct group_set *operators;
 	struct closer *closer;
 	struct loop *loop;
 	struct listener listener;
@@ -68,7 +73,8 @@ struct control {
 	struct conn_list idle;    /* least recently active first; not all that idle, mostly */
 	struct conn_list waiting; /* in the order in which they began */
 	struct conn_list dead;
-	unsigned int nr_conns; /* without the dead */
+	unsigned int nr_conns;  /* without the dead */
+	unsigned int nr_others; /* those of them that are no operators' */
 	unsigned int nr_waiting;
 	struct log_limit limit;
 };
@@ -107,7 +113,7 @@ static void wait_no_more(struct conn *c)
 
 static void run(struct conn *c, const char *line, size_t len)
 {
-	int ret = command_run(c->owner->tree, c->uid, line, len, &c->lines.out);
+	int ret = command_run(c->owner->tree, &c->viewer, line, len, &c->lines.out);
 
 	if (ret == ATTR_PENDING) {
 		wait_for(c, WAIT_ANSWER);
@@ -177,6 +183,7 @@ static void on_closed(struct lines *l)
 	c->wait = WAIT_NO;
 	move(c, &c->owner->dead);
 	c->owner->nr_conns--;
+	c->owner->nr_others -= !c->viewer.is_operator;
 	loop_timer_set(&c->owner->dead_timer, 0);
 }
 
@@ -221,21 +228,24 @@ static unsigned int conns_of(const struct control *ctl, uid_t uid)
 	unsigned int nr = 0;
 
 	TAILQ_FOREACH(c, &ctl->idle, link)
-	nr += c->uid == uid;
+	nr += c->lines.uid == uid;
 	return nr;
 }
 
-/* The least recently active one of the user with most connections. One that waits is left alone. */
-static struct conn *to_evict(struct control *ctl)
+/*
+ * The least recently active one of the user with most connections: of operators' or of others'. One
+ * that waits is left alone.
+ */
+static struct conn *to_evict(struct control *ctl, bool operators)
 {
 	struct conn *c, *victim = NULL;
 	unsigned int most = 0;
 
 	TAILQ_FOREACH(c, &ctl->idle, link)
 	{
-		unsigned int nr = conns_of(ctl, c->uid);
+		unsigned int nr = conns_of(ctl, c->lines.uid);
 
-		if (nr > most) {
+		if (c->viewer.is_operator == operators && nr > most) {
 			most = nr;
 			victim = c;
 		}
@@ -243,20 +253,52 @@ static struct conn *to_evict(struct control *ctl)
 	return victim;
 }
 
-static bool make_room(struct control *ctl)
+static struct conn *oldest_of(struct control *ctl, uid_t uid)
 {
 	struct conn *c;
 
-	if (ctl->nr_conns < MAX_CONNS)
+	TAILQ_FOREACH(c, &ctl->idle, link)
+	if (c->lines.uid == uid)
+		break;
+	return c;
+}
+
+static bool too_many(const struct control *ctl, const struct attr_viewer *v)
+{
+	return ctl->nr_conns >= MAX_CONNS ||
+	       (!v->is_operator && ctl->nr_others >= MAX_CONNS_OTHERS);
+}
+
+static bool make_room(struct control *ctl, const struct attr_viewer *v, uid_t uid)
+{
+	struct conn *c = NULL;
+
+	if (!v->is_operator && conns_of(ctl, uid) >= MAX_CONNS_PER_USER) {
+		c = oldest_of(ctl, uid);
+	} else if (!too_many(ctl, v)) {
 		return true;
-	log_limited(&ctl->limit, LOG_WARNING, "more than %d control connections", MAX_CONNS);
-	c = to_evict(ctl);
+	} else {
+		log_limited(&ctl->limit, LOG_WARNING, "more than %u control connections",
+			    ctl->nr_conns);
+		c = to_evict(ctl, false);
+		if (!c && v->is_operator)
+			c = to_evict(ctl, true);
+	}
 	if (!c)
 		return false;
 	lines_farewell(c->lines.watch.fd,
 		       "error EMFILE too many connections, this one was idle longest\n");
 	lines_close(&c->lines);
 	return true;
+}
+
+/* Whoever a user namespace does not map is nobody in particular, and owns nothing. */
+static struct attr_viewer viewer_of(const struct control *ctl, int fd, const struct ucred *peer)
+{
+	return (struct attr_viewer){
+		.uid = peer->uid == PEER_OVERFLOW_UID ? PEER_NOBODY : peer->uid,
+		.is_operator = peer_may(fd, peer, ctl->operators),
+	};
 }
 
 static void turn_away(struct listener *l, int fd)
@@ -275,11 +317,15 @@ static void admit(struct listener *l, int fd)
 {
 	struct control *ctl = container_of(l, struct control, listener);
 	struct conn *c = NULL;
+	struct attr_viewer viewer = { 0 };
 	struct ucred peer = { .uid = geteuid() };
 	socklen_t len = sizeof(peer);
 
-	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && make_room(ctl))
-		c = calloc(1, sizeof(*c));
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len)) {
+		viewer = viewer_of(ctl, fd, &peer);
+		if (make_room(ctl, &viewer, peer.uid))
+			c = calloc(1, sizeof(*c));
+	}
 	if (c) {
 		c->lines.closer = ctl->closer;
 		c->lines.uid = peer.uid;
@@ -290,15 +336,16 @@ static void admit(struct listener *l, int fd)
 		return;
 	}
 	c->owner = ctl;
-	c->uid = peer.uid;
+	c->viewer = viewer;
 	ctl->nr_conns++;
+	ctl->nr_others += !viewer.is_operator;
 	active(c);
 }
 
 /* ---- life ---- */
 
-struct control *control_new(const struct attr_tree *tree, struct loop *loop, struct closer *closer,
-			    int listen_fd)
+struct control *control_new(const struct attr_tree *tree, const struct group_set *operators,
+			    struct loop *loop, struct closer *closer, int listen_fd)
 {
 	struct control *ctl = calloc(1, sizeof(*ctl));
 	int err;
@@ -308,6 +355,7 @@ struct control *control_new(const struct attr_tree *tree, struct loop *loop, str
 		return NULL;
 	}
 	ctl->tree = tree;
+	ctl->operators = operators;
 	ctl->loop = loop;
 	ctl->closer = closer;
 	rights_refuse(listen_fd);

@@ -75,6 +75,7 @@ struct daemon {
 	uint64_t arena_limit;        /* bytes that the vault has room for; 0: no limit. Set once */
 	int uffd_dev;                /* /dev/userfaultfd; clients get copies */
 	struct group_set allowed;    /* who may be a client */
+	struct group_set operators;  /* who may set knobs and see everything */
 	struct witness witness;      /* client thread only, like the next */
 	struct labels labels;        /* who may join named domains */
 	uint64_t start_ms;

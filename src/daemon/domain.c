@@ -167,10 +167,17 @@ struct domain *domain_join(struct domain_table *t, const struct domain_key *key,
 			log_msg(LOG_DEBUG, "domain %u is that of %s", d->id, text);
 		}
 	}
+	if (d && id->cred.uid != d->uid)
+		d->mixed = true;
 	if (d)
 		d->nr_clients++;
 	lock_give(&t->lock);
 	return d;
+}
+
+bool domain_is_of(const struct domain *d, uid_t uid)
+{
+	return !d->mixed && d->uid == uid;
 }
 
 void domain_leave(struct domain *d)

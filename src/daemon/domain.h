@@ -37,6 +37,7 @@ struct domain {
 	struct arena *arena;
 	struct grace grace;     /* client thread only */
 	uid_t uid;              /* who pays for it: the user whose client made it */
+	_Atomic bool mixed;     /* somebody else's client has been in it; never false again */
 	struct charge charge;   /* client thread only, until the last reference goes */
 	_Atomic bool pass_done; /* scan thread and crew: its part of the pass is complete */
 	_Atomic unsigned int refs;
@@ -107,6 +108,8 @@ void domain_snapshot_free(struct domain **v, unsigned int nr);
 struct domain *domain_find(struct domain_table *t, uint32_t id);
 /* Waits for nothing once the table is started; before, not from an RCU section or callback. */
 void domain_put(struct domain *d);
+/* Has all memory in it always been this user's? */
+bool domain_is_of(const struct domain *d, uid_t uid);
 /* Drop domains that have neither clients nor frames. Client thread. */
 void domain_table_reap(struct domain_table *t);
 /* Sum of the counters of all domains. */

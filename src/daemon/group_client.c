@@ -64,6 +64,11 @@ static int gather(void *owner, uint64_t pid, void *values)
 	return 0;
 }
 
+static bool owned(void *owner, uint64_t pid, uid_t uid)
+{
+	return pid <= INT32_MAX && client_owned(owner, (pid_t)pid, uid);
+}
+
 static void list(void *owner, struct attr_list *l)
 {
 	unsigned int nr;
@@ -109,6 +114,7 @@ static const struct attr_group group = {
 	.size = sizeof(struct client_values),
 	.gather = gather,
 	.list = list,
+	.owned = owned,
 };
 
 /* ---- ksm/ ---- */
@@ -116,11 +122,11 @@ static const struct attr_group group = {
 static int gather_all(void *owner, uint64_t subject, void *values)
 {
 	(void)subject;
-	client_totals(owner, values);
+	client_counts(owner, values);
 	return 0;
 }
 
-#define ALL(name, field, help) ATTR_FIELD(struct client_totals, field, name, help)
+#define ALL(name, field, help) ATTR_FIELD_ALL(struct client_counts, field, name, help)
 static const struct attr all_attrs[] = {
 	ALL("clients", nr_clients, "clients connected"),
 	ALL("clients_refused", refused,
@@ -130,16 +136,13 @@ static const struct attr all_attrs[] = {
 	ALL("clients_alone", alone,
 	    "clients that got a domain of their own because it is not known who they are, since "
 	    "the start"),
-	ALL("clients_short_of_memory", nr_short,
-	    "clients that keep frames of an earlier daemon, or after run 2, because giving them up "
-	    "would exceed their memory limits"),
 	ALL("protocol_errors", protocol_errors, "connections ended because of what they sent"),
 };
 
 static const struct attr_group all_group = {
 	.name = "ksm",
 	ATTR_TABLE(all_attrs),
-	.size = sizeof(struct client_totals),
+	.size = sizeof(struct client_counts),
 	.gather = gather_all,
 };
 

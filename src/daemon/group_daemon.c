@@ -43,12 +43,14 @@ static int gather(void *owner, uint64_t subject, void *values)
 	return 0;
 }
 
-#define DAEMON(name, field, help) ATTR_FIELD(struct daemon_values, field, name, help)
+#define DAEMON(name, field, help) ATTR_FIELD_ALL(struct daemon_values, field, name, help)
 static const struct attr attrs[] = {
 	DAEMON("version", version, "version of ksmd-user"),
 	DAEMON("pid", pid, "process of the daemon"),
 	DAEMON("uptime", uptime, "seconds since it was started"),
-	DAEMON("rss_bytes", rss_bytes, "memory of the daemon, without the frames"),
+	/* It grows with what clients have alike. */
+	ATTR_FIELD(struct daemon_values, rss_bytes, "rss_bytes",
+		   "memory of the daemon, without the frames"),
 	DAEMON("topology", topology, "--topology"),
 	DAEMON("domain_mode", domain_mode, "--domain"),
 	DAEMON("arena_limit_bytes", arena_limit_bytes,

@@ -57,6 +57,18 @@ static int gather(void *owner, uint64_t id, void *values)
 	return 0;
 }
 
+/* What a domain counts is told to those whose memory alone it counts. */
+static bool owned(void *owner, uint64_t id, uid_t uid)
+{
+	struct daemon *daemon = owner;
+	struct domain *d = id <= UINT32_MAX ? domain_find(&daemon->domains, (uint32_t)id) : NULL;
+	bool own = d && domain_is_of(d, uid);
+
+	if (d)
+		domain_put(d);
+	return own;
+}
+
 static void list(void *owner, struct attr_list *l)
 {
 	struct daemon *daemon = owner;
@@ -98,6 +110,7 @@ static const struct attr_group group = {
 	.size = sizeof(struct domain_values),
 	.gather = gather,
 	.list = list,
+	.owned = owned,
 };
 
 void group_domain_register(struct attr_tree *t, struct daemon *d)

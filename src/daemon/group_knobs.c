@@ -132,6 +132,8 @@ void group_knobs_register(struct knob_group *g, struct attr_tree *t, struct daem
 			.at = i,
 			.show = show,
 			.store = store,
+			/* The advisor sets it by how much there is to read. */
+			.all = i != KNOB_PAGES_TO_SCAN,
 		};
 	g->group = (struct attr_group){
 		.name = "ksm",

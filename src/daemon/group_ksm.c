@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* group_ksm.c - see group_ksm.h. */
+/*
+ * group_ksm.c - see group_ksm.h.
+ *
+ * All of it is for operators. Each of these sums moves with what is in somebody's memory, by one
+ * for one page, and somebody who can change his own part of a sum reads the rest from it however it
+ * is rounded. Domains keep users from learning of each other's contents; a counter must not tell.
+ */
 #include "daemon/group_ksm.h"
 
 #include "base/kernel_cost.h"
@@ -12,7 +18,7 @@ static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
 
 struct ksm_values {
 	struct engine_counters c;
-	uint64_t added_vmas;
+	uint64_t added_vmas, nr_short;
 	int64_t general_profit;
 	uint64_t orders;
 	uint64_t left_out[KSM_LEFT_NR];
@@ -40,6 +46,7 @@ static int gather(void *owner, uint64_t subject, void *values)
 	domain_table_counters(&d->domains, &v->c);
 	client_totals(d->clients, &s);
 	v->added_vmas = s.added_vmas;
+	v->nr_short = s.nr_short;
 	v->orders = count_orders(&d->domains);
 	v->general_profit = profit_bytes(v->c.pages_sharing + v->c.zero_pages, v->c.metadata_bytes,
 					 s.added_vmas);
@@ -85,6 +92,9 @@ static const struct attr attrs[] = {
 	KSM("orders", orders, "orders waiting or under way"),
 	KSM("orders_given", c.orders, "orders given, since the start"),
 	KSM("order_pages_failed", c.order_pages_failed, "pages of them that were not merged"),
+	KSM("clients_short_of_memory", nr_short,
+	    "clients that keep frames of an earlier daemon, or after run 2, because giving them up "
+	    "would exceed their memory limits"),
 	ATTR_NUMBERS(struct ksm_values, left_out, "left_out", left_names, "pages left out"),
 };
 

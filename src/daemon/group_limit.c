@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* group_limit.c - see group_limit.h. */
+/* group_limit.c - see group_limit.h. The limits are for everybody to see, refusals are not. */
 #include "daemon/group_limit.h"
 
 #include <errno.h>
@@ -68,7 +68,8 @@ static int store(void *owner, uint64_t subject, const struct attr *a, const char
 
 #define LIMIT(title, unit, what)                                                                   \
 	{                                                                                          \
-		.name = (title), .help = (what), .at = (unit), .show = show, .store = store        \
+		.name = (title), .help = (what), .at = (unit), .show = show, .store = store,       \
+		.all = true                                                                        \
 	}
 static const struct attr attrs[] = {
 	LIMIT("user_share_percent", SHARE,

@@ -36,7 +36,7 @@ static void list(void *owner, struct attr_list *l)
 		attr_list_subject(l, (uint64_t)nid);
 }
 
-#define NODE(name, field, help) ATTR_FIELD(struct node_values, field, name, help)
+#define NODE(name, field, help) ATTR_FIELD_ALL(struct node_values, field, name, help)
 static const struct attr node_attrs[] = {
 	NODE("os_node", os_node, "the kernel's number of the node"),
 	NODE("frames_start", frames_start, "first frame of the node, in every arena"),
@@ -54,6 +54,7 @@ static const struct attr_group node_group = {
 	.size = sizeof(struct node_values),
 	.gather = gather,
 	.list = list,
+	.open = true,
 };
 static const struct attr_group zone_group = {
 	.name = "zone",
@@ -61,6 +62,7 @@ static const struct attr_group zone_group = {
 	.size = sizeof(struct node_values),
 	.gather = gather,
 	.list = list,
+	.open = true,
 };
 
 void group_node_register(struct attr_tree *t, struct numa_topology *topology)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* group_scan.c - see group_scan.h. */
+/*
+ * group_scan.c - see group_scan.h. All of it is for operators: passes are short and pauses long
+ * while nobody writes, so these tell when somebody does.
+ */
 #include "daemon/group_scan.h"
 
 #include "daemon/attr.h"

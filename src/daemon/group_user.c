@@ -21,6 +21,12 @@ static int gather(void *owner, uint64_t uid, void *values)
 	return held ? 0 : -ENOENT;
 }
 
+static bool owned(void *owner, uint64_t subject, uid_t uid)
+{
+	(void)owner;
+	return subject == uid;
+}
+
 static void list(void *owner, struct attr_list *l)
 {
 	unsigned int nr;
@@ -55,6 +61,7 @@ static const struct attr_group group = {
 	.size = sizeof(struct account_view),
 	.gather = gather,
 	.list = list,
+	.owned = owned,
 };
 
 void group_user_register(struct attr_tree *t, struct account_table *accounts)

@@ -33,13 +33,22 @@ static bool may_take(const struct lines *l)
 	return !l->closed && !l->closing && !l->held && l->out.len < LINES_OUT;
 }
 
-/* Ask the loop for what is of use now: input while lines are taken, output if there is some. */
+/* Is there a whole line that could be taken at once? */
+static bool has_more(const struct lines *l)
+{
+	return may_take(l) && memchr(l->in, '\n', l->in_len);
+}
+
+/*
+ * Ask the loop for what is of use now: input while lines are taken, output if there is some, and
+ * another turn (there is room for output) if lines are left.
+ */
 static void watch(struct lines *l)
 {
-	bool in = may_take(l) && !l->eof;
+	bool more = has_more(l), in = may_take(l) && !more && !l->eof;
 
-	loop_watch_set(&l->watch,
-		       (in ? (uint32_t)EPOLLIN : 0) | (l->out.len ? (uint32_t)EPOLLOUT : 0));
+	loop_watch_set(&l->watch, (in ? (uint32_t)EPOLLIN : 0) |
+					  (more || l->out.len ? (uint32_t)EPOLLOUT : 0));
 }
 
 static void write_out(struct lines *l)
@@ -59,12 +68,12 @@ static void write_out(struct lines *l)
 		lines_close(l);
 }
 
-/* Take whole lines as long as there is room for answers. */
+/* Take whole lines as long as there is room for answers, but leave the others their turn. */
 static void take_lines(struct lines *l)
 {
 	size_t done = 0;
 
-	while (may_take(l)) {
+	for (int nr = 0; nr < LINES_TURN && may_take(l); nr++) {
 		char *line = l->in + done, *end = memchr(line, '\n', l->in_len - done);
 
 		if (!end)
@@ -86,14 +95,12 @@ static void take_lines(struct lines *l)
 /* Everything that may have become possible: lines, output, the end. */
 static void progress(struct lines *l)
 {
-	do {
-		take_lines(l);
-		if (!l->closed)
-			write_out(l);
-	} while (may_take(l) && memchr(l->in, '\n', l->in_len));
+	take_lines(l);
+	if (!l->closed)
+		write_out(l);
 	if (l->closed)
 		return;
-	if (l->eof && !l->held && l->out.len < LINES_OUT) {
+	if (l->eof && !l->held && l->out.len < LINES_OUT && !has_more(l)) {
 		l->closing = true;
 		if (!l->out.len) {
 			lines_close(l);

@@ -4,7 +4,8 @@
  *
  * The peer may send any bytes, in any pieces, and need not read. It costs one buffer for a line,
  * and answers up to LINES_OUT bytes and one more: beyond that no further line is taken until the
- * peer reads. It never makes the caller wait. Belongs to the thread of its loop.
+ * peer reads. It never makes the caller wait, and has LINES_TURN lines carried out in a turn of the
+ * loop; then the other connections have theirs. Belongs to the thread of its loop.
  */
 #ifndef KSMD_LINES_H
 #define KSMD_LINES_H
@@ -16,7 +17,8 @@
 #include "base/loop.h"
 #include "base/text.h"
 
-#define LINES_MAX 4096u  /* bytes of a line, its newline included */
+#define LINES_MAX 4096u /* bytes of a line, its newline included */
+#define LINES_TURN 8
 #define LINES_OUT 65536u /* a few of the largest answers, which is a list of all clients */
 
 struct closer;

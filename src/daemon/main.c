@@ -67,6 +67,7 @@ static void close_topology(struct service *s)
 static int open_userfaultfd(struct service *s)
 {
 	s->d.allowed = s->options.allowed;
+	s->d.operators = s->options.operators;
 	s->d.uffd_dev = probe_kernel();
 	return s->d.uffd_dev < 0 ? SAID : 0;
 }
@@ -339,7 +340,8 @@ static int confine_self(struct service *s)
 static int open_control(struct service *s)
 {
 	groups_register(&s->groups, &s->d);
-	s->control = control_new(&s->groups.tree, &s->loop, &s->d.closer, s->dir.control);
+	s->control = control_new(&s->groups.tree, &s->d.operators, &s->loop, &s->d.closer,
+				 s->dir.control);
 	s->dir.control = -1;
 	return s->control ? 0 : -errno;
 }

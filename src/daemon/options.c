@@ -39,6 +39,9 @@ static const char usage[] =
 	"  --allow-group NAME      who may be a client, besides root and the daemon's own\n"
 	"                          user: members of this group, by name or number; or all.\n"
 	"                          May be repeated [ksm, where that group exists]\n"
+	"  --admin-group NAME      who may set knobs and see what is other users', besides\n"
+	"                          root and the daemon's own user: members of this group,\n"
+	"                          by name or number. May be repeated [nobody]\n"
 	"  --log-level error|warning|info|debug\n"
 	"                          [info]\n"
 	"  --help, --version\n"
@@ -98,6 +101,12 @@ static void parse_option(struct options *o, int c)
 	case 'g':
 		add_group(&o->allowed, "allow-group", optarg);
 		break;
+	case 'A':
+		/* Everybody's counters tell of everybody's contents: it takes a group. */
+		if (!strcmp(optarg, "all"))
+			options_bad_value("admin-group", optarg);
+		add_group(&o->operators, "admin-group", optarg);
+		break;
 	case 'l':
 		if (!log_set_level(optarg))
 			options_bad_value("log-level", optarg);
@@ -122,6 +131,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "domains-file", required_argument, NULL, 'f' },
 		{ "arena-limit", required_argument, NULL, 'a' },
 		{ "allow-group", required_argument, NULL, 'g' },
+		{ "admin-group", required_argument, NULL, 'A' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },

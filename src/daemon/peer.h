@@ -12,6 +12,10 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+/* What the kernel shows of users that the daemon's user namespace does not map, unless sysctl says
+ * otherwise; and a number that is no user's. */
+#define PEER_OVERFLOW_UID 65534u
+#define PEER_NOBODY ((uid_t)-1)
 #define GROUP_SET_MAX 16u /* groups that one option may name; a machine needs one or two */
 
 /* All zero: no group at all. Set once, before the daemon serves. */

@@ -22,6 +22,7 @@
 
 #include "base/log.h"
 #include "wire/runtime_dir.h"
+#include "wire/trust.h"
 #include "wire/wire.h"
 
 #define OTHERS_WRITE (S_IWGRP | S_IWOTH)
@@ -31,6 +32,19 @@
 static bool serves_all(void)
 {
 	return geteuid() == 0;
+}
+
+/* A daemon that nobody obeys would be a riddle. It serves all the same: clients may differ. */
+static void warn_of_way(const struct runtime_dir *p)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", p->dir, KSM_CLIENT_SOCKET);
+	if (!trust_dir(path))
+		log_msg(LOG_WARNING,
+			"another user owns, or can write, a directory or link on the way to %s: "
+			"clients will not trust it",
+			p->dir);
 }
 
 static int make_dir(struct runtime_dir *p)
@@ -136,6 +150,7 @@ int runtime_dir_open(struct runtime_dir *p, const char *dir, int client, int con
 			close(p->lock);
 		return -1;
 	}
+	warn_of_way(p);
 	if (p->passed)
 		return 0;
 	p->client = listen_on(p, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);

@@ -2,16 +2,19 @@
 /*
  * test_trust.c - who may be a client, who sees what, and whom a client obeys.
  *
- * Most tests become other users in a child, so they need root. The users and groups have no
- * entries in /etc.
+ * Most tests become other users in a child, so they need root.
  */
 #include <check.h>
 #include <errno.h>
-#include <grp.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,55 +25,11 @@
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/peer.h"
+#include "tests/lib/user.h"
 
 #define STRANGER 47001u
 #define GROUP 47011u
 #define GROUP_TEXT "47011"
-
-static bool not_root(void)
-{
-	if (geteuid() == 0)
-		return false;
-	puts("SKIP: needs root to become another user");
-	return true;
-}
-
-/* ---- users without privileges ---- */
-
-struct user {
-	uid_t uid;
-	gid_t gid;
-	size_t nr_groups; /* supplementary; the last is `last`, those before it are of no use */
-	gid_t last;
-};
-
-static void become(const struct user *u)
-{
-	gid_t groups[200];
-
-	for (size_t i = 0; i < u->nr_groups; i++)
-		groups[i] = 48000u + (gid_t)i;
-	if (u->nr_groups)
-		groups[u->nr_groups - 1] = u->last;
-	if (setgroups(u->nr_groups, groups) || setgid(u->gid) || setuid(u->uid))
-		harness_die("cannot become user %u: %s", u->uid, strerror(errno));
-}
-
-/* Run fn(d) as this user in a child; the test fails if the child does. */
-static void as_user(const struct user *u, void (*fn)(struct daemon *d), struct daemon *d)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0) {
-		become(u);
-		fn(d);
-		fflush(NULL);
-		_exit(0);
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_msg(status == 0, "as user %u: status %#x", u->uid, (unsigned int)status);
-}
 
 static const struct user stranger = { STRANGER, STRANGER, 0, 0 };
 
@@ -199,17 +158,39 @@ END_TEST
 
 /* ---- whom a client obeys ---- */
 
-/* How a directory of sockets can look, and whether a client of root takes it. */
+/*
+ * How the way to a directory of sockets can look, and whether a client of root takes it. The way is
+ * /tmp/ksmd-test.X/mid/dir, of which /tmp is everybody's and sticky. The links lie beside what they
+ * stand for.
+ */
 static const struct place {
-	uid_t daemon, owner;
-	mode_t mode;
-	uid_t link; /* reached through a symbolic link of this user; 0: directly */
+	uid_t daemon;
+	struct {
+		uid_t owner;
+		mode_t mode;
+		uid_t link; /* reached through a symbolic link of this user */
+		bool linked;
+	} mid, dir;
 	bool trusted;
 } places[] = {
-	{ 0, 0, 0755, 0, true },         { STRANGER, STRANGER, 0755, 0, false },
-	{ 0, STRANGER, 0755, 0, false }, { STRANGER, 0, 0755, 0, false },
-	{ 0, 0, 0777, 0, false },        { 0, 0, 0775, 0, false },
-	{ 0, 0, 0755, STRANGER, false },
+	{ 0, { 0, 0755, 0, false }, { 0, 0755, 0, false }, true },
+	{ STRANGER, { 0, 0755, 0, false }, { STRANGER, 0755, 0, false }, false },
+	{ 0, { 0, 0755, 0, false }, { STRANGER, 0755, 0, false }, false },
+	{ STRANGER, { 0, 0755, 0, false }, { 0, 0755, 0, false }, false },
+	{ 0, { 0, 0755, 0, false }, { 0, 0777, 0, false }, false },
+	{ 0, { 0, 0755, 0, false }, { 0, 0775, 0, false }, false },
+	{ 0, { 0, 0755, 0, false }, { 0, 01777, 0, false }, false },
+	{ 0, { 0, 0755, 0, false }, { 0, 0755, STRANGER, true }, false },
+	{ 0, { 0, 0755, 0, false }, { 0, 0755, 0, true }, true },
+	/* The same one directory higher. */
+	{ 0, { STRANGER, 0755, 0, false }, { 0, 0755, 0, false }, false },
+	{ 0, { 0, 0777, 0, false }, { 0, 0755, 0, false }, false },
+	{ 0, { 0, 0775, 0, false }, { 0, 0755, 0, false }, false },
+	{ 0, { 0, 01777, 0, false }, { 0, 0755, 0, false }, true },
+	{ 0, { STRANGER, 01777, 0, false }, { 0, 0755, 0, false }, false },
+	{ 0, { 0, 01777, 0, false }, { 0, 0755, STRANGER, true }, false },
+	{ 0, { 0, 0755, STRANGER, true }, { 0, 0755, 0, false }, false },
+	{ 0, { 0, 0755, 0, true }, { 0, 0755, 0, false }, true },
 };
 
 /* A listening socket of this user in dir, with what a client would see. */
@@ -260,29 +241,61 @@ static int run_ksmdctl(void)
 	return system(command);
 }
 
-/* Seen to fail, each place that is not trusted, without trust_dir() or trust_peer(). */
+/* Make `path`, or a link to it: what the way goes through instead is left in `path`. */
+static void make_step(char *path, size_t size, uid_t link_owner, bool linked)
+{
+	char real[96];
+
+	if (linked) {
+		snprintf(real, sizeof(real), "%s.real", path);
+		ck_assert_int_eq(mkdir(real, 0755), 0);
+		/* Its name alone: the target is relative. */
+		ck_assert_int_eq(symlink(strrchr(real, '/') + 1, path), 0);
+		ck_assert_int_eq(lchown(path, link_owner, link_owner), 0);
+	} else {
+		ck_assert_int_eq(mkdir(path, 0755), 0);
+	}
+	ck_assert_uint_lt(strlen(path), size);
+}
+
+static void set_step(const char *path, uid_t owner, mode_t mode)
+{
+	ck_assert_int_eq(chmod(path, mode), 0);
+	ck_assert_int_eq(chown(path, owner, owner), 0);
+	ck_assert_int_eq(chmod(path, mode), 0); /* chown() takes bits away */
+}
+
+static void remove_all(const char *dir)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	ck_assert_int_eq(system(command), 0); /* NOLINT(cert-env33-c) */
+}
+
+/*
+ * Seen to fail, each place that is not trusted, without trust_dir() or trust_peer(), and with a
+ * trust_dir() that looks at the last directory alone.
+ */
 START_TEST(whom_a_client_obeys)
 {
 	const struct place *pl = &places[_i];
-	char dir[] = "/tmp/ksmd-test.XXXXXX", link[64], path[64];
-	const char *at = dir;
+	char top[] = "/tmp/ksmd-test.XXXXXX", mid[64], dir[80], path[128];
 	struct peer *p;
 	int client, control;
 
 	if (not_root())
 		return;
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	ck_assert_ptr_nonnull(mkdtemp(top));
+	snprintf(mid, sizeof(mid), "%s/mid", top);
+	make_step(mid, sizeof(mid), pl->mid.link, pl->mid.linked);
+	snprintf(dir, sizeof(dir), "%s/dir", mid);
+	make_step(dir, sizeof(dir), pl->dir.link, pl->dir.linked);
 	client = listen_as(pl->daemon, dir, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);
 	control = listen_as(pl->daemon, dir, KSM_CONTROL_SOCKET, SOCK_STREAM);
-	ck_assert_int_eq(chmod(dir, pl->mode), 0);
-	ck_assert_int_eq(chown(dir, pl->owner, pl->owner), 0);
-	if (pl->link) {
-		snprintf(link, sizeof(link), "%s.link", dir);
-		ck_assert_int_eq(symlink(dir, link), 0);
-		ck_assert_int_eq(lchown(link, pl->link, pl->link), 0);
-		at = link;
-	}
-	setenv("KSMD_RUNTIME_DIR", at, 1);
+	set_step(dir, pl->dir.owner, pl->dir.mode);
+	set_step(mid, pl->mid.owner, pl->mid.mode);
+	setenv("KSMD_RUNTIME_DIR", dir, 1);
 	p = peer_new();
 	ck_assert_int_gt(peer_call(p, fn_offer, 16, 1, 0), 0);
 	ck_assert(spoken_to(client, WAIT_MS) == pl->trusted);
@@ -299,12 +312,148 @@ START_TEST(whom_a_client_obeys)
 	peer_kill(p);
 	close(client);
 	close(control);
-	if (pl->link)
-		unlink(link);
-	unlink(path);
-	snprintf(path, sizeof(path), "%s/%s", dir, KSM_CONTROL_SOCKET);
-	unlink(path);
-	rmdir(dir);
+	remove_all(top);
+}
+END_TEST
+
+static const struct {
+	const char *dir; /* as seen from mid/ */
+	bool trusted;
+} spellings[] = {
+	{ "dir", true },
+	{ "./dir//", true },
+	{ "../mid/dir/.", true },
+	{ "dir/../../mid/dir", true },
+	{ "../open/../mid/dir", false },
+	{ "../open/link", false },
+	{ "../loop", false },
+};
+
+/* The kernel's way is looked at, however the directory is spelt. */
+START_TEST(ways_to_a_directory)
+{
+	char top[] = "/tmp/ksmd-test.XXXXXX", path[64];
+	int client, was = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct peer *p;
+
+	if (not_root())
+		return;
+	ck_assert_ptr_nonnull(mkdtemp(top));
+	ck_assert_int_eq(chdir(top), 0);
+	ck_assert(!mkdir("mid", 0755) && !mkdir("mid/dir", 0755) && !mkdir("open", 0755));
+	ck_assert_int_eq(chmod("open", 0777), 0);
+	ck_assert(!symlink("../mid/dir", "open/link") && !symlink("loop", "loop"));
+	snprintf(path, sizeof(path), "%s/mid/dir", top);
+	client = listen_as(0, path, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);
+	ck_assert_int_eq(chdir("mid"), 0);
+	setenv("KSMD_RUNTIME_DIR", spellings[_i].dir, 1);
+	p = peer_new();
+	peer_call(p, fn_offer, 16, 1, 0);
+	if (!strcmp(spellings[_i].dir, "../loop")) /* leads nowhere */
+		ck_assert_int_eq(peer_call(p, fn_stat), 0);
+	else
+		ck_assert(spoken_to(client, WAIT_MS) == spellings[_i].trusted);
+	peer_kill(p);
+	close(client);
+	ck_assert_int_eq(fchdir(was), 0);
+	close(was);
+	remove_all(top);
+}
+END_TEST
+
+/* In a mount namespace of its own, /dev/userfaultfd is everybody's. False: not on this machine. */
+static bool open_device(const char *dir)
+{
+	char on[80], node[96];
+	struct stat st;
+
+	snprintf(on, sizeof(on), "%s/device", dir);
+	snprintf(node, sizeof(node), "%s/node", on);
+	return !stat("/dev/userfaultfd", &st) && !unshare(CLONE_NEWNS) &&
+	       !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) && !mkdir(on, 0755) &&
+	       !mount("device", on, "tmpfs", 0, "mode=755") &&
+	       !mknod(node, S_IFCHR | 0666, st.st_rdev) && !chmod(node, 0666) &&
+	       !mount(node, "/dev/userfaultfd", NULL, MS_BIND, NULL);
+}
+
+/* A daemon of the stranger, as long as the process lives that this returns; 0: cannot be had. */
+static pid_t strangers_daemon(const char *dir)
+{
+	static const char *const args[] = { "--allow-group", "all", NULL };
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		if (!open_device(dir))
+			_exit(1);
+		become(&stranger);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		daemon_start_in(dir, args);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, WUNTRACED), pid);
+	return WIFSTOPPED(status) ? pid : 0;
+}
+
+/* Its own user's processes obey it, those of root and of others do not, wherever it is. */
+START_TEST(daemon_of_another_user)
+{
+	static const uid_t uids[] = { 0, STRANGER, STRANGER + 1 };
+	char dir[] = "/tmp/ksmd-test.XXXXXX", path[64];
+	struct peer *p[3];
+	long mem[3];
+	pid_t pid;
+
+	if (not_root())
+		return;
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	set_step(dir, STRANGER, 0755);
+	pid = strangers_daemon(dir);
+	if (!pid) {
+		puts("SKIP: no device for a daemon of another user");
+		remove_all(dir);
+		return;
+	}
+	setenv("KSMD_RUNTIME_DIR", dir, 1);
+	snprintf(path, sizeof(path), "%s/%s", dir, KSM_CLIENT_SOCKET);
+	ck_assert_int_eq(chmod(path, 0666), 0); /* so that anybody can fall for it */
+	for (int i = 0; i < 3; i++) {
+		p[i] = peer_new_uid(uids[i]);
+		mem[i] = peer_call(p[i], fn_offer, 64, 1, 0);
+		ck_assert_int_gt(mem[i], 0);
+	}
+	wait_until(pages_on_frames(p[1]->pid, mem[1], 64), WAIT_MS, "its own user's pages merge");
+	for (int i = 0; i < 3; i += 2) {
+		wait_until(peer_call(p[i], fn_stat) == EPERM, WAIT_MS, "the reason is known");
+		ck_assert_int_eq(pages_on_frames(p[i]->pid, mem[i], 64), 0);
+	}
+	for (int i = 0; i < 3; i++)
+		peer_kill(p[i]);
+	kill(pid, SIGKILL); /* and with it the daemon */
+	waitpid(pid, NULL, 0);
+	remove_all(dir);
+}
+END_TEST
+
+/* Seen to fail (silence) without warn_of_way(). */
+START_TEST(daemon_warns_of_its_way)
+{
+	char top[] = "/tmp/ksmd-test.XXXXXX", dir[64], command[5200], out[1024];
+	FILE *f;
+
+	ck_assert_ptr_nonnull(mkdtemp(top));
+	snprintf(dir, sizeof(dir), "%s/dir", top);
+	ck_assert_int_eq(mkdir(dir, 0755), 0);
+	ck_assert_int_eq(chmod(top, 0777), 0);
+	snprintf(command, sizeof(command), "timeout -s TERM 2 %s --runtime-dir %s 2>&1",
+		 build_path("ksmd-user"), dir);
+	f = popen(command, "r"); /* NOLINT(cert-env33-c) */
+	ck_assert_ptr_nonnull(f);
+	out[fread(out, 1, sizeof(out) - 1, f)] = '\0';
+	pclose(f);
+	ck_assert_msg(strstr(out, "clients will not trust it"), "%s", out);
+	remove_all(top);
 }
 END_TEST
 
@@ -333,6 +482,9 @@ static Suite *trust_suite(void)
 	tcase_add_test(tc, refused_program_runs_unmerged);
 	tcase_add_loop_test(tc, groups_that_are_none, 0, 6);
 	tcase_add_loop_test(tc, whom_a_client_obeys, 0, sizeof(places) / sizeof(places[0]));
+	tcase_add_loop_test(tc, ways_to_a_directory, 0, sizeof(spellings) / sizeof(spellings[0]));
+	tcase_add_test(tc, daemon_of_another_user);
+	tcase_add_test(tc, daemon_warns_of_its_way);
 	tcase_add_loop_test(tc, daemon_wants_a_directory_of_its_own, 0, 2);
 	suite_add_tcase(s, tc);
 	return s;

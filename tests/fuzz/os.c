@@ -378,6 +378,12 @@ int os_getsockopt(int fd, int level, int opt, void *val, socklen_t *len)
 	struct os_file *f = file_of_kind(fd, OS_SOCK);
 	struct ucred *c = val;
 
+	if (level == SOL_SOCKET && opt == SO_PEERGROUPS) {
+		os_must(*len >= sizeof(gid_t));
+		*len = sizeof(gid_t);
+		memcpy(val, &f->sock->group, sizeof(gid_t));
+		return 0;
+	}
 	if (opt == SO_PEERPIDFD) {
 		struct proc *p = os_proc_find(f->sock->pid);
 

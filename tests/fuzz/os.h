@@ -94,6 +94,7 @@ struct os_sock {
 	unsigned int room;      /* messages (streams: KiB) that fit into `out` */
 	pid_t pid;
 	uid_t uid;
+	gid_t group; /* the only supplementary one */
 	int refs;
 };
 

@@ -94,7 +94,7 @@ static bool start(struct world *w)
 		return false;
 	w->control_listen = listener(&fd);
 	groups_register(&w->groups, &w->d);
-	w->control = control_new(&w->groups.tree, &w->loop, &w->d.closer, fd);
+	w->control = control_new(&w->groups.tree, &w->d.operators, &w->loop, &w->d.closer, fd);
 	return w->control;
 }
 

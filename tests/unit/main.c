@@ -21,6 +21,7 @@ int main(void)
 	srunner_add_suite(sr, suite_labels());
 	srunner_add_suite(sr, suite_states());
 	srunner_add_suite(sr, suite_attr());
+	srunner_add_suite(sr, suite_lines());
 	srunner_add_suite(sr, suite_knobs());
 	srunner_add_suite(sr, suite_advisor());
 	srunner_add_suite(sr, suite_region());

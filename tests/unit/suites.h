@@ -17,6 +17,7 @@ Suite *suite_account(void);
 Suite *suite_labels(void);
 Suite *suite_states(void);
 Suite *suite_attr(void);
+Suite *suite_lines(void);
 Suite *suite_knobs(void);
 Suite *suite_advisor(void);
 Suite *suite_region(void);

@@ -26,9 +26,12 @@ void ctl_close(struct ctl *c);
 char *ctl_try(struct ctl *c, const char *command, char *err, size_t size);
 /* The same for a command that must succeed: a refusal ends the program (EXIT_REFUSED). */
 char *ctl_ask(struct ctl *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The value of DIR/name without its newline; NULL when it is gone, as a client that ended is. */
+/*
+ * The value of DIR/name without its newline; NULL when it is gone, as a client that ended is, or
+ * not for us to see.
+ */
 char *ctl_value(struct ctl *c, const char *dir, const char *name);
-/* The same as a number, 0 when it is gone. */
+/* The same as a number, 0 when there is none. */
 int64_t ctl_number(struct ctl *c, const char *dir, const char *name);
 
 #endif

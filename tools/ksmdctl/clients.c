@@ -25,13 +25,20 @@ void each_client(struct ctl *c, void (*fn)(struct ctl *c, const char *dir, bool 
 	free(body);
 }
 
-void left_out_pages(struct ctl *c, const char *dir, int64_t pages[KSM_LEFT_NR])
+bool left_out_pages(struct ctl *c, const char *dir, int64_t pages[KSM_LEFT_NR])
 {
 	char path[256];
 
 	snprintf(path, sizeof(path), "%s/left_out", dir);
-	for (int i = 0; i < KSM_LEFT_NR; i++)
-		pages[i] = ctl_number(c, path, left_names[i]);
+	for (int i = 0; i < KSM_LEFT_NR; i++) {
+		char *v = ctl_value(c, path, left_names[i]);
+
+		if (!v)
+			return false;
+		pages[i] = strtoll(v, NULL, 10);
+		free(v);
+	}
+	return true;
 }
 
 const char *left_out_name(int reason)

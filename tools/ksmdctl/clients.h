@@ -10,10 +10,10 @@
 
 struct ctl;
 
-/* Call fn for each client with its directory, "client/PID", at most `max` times. */
+/* Call fn for each client that we may see with its directory, "client/PID", at most `max` times. */
 void each_client(struct ctl *c, void (*fn)(struct ctl *c, const char *dir, bool first), int max);
-/* Pages left out, by reason, as DIR/left_out/ says. */
-void left_out_pages(struct ctl *c, const char *dir, int64_t pages[KSM_LEFT_NR]);
+/* Pages left out, by reason, as DIR/left_out/ says. False: it is gone, or not for us to see. */
+bool left_out_pages(struct ctl *c, const char *dir, int64_t pages[KSM_LEFT_NR]);
 const char *left_out_name(int reason);
 
 #endif

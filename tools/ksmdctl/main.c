@@ -3,7 +3,8 @@
  * main.c - ksmdctl: look at and steer a running ksmd-user over its control socket.
  *
  * Everything shown comes from the tree of the control socket (`ksmdctl ls`), so what this program
- * says, a shell script with socat can say too. It keeps no state and needs no privilege to look.
+ * says, a shell script with socat can say too. It keeps no state. What the daemon shows depends on
+ * who asks: everything to operators, to others what is theirs.
  */
 #include <getopt.h>
 #include <stdbool.h>

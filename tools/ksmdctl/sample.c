@@ -2,6 +2,7 @@
 /* sample.c - see sample.h. */
 #include "tools/ksmdctl/sample.h"
 
+#include <stdlib.h>
 #include <time.h>
 
 #include "tools/ksmdctl/ask.h"
@@ -16,7 +17,15 @@ double now_seconds(void)
 
 void take_sample(struct ctl *c, struct sample *s)
 {
+	char *shared = ctl_value(c, "ksm", "pages_shared");
+
+	*s = (struct sample){ .whole = shared };
+	free(shared);
 	s->run = ctl_number(c, "ksm", "run");
+	s->clients = ctl_number(c, "ksm", "clients");
+	s->at = now_seconds();
+	if (!s->whole)
+		return;
 	s->shared = ctl_number(c, "ksm", "pages_shared");
 	s->sharing = ctl_number(c, "ksm", "pages_sharing");
 	s->unshared = ctl_number(c, "ksm", "pages_unshared");
@@ -30,7 +39,6 @@ void take_sample(struct ctl *c, struct sample *s)
 	s->added_vmas = ctl_number(c, "ksm", "added_vmas");
 	s->frames_used = ctl_number(c, "ksm", "frames_used");
 	s->frames_retired = ctl_number(c, "ksm", "frames_retired");
-	s->clients = ctl_number(c, "ksm", "clients");
 	/* Last and together: the counters that rates are made of. */
 	s->scanned = ctl_number(c, "ksm", "pages_scanned");
 	s->merged = ctl_number(c, "ksm", "pages_merged");

@@ -3,6 +3,7 @@
 #ifndef KSMDCTL_SAMPLE_H
 #define KSMDCTL_SAMPLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct ctl;
@@ -12,6 +13,7 @@ struct ctl;
 /* Counters of the group ksm/; pages unless the name says otherwise. */
 struct sample {
 	double at; /* seconds, as now_seconds() */
+	bool whole; /* false: sums over all users are not for us to see; run and clients are set */
 	int64_t run, shared, sharing, unshared, unstable, zero, tracked;
 	int64_t scanned, merged, full_scans, cpu_ns, cow_breaks;
 	int64_t profit, metadata, added_vmas, frames_used, frames_retired, clients;

@@ -77,7 +77,8 @@ static void print_left_out(struct ctl *c, const char *dir)
 	int64_t pages[KSM_LEFT_NR];
 	bool any = false;
 
-	left_out_pages(c, dir, pages);
+	if (!left_out_pages(c, dir, pages))
+		return;
 	for (int i = 0; i < KSM_LEFT_NR; i++) {
 		if (!pages[i])
 			continue;
@@ -114,12 +115,18 @@ static void print_client(struct ctl *c, const char *dir, bool first)
 void print_status(struct ctl *c, const struct sample *s, const struct rates *r, int max)
 {
 	print_head(c, s);
-	print_summary(s, r);
-	fputs("left out  ", stdout);
-	print_left_out(c, "ksm");
-	putchar('\n');
-	print_held_up(c);
-	printf("clients   %" PRId64 "\n", s->clients);
+	if (s->whole) {
+		print_summary(s, r);
+		fputs("left out  ", stdout);
+		print_left_out(c, "ksm");
+		putchar('\n');
+		print_held_up(c);
+		printf("clients   %" PRId64 "\n", s->clients);
+	} else {
+		puts("what is saved and left out in all, and other users' clients, are shown to "
+		     "root,\nthe daemon's user and members of its --admin-group");
+		printf("clients   %" PRId64 ", of which yours:\n", s->clients);
+	}
 	each_client(c, print_client, max);
 }
 
@@ -134,7 +141,7 @@ void cmd_status(struct ctl *c, bool json)
 	take_sample(c, &b);
 	r = rates_between(&a, &b);
 	if (json)
-		json_status(c, &r);
+		json_status(c, b.whole ? &r : NULL);
 	else
 		print_status(c, &b, &r, INT32_MAX);
 }

@@ -3,6 +3,7 @@
 #include "tools/ksmdctl/status_json.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +13,14 @@
 #include "tools/ksmdctl/json.h"
 #include "tools/ksmdctl/sample.h"
 
-/* Every reason, also those that do not apply. */
+/* Every reason, also those that do not apply; none where we may not see them. */
 static void json_left_out(struct ctl *c, const char *dir)
 {
 	int64_t pages[KSM_LEFT_NR];
+	bool known = left_out_pages(c, dir, pages);
 
-	left_out_pages(c, dir, pages);
 	putchar('{');
-	for (int i = 0; i < KSM_LEFT_NR; i++)
+	for (int i = 0; known && i < KSM_LEFT_NR; i++)
 		printf("%s\"%s\": %" PRId64, i ? ", " : "", left_out_name(i), pages[i]);
 	putchar('}');
 }
@@ -56,15 +57,25 @@ static void json_client(struct ctl *c, const char *dir, bool first)
 	putchar('}');
 }
 
+static void json_rates(const struct rates *r)
+{
+	fputs("\n  \"rates\": {", stdout);
+	if (r)
+		printf("\"pages_scanned_per_s\": %.1f, \"pages_merged_per_s\": %.1f, "
+		       "\"scan_cpu_percent\": %.2f",
+		       r->scanned, r->merged, r->cpu_percent);
+	fputs("},", stdout);
+}
+
 void json_status(struct ctl *c, const struct rates *r)
 {
 	fputs("{\n  \"daemon\": {", stdout);
 	json_members(c, "daemon");
 	fputs("},\n  \"ksm\": {", stdout);
 	json_members(c, "ksm");
-	printf("},\n  \"rates\": {\"pages_scanned_per_s\": %.1f, \"pages_merged_per_s\": %.1f, "
-	       "\"scan_cpu_percent\": %.2f},\n  \"left_out\": ",
-	       r->scanned, r->merged, r->cpu_percent);
+	fputs("},", stdout);
+	json_rates(r);
+	fputs("\n  \"left_out\": ", stdout);
 	json_left_out(c, "ksm");
 	fputs(",\n  \"clients\": [", stdout);
 	each_client(c, json_client, INT32_MAX);

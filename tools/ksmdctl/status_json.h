@@ -6,6 +6,7 @@
 struct ctl;
 struct rates;
 
+/* r: NULL where we may not see them. */
 void json_status(struct ctl *c, const struct rates *r);
 
 #endif

@@ -23,7 +23,7 @@
 /* ---- sockets ---- */
 
 /* Where this descriptor belongs, NULL if nowhere. */
-static int *slot_of(struct manager_sockets *s, int fd, const char *name)
+static int *place_of(struct manager_sockets *s, int fd, const char *name)
 {
 	bool seqpacket = sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, NULL, 0) > 0;
 	bool stream = sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0;
@@ -52,10 +52,10 @@ int manager_take_sockets(struct manager_sockets *s)
 	*s = (struct manager_sockets){ -1, -1 };
 	for (int i = 0; i < nr; i++) {
 		int fd = SD_LISTEN_FDS_START + i;
-		int *slot = slot_of(s, fd, names ? names[i] : NULL);
+		int *place = place_of(s, fd, names ? names[i] : NULL);
 
-		if (slot && !fcntl(fd, F_SETFL, O_NONBLOCK)) {
-			*slot = fd;
+		if (place && !fcntl(fd, F_SETFL, O_NONBLOCK)) {
+			*place = fd;
 		} else {
 			close(fd);
 			strange = true;

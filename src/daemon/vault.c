@@ -2,10 +2,10 @@
 /*
  * vault.c - see vault.h.
  *
- * A helper process makes the mounts and passes the two root directories through a socket pair. It
- * is a process of its own because the way may lead through a user namespace (an unprivileged
+ * The mounter makes the mounts and passes the two root directories through a socket pair. It is a
+ * process of its own because the way may lead through a user namespace (an unprivileged
  * daemon) or a mount namespace (Linux before 6.15 does not clone a mount that is attached
- * nowhere), and the daemon must stay in those of its clients. The helper exits at once, and the
+ * nowhere), and the daemon must stay in those of its clients. The mounter exits at once, and the
  * namespaces end with it; the mounts live on in the two directories.
  */
 #include "daemon/vault.h"
@@ -28,7 +28,7 @@
 /* mount(2) of <sys/mount.h>, whose structures clash with those of <linux/mount.h>. */
 #define MOUNT_PRIVATE_REC (1ul << 14 | 1ul << 18) /* MS_REC | MS_PRIVATE, linux/mount.h */
 
-/* ---- the helper ---- */
+/* ---- the mounter ---- */
 
 static int write_text(const char *path, const char *text)
 {
@@ -42,7 +42,7 @@ static int write_text(const char *path, const char *text)
 	return err;
 }
 
-/* The helper becomes root of a user namespace; outside it stays the daemon's user and group. */
+/* The mounter becomes root of a user namespace; outside it stays the daemon's user and group. */
 static int enter_user_namespace(void)
 {
 	char uid_map[48], gid_map[48];
@@ -96,7 +96,7 @@ static int clone_mount(int mnt)
 			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 }
 
-/* Over the root of a mount namespace that nobody else sees, and that ends with the helper. */
+/* Over the root of a mount namespace that nobody else sees, and that ends with the mounter. */
 static int attach_privately(int mnt, bool have_namespace)
 {
 	if (!have_namespace && unshare(CLONE_NEWNS))
@@ -150,8 +150,8 @@ union fd_buf {
 	char room[CMSG_SPACE(2 * sizeof(int))];
 };
 
-/* The helper's whole life. */
-static void helper_main(int sock, uint64_t bytes)
+/* The mounter's whole life. */
+static void mounter_main(int sock, uint64_t bytes)
 {
 	union fd_buf buf = { 0 };
 	int dir[2], err = make_dirs(bytes, dir);
@@ -169,7 +169,7 @@ static void helper_main(int sock, uint64_t bytes)
 
 /* ---- the daemon ---- */
 
-/* What the helper answered; it always sends one message or dies. */
+/* What the mounter answered; it always sends one message or dies. */
 static int receive_dirs(int sock, struct vault *v)
 {
 	union fd_buf buf = { 0 };
@@ -199,20 +199,20 @@ static int receive_dirs(int sock, struct vault *v)
 int vault_open(struct vault *v, uint64_t bytes)
 {
 	int sock[2], err;
-	pid_t helper;
+	pid_t mounter;
 
 	*v = (struct vault){ -1, -1 };
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock))
 		return -errno;
-	helper = fork();
-	if (helper == 0)
-		helper_main(sock[1], bytes);
-	err = helper < 0 ? -errno : 0;
+	mounter = fork();
+	if (mounter == 0)
+		mounter_main(sock[1], bytes);
+	err = mounter < 0 ? -errno : 0;
 	close(sock[1]);
 	if (!err)
 		err = receive_dirs(sock[0], v);
 	close(sock[0]);
-	while (helper > 0 && waitpid(helper, NULL, 0) < 0 && errno == EINTR)
+	while (mounter > 0 && waitpid(mounter, NULL, 0) < 0 && errno == EINTR)
 		;
 	return err;
 }

@@ -19,7 +19,7 @@
 /* PIDFD_GET_*_NAMESPACE of Linux 6.11; our headers may be older. */
 #define GET_PID_NAMESPACE _IO(0xff, 5)
 #define GET_USER_NAMESPACE _IO(0xff, 9)
-/* The helper answers within microseconds, and sleeps through no more than a full machine. */
+/* The witness answers within microseconds, and sleeps through no more than a full machine. */
 #define PATIENCE_S 2
 
 struct question {
@@ -89,7 +89,7 @@ static void close_all(const int *fd, size_t nr)
 		close(fd[i]);
 }
 
-/* ---- the helper ---- */
+/* ---- the witness ---- */
 
 static int open_namespaces(int pidfd, int ns[NS_NR])
 {
@@ -106,8 +106,8 @@ static int open_namespaces(int pidfd, int ns[NS_NR])
 	return err;
 }
 
-/* The helper's whole life; it ends with the daemon's end of the socket. */
-static void helper_main(int sock)
+/* The witness's whole life; it ends with the daemon's end of the socket. */
+static void witness_main(int sock)
 {
 	struct question q;
 	int fd[NS_NR], ns[NS_NR];
@@ -144,7 +144,7 @@ int witness_start(struct witness *w)
 {
 	struct timeval patience = { .tv_sec = PATIENCE_S };
 	int sock[2], err = 0;
-	pid_t helper;
+	pid_t pid;
 
 	w->sock = -1;
 	w->nr = 0;
@@ -152,10 +152,10 @@ int witness_start(struct witness *w)
 	w->own[NS_PID] = inode_of("/proc/self/ns/pid");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock))
 		return -errno;
-	helper = fork();
-	if (helper == 0)
-		helper_main(sock[1]);
-	if (helper < 0 || setsockopt(sock[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)))
+	pid = fork();
+	if (pid == 0)
+		witness_main(sock[1]);
+	if (pid < 0 || setsockopt(sock[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)))
 		err = -errno;
 	close(sock[1]);
 	if (err)
@@ -174,7 +174,7 @@ void witness_stop(struct witness *w)
 
 static int give_up(struct witness *w)
 {
-	log_msg(LOG_WARNING, "the helper that sees namespaces does not answer any more");
+	log_msg(LOG_WARNING, "the process that sees namespaces does not answer any more");
 	witness_stop(w);
 	return -ENOTCONN;
 }

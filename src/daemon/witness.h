@@ -3,10 +3,11 @@
  * witness.h - a process of the daemon's that says in which namespaces a client lives.
  *
  * The kernel shows the namespaces of a process only to those who may trace it. The serving daemon
- * has no such right and should not: with it a fault in the daemon could read every process. So a
- * helper keeps CAP_SYS_PTRACE, if the daemon was started with it, and can do one thing: take a
- * pidfd and answer with descriptors of the user and the pid namespace. A descriptor keeps its
- * namespace alive, so that the number by which we know it is not used again meanwhile.
+ * has no such right and should not: with it a fault in the daemon could read every process. So the
+ * witness, a process of its own, keeps CAP_SYS_PTRACE, if the daemon was started with it. It can do
+ * one thing: take a pidfd and answer with descriptors of the user and the pid namespace. A
+ * descriptor keeps its namespace alive, so that the number by which we know it is not used again
+ * meanwhile.
  *
  * Before Linux 6.11 the kernel does not answer that question, and without the capability not about
  * every process. Callers must do without an answer.
@@ -20,22 +21,22 @@ enum { NS_USER, NS_PID, NS_NR };
 
 /* The client thread alone asks. */
 struct witness {
-	int sock;            /* to the helper; -1: there is none (any more) */
+	int sock;            /* to the witness; -1: there is none (any more) */
 	uint32_t nr;         /* of the newest question */
 	uint64_t own[NS_NR]; /* the daemon's namespaces, by inode; 0: it cannot see them */
 };
 
 /*
- * Starts the helper. Call it before the process has threads, and before what a child should not
+ * Starts the witness. Call it before the process has threads, and before what a child should not
  * have. Returns 0 or -errno; the witness can be asked in either case, and then knows nothing.
  */
 int witness_start(struct witness *w);
-/* The helper ends. */
+/* The witness ends. */
 void witness_stop(struct witness *w);
 /*
  * The namespaces of a living process: ns[] are descriptors, owned by the caller, id[] their inodes.
  * Returns 0, or -errno, and then there is nothing to close: -EACCES (not for our eyes), -ENOTTY
- * (an old kernel), -ENOTCONN (there is no helper; one that takes two seconds is given up).
+ * (an old kernel), -ENOTCONN (there is no witness; one that takes two seconds is given up).
  */
 int witness_ask(struct witness *w, int pidfd, int ns[NS_NR], uint64_t id[NS_NR]);
 

@@ -420,6 +420,8 @@ int main(int argc, char **argv)
 	find_preload(o.preload, preload);
 	set_preload(preload);
 	set_runtime_dir(o.runtime_dir);
+	if (!getenv(KSM_RUN_MERGE_ANY))
+		set(KSM_RUN_MERGE_ANY, "0"); /* a place for what the program says later */
 	set(KSM_RUN_MODE, o.mode);
 	set(KSM_RUN_MALLOC, o.malloc_mode);
 	if (o.domain)

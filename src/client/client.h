@@ -23,6 +23,8 @@ long ksmc_munmap(void *addr, size_t len);
 long ksmc_mremap(void *old, size_t old_len, size_t new_len, int flags, void *new_addr);
 long ksmc_mprotect(void *addr, size_t len, int prot);
 long ksmc_madvise(void *addr, size_t len, int advice);
+long ksmc_mbind(void *addr, size_t len, int mode, const unsigned long *mask, unsigned long maxnode,
+		unsigned int flags);
 long ksmc_vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags);
 
 /*

@@ -7,6 +7,7 @@
  *	ops_map.c       mmap, munmap, mprotect, brk
  *	ops_remap.c     mremap
  *	ops_advise.c    madvise; ops_discard.c for advice that throws contents away
+ *	ops_bind.c      mbind
  *	ops_exclude.c   ranges that are left out for a reason, such as mlock
  *	ops_splice.c    vmsplice
  *	ops_policy.c    what is offered without being asked: prctl, ksm-run, the heap

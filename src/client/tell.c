@@ -30,6 +30,8 @@
 
 /* Facts about this process are worth a message once it has been quiet for so long. */
 #define INFO_DELAY_MS 300
+/* So long the agent counts pages for a message; it does nothing else meanwhile. */
+#define COUNT_MS 10
 /* Ranges that are looked up at a time with the lock held. */
 #define PARTS 32u
 
@@ -74,6 +76,68 @@ static uint64_t thread_cpu_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+/*
+ * Pages in use in [start, end): present or swapped out. Empty address space costs the kernel next
+ * to nothing. `until_ms`: who has ever more of it in pieces is counted up to there.
+ */
+static uint64_t pages_in_use(const struct kit *k, uint64_t start, uint64_t end, uint64_t until_ms)
+{
+	struct kabi_page_region *v = (struct kabi_page_region *)k->buf;
+	struct kabi_pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.end = end,
+		.vec = (uintptr_t)v,
+		.vec_len = 2 * KIT_ORDER_BYTES / sizeof(*v),
+		.category_anyof_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_SWAPPED,
+		.return_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_SWAPPED,
+	};
+	uint64_t pages = 0;
+
+	while (start < end && kit_now_ms() <= until_ms) {
+		long n;
+
+		scan.start = start;
+		n = sysc3(SYS_ioctl, k->pagemap, KABI_PAGEMAP_SCAN, &scan);
+		for (long i = 0; i < n; i++)
+			pages += (v[i].end - v[i].start) >> KSM_PAGE_SHIFT;
+		if (n < 0 || scan.walk_end <= start)
+			break;
+		start = scan.walk_end;
+	}
+	return pages;
+}
+
+/* The first range that ends behind `at` and is left out, with the reasons. False: there is none. */
+static bool next_left_out(uint64_t at, struct as_range *r)
+{
+	bool found = false;
+
+	as_agent_lock();
+	for (size_t i = as_find(at); i < as.nr && !found; i++) {
+		*r = as.range[i];
+		if ((r->flags & AS_WANTED) && r->prot != (PROT_READ | PROT_WRITE))
+			r->left_out |= 1u << KSM_LEFT_PROT;
+		found = r->left_out;
+	}
+	as_unlock();
+	return found;
+}
+
+/* What matters is memory that is there, and not address space. */
+static void count_left_out(const struct kit *k, uint64_t left_out[KSM_LEFT_CLIENT_NR])
+{
+	uint64_t until_ms = kit_now_ms() + COUNT_MS;
+	struct as_range r;
+
+	for (uint64_t at = 0; k->buf && next_left_out(at, &r); at = r.end) {
+		uint64_t pages = pages_in_use(k, r.start, r.end, until_ms);
+
+		for (int why = 0; why < KSM_LEFT_CLIENT_NR; why++)
+			if (r.left_out & 1u << why)
+				left_out[why] += pages;
+	}
+}
+
 bool tell_info(struct link *l)
 {
 	struct ksm_msg_info m = { { KSM_MSG_INFO, sizeof(m) }, 0, 0, 0, { 0 } };
@@ -82,17 +146,8 @@ bool tell_info(struct link *l)
 	as_agent_lock();
 	m.flags = (as.merge_any ? KSM_INFO_MERGE_ANY : 0) |
 		  (l->short_of_memory ? KSM_INFO_SHORT : 0);
-	for (size_t i = 0; i < as.nr; i++) {
-		const struct as_range *r = &as.range[i];
-		uint64_t pages = (r->end - r->start) >> KSM_PAGE_SHIFT;
-
-		for (int why = 0; why < KSM_LEFT_CLIENT_NR; why++)
-			if (r->left_out & 1u << why)
-				m.left_out[why] += pages;
-		if ((r->flags & AS_WANTED) && r->prot != (PROT_READ | PROT_WRITE))
-			m.left_out[KSM_LEFT_PROT] += pages;
-	}
 	as_unlock();
+	count_left_out(l->kit, m.left_out);
 	m.left_out[KSM_LEFT_KEPT] = l->kept_pages;
 	m.nr_vmas = maps_count();
 	l->info_due_ms = 0;

@@ -9,8 +9,8 @@
  * KSM_RUN_MERGE_ANY is not a setting but the state of this process, and is always written again. So
  * is a domain that the process has joined since it was started.
  *
- * system(3) and popen(3) use the program's `environ` inside the C library; they lose the settings
- * only where the program has wiped that.
+ * system(3) and popen(3) use the program's `environ` inside the C library. They lose the settings
+ * only where the program has wiped that; the state stands there, too (exec_note_merge_any()).
  */
 #include "preload/exec.h"
 
@@ -157,8 +157,7 @@ static char **env_build(void *room, char *const envp[])
 		sprintf(text, "%s=%s", KSM_DOMAIN_VAR, domain);
 		out[n++] = text;
 	}
-	if (ksmc_get_merge_any())
-		out[n++] = KSM_RUN_MERGE_ANY "=1";
+	out[n++] = ksmc_get_merge_any() ? KSM_RUN_MERGE_ANY "=1" : KSM_RUN_MERGE_ANY "=0";
 	out[n] = NULL;
 	return out;
 }
@@ -179,6 +178,16 @@ static char **env_build(void *room, char *const envp[])
 		}                                                                                  \
 		env_;                                                                              \
 	})
+
+void exec_note_merge_any(bool on)
+{
+	for (char **env = environ; env && *env; env++) {
+		char *v = (char *)value_of(*env, KSM_RUN_MERGE_ANY);
+
+		if (v && (*v == '0' || *v == '1') && !v[1])
+			*v = on ? '1' : '0';
+	}
+}
 
 /* ---- exec ---- */
 

@@ -4,7 +4,7 @@
  *
  * The library offers memory that is mapped private and anonymous, OFFER_MIN_PAGES (preload.c) or
  * more at a time, and not as a stack, locked or huge; protection may change later. It does not
- * carry out locking, memory policies, protection keys and System V segments that are mapped over
+ * carry out locking, protection keys and System V segments that are mapped over
  * something. For these an interposer here has the range un-shared and left out before it asks the
  * kernel.
  *
@@ -31,8 +31,6 @@
 #include "wire/abi.h"
 #include "wire/kernel_abi.h"
 
-#define MPOL_MODE_MASK 0x1fff /* linux/mempolicy.h: the bits above are flags */
-#define MPOL_MODE_DEFAULT 0
 #define PIDFD_SELF_THREAD_FD (-10000) /* linux/pidfd.h since 6.14 */
 #define PIDFD_SELF_PROCESS_FD (-10001)
 
@@ -319,21 +317,10 @@ EXPORT int munlockall(void)
 long mem_bind(void *addr, unsigned long len, int mode, const unsigned long *mask,
 	      unsigned long maxnode, unsigned int flags)
 {
-	bool back = (mode & MPOL_MODE_MASK) == MPOL_MODE_DEFAULT;
-	long r;
-
 	if (!preload_active())
 		return sysc6(SYS_mbind, (long)addr, (long)len, mode, (long)mask, (long)maxnode,
 			     flags);
-	if (!back) {
-		r = ksmc_exclude(addr, len, KSM_LEFT_MEMPOLICY);
-		if (r)
-			return r;
-	}
-	r = sysc6(SYS_mbind, (long)addr, (long)len, mode, (long)mask, (long)maxnode, flags);
-	if (!r && back)
-		ksmc_include(addr, len, KSM_LEFT_MEMPOLICY);
-	return r;
+	return ksmc_mbind(addr, len, mode, mask, maxnode, flags);
 }
 
 EXPORT long mbind(void *addr, unsigned long len, int mode, const unsigned long *mask,

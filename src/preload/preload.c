@@ -96,6 +96,19 @@ static bool program_is_daemon(void)
 	return path && strcmp(name ? name + 1 : path, "ksmd-user") == 0;
 }
 
+/*
+ * QEMU says of its guests' memory whether it may be merged (-machine mem-merge=), and its user
+ * relies on that. So only what it asks for is offered.
+ */
+static bool program_says_itself(void)
+{
+	const char *path = (const char *)getauxval(AT_EXECFN);
+	const char *name = path ? strrchr(path, '/') : NULL;
+
+	name = name ? name + 1 : path;
+	return name && (!strncmp(name, "qemu-system-", 12) || !strcmp(name, "qemu-kvm"));
+}
+
 static enum preload_mode mode_of(const char *v)
 {
 	if (v && strcmp(v, KSM_RUN_MODE_OFF) == 0)
@@ -133,6 +146,8 @@ void preload_setup_slow(void)
 		preload.mode = PRELOAD_OFF;
 	if (preload.mode == PRELOAD_OFF)
 		return;
+	if (preload.mode == PRELOAD_AUTO && program_says_itself())
+		preload.mode = PRELOAD_MADVISE;
 	ksmc_set_domain(preload.domain);
 	if (*preload.runtime_dir)
 		ksmc_set_runtime_dir(preload.runtime_dir);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "client/client.h"
+#include "preload/exec.h"
 #include "preload/preload.h"
 #include "wire/kernel_abi.h"
 
@@ -180,6 +181,8 @@ long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsig
 	if (op == PR_GET_MEMORY_MERGE)
 		return ksmc_get_merge_any();
 	r = ksmc_set_merge_any(a != 0);
+	if (!r)
+		exec_note_merge_any(a != 0);
 	if (!r && a) {
 		if (!preload.native_malloc)
 			ksmc_heap_offer();

@@ -73,6 +73,17 @@ static void find_path(void)
 		strcpy(preload.path, info.dli_fname);
 }
 
+/*
+ * A service manager may have set PR_SET_MEMORY_MERGE before it started the program (MemoryKSM= of
+ * systemd): then the kernel merges all of it. Both at once would work against each other.
+ */
+static void take_over_from_kernel(void)
+{
+	if (sysc5(SYS_prctl, PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1 &&
+	    proc_prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0)
+		sysc5(SYS_prctl, PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
+}
+
 __attribute__((constructor)) static void preload_start(void)
 {
 	const char *any = initial_env(KSM_RUN_MERGE_ANY);
@@ -87,6 +98,7 @@ __attribute__((constructor)) static void preload_start(void)
 		keep_malloc_in_heap();
 	if (any && strcmp(any, "1") == 0)
 		proc_prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
+	take_over_from_kernel();
 	if (preload.mode != PRELOAD_AUTO)
 		return;
 	if (!preload.native_malloc)

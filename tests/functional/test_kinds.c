@@ -24,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "client/client.h"
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
@@ -54,6 +55,15 @@ static bool has_flag(pid_t pid, unsigned long start, unsigned long end, const ch
 	}
 	fclose(f);
 	return all;
+}
+
+static const char *left_out(const struct peer *p, const char *why)
+{
+	static char name[64];
+
+	(void)p;
+	snprintf(name, sizeof(name), "left_out/%s", why);
+	return name;
 }
 
 /* ---- children and dumps ---- */
@@ -199,6 +209,103 @@ START_TEST(no_fork_ever_has_it)
 }
 END_TEST
 
+/* ---- memory with a NUMA policy ---- */
+
+static long fn_bind(const long a[6]) /* (addr, bytes): to node 0 */
+{
+	unsigned long mask = 1;
+
+	return ksmc_mbind((void *)a[0], (size_t)a[1], MPOL_BIND, &mask, 8, 0);
+}
+
+static long fn_mode_at(const long a[6])
+{
+	int mode = -1;
+
+	return syscall(SYS_get_mempolicy, &mode, NULL, 0, a[0], MPOL_F_ADDR) ? -errno : mode;
+}
+
+/* Seen to fail (nothing is merged) when memory with a policy was left out. */
+START_TEST(memory_with_a_policy_merges)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct peer *p = peer_new(), *q = peer_new();
+	long a, b;
+
+	daemon_hasten(d);
+	a = peer_call(p, fn_offer, NR, 1, 1);
+	b = peer_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", NR);
+	if (peer_call(p, fn_bind, a + 10 * PG, 100 * PG)) {
+		printf("SKIP: this kernel has no NUMA policies\n");
+	} else {
+		/* It stood on frames when the program set the policy, and does so again. */
+		wait_full_scans(d, 3, WAIT_MS);
+		wait_counter(d, "pages_sharing", NR);
+		ck_assert_int_eq(peer_pages_on_frames(p, a, NR), NR);
+		/* No frame has it: a write of another process does not follow it. */
+		ck_assert_int_eq(peer_call(q, fn_mode_at, b + 20 * PG), MPOL_DEFAULT);
+		/* Memory that takes the place of frames does. */
+		ck_assert_int_eq(peer_call(p, fn_madvise, a + 20 * PG, 5 * PG, MADV_DONTNEED), 0);
+		ck_assert_int_eq(peer_call(p, fn_madvise, a + 50 * PG, 5 * PG, MADV_UNMERGEABLE),
+				 0);
+		ck_assert_int_eq(peer_call(p, fn_mode_at, a + 22 * PG), MPOL_BIND);
+		ck_assert_int_eq(peer_call(p, fn_mode_at, a + 52 * PG), MPOL_BIND);
+		ck_assert_int_eq(peer_call(p, fn_check, a + 25 * PG, NR - 25, 26, 1), 0);
+	}
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- who is counted ---- */
+
+/* A hundred pages in address space for a million, all of it kept from merging. */
+static long fn_locked(const long a[6])
+{
+	size_t len = 4ul << 30;
+	char *p = ksm_mmap(NULL, len, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	(void)a;
+	memset(p, 1, (size_t)(100 * PG));
+	return ksmc_exclude(p, len, KSM_LEFT_MLOCKED);
+}
+
+/* What a monitor does that gives its guest shared memory. */
+static long fn_offer_shared(const long a[6])
+{
+	char *p = mmap(NULL, (size_t)(a[0] * PG), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	memset(p, 1, (size_t)(a[0] * PG));
+	return ksm_madvise(p, (size_t)(a[0] * PG), MADV_MERGEABLE) ? -errno : (long)p;
+}
+
+/* Seen to fail (a million pages; none shared) when address space was counted. */
+START_TEST(what_is_there_is_counted)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct peer *p = peer_new();
+	long shared;
+
+	daemon_hasten(d);
+	ck_assert_int_gt(peer_call(p, fn_offer, NR, 1, 1), 0);
+	ck_assert_int_eq(peer_call(p, fn_locked), 0);
+	shared = peer_call(p, fn_offer_shared, 70);
+	ck_assert_int_gt(shared, 0);
+	wait_until(ctl_client_u64(d, p->pid, left_out(p, "mlocked")) == 100, WAIT_MS,
+		   "locked pages are counted");
+	wait_until(ctl_client_u64(d, p->pid, left_out(p, "shared")) == 70, WAIT_MS,
+		   "shared pages are counted");
+	peer_call(p, fn_munmap, shared, 70 * PG);
+	wait_until(ctl_client_u64(d, p->pid, left_out(p, "shared")) == 0, WAIT_MS, "they are gone");
+	peer_end(p);
+	daemon_stop(d);
+}
+END_TEST
+
 /* ---- core dumps ---- */
 
 /* Pages of [addr, +NR) that a core file holds with their contents. */
@@ -303,15 +410,6 @@ END_TEST
 
 /* ---- memory that a fork has shared ---- */
 
-static const char *left_out(const struct peer *p, const char *why)
-{
-	static char name[64];
-
-	(void)p;
-	snprintf(name, sizeof(name), "left_out/%s", why);
-	return name;
-}
-
 /* Bytes in use of the whole process, each shared page counted by its share. */
 static long pss_kib(pid_t pid)
 {
@@ -408,6 +506,8 @@ int main(void)
 	tcase_add_test(tc, advised_memory_merges);
 	tcase_add_test(tc, advice_on_merged_memory);
 	tcase_add_test(tc, no_fork_ever_has_it);
+	tcase_add_test(tc, memory_with_a_policy_merges);
+	tcase_add_test(tc, what_is_there_is_counted);
 	tcase_add_test(tc, core_dump_has_merged_memory);
 	tcase_add_test(tc, pages_that_a_fork_shared_merge);
 	tcase_add_test(tc, shared_pages_are_left_alone);

@@ -119,6 +119,31 @@ static char *no_env[] = { NULL };
 		wait_child(pid_);                                                                  \
 	} while (0)
 
+/* PR_SET_MEMORY_MERGE goes on to what the C library starts from within. */
+static int inside_merge_any_by_system(void)
+{
+	char command[5000];
+	FILE *f;
+
+	snprintf(command, sizeof(command), "WANT_MERGE_ANY=1 %s --inside look_at_environment",
+		 self);
+	EXPECT(!prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0));
+	EXPECT(system(command) == 0); /* NOLINT(cert-env33-c) */
+	f = popen(command, "r");      /* NOLINT(cert-env33-c) */
+	EXPECT(f && pclose(f) == 0);
+	EXPECT(!prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0));
+	EXPECT(system(strchr(command, ' ') + 1) == 0); /* NOLINT(cert-env33-c) */
+	return 0;
+}
+
+/* Started by merge_any_of_the_kernel, which has set the kernel's own flag before. */
+static int inside_kernel_flag_is_taken_over(void)
+{
+	EXPECT(prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1);
+	EXPECT(sysc5(SYS_prctl, PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 0);
+	return 0;
+}
+
 static int inside_exec_keeps_settings(void)
 {
 	char *other[] = { "LD_PRELOAD=libm.so.6", "WANT_OTHER_PRELOAD=libm.so.6", NULL };
@@ -636,6 +661,8 @@ static const struct {
 	INSIDE(look_at_environment),
 	INSIDE(exec_keeps_settings),
 	INSIDE(merge_any_over_exec),
+	INSIDE(merge_any_by_system),
+	INSIDE(kernel_flag_is_taken_over),
 	INSIDE(copies),
 	INSIDE(copy_and_wait),
 	INSIDE(heap),
@@ -763,7 +790,7 @@ START_TEST(with_daemon)
 {
 	static const char *const names[] = {
 		"exec_keeps_settings", "merge_any_over_exec", "copies", "heap", "calls",
-		"copy_and_wait"
+		"copy_and_wait",       "merge_any_by_system"
 	};
 	struct daemon *d = daemon_start(NULL);
 
@@ -772,7 +799,20 @@ START_TEST(with_daemon)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_WITH_DAEMON 6
+#define NR_WITH_DAEMON 7
+
+/* As a service manager does: the kernel is told before the program starts. */
+START_TEST(merge_any_of_the_kernel)
+{
+	if (sysc5(SYS_prctl, PR_SET_MEMORY_MERGE, 1, 0, 0, 0)) {
+		printf("SKIP: this kernel has no PR_SET_MEMORY_MERGE\n");
+		return;
+	}
+	setenv("KSMD_RUNTIME_DIR", "/nonexistent", 1);
+	ck_assert_int_eq(run_to_end(NULL, "kernel_flag_is_taken_over"), 0);
+	ck_assert_int_eq(sysc5(SYS_prctl, PR_SET_MEMORY_MERGE, 0, 0, 0, 0), 0);
+}
+END_TEST
 
 /* Two programs with the same contents in mappings, in malloc, or in memory they ask for. */
 START_TEST(merges)
@@ -957,6 +997,7 @@ int main(int argc, char **argv)
 	suite_add_tcase(s, t);
 	tcase_add_loop_test(t, without_daemon, 0, NR_WITHOUT_DAEMON);
 	tcase_add_loop_test(t, with_daemon, 0, NR_WITH_DAEMON);
+	tcase_add_test(t, merge_any_of_the_kernel);
 	tcase_add_loop_test(t, merges, 0, NR_MERGES);
 	tcase_add_test(t, everything_locked);
 	tcase_add_loop_test(t, busy_programs, 0, 2);

@@ -259,7 +259,7 @@ END_TEST
 
 /*
  * A namespace's number goes to the next when it ends. A domain keeps it, so that no other container
- * comes into a domain whose frames are not gone yet.
+ * comes into a domain whose frames are not gone yet. Seen to fail without keep_namespaces().
  */
 START_TEST(numbers_of_namespaces_are_not_used_again)
 {
@@ -378,7 +378,7 @@ END_TEST
 
 /* ---- named domains ---- */
 
-/* Seen to fail (apart and shared exchanged) without domain_key_named(). */
+/* Seen to fail (all share) with one key for all names in domain_key_named(). */
 START_TEST(names_join_and_part)
 {
 	struct member m[5];

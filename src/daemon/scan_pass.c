@@ -262,6 +262,8 @@ static uint64_t batch(struct scan_pass *p)
 		pause = CLOCK_NEVER;
 	} else if (done == active) {
 		pause = pass_end(p, v, nr);
+	} else if (!knob(p, KNOB_PAGES_TO_SCAN)) {
+		pause = CLOCK_NEVER; /* until a store rings the bell */
 	}
 	domain_snapshot_free(v, nr);
 	p->cpu_ns = cpu_ns(p);

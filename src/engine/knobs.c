@@ -12,10 +12,24 @@
 
 #include "engine/knobs.h"
 
+/*
+ * How text becomes a value. Linux 6.18 parses each of its knobs with a function that has the name
+ * of one of these forms, and what that accepts is accepted here: a decimal number, a '+' before it
+ * and one newline behind it allowed, and no blank.
+ */
+enum knob_form {
+	FORM_UINT,  /* EINVAL for everything that is not an unsigned int */
+	FORM_ULONG, /* ERANGE above 64 bits */
+	FORM_INT,   /* ERANGE above INT_MAX; a '-' is a number below every minimum of ours */
+	FORM_BOOL,  /* by the first letters: y t 1 on, n f 0 off */
+	FORM_MODE,  /* the name of an advisor */
+};
+
 struct knob {
 	const char *name;
 	uint32_t def, min, max;
 	const char *help;
+	enum knob_form form; /* FORM_UINT where nothing is said */
 };
 
 #define NO_MAX UINT32_MAX
@@ -25,32 +39,32 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_RUN] = { "run", 1, 0, 2,
 		"0 stop scanning and keep what is merged, 1 scan, 2 stop and unmerge all clients "
 		"(kernel's default: 0)" },
-	[KNOB_PAGES_TO_SCAN] = { "pages_to_scan", 25600, 1, NO_MAX,
-		"pages to examine before a pause of sleep_millisecs; it cannot be set while an "
-		"advisor runs (kernel's default: 100)" },
+	[KNOB_PAGES_TO_SCAN] = { "pages_to_scan", 25600, 0, NO_MAX,
+		"pages to examine before a pause of sleep_millisecs, 0 none; it cannot be set "
+		"while an advisor runs (kernel's default: 100)" },
 	[KNOB_SLEEP_MILLISECS] = { "sleep_millisecs", 20, 0, NO_MAX,
 		"pause between two batches of pages_to_scan, in milliseconds" },
 	[KNOB_MERGE_ACROSS_NODES] = { "merge_across_nodes", 1, 0, 1,
 		"1 merge pages of different NUMA nodes, 0 only within a node; no change while "
-		"pages are shared" },
-	[KNOB_MAX_PAGE_SHARING] = { "max_page_sharing", 256, 2, NO_MAX,
-		"most pages that share one frame; no change while pages are shared" },
+		"pages are shared", FORM_ULONG },
+	[KNOB_MAX_PAGE_SHARING] = { "max_page_sharing", 256, 2, INT32_MAX,
+		"most pages that share one frame; no change while pages are shared", FORM_INT },
 	[KNOB_STABLE_NODE_CHAINS_PRUNE_MILLISECS] = { "stable_node_chains_prune_millisecs", 2000, 0,
 		NO_MAX,
 		"kept for compatibility: chains shrink at once here, nothing is left to prune" },
 	[KNOB_USE_ZERO_PAGES] = { "use_zero_pages", 0, 0, 1,
-		"1 give pages that are all zeros back instead of merging them" },
+		"1 give pages that are all zeros back instead of merging them", FORM_BOOL },
 	[KNOB_SMART_SCAN] = { "smart_scan", 1, 0, 1,
-		"1 pass over pages that keep changing, for up to 15 passes" },
+		"1 pass over pages that keep changing, for up to 15 passes", FORM_BOOL },
 	[KNOB_ADVISOR_MODE] = { "advisor_mode", KSM_ADVISOR_NONE, 0, 1,
-		"none or scan-time: who sets pages_to_scan" },
-	[KNOB_ADVISOR_MAX_CPU] = { "advisor_max_cpu", 70, 1, 100,
+		"none or scan-time: who sets pages_to_scan", FORM_MODE },
+	[KNOB_ADVISOR_MAX_CPU] = { "advisor_max_cpu", 70, 0, NO_MAX,
 		"most CPU that the scan-time advisor lets scanning use, in percent" },
 	[KNOB_ADVISOR_TARGET_SCAN_TIME] = { "advisor_target_scan_time", 200, 1, NO_MAX,
 		"time that a pass should take, in seconds" },
-	[KNOB_ADVISOR_MIN_PAGES_TO_SCAN] = { "advisor_min_pages_to_scan", 500, 1, NO_MAX,
+	[KNOB_ADVISOR_MIN_PAGES_TO_SCAN] = { "advisor_min_pages_to_scan", 500, 0, NO_MAX,
 		"least pages_to_scan that the advisor sets" },
-	[KNOB_ADVISOR_MAX_PAGES_TO_SCAN] = { "advisor_max_pages_to_scan", 30000, 1, NO_MAX,
+	[KNOB_ADVISOR_MAX_PAGES_TO_SCAN] = { "advisor_max_pages_to_scan", 30000, 0, NO_MAX,
 		"most pages_to_scan that the advisor sets" },
 	[KNOB_MAX_IDLE_MILLISECS] = { "max_idle_millisecs", 1000, 1, NO_MAX,
 		"longest pause between two passes while memory is calm, in milliseconds" },
@@ -104,30 +118,54 @@ const char *knob_help(enum knob_id id)
 	return knobs[id].help;
 }
 
-static bool is_space(char c)
+/* Without the one newline that may stand at the end. */
+static size_t text_length(const char *s)
 {
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+	size_t len = strlen(s);
+
+	return len && s[len - 1] == '\n' ? len - 1 : len;
 }
 
-/* A decimal number and nothing else; strtoul() would take signs and other bases. */
-static int parse_u32(const char *s, size_t len, uint32_t *out)
+/* A decimal number up to max and nothing else. -ERANGE when it is larger, -EINVAL if it is none. */
+static int parse_number(const char *s, size_t len, uint64_t max, uint64_t *out)
 {
 	uint64_t v = 0;
+	bool large = false;
 
+	if (len && *s == '+') {
+		s++;
+		len--;
+	}
 	if (!len)
 		return -EINVAL;
 	for (size_t i = 0; i < len; i++) {
+		uint64_t digit = (uint64_t)(s[i] - '0');
+
 		if (s[i] < '0' || s[i] > '9')
 			return -EINVAL;
-		v = v * 10 + (uint64_t)(s[i] - '0');
-		if (v > UINT32_MAX)
-			return -EINVAL;
+		large = large || __builtin_mul_overflow(v, 10, &v) ||
+			__builtin_add_overflow(v, digit, &v);
 	}
-	*out = (uint32_t)v;
+	if (large || v > max)
+		return -ERANGE;
+	*out = v;
 	return 0;
 }
 
-static int parse_advisor(const char *s, size_t len, uint32_t *out)
+static int parse_bool(const char *s, uint64_t *out)
+{
+	char first = (char)(*s | 0x20), second = *s ? (char)(s[1] | 0x20) : 0;
+
+	if (*s == '1' || first == 'y' || first == 't' || (first == 'o' && second == 'n'))
+		*out = 1;
+	else if (*s == '0' || first == 'n' || first == 'f' || (first == 'o' && second == 'f'))
+		*out = 0;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int parse_advisor(const char *s, size_t len, uint64_t *out)
 {
 	for (uint32_t i = 0; i < sizeof(advisor_names) / sizeof(advisor_names[0]); i++)
 		if (strlen(advisor_names[i]) == len && !memcmp(advisor_names[i], s, len)) {
@@ -137,30 +175,41 @@ static int parse_advisor(const char *s, size_t len, uint32_t *out)
 	return -EINVAL;
 }
 
-static int parse(enum knob_id id, const char *value, uint32_t *out)
+/* 0, or the error that the kernel's store returns. */
+static int parse(enum knob_id id, const char *value, uint64_t *out)
 {
-	size_t len;
+	size_t len = text_length(value);
 
-	while (is_space(*value))
-		value++;
-	len = strlen(value);
-	while (len && is_space(value[len - 1]))
-		len--;
-	return id == KNOB_ADVISOR_MODE ? parse_advisor(value, len, out) :
-					 parse_u32(value, len, out);
+	switch (knobs[id].form) {
+	case FORM_MODE:
+		return parse_advisor(value, len, out);
+	case FORM_BOOL:
+		return parse_bool(value, out);
+	case FORM_ULONG:
+		return parse_number(value, len, UINT64_MAX, out);
+	case FORM_INT:
+		return parse_number(value, len, INT32_MAX, out);
+	default:
+		return parse_number(value, len, UINT32_MAX, out) ? -EINVAL : 0;
+	}
 }
 
-/* Switching the advisor resets what it steers, as the kernel does. */
+/*
+ * Switching the advisor resets what it steers, as the kernel does. It advises at the end of a pass,
+ * so it begins with at least one page at a time: with none there is no end.
+ */
 static void advisor_switched(struct ksm_knobs *k, uint32_t mode)
 {
+	uint32_t least = knob_get(k, KNOB_ADVISOR_MIN_PAGES_TO_SCAN);
+
 	knob_set(k, KNOB_PAGES_TO_SCAN,
-		 mode == KSM_ADVISOR_SCAN_TIME ? knob_get(k, KNOB_ADVISOR_MIN_PAGES_TO_SCAN) :
+		 mode == KSM_ADVISOR_SCAN_TIME ? (least ? least : 1) :
 						 knobs[KNOB_PAGES_TO_SCAN].def);
 }
 
 int knob_store(struct ksm_knobs *k, enum knob_id id, const char *value, const struct knob_guard *g)
 {
-	uint32_t v, old = knob_get(k, id);
+	uint64_t v = 0;
 	int r = parse(id, value, &v);
 
 	if (r)
@@ -169,13 +218,13 @@ int knob_store(struct ksm_knobs *k, enum knob_id id, const char *value, const st
 		return -EINVAL;
 	if (id == KNOB_PAGES_TO_SCAN && knob_get(k, KNOB_ADVISOR_MODE) != KSM_ADVISOR_NONE)
 		return -EINVAL;
-	if (v == old)
+	if (v == knob_get(k, id))
 		return 0;
 	if (g->pages_shared && (id == KNOB_MERGE_ACROSS_NODES || id == KNOB_MAX_PAGE_SHARING))
 		return -EBUSY;
-	knob_set(k, id, v);
+	knob_set(k, id, (uint32_t)v);
 	if (id == KNOB_ADVISOR_MODE)
-		advisor_switched(k, v);
+		advisor_switched(k, (uint32_t)v);
 	return 0;
 }
 

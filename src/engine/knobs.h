@@ -65,8 +65,9 @@ const char *knob_name(enum knob_id id);
 const char *knob_help(enum knob_id id);
 /*
  * Parse and store. Returns 0, -EINVAL (not a number, out of range, or pages_to_scan while the
- * advisor runs), -EBUSY (merge_across_nodes or max_page_sharing would change while pages are
- * shared; the same value succeeds). `value` is NUL-terminated, surrounding white space allowed.
+ * advisor runs), -ERANGE (merge_across_nodes or max_page_sharing beyond what the kernel's type
+ * holds), -EBUSY (one of the two would change while pages are shared; the same value succeeds).
+ * `value` is NUL-terminated; one newline may stand at its end.
  */
 int knob_store(struct ksm_knobs *k, enum knob_id id, const char *value, const struct knob_guard *g);
 /* Text as `get` shows it, without newline; advisor_mode as "[none] scan-time". Returns length. */

@@ -45,6 +45,8 @@ PRELOAD_CFLAGS = $(CLIENT_CFLAGS) -fno-builtin
 URCU_LIBS   = $(shell $(PKGCONFIG) --libs liburcu liburcu-cds 2>/dev/null || \
 		echo -lurcu -lurcu-common -lurcu-cds)
 CHECK_LIBS  = $(shell $(PKGCONFIG) --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm)
+FUSE_CFLAGS = $(shell $(PKGCONFIG) --cflags fuse3 2>/dev/null || echo -I/usr/include/fuse3)
+FUSE_LIBS   = $(shell $(PKGCONFIG) --libs fuse3 2>/dev/null || echo -lfuse3)
 DAEMON_LIBS = $(URCU_LIBS) -lxxhash -lnuma -lseccomp -lsystemd -lpthread
 BENCH_LIBS  = $(DAEMON_LIBS) -lm
 TEST_LIBS   = $(CHECK_LIBS) $(DAEMON_LIBS)
@@ -63,6 +65,7 @@ CLIENT_SRC  := $(wildcard src/client/*.c)
 PRELOAD_SRC := $(wildcard src/preload/*.c)
 BENCH_SRC   := $(wildcard tools/bench/*.c)
 KSMDCTL_SRC := $(wildcard tools/ksmdctl.c tools/ksmdctl/*.c)
+KSMD_FS_SRC := $(wildcard tools/ksmd-fs/*.c)
 KSM_RUN_SRC := $(wildcard tools/ksm-run.c tools/ksm-run/*.c)
 UNIT_SRC    := $(wildcard tests/unit/*.c)
 # The torture: actors come in two kinds, its schedule in one (see tests/torture/torture.c).
@@ -106,7 +109,7 @@ ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-f
 TSAN_FLAGS := -fsanitize=thread -fno-omit-frame-pointer --param tsan-distinguish-volatile=1
 TSAN_OBJ   := $(if $(findstring thread,$(SANITIZE)),$(BUILD)/obj/tests/lib/tsan_volatile.o)
 
-PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmdctl ksm-run ksm-bench)
+PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmdctl ksmd-fs ksm-run ksm-bench)
 LIBS     := $(addprefix $(BUILD)/,libksm.so libksm.a)
 # What ksm-bench makes tables and plots with: a folder of Python, which is run as it is.
 REPORT_PY := $(wildcard tools/bench/report/*.py)
@@ -180,6 +183,13 @@ $(BUILD)/ksmd-user: $(O)/src/daemon/main.o $(CORE)
 
 $(BUILD)/ksmdctl: $(call objs,$(KSMDCTL_SRC))
 	$(call link,)
+
+# Every other program does without libfuse.
+$(O)/tools/ksmd-fs/%.o: tools/ksmd-fs/%.c $(STAMP)
+	$(call compile,$(FUSE_CFLAGS))
+
+$(BUILD)/ksmd-fs: $(call objs,$(KSMD_FS_SRC))
+	$(call link,$(FUSE_LIBS) -lsystemd -lpthread)
 
 $(BUILD)/ksm-run: $(call objs,$(KSM_RUN_SRC))
 	$(call link,)

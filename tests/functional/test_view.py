@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: MIT
+"""ksmd-fs: files in the shape of the kernel's, with the daemon behind them.
+
+Everything is mounted in a mount namespace of the test's own. Where the kernel has KSM the same
+stores are made there, and answers compared; its knobs are put back.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests" / "lib"))
+import checkline  # noqa: E402
+
+BUILD = pathlib.Path(os.environ.get("KSM_BUILD", TOP / "build"))
+DAEMON = os.environ.get("KSM_DAEMON", str(BUILD / "ksmd-user"))
+KERNEL = pathlib.Path("/sys/kernel/mm/ksm")
+LOCK = "/run/lock/ksm-bench.lock"  # of whoever uses the kernel's KSM on this machine
+PATIENCE = 30  # seconds; everything waited for takes a fraction of one on an idle machine
+OTHER_UID = 12345
+
+NAMES = """advisor_max_cpu advisor_max_pages_to_scan advisor_min_pages_to_scan advisor_mode
+advisor_target_scan_time full_scans general_profit ksm_zero_pages max_page_sharing
+merge_across_nodes pages_scanned pages_shared pages_sharing pages_skipped pages_to_scan
+pages_unshared pages_volatile run sleep_millisecs smart_scan stable_node_chains
+stable_node_chains_prune_millisecs stable_node_dups use_zero_pages""".split()
+KNOBS = {"run": b"0", "pages_to_scan": b"123", "sleep_millisecs": b"45", "merge_across_nodes": b"1",
+         "max_page_sharing": b"64", "stable_node_chains_prune_millisecs": b"777",
+         "use_zero_pages": b"0", "smart_scan": b"1", "advisor_mode": b"none",
+         "advisor_max_cpu": b"50", "advisor_min_pages_to_scan": b"600",
+         "advisor_max_pages_to_scan": b"20000", "advisor_target_scan_time": b"150"}
+VALUES = [b"0", b"1", b"2", b"3", b"99", b"101", b"65536", b"2147483647", b"2147483648",
+          b"4294967295", b"18446744073709551616", b"9" * 30, b"1\n", b"1\n\n", b"1\r\n",
+          b"\n", b" ", b" 1", b"1 ", b"\t1", b"1\t", b"+1", b"+5", b"-1", b"-0", b"--1", b"0x1",
+          b"010", b"1e2", b"1.0", b"1k", b"a", b"y", b"Y", b"n", b"no", b"on", b"Off", b"of", b"o",
+          b"true", b"F", b"none", b"none\n", b"scan-time", b"[none]", b"NONE", b" none",
+          b"none ", b"scan_time", b"scan-time\n\n", b"1\0", b"1\0002", b"\0", b"1 2", b"1\n2\n",
+          b"0" * 50 + b"7", b"0" * 4094 + b"7", b"0" * 5000 + b"7", b"9" * 5000, b"\xff1"]
+
+CLONE_NEWNS = 0x20000
+MS_REC_PRIVATE = 0x4000 | 0x40000
+
+
+def await_(what, condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain: " + what)
+        time.sleep(0.01)
+
+
+def result(call):
+    """What a call returns, or the name of its error."""
+    try:
+        return call()
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+def store(path, value):
+    """One write(2) of a file opened for nothing else."""
+    def run():
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            return os.write(fd, value)
+        finally:
+            os.close(fd)
+    return result(run)
+
+
+def load(path):
+    return result(lambda: path.read_text(encoding="latin1"))
+
+
+def own_namespace():
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) or libc.mount(None, b"/", None, MS_REC_PRIVATE, None):
+        raise OSError(ctypes.get_errno(), "mount namespace")
+
+
+def as_user(uid, command):
+    return subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "sh",
+                           "-c", command], capture_output=True, text=True, check=False)
+
+
+WHY_NOT = None
+if os.geteuid() != 0:
+    WHY_NOT = "mounting for all users takes root"
+elif not os.path.exists("/dev/fuse"):
+    WHY_NOT = "/dev/fuse is not there"
+elif not (BUILD / "ksmd-fs").exists():
+    WHY_NOT = "ksmd-fs is not built"
+
+
+@unittest.skipIf(WHY_NOT, WHY_NOT)
+class View(unittest.TestCase):
+    maxDiff = None
+
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ksmd-test."))
+        self.addCleanup(shutil.rmtree, self.dir, True)
+        os.chmod(self.dir, 0o755)
+        self.run_dir = self.dir / "run"
+        self.mnt = self.dir / "mnt"
+        self.mnt.mkdir()
+        self.ksm = self.mnt / "kernel/mm/ksm"
+        self.start_daemon()
+        self.view = subprocess.Popen([BUILD / "ksmd-fs", "-f", "--runtime-dir", self.run_dir,
+                                      self.mnt])
+        self.addCleanup(self.end_view)
+        await_("the mount", self.ksm.is_dir)
+
+    def end_view(self):
+        subprocess.run(["umount", "-l", self.mnt], check=False)
+        self.view.wait(PATIENCE)
+
+    def start_daemon(self):
+        self.daemon = subprocess.Popen([DAEMON, "--runtime-dir", self.run_dir],
+                                       stderr=subprocess.DEVNULL)
+        self.addCleanup(self.end, self.daemon)
+        await_("the daemon", lambda: subprocess.run(
+            [BUILD / "ksmdctl", "--runtime-dir", self.run_dir, "get", "ksm/run"],
+            capture_output=True, check=False).returncode == 0)
+
+    def end(self, process):
+        process.kill()
+        process.wait(PATIENCE)
+
+    def ctl(self, *args):
+        return subprocess.run([BUILD / "ksmdctl", "--runtime-dir", self.run_dir, *args],
+                              capture_output=True, text=True, check=True).stdout
+
+    def program(self, code):
+        """A Python program that is merged; it says a line when it has done `code`, and waits."""
+        p = subprocess.Popen([BUILD / "ksm-run", sys.executable, "-c",
+                              code + "\nprint('ready', flush=True)\nimport sys\nsys.stdin.read()"],
+                             env={**os.environ, "KSMD_RUNTIME_DIR": str(self.run_dir)},
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.stdin.close)
+        self.addCleanup(self.end, p)
+        self.assertEqual(p.stdout.readline(), "ready\n")
+        return p
+
+    # ---- the kernel's directory ----
+
+    def test_the_kernels_names_and_no_other(self):
+        self.assertEqual(sorted(os.listdir(self.ksm)), NAMES)
+        for name in NAMES:
+            mode = 0o100644 if name in KNOBS else 0o100444
+            st = os.stat(self.ksm / name)
+            self.assertEqual((oct(st.st_mode), st.st_size), (oct(mode), 4096), name)
+            # Twice the daemon's word, because counters move.
+            before, seen, after = (self.ctl("get", "ksm/" + name), load(self.ksm / name),
+                                   self.ctl("get", "ksm/" + name))
+            if before == after:
+                self.assertEqual(seen, before, name)
+
+    def test_a_bind_mount_serves_the_kernels_place(self):
+        with self.over_the_kernels_place() as place:
+            self.assertEqual(sorted(os.listdir(place)), NAMES)
+            self.assertEqual(store(place / "sleep_millisecs", b"77\n"), 3)
+        self.assertEqual(self.ctl("get", "ksm/sleep_millisecs"), "77\n")
+
+    @contextlib.contextmanager
+    def over_the_kernels_place(self):
+        if not KERNEL.is_dir():
+            self.skipTest("the kernel has no KSM")
+        subprocess.run(["mount", "--bind", self.ksm, KERNEL], check=True)
+        try:
+            yield KERNEL
+        finally:
+            subprocess.run(["umount", KERNEL], check=True)
+
+    @staticmethod
+    def all_stores(place):
+        out = {}
+        for name, calm in KNOBS.items():
+            for value in VALUES:
+                first = store(place / name, calm)
+                key = f"{name} {value[:12]!r} of {len(value)}"
+                out[key] = (first, store(place / name, value), load(place / name))
+            store(place / name, calm)
+        for name in set(NAMES) - set(KNOBS):
+            out["store " + name] = store(place / name, b"0")
+            out["open " + name] = result(lambda n=name: os.open(place / n, os.O_RDWR))
+        return out
+
+    def other_calls(self, place):
+        run, sleep = place / "run", place / "sleep_millisecs"
+        out = {}
+        fd = os.open(sleep, os.O_RDWR)
+        try:
+            out["two writes"] = [result(lambda: os.write(fd, b"11")),
+                                 result(lambda: os.write(fd, b"22")), load(sleep)]
+            out["write behind"] = [result(lambda: os.pwrite(fd, b"33", 100)), load(sleep)]
+            out["reads"] = [os.pread(fd, 100, 0), os.pread(fd, 100, 1), os.pread(fd, 1, 0),
+                            os.pread(fd, 100, 5000)]
+            out["empty"] = [os.write(fd, b""), load(sleep)]
+        finally:
+            os.close(fd)
+        for flag in (os.O_TRUNC, os.O_APPEND):
+            fd = os.open(sleep, os.O_WRONLY | flag)
+            out[flag] = [os.write(fd, b"44"), load(sleep)]
+            os.close(fd)
+        out["truncate"] = result(lambda: os.truncate(run, 0))
+        out["unlink"] = result(lambda: os.unlink(run))
+        out["rename"] = result(lambda: os.rename(run, place / "walk"))
+        out["create"] = result(lambda: os.open(place / "new", os.O_CREAT | os.O_WRONLY))
+        out["mkdir"] = result(lambda: os.mkdir(place / "new"))
+        out["missing"] = result(lambda: os.open(place / "new", os.O_RDONLY))
+        out["directory"] = result(lambda: os.open(place, os.O_WRONLY))
+        out["below a file"] = result(lambda: os.open(run / "x", os.O_RDONLY))
+        return out
+
+    @contextlib.contextmanager
+    def kernel_put_back(self):
+        if not os.access(KERNEL / "run", os.W_OK):
+            self.skipTest("the kernel has no KSM")
+        with open(LOCK, "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            values = {name: load(KERNEL / name) for name in KNOBS}
+            values["advisor_mode"] = "scan-time" if "[scan-time]" in values["advisor_mode"] \
+                else "none"
+            # pages_to_scan is refused while an advisor runs, run comes last.
+            order = sorted(KNOBS, key=lambda n: (n == "run", n == "pages_to_scan"))
+            try:
+                yield
+            finally:
+                for name in order:
+                    store(KERNEL / name, values[name].encode())
+
+    def test_stores_and_other_calls_as_in_sysfs(self):
+        with self.kernel_put_back():
+            store(KERNEL / "run", b"0")
+            theirs = {**self.all_stores(KERNEL), **self.other_calls(KERNEL)}
+        ours = {**self.all_stores(self.ksm), **self.other_calls(self.ksm)}
+        differ = {k: (theirs[k], ours[k]) for k in theirs if theirs[k] != ours[k]}
+        # Numbers of more than 32 bits: the kernel keeps the lower half for these, we refuse.
+        for name in ("advisor_max_cpu", "advisor_min_pages_to_scan", "advisor_max_pages_to_scan",
+                     "advisor_target_scan_time"):
+            differ.pop(f"{name} {b'18446744073709551616'[:12]!r} of 20", None)
+        self.assertEqual(differ, {})
+
+    # ---- clients ----
+
+    def test_ksm_stat_is_the_kernels(self):
+        p = self.program("x = bytearray(b'ab' * (8 << 20))")
+        stat = self.mnt / f"proc/{p.pid}/ksm_stat"
+        await_("merging", lambda: load(stat.parent / "ksm_merging_pages").strip() not in ("0", ""))
+        keys = [line.split(" ")[0] for line in load(stat).splitlines()]
+        theirs = pathlib.Path("/proc/self/ksm_stat")
+        want = ["ksm_rmap_items", "ksm_zero_pages", "ksm_merging_pages", "ksm_process_profit",
+                "ksm_merge_any:", "ksm_mergeable:"]
+        if theirs.exists():
+            want = [line.split(" ")[0] for line in load(theirs).splitlines()]
+        self.assertEqual(keys, want)
+        self.assertIn(load(stat).splitlines()[5], ("ksm_mergeable: yes", "ksm_mergeable: no"))
+        self.assertIn(str(p.pid), os.listdir(self.mnt / "proc"))
+        self.end(p)
+        await_("the client's end", lambda: load(stat) == "ENOENT")
+        self.assertNotIn(str(p.pid), os.listdir(self.mnt / "proc"))
+
+    def test_self_is_who_asks(self):
+        p = self.program("import os\nassert os.readlink('%s') == str(os.getpid())" %
+                         (self.mnt / "proc/self"))
+        self.assertIsNone(p.poll())
+        self.assertEqual(os.readlink(self.mnt / "proc/self"), str(os.getpid()))
+        self.assertEqual(load(self.mnt / "proc/self/ksm_stat"), "ENOENT")
+        for bad in ("0", "-1", "+1", "1x", "99999999999999999999", "self2"):
+            self.assertEqual(load(self.mnt / "proc" / bad / "ksm_stat"), "ENOENT", bad)
+
+    # ---- all attributes ----
+
+    def test_every_attribute_has_a_file(self):
+        p = self.program("x = bytearray(b'ab' * (1 << 20))")
+        files = 0
+        for at, dirs, names in os.walk(self.mnt / "ksmd"):
+            where = os.path.relpath(at, self.mnt / "ksmd")
+            listed = self.ctl("ls", *([] if where == "." else [where])).split()
+            self.assertEqual(sorted(listed), sorted([d + "/" for d in dirs] + names), where)
+            for name in names:
+                text = load(pathlib.Path(at) / name)
+                self.assertTrue(text.endswith("\n"), (where, name, text))
+                files += 1
+        self.assertGreater(files, 150)
+        self.assertEqual(load(self.mnt / f"ksmd/client/{p.pid}/uid"), "0\n")
+        self.assertEqual(load(self.mnt / "ksmd/nothing/here"), "ENOENT")
+        self.assertEqual(load(self.mnt / "ksmd/ksm/run/x"), "ENOTDIR")
+
+    # ---- who may ----
+
+    def test_the_callers_user_counts(self):
+        run = self.ksm / "run"
+        seen = as_user(OTHER_UID, f"cat {run} && echo 2 >{run}")
+        self.assertEqual(seen.stdout, "1\n")
+        self.assertNotEqual(seen.returncode, 0)
+        self.assertEqual(load(run), "1\n")
+        # And the thread that served the other user serves root as root afterwards.
+        for _ in range(20):
+            as_user(OTHER_UID, f"echo 2 >{run}")
+            self.assertEqual(store(run, b"0"), 1)
+            self.assertEqual(store(run, b"1"), 1)
+
+    def test_the_other_users_of_a_socket_that_is_closed_to_them(self):
+        os.chmod(self.run_dir, 0o700)
+        seen = as_user(OTHER_UID, f"cat {self.ksm / 'run'}")
+        self.assertIn("ermission denied", seen.stderr)
+        self.assertEqual(load(self.ksm / "run"), "1\n")
+
+    # ---- a daemon that ends, stops, comes back ----
+
+    def test_a_daemon_that_is_gone(self):
+        fd = os.open(self.ksm / "run", os.O_RDWR)
+        self.addCleanup(os.close, fd)
+        self.end(self.daemon)
+        self.assertEqual(result(lambda: os.pread(fd, 9, 0)), "EIO")
+        self.assertEqual(result(lambda: os.write(fd, b"1")), "EIO")
+        self.assertEqual(load(self.ksm / "run"), "EIO")
+        self.assertEqual(result(lambda: os.listdir(self.mnt / "ksmd")), "EIO")
+        self.assertEqual(sorted(os.listdir(self.ksm)), NAMES)
+        self.start_daemon()
+        self.assertEqual(os.pread(fd, 9, 0), b"1\n")
+        self.assertEqual(load(self.ksm / "run"), "1\n")
+
+    def test_a_store_that_waits_keeps_nobody(self):
+        p = self.program("x = bytearray(b'ab' * (8 << 20))")
+        merged = self.ksm / "pages_sharing"
+        await_("merging", lambda: int(load(merged)) > 100)
+        os.kill(p.pid, signal.SIGSTOP)
+        self.addCleanup(result, lambda: os.kill(p.pid, signal.SIGCONT))
+        answer = []
+        waits = threading.Thread(target=lambda: answer.append(store(self.ksm / "run", b"2")))
+        waits.start()
+        await_("the store", lambda: load(self.ksm / "run") == "2\n")
+        begun = time.monotonic()
+        for name in NAMES:
+            load(self.ksm / name)
+        self.assertLess(time.monotonic() - begun, 5)
+        waits.join(PATIENCE)
+        self.assertEqual(answer, ["ETIMEDOUT"])
+
+    def test_a_signal_ends_the_wait(self):
+        p = self.program("x = bytearray(b'ab' * (8 << 20))")
+        await_("merging", lambda: int(load(self.ksm / "pages_sharing")) > 100)
+        os.kill(self.daemon.pid, signal.SIGSTOP)
+        reader = subprocess.Popen(["cat", self.ksm / "pages_shared"], stdout=subprocess.DEVNULL)
+        self.addCleanup(self.end, reader)
+        await_("the reader's wait", lambda: pathlib.Path(f"/proc/{reader.pid}/wchan").read_text(
+            encoding="ascii").startswith("request_wait") or "fuse" in pathlib.Path(
+                f"/proc/{reader.pid}/wchan").read_text(encoding="ascii"))
+        begun = time.monotonic()
+        reader.kill()
+        reader.wait(PATIENCE)
+        self.assertLess(time.monotonic() - begun, 10)
+        os.kill(self.daemon.pid, signal.SIGCONT)
+        self.assertEqual(load(self.ksm / "run"), "1\n")
+        self.assertIsNone(p.poll())
+
+    def test_two_writers(self):
+        sleep = self.ksm / "sleep_millisecs"
+        failed = []
+
+        def write(value):
+            for _ in range(200):
+                if store(sleep, value) != len(value) or load(sleep) not in ("11\n", "222\n"):
+                    failed.append(load(sleep))
+        both = [threading.Thread(target=write, args=(v,)) for v in (b"11", b"222")]
+        for t in both:
+            t.start()
+        for t in both:
+            t.join(PATIENCE)
+        self.assertEqual(failed, [])
+
+
+if __name__ == "__main__":
+    if not WHY_NOT:
+        own_namespace()
+    checkline.main()

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tree.h - which files the view has, and what stands behind each.
+ *
+ *	/kernel/mm/ksm/NAME          the names that the kernel has in /sys, and no other
+ *	/proc/PID/ksm_stat           one of the daemon's clients, in the kernel's format
+ *	/proc/PID/ksm_merging_pages
+ *	/proc/self                   the process that asks
+ *	/ksmd/...                    all attributes, as `ksmdctl ls` shows them
+ *
+ * A bind mount of /kernel/mm/ksm over the kernel's directory serves every tool that reads it,
+ * because the directory has the kernel's names alone. The view keeps nothing: each look at a path
+ * that is not fixed asks the daemon, which answers as the caller's user may know.
+ */
+#ifndef KSMD_FS_TREE_H
+#define KSMD_FS_TREE_H
+
+#include <sys/types.h>
+
+#include "tools/ksmd-fs/call.h"
+
+#define TREE_PATH_MAX 512 /* bytes of a control path; the longest has 60 */
+
+#define TREE_VALUE_MAX 4096u /* the size of a page, which is sysfs's limit */
+
+enum tree_kind {
+	TREE_DIR,     /* of fixed names: `names` */
+	TREE_CLIENTS, /* /proc */
+	TREE_ATTRS,   /* a directory of the daemon's: `path` */
+	TREE_ATTR,    /* an attribute: `path` */
+	TREE_STAT,    /* `path` is the client's directory */
+	TREE_SELF,
+};
+
+struct tree_node {
+	enum tree_kind kind;
+	mode_t mode; /* with its type */
+	char path[TREE_PATH_MAX];
+	const char *const *names; /* of a TREE_DIR, the last is NULL */
+};
+
+/* Who asks, and where the daemon is. */
+struct tree_view {
+	const char *socket;
+	struct caller who;
+};
+
+/*
+ * What stands at `path`, which begins with '/'. Asks the daemon where the tree is not fixed.
+ * Returns 0, -ENOENT, -ENAMETOOLONG, or what call_open() and call_say() return.
+ */
+int tree_find(const struct tree_view *v, const char *path, struct tree_node *n);
+
+/*
+ * Append the names of a directory to `out`, one a line, those of directories with '/' behind them.
+ * Returns as tree_find() does.
+ */
+int tree_list(const struct tree_view *v, const struct tree_node *n, struct text *out);
+
+/* Append what a file holds at present. Returns as call_open() and call_say() do. */
+int tree_read(const struct tree_view *v, const struct tree_node *n, struct text *out);
+
+/*
+ * Store a value of `len` bytes, one newline at its end allowed. As in sysfs a NUL ends it, and
+ * TREE_VALUE_MAX bytes are all that is looked at. Returns the number of bytes that were, or the
+ * daemon's refusal.
+ */
+ssize_t tree_write(const struct tree_view *v, const struct tree_node *n, const char *value,
+		   size_t len);
+
+#endif

@@ -108,21 +108,22 @@ static void usage(FILE *to)
 	fputs(usage_text, to);
 }
 
+enum { FIXED = 1, MADVISE, MALLOC, DOMAIN, DONTDUMP, RUNTIME_DIR, PRELOAD, HELP, VERSION };
+static const struct option opts[] = {
+	{ "fixed-layout", no_argument, NULL, FIXED },
+	{ "madvise-only", no_argument, NULL, MADVISE },
+	{ "malloc", required_argument, NULL, MALLOC },
+	{ "domain", required_argument, NULL, DOMAIN },
+	{ "respect-dontdump", no_argument, NULL, DONTDUMP },
+	{ "runtime-dir", required_argument, NULL, RUNTIME_DIR },
+	{ "preload", required_argument, NULL, PRELOAD },
+	{ "help", no_argument, NULL, HELP },
+	{ "version", no_argument, NULL, VERSION },
+	{ 0 },
+};
+
 static void parse(int argc, char **argv, struct options *o)
 {
-	enum { FIXED = 1, MADVISE, MALLOC, DOMAIN, DONTDUMP, RUNTIME_DIR, PRELOAD, HELP, VERSION };
-	static const struct option opts[] = {
-		{ "fixed-layout", no_argument, NULL, FIXED },
-		{ "madvise-only", no_argument, NULL, MADVISE },
-		{ "malloc", required_argument, NULL, MALLOC },
-		{ "domain", required_argument, NULL, DOMAIN },
-		{ "respect-dontdump", no_argument, NULL, DONTDUMP },
-		{ "runtime-dir", required_argument, NULL, RUNTIME_DIR },
-		{ "preload", required_argument, NULL, PRELOAD },
-		{ "help", no_argument, NULL, HELP },
-		{ "version", no_argument, NULL, VERSION },
-		{ 0 },
-	};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "+h", opts, NULL)) != -1) {

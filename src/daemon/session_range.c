@@ -11,8 +11,7 @@
  *
  * Done at once, an ADD over 16 GiB of zero pages took 725 ms of this thread; an ADOPT took 3 s, and
  * 369 MB of records. An ADOPT of frames that do not exist leaves no record now (the
- * engine's client.c). Each ADD copies the client's list of regions, so their number is limited to
- * that of the mappings that a process can have.
+ * engine's client.c). Regions are limited to as many as a process can have mappings.
  */
 #include "daemon/session_range.h"
 

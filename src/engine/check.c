@@ -113,13 +113,30 @@ static uint64_t count_vmas(struct mm_slot *mm) NEEDS(mm->e->lock)
 	return nr;
 }
 
+static int check_regions(struct check *c, const struct region_array *a)
+{
+	struct region_pos p = { 0, 0 };
+	const struct region *r;
+	uint64_t end = 0;
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < a->nr_leaves; i++)
+		REQUIRE(c, a->leaf[i]->nr && a->leaf[i]->nr <= LEAF_REGIONS);
+	for (; (r = region_on(a, p)); p = region_after(a, p)) {
+		REQUIRE(c, !nr++ || r->at.start > end);
+		end = r->at.end;
+	}
+	REQUIRE(c, nr == a->nr);
+	return 0;
+}
+
 static int check_mm(struct check *c, struct mm_slot *mm) NEEDS(mm->e->lock)
 {
 	struct check one = { .e = c->e, .ordered = c->ordered };
 	uint64_t orders = 0, reserved = 0;
 
-	for (uint32_t i = 0; i + 1 < mm->regions->nr; i++)
-		REQUIRE(c, mm->regions->r[i]->at.end < mm->regions->r[i + 1]->at.start);
+	if (check_regions(c, mm->regions))
+		return -1;
 	for (uint32_t i = 0; i < mm->table.cap; i++)
 		if (mm->table.entry[i].block != NIL &&
 		    check_block(&one, mm, mm->table.entry[i].key, mm->table.entry[i].block)) {

@@ -32,8 +32,8 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 
 	if (!mm)
 		return NULL;
-	mm->regions = array_new(e, 0);
-	mm->no_regions = array_new(e, 0);
+	mm->regions = array_new(e);
+	mm->no_regions = array_new(e);
 	if (!mm->regions || !mm->no_regions) {
 		array_free(e, mm->regions);
 		array_free(e, mm->no_regions);
@@ -105,6 +105,11 @@ void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_c
 
 /* --- what it offers --- */
 
+static bool pos_equal(struct region_pos a, struct region_pos b)
+{
+	return a.leaf == b.leaf && a.at == b.at;
+}
+
 static bool range_ok(struct span at)
 {
 	return !span_empty(at) && at.end <= KSM_ADDR_END && !(at.start % PAGE_BYTES) &&
@@ -112,63 +117,59 @@ static bool range_ok(struct span at)
 }
 
 /*
- * Replace regions [first, first + nr_old) of the live array by v[0..nr_new), whose references go
- * to the new array. Mappings are counted inside regions only: an edge of an old region may now lie
- * inside a new one and gain a mapping, an edge of a new one may have lain inside an old one and
- * lose it. No address occurs twice among either, and one that is in both counts nothing each time.
+ * Replace the regions in [from, to) of the live array by v[0..nr), whose references go to the new
+ * array. Mappings are counted inside regions only: an edge of an old region may now lie inside a
+ * new one and gain a mapping, an edge of a new one may have lain inside an old one and lose it. No
+ * address occurs twice among either, and one that is in both counts nothing each time.
  */
-static void splice(struct mm_slot *mm, struct region_array *n, uint32_t first, uint32_t nr_old,
-		   struct region **v, uint32_t nr_new) NEEDS(mm->e->lock)
+static void splice(struct mm_slot *mm, const struct region_change *c, struct region_pos from,
+		   struct region_pos to, struct region **v, uint32_t nr) NEEDS(mm->e->lock)
 {
 	struct region_array *old = mm->regions;
+	struct region_pos p;
 
-	memcpy(n->r, old->r, first * sizeof(*n->r));
-	memcpy(n->r + first, v, nr_new * sizeof(*n->r));
-	memcpy(n->r + first + nr_new, old->r + first + nr_old,
-	       (old->nr - first - nr_old) * sizeof(*n->r));
-	for (uint32_t i = 0; i < nr_old; i++) {
-		mm->vmas_ours += vma_boundary(mm, n, old->r[first + i]->at.start);
-		mm->vmas_ours += vma_boundary(mm, n, old->r[first + i]->at.end);
+	for (p = from; !pos_equal(p, to); p = region_after(old, p)) {
+		mm->vmas_ours += vma_boundary(mm, c->to, region_on(old, p)->at.start);
+		mm->vmas_ours += vma_boundary(mm, c->to, region_on(old, p)->at.end);
 	}
-	for (uint32_t i = 0; i < nr_new; i++) {
+	for (uint32_t i = 0; i < nr; i++) {
 		mm->vmas_ours -= vma_boundary(mm, old, v[i]->at.start);
 		mm->vmas_ours -= vma_boundary(mm, old, v[i]->at.end);
 	}
-	rcu_assign_pointer(mm->regions, n);
-	for (uint32_t i = 0; i < nr_old; i++)
-		region_put(old->r[first + i]);
-	array_retire(mm->e, old);
+	rcu_assign_pointer(mm->regions, c->to);
+	for (p = from; !pos_equal(p, to); p = region_after(old, p))
+		region_put(region_on(old, p));
+	array_retire(mm->e, old, c);
 }
 
 /* Returns 0 or -ENOMEM. */
 static int add_region(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 {
-	struct region_array *old = mm->regions, *n;
-	uint32_t first, last;
+	struct region_array *old = mm->regions;
+	struct region_pos from, to;
+	struct region_change c;
 	struct region *r;
 
-	/* Regions that overlap or touch: [first, last). */
-	first = region_index(old, at.start ? at.start - 1 : 0);
-	for (last = first; last < old->nr && old->r[last]->at.start <= at.end; last++)
-		;
-	if (last - first == 1 && old->r[first]->at.start <= at.start &&
-	    old->r[first]->at.end >= at.end)
+	/* Regions that overlap or touch: [from, to). */
+	from = region_find(old, at.start ? at.start - 1 : 0);
+	r = region_on(old, from);
+	if (r && r->at.start <= at.start && r->at.end >= at.end)
 		return 0;
-	if (last > first) {
-		at.start = u64_min(at.start, old->r[first]->at.start);
-		at.end = u64_max(at.end, old->r[last - 1]->at.end);
+	for (to = from; (r = region_on(old, to)) && r->at.start <= at.end;
+	     to = region_after(old, to)) {
+		at.start = u64_min(at.start, r->at.start);
+		at.end = u64_max(at.end, r->at.end);
 	}
 	if (!allow_memory(mm, sizeof(*r) + sizeof(r)))
 		return -ENOMEM;
-	n = array_new(mm->e, old->nr - (last - first) + 1);
 	r = region_new(mm, at);
-	if (!n || !r) {
-		array_free(mm->e, n);
-		if (r)
-			region_put(r);
+	if (!r)
+		return -ENOMEM;
+	if (!array_replace(mm->e, old, from, to, &r, 1, &c)) {
+		region_put(r);
 		return -ENOMEM;
 	}
-	splice(mm, n, first, last - first, &r, 1);
+	splice(mm, &c, from, to, &r, 1);
 	return 0;
 }
 
@@ -185,12 +186,11 @@ int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end)
 	return r;
 }
 
-/* What is left of regions [first, last) when `at` goes: 0 to 2 pieces, or -ENOMEM. */
-static int pieces(struct mm_slot *mm, uint32_t first, uint32_t last, struct span at,
-		  struct region **v) NEEDS(mm->e->lock)
+/* What is left of regions that reach over `whole` when `at` goes: 0 to 2 pieces, or -ENOMEM. */
+static int pieces(struct mm_slot *mm, struct span whole, struct span at, struct region **v)
+	NEEDS(mm->e->lock)
 {
-	struct span left = { mm->regions->r[first]->at.start, at.start };
-	struct span right = { at.end, mm->regions->r[last - 1]->at.end };
+	struct span left = { whole.start, at.start }, right = { at.end, whole.end };
 	int nr = 0;
 
 	if (!span_empty(left)) {
@@ -212,26 +212,30 @@ static int pieces(struct mm_slot *mm, uint32_t first, uint32_t last, struct span
 /* Returns 0 or -ENOMEM. */
 static int del_regions(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 {
-	struct region_array *old = mm->regions, *n;
-	struct region *v[2];
-	uint32_t first = region_index(old, at.start), last;
+	struct region_array *old = mm->regions;
+	struct region_pos from = region_find(old, at.start), to;
+	struct span whole = { 0, 0 };
+	struct region_change c;
+	struct region *v[2], *r;
 	int nr;
 
-	for (last = first; last < old->nr && old->r[last]->at.start < at.end; last++)
-		;
-	if (first == last)
+	for (to = from; (r = region_on(old, to)) && r->at.start < at.end;
+	     to = region_after(old, to)) {
+		whole.start = whole.end ? whole.start : r->at.start;
+		whole.end = r->at.end;
+	}
+	if (pos_equal(from, to))
 		return 0;
-	nr = pieces(mm, first, last, at, v);
+	nr = pieces(mm, whole, at, v);
 	if (nr < 0)
 		return nr;
-	n = array_new(mm->e, old->nr - (last - first) + (uint32_t)nr);
-	if (!n) {
+	if (!array_replace(mm->e, old, from, to, v, (uint32_t)nr, &c)) {
 		while (nr)
 			region_put(v[--nr]);
 		return -ENOMEM;
 	}
 	page_drop_range(mm, at);
-	splice(mm, n, first, last - first, v, (uint32_t)nr);
+	splice(mm, &c, from, to, v, (uint32_t)nr);
 	layout_trim(mm, at);
 	allow_memory_less(mm);
 	return 0;

@@ -41,11 +41,28 @@ struct region {
 	struct rcu_head rcu;
 };
 
-/* A client's live regions: sorted, disjoint, not touching. Never changed once published. */
-struct region_array {
+#define LEAF_REGIONS 128u
+/* Some of a client's live regions, 1 to LEAF_REGIONS. Never changed once published. */
+struct region_leaf {
 	struct rcu_head rcu;
 	uint32_t nr;
 	struct region *r[]; /* counted */
+};
+
+/*
+ * A client's live regions: sorted, disjoint, not touching. Never changed once published. Its
+ * successor shares the leaves that a change does not concern.
+ */
+struct region_array {
+	struct rcu_head rcu;
+	uint32_t nr; /* regions in all leaves */
+	uint32_t nr_leaves;
+	struct region_leaf *leaf[];
+};
+
+/* A place in an array: of a region, or { nr_leaves, 0 } after the last. */
+struct region_pos {
+	uint32_t leaf, at;
 };
 
 /* An order under way. */

@@ -78,8 +78,9 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 	out->merging_pages = mm->nr_state[RMAP_MERGED];
 	out->zero_pages = mm->nr_state[RMAP_ZEROED];
 	out->nr_regions = mm->regions->nr;
-	for (uint32_t i = 0; i < mm->regions->nr; i++)
-		out->region_bytes += span_len(mm->regions->r[i]->at);
+	for (uint32_t l = 0; l < mm->regions->nr_leaves; l++)
+		for (uint32_t i = 0; i < mm->regions->leaf[l]->nr; i++)
+			out->region_bytes += span_len(mm->regions->leaf[l]->r[i]->at);
 	out->nr_vmas = mm->vmas_own + mm->vmas_ours;
 	out->cow_breaks = mm->cow_breaks;
 	out->orders = mm->nr_orders + mm->nr_ready;

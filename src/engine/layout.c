@@ -88,9 +88,9 @@ static uint32_t place_in_window(struct mm_slot *mm, uint64_t pn, int nid) NEEDS(
 static bool is_reached(const struct mm_slot *mm, const struct window *w)
 {
 	uint64_t start = window_start(w);
-	uint32_t r = region_index(mm->regions, start);
+	const struct region *r = region_on(mm->regions, region_find(mm->regions, start));
 
-	return r < mm->regions->nr && mm->regions->r[r]->at.start < start + WINDOW_BYTES;
+	return r && r->at.start < start + WINDOW_BYTES;
 }
 
 void layout_trim(struct mm_slot *mm, struct span at)

@@ -163,9 +163,11 @@ static void see_range(const struct glance *t, struct mm_slot *mm, const struct t
 {
 	const struct region_array *a = mm->regions;
 
-	for (uint32_t i = region_index(a, v->at.start); i < a->nr && a->r[i]->at.start < v->at.end;
-	     i++)
-		see_run(t, mm, a->r[i], span_clip(v->at, a->r[i]->at), v->kind);
+	struct region_pos p = region_find(a, v->at.start);
+	struct region *r;
+
+	for (; (r = region_on(a, p)) && r->at.start < v->at.end; p = region_after(a, p))
+		see_run(t, mm, r, span_clip(v->at, r->at), v->kind);
 }
 
 int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool dense,

@@ -44,9 +44,9 @@ unsigned int vma_differ(uint32_t left, uint32_t right)
 
 unsigned int vma_boundary(const struct mm_slot *mm, const struct region_array *a, uint64_t addr)
 {
-	uint32_t i = region_index(a, addr);
+	const struct region *r = region_on(a, region_find(a, addr));
 
-	if (i == a->nr || a->r[i]->at.start >= addr)
+	if (!r || r->at.start >= addr)
 		return 0;
 	return vma_differ(vma_frame_at(mm, (addr >> PAGE_SHIFT) - 1),
 			  vma_frame_at(mm, addr >> PAGE_SHIFT));

@@ -107,6 +107,49 @@ START_TEST(random_against_bitmap)
 }
 END_TEST
 
+/* The same with so many regions that they stand in dozens of leaves, and few again. */
+START_TEST(random_with_many_regions)
+{
+	enum { N = 8000, PHASE = 5000 };
+	struct fake *w = fake_new(1, 1000, 0);
+	struct fake_client *c = fake_client(w, AT(0), N);
+	uint64_t rng = fake_seed(), bytes, regions, most = 0;
+	static bool in[N + 2];
+	int step, i;
+
+	for (i = 0; i < N + 2; i++)
+		in[i] = i < N;
+	for (step = 0; step < 4 * PHASE; step++) {
+		uint64_t a = fake_rand(&rng) % N, b;
+		/* Single pages go, then longer ranges come, or go. */
+		bool add = step / PHASE % 2 ? fake_rand(&rng) & 1 : !(fake_rand(&rng) % 4);
+
+		b = a + 1 + (step / PHASE % 2 ? fake_rand(&rng) % 40 : 0);
+		b = b < N ? b : N;
+		ck_assert_int_eq(add ? engine_region_add(c->mm, AT(a), AT(b)) :
+				       engine_region_del(c->mm, AT(a), AT(b)),
+				 0);
+		for (; a < b; a++)
+			in[a] = add;
+		if (step % 100)
+			continue;
+		for (i = 0, bytes = regions = 0; i < N; i++) {
+			bytes += in[i] * PAGE;
+			regions += in[i] && !(i && in[i - 1]);
+		}
+		ck_assert_uint_eq(mm_now(c).region_bytes, bytes);
+		ck_assert_uint_eq(mm_now(c).nr_regions, regions);
+		fake_check(w);
+		most = regions > most ? regions : most;
+	}
+	ck_assert_uint_gt(most, 1000);
+	ck_assert_int_eq(engine_region_del(c->mm, 0, 1ull << 47), 0);
+	ck_assert_uint_eq(mm_now(c).nr_regions, 0);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(withdrawn_pages_leave_their_frames)
 {
 	struct fake *w = fake_new(1, 1000, 0);
@@ -240,6 +283,7 @@ Suite *suite_region(void)
 	tcase_add_test(tc, bad_ranges);
 	tcase_add_test(tc, coalesce_and_split);
 	tcase_add_test(tc, random_against_bitmap);
+	tcase_add_test(tc, random_with_many_regions);
 	tcase_add_test(tc, withdrawn_pages_leave_their_frames);
 	tcase_add_test(tc, region_outlives_its_client);
 	tcase_add_test(tc, pages_that_tracking_does_not_report);

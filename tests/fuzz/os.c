@@ -824,6 +824,16 @@ static struct os_file *text_file(const char *text)
 	return f;
 }
 
+/* Every other process was forked, with no exec since (0x40), by the one before it. */
+static struct os_file *stat_file(int pid)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "%d (a) b) S %d 1 1 0 -1 %u 0 0 0 0 0 0 0 0 20 0 1 0 %d\n",
+		 pid, pid - 1, pid % 2 ? 0x40 : 0, pid);
+	return text_file(text);
+}
+
 int os_open(const char *path, int flags, ...)
 {
 	struct os_file *f, *named;
@@ -860,6 +870,8 @@ int os_open(const char *path, int flags, ...)
 						       "         0       1000          1\n");
 		else if (!strcmp(name, "cgroup"))
 			named = text_file(n % 3 ? "1:cpu:/x\n0::/some/where\n" : "0::/\n");
+		else if (!strcmp(name, "stat"))
+			named = stat_file(n);
 		os_must(named, "%s", path);
 		return os_fd_new(named);
 	}

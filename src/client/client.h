@@ -25,6 +25,7 @@ long ksmc_mprotect(void *addr, size_t len, int prot);
 long ksmc_madvise(void *addr, size_t len, int advice);
 long ksmc_mbind(void *addr, size_t len, int mode, const unsigned long *mask, unsigned long maxnode,
 		unsigned int flags);
+long ksmc_ioctl(int fd, unsigned long request, void *arg);
 long ksmc_vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags);
 
 /*

@@ -10,6 +10,7 @@
  *	ops_bind.c      mbind
  *	ops_exclude.c   ranges that are left out for a reason, such as mlock
  *	ops_splice.c    vmsplice
+ *	ops_uffd.c      ioctl of a userfaultfd of the program's own
  *	ops_policy.c    what is offered without being asked: prctl, ksm-run, the heap
  *	ops_process.c   first use, forks, the start of the agent
  *	ops_query.c     ksm_stat

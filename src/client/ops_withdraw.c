@@ -56,7 +56,7 @@ long ops_withdraw(uint64_t start, uint64_t end, int why)
 	r = as_edit(start, end, mark_unsharing, why);
 	frames = !r && as_frames_next(&at, &run_end, end);
 	as_leave(&g);
-	if (frames)
+	if (frames || (!r && why == KSM_LEFT_UFFD && atomic_load(&mailbox.tid) > 0))
 		r = agent_unshare(start, end);
 	ops_enter(&g);
 	if (as_edit(start, end, unmark_unsharing, 0) < 0)

@@ -124,6 +124,17 @@ void uffd_track(const struct kit *k, uint64_t start, uint64_t end)
 	}
 }
 
+void uffd_give_way(const struct kit *k, uint64_t start, uint64_t end)
+{
+	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++) {
+		const struct as_range *r = &as.range[i];
+
+		if (k->uffd_async >= 0 && r->left_out & 1u << KSM_LEFT_UFFD)
+			uffd_unregister(k->uffd_async, u64_max(r->start, start),
+					u64_min(r->end, end));
+	}
+}
+
 static void serve_child(int child, uint64_t addr, uint64_t moved, const uint8_t *staging)
 {
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {

@@ -20,6 +20,8 @@ void uffd_release(const struct kit *k, uint64_t start, uint64_t end);
 void uffd_wake(int uffd, uint64_t start, uint64_t end);
 /* Track every offered part of [start, end). */
 void uffd_track(const struct kit *k, uint64_t start, uint64_t end) NEEDS(as.lock);
+/* Take the parts of [start, end) out of tracking where the program has a userfaultfd of its own. */
+void uffd_give_way(const struct kit *k, uint64_t start, uint64_t end) NEEDS(as.lock);
 /*
  * Serve the forks that happened during a transaction, and return when none is under way. The child
  * inherited page tables in which the pages of `moved` (bit per page from addr) were missing; it

@@ -99,6 +99,8 @@ static int unshare_step(const struct kit *k, const struct step *st, bool all) NE
 	bool writable = st->of.prot & PROT_WRITE;
 	int err = writable ? hold_begin(k, st->run.start, st->run.end) : 0;
 
+	/* A userfaultfd of the program wants anonymous memory. */
+	all |= (st->of.left_out & 1u << KSM_LEFT_UFFD) != 0;
 	if (!err && all && !hold_may_be_pinned(k))
 		err = replace(k, st->run, st);
 	else if (!err)
@@ -164,7 +166,12 @@ static int unshare_steps(const struct kit *k, struct span rest, bool all, struct
 
 int unshare_range(const struct kit *k, uint64_t start, uint64_t end, struct headroom *room)
 {
-	return unshare_steps(k, (struct span){ start, end }, false, room);
+	int err = unshare_steps(k, (struct span){ start, end }, false, room);
+
+	as_agent_lock();
+	uffd_give_way(k, start, end);
+	as_unlock();
+	return err;
 }
 
 int unshare_mapping(const struct kit *k, uint64_t start, uint64_t end, struct headroom *room)

@@ -171,6 +171,26 @@ EXPORT ssize_t process_madvise(int pidfd, const struct iovec *iov, size_t n, int
 	return preload_ret(mem_process_madvise(pidfd, iov, n, advice, flags));
 }
 
+/* ---- userfaultfd ---- */
+
+long mem_ioctl(int fd, unsigned long request, void *arg)
+{
+	if (!preload_active())
+		return sysc3(SYS_ioctl, fd, request, arg);
+	return ksmc_ioctl(fd, request, arg);
+}
+
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return (int)preload_ret(mem_ioctl(fd, request, arg));
+}
+
 /* ---- pipes ---- */
 
 long mem_vmsplice(int fd, const void *iov, size_t n, unsigned int flags)

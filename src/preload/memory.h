@@ -14,6 +14,7 @@ long mem_madvise(void *addr, size_t len, int advice);
 long mem_pkey_mprotect(void *addr, size_t len, int prot, int pkey);
 long mem_process_madvise(int pidfd, const void *iov, size_t n, int advice, unsigned int flags);
 long mem_vmsplice(int fd, const void *iov, size_t n, unsigned int flags);
+long mem_ioctl(int fd, unsigned long request, void *arg);
 /* nr: SYS_mlock or SYS_mlock2. */
 long mem_lock(long nr, void *addr, size_t len, int flags);
 long mem_lockall(int flags);

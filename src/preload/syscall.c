@@ -103,6 +103,9 @@ static bool memory_call(long nr, const long a[static 6], long *r)
 	case SYS_shmat:
 		*r = mem_shmat((int)a[0], (const void *)a[1], (int)a[2]);
 		return true;
+	case SYS_ioctl:
+		*r = mem_ioctl((int)a[0], (unsigned long)a[1], (void *)a[2]);
+		return true;
 	case SYS_vmsplice:
 		*r = mem_vmsplice((int)a[0], (const void *)a[1], (size_t)a[2], (unsigned int)a[3]);
 		return true;

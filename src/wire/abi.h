@@ -63,6 +63,7 @@ enum ksm_left_out {
 	KSM_LEFT_STACK,
 	KSM_LEFT_SPLICED,  /* given to vmsplice(2): a pipe may hold the page itself */
 	KSM_LEFT_EXCLUDED, /* the program asked for that */
+	KSM_LEFT_UFFD,     /* the program has a userfaultfd of its own there */
 	KSM_LEFT_PROT,     /* not readable and writable */
 	KSM_LEFT_KEPT,     /* on a frame of an earlier daemon, without room to give that up */
 	KSM_LEFT_CLIENT_NR,
@@ -79,8 +80,8 @@ enum ksm_left_out {
 #define KSM_LEFT_NAMES                                                                             \
 	{                                                                                          \
 		"mlocked", "wipeonfork", "mempolicy", "pkey", "shared", "hugetlb", "stack",        \
-			"spliced", "excluded", "prot", "kept", "pinned", "fork_shared",            \
-			"cow_broken", "vma_budget", "foreign", "arena_limit"                       \
+			"spliced", "excluded", "userfaultfd", "prot", "kept", "pinned",            \
+			"fork_shared", "cow_broken", "vma_budget", "foreign", "arena_limit"        \
 	}
 
 /* Outcome of one page of an order. */

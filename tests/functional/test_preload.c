@@ -144,6 +144,52 @@ static int inside_kernel_flag_is_taken_over(void)
 	return 0;
 }
 
+/* Pages of the range that are a file's: frames. */
+static size_t on_frames(const unsigned char *p, size_t len)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	size_t nr = 0;
+
+	for (size_t i = 0; i < len / PG; i++) {
+		uint64_t entry;
+
+		EXPECT(pread(fd, &entry, sizeof(entry), (off_t)(((uintptr_t)p / PG + i) * 8)) == 8);
+		nr += (entry & (KABI_PM_PRESENT | KABI_PM_FILE)) ==
+		      (KABI_PM_PRESENT | KABI_PM_FILE);
+	}
+	close(fd);
+	return nr;
+}
+
+/* A program's own userfaultfd on merged memory. Seen to fail with EBUSY. */
+static int inside_own_userfaultfd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	int u = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	unsigned char *p = map(MIB);
+	struct uffdio_register r = { .range = { (uintptr_t)p, MIB },
+				     .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	if (u < 0 || ioctl(u, UFFDIO_API, &api)) {
+		printf("SKIP: no userfaultfd\n");
+		return 0;
+	}
+	fill(p, MIB / 2, 7);
+	memcpy(p + MIB / 2, p, MIB / 2);
+	EXPECT(!madvise(p, MIB, MADV_MERGEABLE));
+	for (int i = 0; i < 2; i++) {
+		wait_until(on_frames(p, MIB) == MIB / PG, WAIT_MS, "it is merged");
+		EXPECT(!ioctl(u, UFFDIO_REGISTER, &r));
+		EXPECT(on_frames(p, MIB) == 0);
+		EXPECT(is_filled(p, MIB / 2, 7) && is_filled(p + MIB / 2, MIB / 2, 7));
+		EXPECT(!syscall(SYS_ioctl, u, UFFDIO_UNREGISTER, &r.range));
+	}
+	wait_until(on_frames(p, MIB) == MIB / PG, WAIT_MS, "it is merged again");
+	EXPECT(is_filled(p, MIB / 2, 7) && is_filled(p + MIB / 2, MIB / 2, 7));
+	close(u);
+	return 0;
+}
+
 static int inside_exec_keeps_settings(void)
 {
 	char *other[] = { "LD_PRELOAD=libm.so.6", "WANT_OTHER_PRELOAD=libm.so.6", NULL };
@@ -662,6 +708,7 @@ static const struct {
 	INSIDE(exec_keeps_settings),
 	INSIDE(merge_any_over_exec),
 	INSIDE(merge_any_by_system),
+	INSIDE(own_userfaultfd),
 	INSIDE(kernel_flag_is_taken_over),
 	INSIDE(copies),
 	INSIDE(copy_and_wait),
@@ -789,8 +836,8 @@ END_TEST
 START_TEST(with_daemon)
 {
 	static const char *const names[] = {
-		"exec_keeps_settings", "merge_any_over_exec", "copies", "heap", "calls",
-		"copy_and_wait",       "merge_any_by_system"
+		"exec_keeps_settings", "merge_any_over_exec", "copies",         "heap", "calls",
+		"copy_and_wait",       "merge_any_by_system", "own_userfaultfd"
 	};
 	struct daemon *d = daemon_start(NULL);
 
@@ -799,7 +846,7 @@ START_TEST(with_daemon)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_WITH_DAEMON 7
+#define NR_WITH_DAEMON 8
 
 /* As a service manager does: the kernel is told before the program starts. */
 START_TEST(merge_any_of_the_kernel)

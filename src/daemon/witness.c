@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -106,6 +107,16 @@ static int open_namespaces(int pidfd, int ns[NS_NR])
 	return err;
 }
 
+/* Takes the descriptors. False when they cannot be passed on; a->error then says why. */
+static bool answered(int sock, struct answer *a, const int ns[NS_NR])
+{
+	ssize_t n = send_with(sock, a, sizeof(*a), ns, NS_NR);
+
+	close_all(ns, NS_NR);
+	a->error = n < 0 ? (int32_t)n : 0;
+	return n >= 0;
+}
+
 /* The witness's whole life; it ends with the daemon's end of the socket. */
 static void witness_main(int sock)
 {
@@ -123,9 +134,8 @@ static void witness_main(int sock)
 
 		if (nr == 1)
 			a.error = open_namespaces(fd[0], ns);
-		send_with(sock, &a, sizeof(a), ns, a.error ? 0 : NS_NR);
-		if (!a.error)
-			close_all(ns, NS_NR);
+		if (a.error || !answered(sock, &a, ns))
+			send_with(sock, &a, sizeof(a), NULL, 0);
 		close_all(fd, nr);
 	}
 	_exit(0);
@@ -185,11 +195,14 @@ int witness_ask(struct witness *w, int pidfd, int ns[NS_NR], uint64_t id[NS_NR])
 	struct answer a;
 	struct stat st[NS_NR];
 	size_t nr;
+	ssize_t n;
 
 	if (w->sock < 0 || !w->own[NS_USER] || !w->own[NS_PID])
 		return -ENOTCONN;
-	if (send_with(w->sock, &q, sizeof(q), &pidfd, 1) != sizeof(q) ||
-	    receive_with(w->sock, &a, sizeof(a), ns, &nr) != sizeof(a) || a.nr != q.nr)
+	n = send_with(w->sock, &q, sizeof(q), &pidfd, 1);
+	if (n < 0 && n != -EPIPE && n != -ECONNRESET)
+		return (int)n; /* the kernel is short of something now */
+	if (n < 0 || receive_with(w->sock, &a, sizeof(a), ns, &nr) != sizeof(a) || a.nr != q.nr)
 		return give_up(w);
 	if (a.error || nr != NS_NR || fstat(ns[NS_USER], &st[NS_USER]) ||
 	    fstat(ns[NS_PID], &st[NS_PID])) {

@@ -12,7 +12,7 @@ struct ctl;
 
 /* Counters of the group ksm/; pages unless the name says otherwise. */
 struct sample {
-	double at; /* seconds, as now_seconds() */
+	double at;  /* seconds, as now_seconds() */
 	bool whole; /* false: sums over all users are not for us to see; run and clients are set */
 	int64_t run, shared, sharing, unshared, unstable, zero, tracked;
 	int64_t scanned, merged, full_scans, cpu_ns, cow_breaks;

@@ -20,10 +20,10 @@
 #include "base/log.h"
 #include "wire/wire.h"
 
-/* 256 GiB per node. Halved for more than 32 nodes, so that frame numbers stay below 2^31, far from
- * KSM_FRAME_NONE. */
-#define ZONE_FRAMES (1u << 26)
-#define MAX_ARENA_FRAMES (1ull << 31)
+#define MAX_ARENA_FRAMES (1ull << 31) /* numbers of frames stay far from KSM_FRAME_NONE */
+#define SPAN_TIMES 4u                 /* see arena.h */
+#define MIN_ZONE_FRAMES (1u << 14)    /* 64 MiB: below that nothing is saved */
+#define ZONE_ALIGN 512u               /* frames of a pageblock */
 
 static off_t frame_offset(uint32_t frame)
 {
@@ -58,17 +58,31 @@ static int make_file(struct arena *a, const struct vault *v)
 	return vault_file_new(v, KSM_ARENA_NAME, size, VAULT_WRITTEN, &a->file);
 }
 
-uint32_t arena_zone_frames(int nr_nodes)
+/* Frames that the machine's memory would fill. */
+static uint64_t machine_frames(void)
 {
-	uint32_t frames = ZONE_FRAMES;
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
 
-	while ((uint64_t)frames * (unsigned int)nr_nodes > MAX_ARENA_FRAMES)
-		frames /= 2;
-	return frames;
+	return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size >> KSM_PAGE_SHIFT :
+				       MAX_ARENA_FRAMES;
+}
+
+uint32_t arena_zone_frames(int nr_nodes, uint64_t limit, uint64_t span)
+{
+	uint64_t frames = span >> KSM_PAGE_SHIFT, most = MAX_ARENA_FRAMES / (unsigned int)nr_nodes;
+
+	if (!frames)
+		frames = SPAN_TIMES * (limit ? limit >> KSM_PAGE_SHIFT : machine_frames());
+	if (frames < MIN_ZONE_FRAMES)
+		frames = MIN_ZONE_FRAMES;
+	if (frames > most)
+		frames = most;
+	return (uint32_t)(frames + ZONE_ALIGN - 1) & ~(ZONE_ALIGN - 1);
 }
 
 struct arena *arena_new(struct numa_topology *t, const struct vault *v,
-			struct account_table *accounts, uid_t uid, bool common)
+			struct account_table *accounts, uid_t uid, bool common,
+			uint32_t zone_frames)
 {
 	struct arena *a = calloc(1, sizeof(*a));
 	int err;
@@ -79,7 +93,7 @@ struct arena *arena_new(struct numa_topology *t, const struct vault *v,
 	a->charge.common = common;
 	a->uid = uid;
 	a->nr_nodes = t->nr_nodes;
-	a->zone_frames = arena_zone_frames(a->nr_nodes);
+	a->zone_frames = zone_frames;
 	err = make_file(a, v);
 	if (!err && getrandom(&a->id, sizeof(a->id), 0) != sizeof(a->id))
 		err = -errno;

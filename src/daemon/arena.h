@@ -26,14 +26,20 @@ struct arena {
 	int nr_nodes;
 };
 
-/* Frames of each zone when there are that many nodes. */
-uint32_t arena_zone_frames(int nr_nodes);
+/*
+ * Span of each zone, in frames, when there are that many nodes and frames may hold `limit` bytes
+ * (0: as much as the machine has memory): four times that, so that there is room to have frames
+ * side by side, and not so much that it is for nothing. `span` bytes override it if not 0.
+ */
+uint32_t arena_zone_frames(int nr_nodes, uint64_t limit, uint64_t span);
 /*
  * Returns the arena, or NULL with errno. Frames take memory only once they are written. They are
- * charged to `uid`, or to nobody's share if they are for all (`common`).
+ * charged to `uid`, or to nobody's share if they are for all (`common`). zone_frames
+ * is what arena_zone_frames() says.
  */
 struct arena *arena_new(struct numa_topology *t, const struct vault *v,
-			struct account_table *accounts, uid_t uid, bool common);
+			struct account_table *accounts, uid_t uid, bool common,
+			uint32_t zone_frames);
 void arena_free(struct arena *a);
 /* A new read-only descriptor for a client, close-on-exec, owned by the caller; or -errno. */
 int arena_open_readonly(const struct arena *a);

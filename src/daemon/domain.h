@@ -61,6 +61,7 @@ struct domain_table {
 	const struct ksm_knobs *knobs;
 	struct numa_topology *topology;
 	const struct vault *vault; /* arenas and sentinels are its files */
+	uint32_t zone_frames;      /* span of each zone of each arena */
 	uint64_t hash_seed;
 };
 

@@ -4,9 +4,9 @@
 #define KSMD_GROUP_NODE_H
 
 struct attr_tree;
-struct numa_topology;
+struct domain_table;
 
-/* `topology` outlives the tree. */
-void group_node_register(struct attr_tree *t, struct numa_topology *topology);
+/* `domains` outlives the tree; the zones of a node are counted over all of them. */
+void group_node_register(struct attr_tree *t, struct domain_table *domains);
 
 #endif

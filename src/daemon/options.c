@@ -36,6 +36,9 @@ static const char usage[] =
 	"  --arena-limit MiB       most memory for shared pages; 0: no limit\n"
 	"                          [half of the machine's memory, or of the memory\n"
 	"                          cgroup's limit]\n"
+	"  --zone-span MiB         room for numbering the frames of a NUMA node, in each\n"
+	"                          domain; 0: four times the arena limit, or where there\n"
+	"                          is none the machine's memory [0]\n"
 	"  --allow-group NAME      who may be a client, besides root and the daemon's own\n"
 	"                          user: members of this group, by name or number; or all.\n"
 	"                          May be repeated [ksm, where that group exists]\n"
@@ -98,6 +101,10 @@ static void parse_option(struct options *o, int c)
 		if (!parse_limit(optarg, &o->arena_limit))
 			options_bad_value("arena-limit", optarg);
 		break;
+	case 's':
+		if (!parse_limit(optarg, &o->zone_span))
+			options_bad_value("zone-span", optarg);
+		break;
 	case 'g':
 		add_group(&o->allowed, "allow-group", optarg);
 		break;
@@ -130,6 +137,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "domain", required_argument, NULL, 'd' },
 		{ "domains-file", required_argument, NULL, 'f' },
 		{ "arena-limit", required_argument, NULL, 'a' },
+		{ "zone-span", required_argument, NULL, 's' },
 		{ "allow-group", required_argument, NULL, 'g' },
 		{ "admin-group", required_argument, NULL, 'A' },
 		{ "log-level", required_argument, NULL, 'l' },

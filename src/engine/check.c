@@ -190,6 +190,20 @@ static int check_node(struct check *c, uint32_t n) NEEDS(c->e->lock)
 	return 0;
 }
 
+/* Frames that the pool counts as retired, or as used, in all zones. */
+static uint64_t frames_of_pool(struct engine *e, bool retired)
+{
+	uint64_t sum = 0;
+
+	for (int nid = 0; nid < e->nr_nodes; nid++) {
+		struct pool_counts c;
+
+		pool_counts(&e->pool, nid, &c);
+		sum += retired ? c.retired : c.used;
+	}
+	return sum;
+}
+
 static int check_all(struct check *c) NEEDS(c->e->lock)
 {
 	struct engine *e = c->e;
@@ -211,6 +225,8 @@ static int check_all(struct check *c) NEEDS(c->e->lock)
 			return -1;
 	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr);
 	REQUIRE(c, e->pool.nr_used <= e->allowed);
+	REQUIRE(c, frames_of_pool(e, true) == e->stable.nr_retired);
+	REQUIRE(c, frames_of_pool(e, false) == e->stable.nr_live);
 	REQUIRE(c, unstable_check(c->e) == 0);
 	if (crowds_check(c->e, &c->why))
 		return -1;

@@ -305,8 +305,10 @@ static uint32_t adopted_node(struct engine *e, uint32_t frame) NEEDS(e->lock)
 	if (n->filling)
 		return NIL; /* no client was told of it yet: not true */
 	n->told = 1;
-	if (n->state == STABLE_RETIRED)
+	if (n->state == STABLE_RETIRED) {
 		stable_revive(&e->stable, node, tree_root(e, pool_nid(&e->pool, frame)));
+		pool_revive(&e->pool, frame);
+	}
 	return node;
 }
 

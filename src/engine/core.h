@@ -73,10 +73,10 @@ struct order {
 	uint32_t vmas;  /* mappings it may add, held back from the budget */
 };
 
-/* An extent of the pool for 128 MiB of a client's addresses: page n has frame n (layout.c). */
+/* A pageblock of the pool for 2 MiB of a client's addresses: page n has frame n (layout.c). */
 struct window {
-	uint32_t key;   /* address / 128 MiB << 6 | nid */
-	uint32_t frame; /* first frame of the extent */
+	uint32_t key;   /* address / 2 MiB << 6 | nid */
+	uint32_t frame; /* first frame of the pageblock */
 };
 
 /*

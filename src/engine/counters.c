@@ -92,6 +92,12 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 	engine_unlock(mm->e);
 }
 
+void engine_zone_counts(struct engine *e, int nid, struct pool_counts *out)
+{
+	/* The pool's locks are below the engine's. Taken alone, nothing waits for a worker. */
+	pool_counts(&e->pool, nid, out);
+}
+
 int engine_rmap_walk(struct engine *e, uint32_t frame,
 		     void (*fn)(void *arg, uint32_t client_id, uint64_t addr), void *arg)
 {

@@ -235,6 +235,13 @@ struct engine_counters {
 /* Adds to *out, so that a caller can sum over engines. */
 void engine_counters(struct engine *e, struct engine_counters *out);
 
+/*
+ * What the frames of the zone of node `nid` (below nr_nodes) are, at one moment. The structure is
+ * in pool/pool.h.
+ */
+struct pool_counts;
+void engine_zone_counts(struct engine *e, int nid, struct pool_counts *out);
+
 struct mm_counters {
 	uint64_t rmap_items, merging_pages, zero_pages;
 	uint64_t region_bytes, nr_regions;

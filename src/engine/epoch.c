@@ -40,17 +40,17 @@ static int cmp_u32(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Give frames back in as few calls as possible. */
+/* Give frames back in as few calls as possible, those of one zone together. */
 static void free_frames(struct engine *e, uint32_t *v, uint32_t nr) NEEDS(e->lock)
 {
 	qsort(v, nr, sizeof(*v), cmp_u32);
 	for (uint32_t from = 0, i; from < nr; from = i) {
-		for (i = from + 1; i < nr && v[i] == v[i - 1] + 1; i++)
+		for (i = from + 1; i < nr && v[i] == v[i - 1] + 1 &&
+				   pool_nid(&e->pool, v[i]) == pool_nid(&e->pool, v[from]);
+		     i++)
 			;
-		e->ops->frame_free(e->arena, v[from], i - from);
+		pool_free(&e->pool, POOL_NO_CACHE, v[from], i - from, true);
 	}
-	for (uint32_t i = 0; i < nr; i++)
-		pool_free(&e->pool, v[i]);
 }
 
 uint64_t engine_epoch_free(struct engine *e, uint64_t upto)

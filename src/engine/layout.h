@@ -8,9 +8,10 @@
 /*
  * Take a frame of NUMA node `nid` for the page (bi, slot) and its partner, an item of another page.
  * Returns its number, which the caller owns, or POOL_NONE: the pool has none, or memory is short.
+ * `cache` is the worker's of the pool.
  */
-uint32_t layout_frame(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid)
-	NEEDS(e->lock);
+uint32_t layout_frame(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner, int nid,
+		      uint32_t cache) NEEDS(e->lock);
 /*
  * The client withdrew the bytes `at`, and its array of regions says so: windows there that no live
  * region reaches into go back to the pool. Frames in them that sites stand on stay used.

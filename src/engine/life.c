@@ -8,6 +8,27 @@
 #include "engine/hash.h"
 #include "engine/read.h"
 
+static void punch(void *engine, uint32_t first, uint32_t nr)
+{
+	const struct engine *e = engine;
+
+	e->ops->frame_free(e->arena, first, nr);
+}
+
+static int make_pool(struct engine *e, const struct engine_config *cfg)
+{
+	static const struct pool_ops ops = { .punch = punch };
+	const struct pool_config pool = {
+		.ops = &ops,
+		.ctx = e,
+		.nr_zones = cfg->nr_nodes,
+		.zone_frames = cfg->zone_frames,
+		.nr_caches = ENGINE_WORKERS,
+	};
+
+	return pool_init(&e->pool, &pool);
+}
+
 /* The parts that need memory. 0 or -1; engine_free_parts() takes any that are there. */
 static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 {
@@ -16,7 +37,7 @@ static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1);
 	e->unstable_root = malloc(nr * sizeof(*e->unstable_root));
 	if (crowds_init(e, nr) || !e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
-	    pool_init(&e->pool, cfg->nr_nodes, cfg->zone_frames))
+	    make_pool(e, cfg))
 		return -1;
 	for (uint32_t i = 0; i < nr; i++)
 		e->unstable_root[i] = NIL;

@@ -96,7 +96,7 @@ static void pair_up(struct scan_worker *w, struct engine *e, uint32_t bi, unsign
 		merge_leave_out(e, bi, slot);
 		return;
 	}
-	frame = layout_frame(e, bi, slot, partner, nid);
+	frame = layout_frame(e, bi, slot, partner, nid, (uint32_t)(w - e->worker));
 	node = merge_pair(e, bi, slot, partner, frame, nid);
 	if (node == NIL)
 		return;

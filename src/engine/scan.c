@@ -301,6 +301,9 @@ static enum engine_scan nothing_left(struct engine *e)
 		if (e->pages_scanned == e->pass_hashed)
 			read_drop_buffers(e);
 		e->pass_hashed = e->pages_scanned;
+		/* No worker is scanning: what they keep for the next page would rest for a pass. */
+		for (uint32_t i = 0; i < ENGINE_WORKERS; i++)
+			pool_drain(&e->pool, i);
 		ret = ENGINE_SCAN_PASS;
 	}
 	engine_unlock(e);

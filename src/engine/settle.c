@@ -27,12 +27,11 @@ static void drop_node(struct engine *e, uint32_t node) NEEDS(e->lock)
 		return; /* a worker is writing its bytes, and touches it again afterwards */
 	if (n->told) {
 		stable_retire(&e->stable, node, e->epoch);
+		pool_retire(&e->pool, frame);
 		return;
 	}
 	stable_free(&e->stable, node);
-	pool_free(&e->pool, frame);
-	if (filled)
-		e->ops->frame_free(e->arena, frame, 1); /* else it has no memory to give back */
+	pool_free(&e->pool, POOL_NO_CACHE, frame, 1, filled); /* else it has no memory */
 }
 
 /*

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * extent.h - 64 pageblocks with consecutive numbers, and whether somebody has reserved them.
+ * extent.h - 64 pageblocks with consecutive numbers: which exist, and which may not come to exist.
  *
- * Numbers are cheap and adjacent numbers are worth having, so a user of the pool reserves a whole
- * extent (32,768 numbers) and asks for frames in it by number. Single frames for everybody else
- * come from extents that nobody has reserved. An extent holds memory for pageblocks in use only.
+ * A zone's span is much larger than what is used of it, so what describes it exists only where
+ * something is to be said. An extent exists while one of its pageblocks does, or is isolated or
+ * offline. Extents are also how users of windows and of single frames keep out of each other's way:
+ * each begins extents of its own as long as there are any (zone.c).
  */
 #ifndef KSM_EXTENT_H
 #define KSM_EXTENT_H
@@ -18,34 +19,32 @@
 #define EXTENT_FRAMES (PAGEBLOCK_FRAMES * EXTENT_PAGEBLOCKS) /* 128 MiB */
 
 /*
- * Frames are numbered from 0 within the extent. Invariants: nr_used is the sum over the pageblocks,
- * each of which has a used frame; no pageblock below `hint` has a free one.
+ * The zone's lock covers it. Bit b of each mask stands for pageblock b. Invariants: `present` says
+ * which pb[] are not NULL; one that is offline is not present; the bit of one that is present and
+ * isolated equals pageblock.isolated.
  */
 struct extent {
-	uint32_t nr_used;
-	uint32_t hint;
-	bool reserved;
-	struct pageblock *pb[EXTENT_PAGEBLOCKS]; /* NULL: all frames are free */
+	uint64_t present;
+	uint64_t isolated; /* may be absent: then it must not come to exist */
+	uint64_t offline;  /* taken out of use */
+	struct pageblock *pb[EXTENT_PAGEBLOCKS];
 };
 
-/* An extent with all frames free and not reserved, or NULL (ENOMEM). */
+/* An extent that says nothing, or NULL (ENOMEM). */
 struct extent *extent_new(void);
 /* Frees the pageblocks, too. NULL is accepted. */
 void extent_free(struct extent *x);
 
-/* The pageblock of frame `f`, or NULL while all its frames are free. */
-static inline struct pageblock *extent_pageblock(const struct extent *x, uint32_t f)
+/* Does anything keep it? */
+static inline bool extent_is_needed(const struct extent *x)
 {
-	return x->pb[f / PAGEBLOCK_FRAMES];
+	return x->present || x->isolated || x->offline;
 }
 
-/* Take frame `f`, which must be free. Returns 0 or -ENOMEM. Adds to *bytes what it allocates. */
-int extent_take(struct extent *x, int nid, uint32_t f, uint64_t *bytes);
-/* Give frame `f` back, which must be used. Takes from *bytes what it frees. */
-void extent_give(struct extent *x, uint32_t f, uint64_t *bytes);
-/* Lowest free frame; the extent must have one. */
-uint32_t extent_first_free(struct extent *x);
-/* Count again. 0, or -1 when an invariant does not hold. */
-int extent_check(const struct extent *x, int nid);
+/* Pageblocks (of the first `nr`, 1..64) that can come to exist. */
+static inline uint64_t extent_absent(const struct extent *x, uint32_t nr)
+{
+	return ~(x->present | x->isolated | x->offline) & (~0ull >> (BITS_PER_WORD - nr));
+}
 
 #endif

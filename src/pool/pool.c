@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool.c - all zones (see pool.h).
+ * pool.c - all zones, and the limit on frames in use (see pool.h).
  *
- * Safe because the pool hands a frame out only while its bit is clear, and pool_free() alone clears
- * the bit. Its caller does that when no process can map the frame any more.
+ * Safe because a frame is handed out only when it is in a free run, in the caller's cache, or in a
+ * window, and leaves that in the same step, under the lock that covers it. Only pool_free() makes a
+ * used frame free, and its caller does that when no process can map the frame any more.
  */
 #include "pool/pool.h"
 
@@ -11,20 +12,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool/cache.h"
+#include "pool/choice.h"
+
 #define MAX_NUMBERS 0xfffffffeull /* the two highest numbers mean "none" and "zero page" to users */
 
-int pool_init(struct pool *p, int nr_zones, uint32_t zone_frames)
+/* --- life --- */
+
+int pool_init(struct pool *p, const struct pool_config *cfg)
 {
 	memset(p, 0, sizeof(*p));
-	if (nr_zones < 1 || !zone_frames || (uint64_t)nr_zones * zone_frames > MAX_NUMBERS)
+	if (cfg->nr_zones < 1 || !cfg->zone_frames ||
+	    (uint64_t)cfg->nr_zones * cfg->zone_frames > MAX_NUMBERS)
 		return -EINVAL;
-	p->zone = calloc((size_t)nr_zones, sizeof(*p->zone));
+	p->zone = calloc((size_t)cfg->nr_zones, sizeof(*p->zone));
 	if (!p->zone)
 		return -ENOMEM;
-	p->nr_zones = nr_zones;
-	p->zone_frames = zone_frames;
-	for (int nid = 0; nid < nr_zones; nid++) {
-		if (zone_init(&p->zone[nid], nid, zone_frames)) {
+	if (cfg->ops)
+		p->ops = *cfg->ops;
+	p->ctx = cfg->ctx;
+	p->nr_zones = cfg->nr_zones;
+	p->zone_frames = cfg->zone_frames;
+	p->max_frames = cfg->max_frames;
+	p->guard = cfg->guard;
+	for (int nid = 0; nid < p->nr_zones; nid++) {
+		if (zone_init(&p->zone[nid], nid, p->zone_frames, cfg->nr_caches,
+			      cfg->keep_empty)) {
 			pool_deinit(p);
 			return -ENOMEM;
 		}
@@ -40,57 +53,378 @@ void pool_deinit(struct pool *p)
 	memset(p, 0, sizeof(*p));
 }
 
-uint32_t pool_alloc(struct pool *p, int nid, uint32_t best, uint32_t second)
+static uint32_t base_of(const struct pool *p, const struct zone *z)
 {
-	uint32_t base = (uint32_t)nid * p->zone_frames, f;
+	return (uint32_t)z->nid * p->zone_frames;
+}
+
+static struct zone *zone_of(const struct pool *p, uint32_t frame)
+{
+	return &p->zone[frame / p->zone_frames];
+}
+
+void pool_moment(const struct pool *p, const struct zone *z, enum pool_moment at, uint32_t f)
+{
+	if (p->ops.moment)
+		p->ops.moment(p->ctx, at, base_of(p, z) + f);
+}
+
+bool pool_charge(struct pool *p, uint32_t nr)
+{
+	uint32_t used = __atomic_load_n(&p->nr_used, __ATOMIC_RELAXED);
+
+	do {
+		if (p->max_frames && (nr > p->max_frames || used > p->max_frames - nr))
+			return false;
+	} while (!__atomic_compare_exchange_n(&p->nr_used, &used, used + nr, true, __ATOMIC_RELAXED,
+					      __ATOMIC_RELAXED));
+	return true;
+}
+
+void pool_uncharge(struct pool *p, uint32_t nr)
+{
+	__atomic_fetch_sub(&p->nr_used, nr, __ATOMIC_RELAXED);
+}
+
+/* --- looking --- */
+
+bool pool_is_free(const struct pool *p, int nid, uint32_t frame)
+{
+	const struct pageblock *pb;
+	enum pool_state s;
+
+	if (frame >= pool_nr_frames(p) || pool_nid(p, frame) != nid)
+		return false;
+	pb = pool_pageblock(p, frame);
+	if (!pb) /* nobody changes it: see [owner] */
+		return pool_is_absent(p, frame);
+	s = pageblock_state(pb, frame % p->zone_frames % PAGEBLOCK_FRAMES);
+	return !pb->isolated && (s == POOL_FREE || s == POOL_WINDOW || s == POOL_CACHED);
+}
+
+/* [owner]: nobody else changes what it looks at. */
+bool pool_is_absent(const struct pool *p, uint32_t frame) UNCHECKED_LOCKING
+{
+	return frame < pool_nr_frames(p) &&
+	       zone_can_grow(zone_of(p, frame), frame % p->zone_frames / PAGEBLOCK_FRAMES);
+}
+
+/* --- taking --- */
+
+/* The frame that is wished for; any number. */
+static bool take_wish(struct pool *p, struct zone *z, uint32_t cache, uint32_t frame)
+{
+	uint32_t f = frame - base_of(p, z);
+	bool taken;
+
+	if (frame < base_of(p, z) || f >= z->nr_frames)
+		return false;
+	lock_take(&z->lock);
+	taken = choice_take(z, f);
+	lock_give(&z->lock);
+	return taken || (cache != POOL_NO_CACHE && cache_take(z, cache, f));
+}
+
+/* What others do not need at once: frames in caches, unused frames of windows. */
+static uint32_t take_last(struct zone *z)
+{
+	uint32_t f;
+
+	for (uint32_t i = 0; i < z->nr_caches; i++)
+		cache_drain(z, i);
+	lock_take(&z->lock);
+	f = choice_run(z, POOL_MOVABLE, 0, false, POOL_USED);
+	if (f == POOL_NONE)
+		f = choice_from_window(z);
+	lock_give(&z->lock);
+	return f;
+}
+
+static uint32_t take_any(struct zone *z, uint32_t cache)
+{
+	uint32_t f;
+
+	if (cache != POOL_NO_CACHE) {
+		f = cache_alloc(z, cache);
+	} else {
+		lock_take(&z->lock);
+		f = choice_run(z, POOL_MOVABLE, 0, false, POOL_USED);
+		lock_give(&z->lock);
+	}
+	return f == POOL_NONE ? take_last(z) : f;
+}
+
+uint32_t pool_alloc(struct pool *p, uint32_t cache, int nid, uint32_t best, uint32_t second)
+{
 	struct zone *z = &p->zone[nid];
+	uint32_t f;
 
-	if (pool_is_free(p, nid, best))
-		f = best - base;
-	else if (pool_is_free(p, nid, second))
-		f = second - base;
-	else
-		f = zone_any_free(z);
-	if (f == POOL_NONE || zone_take(z, f))
+	if (!pool_charge(p, 1))
 		return POOL_NONE;
-	p->nr_used++;
-	return base + f;
+	if (take_wish(p, z, cache, best))
+		return best;
+	if (take_wish(p, z, cache, second))
+		return second;
+	f = take_any(z, cache);
+	if (f == POOL_NONE) {
+		pool_uncharge(p, 1);
+		return POOL_NONE;
+	}
+	return base_of(p, z) + f;
 }
 
-void pool_free(struct pool *p, uint32_t frame)
+uint32_t pool_alloc_run(struct pool *p, int nid, enum pool_type type, unsigned int order)
 {
-	assert(pool_is_used(p, frame));
-	zone_give(&p->zone[frame / p->zone_frames], frame % p->zone_frames);
-	p->nr_used--;
+	struct zone *z = &p->zone[nid];
+	uint32_t f;
+
+	if (order > POOL_MAX_ORDER || !pool_charge(p, 1u << order))
+		return POOL_NONE;
+	lock_take(&z->lock);
+	f = choice_run(z, type, order, p->guard, POOL_USED);
+	for (uint32_t nr = 1u << order, i = 0; f != POOL_NONE && i < nr; i += PAGEBLOCK_FRAMES)
+		zone_set_fixed(zone_pageblock(z, (f + i) / PAGEBLOCK_FRAMES), f % PAGEBLOCK_FRAMES,
+			       nr < PAGEBLOCK_FRAMES ? nr : PAGEBLOCK_FRAMES,
+			       type == POOL_UNMOVABLE);
+	lock_give(&z->lock);
+	if (f == POOL_NONE)
+		pool_uncharge(p, 1u << order);
+	return f == POOL_NONE ? POOL_NONE : base_of(p, z) + f;
 }
 
-uint32_t pool_extent_reserve(struct pool *p, int nid)
+/* --- giving back --- */
+
+/* Frames of one pageblock, which the caller's use of them keeps there. */
+static void give_part(struct pool *p, struct zone *z, uint32_t f, uint32_t nr, bool has_memory)
 {
-	uint32_t first = zone_extent_reserve(&p->zone[nid]);
+	struct pageblock *pb = zone_pageblock(z, f / PAGEBLOCK_FRAMES);
+	uint32_t first = pb->first, size = pb->nr;
+	bool large = __atomic_load_n(&pb->large, __ATOMIC_RELAXED), whole;
 
-	return first == POOL_NONE ? POOL_NONE : (uint32_t)nid * p->zone_frames + first;
+	if (has_memory && !large && p->ops.punch)
+		p->ops.punch(p->ctx, base_of(p, z) + f, nr);
+	lock_take(&z->lock);
+	whole = zone_give(z, pb, f % PAGEBLOCK_FRAMES, nr);
+	lock_give(&z->lock);
+	if (!whole)
+		return;
+	/* All are held, so nobody can take one, and the pageblock cannot go. */
+	if (p->ops.punch)
+		p->ops.punch(p->ctx, base_of(p, z) + first, size);
+	lock_take(&z->lock);
+	zone_fold(z, pb);
+	lock_give(&z->lock);
 }
 
-void pool_extent_release(struct pool *p, uint32_t first)
+void pool_give(struct pool *p, struct zone *z, uint32_t f, uint32_t nr, bool has_memory)
 {
-	zone_extent_release(&p->zone[first / p->zone_frames], first % p->zone_frames);
+	while (nr) {
+		uint32_t part = PAGEBLOCK_FRAMES - f % PAGEBLOCK_FRAMES;
+
+		if (part > nr)
+			part = nr;
+		give_part(p, z, f, part, has_memory);
+		f += part;
+		nr -= part;
+	}
 }
 
-uint64_t pool_bytes(const struct pool *p)
+void pool_free(struct pool *p, uint32_t cache, uint32_t frame, uint32_t nr, bool has_memory)
+{
+	struct zone *z = zone_of(p, frame);
+	uint32_t f = frame - base_of(p, z);
+	const struct pageblock *pb = zone_pageblock(z, f / PAGEBLOCK_FRAMES);
+
+	assert(pb && pageblock_is_used(pb, f % PAGEBLOCK_FRAMES) && f + nr <= z->nr_frames);
+	pool_moment(p, z, POOL_AT_FREE, f);
+	pool_uncharge(p, nr);
+	if (nr == 1 && cache != POOL_NO_CACHE && !p->guard &&
+	    !__atomic_load_n(&pb->large, __ATOMIC_RELAXED)) {
+		if (has_memory && p->ops.punch)
+			p->ops.punch(p->ctx, frame, 1);
+		if (cache_give(z, cache, f))
+			return;
+		has_memory = false;
+	}
+	pool_give(p, z, f, nr, has_memory);
+}
+
+static void change(struct pool *p, uint32_t frame, enum pool_state from, enum pool_state to)
+{
+	struct zone *z = zone_of(p, frame);
+	uint32_t f = frame - base_of(p, z);
+	struct pageblock *pb;
+
+	lock_take(&z->lock);
+	pb = zone_pageblock(z, f / PAGEBLOCK_FRAMES);
+	assert(pb && pageblock_state(pb, f % PAGEBLOCK_FRAMES) == from);
+	(void)from;
+	zone_set(z, pb, f % PAGEBLOCK_FRAMES, 1, to);
+	lock_give(&z->lock);
+}
+
+void pool_retire(struct pool *p, uint32_t frame)
+{
+	change(p, frame, POOL_USED, POOL_RETIRED);
+}
+
+void pool_revive(struct pool *p, uint32_t frame)
+{
+	change(p, frame, POOL_RETIRED, POOL_USED);
+}
+
+void pool_drain(struct pool *p, uint32_t cache)
+{
+	for (int nid = 0; nid < p->nr_zones; nid++)
+		cache_drain(&p->zone[nid], cache);
+}
+
+/* --- pageblocks --- */
+
+uint32_t pool_window_reserve(struct pool *p, int nid, uint32_t near, uint32_t at)
+{
+	struct zone *z = &p->zone[nid];
+	uint32_t b = POOL_NONE;
+
+	if (near >= base_of(p, z) && near - base_of(p, z) < z->nr_frames)
+		b = (near - base_of(p, z)) / PAGEBLOCK_FRAMES;
+	lock_take(&z->lock);
+	b = choice_window(z, b, at);
+	lock_give(&z->lock);
+	return b == POOL_NONE ? POOL_NONE : base_of(p, z) + b * PAGEBLOCK_FRAMES;
+}
+
+void pool_window_release(struct pool *p, uint32_t first)
+{
+	struct zone *z = zone_of(p, first);
+
+	lock_take(&z->lock);
+	choice_window_end(z, (first - base_of(p, z)) / PAGEBLOCK_FRAMES);
+	lock_give(&z->lock);
+}
+
+/* Why the pageblock cannot be a reserve, or NULL. */
+static const char *not_empty(const struct zone *z, uint32_t b) NEEDS(z->lock)
+{
+	const struct pageblock *pb = zone_pageblock(z, b);
+
+	if (!pb)
+		return zone_can_grow(z, b) ? NULL : "isolated or offline";
+	return pb->isolated || !pageblock_is_empty(pb) ? "in use" : NULL;
+}
+
+int pool_reserve(struct pool *p, uint32_t first, uint32_t nr, struct pool_culprit *who)
+{
+	uint32_t b = first % p->zone_frames / PAGEBLOCK_FRAMES;
+	struct zone *z;
+	int err = 0;
+
+	if (first >= pool_nr_frames(p) || first % p->zone_frames % PAGEBLOCK_FRAMES || !nr)
+		return -EINVAL;
+	z = zone_of(p, first);
+	if (nr > z->nr_blocks - b)
+		return -EINVAL;
+	lock_take(&z->lock);
+	for (uint32_t i = b; i < b + nr && !err; i++) {
+		const char *why = not_empty(z, i);
+
+		if (why) {
+			*who = (struct pool_culprit){ .why = why };
+			who->frame = base_of(p, z) + i * PAGEBLOCK_FRAMES;
+			err = -EBUSY;
+		}
+	}
+	for (uint32_t i = b; i < b + nr && !err; i++) {
+		struct pageblock *pb = zone_pageblock(z, i);
+
+		if (pb)
+			zone_set_type(z, pb, POOL_RESERVE);
+		else if (!zone_grow(z, i, POOL_RESERVE))
+			err = -ENOMEM; /* the part that was made stays one, and serves all */
+	}
+	lock_give(&z->lock);
+	return err;
+}
+
+int pool_set_large(struct pool *p, uint32_t first)
+{
+	struct zone *z = zone_of(p, first);
+	uint32_t f = first - base_of(p, z);
+	struct pageblock *pb;
+	int err = -EINVAL;
+
+	zone_lock_all(z);
+	pb = zone_pageblock(z, f / PAGEBLOCK_FRAMES);
+	if (pb && pb->nr == PAGEBLOCK_FRAMES && pb->n[POOL_USED] == pb->nr) {
+		cache_purge(z, pb->first, pb->first + pb->nr);
+		pb = zone_pageblock(z, f / PAGEBLOCK_FRAMES);
+		if (pb && pb->n[POOL_USED] == pb->nr) {
+			__atomic_store_n(&pb->large, true, __ATOMIC_RELAXED);
+			err = 0;
+		}
+	}
+	zone_unlock_all(z);
+	return err;
+}
+
+/* --- counting --- */
+
+void pool_counts(struct pool *p, int nid, struct pool_counts *out)
+{
+	struct zone *z = &p->zone[nid];
+	uint64_t cached[POOL_TYPES];
+
+	memset(out, 0, sizeof(*out));
+	zone_lock_all(z);
+	out->cached = cache_count(z, cached);
+	for (int t = 0; t < POOL_TYPES; t++) {
+		out->free_of[t] = z->n[t][POOL_FREE];
+		out->used_of[t] = z->n[t][POOL_USED] - cached[t];
+		out->free += out->free_of[t];
+		out->used += out->used_of[t];
+		out->isolated += z->n[t][POOL_ISOLATED];
+		out->retired += z->n[t][POOL_RETIRED] + z->n[t][POOL_HELD];
+		out->guard += z->n[t][POOL_GUARD];
+		out->window += z->n[t][POOL_WINDOW];
+	}
+	out->span = z->nr_frames;
+	out->absent = z->nr_frames - z->nr_present;
+	for (uint32_t i = 0; i < z->max_ext; i++)
+		out->pageblocks += z->ext[i] ? u64_ones(z->ext[i]->present) : 0;
+	zone_unlock_all(z);
+}
+
+uint64_t pool_bytes(struct pool *p)
 {
 	uint64_t bytes = 0;
 
-	for (int nid = 0; nid < p->nr_zones; nid++)
+	for (int nid = 0; nid < p->nr_zones; nid++) {
+		lock_take(&p->zone[nid].lock);
 		bytes += p->zone[nid].bytes;
+		lock_give(&p->zone[nid].lock);
+	}
 	return bytes;
 }
 
-int pool_check(const struct pool *p)
+int pool_check(struct pool *p)
 {
 	uint64_t used = 0;
 
-	for (int nid = 0; nid < p->nr_zones; nid++)
-		if (zone_check(&p->zone[nid], &used))
+	for (int nid = 0; nid < p->nr_zones; nid++) {
+		struct pool_counts c;
+
+		if (zone_check(&p->zone[nid]))
 			return -1;
-	return used == p->nr_used ? 0 : -1;
+		pool_counts(p, nid, &c);
+		if (c.free + c.cached + c.isolated + c.used + c.retired + c.guard + c.window +
+			    c.absent !=
+		    c.span)
+			return -1;
+		lock_take(&p->zone[nid].lock);
+		used += c.used;
+		for (int t = 0; t < POOL_TYPES; t++)
+			used += p->zone[nid].n[t][POOL_RETIRED];
+		lock_give(&p->zone[nid].lock);
+	}
+	return used == p->nr_used && (!p->max_frames || used <= p->max_frames) ? 0 : -1;
 }

@@ -820,6 +820,8 @@ static const char *const bad_args[][3] = {
 	{ "--arena-limit", "-1" },
 	{ "--arena-limit", "1G" },
 	{ "--arena-limit", "99999999999999999999" },
+	{ "--zone-span", "-1" },
+	{ "--zone-span", "1G" },
 	{ "--log-level", "loud" },
 	{ "--what" },
 	{ "argument" },

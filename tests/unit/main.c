@@ -13,7 +13,7 @@ int main(void)
 	srunner_add_suite(sr, suite_span());
 	srunner_add_suite(sr, suite_slab());
 	srunner_add_suite(sr, suite_pageblock());
-	srunner_add_suite(sr, suite_zone());
+	srunner_add_suite(sr, suite_range());
 	srunner_add_suite(sr, suite_pool());
 	srunner_add_suite(sr, suite_loop());
 	srunner_add_suite(sr, suite_bell());

@@ -9,7 +9,7 @@ Suite *suite_bits(void);
 Suite *suite_span(void);
 Suite *suite_slab(void);
 Suite *suite_pageblock(void);
-Suite *suite_zone(void);
+Suite *suite_range(void);
 Suite *suite_pool(void);
 Suite *suite_loop(void);
 Suite *suite_bell(void);

@@ -1,93 +1,102 @@
 /* SPDX-License-Identifier: MIT */
-/* test_pageblock.c - pageblocks and extents: counts, the lowest free frame, and what is freed. */
+/* test_pageblock.c - the free runs of a pageblock: split, joined, counted. */
 #include <stdlib.h>
 
-#include "pool/extent.h"
+#include "pool/pageblock.h"
 #include "fake.h"
 #include "suites.h"
 
-START_TEST(fill_and_empty_a_pageblock)
+/* A pageblock with all frames in one run. */
+static struct pageblock *all_free(void)
 {
-	struct pageblock *pb = pageblock_new(3);
+	struct pageblock *pb = pageblock_new(0, PAGEBLOCK_FRAMES, POOL_MOVABLE);
 
-	ck_assert_uint_eq(pageblock_recount(pb, 3), 0);
-	for (uint32_t i = 0; i < PAGEBLOCK_FRAMES; i++) {
-		ck_assert_uint_eq(pageblock_first_free(pb), i);
-		pageblock_take(pb, i);
-		ck_assert_uint_eq(pb->word[i], POOL_NONE);
-	}
-	ck_assert_uint_eq(pageblock_first_free(pb), PAGEBLOCK_FRAMES);
-	ck_assert_uint_eq(pb->nr_free, 0);
-	ck_assert_uint_eq(pageblock_recount(pb, 3), PAGEBLOCK_FRAMES);
-	must(!pageblock_give(pb, 70));
-	must(!pageblock_is_used(pb, 70) && pageblock_is_used(pb, 71));
-	ck_assert_uint_eq(pageblock_first_free(pb), 70);
-	pageblock_take(pb, 70);
 	for (uint32_t i = 0; i < PAGEBLOCK_FRAMES; i++)
-		must(pageblock_give(pb, i) == (i == PAGEBLOCK_FRAMES - 1));
+		pb->state[i] = POOL_FREE;
+	pb->n[POOL_ABSENT] = 0;
+	pb->n[POOL_FREE] = PAGEBLOCK_FRAMES;
+	pageblock_join(pb, 0, PAGEBLOCK_ORDER);
+	return pb;
+}
+
+static void cut(struct pageblock *pb, uint32_t off, unsigned int order)
+{
+	pageblock_cut(pb, off, order);
+	for (uint32_t i = 0; i < 1u << order; i++)
+		pb->state[off + i] = POOL_USED;
+	pb->n[POOL_FREE] = (uint16_t)(pb->n[POOL_FREE] - (1u << order));
+	pb->n[POOL_USED] = (uint16_t)(pb->n[POOL_USED] + (1u << order));
+}
+
+static void join(struct pageblock *pb, uint32_t off)
+{
+	pb->state[off] = POOL_FREE;
+	pb->n[POOL_FREE]++;
+	pb->n[POOL_USED]--;
+	pageblock_join(pb, off, 0);
+}
+
+START_TEST(split_and_join)
+{
+	struct pageblock *pb = all_free();
+
+	ck_assert_int_eq(pageblock_check(pb), 0);
+	cut(pb, 5, 0); /* the run of 512 becomes one of each order below, but for one frame */
+	for (unsigned int o = 0; o < PAGEBLOCK_ORDER; o++)
+		ck_assert_uint_eq(pb->nr_run[o], 1);
+	ck_assert_uint_eq(pageblock_first_run(pb, 0), 4);
+	ck_assert_uint_eq(pageblock_first_run(pb, 1), 6);
+	ck_assert_uint_eq(pageblock_first_run(pb, 8), 256);
+	ck_assert_int_eq(pageblock_check(pb), 0);
+	join(pb, 5);
+	ck_assert_uint_eq(pb->nr_run[PAGEBLOCK_ORDER], 1);
+	ck_assert_uint_eq(pb->has, 1u << PAGEBLOCK_ORDER);
+	ck_assert_int_eq(pageblock_check(pb), 0);
 	free(pb);
 }
 END_TEST
 
-START_TEST(recount_sees_errors)
+START_TEST(check_sees_errors)
 {
-	struct pageblock *pb = pageblock_new(1);
+	struct pageblock *pb = all_free();
 
-	pageblock_take(pb, 9);
-	ck_assert_uint_eq(pageblock_recount(pb, 1), 1);
-	ck_assert_uint_eq(pageblock_recount(pb, 0), POOL_NONE); /* another node's */
-	bits_set(pb->used, 10);                                 /* not counted */
-	ck_assert_uint_eq(pageblock_recount(pb, 1), POOL_NONE);
+	pb->state[9] = POOL_USED; /* still in the run */
+	ck_assert_int_eq(pageblock_check(pb), -1);
+	pb->state[9] = POOL_FREE;
+	pb->nr_run[3]++;
+	ck_assert_int_eq(pageblock_check(pb), -1);
+	pb->nr_run[3]--;
+	pb->nr_fixed++;
+	ck_assert_int_eq(pageblock_check(pb), -1);
 	free(pb);
 }
 END_TEST
 
-START_TEST(extent_lowest_first)
+START_TEST(random_runs)
 {
-	struct extent *x = extent_new();
-	uint64_t bytes = 0;
+	struct pageblock *pb = all_free();
+	uint64_t rng = fake_seed();
 
-	for (uint32_t f = 0; f < 3 * PAGEBLOCK_FRAMES; f++) {
-		ck_assert_uint_eq(extent_first_free(x), f);
-		ck_assert_int_eq(extent_take(x, 0, f, &bytes), 0);
+	for (int step = 0; step < 20000; step++) {
+		uint32_t off = (uint32_t)(fake_rand(&rng) % PAGEBLOCK_FRAMES);
+		unsigned int order = (unsigned int)(fake_rand(&rng) % 4);
+		bool all = true;
+
+		off &= ~((1u << order) - 1);
+		for (uint32_t i = 0; i < 1u << order; i++)
+			all &= pb->state[off + i] == POOL_FREE;
+		/* What is free and aligned lies within one run, as buddies are joined. */
+		if (all)
+			cut(pb, off, order);
+		else if (pb->state[off] == POOL_USED)
+			join(pb, off);
+		must(pageblock_check(pb) == 0);
 	}
-	ck_assert_int_eq(extent_check(x, 0), 0);
-	ck_assert_uint_eq(bytes, 3 * sizeof(struct pageblock));
-	/* The hint goes back with a frame that is given back. */
-	extent_give(x, PAGEBLOCK_FRAMES + 4, &bytes);
-	ck_assert_uint_eq(extent_first_free(x), PAGEBLOCK_FRAMES + 4);
-	extent_give(x, 3, &bytes);
-	ck_assert_uint_eq(extent_first_free(x), 3);
-	ck_assert_int_eq(extent_check(x, 0), 0);
-	ck_assert_int_eq(extent_check(x, 1), -1);
-	/* A pageblock goes with its last frame, in the middle as well. */
-	for (uint32_t f = PAGEBLOCK_FRAMES; f < 2 * PAGEBLOCK_FRAMES; f++)
-		if (f != PAGEBLOCK_FRAMES + 4)
-			extent_give(x, f, &bytes);
-	ck_assert_ptr_null(extent_pageblock(x, PAGEBLOCK_FRAMES));
-	ck_assert_uint_eq(bytes, 2 * sizeof(struct pageblock));
-	ck_assert_int_eq(extent_take(x, 0, 3, &bytes), 0);
-	ck_assert_uint_eq(extent_first_free(x), PAGEBLOCK_FRAMES);
-	ck_assert_int_eq(extent_check(x, 0), 0);
-	extent_free(x);
-}
-END_TEST
-
-START_TEST(extent_kept_by_use_or_reservation)
-{
-	struct extent *x = extent_new();
-	uint64_t bytes = 0;
-
-	ck_assert_int_eq(extent_check(x, 0), -1);
-	x->reserved = true;
-	ck_assert_int_eq(extent_check(x, 0), 0);
-	x->reserved = false;
-	ck_assert_int_eq(extent_take(x, 0, EXTENT_FRAMES - 1, &bytes), 0);
-	ck_assert_int_eq(extent_check(x, 0), 0);
-	extent_give(x, EXTENT_FRAMES - 1, &bytes);
-	ck_assert_uint_eq(bytes, 0);
-	extent_free(x);
-	extent_free(NULL);
+	for (uint32_t i = 0; i < PAGEBLOCK_FRAMES; i++)
+		if (pb->state[i] == POOL_USED)
+			join(pb, i);
+	ck_assert_uint_eq(pb->nr_run[PAGEBLOCK_ORDER], 1);
+	free(pb);
 }
 END_TEST
 
@@ -96,10 +105,9 @@ Suite *suite_pageblock(void)
 	Suite *s = suite_create("pageblock");
 	TCase *tc = engine_case("pageblock");
 
-	tcase_add_test(tc, fill_and_empty_a_pageblock);
-	tcase_add_test(tc, recount_sees_errors);
-	tcase_add_test(tc, extent_lowest_first);
-	tcase_add_test(tc, extent_kept_by_use_or_reservation);
+	tcase_add_test(tc, split_and_join);
+	tcase_add_test(tc, check_sees_errors);
+	tcase_add_test(tc, random_runs);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -1,0 +1,724 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_range.c - isolation, contiguous ranges, offline; and what went wrong with these in the
+ * kernel, each interleaving driven by a step in between.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/index.h"
+#include "pool/range.h"
+#include "fake.h"
+#include "suites.h"
+
+#define B PAGEBLOCK_FRAMES
+
+/* A pool whose frames can be moved, a clock that moves on with each pause, and a step. */
+struct world {
+	struct pool p;
+	uint64_t now;
+	int refuse;            /* what the mover answers instead of moving; 0: it moves */
+	uint32_t refuse_frame; /* only for this frame; POOL_NONE: for all */
+	uint32_t moves;
+	enum pool_moment at; /* when to step in, once */
+	void (*step)(struct world *w, uint32_t frame);
+	struct range_job *job;
+	uint32_t got;
+};
+
+static int move(void *ctx, uint32_t from, uint32_t nr, uint32_t to, struct pool_culprit *who)
+{
+	struct world *w = ctx;
+
+	if (w->refuse && (w->refuse_frame == POOL_NONE || w->refuse_frame == from)) {
+		who->pid = 4711;
+		return w->refuse;
+	}
+	w->moves++;
+	for (uint32_t i = 0; i < nr; i++)
+		pool_set_word(&w->p, to + i, pool_word(&w->p, from + i));
+	return 0;
+}
+
+static void wait_a_little(void *ctx)
+{
+	struct world *w = ctx;
+
+	w->now += 10;
+}
+
+static uint64_t now_ms(void *ctx)
+{
+	const struct world *w = ctx;
+
+	return w->now;
+}
+
+static void moment(void *ctx, enum pool_moment at, uint32_t frame)
+{
+	struct world *w = ctx;
+	void (*step)(struct world *, uint32_t) = w->step;
+
+	if (!step || at != w->at)
+		return;
+	w->step = NULL;
+	step(w, frame);
+}
+
+static const struct pool_ops ops = { .move = move,
+				     .pause = wait_a_little,
+				     .now_ms = now_ms,
+				     .moment = moment };
+
+static void make(struct world *w, int zones, uint32_t frames, bool guard)
+{
+	struct pool_config cfg = { .ops = &ops,
+				   .ctx = w,
+				   .nr_zones = zones,
+				   .zone_frames = frames,
+				   .nr_caches = 2,
+				   .keep_empty = true,
+				   .guard = guard };
+
+	memset(w, 0, sizeof(*w));
+	w->refuse_frame = POOL_NONE;
+	ck_assert_int_eq(pool_init(&w->p, &cfg), 0);
+}
+
+/* Have every pageblock of zone 0 exist, all frames free. */
+static void fill_out(struct world *w)
+{
+	uint32_t nr = w->p.zone_frames;
+
+	for (uint32_t f = 0; f < nr; f++)
+		must(pool_alloc(&w->p, POOL_NO_CACHE, 0, f, POOL_NONE) == f);
+	pool_free(&w->p, POOL_NO_CACHE, 0, nr, false);
+}
+
+static uint32_t take(struct world *w, uint32_t frame)
+{
+	uint32_t f = pool_alloc(&w->p, POOL_NO_CACHE, pool_nid(&w->p, frame), frame, POOL_NONE);
+
+	ck_assert_uint_eq(f, frame);
+	return f;
+}
+
+static void give(struct world *w, uint32_t frame, uint32_t nr)
+{
+	pool_free(&w->p, POOL_NO_CACHE, frame, nr, true);
+}
+
+static struct pool_counts counts(struct world *w, int nid)
+{
+	struct pool_counts c;
+
+	ck_assert_int_eq(pool_check(&w->p), 0);
+	pool_counts(&w->p, nid, &c);
+	return c;
+}
+
+/* --- bad input --- */
+
+START_TEST(bad_ranges)
+{
+	struct range_job job = { 0 };
+	struct pool_culprit who;
+	struct world w;
+
+	make(&w, 2, 4 * B, false);
+	ck_assert_int_eq(range_isolate(&w.p, 10, 10, &who), -EINVAL);           /* empty */
+	ck_assert_int_eq(range_isolate(&w.p, 11, 10, &who), -EINVAL);           /* reversed */
+	ck_assert_int_eq(range_isolate(&w.p, 7 * B, 8 * B + 1, &who), -EINVAL); /* outside */
+	ck_assert_int_eq(range_isolate(&w.p, 3 * B, 5 * B, &who), -EINVAL);     /* two zones */
+	ck_assert_int_eq(range_undo_isolate(&w.p, 3 * B, 5 * B), -EINVAL);
+	ck_assert_int_eq(range_alloc(&w.p, 4 * B - 1, 4 * B + 1, &job), -EINVAL);
+	ck_assert_int_eq(range_offline(&w.p, 1, B, &job), -EINVAL); /* no whole one */
+	ck_assert_int_eq(range_offline(&w.p, 0, B - 1, &job), -EINVAL);
+	ck_assert_int_eq(range_online(&w.p, 0, B + 1), -EINVAL);
+	ck_assert_uint_eq(range_alloc_any(&w.p, 0, 4 * B, 8, 3, &job), POOL_NONE);
+	ck_assert_uint_eq(range_alloc_any(&w.p, 0, B, B + 1, 1, &job), POOL_NONE);
+	ck_assert_uint_eq(counts(&w, 0).absent, 4 * B);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* --- isolation --- */
+
+/* The historic count: how many frames are linked is not how many were moved. */
+START_TEST(isolating_counts_what_is_free)
+{
+	struct pool_culprit who;
+	struct world w;
+
+	make(&w, 1, 4 * B, false);
+	fill_out(&w);
+	for (uint32_t f = B; f < 2 * B; f += 3)
+		take(&w, f);
+	ck_assert_int_eq(range_isolate(&w.p, B + 5, B + 6, &who), 0);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B - (B + 2) / 3);
+	ck_assert_uint_eq(counts(&w, 0).free, 3 * B);
+	/* Nobody gets its frames, by wish or otherwise. */
+	must(!pool_is_free(&w.p, 0, B + 1));
+	ck_assert_uint_ne(pool_alloc(&w.p, 0, 0, B + 1, B + 2) / B, 1);
+	/* One that comes back stays isolated. */
+	give(&w, B, 1);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B - (B + 2) / 3 + 1);
+	ck_assert_int_eq(range_isolate(&w.p, 0, 4 * B, &who), -EBUSY);
+	ck_assert_uint_eq(who.frame, B);
+	ck_assert_int_eq(range_undo_isolate(&w.p, B, B + 1), 0);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	ck_assert_uint_eq(pool_alloc(&w.p, POOL_NO_CACHE, 0, B + 1, POOL_NONE), B + 1);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* The largest run is larger than a pageblock: half of it is isolated. */
+START_TEST(largest_run_over_the_edge)
+{
+	struct pool_culprit who;
+	uint64_t nr[POOL_ORDERS];
+	struct world w;
+
+	make(&w, 1, 4 * B, false);
+	fill_out(&w);
+	index_runs(&w.p, 0, POOL_TYPES, nr);
+	ck_assert_uint_eq(nr[POOL_MAX_ORDER], 2);
+	ck_assert_int_eq(range_isolate(&w.p, B, 2 * B, &who), 0);
+	index_runs(&w.p, 0, POOL_TYPES, nr);
+	ck_assert_uint_eq(nr[POOL_MAX_ORDER], 1);
+	ck_assert_uint_eq(nr[PAGEBLOCK_ORDER], 1);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B);
+	/* The historic merge: the last frame of a neighbour comes back, and both are empty. */
+	take(&w, 5);
+	give(&w, 5, 1);
+	index_runs(&w.p, 0, POOL_TYPES, nr);
+	ck_assert_uint_eq(nr[POOL_MAX_ORDER], 1);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B);
+	ck_assert_int_eq(range_undo_isolate(&w.p, B, 2 * B), 0);
+	index_runs(&w.p, 0, POOL_TYPES, nr);
+	ck_assert_uint_eq(nr[POOL_MAX_ORDER], 2); /* one again */
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* Pageblocks of two types are no pair, and isolation brings the types back. */
+START_TEST(types_survive_isolation)
+{
+	struct pool_culprit who;
+	uint64_t nr[POOL_ORDERS];
+	struct pool_counts c;
+	struct world w;
+
+	make(&w, 1, 4 * B, false);
+	ck_assert_int_eq(pool_reserve(&w.p, B, 1, &who), 0);
+	fill_out(&w);
+	index_runs(&w.p, 0, POOL_TYPES, nr);
+	ck_assert_uint_eq(nr[POOL_MAX_ORDER], 1);
+	take(&w, 3 * B);
+	ck_assert_int_eq(range_isolate(&w.p, 0, 4 * B, &who), 0);
+	index_runs(&w.p, 0, POOL_TYPES, nr);
+	ck_assert_uint_eq(nr[POOL_MAX_ORDER] + nr[PAGEBLOCK_ORDER], 0);
+	ck_assert_int_eq(range_undo_isolate(&w.p, 0, 4 * B), 0);
+	c = counts(&w, 0);
+	ck_assert_uint_eq(c.free_of[POOL_RESERVE], B);
+	ck_assert_uint_eq(c.free_of[POOL_MOVABLE], 3 * B - 1);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+START_TEST(first_and_last_and_gone)
+{
+	struct range_job job = { 0 };
+	struct pool_culprit who;
+	struct world w;
+
+	make(&w, 2, 4 * B + 100, false); /* the last is short */
+	ck_assert_int_eq(range_isolate(&w.p, 4 * B + 99, 4 * B + 100, &who), 0);
+	ck_assert_int_eq(range_isolate(&w.p, 0, 1, &who), 0);
+	ck_assert_uint_eq(counts(&w, 0).absent, 4 * B + 100);
+	must(!pool_is_free(&w.p, 0, 0)); /* absent, and must not come to exist */
+	ck_assert_uint_eq(pool_alloc(&w.p, 0, 0, 0, 4 * B + 99) / B, 1);
+	ck_assert_int_eq(range_undo_isolate(&w.p, 0, 4 * B + 100), 0);
+	ck_assert_uint_eq(pool_alloc(&w.p, 0, 0, 4 * B + 99, POOL_NONE), 4 * B + 99);
+	/* Neighbours that are offline. */
+	ck_assert_int_eq(range_offline(&w.p, 2 * B, 3 * B, &job), 0);
+	ck_assert_int_eq(range_isolate(&w.p, 3 * B, 3 * B + 1, &who), 0);
+	ck_assert_int_eq(range_undo_isolate(&w.p, 3 * B, 3 * B + 1), 0);
+	ck_assert_int_eq(range_isolate(&w.p, 3 * B - 1, 3 * B + 1, &who), -EBUSY);
+	ck_assert_uint_eq(who.frame, 2 * B);
+	take(&w, 3 * B);
+	give(&w, 3 * B, 1); /* its buddy is not there */
+	counts(&w, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* Two ranges that share a pageblock: one of them has it. Disjoint ones do not mind each other. */
+START_TEST(two_ranges)
+{
+	struct pool_culprit who;
+	struct world w;
+
+	make(&w, 1, 8 * B, false);
+	fill_out(&w);
+	ck_assert_int_eq(range_isolate(&w.p, 0, B + 10, &who), 0);
+	ck_assert_int_eq(range_isolate(&w.p, B + 10, 3 * B, &who), -EBUSY);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 2 * B);
+	ck_assert_int_eq(range_isolate(&w.p, 2 * B, 3 * B, &who), 0);
+	ck_assert_int_eq(range_undo_isolate(&w.p, 0, B + 10), 0);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B);
+	ck_assert_int_eq(range_undo_isolate(&w.p, 0, 8 * B), 0);
+	ck_assert_uint_eq(counts(&w, 0).free, 8 * B);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+START_TEST(what_cannot_move_is_named)
+{
+	struct pool_culprit who;
+	struct range_job job = { 0 };
+	struct world w;
+	uint32_t f, win;
+
+	make(&w, 1, 4 * B, false);
+	f = pool_alloc_run(&w.p, 0, POOL_UNMOVABLE, 2);
+	ck_assert_int_eq(range_alloc(&w.p, f + 1, f + 2, &job), -EBUSY);
+	ck_assert_uint_eq(job.who.frame, f + 1);
+	ck_assert_str_eq(job.who.why, "cannot move");
+	/* Only frames within the range can make it fail. */
+	ck_assert_int_eq(range_alloc(&w.p, f + 4, f + 40, &job), 0);
+	win = pool_window_reserve(&w.p, 0, POOL_NONE, 0);
+	ck_assert_int_eq(range_isolate(&w.p, win, win + 1, &who), -EBUSY);
+	ck_assert_str_eq(who.why, "a window");
+	counts(&w, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* --- interleavings of the kernel's history --- */
+
+static void isolate_now(struct world *w, uint32_t frame)
+{
+	struct pool_culprit who;
+
+	ck_assert_int_eq(range_isolate(&w->p, frame, frame + 1, &who), 0);
+}
+
+static void undo_now(struct world *w, uint32_t frame)
+{
+	ck_assert_int_eq(range_undo_isolate(&w->p, frame, frame + 1), 0);
+}
+
+/* A thread frees into its cache while another isolates: it went to the wrong list. */
+START_TEST(freed_to_a_cache_while_isolated)
+{
+	struct world w;
+
+	make(&w, 1, 2 * B, false);
+	fill_out(&w);
+	take(&w, 7);
+	w.at = POOL_AT_FREE;
+	w.step = isolate_now;
+	pool_free(&w.p, 0, 7, 1, true);
+	ck_assert_uint_eq(counts(&w, 0).cached, 0);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B);
+	ck_assert_uint_ne(pool_alloc(&w.p, 0, 0, 7, POOL_NONE) / B, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* It lay in a cache already: isolation takes it out. */
+START_TEST(cached_frames_are_isolated)
+{
+	struct pool_culprit who;
+	struct world w;
+
+	make(&w, 1, 2 * B, false);
+	fill_out(&w);
+	take(&w, 7);
+	pool_free(&w.p, 1, 7, 1, true);
+	ck_assert_uint_eq(counts(&w, 0).cached, 1);
+	ck_assert_int_eq(range_isolate(&w.p, 0, 1, &who), 0);
+	ck_assert_uint_eq(counts(&w, 0).cached, 0);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B);
+	ck_assert_uint_ge(pool_alloc(&w.p, 1, 0, 7, POOL_NONE), B);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* It is freed after the isolation has ended, by a thread that began before. */
+START_TEST(freed_when_isolation_has_ended)
+{
+	struct pool_culprit who;
+	struct world w;
+
+	make(&w, 1, 2 * B, false);
+	fill_out(&w);
+	take(&w, 7);
+	ck_assert_int_eq(range_isolate(&w.p, 0, 1, &who), 0);
+	w.at = POOL_AT_FREE;
+	w.step = undo_now;
+	pool_free(&w.p, POOL_NO_CACHE, 7, 1, true);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	ck_assert_uint_eq(counts(&w, 0).free, 2 * B);
+	ck_assert_uint_eq(take(&w, 7), 7);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* Guard frames joined into an isolated list were counted as free. */
+START_TEST(guard_frames_while_isolated)
+{
+	struct pool_culprit who;
+	struct world w;
+	uint32_t f;
+
+	make(&w, 1, 2 * B, true);
+	fill_out(&w);
+	f = pool_alloc_run(&w.p, 0, POOL_MOVABLE, 4);
+	ck_assert_int_eq(range_isolate(&w.p, f, f + 1, &who), 0);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B - 17);
+	ck_assert_uint_eq(counts(&w, 0).guard, 1);
+	give(&w, f, 16);
+	ck_assert_uint_eq(counts(&w, 0).isolated, B);
+	ck_assert_uint_eq(counts(&w, 0).free, B);
+	ck_assert_uint_eq(counts(&w, 0).guard, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* --- contiguous ranges --- */
+
+START_TEST(range_in_the_middle_of_runs)
+{
+	struct range_job job = { 0 };
+	struct world w;
+	uint32_t f;
+
+	make(&w, 1, 8 * B, false);
+	fill_out(&w);
+	/* Of a free run. */
+	ck_assert_int_eq(range_alloc(&w.p, 3 * B + 5, 4 * B + 7, &job), 0);
+	ck_assert_uint_eq(counts(&w, 0).used, B + 2);
+	must(!pool_is_used(&w.p, 3 * B + 4) && pool_is_used(&w.p, 3 * B + 5));
+	must(pool_is_used(&w.p, 4 * B + 6) && !pool_is_used(&w.p, 4 * B + 7));
+	give(&w, 3 * B + 5, B + 2);
+	/* Of runs in use: they move whole, and their rests are free. */
+	f = pool_alloc_run(&w.p, 0, POOL_MOVABLE, POOL_MAX_ORDER);
+	pool_set_word(&w.p, f + B + 3, 99);
+	ck_assert_int_eq(range_alloc(&w.p, f + B, f + B + 8, &job), 0);
+	ck_assert_uint_eq(w.moves, 1);
+	ck_assert_uint_eq(counts(&w, 0).used, 2 * B + 8);
+	must(!pool_is_used(&w.p, f) && !pool_is_used(&w.p, f + B + 8));
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+START_TEST(contents_move_out_of_the_way)
+{
+	struct range_job job = { .timeout_ms = 100 };
+	struct world w;
+	uint32_t f, moved = 0;
+
+	make(&w, 1, 4 * B, false);
+	fill_out(&w);
+	for (f = 0; f < 4 * B; f += 4)
+		pool_set_word(&w.p, take(&w, f), f);
+	f = range_alloc_any(&w.p, 0, 4 * B, B + 3, 1, &job);
+	ck_assert_uint_ne(f, POOL_NONE);
+	ck_assert_uint_eq(counts(&w, 0).used, B + B + 3);
+	/* Each word is there once, on a frame that is used. */
+	for (f = 0; f < 4 * B; f++)
+		moved += pool_word(&w.p, f) != POOL_NONE;
+	ck_assert_uint_eq(moved, B);
+	/* The mover cannot: nothing stays isolated, and the frame and the process are named. */
+	w.refuse = -EPERM;
+	ck_assert_int_eq(range_alloc(&w.p, 3 * B, 4 * B, &job), -EPERM);
+	ck_assert_int_eq(job.who.pid, 4711);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	/* Not now: until the time is over, and not longer. */
+	w.refuse = -EAGAIN;
+	w.now = 1000;
+	ck_assert_int_eq(range_alloc(&w.p, 3 * B, 4 * B, &job), -EBUSY);
+	ck_assert_uint_eq(w.now, 1100);
+	ck_assert_uint_eq(counts(&w, 0).used, B + B + 3);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+START_TEST(no_room_elsewhere)
+{
+	struct range_job job = { 0 };
+	struct world w;
+
+	make(&w, 2, B, false);
+	fill_out(&w);
+	for (uint32_t f = 0; f < B; f++)
+		take(&w, f);
+	ck_assert_int_eq(range_offline(&w.p, 0, B, &job), -ENOMEM);
+	ck_assert_str_eq(job.who.why, "no room elsewhere");
+	ck_assert_uint_eq(counts(&w, 0).used, B);
+	job.anywhere = true;
+	ck_assert_int_eq(range_offline(&w.p, 0, B, &job), 0);
+	ck_assert_uint_eq(counts(&w, 0).absent, B);
+	ck_assert_uint_eq(counts(&w, 1).used, B);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* --- offline --- */
+
+START_TEST(offline_and_online)
+{
+	struct range_job job = { 0 };
+	struct world w;
+
+	make(&w, 1, 4 * B, false);
+	fill_out(&w);
+	take(&w, B + 1);
+	ck_assert_int_eq(range_offline(&w.p, B, 3 * B, &job), 0);
+	ck_assert_uint_eq(counts(&w, 0).absent, 2 * B);
+	must(!pool_is_free(&w.p, 0, B) && !pool_is_absent(&w.p, B));
+	for (uint32_t f = 0; f < 2 * B - 1; f++)
+		must(pool_alloc(&w.p, 0, 0, B + 1, POOL_NONE) != POOL_NONE);
+	ck_assert_uint_eq(pool_alloc(&w.p, 0, 0, B + 1, POOL_NONE), POOL_NONE);
+	ck_assert_int_eq(range_offline(&w.p, B, 2 * B, &job), -EBUSY); /* it is already */
+	ck_assert_int_eq(range_online(&w.p, B, 2 * B), 0);
+	ck_assert_uint_eq(pool_alloc(&w.p, 0, 0, B + 1, POOL_NONE), B + 1);
+	counts(&w, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* Tries to have the frame again that was just moved. */
+static void take_again(struct world *w, uint32_t frame)
+{
+	w->got = pool_alloc(&w->p, 0, 0, frame, frame);
+}
+
+START_TEST(taken_again_while_offlining)
+{
+	struct range_job job = { .timeout_ms = 100 };
+	struct world w;
+
+	make(&w, 1, 4 * B, false);
+	fill_out(&w);
+	take(&w, 7);
+	take(&w, 8);
+	w.at = POOL_AT_MOVED;
+	w.step = take_again;
+	ck_assert_int_eq(range_offline(&w.p, 0, B, &job), 0);
+	ck_assert_uint_ge(w.got, B);
+	counts(&w, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+static void cancel_now(struct world *w, uint32_t frame)
+{
+	(void)frame;
+	__atomic_store_n(&w->job->cancel, true, __ATOMIC_RELAXED);
+}
+
+START_TEST(retired_cancelled_and_late)
+{
+	struct range_job job = { .timeout_ms = 50 };
+	struct world w;
+
+	make(&w, 1, 4 * B, false);
+	fill_out(&w);
+	pool_retire(&w.p, take(&w, 9));
+	take(&w, 10);
+	ck_assert_int_eq(range_offline(&w.p, 0, B, &job), -EBUSY);
+	ck_assert_uint_eq(job.who.frame, 9);
+	ck_assert_uint_eq(w.now, 50);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	w.job = &job;
+	w.at = POOL_AT_ISOLATED;
+	w.step = cancel_now;
+	ck_assert_int_eq(range_offline(&w.p, 0, B, &job), -ECANCELED);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/* --- threads --- */
+
+/*
+ * The shape of the kernel's historic test: contiguous allocations beside a load of movable frames
+ * that uses the reserve. Not one frame may be missing from the counts.
+ */
+enum { SLOTS = 7 * B, RESERVE = 4, LOADERS = 2, ROUNDS = 30 };
+struct load {
+	struct pool p;
+	pthread_mutex_t lock; /* covers slot[] */
+	uint32_t slot[SLOTS]; /* frame, whose word is the slot; POOL_NONE */
+	bool stop;            /* atomic */
+	uint64_t wrong;       /* atomic */
+};
+
+static int move_slot(void *ctx, uint32_t from, uint32_t nr, uint32_t to, struct pool_culprit *who)
+{
+	struct load *l = ctx;
+	uint32_t s;
+	int err = -EAGAIN;
+
+	(void)who;
+	pthread_mutex_lock(&l->lock);
+	for (s = 0; nr == 1 && s < SLOTS; s++)
+		if (l->slot[s] == from) {
+			l->slot[s] = to;
+			err = 0;
+			break;
+		}
+	pthread_mutex_unlock(&l->lock);
+	return err;
+}
+
+static void *load(void *arg)
+{
+	struct load *l = arg;
+	static unsigned int next;
+	uint32_t cache = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED) % LOADERS;
+	uint64_t rng = 17 + cache;
+
+	while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
+		uint32_t s = (uint32_t)(fake_rand(&rng) % SLOTS), f;
+
+		pthread_mutex_lock(&l->lock);
+		f = l->slot[s];
+		l->slot[s] = POOL_NONE;
+		pthread_mutex_unlock(&l->lock);
+		if (f != POOL_NONE)
+			pool_free(&l->p, cache, f, 1, true);
+		f = pool_alloc(&l->p, cache, 0, POOL_NONE, POOL_NONE);
+		pthread_mutex_lock(&l->lock);
+		if (l->slot[s] == POOL_NONE) {
+			l->slot[s] = f;
+			f = POOL_NONE;
+		}
+		pthread_mutex_unlock(&l->lock);
+		if (f != POOL_NONE)
+			pool_free(&l->p, cache, f, 1, true);
+	}
+	return NULL;
+}
+
+static void *watch(void *arg)
+{
+	struct load *l = arg;
+
+	while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
+		struct pool_counts c;
+
+		pool_counts(&l->p, 0, &c);
+		if (c.free + c.cached + c.isolated + c.used + c.retired + c.guard + c.window +
+			    c.absent !=
+		    c.span)
+			__atomic_fetch_add(&l->wrong, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+static void pause_nothing(void *ctx)
+{
+	(void)ctx;
+	sched_yield();
+}
+
+static uint64_t clock_of_attempts(void *ctx)
+{
+	static uint64_t now;
+
+	(void)ctx;
+	return now++;
+}
+
+START_TEST(contiguous_beside_load)
+{
+	static const struct pool_ops lops = { .move = move_slot,
+					      .pause = pause_nothing,
+					      .now_ms = clock_of_attempts };
+	struct load *l = calloc(1, sizeof(*l));
+	struct pool_config cfg = { .ops = &lops,
+				   .ctx = l,
+				   .nr_zones = 1,
+				   .zone_frames = 10 * B,
+				   .nr_caches = LOADERS,
+				   .keep_empty = true };
+	struct range_job job = { .timeout_ms = 10000 };
+	pthread_t t[LOADERS + 1];
+	struct pool_culprit who;
+	struct pool_counts c;
+	unsigned int had = 0;
+
+	ck_assert_int_eq(pool_init(&l->p, &cfg), 0);
+	pthread_mutex_init(&l->lock, NULL);
+	ck_assert_int_eq(pool_reserve(&l->p, 0, RESERVE, &who), 0);
+	for (uint32_t s = 0; s < SLOTS; s++)
+		l->slot[s] = pool_alloc(&l->p, POOL_NO_CACHE, 0, s < RESERVE * B ? s : POOL_NONE,
+					POOL_NONE);
+	for (int i = 0; i <= LOADERS; i++)
+		pthread_create(&t[i], NULL, i < LOADERS ? load : watch, l);
+	for (int i = 0; i < ROUNDS; i++) {
+		uint32_t at = (uint32_t)i % RESERVE * B;
+		uint32_t nr = i % 2 ? B : B / 4 + (uint32_t)i;
+
+		pool_counts(&l->p, 0, &c);
+		if (range_alloc(&l->p, at, at + nr, &job))
+			continue;
+		had++;
+		pool_free(&l->p, POOL_NO_CACHE, at, nr, true);
+		/* Load it up again. */
+		for (int n = 0; n < 2000 && c.used_of[POOL_RESERVE] < RESERVE * B * 8 / 10; n++) {
+			sched_yield();
+			pool_counts(&l->p, 0, &c);
+		}
+	}
+	__atomic_store_n(&l->stop, true, __ATOMIC_RELAXED);
+	for (int i = 0; i <= LOADERS; i++)
+		pthread_join(t[i], NULL);
+	ck_assert_uint_eq(l->wrong, 0);
+	ck_assert_uint_gt(had, ROUNDS / 2);
+	ck_assert_int_eq(pool_check(&l->p), 0);
+	for (uint32_t s = 0; s < SLOTS; s++)
+		if (l->slot[s] != POOL_NONE)
+			pool_free(&l->p, POOL_NO_CACHE, l->slot[s], 1, true);
+	pool_drain(&l->p, 0);
+	pool_drain(&l->p, 1);
+	pool_counts(&l->p, 0, &c);
+	ck_assert_uint_eq(c.free + c.absent, c.span); /* none is missing */
+	pool_deinit(&l->p);
+	free(l);
+}
+END_TEST
+
+Suite *suite_range(void)
+{
+	Suite *s = suite_create("range");
+	TCase *tc = engine_case("range");
+
+	tcase_add_test(tc, bad_ranges);
+	tcase_add_test(tc, isolating_counts_what_is_free);
+	tcase_add_test(tc, largest_run_over_the_edge);
+	tcase_add_test(tc, types_survive_isolation);
+	tcase_add_test(tc, first_and_last_and_gone);
+	tcase_add_test(tc, two_ranges);
+	tcase_add_test(tc, what_cannot_move_is_named);
+	tcase_add_test(tc, freed_to_a_cache_while_isolated);
+	tcase_add_test(tc, cached_frames_are_isolated);
+	tcase_add_test(tc, freed_when_isolation_has_ended);
+	tcase_add_test(tc, guard_frames_while_isolated);
+	tcase_add_test(tc, range_in_the_middle_of_runs);
+	tcase_add_test(tc, contents_move_out_of_the_way);
+	tcase_add_test(tc, no_room_elsewhere);
+	tcase_add_test(tc, offline_and_online);
+	tcase_add_test(tc, taken_again_while_offlining);
+	tcase_add_test(tc, retired_cancelled_and_late);
+	tcase_add_test(tc, contiguous_beside_load);
+	suite_add_tcase(s, tc);
+	return s;
+}

@@ -213,9 +213,9 @@ START_TEST(invalid_values)
 		{ "ksm/max_page_sharing", "1" },
 		{ "ksm/max_page_sharing", "0" },
 		{ "ksm/use_zero_pages", "x" },
-		{ "ksm/smart_scan", "y" },
+		{ "ksm/smart_scan", "o" },
 		{ "ksm/advisor_mode", "never" },
-		{ "ksm/advisor_max_cpu", "101" },
+		{ "ksm/advisor_max_cpu", " 50" },
 		{ "ksm/sleep_millisecs", "4294967296" },
 		{ "ksm/pages_to_scan", "" },
 	};

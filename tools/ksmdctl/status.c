@@ -89,6 +89,7 @@ static void print_left_out(struct ctl *c, const char *dir)
 		fputs("nothing", stdout);
 }
 
+/* OFFERED is the memory that is there. The address space may be a thousand times as much. */
 static void print_client(struct ctl *c, const char *dir, bool first)
 {
 	char *comm = ctl_value(c, dir, "comm");
@@ -99,7 +100,8 @@ static void print_client(struct ctl *c, const char *dir, bool first)
 		printf("\n%7s %-15s %6s %10s %10s %10s %8s  %s\n", "PID", "PROGRAM", "UID",
 		       "OFFERED", "MERGED", "PROFIT", "MAPPINGS", "LEFT OUT (PAGES)");
 	printf("%7s %-15.15s %6" PRId64 " %10s %10s %10s %8" PRId64 "  ", strchr(dir, '/') + 1,
-	       comm, ctl_number(c, dir, "uid"), human((double)ctl_number(c, dir, "region_bytes")),
+	       comm, ctl_number(c, dir, "uid"),
+	       human((double)ctl_number(c, dir, "ksm_rmap_items") * PAGE),
 	       human((double)(ctl_number(c, dir, "ksm_merging_pages") +
 			      ctl_number(c, dir, "ksm_zero_pages")) *
 		     PAGE),

@@ -75,6 +75,8 @@ static struct {
 	enum hole hole[PAGES];
 	uint32_t frame[PAGES];
 	bool pinned[PAGES];
+	bool lone[PAGES];    /* was shared by a fork; only this process maps it by now */
+	bool shared[PAGES];  /* is shared by a fork */
 	uint8_t want[PAGES]; /* what the program must read: the page's fill */
 	bool staged[KSM_ORDER_PAGES];
 	uint8_t passed[MAX_PASSED];
@@ -118,6 +120,7 @@ static void store(unsigned int i, uint8_t fill)
 {
 	k.page[i] = ANON;
 	k.want[i] = fill;
+	k.lone[i] = k.shared[i] = false;
 	memset(page_at(i), fill, PAGE);
 }
 
@@ -271,7 +274,12 @@ static void act(uint8_t what)
 		store(i, take8());
 		break;
 	case 1:
-		k.pinned[i] = !k.pinned[i];
+		if ((what >> 2 & 3) == 1)
+			k.lone[i] = !k.lone[i];
+		else if ((what >> 2 & 3) == 2)
+			k.shared[i] = !k.shared[i];
+		else
+			k.pinned[i] = !k.pinned[i];
 		break;
 	case 2:
 		mailbox.range.start = BASE + i * PAGE;
@@ -378,6 +386,8 @@ static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
 		memcpy(page_at(i), frames[off / PAGE], PAGE);
 		k.page[i] = FRAME;
 		k.frame[i] = (uint32_t)(off / PAGE);
+		k.hole[i] = NO_HOLE;
+		k.lone[i] = k.shared[i] = false;
 	}
 	return (long)addr;
 }
@@ -498,8 +508,23 @@ static long drop_buffers(uint64_t addr, uint64_t len)
 	return sysc6_kernel(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED, 0, 0, 0);
 }
 
+/* A write fault makes a page exclusive. It may come to no other. */
+static long populate_write(uint64_t addr, uint64_t len)
+{
+	if (is_aside(addr, len))
+		return 0;
+	MUST(inside(addr, len) && len == PAGE);
+	MUST(k.page[number(addr)] == ANON && !k.shared[number(addr)]);
+	k.lone[number(addr)] = false;
+	return 0;
+}
+
 static long do_madvise(uint64_t addr, uint64_t len, int advice)
 {
+	if (advice == MADV_POPULATE_WRITE)
+		return populate_write(addr, len);
+	if (advice == MADV_DONTNEED && is_aside(addr, len))
+		return 0; /* the page that was written there to make an anon_vma */
 	if (in_staging(addr) && (advice == MADV_DONTNEED_LOCKED || advice == MADV_DONTNEED))
 		for (uint64_t at = 0; at < len; at += PAGE)
 			k.staged[slot_of(addr + at)] = false;
@@ -519,7 +544,7 @@ static long move_one(uint64_t dst, uint64_t src)
 		MUST(inside(src, PAGE));
 		if (k.page[i] == ABSENT)
 			return -ENOENT;
-		if (k.pinned[i])
+		if (k.pinned[i] || k.lone[i] || k.shared[i])
 			return -EBUSY;
 		MUST(k.page[i] == ANON && !k.staged[slot_of(dst)]);
 		memcpy((void *)dst, page_at(i), PAGE);
@@ -566,6 +591,8 @@ static long do_scan(struct kabi_pm_scan_arg *arg)
 	struct kabi_page_region *v = (struct kabi_page_region *)(uintptr_t)arg->vec;
 	long n = 0;
 
+	if (arg->return_mask == KABI_PAGE_IS_HUGE || arg->flags & KABI_PM_SCAN_WP_MATCHING)
+		return 0; /* there are no huge pages, and nobody asks what was written */
 	MUST(inside(arg->start, arg->end - arg->start));
 	for (uint64_t at = arg->start; at < arg->end; at += PAGE) {
 		if (k.page[number(at)] != ANON)
@@ -641,14 +668,27 @@ static long do_close(int fd)
 	return 0;
 }
 
+static uint64_t entry_of(unsigned int i)
+{
+	switch (k.page[i]) {
+	case ANON:
+		return KABI_PM_PRESENT | (k.shared[i] ? 0 : KABI_PM_EXCLUSIVE);
+	case FRAME:
+		return KABI_PM_PRESENT | KABI_PM_FILE;
+	default:
+		return 0;
+	}
+}
+
 static long do_pread(int fd, void *buf, uint64_t len, uint64_t off)
 {
 	if (fd == FD_PAGEMAP) {
-		uint64_t *out = buf;
+		uint64_t *out = buf, addr = off / 8 * PAGE;
 
-		MUST(off / 8 == (uintptr_t)agent.kit.staging / PAGE);
+		MUST(in_staging(addr) || inside(addr, len / 8 * PAGE));
 		for (unsigned int i = 0; i < len / 8; i++)
-			out[i] = k.staged[i] ? 1ull << 63 : 0;
+			out[i] = in_staging(addr) ? (k.staged[i] ? KABI_PM_PRESENT : 0) :
+						    entry_of(number(addr) + i);
 		return (long)len;
 	}
 	if (fd == FD_MEM) {

@@ -784,8 +784,8 @@ START_TEST(one_process_in_two_domains)
 END_TEST
 
 /*
- * A connection is its maker's. Whoever gets it from a process that ended does not get that process's
- * domain, though it sends descriptors of its own.
+ * A connection is its maker's. Whoever gets it from a process that ended does not get the domain of
+ * that process, though it sends descriptors of its own.
  */
 START_TEST(a_connection_that_was_passed_on)
 {

@@ -29,7 +29,7 @@ struct knob {
 	const char *name;
 	uint32_t def, min, max;
 	const char *help;
-	enum knob_form form; /* FORM_UINT where nothing is said */
+	enum knob_form form;
 };
 
 #define NO_MAX UINT32_MAX
@@ -38,12 +38,12 @@ struct knob {
 static const struct knob knobs[KNOB_NR] = {
 	[KNOB_RUN] = { "run", 1, 0, 2,
 		"0 stop scanning and keep what is merged, 1 scan, 2 stop and unmerge all clients "
-		"(kernel's default: 0)" },
+		"(kernel's default: 0)", FORM_UINT },
 	[KNOB_PAGES_TO_SCAN] = { "pages_to_scan", 25600, 0, NO_MAX,
 		"pages to examine before a pause of sleep_millisecs, 0 none; it cannot be set "
-		"while an advisor runs (kernel's default: 100)" },
+		"while an advisor runs (kernel's default: 100)", FORM_UINT },
 	[KNOB_SLEEP_MILLISECS] = { "sleep_millisecs", 20, 0, NO_MAX,
-		"pause between two batches of pages_to_scan, in milliseconds" },
+		"pause between two batches of pages_to_scan, in milliseconds", FORM_UINT },
 	[KNOB_MERGE_ACROSS_NODES] = { "merge_across_nodes", 1, 0, 1,
 		"1 merge pages of different NUMA nodes, 0 only within a node; no change while "
 		"pages are shared", FORM_ULONG },
@@ -51,7 +51,8 @@ static const struct knob knobs[KNOB_NR] = {
 		"most pages that share one frame; no change while pages are shared", FORM_INT },
 	[KNOB_STABLE_NODE_CHAINS_PRUNE_MILLISECS] = { "stable_node_chains_prune_millisecs", 2000, 0,
 		NO_MAX,
-		"kept for compatibility: chains shrink at once here, nothing is left to prune" },
+		"kept for compatibility: chains shrink at once here, nothing is left to prune",
+		FORM_UINT },
 	[KNOB_USE_ZERO_PAGES] = { "use_zero_pages", 0, 0, 1,
 		"1 give pages that are all zeros back instead of merging them", FORM_BOOL },
 	[KNOB_SMART_SCAN] = { "smart_scan", 1, 0, 1,
@@ -59,28 +60,31 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_ADVISOR_MODE] = { "advisor_mode", KSM_ADVISOR_NONE, 0, 1,
 		"none or scan-time: who sets pages_to_scan", FORM_MODE },
 	[KNOB_ADVISOR_MAX_CPU] = { "advisor_max_cpu", 70, 0, NO_MAX,
-		"most CPU that the scan-time advisor lets scanning use, in percent" },
+		"most CPU that the scan-time advisor lets scanning use, in percent", FORM_UINT },
 	[KNOB_ADVISOR_TARGET_SCAN_TIME] = { "advisor_target_scan_time", 200, 1, NO_MAX,
-		"time that a pass should take, in seconds" },
+		"time that a pass should take, in seconds", FORM_UINT },
 	[KNOB_ADVISOR_MIN_PAGES_TO_SCAN] = { "advisor_min_pages_to_scan", 500, 0, NO_MAX,
-		"least pages_to_scan that the advisor sets" },
+		"least pages_to_scan that the advisor sets", FORM_UINT },
 	[KNOB_ADVISOR_MAX_PAGES_TO_SCAN] = { "advisor_max_pages_to_scan", 30000, 0, NO_MAX,
-		"most pages_to_scan that the advisor sets" },
+		"most pages_to_scan that the advisor sets", FORM_UINT },
 	[KNOB_MAX_IDLE_MILLISECS] = { "max_idle_millisecs", 1000, 1, NO_MAX,
-		"longest pause between two passes while memory is calm, in milliseconds" },
+		"longest pause between two passes while memory is calm, in milliseconds",
+		FORM_UINT },
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, 0, 100,
-		"share of vm.max_map_count up to which merging may add mappings to a client" },
+		"share of vm.max_map_count up to which merging may add mappings to a client",
+		FORM_UINT },
 	[KNOB_SCAN_THREADS] = { "scan_threads", 0, 0, KNOB_SCAN_THREADS_MAX,
-		"most threads that scan at a time, each another client; 0 one for each CPU" },
+		"most threads that scan at a time, each another client; 0 one for each CPU",
+		FORM_UINT },
 	[KNOB_MIN_SHARERS] = { "min_sharers", 1, 1, KNOB_MIN_SHARERS_MAX,
 		"1 any two equal pages are merged; more: only contents that processes of so many "
-		"fork families hold; what is merged already stays" },
+		"fork families hold; what is merged already stays", FORM_UINT },
 	[KNOB_MERGE_DELAY_MILLISECS] = { "merge_delay_millisecs", 0, 0, KNOB_MERGE_DELAY_MAX,
 		"equal pages wait a random time up to this before they are merged, in "
-		"milliseconds; 0 they do not" },
+		"milliseconds; 0 they do not", FORM_UINT },
 	[KNOB_MAX_RETIRED_FRAMES] = { "max_retired_frames", 131072, 0, NO_MAX,
 		"a domain with so many retired frames gets no new ones until processes that may "
-		"map these have moved on" },
+		"map these have moved on", FORM_UINT },
 };
 /* clang-format on */
 

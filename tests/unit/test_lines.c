@@ -105,7 +105,7 @@ START_TEST(everybody_has_a_turn)
 }
 END_TEST
 
-/* Seen to fail (92 lines are lost) when the end of the input ends it with lines left. */
+/* Seen to fail (84 lines are lost) when the end is read, and ends it, with lines left. */
 START_TEST(the_end_comes_after_the_last_line)
 {
 	setup();

@@ -172,8 +172,8 @@ static void expect_prompt(struct daemon *d, struct fake *f)
 }
 
 /*
- * Seen to fail (20.1 s, where the message stays unread) with closer_take() closing at once. That the
- * end is prompt shows that the foreman's signal ends a lingering close.
+ * Seen to fail (20.1 s, where the message stays unread) with closer_take() closing at once. That
+ * the end is prompt shows that the foreman's signal ends a lingering close.
  */
 START_TEST(socket_that_lingers)
 {

@@ -15,11 +15,19 @@
 #define INTERVAL_MIN 4u
 #define INTERVAL_MAX 256u
 
+/* Has the number changed by more than an eighth? Some pages come and go with every try. */
+static bool has_changed(uint64_t was, uint64_t is)
+{
+	return is > was + was / 8 || is < was - was / 8;
+}
+
 void retry_shared(struct mm_slot *mm)
 {
 	uint64_t left = mm->left[KSM_LEFT_FORK_SHARED];
 
-	if (!left || left != mm->fork_left) {
+	if (mm->nr_ready || mm->nr_orders)
+		return; /* pages that are being tried are not among them */
+	if (!left || has_changed(mm->fork_left, left)) {
 		mm->fork_left = left;
 		mm->fork_passed = 0;
 		mm->fork_interval = INTERVAL_MIN;

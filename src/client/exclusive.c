@@ -50,6 +50,27 @@ uint64_t exclusive_shared(const struct kit *k, const struct ksm_msg_order *m, ui
 	return shared & set;
 }
 
+uint64_t exclusive_zeros(const struct kit *k, const struct ksm_msg_order *m, uint64_t set)
+{
+	struct kabi_page_region v[KSM_ORDER_PAGES];
+	struct kabi_pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.start = m->addr,
+		.end = order_page(m, KSM_ORDER_PAGES),
+		.vec = (uintptr_t)v,
+		.vec_len = KSM_ORDER_PAGES,
+		.category_mask = KABI_PAGE_IS_PFNZERO,
+		.return_mask = KABI_PAGE_IS_PFNZERO,
+	};
+	long n = set ? sysc3(SYS_ioctl, k->pagemap, KABI_PAGEMAP_SCAN, &scan) : 0;
+	uint64_t zeros = 0;
+
+	for (long i = 0; i < n; i++)
+		zeros |= pageset_range((unsigned int)((v[i].start - m->addr) / KSM_PAGE_SIZE),
+				       (unsigned int)((v[i].end - m->addr) / KSM_PAGE_SIZE));
+	return zeros & set;
+}
+
 static bool is_huge(const struct kit *k, uint64_t addr)
 {
 	struct kabi_page_region v;

@@ -16,6 +16,8 @@
 void exclusive_pagemap(const struct kit *k, uint64_t addr, unsigned int pages, uint64_t *entry);
 /* Which pages of the set are present, private, and mapped by another process as well? */
 uint64_t exclusive_shared(const struct kit *k, const struct ksm_msg_order *m, uint64_t set);
+/* Which of these are the kernel's zero page? It looks shared, and there is nothing to gain. */
+uint64_t exclusive_zeros(const struct kit *k, const struct ksm_msg_order *m, uint64_t set);
 /*
  * Have the kernel make those refused pages exclusive that this process alone maps and that look
  * equal to their frames. Returns the pages that are worth another try.

@@ -500,9 +500,10 @@ static void execute_private(const struct kit *k, const struct ksm_msg_order *m, 
 {
 	uint64_t shared = exclusive_shared(k, m, mask), refused;
 
+	mask &= ~shared;
+	shared &= ~exclusive_zeros(k, m, shared);
 	for (unsigned int i = 0, j; pageset_next(shared, &i, &j); i = j)
 		memset(result + i, KSM_RES_FORK_SHARED, j - i);
-	mask &= ~shared;
 	if (!mask || !staging_open(k))
 		return;
 	replace_private(k, m, mask, result);

@@ -591,7 +591,8 @@ static long do_scan(struct kabi_pm_scan_arg *arg)
 	struct kabi_page_region *v = (struct kabi_page_region *)(uintptr_t)arg->vec;
 	long n = 0;
 
-	if (arg->return_mask == KABI_PAGE_IS_HUGE || arg->flags & KABI_PM_SCAN_WP_MATCHING)
+	if (arg->return_mask == KABI_PAGE_IS_HUGE || arg->return_mask == KABI_PAGE_IS_PFNZERO ||
+	    arg->flags & KABI_PM_SCAN_WP_MATCHING)
 		return 0; /* there are no huge pages, and nobody asks what was written */
 	MUST(inside(arg->start, arg->end - arg->start));
 	for (uint64_t at = arg->start; at < arg->end; at += PAGE) {

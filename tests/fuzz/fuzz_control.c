@@ -11,8 +11,7 @@
  * that command.h promises. Strangers can change nothing. No process id reaches anybody but
  * operators and the process's own user. A get after all of it works. Nothing crashes.
  *
- * Seen to fail: with may_know() or may_read() of attr.c always true, and with an operator's error
- * text sent to all.
+ * Seen to fail (a stranger is told of a process) with may_know() of attr.c always true.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -22,6 +22,8 @@
 
 int os_close(int fd);
 
+#define ARENA_SPAN (1ull << 26) /* of each zone: more frames than a run can fill */
+
 static struct cds_lfht *keep;
 
 uint8_t take8(struct input *in)
@@ -123,6 +125,7 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	w->d.vault = (struct vault){ -1, -1 };
 	w->d.domains.vault = &w->d.vault;
 	w->d.domains.hash_seed = 42;
+	w->d.domains.zone_frames = arena_zone_frames(nr_nodes, 0, ARENA_SPAN);
 	w->d.uffd_dev = os_fd_new(os_file_new(OS_PLAIN));
 	w->d.scan = (struct scan *)(void *)&w->d; /* what scan_stats() above takes it for */
 	account_table_init(&w->d.accounts);

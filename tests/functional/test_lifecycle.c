@@ -85,13 +85,30 @@ START_TEST(client_killed)
 END_TEST
 
 /*
+ * The descriptors of a daemon that nobody asks anything. It closes a connection of ours a moment
+ * after we have, and nothing else tells when, so the least of many counts is the one without.
+ */
+static int nr_fds_at_rest(const struct daemon *d)
+{
+	int least = harness_nr_fds(d->pid);
+
+	for (int i = 0; i < 200; i++) {
+		int n = harness_nr_fds(d->pid);
+
+		least = n < least ? n : least;
+		usleep(1000);
+	}
+	return least;
+}
+
+/*
  * What users hold is exact: as many descriptors as the daemon has opened since, and nothing once
  * all clients and their frames are gone. Seen to fail without charge_drop() in session_free().
  */
 START_TEST(accounts_are_exact)
 {
 	struct daemon *d = start(NULL);
-	int before = harness_nr_fds(d->pid);
+	int before = nr_fds_at_rest(d);
 	struct peer *p = peer_new(), *q = peer_new();
 	char places[64], unit[64], users[64];
 

@@ -16,5 +16,7 @@ ASAN_SKIP += test_limits
 CHECK_SKIP += test_limits
 # Each step of each life, of which every run takes some.
 CHECK_SKIP += test_faults test_call_faults
+# It boots a system, into which it installs what is built without a sanitizer.
+ASAN_SKIP += test_systemd
 # Sanitizers' run times do not bear the faults, nor being traced at their end.
 ASAN_SKIP += test_start_faults test_call_faults

@@ -127,11 +127,25 @@ static uint64_t hash_of(const uint64_t *p)
 	return h;
 }
 
-static void look_at(struct page v[LOOK], long at)
+/* Whether something is mapped there, as mmap_lock has it. */
+static bool is_mapped(long at)
+{
+	unsigned char there;
+
+	return !mincore((void *)at, PEER_PAGE, &there);
+}
+
+/*
+ * True unless a transaction of the agent's got in the way. While it moves a mapping, a reader of
+ * /proc/self/maps, which takes no mmap_lock, sees a gap; while it holds a page, reading that page
+ * through /proc/self/mem fails with EIO.
+ */
+static bool look_once(struct page v[LOOK], long at)
 {
 	FILE *maps = mapping_open(getpid());
 	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
 	uint64_t buf[PEER_PAGE / 8];
+	bool undisturbed = true;
 	struct mapping m;
 
 	memset(v, 0, LOOK * sizeof(*v));
@@ -147,8 +161,23 @@ static void look_at(struct page v[LOOK], long at)
 				 */
 				if (pread(mem, buf, sizeof(buf), at + i * PG) == sizeof(buf))
 					v[i].bytes = hash_of(buf);
+				else
+					undisturbed = false;
 			}
+	for (long i = 0; i < LOOK; i++)
+		if (!v[i].mapped && is_mapped(at + i * PG))
+			undisturbed = false;
 	close(mem);
+	return undisturbed;
+}
+
+/* Transactions end; what cannot be read after that is the fault that the test looks for. */
+static void look_at(struct page v[LOOK], long at)
+{
+	uint64_t end = harness_now_ms() + WAIT_MS;
+
+	while (!look_once(v, at) && harness_now_ms() < end)
+		harness_nap();
 }
 
 /* (where a call came to, or 0 for the usual place) */

@@ -99,8 +99,7 @@ static struct domain *domain_new(struct domain_table *t, const struct domain_key
 		errno = -err;
 		goto fail;
 	}
-	d->arena = arena_new(t->topology, t->vault, t->accounts, uid, common,
-			     t->zone_frames);
+	d->arena = arena_new(t->topology, t->vault, t->accounts, uid, common, t->zone_frames);
 	if (!d->arena)
 		goto fail;
 	cfg.arena = d->arena;

@@ -254,8 +254,8 @@ static int init_domains(struct service *s)
 	t->accounts = &s->d.accounts;
 	t->knobs = &s->d.knobs;
 	t->topology = s->d.topology;
-	t->zone_frames = arena_zone_frames(t->topology->nr_nodes, s->d.arena_limit,
-					   s->options.zone_span);
+	t->zone_frames =
+		arena_zone_frames(t->topology->nr_nodes, s->d.arena_limit, s->options.zone_span);
 	t->vault = &s->d.vault;
 	domain_table_init(t);
 	return 0;

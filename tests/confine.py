@@ -18,6 +18,7 @@ import tempfile
 SUITES = ["test_semantics", "test_memory", "test_control", "test_client_socket", "test_lifecycle"]
 CALL = re.compile(r"^(\d+) +(?:<\.\.\. )?([a-z0-9_]+)(?:\(| resumed>)(.*)$")
 ERROR = re.compile(r"= -1 (EPERM|ENOSYS)\b")
+TELLING = re.compile(r"^[^ :]+:[0-9]+: |:[FE]:")  # harness_die()'s lines, and Check's
 WRAPPER = """#!/bin/sh
 exec strace -D -f -qq -e signal=none -o {out}/$$ {daemon} "$@"
 """
@@ -61,7 +62,10 @@ def main():
                                   env=dict(os.environ, KSM_DAEMON=str(wrapper)),
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             if done.returncode:
-                failures.append(f"{suite} fails under strace:\n{done.stdout[-3000:]}")
+                lines = done.stdout.splitlines()
+                telling = [line for line in lines if TELLING.search(line)]
+                failures.append("\n".join([f"{suite} fails under strace:", *telling[:20],
+                                           "its last lines:", *lines[-20:]]))
         traces = sorted(out.iterdir())
         states = collections.Counter(read_trace(path, calls, refused) for path in traces)
     if states["confined"] < 20 or states["free"]:

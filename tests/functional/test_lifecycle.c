@@ -85,30 +85,13 @@ START_TEST(client_killed)
 END_TEST
 
 /*
- * The descriptors of a daemon that nobody asks anything. It closes a connection of ours a moment
- * after we have, and nothing else tells when, so the least of many counts is the one without.
- */
-static int nr_fds_at_rest(const struct daemon *d)
-{
-	int least = harness_nr_fds(d->pid);
-
-	for (int i = 0; i < 200; i++) {
-		int n = harness_nr_fds(d->pid);
-
-		least = n < least ? n : least;
-		usleep(1000);
-	}
-	return least;
-}
-
-/*
  * What users hold is exact: as many descriptors as the daemon has opened since, and nothing once
  * all clients and their frames are gone. Seen to fail without charge_drop() in session_free().
  */
 START_TEST(accounts_are_exact)
 {
 	struct daemon *d = start(NULL);
-	int before = nr_fds_at_rest(d);
+	int before = daemon_nr_fds(d);
 	struct peer *p = peer_new(), *q = peer_new();
 	char places[64], unit[64], users[64];
 
@@ -122,8 +105,8 @@ START_TEST(accounts_are_exact)
 	snprintf(unit, sizeof(unit), "user/%u/unfinished", geteuid());
 	wait_until(ctl_get_u64(d, unit) == 0, WAIT_MS, "both have joined");
 	snprintf(unit, sizeof(unit), "user/%u/descriptors", geteuid());
-	/* An epoch may be turning, and a control connection be closing. */
-	wait_until(ctl_get_u64(d, unit) == (uint64_t)(harness_nr_fds(d->pid) - before), WAIT_MS,
+	/* An epoch may be turning. */
+	wait_until(ctl_get_u64(d, unit) == (uint64_t)(daemon_nr_fds(d) - before), WAIT_MS,
 		   "descriptors charged");
 	snprintf(unit, sizeof(unit), "user/%u/bytes", geteuid());
 	ck_assert_uint_gt(ctl_get_u64(d, unit), 0);
@@ -146,7 +129,7 @@ START_TEST(client_killed_while_merging)
 	int fds;
 
 	wait_full_scans(d, 1, WAIT_MS);
-	fds = harness_nr_fds(d->pid);
+	fds = daemon_nr_fds(d);
 	for (int i = 0; i < 10; i++) {
 		struct peer *p = peer_new();
 		uint64_t goal = (seed = seed * 6364136223846793005ull + 1442695040888963407ull) >>
@@ -159,7 +142,7 @@ START_TEST(client_killed_while_merging)
 		check(q, b, BIG, 1, 1);
 		wait_counter(d, "pages_sharing", 0);
 	}
-	wait_until(harness_nr_fds(d->pid) <= fds, WAIT_MS, "no descriptor is left behind");
+	wait_until(daemon_nr_fds(d) <= fds, WAIT_MS, "no descriptor is left behind");
 	check(q, b, BIG, 1, 1);
 	peer_end(q);
 	wait_nothing_left(d);

@@ -67,6 +67,11 @@ uint64_t ctl_client_u64(struct daemon *d, pid_t pid, const char *name);
 int harness_connect(const char *dir, const char *name, int type);
 /* Descriptors that process `pid` has open. */
 int harness_nr_fds(pid_t pid);
+/*
+ * The same of a daemon, but without connections to its control socket. It closes these a moment
+ * after we have, and nothing tells when.
+ */
+int daemon_nr_fds(const struct daemon *d);
 /* The number behind `key` in /proc/PID/status ("VmRSS"), in its unit; dies when it is not there. */
 long harness_status(pid_t pid, const char *key);
 uint64_t harness_now_ms(void);

@@ -92,11 +92,15 @@ bool cache_give(struct zone *z, uint32_t cache, uint32_t f)
 {
 	struct pool_cache *c = &z->cache[cache];
 	const struct pageblock *pb = block_of(z, f);
-	uint8_t byte = pb->state[f % PAGEBLOCK_FRAMES];
+	uint32_t off = f % PAGEBLOCK_FRAMES;
 	bool taken = false;
 
-	/* Part of a run, retired, or unable to move: the zone has to know. */
-	if (byte != POOL_USED)
+	/*
+	 * Part of a run, retired, or unable to move: the zone has to know. Whether a run goes on in
+	 * the next pageblock can be seen under the zone's lock only.
+	 */
+	if (pb->state[off] != POOL_USED || off + 1 == PAGEBLOCK_FRAMES ||
+	    __atomic_load_n(&pb->state[off + 1], __ATOMIC_RELAXED) & POOL_TAIL)
 		return false;
 	lock_take(&c->lock);
 	if (!is_special(pb)) {

@@ -36,6 +36,7 @@ enum pool_moment {
 	POOL_AT_FREE,     /* a frame is about to be given back */
 	POOL_AT_ISOLATED, /* a range was just isolated */
 	POOL_AT_MOVED,    /* contents have moved, and the old frame is about to be given back */
+	POOL_AT_GIVEN,    /* it was given back */
 	POOL_AT_EMPTIED   /* a range is empty, and about to be taken */
 };
 

@@ -46,14 +46,20 @@ static uint64_t bit_of(uint32_t block)
 	return u64_bit(block % EXTENT_PAGEBLOCKS);
 }
 
-/* First frame of the pageblock that lies in the range and cannot move, or POOL_NONE. */
+/*
+ * First frame of the pageblock that lies in the range and cannot move, or POOL_NONE. A guard frame
+ * goes with the frame before it, which is in the same pageblock.
+ */
 static uint32_t fixed_in(const struct part *r, const struct pageblock *pb)
 {
 	uint32_t f = pb->first < r->lo ? r->lo : pb->first;
 
-	for (; pb->nr_fixed && f < r->hi && f < pb->first + pb->nr; f++)
-		if (pb->state[f - pb->first] & POOL_FIXED)
+	for (; pb->nr_fixed && f < r->hi && f < pb->first + pb->nr; f++) {
+		uint32_t off = f - pb->first;
+
+		if (pb->state[pageblock_state(pb, off) == POOL_GUARD ? off - 1 : off] & POOL_FIXED)
 			return f;
+	}
 	return POOL_NONE;
 }
 
@@ -181,7 +187,7 @@ static uint8_t byte_at(const struct zone *z, uint32_t f) NEEDS(z->lock)
 /* A run in use, or a single frame. */
 struct run {
 	uint32_t first, nr;
-	enum pool_state state; /* of its first frame in the range */
+	enum pool_state state; /* of its first frame in the range, or before a guard there */
 };
 
 /* The first run from f on that is in use and has a frame below `hi`. It may begin before f. */
@@ -202,17 +208,16 @@ static bool next_run(struct zone *z, uint32_t f, uint32_t hi, struct run *out)
 			found = true;
 	}
 	if (found) {
-		uint32_t end = f + 1;
+		uint32_t end;
 
-		out->state = byte_at(z, f) & POOL_STATE_MASK;
-		if (out->state == POOL_GUARD && f)
+		if ((byte_at(z, f) & POOL_STATE_MASK) == POOL_GUARD)
 			f--; /* it goes with the run before it */
+		out->state = byte_at(z, f) & POOL_STATE_MASK;
+		end = f + 1;
 		while (f && byte_at(z, f) & POOL_TAIL)
 			f--;
 		while (byte_at(z, end) & POOL_TAIL)
 			end++;
-		if (out->state == POOL_GUARD)
-			end--;
 		out->first = f;
 		out->nr = end - f;
 	}
@@ -280,6 +285,7 @@ static int move_run(struct pool *p, const struct part *r, const struct run *run,
 	}
 	pool_moment(p, r->z, POOL_AT_MOVED, run->first);
 	pool_give(p, r->z, run->first, run->nr, true);
+	pool_moment(p, r->z, POOL_AT_GIVEN, run->first);
 	return 0;
 }
 
@@ -293,7 +299,7 @@ static int attempt(struct pool *p, const struct part *r, struct range_job *job)
 	while (next_run(r->z, f, r->hi, &run)) {
 		if (__atomic_load_n(&job->cancel, __ATOMIC_RELAXED))
 			return -ECANCELED;
-		if (run.state == POOL_USED || run.state == POOL_GUARD)
+		if (run.state == POOL_USED)
 			err = move_run(p, r, &run, job);
 		else
 			err = blame(&job->who, r->base + run.first,

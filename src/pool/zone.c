@@ -244,20 +244,36 @@ bool zone_settle(struct zone *z, struct pageblock *pb)
 	return false;
 }
 
+/* Does the run of frame f go on behind it? */
+static bool has_tail(const struct zone *z, uint32_t f) NEEDS(z->lock)
+{
+	const struct pageblock *pb =
+		f + 1 < z->nr_frames ? zone_pageblock(z, (f + 1) / PAGEBLOCK_FRAMES) : NULL;
+
+	return pb && get_state(pb, (f + 1) % PAGEBLOCK_FRAMES) & POOL_TAIL;
+}
+
+/* What follows a frame that came back: its guard comes, too; what is left of its run begins. */
+static void part_from_rest(struct zone *z, struct pageblock *pb, uint32_t off, enum pool_state to)
+	NEEDS(z->lock)
+{
+	uint32_t next = off + 1;
+
+	if (next < pb->nr && (get_state(pb, next) & POOL_STATE_MASK) == POOL_GUARD) {
+		zone_set(z, pb, next, 1, to);
+	} else if (has_tail(z, pb->first + off)) {
+		pb = zone_pageblock(z, (pb->first + next) / PAGEBLOCK_FRAMES);
+		next %= PAGEBLOCK_FRAMES;
+		put_state(pb, next, get_state(pb, next) & (uint8_t)~POOL_TAIL);
+	}
+}
+
 bool zone_give(struct zone *z, struct pageblock *pb, uint32_t off, uint32_t nr)
 {
-	uint32_t end = off + nr;
 	enum pool_state to = pb->window ? POOL_WINDOW : pb->large ? POOL_HELD : POOL_FREE;
 
 	zone_set(z, pb, off, nr, to);
-	if (end < pb->nr) {
-		uint8_t next = get_state(pb, end);
-
-		if ((next & POOL_STATE_MASK) == POOL_GUARD)
-			zone_set(z, pb, end, 1, to);
-		else if (next & POOL_TAIL)
-			put_state(pb, end, next & (uint8_t)~POOL_TAIL);
-	}
+	part_from_rest(z, pb, off + nr - 1, to);
 	if (pb->large)
 		return pb->n[POOL_HELD] == pb->nr;
 	zone_settle(z, pb);

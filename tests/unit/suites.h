@@ -11,6 +11,7 @@ Suite *suite_slab(void);
 Suite *suite_pageblock(void);
 Suite *suite_range(void);
 Suite *suite_pool(void);
+Suite *suite_pool_model(void);
 Suite *suite_loop(void);
 Suite *suite_bell(void);
 Suite *suite_account(void);

@@ -228,7 +228,7 @@ static bool op_free(struct model *m)
 		return false;
 	cut = below(m, 3) ? o->nr : 1 + below(m, o->nr);
 	if (o->nr > B && below(m, 2))
-		cut = B; /* of a pair */
+		cut = B;   /* of a pair */
 	if (below(m, 2)) { /* its front */
 		give(m, o->first, cut);
 		o->first += cut;

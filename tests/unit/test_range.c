@@ -418,6 +418,23 @@ START_TEST(range_in_the_middle_of_runs)
 }
 END_TEST
 
+/* The second half of a pair, whose first half has come back, is a run of its own. */
+START_TEST(half_of_a_pair)
+{
+	struct range_job job = { 0 };
+	struct world w;
+	uint32_t f;
+
+	make(&w, 1, 6 * B, false);
+	f = pool_alloc_run(&w.p, 0, POOL_MOVABLE, POOL_MAX_ORDER);
+	give(&w, f, B);
+	ck_assert_int_eq(range_alloc(&w.p, f + B, f + B + 1, &job), 0);
+	ck_assert_uint_eq(w.moves, 1);
+	ck_assert_uint_eq(counts(&w, 0).used, B + 1);
+	pool_deinit(&w.p);
+}
+END_TEST
+
 START_TEST(contents_move_out_of_the_way)
 {
 	struct range_job job = { .timeout_ms = 100 };
@@ -591,7 +608,7 @@ static void *load(void *arg)
 	for (unsigned int n = 1; !__atomic_load_n(&l->stop, __ATOMIC_RELAXED); n++) {
 		uint32_t s = (uint32_t)(fake_rand(&rng) % SLOTS), f;
 
-		/* On a busy machine threads that never sleep hand the locks on once a time slice. */
+		/* On a busy machine threads that never sleep hand locks on once a time slice. */
 		if (n % 64 == 0)
 			usleep(50);
 		pthread_mutex_lock(&l->lock);
@@ -720,6 +737,7 @@ Suite *suite_range(void)
 	tcase_add_test(tc, freed_when_isolation_has_ended);
 	tcase_add_test(tc, guard_frames_while_isolated);
 	tcase_add_test(tc, range_in_the_middle_of_runs);
+	tcase_add_test(tc, half_of_a_pair);
 	tcase_add_test(tc, contents_move_out_of_the_way);
 	tcase_add_test(tc, no_room_elsewhere);
 	tcase_add_test(tc, offline_and_online);

@@ -39,7 +39,8 @@
 /* A daemon that refuses this process does so again until its operator changes something. */
 #define RETRY_REFUSED_MS 10000u
 /* A forked child that is about to exec, or (under ksm-run) a program that is over in an instant,
- * should not have paid for a connection. */
+ * should not have paid for a connection. One that asks for merging itself (mailbox_hasten()) waits
+ * for it, so it is not made to wait. */
 #define START_DELAY_MS 30
 
 struct agent agent = { .kit = KIT_NONE, .link = LINK_NONE(&agent.kit) };
@@ -61,6 +62,8 @@ static void loop(struct agent *a, uint64_t delay_ms)
 	for (;;) {
 		uint64_t now = kit_now_ms();
 
+		if (atomic_load(&mailbox.first_try) == TRY_AT_ONCE)
+			until = now;
 		/* A refusal is no answer to another question. */
 		if (now < until && asked == atomic_load(&as.domain_nr)) {
 			wait_for(&a->link, 0, (int)(until - now));
@@ -71,6 +74,7 @@ static void loop(struct agent *a, uint64_t delay_ms)
 		if (connect_open_self(&a->kit) && connect_daemon(&a->link, &a->heritage) &&
 		    serve_connection(&a->link, &a->heritage))
 			delay_ms = RETRY_MIN_MS;
+		mailbox_tried();
 		delay_ms = u64_max(u64_min(delay_ms * 2, RETRY_MAX_MS), RETRY_MIN_MS);
 		until = kit_now_ms() + (refused() ? RETRY_REFUSED_MS : delay_ms);
 	}

@@ -50,6 +50,12 @@ void ksmc_set_learn(enum ksmc_learn learn);
  */
 void ksmc_defer_agent(void);
 void ksmc_start_agent(void);
+/*
+ * The program has asked for merging itself, and may wait for it. So the agent connects without the
+ * delay that spares short programs and children the connection, and this call returns when it has,
+ * or could not, after 200 ms at most. Only the first call of a process waits.
+ */
+void ksmc_connect_at_once(void);
 
 /* Say where the daemon is; without this call the environment does, when the agent first starts. */
 void ksmc_set_runtime_dir(const char *dir);

@@ -3,6 +3,7 @@
 #include "ksm.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "client/client.h"
 #include "client/sysc.h"
@@ -18,7 +19,11 @@ static long to_errno(long r)
 
 int ksm_madvise(void *addr, size_t length, int advice)
 {
-	return (int)to_errno(ksmc_madvise(addr, length, advice));
+	long r = ksmc_madvise(addr, length, advice);
+
+	if (advice == MADV_MERGEABLE)
+		ksmc_connect_at_once();
+	return (int)to_errno(r);
 }
 
 void *ksm_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
@@ -62,7 +67,11 @@ int ksm_exclude(void *addr, size_t length, bool exclude)
 
 int ksm_merge_any(bool enable)
 {
-	return (int)to_errno(ksmc_set_merge_any(enable));
+	long r = ksmc_set_merge_any(enable);
+
+	if (enable)
+		ksmc_connect_at_once();
+	return (int)to_errno(r);
 }
 
 int ksm_join(const char *domain)

@@ -21,6 +21,9 @@
 
 #define FOREVER (-1)
 #define STAT_TIMEOUT_MS 2000
+/* A first try takes a millisecond, unless the daemon is stopped or the machine is very busy. Less
+ * than a second, for ts.tv_nsec. */
+#define FIRST_TRY_MS 200
 
 struct mailbox mailbox;
 
@@ -32,6 +35,30 @@ void mailbox_poke(void)
 	 * gets nowhere would leave `poked` set for ever. */
 	if (tid > 0 && !atomic_exchange(&mailbox.poked, 1))
 		sysc3(SYS_tgkill, mailbox.pid, tid, SIGURG);
+}
+
+void mailbox_hasten(void)
+{
+	uint64_t now = kit_now_ms(), until = now + FIRST_TRY_MS;
+	uint32_t later = TRY_LATER;
+
+	if (!atomic_load(&mailbox.tid))
+		return; /* no agent */
+	if (atomic_compare_exchange_strong(&mailbox.first_try, &later, TRY_AT_ONCE))
+		mailbox_poke();
+	for (; atomic_load(&mailbox.first_try) == TRY_AT_ONCE && !atomic_load(&mailbox.disabled) &&
+	       now < until;
+	     now = kit_now_ms()) {
+		struct timespec ts = { 0, (long)(until - now) * 1000000 };
+
+		sysc4(SYS_futex, &mailbox.first_try, FUTEX_WAIT_PRIVATE, TRY_AT_ONCE, &ts);
+	}
+}
+
+void mailbox_tried(void)
+{
+	if (atomic_exchange(&mailbox.first_try, TRY_OVER) == TRY_AT_ONCE)
+		sysc3(SYS_futex, &mailbox.first_try, FUTEX_WAKE_PRIVATE, INT32_MAX);
 }
 
 static void lock_word(_Atomic uint32_t *word)
@@ -126,4 +153,5 @@ void mailbox_disable(void)
 {
 	atomic_store(&mailbox.disabled, true);
 	sysc3(SYS_futex, &mailbox.kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	mailbox_tried();
 }

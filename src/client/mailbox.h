@@ -21,6 +21,12 @@
 /* Kinds of work that a program thread asks of the agent. */
 enum request { REQ_NONE, REQ_UNSHARE, REQ_STAT };
 
+/*
+ * The agent's first try to connect: it may take its time, a program thread waits for it, it is over
+ * (connected or not).
+ */
+enum first_try { TRY_LATER, TRY_AT_ONCE, TRY_OVER };
+
 /* A futex: 0 free, 1 held, 2 held and waited for. Unlike a mutex it needs no C library. */
 struct LOCK_TYPE("mailbox") mailbox_lock {
 	_Atomic uint32_t word;
@@ -47,6 +53,7 @@ struct mailbox {
 	_Atomic int32_t tid;        /* the agent's thread; 0: it does not run, -1: it starts */
 	_Atomic uint32_t poked;     /* a wake-up signal is under way */
 	_Atomic uint32_t connected; /* everything was declared, and the agent serves */
+	_Atomic uint32_t first_try; /* enum first_try, a futex */
 	_Atomic uint32_t
 		refused;       /* errno of the last try to connect that was turned down; 0: none */
 	_Atomic bool disabled; /* no agent ever: a raw child, a sandbox */
@@ -56,6 +63,11 @@ extern struct mailbox mailbox;
 
 /* Wake the agent: there is something to do. Context: any thread, any lock held. */
 void mailbox_poke(void);
+/*
+ * The program asks for merging in so many words: the agent is to connect without delay. Waits until
+ * it has tried, at most FIRST_TRY_MS; once it has, never again. Context: no lock held.
+ */
+void mailbox_hasten(void);
 static inline bool mailbox_connected(void)
 {
 	return atomic_load(&mailbox.connected);
@@ -81,6 +93,8 @@ static inline enum request mailbox_kind(void)
 }
 /* The request of this kind is done, and mailbox.result and .stat say how: let its thread go on. */
 void mailbox_finish(enum request kind);
+/* The agent has connected, or could not. */
+void mailbox_tried(void);
 /* There will be no agent: threads that wait for it go on without. */
 void mailbox_disable(void);
 

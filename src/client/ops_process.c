@@ -20,6 +20,7 @@
 #include "client/as_life.h"
 #include "client/as_ranges.h"
 #include "client/client.h"
+#include "client/mailbox.h"
 #include "client/ops.h"
 #include "client/sysc.h"
 
@@ -99,6 +100,11 @@ void ksmc_set_runtime_dir(const char *dir)
 void ksmc_start_agent(void)
 {
 	start_agent_if_wanted(true);
+}
+
+void ksmc_connect_at_once(void)
+{
+	mailbox_hasten();
 }
 
 static void after_fork_in_child(void)

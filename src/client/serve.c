@@ -168,6 +168,7 @@ bool serve_connection(struct link *l, struct heritage *h)
 		tell_info_later(l);
 		if (tell_all(l) && sentinel_ask(&h->sentinels, l)) {
 			atomic_store(&mailbox.connected, 1);
+			mailbox_tried();
 			serve(l, h);
 		}
 	}

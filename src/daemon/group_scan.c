@@ -18,7 +18,8 @@ static int gather(void *owner, uint64_t subject, void *values)
 #define SCAN(name, field, help) ATTR_FIELD(struct scan_stats, field, name, help)
 static const struct attr attrs[] = {
 	SCAN("full_scans", full_scans,
-	     "complete passes over all offered memory; 0 again after run was set to 2"),
+	     "complete passes over all offered memory whose orders were answered; 0 again after "
+	     "run was set to 2"),
 	SCAN("scan_cpu_ns", cpu_ns, "CPU time of the scan thread, in nanoseconds"),
 	SCAN("idle_pause_millisecs", pause_ms,
 	     "pause after the last pass that found nothing new; 0 while there is something to do"),

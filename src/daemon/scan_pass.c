@@ -9,6 +9,11 @@
  * Where there is much to read, helpers scan other clients at the same time (scan_threads, by
  * default one thread for each CPU): two processes of 512 MiB are merged in half the time.
  *
+ * A pass is counted (full_scans) when its orders have been answered, because merging is a part of
+ * it: whoever has waited for two more finds merged what can be. One client that is stopped does not
+ * keep passes from being counted: the orders that nobody answers are given up after SILENT_MS, and
+ * later passes do not wait for them.
+ *
  * After a pass that found nothing written, with no merge under way, the next pass hardly finds
  * more: the pause doubles, up to max_idle_millisecs. So calm memory costs next to nothing, and
  * memory that starts to change is seen within that time. Without clients the thread sleeps.
@@ -38,6 +43,10 @@
 #define ANSWERS_MS 1
 #define ANSWERS_POLLS 50
 #define ANSWERS_POLLS_MORE 200 /* after an answer: its sender is alive, if slow */
+/* A pass that ended is counted although orders are left when none was answered for so long, or, if
+ * some were, after so long in all. Clients answer within milliseconds. */
+#define SILENT_MS 1000
+#define COUNT_MS 10000
 
 static uint32_t knob(const struct scan_pass *p, enum knob_id id)
 {
@@ -66,6 +75,40 @@ static struct findings find(struct domain **v, unsigned int nr)
 	}
 	f.pages_scanned = c.pages_scanned;
 	return f;
+}
+
+/* ---- counting ---- */
+
+/*
+ * Count the passes that ended, once their orders are answered. Returns how many are left that are
+ * worth waiting for.
+ */
+static uint64_t count_passes(struct scan_pass *p, uint64_t orders)
+{
+	uint64_t now = clock_ms();
+
+	p->given_up = u64_min(p->given_up, orders);
+	if (orders < p->fewest) {
+		p->fewest = orders;
+		p->answered_ms = now;
+	}
+	if (p->owed && orders > p->given_up &&
+	    (now - p->answered_ms >= SILENT_MS || now - p->owed_ms >= COUNT_MS))
+		p->given_up = orders;
+	if (p->owed && orders <= p->given_up) {
+		p->d->full_scans += p->owed;
+		p->owed = 0;
+	}
+	return orders - p->given_up;
+}
+
+/* A pass has ended, with so many orders under way. Returns as count_passes(). */
+static uint64_t owe_pass(struct scan_pass *p, uint64_t orders)
+{
+	if (!p->owed++)
+		p->owed_ms = p->answered_ms = clock_ms();
+	p->fewest = orders;
+	return count_passes(p, orders);
 }
 
 static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
@@ -102,16 +145,17 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 {
 	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS), max = knob(p, KNOB_MAX_IDLE_MILLISECS);
 	struct findings f = find(v, nr);
+	uint64_t orders = owe_pass(p, f.nr_orders);
 
 	p->under_way = false;
-	p->d->full_scans++;
 	advise(p);
-	if (f.nr_orders) {
+	if (orders) {
 		p->pause_ms = 0;
 		p->polls = ANSWERS_POLLS;
 		p->polls_begun_ms = clock_ms();
-		p->polled_orders = f.nr_orders;
-		return u64_max(pause, ANSWERS_MS);
+		p->rest_ms = p->polls_begun_ms + pause;
+		p->polled_orders = orders;
+		return ANSWERS_MS;
 	}
 	if (f.pages_scanned != p->scanned) {
 		p->pause_ms = 0;
@@ -209,6 +253,7 @@ static bool poll_answers(struct scan_pass *p)
 		orders += engine_nr_orders(v[i]->engine);
 	}
 	domain_snapshot_free(v, nr);
+	orders = count_passes(p, orders);
 	p->polls = orders ? p->polls - 1 : 0;
 	if (orders && orders < p->polled_orders && p->polls_begun_ms &&
 	    clock_ms() - p->polls_begun_ms < knob(p, KNOB_MAX_IDLE_MILLISECS)) {
@@ -270,10 +315,18 @@ static uint64_t batch(struct scan_pass *p)
 	return pause;
 }
 
+/* What is left of the pause between two passes, after the polls for answers. */
+static uint64_t rest_of_pause(const struct scan_pass *p)
+{
+	uint64_t now = clock_ms();
+
+	return p->rest_ms > now ? p->rest_ms - now : 0;
+}
+
 uint64_t scan_pass_step(struct scan_pass *p)
 {
 	if (p->polls)
-		return poll_answers(p) ? ANSWERS_MS : 0;
+		return poll_answers(p) ? ANSWERS_MS : rest_of_pause(p);
 	return batch(p);
 }
 
@@ -291,6 +344,7 @@ void scan_pass_halt(struct scan_pass *p)
 	for (unsigned int i = 0; i < nr; i++)
 		engine_cancel_orders(v[i]->engine);
 	domain_snapshot_free(v, nr);
+	count_passes(p, 0);
 	p->polls = 0;
 }
 

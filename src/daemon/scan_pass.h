@@ -32,6 +32,14 @@ struct scan_pass {
 	unsigned int polls;
 	uint64_t polls_begun_ms; /* when they began; 0: take no more of them than were planned */
 	uint64_t polled_orders;  /* the fewest seen */
+	uint64_t rest_ms;        /* when the pause after that pass is over */
+
+	/* Passes that ended and are not counted yet, and the orders that they wait for. */
+	uint64_t owed;
+	uint64_t owed_ms;     /* when the first of them ended */
+	uint64_t fewest;      /* orders seen since the last ended */
+	uint64_t answered_ms; /* when that grew less */
+	uint64_t given_up;    /* orders that nobody answers, for which no pass waits */
 
 	struct advisor advisor;
 	bool advising;

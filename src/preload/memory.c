@@ -110,8 +110,10 @@ long mem_madvise(void *addr, size_t len, int advice)
 	if (!preload_active())
 		return sysc3(SYS_madvise, addr, len, advice);
 	r = ksmc_madvise(addr, len, advice);
-	if (advice == MADV_MERGEABLE)
+	if (advice == MADV_MERGEABLE) {
 		ksmc_start_agent();
+		ksmc_connect_at_once();
+	}
 	return r;
 }
 

@@ -170,6 +170,21 @@ EXPORT_ALIAS(__clone, clone);
 
 /* ---- prctl ---- */
 
+long proc_merge_any(bool enable)
+{
+	long r = ksmc_set_merge_any(enable);
+
+	if (r)
+		return r;
+	exec_note_merge_any(enable);
+	if (enable) {
+		if (!preload.native_malloc)
+			ksmc_heap_offer();
+		ksmc_start_agent();
+	}
+	return 0;
+}
+
 long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsigned long d)
 {
 	long r;
@@ -180,14 +195,9 @@ long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsig
 		return -EINVAL;
 	if (op == PR_GET_MEMORY_MERGE)
 		return ksmc_get_merge_any();
-	r = ksmc_set_merge_any(a != 0);
-	if (!r)
-		exec_note_merge_any(a != 0);
-	if (!r && a) {
-		if (!preload.native_malloc)
-			ksmc_heap_offer();
-		ksmc_start_agent();
-	}
+	r = proc_merge_any(a != 0);
+	if (a)
+		ksmc_connect_at_once();
 	return r;
 }
 

@@ -79,8 +79,7 @@ static void find_path(void)
  */
 static void take_over_from_kernel(void)
 {
-	if (sysc5(SYS_prctl, PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1 &&
-	    proc_prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0) == 0)
+	if (sysc5(SYS_prctl, PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1 && proc_merge_any(true) == 0)
 		sysc5(SYS_prctl, PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
 }
 
@@ -97,7 +96,7 @@ __attribute__((constructor)) static void preload_start(void)
 	if (!preload.native_malloc)
 		keep_malloc_in_heap();
 	if (any && strcmp(any, "1") == 0)
-		proc_prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
+		proc_merge_any(true);
 	take_over_from_kernel();
 	if (preload.mode != PRELOAD_AUTO)
 		return;

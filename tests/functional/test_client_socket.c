@@ -731,6 +731,45 @@ static void answer_orders(struct fake *f)
 	}
 }
 
+/* Is the next message an order? */
+static bool gets_order(struct fake *f)
+{
+	union ksm_msg msg;
+
+	ck_assert_int_gt(recv_msg(f->sock, &msg, NULL), 0);
+	return msg.hdr.type == KSM_MSG_ORDER;
+}
+
+/*
+ * A pass counts when its orders are answered: whoever waits for two finds everything merged. A
+ * client that does not answer keeps it from being counted for a second, no longer. Seen to fail at
+ * the first place when the scan thread counts the pass as it ends, at the second when it waits for
+ * the orders that it gave up.
+ */
+START_TEST(pass_counts_with_its_answers)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct fake f;
+	uint64_t at, scans, now;
+
+	fake_ready(d, &f);
+	offer_pages(&f, KSM_ORDER_PAGES, true);
+	while (!gets_order(&f))
+		;
+	at = harness_now_ms();
+	scans = ctl_get_u64(d, "ksm/full_scans");
+	do {
+		now = ctl_get_u64(d, "ksm/full_scans");
+		if (harness_now_ms() - at < 300)
+			ck_assert_uint_eq(now, scans);
+		harness_nap();
+	} while (harness_now_ms() - at < 300);
+	wait_full_scans(d, 5, WAIT_MS);
+	fake_close(&f);
+	daemon_stop(d);
+}
+END_TEST
+
 /*
  * A client has as many orders as it can have, and more pages wait. With `run` 0 these pages stop
  * waiting, and the daemon does not order them when the client answers. Seen to fail without
@@ -932,6 +971,7 @@ static Suite *client_suite(void)
 	tcase_add_test(tc, adoption_of_what_was_written_since);
 	tcase_add_test(tc, lying_client_is_dropped);
 	tcase_add_test(tc, client_that_answers_nothing);
+	tcase_add_test(tc, pass_counts_with_its_answers);
 	tcase_add_test(tc, run_0_leaves_no_order_waiting);
 	tcase_add_loop_test(tc, unmerge_waits_for_clients, 0, 2);
 	tcase_add_test(tc, unmerge_then_next_store);

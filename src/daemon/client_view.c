@@ -105,6 +105,23 @@ unsigned int client_laggards(struct clients *c, uint32_t domain_id, uint64_t epo
 	return nr;
 }
 
+unsigned int client_debtors(struct clients *c, pid_t *v, unsigned int max)
+{
+	struct cds_lfht_iter iter;
+	struct cds_lfht_node *node;
+	unsigned int nr = 0;
+
+	rcu_read_lock();
+	cds_lfht_for_each(c->by_pid, &iter, node) {
+		const struct session *s = clients_node(node);
+
+		if (nr < max && s->nr_orders)
+			v[nr++] = s->pid;
+	}
+	rcu_read_unlock();
+	return nr;
+}
+
 void client_totals(struct clients *c, struct client_totals *out)
 {
 	struct cds_lfht_iter iter;

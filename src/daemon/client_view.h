@@ -44,6 +44,9 @@ pid_t *client_pids(struct clients *c, unsigned int *nr);
 unsigned int client_laggards(struct clients *c, uint32_t domain_id, uint64_t epoch, pid_t *v,
 			     unsigned int max);
 
+/* Pids of clients with orders that they have not answered, as above. */
+unsigned int client_debtors(struct clients *c, pid_t *v, unsigned int max);
+
 struct client_totals {
 	uint64_t added_vmas; /* sum over all clients */
 	uint64_t nr_short;   /* clients that have no room to give frames up */

@@ -292,6 +292,18 @@ void domain_table_reap(struct domain_table *t)
 	}
 }
 
+uint64_t domain_table_orders(struct domain_table *t)
+{
+	uint64_t orders = 0;
+	struct domain *d;
+
+	lock_take(&t->lock);
+	TAILQ_FOREACH(d, &t->list, link)
+	orders += engine_nr_orders(d->engine);
+	lock_give(&t->lock);
+	return orders;
+}
+
 void domain_table_counters(struct domain_table *t, struct engine_counters *sum)
 {
 	struct domain *d;

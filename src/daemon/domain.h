@@ -113,6 +113,8 @@ void domain_put(struct domain *d);
 bool domain_is_of(const struct domain *d, uid_t uid);
 /* Drop domains that have neither clients nor frames. Client thread. */
 void domain_table_reap(struct domain_table *t);
+/* Orders under way, and pages that wait for one, in all domains. */
+uint64_t domain_table_orders(struct domain_table *t);
 /* Sum of the counters of all domains. */
 void domain_table_counters(struct domain_table *t, struct engine_counters *sum);
 

@@ -3,7 +3,8 @@
  * group_knobs.c - see group_knobs.h.
  *
  * Names, ranges and help come from the engine's table (knobs.c). A store that changes `run` to 2
- * starts the unmerge job, and its answer waits for the end of that job.
+ * or 0 starts the unmerge job, and its answer waits for the end of that job: until nothing is
+ * shared, or nothing is being merged any more.
  */
 #include "daemon/group_knobs.h"
 
@@ -49,12 +50,12 @@ static void hurry(struct daemon *d, const char *value, const struct knob_guard *
 
 /*
  * An unmerge takes time, and no other store to `run` may overtake it. After one that was not
- * complete, a store of 2 tries again.
+ * complete, the same store tries again.
  */
 static int store_run(struct daemon *d, const char *value, const struct knob_guard *guard)
 {
 	struct unmerge_job *job = &d->unmerge;
-	uint32_t before = knob_get(&d->knobs, KNOB_RUN);
+	uint32_t before = knob_get(&d->knobs, KNOB_RUN), now;
 	int err;
 
 	if (job->state != UNMERGE_IDLE) {
@@ -62,9 +63,11 @@ static int store_run(struct daemon *d, const char *value, const struct knob_guar
 		return ATTR_LATER;
 	}
 	err = knob_store(&d->knobs, KNOB_RUN, value, guard);
-	if (err || knob_get(&d->knobs, KNOB_RUN) != KSM_RUN_UNMERGE ||
-	    (before == KSM_RUN_UNMERGE && !job->incomplete))
+	now = knob_get(&d->knobs, KNOB_RUN);
+	if (err || now == KSM_RUN_MERGE ||
+	    (before == now && !job->incomplete && !(now == KSM_RUN_UNMERGE && guard->pages_shared)))
 		return err;
+	job->stop = now == KSM_RUN_STOP;
 	job->hurry = false;
 	unmerge_job_move(job, UNMERGE_QUIESCE);
 	return ATTR_PENDING;
@@ -117,7 +120,9 @@ static int finish(void *owner, struct text *why)
 	error = job->error;
 	job->incomplete = error;
 	say_pids(why, &job->refused, "cannot unmerge, and can be asked again");
-	say_pids(why, &job->silent, "did not answer, and will unmerge on going on");
+	say_pids(why, &job->silent,
+		 job->stop ? "did not answer, and may still merge a page on going on" :
+			     "did not answer, and will unmerge on going on");
 	unmerge_job_move(job, UNMERGE_IDLE);
 	return -error;
 }

@@ -24,18 +24,6 @@ struct ksm_values {
 	uint64_t left_out[KSM_LEFT_NR];
 };
 
-static uint64_t count_orders(struct domain_table *t)
-{
-	unsigned int nr;
-	struct domain **v = domain_table_snapshot(t, &nr);
-	uint64_t orders = 0;
-
-	for (unsigned int i = 0; i < nr; i++)
-		orders += engine_nr_orders(v[i]->engine);
-	domain_snapshot_free(v, nr);
-	return orders;
-}
-
 static int gather(void *owner, uint64_t subject, void *values)
 {
 	struct daemon *d = owner;
@@ -47,7 +35,7 @@ static int gather(void *owner, uint64_t subject, void *values)
 	client_totals(d->clients, &s);
 	v->added_vmas = s.added_vmas;
 	v->nr_short = s.nr_short;
-	v->orders = count_orders(&d->domains);
+	v->orders = domain_table_orders(&d->domains);
 	v->general_profit = profit_bytes(v->c.pages_sharing + v->c.zero_pages, v->c.metadata_bytes,
 					 s.added_vmas);
 	for (int i = 0; i < KSM_LEFT_NR; i++)

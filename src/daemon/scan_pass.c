@@ -348,6 +348,11 @@ void scan_pass_halt(struct scan_pass *p)
 	p->polls = 0;
 }
 
+uint64_t scan_pass_orders(const struct scan_pass *p)
+{
+	return domain_table_orders(&p->d->domains);
+}
+
 void scan_pass_abandon(struct scan_pass *p)
 {
 	p->under_way = false;

@@ -57,6 +57,8 @@ uint64_t scan_pass_step(struct scan_pass *p);
 void scan_pass_hasten(struct scan_pass *p);
 /* Forget all orders that were not sent; poll no more. Those under way are answered. */
 void scan_pass_halt(struct scan_pass *p);
+/* Orders under way, and pages that wait for one. */
+uint64_t scan_pass_orders(const struct scan_pass *p);
 /* Give the pass up: the next step begins another. */
 void scan_pass_abandon(struct scan_pass *p);
 

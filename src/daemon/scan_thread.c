@@ -11,9 +11,16 @@
 #include <urcu.h>
 
 #include "base/clock.h"
+#include "daemon/client_view.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
 #include "daemon/scan_pass.h"
+
+/* A store of 0 to `run` is answered although orders are left when none was answered for so long;
+ * or after so long in all, with time to spare to 10 s; or when another store waits. */
+#define SILENT_MS 1000
+#define REST_MS 8000
+#define LOOK_MS 1 /* clients answer within milliseconds */
 
 struct scan {
 	struct daemon *d;
@@ -21,6 +28,9 @@ struct scan {
 	bool started;
 	_Atomic bool stop;
 	struct scan_pass pass; /* the thread's */
+
+	/* While `run` comes to be 0: since when, the fewest orders seen, and since when these. */
+	uint64_t rest_ms, fewest, fewest_ms;
 };
 
 /*
@@ -45,6 +55,42 @@ static void nap(struct scan *s, uint64_t ms)
 		scan_pass_hasten(&s->pass);
 }
 
+/* Orders of before are under way. Is it worth waiting for their answers? */
+static bool answers_come(struct scan *s)
+{
+	uint64_t orders = scan_pass_orders(&s->pass), now = clock_ms();
+	uint64_t silent = s->d->unmerge.hurry ? 0 : SILENT_MS;
+
+	if (!s->rest_ms || orders < s->fewest) {
+		s->fewest = orders;
+		s->fewest_ms = now;
+	}
+	s->rest_ms = s->rest_ms ? s->rest_ms : now;
+	return orders && now < s->fewest_ms + silent && now < s->rest_ms + REST_MS;
+}
+
+/* `run` is 0: answer the store when nothing is being merged any more. */
+static void come_to_rest(struct scan *s)
+{
+	struct unmerge_job *job = &s->d->unmerge;
+	pid_t pids[UNMERGE_NAMED * 2];
+	unsigned int nr;
+
+	scan_pass_halt(&s->pass);
+	if (answers_come(s)) {
+		nap(s, LOOK_MS);
+		return;
+	}
+	s->rest_ms = 0;
+	job->refused.nr = job->silent.nr = 0;
+	nr = client_debtors(s->d->clients, pids, sizeof(pids) / sizeof(pids[0]));
+	for (unsigned int i = 0; i < nr; i++)
+		unmerge_pids_add(&job->silent, (int)pids[i]);
+	job->error = nr ? ETIMEDOUT : 0;
+	if (unmerge_job_move(job, UNMERGE_DONE))
+		bell_ring(&s->d->main_bell, MAIN_UNMERGED);
+}
+
 /* `run` is 2: stop scanning, and let the client thread ask the clients to unmerge. */
 static void quiesce(struct scan *s)
 {
@@ -62,7 +108,9 @@ static void *scan_main(void *arg)
 	rcu_register_thread();
 	crew_nice();
 	while (!s->stop) {
-		if (s->d->unmerge.state == UNMERGE_QUIESCE) {
+		if (s->d->unmerge.state == UNMERGE_QUIESCE && s->d->unmerge.stop) {
+			come_to_rest(s);
+		} else if (s->d->unmerge.state == UNMERGE_QUIESCE) {
 			quiesce(s);
 		} else if (knob_get(&s->d->knobs, KNOB_RUN) == KSM_RUN_MERGE) {
 			nap(s, scan_pass_step(&s->pass));

@@ -8,6 +8,9 @@
  * waits in its socket, and it unmerges when it goes on; it gets no order before it has answered. A
  * client that refused is asked again by the next store of 2.
  *
+ * Nothing is shared any more when the job ends without an error: a client that came meanwhile with
+ * frames, as a forked child does, is waited for like the others.
+ *
  * A store of another value ends the wait early, because merging may go on without the answers.
  */
 #include "daemon/unmerge.h"
@@ -59,6 +62,28 @@ static bool any_awaited(struct clients *c)
 	return false;
 }
 
+/* Wait for whoever has frames although everybody has answered. */
+static void await_newcomers(struct clients *c)
+{
+	struct engine_counters sum = { 0 };
+	struct mm_counters mm;
+	struct session *s;
+
+	domain_table_counters(&c->d->domains, &sum);
+	if (!sum.pages_shared)
+		return;
+	TAILQ_FOREACH(s, &c->all, link)
+	{
+		if (s->state != SESSION_READY || s->unmerge_refused)
+			continue;
+		mm_counters(s->mm, &mm);
+		if (!mm.merging_pages)
+			continue;
+		s->unmerge_awaited = true;
+		session_want(s, s->unmerging ? 0 : WANT_UNMERGE);
+	}
+}
+
 static void run(struct loop_timer *t, uint64_t now)
 {
 	struct clients *c = container_of(t, struct clients, unmerge_timer);
@@ -67,6 +92,8 @@ static void run(struct loop_timer *t, uint64_t now)
 
 	if (job->state != UNMERGE_WAIT)
 		return;
+	if (!any_awaited(c))
+		await_newcomers(c);
 	if (now < end && any_awaited(c))
 		loop_timer_set(t, u64_min(now + POLL_MS, end));
 	else

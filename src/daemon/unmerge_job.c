@@ -17,7 +17,7 @@ bool unmerge_job_move(struct unmerge_job *job, enum unmerge_state to)
 							    "done" };
 	static const uint32_t allowed[UNMERGE_STATE_NR] = {
 		[UNMERGE_IDLE] = STATE_BIT(UNMERGE_QUIESCE),
-		[UNMERGE_QUIESCE] = STATE_BIT(UNMERGE_SEND),
+		[UNMERGE_QUIESCE] = STATE_BIT(UNMERGE_SEND) | STATE_BIT(UNMERGE_DONE),
 		[UNMERGE_SEND] = STATE_BIT(UNMERGE_WAIT),
 		[UNMERGE_WAIT] = STATE_BIT(UNMERGE_DONE),
 		[UNMERGE_DONE] = STATE_BIT(UNMERGE_IDLE),

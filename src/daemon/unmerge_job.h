@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * unmerge_job.h - `run` set to 2: the job of unmerging everything, handed from thread to thread.
+ * unmerge_job.h - `run` set to 2: the job of unmerging everything, handed from thread to thread;
+ * and `run` set to 0, which is the beginning of that.
  *
  * There is one job at a time. Its state says which thread owns the other fields; that thread alone
  * moves it on and rings the bell of the next:
  *
  *	IDLE     main    -> main: a store of 2 arrived
- *	QUIESCE  scan    -> scanning has stopped, orders not yet sent are forgotten
+ *	QUIESCE  scan    -> scanning has stopped, orders not yet sent are forgotten; when `run` is 0
+ *	                    those under way are answered, or their clients do not answer: then DONE
  *	SEND     client  -> UNMERGE goes to every client
  *	WAIT     client  -> all have answered, or time is up
  *	DONE     main    -> answers the operator
@@ -39,6 +41,7 @@ struct unmerge_job {
 	uint32_t id; /* sent with UNMERGE, comes back with its answer */
 	int error;   /* positive errno: of the first client that refused, else ETIMEDOUT; or 0 */
 	struct unmerge_pids refused, silent;
+	bool stop; /* `run` was set to 0: nobody is asked to unmerge */
 	/* Main thread, any state: another store to `run` waits for the end of this job. */
 	_Atomic bool hurry;
 	bool incomplete; /* main thread: the last job ended with an error */

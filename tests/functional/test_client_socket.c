@@ -786,11 +786,12 @@ START_TEST(run_0_leaves_no_order_waiting)
 	fake_ready(d, &f);
 	offer_pages(&f, 2 * MANY, true);
 	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, WAIT_MS, "pages wait for orders");
-	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
+	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), -ETIMEDOUT);
 	wait_until(ctl_get_u64(d, "ksm/orders") <= MOST, WAIT_MS, "no page waits");
 	wait_until((answer_orders(&f), ctl_get_u64(d, "ksm/orders") == 0), WAIT_MS,
 		   "no order is under way");
 	/* They are looked at again when it is 1. */
+	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "1"), 0);
 	wait_until(ctl_get_u64(d, "ksm/orders") > MANY, WAIT_MS, "pages wait for orders again");
 	fake_close(&f);
@@ -825,6 +826,42 @@ static pid_t store_run(struct daemon *d, struct fake *f, const char *value)
 	}
 	return pid;
 }
+
+/*
+ * `run` 0 is answered when nothing is being merged any more. Seen to fail (answered at once) when
+ * the store does not wait for the orders under way.
+ */
+START_TEST(run_0_waits_for_answers)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct fake f;
+	uint64_t at;
+	int status;
+	pid_t pid;
+
+	fake_ready(d, &f);
+	offer_pages(&f, KSM_ORDER_PAGES, true);
+	wait_until(ctl_get_u64(d, "ksm/orders_given") > 0, WAIT_MS, "an order");
+	at = harness_now_ms();
+	pid = store_run(d, &f, "0");
+	wait_until(ctl_get_u64(d, "ksm/run") == 0, WAIT_MS, "the store has arrived");
+	while (harness_now_ms() - at < 300) {
+		int ended = waitpid(pid, &status, WNOHANG);
+
+		/* After a second the client counts as silent. */
+		if (harness_now_ms() - at < 800)
+			ck_assert_int_eq(ended, 0);
+		harness_nap();
+	}
+	answer_orders(&f);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	if (harness_now_ms() - at < 800)
+		ck_assert_int_eq(status, 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/orders"), 0);
+	fake_close(&f);
+	daemon_stop(d);
+}
+END_TEST
 
 START_TEST(unmerge_waits_for_clients)
 {
@@ -973,6 +1010,7 @@ static Suite *client_suite(void)
 	tcase_add_test(tc, client_that_answers_nothing);
 	tcase_add_test(tc, pass_counts_with_its_answers);
 	tcase_add_test(tc, run_0_leaves_no_order_waiting);
+	tcase_add_test(tc, run_0_waits_for_answers);
 	tcase_add_loop_test(tc, unmerge_waits_for_clients, 0, 2);
 	tcase_add_test(tc, unmerge_then_next_store);
 	tcase_add_test(tc, thousand_silent_connections);

@@ -18,6 +18,7 @@
 
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
+#include "tests/lib/mapping.h"
 #include "tests/lib/peer.h"
 
 enum { NR = 200 };
@@ -149,6 +150,56 @@ START_TEST(refusal_stops_nobody)
 }
 END_TEST
 
+/* The frame of a merged page. */
+static uint32_t frame_of(pid_t pid, long addr)
+{
+	struct mapping m;
+
+	ck_assert(mapping_of_frame(pid, (unsigned long)addr, &m));
+	return (uint32_t)((m.offset + ((unsigned long)addr - m.start)) / PEER_PAGE);
+}
+
+/* Say that a page, at an address that nobody uses, stands on this frame. */
+static void adopt(struct fake *f, uint32_t frame)
+{
+	const uint64_t addr = 1ull << 40;
+	struct ksm_msg_adopt a = { .addr = addr, .nr_pages = 1, .frame = frame };
+
+	send_range(f, KSM_MSG_ADD, addr, addr + PEER_PAGE);
+	a.seq = ++f->seq;
+	send_msg(f->sock, &a, KSM_MSG_ADOPT);
+}
+
+/*
+ * A client that comes with frames while the others unmerge, as a forked child does, is waited for,
+ * too. Seen to fail ("ok 0" while pages are shared) without await_newcomers() (unmerge.c).
+ */
+START_TEST(newcomer_is_waited_for)
+{
+	struct world w;
+	struct fake f;
+	char buf[64];
+	int fd;
+
+	begin(&w);
+	fd = ask(&w, "set ksm/run 2\n");
+	wait_until(nr_on_frames(&w, 0) + nr_on_frames(&w, 1) == 0, 2000, "the others unmerge");
+	fake_ready(w.d, &f);
+	adopt(&f, frame_of(w.p[2]->pid, w.mem[2]));
+	wait_until(ctl_client_u64(w.d, getpid(), "ksm_merging_pages") > 0, WAIT_MS, "adopted");
+	ck_assert_int_eq(kill(w.p[2]->pid, SIGCONT), 0);
+	wait_until(nr_on_frames(&w, 2) == 0, WAIT_MS, "it unmerges when it goes on");
+	wait_until(ctl_client_u64(w.d, w.p[2]->pid, "ksm_merging_pages") == 0, WAIT_MS, "known");
+	ck_assert_uint_gt(ctl_get_u64(w.d, "ksm/pages_shared"), 0);
+	ck_assert_int_eq(recv(fd, buf, sizeof(buf), MSG_DONTWAIT), -1);
+	answer_unmerge(&f, 0);
+	expect_answer(fd, "ok 0\n");
+	ck_assert_uint_eq(ctl_get_u64(w.d, "ksm/pages_shared"), 0);
+	fake_close(&f);
+	end(&w);
+}
+END_TEST
+
 /* Seen to fail (8 s pass) when a store that waits is no reason to hurry. */
 START_TEST(merging_goes_on_without_a_stopped_client)
 {
@@ -200,6 +251,7 @@ static Suite *unmerge_suite(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, stopped_client_is_named_and_unmerges_later);
 	tcase_add_test(tc, refusal_stops_nobody);
+	tcase_add_test(tc, newcomer_is_waited_for);
 	tcase_add_test(tc, merging_goes_on_without_a_stopped_client);
 	tcase_add_test(tc, bad_store_cuts_no_wait_short);
 	suite_add_tcase(s, tc);

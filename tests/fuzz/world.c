@@ -215,6 +215,11 @@ void world_scan(struct world *w, int64_t budget, bool flush_all)
 
 	if (w->d.unmerge.state == UNMERGE_QUIESCE) {
 		each_domain(w, cancel, NULL);
+		if (w->d.unmerge.stop) {
+			unmerge_job_move(&w->d.unmerge, UNMERGE_DONE);
+			unmerge_job_move(&w->d.unmerge, UNMERGE_IDLE);
+			return;
+		}
 		unmerge_job_move(&w->d.unmerge, UNMERGE_SEND);
 		bell_ring(&w->d.client_bell, CLIENTS_UNMERGE);
 		return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * call.h - one command to the daemon on behalf of the process that uses the view.
+ * call.h - a connection to the daemon on behalf of the process that uses the view.
  *
  * The daemon decides by the user of its peer what may be seen and set. So the view connects as
  * that user: the calling thread takes the caller's ids for the length of a connect(2), whose
@@ -14,10 +14,9 @@
 #ifndef KSMD_FS_CALL_H
 #define KSMD_FS_CALL_H
 
-#include <stddef.h>
 #include <sys/types.h>
 
-#include "base/text.h"
+#include "tools/control/talk.h"
 
 #define CALL_GROUPS_MAX 64 /* more supplementary groups than that are left out */
 
@@ -29,27 +28,11 @@ struct caller {
 	int nr_groups;
 };
 
-/* One command after the other on one connection, which belongs to one thread. */
-struct call {
-	int fd;
-	struct text in; /* received, from `pos` on still to be read */
-	size_t pos;
-};
-
 /*
  * Connect to the daemon whose control socket is at `path`, as `who`. Returns 0 and the caller of
- * this function calls call_close(), or a negative errno: -EIO when there is no daemon, or one that
+ * this function calls talk_close(), or a negative errno: -EIO when there is no daemon, or one that
  * is not to be trusted (wire/trust.h); -EACCES when `who` may not connect.
  */
-int call_open(struct call *c, const char *path, const struct caller *who);
-void call_close(struct call *c);
-
-/*
- * Say `line` (without a newline; it must hold none) and append the body of the answer to `body`.
- * Returns 0, the negative errno that the daemon names, -EINTR when the caller of the view is
- * interrupted while the answer is awaited, -ETIMEDOUT after half a minute of silence, -EIO when
- * the daemon is gone or says what no daemon says, or -ENOMEM.
- */
-int call_say(struct call *c, const char *line, struct text *body);
+int call_open(struct talk *t, const char *path, const struct caller *who);
 
 #endif

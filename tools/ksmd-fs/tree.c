@@ -83,7 +83,7 @@ __attribute__((format(printf, 3, 4))) static int ask(const struct tree_view *v, 
 						     const char *fmt, ...)
 {
 	char line[TREE_PATH_MAX + 16];
-	struct call c;
+	struct talk c;
 	va_list ap;
 	int n, err;
 
@@ -95,8 +95,8 @@ __attribute__((format(printf, 3, 4))) static int ask(const struct tree_view *v, 
 	err = call_open(&c, v->socket, &v->who);
 	if (err)
 		return err;
-	err = call_say(&c, line, body);
-	call_close(&c);
+	err = talk_say(&c, line, body, NULL);
+	talk_close(&c);
 	return err;
 }
 
@@ -275,7 +275,7 @@ int tree_list(const struct tree_view *v, const struct tree_node *n, struct text 
 static int read_stat(const struct tree_view *v, const char *client, struct text *out)
 {
 	char line[TREE_PATH_MAX + 64];
-	struct call c;
+	struct talk c;
 	int err = call_open(&c, v->socket, &v->who);
 
 	if (err)
@@ -285,7 +285,7 @@ static int read_stat(const struct tree_view *v, const char *client, struct text 
 		struct text value = { 0 };
 
 		snprintf(line, sizeof(line), "get %s/%s", client, l->name);
-		err = call_say(&c, line, &value);
+		err = talk_say(&c, line, &value, NULL);
 		text_add(&value, "", 1);
 		if (!err && !value.failed) {
 			value.data[strcspn(value.data, "\n")] = '\0';
@@ -297,7 +297,7 @@ static int read_stat(const struct tree_view *v, const char *client, struct text 
 		err = err ? err : value.failed || out->failed ? -ENOMEM : 0;
 		text_free(&value);
 	}
-	call_close(&c);
+	talk_close(&c);
 	return err;
 }
 
@@ -329,7 +329,7 @@ ssize_t tree_write(const struct tree_view *v, const struct tree_node *n, const c
 {
 	size_t taken = len < TREE_VALUE_MAX ? len : TREE_VALUE_MAX, used = strnlen(value, taken);
 	struct text line = { 0 }, none = { 0 };
-	struct call c;
+	struct talk c;
 	int err;
 
 	if (used && value[used - 1] == '\n')
@@ -339,8 +339,8 @@ ssize_t tree_write(const struct tree_view *v, const struct tree_node *n, const c
 	text_add(&line, "", 1);
 	err = line.failed ? -ENOMEM : call_open(&c, v->socket, &v->who);
 	if (!err) {
-		err = call_say(&c, line.data, &none);
-		call_close(&c);
+		err = talk_say(&c, line.data, &none, NULL);
+		talk_close(&c);
 	}
 	text_free(&line);
 	text_free(&none);

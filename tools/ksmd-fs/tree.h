@@ -47,7 +47,7 @@ struct tree_view {
 
 /*
  * What stands at `path`, which begins with '/'. Asks the daemon where the tree is not fixed.
- * Returns 0, -ENOENT, -ENAMETOOLONG, or what call_open() and call_say() return.
+ * Returns 0, -ENOENT, -ENAMETOOLONG, or what call_open() and talk_say() return.
  */
 int tree_find(const struct tree_view *v, const char *path, struct tree_node *n);
 
@@ -57,7 +57,7 @@ int tree_find(const struct tree_view *v, const char *path, struct tree_node *n);
  */
 int tree_list(const struct tree_view *v, const struct tree_node *n, struct text *out);
 
-/* Append what a file holds at present. Returns as call_open() and call_say() do. */
+/* Append what a file holds at present. Returns as call_open() and talk_say() do. */
 int tree_read(const struct tree_view *v, const struct tree_node *n, struct text *out);
 
 /*

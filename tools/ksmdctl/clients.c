@@ -10,7 +10,7 @@
 
 static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
 
-void each_client(struct ctl *c, void (*fn)(struct ctl *c, const char *dir, bool first), int max)
+void each_client(struct talk *c, void (*fn)(struct talk *c, const char *dir, bool first), int max)
 {
 	char *body = ctl_ask(c, "ls client"), *save = NULL, dir[64];
 	bool first = true;
@@ -25,7 +25,7 @@ void each_client(struct ctl *c, void (*fn)(struct ctl *c, const char *dir, bool 
 	free(body);
 }
 
-bool left_out_pages(struct ctl *c, const char *dir, int64_t pages[KSM_LEFT_NR])
+bool left_out_pages(struct talk *c, const char *dir, int64_t pages[KSM_LEFT_NR])
 {
 	char path[256];
 

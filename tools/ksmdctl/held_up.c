@@ -89,7 +89,7 @@ static bool print_mappers(const char *file)
 	return any;
 }
 
-static void print_domain(struct ctl *c, const char *dir)
+static void print_domain(struct talk *c, const char *dir)
 {
 	int64_t waited = ctl_number(c, dir, "waited_ms");
 	int64_t retired = ctl_number(c, dir, "frames_retired");
@@ -108,7 +108,7 @@ static void print_domain(struct ctl *c, const char *dir)
 	free(file);
 }
 
-void print_held_up(struct ctl *c)
+void print_held_up(struct talk *c)
 {
 	char *body = ctl_ask(c, "ls domain"), *save = NULL, dir[64];
 

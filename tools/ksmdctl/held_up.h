@@ -3,9 +3,9 @@
 #ifndef KSMDCTL_HELD_UP_H
 #define KSMDCTL_HELD_UP_H
 
-struct ctl;
+struct talk;
 
 /* A line for each domain that has been waiting for long; nothing where none has. */
-void print_held_up(struct ctl *c);
+void print_held_up(struct talk *c);
 
 #endif

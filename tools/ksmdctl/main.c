@@ -92,29 +92,29 @@ static void parse_options(int argc, char **argv, struct options *o)
 
 /* ---- commands ---- */
 
-static void get(struct ctl *c, const struct options *o, char **arg)
+static void get(struct talk *c, const struct options *o, char **arg)
 {
 	cmd_get(c, arg[0], o->json);
 }
 
-static void set(struct ctl *c, const struct options *o, char **arg)
+static void set(struct talk *c, const struct options *o, char **arg)
 {
 	(void)o;
 	cmd_set(c, arg[0], arg[1]);
 }
 
-static void ls(struct ctl *c, const struct options *o, char **arg)
+static void ls(struct talk *c, const struct options *o, char **arg)
 {
 	cmd_ls(c, arg[0], o->modes, o->json);
 }
 
-static void status(struct ctl *c, const struct options *o, char **arg)
+static void status(struct talk *c, const struct options *o, char **arg)
 {
 	(void)arg;
 	cmd_status(c, o->json);
 }
 
-static void top(struct ctl *c, const struct options *o, char **arg)
+static void top(struct talk *c, const struct options *o, char **arg)
 {
 	(void)arg;
 	cmd_top(c, o->delay, o->count);
@@ -123,7 +123,7 @@ static void top(struct ctl *c, const struct options *o, char **arg)
 static const struct command {
 	const char *name;
 	int min_args, max_args;
-	void (*run)(struct ctl *c, const struct options *o, char **arg); /* arg ends with NULL */
+	void (*run)(struct talk *c, const struct options *o, char **arg); /* arg ends with NULL */
 } commands[] = {
 	{ "get", 1, 1, get },       { "set", 2, 2, set }, { "ls", 0, 1, ls },
 	{ "status", 0, 0, status }, { "top", 0, 0, top },
@@ -141,7 +141,7 @@ int main(int argc, char **argv)
 {
 	struct options o = { .delay = 1 };
 	const struct command *cmd;
-	struct ctl c;
+	struct talk c;
 	int nr_args;
 
 	parse_options(argc, argv, &o);
@@ -155,6 +155,6 @@ int main(int argc, char **argv)
 		bad_usage("-l goes with ls");
 	ctl_open(&c, o.runtime_dir);
 	cmd->run(&c, &o, argv + optind + 1);
-	ctl_close(&c);
+	talk_close(&c);
 	return fflush(stdout) || ferror(stdout) ? EXIT_REFUSED : EXIT_OK;
 }

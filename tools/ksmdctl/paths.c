@@ -9,7 +9,7 @@
 #include "tools/ksmdctl/ask.h"
 #include "tools/ksmdctl/json.h"
 
-void cmd_get(struct ctl *c, const char *path, bool json)
+void cmd_get(struct talk *c, const char *path, bool json)
 {
 	char *body = ctl_ask(c, "get %s", path);
 
@@ -24,7 +24,7 @@ void cmd_get(struct ctl *c, const char *path, bool json)
 	free(body);
 }
 
-void cmd_set(struct ctl *c, const char *path, const char *text)
+void cmd_set(struct talk *c, const char *path, const char *text)
 {
 	free(ctl_ask(c, "set %s %s", path, text));
 }
@@ -61,7 +61,7 @@ static void json_list(char *body, bool modes)
 	puts("]");
 }
 
-void cmd_ls(struct ctl *c, const char *path, bool modes, bool json)
+void cmd_ls(struct talk *c, const char *path, bool modes, bool json)
 {
 	char *body = ctl_ask(c, "ls%s%s%s", modes ? " -l" : "", path ? " " : "", path ? path : "");
 

@@ -5,11 +5,11 @@
 
 #include <stdbool.h>
 
-struct ctl;
+struct talk;
 
-void cmd_get(struct ctl *c, const char *path, bool json);
-void cmd_set(struct ctl *c, const char *path, const char *text);
+void cmd_get(struct talk *c, const char *path, bool json);
+void cmd_set(struct talk *c, const char *path, const char *text);
 /* `path` may be NULL: the root. `modes`: each name after its mode, as the daemon says it. */
-void cmd_ls(struct ctl *c, const char *path, bool modes, bool json);
+void cmd_ls(struct talk *c, const char *path, bool modes, bool json);
 
 #endif

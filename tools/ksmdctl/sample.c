@@ -15,7 +15,7 @@ double now_seconds(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-void take_sample(struct ctl *c, struct sample *s)
+void take_sample(struct talk *c, struct sample *s)
 {
 	char *shared = ctl_value(c, "ksm", "pages_shared");
 

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct ctl;
+struct talk;
 
 #define RATE_SAMPLE_MS 200 /* between two looks, for rates */
 
@@ -25,7 +25,7 @@ struct rates {
 };
 
 double now_seconds(void); /* of the monotonic clock */
-void take_sample(struct ctl *c, struct sample *s);
+void take_sample(struct talk *c, struct sample *s);
 struct rates rates_between(const struct sample *a, const struct sample *b);
 
 #endif

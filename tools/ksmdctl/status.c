@@ -39,7 +39,7 @@ static void print_uptime(int64_t seconds)
 	       (int)(seconds % 60));
 }
 
-static void print_head(struct ctl *c, const struct sample *s)
+static void print_head(struct talk *c, const struct sample *s)
 {
 	static const char *const run_name[] = { "stopped, merges are kept", "merging",
 						"everything unmerged" };
@@ -72,7 +72,7 @@ static void print_summary(const struct sample *s, const struct rates *r)
 }
 
 /* "pinned 3, stack 16": the reasons that apply. */
-static void print_left_out(struct ctl *c, const char *dir)
+static void print_left_out(struct talk *c, const char *dir)
 {
 	int64_t pages[KSM_LEFT_NR];
 	bool any = false;
@@ -90,7 +90,7 @@ static void print_left_out(struct ctl *c, const char *dir)
 }
 
 /* OFFERED is the memory that is there. The address space may be a thousand times as much. */
-static void print_client(struct ctl *c, const char *dir, bool first)
+static void print_client(struct talk *c, const char *dir, bool first)
 {
 	char *comm = ctl_value(c, dir, "comm");
 
@@ -114,7 +114,7 @@ static void print_client(struct ctl *c, const char *dir, bool first)
 	free(comm);
 }
 
-void print_status(struct ctl *c, const struct sample *s, const struct rates *r, int max)
+void print_status(struct talk *c, const struct sample *s, const struct rates *r, int max)
 {
 	print_head(c, s);
 	if (s->whole) {
@@ -132,7 +132,7 @@ void print_status(struct ctl *c, const struct sample *s, const struct rates *r, 
 	each_client(c, print_client, max);
 }
 
-void cmd_status(struct ctl *c, bool json)
+void cmd_status(struct talk *c, bool json)
 {
 	struct sample a, b;
 	struct rates r;

@@ -5,12 +5,12 @@
 
 #include <stdbool.h>
 
-struct ctl;
+struct talk;
 struct rates;
 struct sample;
 
-void cmd_status(struct ctl *c, bool json);
+void cmd_status(struct talk *c, bool json);
 /* The text of a status, with at most `max` clients. */
-void print_status(struct ctl *c, const struct sample *s, const struct rates *r, int max);
+void print_status(struct talk *c, const struct sample *s, const struct rates *r, int max);
 
 #endif

@@ -14,7 +14,7 @@
 #include "tools/ksmdctl/sample.h"
 
 /* Every reason, also those that do not apply; none where we may not see them. */
-static void json_left_out(struct ctl *c, const char *dir)
+static void json_left_out(struct talk *c, const char *dir)
 {
 	int64_t pages[KSM_LEFT_NR];
 	bool known = left_out_pages(c, dir, pages);
@@ -26,7 +26,7 @@ static void json_left_out(struct ctl *c, const char *dir)
 }
 
 /* The values of a directory, as members of an object; subdirectories are left out. */
-static void json_members(struct ctl *c, const char *dir)
+static void json_members(struct talk *c, const char *dir)
 {
 	char command[256], err[512], *body, *save = NULL;
 	const char *separator = "";
@@ -48,7 +48,7 @@ static void json_members(struct ctl *c, const char *dir)
 	free(body);
 }
 
-static void json_client(struct ctl *c, const char *dir, bool first)
+static void json_client(struct talk *c, const char *dir, bool first)
 {
 	printf("%s\n    {\"pid\": %s, ", first ? "" : ",", strchr(dir, '/') + 1);
 	json_members(c, dir);
@@ -67,7 +67,7 @@ static void json_rates(const struct rates *r)
 	fputs("},", stdout);
 }
 
-void json_status(struct ctl *c, const struct rates *r)
+void json_status(struct talk *c, const struct rates *r)
 {
 	fputs("{\n  \"daemon\": {", stdout);
 	json_members(c, "daemon");

@@ -3,10 +3,10 @@
 #ifndef KSMDCTL_STATUS_JSON_H
 #define KSMDCTL_STATUS_JSON_H
 
-struct ctl;
+struct talk;
 struct rates;
 
 /* r: NULL where we may not see them. */
-void json_status(struct ctl *c, const struct rates *r);
+void json_status(struct talk *c, const struct rates *r);
 
 #endif

@@ -53,7 +53,7 @@ static int client_lines(void)
 	return w.ws_row > 11 ? w.ws_row - 10 : 1;
 }
 
-static void top_loop(struct ctl *c, double delay, unsigned long count)
+static void top_loop(struct talk *c, double delay, unsigned long count)
 {
 	bool terminal = isatty(STDOUT_FILENO);
 	struct sample before, now;
@@ -76,7 +76,7 @@ static void top_loop(struct ctl *c, double delay, unsigned long count)
 	}
 }
 
-void cmd_top(struct ctl *c, double delay, unsigned long count)
+void cmd_top(struct talk *c, double delay, unsigned long count)
 {
 	struct sigaction sa = { .sa_handler = on_signal };
 	struct termios saved, raw;

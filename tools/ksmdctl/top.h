@@ -3,9 +3,9 @@
 #ifndef KSMDCTL_TOP_H
 #define KSMDCTL_TOP_H
 
-struct ctl;
+struct talk;
 
 /* A look every `delay` seconds; ends after `count` looks (0: never), on q, SIGINT or SIGTERM. */
-void cmd_top(struct ctl *c, double delay, unsigned long count);
+void cmd_top(struct talk *c, double delay, unsigned long count);
 
 #endif

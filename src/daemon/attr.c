@@ -400,3 +400,68 @@ int attr_ls(const struct attr_tree *tree, const struct attr_viewer *viewer, cons
 		list_attrs(&t, &l);
 	return out->failed ? -ENOMEM : 0;
 }
+
+/* ---- dump ---- */
+
+static void dump_attr(const struct attr *a, const void *values, struct text *out)
+{
+	for (size_t i = 0; i < a->nr_names; i++) {
+		text_printf(out, "%s/%s ", a->name, a->names[i]);
+		show_number(a, (int)i, values, out);
+	}
+	if (a->names)
+		return;
+	text_printf(out, "%s ", a->name);
+	a->show(a, values, out);
+}
+
+/* What the viewer may read of one group; nothing is gathered when that is nothing. */
+static int dump_member(const struct attr_member *m, const struct target *t,
+		       const struct attr_viewer *viewer, struct text *out)
+{
+	bool gathered = false;
+	union values v;
+
+	for (size_t i = 0; i < m->group->nr_attrs; i++) {
+		const struct attr *a = &m->group->attrs[i];
+		struct target one = *t;
+		int err;
+
+		if (!may_read(m, a, t->subject, viewer))
+			continue;
+		one.member = m;
+		one.attr = a;
+		err = gathered ? 0 : gather(&one, viewer, &v);
+		if (err)
+			return err;
+		gathered = true;
+		dump_attr(a, &v, out);
+	}
+	return 0;
+}
+
+int attr_dump(const struct attr_tree *tree, const struct attr_viewer *viewer, const char *path,
+	      struct text *out)
+{
+	struct target t;
+	int err = resolve(tree, path, &t);
+
+	if (err)
+		return err;
+	if (!is_dir(&t) || t.attr)
+		return -ENOTDIR;
+	if (!t.first || (has_subjects(&t) && !t.help && !t.has_subject))
+		return -EISDIR;
+	if (t.has_subject && !may_know(t.first, t.subject, viewer))
+		return -ENOENT;
+	for (const struct attr_member *m = t.first; m < t.end && !err; m++)
+		if (!t.help)
+			err = dump_member(m, &t, viewer, out);
+		else
+			for (size_t i = 0; i < m->group->nr_attrs; i++)
+				text_printf(out, "%s %s\n", m->group->attrs[i].name,
+					    m->group->attrs[i].help);
+	if (err)
+		return err;
+	return out->failed ? -ENOMEM : 0;
+}

@@ -128,6 +128,14 @@ int attr_set(const struct attr_tree *t, const char *path, const char *value);
  */
 int attr_ls(const struct attr_tree *t, const struct attr_viewer *v, const char *path, bool modes,
 	    struct text *out);
+/*
+ * Append all that the viewer may read of one directory, "NAME VALUE" a line, of a directory of
+ * numbers "NAME/NUMBER VALUE". Each group is gathered once, so it costs as much as a few
+ * attr_get(). Below help/: "NAME HELP", of all. Returns as attr_ls(), and -EISDIR for a directory
+ * that holds subjects or groups.
+ */
+int attr_dump(const struct attr_tree *t, const struct attr_viewer *v, const char *path,
+	      struct text *out);
 /* The first group that has something to say: see attr_group. ATTR_PENDING: none has. */
 int attr_finish(const struct attr_tree *t, struct text *why);
 

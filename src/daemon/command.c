@@ -9,7 +9,7 @@
 
 #include "daemon/attr.h"
 
-#define COMMANDS "commands are: get PATH, set PATH VALUE, ls [-l] [PATH]"
+#define COMMANDS "commands are: get PATH, set PATH VALUE, ls [-l] [PATH], dump PATH"
 
 /* ---- answers ---- */
 
@@ -88,6 +88,21 @@ static int get(const struct attr_tree *t, const struct attr_viewer *v, char *arg
 	return 0;
 }
 
+static int dump(const struct attr_tree *t, const struct attr_viewer *v, char *args,
+		struct text *answer)
+{
+	struct text body = { 0 };
+	int err;
+
+	if (!args || strchr(args, ' ')) {
+		command_error(answer, EINVAL, COMMANDS);
+		return 0;
+	}
+	err = attr_dump(t, v, args, &body);
+	answer_read(answer, err, &body);
+	return 0;
+}
+
 static int set(const struct attr_tree *t, const struct attr_viewer *v, char *args,
 	       struct text *answer)
 {
@@ -141,6 +156,7 @@ static const struct command {
 	{ "get", get },
 	{ "set", set },
 	{ "ls", ls },
+	{ "dump", dump },
 };
 
 static bool has_control_chars(const char *s, size_t len)

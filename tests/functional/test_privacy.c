@@ -365,9 +365,9 @@ END_TEST
  */
 START_TEST(others_are_as_if_not_there)
 {
-	static const char *const asked[][3] = {
-		{ "get client/%d/uid", "get client/%d", "ls client/%d" },
-		{ "get user/%d/places", "get user/%d", "ls -l user/%d" },
+	static const char *const asked[][4] = {
+		{ "get client/%d/uid", "get client/%d", "ls client/%d", "dump client/%d" },
+		{ "get user/%d/places", "get user/%d", "ls -l user/%d", "dump user/%d" },
 	};
 	char command[64], answer[2][512];
 	struct scene s;
@@ -384,10 +384,10 @@ START_TEST(others_are_as_if_not_there)
 
 		become(&(struct user){ STRANGER, STRANGER, 0, 0 });
 		fd = ask_open(s.d);
-		for (int i = 0; i < 6; i++) {
+		for (int i = 0; i < 8; i++) {
 			for (int k = 0; k < 2; k++) {
-				snprintf(command, sizeof(command), asked[i / 3][i % 3],
-					 id[i / 3][k]);
+				snprintf(command, sizeof(command), asked[i / 4][i % 4],
+					 id[i / 4][k]);
 				ask(fd, command, answer[k], sizeof(answer[k]));
 			}
 			if (strcmp(answer[0], answer[1]) || strncmp(answer[0], "error ENOENT ", 13))

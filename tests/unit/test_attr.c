@@ -181,6 +181,14 @@ static void expect_ls(const char *path, bool modes, int want, const char *text)
 	expect(ret, &t, want, text);
 }
 
+static void expect_dump(const char *path, int want, const char *text)
+{
+	struct text t = { 0 };
+	int ret = attr_dump(&tree, viewer, path, &t);
+
+	expect(ret, &t, want, text);
+}
+
 START_TEST(values_are_shown_by_their_type)
 {
 	expect_get("house/doors", 0, "2\n");
@@ -194,6 +202,37 @@ START_TEST(values_are_shown_by_their_type)
 	expect_get("help/house/below", 0, "metres [for operators]\n");
 	expect_get("help/house/windows/red", 0, "windows by colour: red [for operators]\n");
 	expect_get("help/even/half", 0, "half of it [for its user and operators]\n");
+}
+END_TEST
+
+/* Each owner is asked once, and only if the viewer may read something of it. */
+START_TEST(dumps)
+{
+	static const struct attr_viewer nobody = { 4, false };
+
+	attr_register(&tree, &open_group, &most);
+	expect_dump("house", 0,
+		    "doors 2\nbelow -3\nname owl\nwindows/red 4\nwindows/green 5\ntiles 1000\n");
+	ck_assert_int_eq(house.looks, 1);
+	expect_dump("even/4", 0, "half 2\n");
+	expect_dump("help/even", 0, "half half of it\n");
+	expect_dump("help/house", 0,
+		    "doors how many\nbelow metres\nname its name\nwindows windows by colour\n"
+		    "tiles as it says\n");
+	expect_dump("", -EISDIR, "");
+	expect_dump("help", -EISDIR, "");
+	expect_dump("even", -EISDIR, "");
+	expect_dump("house/doors", -ENOTDIR, "");
+	expect_dump("house/windows", -ENOTDIR, "");
+	expect_dump("even/3", -ENOENT, "");
+	expect_dump("attic", -ENOENT, "");
+	viewer = &user_1;
+	expect_dump("house", 0, "name owl\n");
+	expect_dump("even/2", 0, "half 1\n");
+	expect_dump("even/4", -ENOENT, "");
+	expect_dump("open/4", 0, "known 2\n");
+	viewer = &nobody;
+	expect_dump("even/2", -ENOENT, "");
 }
 END_TEST
 
@@ -324,6 +363,7 @@ Suite *suite_attr(void)
 
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_add_test(tc, values_are_shown_by_their_type);
+	tcase_add_test(tc, dumps);
 	tcase_add_test(tc, what_is_not_there);
 	tcase_add_test(tc, directories);
 	tcase_add_test(tc, stores);

@@ -14,6 +14,7 @@
 
 #include "tools/ksmdctl/ask.h"
 #include "tools/ksmdctl/die.h"
+#include "tools/ksmdctl/metrics.h"
 #include "tools/ksmdctl/paths.h"
 #include "tools/ksmdctl/status.h"
 #include "tools/ksmdctl/top.h"
@@ -27,6 +28,7 @@ static const char usage_text[] =
 	"                    0644 a knob, 0444 a counter, 0555 a directory\n"
 	"  status            what is saved, how fast, for whom, and what was left out\n"
 	"  top               the same, again and again; q or Ctrl-C ends\n"
+	"  metrics           all that you may see, as OpenMetrics (Prometheus)\n"
 	"\n"
 	"  --runtime-dir DIR where the daemon is [$KSMD_RUNTIME_DIR, else\n"
 	"                    /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user]\n"
@@ -120,13 +122,20 @@ static void top(struct talk *c, const struct options *o, char **arg)
 	cmd_top(c, o->delay, o->count);
 }
 
+static void metrics(struct talk *c, const struct options *o, char **arg)
+{
+	(void)o;
+	(void)arg;
+	cmd_metrics(c);
+}
+
 static const struct command {
 	const char *name;
 	int min_args, max_args;
 	void (*run)(struct talk *c, const struct options *o, char **arg); /* arg ends with NULL */
 } commands[] = {
 	{ "get", 1, 1, get },       { "set", 2, 2, set }, { "ls", 0, 1, ls },
-	{ "status", 0, 0, status }, { "top", 0, 0, top },
+	{ "status", 0, 0, status }, { "top", 0, 0, top }, { "metrics", 0, 0, metrics },
 };
 
 static const struct command *find_command(const char *name)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""ksmdctl metrics: text that OpenMetrics allows, and the daemon's own numbers in it.
+
+The parser takes what the specification (OpenMetrics 1.0.0) allows and nothing else, for the kinds
+of families that are used here.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "tests" / "lib"))
+import checkline  # noqa: E402
+
+BUILD = pathlib.Path(os.environ.get("KSM_BUILD", TOP / "build"))
+DAEMON = os.environ.get("KSM_DAEMON", str(BUILD / "ksmd-user"))
+PATIENCE = 30  # seconds; everything waited for takes a fraction of one on an idle machine
+STRANGE = 'a"b\\c'  # a process chooses its own name
+
+NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+LABEL = r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\"n])*)"'
+NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+SAMPLE = re.compile(rf"({NAME})(?:\{{({LABEL}(?:,{LABEL})*)?\}})? ({NUMBER})$")
+SUFFIX = {"counter": "_total", "gauge": "", "info": "_info"}
+
+
+def unescape(s):
+    return re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), s)
+
+
+def parse(text):
+    """{(sample's name, sorted labels): value}. Raises ValueError where the text is not allowed."""
+    if not text.endswith("\n# EOF\n"):
+        raise ValueError("no end")
+    samples, families, kind, family = {}, set(), None, None
+    for line in text[:-len("# EOF\n")].split("\n")[:-1]:
+        meta = re.fullmatch(rf"# (TYPE|HELP|UNIT) ({NAME}) (.*)", line)
+        if meta and meta[1] == "TYPE":
+            family, kind = meta[2], meta[3]
+            if family in families or kind not in SUFFIX:
+                raise ValueError(line)
+            families.add(family)
+        elif meta:
+            if meta[2] != family or meta[1] == "UNIT" or re.search(r'\\[^\\"n]', meta[3]):
+                raise ValueError(line)
+        else:
+            m = SAMPLE.match(line)
+            if not m or m[1] != family + SUFFIX[kind]:
+                raise ValueError(line)
+            labels = re.findall(LABEL, m[2] or "")
+            if len({n for n, _ in labels}) != len(labels):
+                raise ValueError(line)
+            key = m[1], tuple(sorted((n, unescape(v)) for n, v in labels))
+            if key in samples or (kind == "counter" and float(m[m.lastindex]) < 0):
+                raise ValueError(line)
+            samples[key] = float(m[m.lastindex])
+    return samples
+
+
+class Parser(unittest.TestCase):
+    def test_what_is_not_allowed(self):
+        good = '# TYPE a counter\n# HELP a b\na_total{x="y"} 1\n# EOF\n'
+        self.assertEqual(parse(good), {("a_total", (("x", "y"),)): 1})
+        for old, new in (("a_total", "a"), ("# EOF\n", ""), (" 1", ""), ('"y"', "y"), ("1", "-1"),
+                         ('y"', '\\y"'), (" 1\n", ' 1\na_total{x="y"} 2\n'), ("counter", "count")):
+            with self.assertRaises(ValueError, msg=new):
+                parse(good.replace(old, new, 1))
+
+
+class Metrics(unittest.TestCase):
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ksmd-test."))
+        self.addCleanup(shutil.rmtree, self.dir, True)
+        os.chmod(self.dir, 0o755)
+        self.start([DAEMON, "--runtime-dir", self.dir / "run"])
+        self.wait("the daemon", lambda: self.ctl("get", "ksm/run").returncode == 0)
+
+    def start(self, command, **how):
+        p = subprocess.Popen(command, stderr=subprocess.DEVNULL, **how)
+        self.addCleanup(p.wait, PATIENCE)
+        self.addCleanup(p.kill)
+        return p
+
+    def wait(self, what, condition):
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            self.assertLess(time.monotonic(), end, what)
+            time.sleep(0.01)
+
+    def ctl(self, *args, **how):
+        return subprocess.run([BUILD / "ksmdctl", "--runtime-dir", self.dir / "run", *args],
+                              capture_output=True, text=True, check=False, **how)
+
+    def get(self, path):
+        return self.ctl("get", path).stdout.rstrip("\n")
+
+    def metrics(self, **how):
+        r = self.ctl("metrics", **how)
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        return parse(r.stdout)
+
+    def test_daemon(self):
+        self.ctl("set", "ksm/run", "0")
+        self.ctl("set", "ksm/sleep_millisecs", "1234")
+        m = self.metrics()
+        self.assertEqual(m[("node_ksmd_run", ())], 0)
+        self.assertEqual(m[("node_ksmd_sleep_seconds", ())], 1.234)
+        for name in ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile",
+                     "merge_across_nodes", "pages_to_scan"):
+            self.assertEqual(m[(f"node_ksmd_{name}", ())], int(self.get(f"ksm/{name}")), name)
+        self.assertIn(("node_ksmd_full_scans_total", ()), m)
+        version = ("version", self.get("daemon/version"))
+        self.assertTrue([k for k in m if k[0] == "ksmd_daemon_info" and version in k[1]])
+        for reason in self.ctl("ls", "ksm/left_out").stdout.split():
+            self.assertEqual(m[("ksmd_left_out", (("reason", reason),))], 0)
+
+    def test_every_number_is_there(self):
+        """Of the daemon's own directories, which do not change while nobody is connected."""
+        self.ctl("set", "ksm/run", "0")
+        nr = sum(k[0].removeprefix("node_").startswith("ksmd_") and not k[1]
+                 for k in self.metrics())
+        want = 0
+        for group in ("ksm", "daemon", "limit"):
+            for name in self.ctl("ls", group).stdout.split():
+                want += re.fullmatch("-?[0-9]+", self.get(f"{group}/{name}")) is not None
+        self.assertEqual(nr, want)
+
+    @unittest.skipUnless((BUILD / "libksm-preload.so").exists(), "no preloaded object")
+    def test_clients(self):
+        code = f"import time; open('/proc/self/comm', 'w').write({STRANGE!r}); time.sleep(600)"
+        p = self.start([BUILD / "ksm-run", "--runtime-dir", self.dir / "run", sys.executable, "-c",
+                        code])
+        self.wait("a client", lambda: self.get(f"client/{p.pid}/comm") == STRANGE)
+        mine = {k: v for k, v in self.metrics().items() if ("pid", str(p.pid)) in k[1]}
+        self.assertTrue(mine)
+        for name, labels in mine:
+            self.assertIn(("comm", STRANGE), labels, name)
+            self.assertIn(("uid", str(os.geteuid())), labels, name)
+        names = {k[0] for k in mine}
+        self.assertIn("ksmd_client_ksm_merging_pages", names)
+        self.assertIn("ksmd_client_agent_cpu_seconds_total", names)
+        reasons = {v for k in mine if k[0] == "ksmd_client_left_out" for n, v in k[1]
+                   if n == "reason"}
+        self.assertEqual(reasons, set(self.ctl("ls", f"client/{p.pid}/left_out").stdout.split()))
+
+    @unittest.skipIf(os.geteuid() != 0, "becoming another user takes root")
+    @unittest.skipUnless((BUILD / "libksm-preload.so").exists(), "no preloaded object")
+    def test_others_see_what_is_theirs(self):
+        p = self.start([BUILD / "ksm-run", "--runtime-dir", self.dir / "run", "sleep", "600"])
+        self.wait("a client", lambda: self.get(f"client/{p.pid}/comm") == "sleep")
+        m = self.metrics(user=12345, group=12345, extra_groups=[])
+        self.assertIn(("node_ksmd_run", ()), m)
+        self.assertNotIn(("node_ksmd_pages_shared", ()), m)
+        self.assertEqual([k for k in m if "pid" in dict(k[1])], [])
+
+
+if __name__ == "__main__":
+    checkline.main()

@@ -77,10 +77,12 @@ static uint64_t thread_cpu_ns(void)
 }
 
 /*
- * Pages in use in [start, end): present or swapped out. Empty address space costs the kernel next
- * to nothing. `until_ms`: who has ever more of it in pieces is counted up to there.
+ * Pages in use in [start, end): present or swapped out; without those of files, and so without
+ * frames, if `own`. Empty address space costs the kernel next to nothing. `until_ms`: who has ever
+ * more of it in pieces is counted up to there.
  */
-static uint64_t pages_in_use(const struct kit *k, uint64_t start, uint64_t end, uint64_t until_ms)
+static uint64_t pages_in_use(const struct kit *k, uint64_t start, uint64_t end, bool own,
+			     uint64_t until_ms)
 {
 	struct kabi_page_region *v = (struct kabi_page_region *)k->buf;
 	struct kabi_pm_scan_arg scan = {
@@ -88,6 +90,8 @@ static uint64_t pages_in_use(const struct kit *k, uint64_t start, uint64_t end, 
 		.end = end,
 		.vec = (uintptr_t)v,
 		.vec_len = 2 * KIT_ORDER_BYTES / sizeof(*v),
+		.category_inverted = own ? KABI_PAGE_IS_FILE : 0,
+		.category_mask = own ? KABI_PAGE_IS_FILE : 0,
 		.category_anyof_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_SWAPPED,
 		.return_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_SWAPPED,
 	};
@@ -123,14 +127,18 @@ static bool next_left_out(uint64_t at, struct as_range *r)
 	return found;
 }
 
-/* What matters is memory that is there, and not address space. */
+/*
+ * What matters is memory that is there, and not address space. What stands on frames is merged,
+ * also when the program has made it read-only since.
+ */
 static void count_left_out(const struct kit *k, uint64_t left_out[KSM_LEFT_CLIENT_NR])
 {
 	uint64_t until_ms = kit_now_ms() + COUNT_MS;
 	struct as_range r;
 
 	for (uint64_t at = 0; k->buf && next_left_out(at, &r); at = r.end) {
-		uint64_t pages = pages_in_use(k, r.start, r.end, until_ms);
+		bool own = r.left_out == 1u << KSM_LEFT_PROT;
+		uint64_t pages = pages_in_use(k, r.start, r.end, own, until_ms);
 
 		for (int why = 0; why < KSM_LEFT_CLIENT_NR; why++)
 			if (r.left_out & 1u << why)

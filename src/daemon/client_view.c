@@ -21,7 +21,6 @@ static void view(struct session *s, struct client_view *v)
 	v->merge_any = s->flags & KSM_INFO_MERGE_ANY;
 	v->stalled = session_stalled(s);
 	v->short_of_memory = s->flags & KSM_INFO_SHORT;
-	v->own_vmas = s->own_vmas;
 	v->max_map_count = s->max_map_count;
 	v->agent_cpu_ns = s->agent_cpu_ns;
 	v->connected_ms = clock_ms() - s->accepted_ms;
@@ -30,8 +29,7 @@ static void view(struct session *s, struct client_view *v)
 		v->left_out[i] = v->mm.left_out[i];
 	for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
 		v->left_out[i] += s->left_out[i];
-	v->added_vmas = session_added_vmas(s, &v->mm);
-	v->profit = session_profit(s, &v->mm);
+	v->profit = session_profit(&v->mm);
 }
 
 int client_view(struct clients *c, pid_t pid, struct client_view *v)
@@ -135,7 +133,7 @@ void client_totals(struct clients *c, struct client_totals *out)
 
 		mm_counters(s->mm, &mm);
 		out->nr_short += !!(s->flags & KSM_INFO_SHORT);
-		out->added_vmas += session_added_vmas(s, &mm);
+		out->added_vmas += mm.added_vmas;
 		for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
 			out->left_out[i] += s->left_out[i];
 	}

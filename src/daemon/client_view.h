@@ -21,12 +21,11 @@ struct client_view {
 	uid_t uid;
 	uint32_t id, domain_id;
 	bool merge_any, stalled, short_of_memory;
-	uint32_t own_vmas, max_map_count;
+	uint32_t max_map_count;
 	uint64_t agent_cpu_ns, connected_ms;
 	uint64_t left_out[KSM_LEFT_NR]; /* the client's own reasons and ours */
 	struct mm_counters mm;
-	uint64_t added_vmas; /* mappings that merging made */
-	int64_t profit;      /* bytes saved less all metadata spent on it */
+	int64_t profit; /* bytes saved less all metadata spent on it */
 };
 /* Returns 0 or -ENOENT. */
 int client_view(struct clients *c, pid_t pid, struct client_view *v);

@@ -126,6 +126,7 @@ void domain_table_init(struct domain_table *t)
 	lock_init(&t->lock);
 	TAILQ_INIT(&t->list);
 	t->nr = 0;
+	t->past = (struct engine_counters){ 0 };
 	t->next_id = 1;
 	undertaker_init(&t->undertaker);
 }
@@ -261,25 +262,27 @@ void domain_put(struct domain *d)
 		undertaker_take(d->undertaker, &d->end);
 }
 
-static bool domain_empty(struct domain *d)
+/* *c: its counters, if it is. */
+static bool domain_empty(struct domain *d, struct engine_counters *c)
 {
-	struct engine_counters c = { 0 };
-
+	*c = (struct engine_counters){ 0 };
 	if (d->nr_clients)
 		return false;
-	engine_counters(d->engine, &c);
-	return c.frames_used == 0 && c.frames_retired == 0;
+	engine_counters(d->engine, c);
+	return c->frames_used == 0 && c->frames_retired == 0;
 }
 
 void domain_table_reap(struct domain_table *t)
 {
 	TAILQ_HEAD(, domain) gone = TAILQ_HEAD_INITIALIZER(gone);
+	struct engine_counters last;
 	struct domain *d, *next;
 
 	lock_take(&t->lock);
 	for (d = TAILQ_FIRST(&t->list); d; d = next) {
 		next = TAILQ_NEXT(d, link);
-		if (domain_empty(d)) {
+		if (domain_empty(d, &last)) {
+			engine_counters_add_past(&t->past, &last);
 			TAILQ_REMOVE(&t->list, d, link);
 			t->nr--;
 			TAILQ_INSERT_TAIL(&gone, d, link);
@@ -309,6 +312,7 @@ void domain_table_counters(struct domain_table *t, struct engine_counters *sum)
 	struct domain *d;
 
 	lock_take(&t->lock);
+	engine_counters_add_past(sum, &t->past);
 	TAILQ_FOREACH(d, &t->list, link)
 	engine_counters(d->engine, sum);
 	lock_give(&t->lock);

@@ -53,6 +53,8 @@ struct domain_table {
 	TAILQ_HEAD(, domain) list;
 	unsigned int nr;
 	uint32_t next_id;
+	/* What those that ended had counted since the start; under the lock. */
+	struct engine_counters past;
 	struct undertaker undertaker; /* of the domains that have ended */
 	/* Set once. */
 	enum domain_mode mode;
@@ -115,7 +117,7 @@ bool domain_is_of(const struct domain *d, uid_t uid);
 void domain_table_reap(struct domain_table *t);
 /* Orders under way, and pages that wait for one, in all domains. */
 uint64_t domain_table_orders(struct domain_table *t);
-/* Sum of the counters of all domains. */
+/* Sum of the counters of all domains; those since the start of all that there have been. */
 void domain_table_counters(struct domain_table *t, struct engine_counters *sum);
 
 #endif

@@ -95,7 +95,7 @@ static const struct attr attrs[] = {
 	CLIENT("ksm_mergeable", mergeable, "1: something is offered"),
 	CLIENT("region_bytes", view.mm.region_bytes, "memory offered"),
 	CLIENT("nr_vmas", nr_vmas, "mappings of the process, those that merging added included"),
-	CLIENT("added_vmas", view.added_vmas, "mappings that merging added"),
+	CLIENT("added_vmas", view.mm.added_vmas, "mappings that merging added"),
 	CLIENT("max_map_count", max_map_count, "most mappings it may have"),
 	CLIENT("agent_cpu_ns", view.agent_cpu_ns, "CPU time of the agent, in nanoseconds"),
 	CLIENT("stalled", stalled, "1: it answers no orders, and is given none"),

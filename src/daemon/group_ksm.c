@@ -56,7 +56,9 @@ static const struct attr attrs[] = {
 	KSM("pages_tracked", c.pages_tracked,
 	    "tracked pages, for each of which the daemon keeps an item"),
 	KSM("pages_scanned", c.pages_scanned, "pages read and hashed, since the start"),
-	KSM("pages_skipped", c.pages_skipped, "pages passed over by smart_scan, since the start"),
+	KSM("pages_skipped", c.pages_skipped,
+	    "pages passed over by smart_scan, since the start: those that keep changing. (The "
+	    "kernel's are pages that do not change, and these are never read again here.)"),
 	KSM("pages_merged", c.pages_merged, "pages merged, since the start"),
 	KSM("ksm_zero_pages", c.zero_pages,
 	    "zero pages given back and still untouched; in neither shared nor sharing"),

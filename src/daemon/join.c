@@ -116,7 +116,6 @@ static int become_client(struct session *s, const struct ksm_msg_hello *hello)
 	int err;
 
 	s->flags = hello->flags;
-	s->own_vmas = hello->nr_vmas;
 	s->max_map_count = hello->max_map_count;
 	s->id = s->clients->next_id++;
 	s->orders = calloc(ORDERS_REMEMBERED, sizeof(*s->orders));

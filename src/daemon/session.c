@@ -98,13 +98,7 @@ bool session_stalled(const struct session *s)
 	return s->nr_orders && clock_ms() - s->waiting_ms > STALL_MS;
 }
 
-uint64_t session_added_vmas(const struct session *s, const struct mm_counters *c)
+int64_t session_profit(const struct mm_counters *c)
 {
-	return c->nr_vmas > s->own_vmas ? c->nr_vmas - s->own_vmas : 0;
-}
-
-int64_t session_profit(const struct session *s, const struct mm_counters *c)
-{
-	return profit_bytes(c->merging_pages + c->zero_pages, c->metadata_bytes,
-			    session_added_vmas(s, c));
+	return profit_bytes(c->merging_pages + c->zero_pages, c->metadata_bytes, c->added_vmas);
 }

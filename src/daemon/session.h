@@ -118,7 +118,7 @@ struct session {
 	uint32_t nr_done, claims_checked, claims_false;
 
 	/* Facts from HELLO and INFO; any thread reads them. */
-	_Atomic uint32_t flags, own_vmas, max_map_count;
+	_Atomic uint32_t flags, max_map_count;
 	_Atomic uint64_t agent_cpu_ns;
 	_Atomic uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };
@@ -142,9 +142,7 @@ int session_charge_client(struct session *s);
 
 /* Does it leave orders unanswered for long? Any thread. */
 bool session_stalled(const struct session *s);
-/* Mappings that merging added to the process. */
-uint64_t session_added_vmas(const struct session *s, const struct mm_counters *c);
-/* Bytes saved less all that is spent on it. */
-int64_t session_profit(const struct session *s, const struct mm_counters *c);
+/* Bytes that a client saves, less all that is spent on it. */
+int64_t session_profit(const struct mm_counters *c);
 
 #endif

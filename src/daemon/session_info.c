@@ -9,7 +9,6 @@ void session_info(struct session *s, const union ksm_msg *msg)
 	const struct ksm_msg_info *info = &msg->info;
 
 	s->flags = info->flags;
-	s->own_vmas = info->nr_vmas;
 	s->agent_cpu_ns = info->cpu_ns;
 	for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
 		s->left_out[i] = info->left_out[i];

@@ -126,7 +126,7 @@ static int send_stat(struct session *s)
 	reply.rmap_items = c.rmap_items;
 	reply.zero_pages = c.zero_pages;
 	reply.merging_pages = c.merging_pages;
-	reply.process_profit = session_profit(s, &c);
+	reply.process_profit = session_profit(&c);
 	return session_send(s, &reply.hdr, NULL, 0);
 }
 

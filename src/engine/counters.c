@@ -70,6 +70,17 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	engine_unlock(e);
 }
 
+void engine_counters_add_past(struct engine_counters *out, const struct engine_counters *past)
+{
+	out->pages_scanned += past->pages_scanned;
+	out->pages_skipped += past->pages_skipped;
+	out->frames_held_up += past->frames_held_up;
+	out->cow_breaks += past->cow_breaks;
+	out->pages_merged += past->pages_merged;
+	out->orders += past->orders;
+	out->order_pages_failed += past->order_pages_failed;
+}
+
 void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 {
 	memset(out, 0, sizeof(*out));
@@ -82,6 +93,7 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 		for (uint32_t i = 0; i < mm->regions->leaf[l]->nr; i++)
 			out->region_bytes += span_len(mm->regions->leaf[l]->r[i]->at);
 	out->nr_vmas = mm->vmas_own + mm->vmas_ours;
+	out->added_vmas = mm->vmas_ours;
 	out->cow_breaks = mm->cow_breaks;
 	out->orders = mm->nr_orders + mm->nr_ready;
 	out->metadata_bytes = sizeof(*mm) + mm->table.nr * sizeof(struct rmap_block) +

@@ -234,6 +234,8 @@ struct engine_counters {
 };
 /* Adds to *out, so that a caller can sum over engines. */
 void engine_counters(struct engine *e, struct engine_counters *out);
+/* Adds those that count since the start, and never fall. */
+void engine_counters_add_past(struct engine_counters *out, const struct engine_counters *past);
 
 /*
  * What the frames of the zone of node `nid` (below nr_nodes) are, at one moment. The structure is
@@ -245,7 +247,8 @@ void engine_zone_counts(struct engine *e, int nid, struct pool_counts *out);
 struct mm_counters {
 	uint64_t rmap_items, merging_pages, zero_pages;
 	uint64_t region_bytes, nr_regions;
-	uint64_t nr_vmas; /* the client's own, plus those of merging (vma.c) */
+	uint64_t nr_vmas;    /* the client's own, plus those of merging (vma.c) */
+	uint64_t added_vmas; /* those of merging */
 	uint64_t cow_breaks, orders;
 	uint64_t metadata_bytes;
 	uint64_t left_out[KSM_LEFT_NR]; /* daemon-side reasons only */

@@ -365,17 +365,25 @@ static long offer_scattered(struct peer *p, int pages, int own)
 	return a;
 }
 
+/* The client has told how many mappings it has, which it does when it has come to rest. */
+static bool told_maps(struct daemon *d, struct peer *p)
+{
+	return ctl_client_u64(d, p->pid, "nr_vmas") == (uint64_t)nr_maps(p);
+}
+
 /*
  * The daemon reports savings minus its own memory and the kernel's mappings. The test counts both
- * from outside. Seen to fail at the first place without metadata_bytes in general_profit, at the
- * second without added_vmas.
+ * from outside, and looks when the clients have told of their mappings: until then added_vmas may
+ * be right by accident. Seen to fail at the first place without metadata_bytes in general_profit,
+ * at the second when what a client has now is taken for what it had before it was merged
+ * (added_vmas is 0 then), at the last without added_vmas in the profit.
  */
 START_TEST(profit_is_net)
 {
 	enum { NR = 400, OWN = 100000 };
 	struct daemon *d = start(NULL);
 	struct peer *p = peer_new(), *q = peer_new();
-	int64_t maps, saved = NR / 2 * PG;
+	int64_t maps, added, saved = NR / 2 * PG;
 
 	ck_assert_int_gt(peer_call(p, fn_offer, NR, OWN * 3, 1), 0);
 	wait_counter(d, "pages_unshared", NR);
@@ -384,17 +392,72 @@ START_TEST(profit_is_net)
 	offer_scattered(p, NR, OWN);
 	offer_scattered(q, NR, OWN * 2);
 	wait_counter(d, "pages_sharing", NR / 2);
+	wait_until(told_maps(d, p) && told_maps(d, q), WAIT_MS, "the clients tell of mappings");
 	maps = nr_maps(p) + nr_maps(q) - maps;
 	ck_assert_int_gt(maps, NR);
-	wait_until(ctl_get_s64(d, "ksm/general_profit") <=
-			   saved - ctl_get_s64(d, "ksm/metadata_bytes") - 200 * maps,
-		   WAIT_MS, "profit less mappings");
-	/* The daemon hears of the clients' mappings now and then. */
-	wait_until(ctl_get_s64(d, "ksm/general_profit") >
-			   saved - ctl_get_s64(d, "ksm/metadata_bytes") - 300 * (maps + 100),
-		   WAIT_MS, "profit less mappings, and no more than these");
+	added = ctl_get_s64(d, "ksm/added_vmas");
+	ck_assert_int_gt(added, maps - 20);
+	ck_assert_int_lt(added, maps + 120);
+	ck_assert_uint_eq(ctl_client_u64(d, p->pid, "added_vmas") +
+				  ctl_client_u64(d, q->pid, "added_vmas"),
+			  (uint64_t)added);
+	ck_assert_int_le(ctl_get_s64(d, "ksm/general_profit"),
+			 saved - ctl_get_s64(d, "ksm/metadata_bytes") - 200 * added);
+	ck_assert_int_gt(ctl_get_s64(d, "ksm/general_profit"),
+			 saved - ctl_get_s64(d, "ksm/metadata_bytes") - 300 * added);
 	peer_end(p);
 	peer_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/*
+ * What counts since the start never falls, although the domain ends with its last client. Seen to
+ * fail (0) when the sum is over the domains that there are.
+ */
+START_TEST(cumulative_counters_stay)
+{
+	static const char *const names[] = { "ksm/pages_scanned", "ksm/pages_merged",
+					     "ksm/orders_given" };
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new();
+	uint64_t before[3];
+
+	peer_call(p, fn_offer, 100, 1, 0);
+	wait_counter(d, "pages_sharing", 99);
+	for (int i = 0; i < 3; i++)
+		before[i] = ctl_get_u64(d, names[i]);
+	ck_assert_uint_ge(before[1], 100);
+	peer_end(p);
+	wait_until(ctl_get_u64(d, "ksm/metadata_bytes") == 0, WAIT_MS, "the domain ends");
+	for (int i = 0; i < 3; i++)
+		ck_assert_uint_ge(ctl_get_u64(d, names[i]), before[i]);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- left out ---- */
+
+/*
+ * Merged memory that is made read-only stays merged, and is not left out. Other memory that is
+ * read-only is. Seen to fail (200 pages left out) when pages on frames are counted, too.
+ */
+START_TEST(read_only_is_counted_once)
+{
+	enum { NR = 100 };
+	struct daemon *d = start(NULL);
+	struct peer *p = peer_new();
+	long a = peer_call(p, fn_offer, NR, 1, 0), b;
+
+	wait_counter(d, "pages_sharing", NR - 1);
+	b = peer_call(p, fn_map, NR);
+	peer_call(p, fn_fill, b, NR, 1000, 1);
+	ck_assert_int_eq(peer_call(p, fn_mprotect, a, NR * PG, PROT_READ), 0);
+	ck_assert_int_eq(peer_call(p, fn_mprotect, b, NR * PG, PROT_READ), 0);
+	ck_assert_int_eq(peer_call(p, fn_madvise, b, NR * PG, MADV_MERGEABLE), 0);
+	wait_until(ctl_client_u64(d, p->pid, "left_out/prot") >= NR, WAIT_MS, "left out");
+	ck_assert_uint_eq(ctl_client_u64(d, p->pid, "left_out/prot"), NR);
+	peer_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -913,6 +976,8 @@ int main(void)
 	tcase_add_test(t, full_scans_count_passes);
 	tcase_add_test(t, madvise_connects_at_once);
 	tcase_add_test(t, profit_is_net);
+	tcase_add_test(t, cumulative_counters_stay);
+	tcase_add_test(t, read_only_is_counted_once);
 	tcase_add_test(t, use_zero_pages);
 	tcase_add_test(t, zero_pages_without_the_knob);
 	tcase_add_test(t, volatile_pages);

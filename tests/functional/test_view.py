@@ -385,6 +385,32 @@ class View(unittest.TestCase):
         self.assertEqual(failed, [])
 
 
+    def sockets(self):
+        """Connections of the view to the daemon."""
+        fds = pathlib.Path(f"/proc/{self.view.pid}/fd")
+        return {s for s in (os.readlink(fd) for fd in fds.iterdir()) if s.startswith("socket:")}
+
+    def test_connections_are_kept(self):
+        """One for each kind of caller, and only so many: connecting costs more than reading does.
+        Seen to fail (none is left) when each read connects.
+        """
+        load(self.ksm / "run")
+        first = self.sockets()
+        self.assertEqual(len(first), 1)
+        for name in NAMES:
+            self.assertNotEqual(load(self.ksm / name), "EIO", name)
+        self.assertEqual(self.sockets(), first)
+        for uid in range(OTHER_UID, OTHER_UID + 3):
+            as_user(uid, f"cat {self.ksm}/run {self.ksm}/smart_scan")
+        self.assertEqual(len(self.sockets()), 4)
+        for uid in range(OTHER_UID, OTHER_UID + 12):
+            self.assertEqual(as_user(uid, f"cat {self.ksm}/run").stdout, "1\n")
+            # Nobody gets another's connection.
+            self.assertEqual(as_user(uid, f"cat {self.ksm}/pages_shared").returncode, 1)
+        self.assertEqual(len(self.sockets()), 8)
+        self.assertEqual(load(self.ksm / "pages_shared"), "0\n")
+
+
 # The preloaded object, by which a program takes part, is not built with a sanitizer.
 if not (BUILD / "libksm-preload.so").exists():
     for name in ("test_ksm_stat_is_the_kernels", "test_self_is_who_asks",

@@ -8,12 +8,17 @@
  * caller can neither signal nor trace it. Where the view has no right to change ids it serves its
  * own user alone, and the kernel sees to that (no allow_other).
  *
- * Each command has a connection of its own. A daemon that is gone gives EIO, one that has come
- * back answers the next command, and no state of one can leak into the other.
+ * Connections are kept for the next command of the same caller: the same user, group and groups,
+ * which are all that the daemon knows of it. Connecting costs more than a command does. One that
+ * the daemon has ended, or may have, is not used again, so a daemon that is gone gives EIO and one
+ * that has come back answers the next command. A store has a connection of its own: it may take
+ * long, and must not meet a daemon that has just ended.
  */
 #ifndef KSMD_FS_CALL_H
 #define KSMD_FS_CALL_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "tools/control/talk.h"
@@ -28,11 +33,24 @@ struct caller {
 	int nr_groups;
 };
 
+/* Connections at rest. Any thread may use a pool. */
+#define CALL_KEPT 8 /* half of what the daemon grants a user */
+struct call_pool {
+	pthread_mutex_t lock; /* covers what follows */
+	struct kept {
+		struct talk talk;
+		struct caller who;
+	} v[CALL_KEPT];
+	unsigned int nr;
+};
+
 /*
- * Connect to the daemon whose control socket is at `path`, as `who`. Returns 0 and the caller of
- * this function calls talk_close(), or a negative errno: -EIO when there is no daemon, or one that
- * is not to be trusted (wire/trust.h); -EACCES when `who` may not connect.
+ * Say `line` to the daemon whose control socket is at `path`, as `who`, and append the body of the
+ * answer to `body`. `store`: it changes something. Returns as talk_say(); -EIO also when there is
+ * no daemon, or one that is not to be trusted (wire/trust.h), and -EACCES also when `who` may not
+ * connect.
  */
-int call_open(struct talk *t, const char *path, const struct caller *who);
+int call_say(struct call_pool *pool, const char *path, const struct caller *who, const char *line,
+	     bool store, struct text *body);
 
 #endif

@@ -4,10 +4,10 @@
  *
  * Tools that know /sys/kernel/mm/ksm work on ksmd-user through this view: one read is one get, one
  * write is one set, and both fail with the daemon's errno. The view is a client of the control
- * socket like ksmdctl. It has no state but the pages that an open file has read, so the daemon may
- * end and come back below it. Files are read past the page cache (direct I/O), because a counter
- * that the kernel has cached is not fresh. A store that waits occupies one thread of several, and
- * a signal to its caller ends the wait.
+ * socket like ksmdctl. It has no state but the pages that an open file has read, and connections at
+ * rest, so the daemon may end and come back below it. Files are read past the page cache (direct
+ * I/O), because a counter that the kernel has cached is not fresh. A store that waits occupies one
+ * thread of several, and a signal to its caller ends the wait.
  */
 #define FUSE_USE_VERSION 312
 #include <errno.h>
@@ -42,16 +42,18 @@ struct open_file {
 };
 
 static char socket_path[108]; /* set before the first thread starts; sun_path's size */
+static struct call_pool pool = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static void set_view(struct tree_view *v)
 {
 	const struct fuse_context *ctx = fuse_get_context();
-	int n = getuid() == 0 ? fuse_getgroups(CALL_GROUPS_MAX, v->who.groups) : 0;
 
+	v->pool = &pool;
 	v->socket = socket_path;
 	v->who.uid = ctx->uid;
 	v->who.gid = ctx->gid;
-	v->who.nr_groups = n < 0 ? 0 : n > CALL_GROUPS_MAX ? CALL_GROUPS_MAX : n;
+	v->who.nr_groups = 0;
+	v->groups = getuid() == 0 ? fuse_getgroups : NULL;
 }
 
 static int find(const char *path, struct tree_view *v, struct tree_node *n)

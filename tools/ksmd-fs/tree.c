@@ -78,26 +78,28 @@ static const struct fixed_dir {
 
 /* ---- the daemon's answers ---- */
 
-/* One command on a connection of its own. */
+static int say(const struct tree_view *v, const char *line, bool store, struct text *body)
+{
+	struct caller who = v->who;
+	int n = v->groups ? v->groups(CALL_GROUPS_MAX, who.groups) : 0;
+
+	who.nr_groups = n < 0 ? 0 : n > CALL_GROUPS_MAX ? CALL_GROUPS_MAX : n;
+	return call_say(v->pool, v->socket, &who, line, store, body);
+}
+
 __attribute__((format(printf, 3, 4))) static int ask(const struct tree_view *v, struct text *body,
 						     const char *fmt, ...)
 {
 	char line[TREE_PATH_MAX + 16];
-	struct talk c;
 	va_list ap;
-	int n, err;
+	int n;
 
 	va_start(ap, fmt);
 	n = vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
 	if (n < 0 || (size_t)n >= sizeof(line))
 		return -ENAMETOOLONG;
-	err = call_open(&c, v->socket, &v->who);
-	if (err)
-		return err;
-	err = talk_say(&c, line, body, NULL);
-	talk_close(&c);
-	return err;
+	return say(v, line, false, body);
 }
 
 /* The mode of `name` in what `ls -l` says: "MODE NAME" a line, a directory's name with '/'. */
@@ -271,34 +273,45 @@ int tree_list(const struct tree_view *v, const struct tree_node *n, struct text 
 
 /* ---- files ---- */
 
-/* All lines on one connection, so that they are of one client. */
+/* The value of `name` in what `dump` says, up to the end of its line; NULL when it is not there. */
+static const char *dumped(const char *dump, const char *name)
+{
+	size_t len = strlen(name);
+	const char *line = dump;
+
+	while (line && (strncmp(line, name, len) || line[len] != ' ')) {
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return line ? line + len + 1 : NULL;
+}
+
+/* All lines from one answer, so that they are of one client at one moment. */
 static int read_stat(const struct tree_view *v, const char *client, struct text *out)
 {
-	char line[TREE_PATH_MAX + 64];
-	struct talk c;
-	int err = call_open(&c, v->socket, &v->who);
+	struct text dump = { 0 };
+	int err = ask(v, &dump, "dump %s", client);
 
-	if (err)
-		return err;
+	text_add(&dump, "", 1);
+	if (!err && dump.failed)
+		err = -ENOMEM;
 	for (size_t i = 0; !err && i < sizeof(stat_lines) / sizeof(stat_lines[0]); i++) {
 		const struct stat_line *l = &stat_lines[i];
-		struct text value = { 0 };
+		const char *value = dumped(dump.data, l->name);
+		char number[32];
 
-		snprintf(line, sizeof(line), "get %s/%s", client, l->name);
-		err = talk_say(&c, line, &value, NULL);
-		text_add(&value, "", 1);
-		if (!err && !value.failed) {
-			value.data[strcspn(value.data, "\n")] = '\0';
-			if (l->yes_no)
-				text_printf(out, l->format, *value.data == '1' ? "yes" : "no");
-			else
-				text_printf(out, l->format, value.data);
+		if (!value) {
+			err = -EIO;
+			break;
 		}
-		err = err ? err : value.failed || out->failed ? -ENOMEM : 0;
-		text_free(&value);
+		snprintf(number, sizeof(number), "%.*s", (int)strcspn(value, "\n"), value);
+		if (l->yes_no)
+			text_printf(out, l->format, *number == '1' ? "yes" : "no");
+		else
+			text_printf(out, l->format, number);
 	}
-	talk_close(&c);
-	return err;
+	text_free(&dump);
+	return err ? err : out->failed ? -ENOMEM : 0;
 }
 
 int tree_read(const struct tree_view *v, const struct tree_node *n, struct text *out)
@@ -329,7 +342,6 @@ ssize_t tree_write(const struct tree_view *v, const struct tree_node *n, const c
 {
 	size_t taken = len < TREE_VALUE_MAX ? len : TREE_VALUE_MAX, used = strnlen(value, taken);
 	struct text line = { 0 }, none = { 0 };
-	struct talk c;
 	int err;
 
 	if (used && value[used - 1] == '\n')
@@ -337,11 +349,7 @@ ssize_t tree_write(const struct tree_view *v, const struct tree_node *n, const c
 	text_printf(&line, "set %s ", n->path);
 	add_value(&line, value, used);
 	text_add(&line, "", 1);
-	err = line.failed ? -ENOMEM : call_open(&c, v->socket, &v->who);
-	if (!err) {
-		err = talk_say(&c, line.data, &none, NULL);
-		talk_close(&c);
-	}
+	err = line.failed ? -ENOMEM : say(v, line.data, true, &none);
 	text_free(&line);
 	text_free(&none);
 	return err ? err : (ssize_t)taken;

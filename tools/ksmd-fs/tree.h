@@ -41,13 +41,20 @@ struct tree_node {
 
 /* Who asks, and where the daemon is. */
 struct tree_view {
+	struct call_pool *pool;
 	const char *socket;
 	struct caller who;
+	/*
+	 * Its supplementary groups, as getgroups(2); NULL: they do not matter. They are asked for
+	 * only when the daemon is: the kernel shows them in a file of /proc, and reading that costs
+	 * as much as all the rest of a look at a fixed path.
+	 */
+	int (*groups)(int size, gid_t *list);
 };
 
 /*
  * What stands at `path`, which begins with '/'. Asks the daemon where the tree is not fixed.
- * Returns 0, -ENOENT, -ENAMETOOLONG, or what call_open() and talk_say() return.
+ * Returns 0, -ENOENT, -ENAMETOOLONG, or what call_say() returns.
  */
 int tree_find(const struct tree_view *v, const char *path, struct tree_node *n);
 
@@ -57,7 +64,7 @@ int tree_find(const struct tree_view *v, const char *path, struct tree_node *n);
  */
 int tree_list(const struct tree_view *v, const struct tree_node *n, struct text *out);
 
-/* Append what a file holds at present. Returns as call_open() and talk_say() do. */
+/* Append what a file holds at present. Returns as call_say() does. */
 int tree_read(const struct tree_view *v, const struct tree_node *n, struct text *out);
 
 /*

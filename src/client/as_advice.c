@@ -21,7 +21,7 @@
  */
 #define ADVICE_TRIES 100
 
-static bool repeat(uint64_t start, uint64_t end, int advice)
+bool as_repeat(uint64_t start, uint64_t end, int advice)
 {
 	for (int i = 0; i < ADVICE_TRIES; i++) {
 		if (!sysc3(SYS_madvise, start, end - start, advice))
@@ -53,9 +53,9 @@ bool as_repeat_on_frames(uint64_t start, uint64_t end, const struct as_range *r)
 	bool ok = true;
 
 	if (r->flags & AS_DONTFORK)
-		ok = repeat(start, end, MADV_DONTFORK);
+		ok = as_repeat(start, end, MADV_DONTFORK);
 	if (ok && (r->flags & AS_DONTDUMP))
-		ok = repeat(start, end, MADV_DONTDUMP);
+		ok = as_repeat(start, end, MADV_DONTDUMP);
 	return ok;
 }
 
@@ -65,7 +65,7 @@ bool as_repeat_advice(uint64_t start, uint64_t end, const struct as_range *r)
 	bool ok = as_repeat_on_frames(start, end, r);
 
 	if (r->left_out & 1u << KSM_LEFT_WIPEONFORK)
-		ok &= repeat(start, end, MADV_WIPEONFORK);
+		ok &= as_repeat(start, end, MADV_WIPEONFORK);
 	if (nr && nr <= as.nr_policies)
 		ok &= repeat_policy(start, end, &as.policy[nr - 1]);
 	return ok;

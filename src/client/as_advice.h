@@ -12,6 +12,8 @@
 #include "client/as.h"
 #include "client/as_ranges.h"
 
+/* Give [start, end) advice, and try again if memory is short for a moment. False: it is refused. */
+bool as_repeat(uint64_t start, uint64_t end, int advice);
 /* Has the kernel been told anything of the range that has to be repeated? */
 bool as_has_advice(const struct as_range *r);
 /*

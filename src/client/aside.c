@@ -11,15 +11,31 @@
  * one page is written aside and given back; the anon_vma stays. The kernel joins two mappings only
  * where they have the same anon_vma or one of them has none. So frames that continue a mapping of
  * frames get none: they become part of that mapping, which has one.
+ *
+ * All this costs more than the merge itself where each page has a mapping of its own. There pieces
+ * of a sheet are used: mremap(MREMAP_DONTUNMAP) copies a part of a mapping, its advice and its
+ * anon_vma, and does not split it. So the preparation is paid once for an order. Three things need
+ * care:
+ *  - A core dump would have the whole sheet, other processes' frames and holes of the arena
+ *    included. So it is MADV_DONTDUMP, and its pieces are too until they stand in place. What a
+ *    dump lacks if the process dies in between are pages of the order, which are out of their
+ *    place at that time in any case.
+ *  - It takes address space, and where the kernel promises no more memory than there is, memory. So
+ *    there is none in a process that has limits for either, whose next mmap() could fail for it.
+ *  - mlockall(MCL_FUTURE) fills new memory that can be accessed. So it is made inaccessible and
+ *    unlocked first.
  */
 #include "client/aside.h"
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "client/as_advice.h"
 #include "client/as_frames.h"
+#include "client/io.h"
 #include "client/maps.h"
+#include "client/pageset.h"
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
@@ -36,6 +52,12 @@ static bool continues(const struct kit *k, uint64_t addr, uint64_t frame) NEEDS(
 	return maps_file_id(q.dev_major, q.dev_minor, q.inode) == k->arena_file &&
 	       q.vma_offset + (addr - q.vma_start) == frame * KSM_PAGE_SIZE;
 }
+
+/*
+ * Longer runs are compared where they are mapped, which costs them less than the read that a sheet
+ * needs: it has no page tables.
+ */
+#define SHEET_RUN 8u
 
 /* Have the kernel make an anon_vma. (A guard page is not enough: Linux 6.18.) */
 static bool make_dumpable(uint8_t *p)
@@ -73,6 +95,106 @@ uint8_t *aside_frames(const struct kit *k, uint32_t frame, size_t len, uint64_t 
 		return (uint8_t *)p;
 	sysc2(SYS_munmap, p, (long)len);
 	return NULL;
+}
+
+void aside_look(struct kit *k)
+{
+	char buf[8] = "";
+
+	/* 2: OVERCOMMIT_NEVER. Where it cannot be read the careful answer costs time only. */
+	k->commit_limited = io_slurp("/proc/sys/vm/overcommit_memory", buf, sizeof(buf)) <= 0 ||
+			    buf[0] == '2';
+}
+
+void aside_sheet_begin(struct aside_sheet *s, const struct kit *k, const struct ksm_msg_order *m,
+		       uint64_t set)
+{
+	uint32_t low = UINT32_MAX, high = 0;
+	unsigned int runs = 0;
+
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
+		uint32_t f = m->frame[i];
+
+		if (!(set & pageset_bit(i)) || f == KSM_FRAME_ZERO || f >= k->arena_pages)
+			continue;
+		runs += !i || !(set & pageset_bit(i - 1)) || m->frame[i - 1] + 1 != f;
+		low = f < low ? f : low;
+		high = f > high ? f : high;
+	}
+	*s = (struct aside_sheet){ .frame = low };
+	/* One page more: a mapping that is moved as a whole loses its anon_vma. */
+	if (runs > 1 && !k->commit_limited)
+		s->len = ((size_t)(high - low) + 2) * KSM_PAGE_SIZE;
+}
+
+static bool is_limited(int resource)
+{
+	struct rlimit lim = { 0, 0 };
+
+	return sysc4(SYS_prlimit64, 0, resource, NULL, &lim) || lim.rlim_cur != RLIM_INFINITY;
+}
+
+/* Make the sheet for memory with the advice of r. `frame` is one of it that the arena has. */
+static bool make_sheet(struct aside_sheet *s, const struct kit *k, uint32_t frame,
+		       const struct as_range *r) NEEDS(as.lock)
+{
+	long p;
+
+	if (is_limited(RLIMIT_AS) || is_limited(RLIMIT_DATA))
+		return false;
+	p = sysc6(SYS_mmap, 0, (long)s->len, PROT_NONE, MAP_PRIVATE, k->arena,
+		  (long)s->frame * KSM_PAGE_SIZE);
+	if (sysc_failed(p))
+		return false;
+	s->at = (uint64_t)p;
+	s->flags = r->flags & (AS_DONTFORK | AS_DONTDUMP);
+	if (!sysc2(SYS_munlock, p, s->len) && !sysc3(SYS_madvise, p, s->len, MADV_DONTDUMP) &&
+	    as_repeat_on_frames(s->at, s->at + s->len, r) &&
+	    !sysc3(SYS_mprotect, p, s->len, PROT_READ | PROT_WRITE) &&
+	    make_dumpable((uint8_t *)p + (size_t)(frame - s->frame) * KSM_PAGE_SIZE))
+		return true;
+	aside_sheet_end(s);
+	return false;
+}
+
+bool aside_sheet_has(struct aside_sheet *s, const struct kit *k, uint32_t frame, size_t len,
+		     uint64_t to)
+{
+	const struct as_range *r = as_range_at(to);
+
+	if (!s->len || !r || len > SHEET_RUN * KSM_PAGE_SIZE ||
+	    (to != s->edge && continues(k, to - KSM_PAGE_SIZE, frame - 1)) ||
+	    continues(k, to + len, frame + len / KSM_PAGE_SIZE))
+		return false;
+	if (s->at && s->flags != (r->flags & (AS_DONTFORK | AS_DONTDUMP)))
+		aside_sheet_end(s);
+	if (!s->at && !make_sheet(s, k, frame, r))
+		s->len = 0;
+	return s->len;
+}
+
+long aside_sheet_place(struct aside_sheet *s, uint32_t frame, size_t len, uint64_t to)
+{
+	long r = sysc5(SYS_mremap, s->at + (uint64_t)(frame - s->frame) * KSM_PAGE_SIZE, len, len,
+		       MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+
+	if (sysc_failed(r))
+		return r;
+	s->edge = to + len;
+	return 0;
+}
+
+void aside_sheet_show(uint64_t start, uint64_t end)
+{
+	if (!(as_range_at(start)->flags & AS_DONTDUMP))
+		as_repeat(start, end, MADV_DODUMP);
+}
+
+void aside_sheet_end(struct aside_sheet *s)
+{
+	if (s->at)
+		sysc2(SYS_munmap, s->at, s->len);
+	s->at = 0;
 }
 
 long aside_zeros(size_t len, const struct as_range *r)

@@ -17,6 +17,42 @@
  */
 uint8_t *aside_frames(const struct kit *k, uint32_t frame, size_t len, uint64_t to) NEEDS(as.lock);
 /*
+ * A sheet: one private mapping of all frames of an order, from the lowest to the highest, with no
+ * page in it. Pieces of it are put into place while it stays as it is. That costs a third of a
+ * mapping that is made for one piece. A sheet lasts no longer than a transaction.
+ *
+ * Invariant: at is 0, or the sheet is mapped there with the advice in `flags`.
+ */
+struct aside_sheet {
+	uint64_t at;
+	size_t len;     /* bytes; 0: the order has no use for one, or it cannot be had */
+	uint32_t frame; /* its first */
+	uint32_t flags; /* AS_DONTFORK, AS_DONTDUMP */
+	uint64_t edge;  /* where the newest piece ends */
+};
+
+/* Look whether the kernel promises more memory than there is: kit.commit_limited. */
+void aside_look(struct kit *k);
+/* Begin a sheet for those frames of the order that stand for pages of `set`. It maps nothing. */
+void aside_sheet_begin(struct aside_sheet *s, const struct kit *k, const struct ksm_msg_order *m,
+		       uint64_t set);
+/*
+ * Are frames from `frame` on, len bytes, best taken from the sheet if they are to stand at `to`?
+ * It is made then, if it was not. No: aside_frames() does it.
+ */
+bool aside_sheet_has(struct aside_sheet *s, const struct kit *k, uint32_t frame, size_t len,
+		     uint64_t to) NEEDS(as.lock);
+/*
+ * Put a piece over `to`. Returns 0 or -errno, as mremap(2); then it may have unmapped what was
+ * there. The piece has no page tables, and no dump has it before aside_sheet_show().
+ */
+long aside_sheet_place(struct aside_sheet *s, uint32_t frame, size_t len, uint64_t to)
+	NEEDS(as.lock);
+/* Let dumps have the pieces in [start, end), if they may have that memory. */
+void aside_sheet_show(uint64_t start, uint64_t end) NEEDS(as.lock);
+void aside_sheet_end(struct aside_sheet *s);
+
+/*
  * Map zeros for a place in range r, with its advice and policy. They can be read and written; the
  * caller gives them the range's protection. Returns the address, or -ENOMEM.
  */

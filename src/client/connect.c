@@ -19,6 +19,7 @@
 #include <sys/sysmacros.h>
 
 #include "client/as_domain.h"
+#include "client/aside.h"
 #include "client/io.h"
 #include "client/mailbox.h"
 #include "client/maps.h"
@@ -179,6 +180,7 @@ static bool take_welcome(struct kit *k, struct heritage *h, const struct ksm_msg
 	past_begin(&h->past, k->arena_file, file);
 	k->arena_file = file;
 	k->arena_pages = m->arena_pages;
+	aside_look(k);
 	return true;
 }
 

@@ -33,7 +33,10 @@ struct kit {
 	int uffd_async;  /* WP_ASYNC: change tracking; every offered range is registered here */
 	int uffd_sync;   /* MISSING and WP: makes threads wait during a transaction */
 	bool event_fork; /* uffd_sync tells of forks */
-	int arena;       /* read-only; -1 between connections */
+	/* The kernel promises no more memory than there is: vm.overcommit_memory, looked at again
+	 * with every INFO. */
+	bool commit_limited;
+	int arena;                        /* read-only; -1 between connections */
 	uint64_t arena_file, arena_pages; /* of the newest connection; 0: there was none */
 	uint8_t *staging;                 /* KIT_ORDER_BYTES: pages that are out of the program */
 	uint8_t *buf; /* twice KIT_ORDER_BYTES: frames and memory are read here to be compared */

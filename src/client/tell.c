@@ -21,6 +21,7 @@
 #include "client/as.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
+#include "client/aside.h"
 #include "client/hold.h"
 #include "client/maps.h"
 #include "client/sysc.h"
@@ -158,6 +159,7 @@ bool tell_info(struct link *l)
 	count_left_out(l->kit, m.left_out);
 	m.left_out[KSM_LEFT_KEPT] = l->kept_pages;
 	m.nr_vmas = maps_count();
+	aside_look(l->kit);
 	l->info_due_ms = 0;
 	if (l->kit->buf)
 		sysc3(SYS_madvise, l->kit->buf, 2 * KIT_ORDER_BYTES, MADV_DONTNEED);

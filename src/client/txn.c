@@ -10,7 +10,8 @@
  *     latter exclusive.c makes some movable, and then they are tried again.
  *  3. The agent compares them with the frames, byte for byte. Nobody can change the pages now,
  *     because they are mapped nowhere else; and frames never change.
- *     The frames are mapped and populated at an address of their own for that (aside.c).
+ *     The frames are mapped and populated at an address of their own for that; those of short runs
+ *     are read, and populated when nobody waits any more (aside.c).
  *  4. Where they are equal it moves the mapping of the frames over the pages. Pages of zeros that
  *     the daemon wants gone need none: the hole reads as zeros. Where they differ it moves the page
  *     back.
@@ -45,6 +46,7 @@
 #include "client/aside.h"
 #include "client/exclusive.h"
 #include "client/inplace.h"
+#include "client/io.h"
 #include "client/pageset.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
@@ -56,16 +58,18 @@
 /*
  * A stretch that is being replaced: pages [from, to) of the block, and sets of them, bit per page
  * of the block. Invariants: moved is part of order; mapped and dropped are disjoint parts of
- * moved. What is moved and neither mapped nor dropped has to go back.
+ * moved; bare is part of mapped. What is moved and neither mapped nor dropped has to go back.
  */
 struct stretch {
 	const struct kit *k;
 	const struct ksm_msg_order *m;
-	uint8_t *result; /* of every page of the order */
+	struct aside_sheet *sheet; /* of the order */
+	uint8_t *result;           /* of every page of the order */
 	unsigned int from, to;
 	uint64_t order;   /* to be replaced */
 	uint64_t moved;   /* out, in the staging area */
 	uint64_t mapped;  /* replaced by frames */
+	uint64_t bare;    /* mapped, and without page tables so far */
 	uint64_t dropped; /* zeros, given back */
 };
 
@@ -243,6 +247,12 @@ static void mend_hole(const struct kit *k, uint64_t at, size_t len) NEEDS(as.loc
 		sysc0(SYS_sched_yield);
 }
 
+/* Frames that pages are to stand on, aside. */
+struct frames {
+	const uint8_t *bytes; /* their contents */
+	uint8_t *map;         /* their mapping; NULL: they are on the sheet */
+};
+
 /* Move the mapping of their frames over pages [i, to), which are equal to them. */
 static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint8_t *aside)
 	NEEDS(as.lock)
@@ -252,8 +262,9 @@ static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint
 	long r = as_frames_set(at, at + len);
 
 	if (!r) {
-		r = sysc5(SYS_mremap, aside, (long)len, (long)len, MREMAP_MAYMOVE | MREMAP_FIXED,
-			  (long)at);
+		r = aside ? sysc5(SYS_mremap, aside, (long)len, (long)len,
+				  MREMAP_MAYMOVE | MREMAP_FIXED, (long)at) :
+			    aside_sheet_place(st->sheet, st->m->frame[i], len, at);
 		if (sysc_failed(r))
 			mend_hole(st->k, at, len);
 	}
@@ -263,22 +274,25 @@ static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint
 		return;
 	}
 	st->mapped |= pageset_range(i, to);
+	if (!aside)
+		st->bare |= pageset_range(i, to);
 	memset(st->result + i, KSM_RES_MERGED, to - i);
 }
 
-/* Compare pages [from, to) with their frames, which are mapped aside, and move the equal parts. */
-static void map_equal(struct stretch *st, unsigned int from, unsigned int to, uint8_t *frames)
+/* Compare pages [from, to) with their frames, and map these over the equal parts. */
+static void map_equal(struct stretch *st, unsigned int from, unsigned int to, struct frames f)
 	NEEDS(as.lock)
 {
 	for (unsigned int i = from, j; i < to; i = j) {
-		uint8_t *f = frames + (size_t)(i - from) * KSM_PAGE_SIZE;
+		size_t off = (size_t)(i - from) * KSM_PAGE_SIZE;
 
-		for (j = i; j < to && !memcmp(st->k->staging + (size_t)j * KSM_PAGE_SIZE,
-					      f + (size_t)(j - i) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
+		for (j = i;
+		     j < to && !memcmp(st->k->staging + (size_t)j * KSM_PAGE_SIZE,
+				       f.bytes + (size_t)(j - from) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
 		     j++)
 			;
 		if (j > i)
-			map_frames(st, i, j, f);
+			map_frames(st, i, j, f.map ? f.map + off : NULL);
 		else
 			st->result[j++] = KSM_RES_DIFFERENT;
 	}
@@ -300,20 +314,39 @@ static void unmap_rest(const struct stretch *st, unsigned int from, unsigned int
 /* Compare moved pages [from, to), whose frames are contiguous, and map the equal parts. */
 static void compare_frames(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
+	uint32_t first = st->m->frame[from];
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
-	uint8_t *aside;
+	struct frames f = { st->k->buf, NULL };
 
-	if (st->m->frame[from] + (uint64_t)(to - from) > st->k->arena_pages) {
+	if (first + (uint64_t)(to - from) > st->k->arena_pages) {
 		memset(st->result + from, KSM_RES_GONE, to - from);
-		return;
+	} else if (aside_sheet_has(st->sheet, st->k, first, len, order_page(st->m, from))) {
+		if (io_pread_all(st->k->arena, st->k->buf, len, (uint64_t)first * KSM_PAGE_SIZE))
+			map_equal(st, from, to, f);
+	} else {
+		f.bytes = f.map = aside_frames(st->k, first, len, order_page(st->m, from));
+		if (!f.map) {
+			memset(st->result + from, KSM_RES_NOMEM, to - from);
+			return;
+		}
+		map_equal(st, from, to, f);
+		unmap_rest(st, from, to, f.map);
 	}
-	aside = aside_frames(st->k, st->m->frame[from], len, order_page(st->m, from));
-	if (!aside) {
-		memset(st->result + from, KSM_RES_NOMEM, to - from);
-		return;
-	}
-	map_equal(st, from, to, aside);
-	unmap_rest(st, from, to, aside);
+}
+
+/* Let dumps have what stands on pieces of the sheet. */
+static void show_bare(const struct stretch *st) NEEDS(as.lock)
+{
+	for (unsigned int i = 0, j; pageset_next(st->bare, &i, &j); i = j)
+		aside_sheet_show(order_page(st->m, i), order_page(st->m, j));
+}
+
+/* Fill their page tables: change tracking takes a page without an entry for written. */
+static void fill_bare(const struct stretch *st)
+{
+	for (unsigned int i = 0, j; pageset_next(st->bare, &i, &j); i = j)
+		sysc3(SYS_madvise, order_page(st->m, i), (long)(j - i) * KSM_PAGE_SIZE,
+		      MADV_POPULATE_READ);
 }
 
 static void compare_all(struct stretch *st) NEEDS(as.lock)
@@ -362,6 +395,7 @@ static void resume_tracking(const struct stretch *st, uint64_t start, uint64_t e
 		uffd_release(st->k, start, end);
 	else
 		uffd_wake(st->k->uffd_sync, start, end);
+	fill_bare(st);
 	uffd_register(st->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
 
@@ -395,6 +429,7 @@ static int replace_pages(struct stretch *st) NEEDS(as.lock)
 	}
 	move_all_out(st);
 	compare_all(st);
+	show_bare(st);
 	uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
 	return_the_rest(st);
 	resume_tracking(st, start, end);
@@ -475,13 +510,18 @@ static void find_stretch(struct stretch *st, uint64_t mask) NEEDS(as.lock)
 static void replace_private(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
 			    uint8_t *result) NEEDS(as.lock)
 {
-	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
-		struct stretch st = { .k = k, .m = m, .result = result, .from = i, .to = i };
+	struct aside_sheet sheet;
 
+	aside_sheet_begin(&sheet, k, m, mask);
+	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
+		struct stretch st = { .k = k, .m = m, .sheet = &sheet, .result = result };
+
+		st.from = st.to = i;
 		find_stretch(&st, mask);
 		execute_stretch(&st);
 		j = st.to;
 	}
+	aside_sheet_end(&sheet);
 }
 
 static uint64_t pages_with(const uint8_t *result, enum ksm_res res)

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -394,25 +395,47 @@ static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
 
 /*
  * Frames mapped away from the program's memory: the agent compares there and moves them into place.
+ * A sheet is mapped before the frames of a long run, and outlives them.
  */
-static struct {
-	uint64_t addr, len, off;
-} aside;
+static struct aside {
+	uint64_t addr, len, off; /* len 0: unused */
+} asides[4];
+
+static struct aside *aside_at(uint64_t from, uint64_t len)
+{
+	for (unsigned int i = 0; i < sizeof(asides) / sizeof(asides[0]); i++)
+		if (from >= asides[i].addr && from + len <= asides[i].addr + asides[i].len)
+			return &asides[i];
+	return NULL;
+}
+
+/* The agent is done with what was there: its address is in use again, or nothing is there. */
+static void forget_asides(uint64_t addr, uint64_t len)
+{
+	for (unsigned int i = 0; i < sizeof(asides) / sizeof(asides[0]); i++)
+		if (addr < asides[i].addr + asides[i].len && addr + len > asides[i].addr)
+			asides[i].len = 0;
+}
 
 static long map_aside(uint64_t len, uint64_t off)
 {
+	struct aside *a = NULL;
 	long p;
 
-	MUST(k.passed[agent.kit.arena - FD_PASSED] == OPEN && off / PAGE + len / PAGE <= FRAMES);
+	/* A sheet is one page longer than its frames. */
+	MUST(k.passed[agent.kit.arena - FD_PASSED] == OPEN &&
+	     off / PAGE + len / PAGE <= FRAMES + 1);
 	p = sysc6_kernel(SYS_mmap, 0, (long)len, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p < 0 && p > -4096)
 		return p;
-	for (uint64_t at = 0; at < len; at += PAGE)
+	forget_asides((uint64_t)p, len);
+	for (unsigned int i = 0; i < sizeof(asides) / sizeof(asides[0]); i++)
+		a = asides[i].len ? a : &asides[i];
+	MUST(a);
+	for (uint64_t at = 0; at < len && (off + at) / PAGE < FRAMES; at += PAGE)
 		memcpy((void *)(p + (long)at), frames[(off + at) / PAGE], PAGE);
-	aside.addr = (uint64_t)p;
-	aside.len = len;
-	aside.off = off;
+	*a = (struct aside){ (uint64_t)p, len, off };
 	return p;
 }
 
@@ -437,14 +460,9 @@ static long do_mmap(uint64_t addr, uint64_t len, int prot, int flags, int fd, ui
 		return map_aside(len, off);
 	MUST(flags & MAP_ANONYMOUS || (fd >= FD_PASSED && len == PAGE));
 	p = sysc6_kernel(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if ((uint64_t)p < aside.addr + aside.len && (uint64_t)p + len > aside.addr)
-		aside.len = 0; /* the agent is done with it: its address is in use again */
+	if (p > 0)
+		forget_asides((uint64_t)p, len);
 	return p;
-}
-
-static bool is_aside(uint64_t from, uint64_t len)
-{
-	return from >= aside.addr && from + len <= aside.addr + aside.len;
 }
 
 /* Without memory a move fails after it has unmapped the new place. */
@@ -461,13 +479,18 @@ static void mremap_fails(uint64_t len, uint64_t to)
 	}
 }
 
-/* Fresh memory put over frames. */
-static long do_mremap(uint64_t from, uint64_t len, uint64_t to)
+/* Frames put over pages, or fresh memory over frames. */
+static long do_mremap(uint64_t from, uint64_t len, int flags, uint64_t to)
 {
+	const struct aside *a = aside_at(from, len);
+
 	MUST(inside(to, len));
-	if (is_aside(from, len)) {
-		map_frames(to, len, agent.kit.arena, aside.off + (from - aside.addr));
-		sysc6_kernel(SYS_munmap, (long)from, (long)len, 0, 0, 0, 0);
+	if (a) {
+		map_frames(to, len, agent.kit.arena, a->off + (from - a->addr));
+		if (flags & MREMAP_DONTUNMAP)
+			MUST(len < a->len); /* else the copy would have no anon_vma */
+		else
+			sysc6_kernel(SYS_munmap, (long)from, (long)len, 0, 0, 0, 0);
 		return (long)to;
 	}
 	for (uint64_t at = 0; at < len; at += PAGE) {
@@ -495,6 +518,8 @@ static long do_msync(uint64_t addr, uint64_t len)
 static long do_munmap(uint64_t addr, uint64_t len)
 {
 	MUST(addr + len <= BASE || addr >= BASE + PAGES * PAGE);
+	if (aside_at(addr, len) && aside_at(addr, len)->len == len)
+		forget_asides(addr, len);
 	return sysc6_kernel(SYS_munmap, (long)addr, (long)len, 0, 0, 0, 0);
 }
 
@@ -511,7 +536,7 @@ static long drop_buffers(uint64_t addr, uint64_t len)
 /* A write fault makes a page exclusive. It may come to no other. */
 static long populate_write(uint64_t addr, uint64_t len)
 {
-	if (is_aside(addr, len))
+	if (aside_at(addr, len))
 		return 0;
 	MUST(inside(addr, len) && len == PAGE);
 	MUST(k.page[number(addr)] == ANON && !k.shared[number(addr)]);
@@ -523,7 +548,7 @@ static long do_madvise(uint64_t addr, uint64_t len, int advice)
 {
 	if (advice == MADV_POPULATE_WRITE)
 		return populate_write(addr, len);
-	if (advice == MADV_DONTNEED && is_aside(addr, len))
+	if (advice == MADV_DONTNEED && aside_at(addr, len))
 		return 0; /* the page that was written there to make an anon_vma */
 	if (in_staging(addr) && (advice == MADV_DONTNEED_LOCKED || advice == MADV_DONTNEED))
 		for (uint64_t at = 0; at < len; at += PAGE)
@@ -800,8 +825,9 @@ static bool may_fail(long nr, long b, long d)
 		(void)d;
 		return nr == SYS_recvmsg || nr == SYS_sendto || nr == SYS_sendmsg ||
 		       nr == SYS_openat || nr == SYS_read || nr == SYS_pread64 ||
-		       nr == SYS_mremap || nr == SYS_mprotect || nr == SYS_fstat ||
-		       nr == SYS_pidfd_open || nr == SYS_get_mempolicy || nr == SYS_getdents64;
+		       nr == SYS_mremap || nr == SYS_mprotect || nr == SYS_prlimit64 ||
+		       nr == SYS_fstat || nr == SYS_pidfd_open || nr == SYS_get_mempolicy ||
+		       nr == SYS_getdents64;
 	}
 }
 
@@ -834,7 +860,7 @@ static long played(long nr, long a, long b, long c, long d, long e, long f)
 	case SYS_munmap:
 		return do_munmap((uint64_t)a, (uint64_t)b);
 	case SYS_mremap:
-		return do_mremap((uint64_t)a, (uint64_t)b, (uint64_t)e);
+		return do_mremap((uint64_t)a, (uint64_t)b, (int)d, (uint64_t)e);
 	case SYS_msync:
 		return do_msync((uint64_t)a, (uint64_t)b);
 	case SYS_madvise:
@@ -860,6 +886,9 @@ static long played(long nr, long a, long b, long c, long d, long e, long f)
 		return 0;
 	case SYS_pidfd_open:
 		return FD_SMALL;
+	case SYS_prlimit64:
+		*(struct rlimit *)d = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
+		return 0;
 	case SYS_getpid:
 	case SYS_gettid:
 		return 4242;

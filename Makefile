@@ -27,7 +27,7 @@ includedir = $(PREFIX)/include
 mandir     = $(PREFIX)/share/man
 pcdir      = $(libdir)/pkgconfig
 preloaddir = $(libdir)/ksmd-user
-reportdir  = $(PREFIX)/share/ksmd-user/ksm-bench-report
+benchdir   = $(PREFIX)/share/ksmd-user/ksm-bench-python
 
 CPPFLAGS_ALL = -DURCU_INLINE_SMALL_FUNCTIONS -Iinclude -Isrc -I. -D_GNU_SOURCE \
 	       -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
@@ -111,9 +111,9 @@ TSAN_OBJ   := $(if $(findstring thread,$(SANITIZE)),$(BUILD)/obj/tests/lib/tsan_
 
 PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmdctl ksmd-fs ksm-run ksm-bench)
 LIBS     := $(addprefix $(BUILD)/,libksm.so libksm.a)
-# What ksm-bench makes tables and plots with: a folder of Python, which is run as it is.
-REPORT_PY := $(wildcard tools/bench/report/*.py)
-REPORT   := $(BUILD)/ksm-bench-report
+# What ksm-bench decides and reports with: a folder of Python, which is run as it is.
+BENCH_PY := $(wildcard tools/bench/python/*.py)
+BENCH_DIR := $(BUILD)/ksm-bench-python
 # The preloaded object goes into programs that do not carry a sanitizer's run time.
 PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 
@@ -125,7 +125,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 	setup-build setup-run setup-test setup-fuzz setup-model FORCE
 
 ## all           everything, into build/ (default)
-all: $(PROGRAMS) $(LIBS) $(PRELOAD) $(REPORT)
+all: $(PROGRAMS) $(LIBS) $(PRELOAD) $(BENCH_DIR)
 
 ## help          this list
 help:
@@ -197,8 +197,8 @@ $(BUILD)/ksm-run: $(call objs,$(KSM_RUN_SRC))
 $(BUILD)/ksm-bench: $(call objs,$(BENCH_SRC)) $(CORE) $(CLIENT_INT)
 	$(call link,$(BENCH_LIBS))
 
-$(REPORT):
-	@mkdir -p $(@D); ln -sfn $(CURDIR)/tools/bench/report $@
+$(BENCH_DIR):
+	@mkdir -p $(@D); ln -sfn $(CURDIR)/tools/bench/python $@
 
 $(BUILD)/libksm.so: $(call objs,$(CLIENT_SRC)) src/client/libksm.map
 	$(call link,-shared -Wl$(comma)-soname$(comma)libksm.so.$(SOVERSION) \
@@ -453,7 +453,7 @@ export PC_FILE
 ## install       into $(DESTDIR)$(PREFIX)
 install: all
 	install -d $(addprefix $(DESTDIR),$(bindir) $(includedir) $(pcdir) $(preloaddir) \
-		$(reportdir))
+		$(benchdir))
 	install -m 755 $(PROGRAMS) $(DESTDIR)$(bindir)
 	install -m 644 include/ksm.h $(DESTDIR)$(includedir)
 	install -m 644 $(BUILD)/libksm.a $(DESTDIR)$(libdir)
@@ -461,7 +461,7 @@ install: all
 	ln -sf libksm.so.$(VERSION) $(DESTDIR)$(libdir)/libksm.so.$(SOVERSION)
 	ln -sf libksm.so.$(SOVERSION) $(DESTDIR)$(libdir)/libksm.so
 	install -m 755 $(BUILD)/libksm-preload.so $(DESTDIR)$(preloaddir)
-	install -m 644 $(REPORT_PY) $(DESTDIR)$(reportdir)
+	install -m 644 $(BENCH_PY) $(DESTDIR)$(benchdir)
 	printf '%s\n' "$$PC_FILE" >$(DESTDIR)$(pcdir)/libksm.pc
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ksmd-user/packaging $(PACKAGING)
 	$(foreach m,$(MAN_SRC),install -D -m 644 $(m) \

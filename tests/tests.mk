@@ -6,7 +6,7 @@ ASAN_SKIP += test_preload
 CHECK_SKIP += test_client_socket test_lifecycle
 # It waits for clients that never answer.
 CHECK_SKIP += test_unmerge
-# The benchmark's own sums and readers, but main() and what it needs alone.
+# The benchmark's own sums, but main() and what it needs alone.
 $(BUILD)/tests/functional/test_bench: $(call objs,$(filter-out %/ksm-bench.c,$(BENCH_SRC)))
 LIBS_test_bench = -lm
 # A minute of its own.

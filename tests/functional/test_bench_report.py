@@ -19,7 +19,7 @@ import xml.dom.minidom
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BENCH = TOP / "tools" / "bench"
-sys.path[:0] = [str(TOP / "tests" / "lib"), str(BENCH / "report")]
+sys.path[:0] = [str(TOP / "tests" / "lib"), str(BENCH / "python")]
 import checkline  # noqa: E402
 import metrics  # noqa: E402
 import plot  # noqa: E402
@@ -27,6 +27,7 @@ import results  # noqa: E402
 import stats  # noqa: E402
 import tables  # noqa: E402
 import targets  # noqa: E402
+import workloads  # noqa: E402
 
 KSM_BENCH = pathlib.Path(os.environ.get("KSM_BUILD", TOP / "build")) / "ksm-bench"
 NAN = math.nan
@@ -129,6 +130,27 @@ class Reading(unittest.TestCase):
         self.assertEqual(r.side["ksmd-user"].series("merge_s"), [1, 1, 1])
         self.assertEqual(r.side["kernel"].series("cow_ns"), [])
 
+    def test_what_is_measured_is_written(self):
+        """What any reader of JSON gets, to the byte."""
+        r = results.Result(results.Machine('A "CPU"', "Linux 6.18", 2, 4096), "clones", 512, 2, 3,
+                           "2026-11-21", notes=["a note"])
+        for merge_s in (6, 7, 8.0000000001):
+            r.side["kernel"].add({"merge_s": merge_s})
+        for values in ({"cpu_s": 1}, {}, {"cpu_s": 0.1234567891}):
+            r.side["ksmd-user"].add(values)
+        r.side["ksmd-user"].incomplete = True
+        r.side["kernel"].knobs = "run=1"
+        text = results.dump(r)
+        self.assertEqual(
+            text, '{"benchmark":"kernel","machine":{"cpu":"A \\"CPU\\"","kernel":"Linux 6.18",'
+            '"cpus":2,"memory_mib":4096},"date":"2026-11-21","workload":"clones","size_mib":512,'
+            '"processes":2,"rounds":3,"skipped":"","notes":["a note"],"sides":{'
+            '"kernel":{"knobs":"run=1","incomplete":false,"merge_s":{"values":[6,7,8]}},'
+            '"ksmd-user":{"knobs":"","incomplete":true,'
+            '"cpu_s":{"values":[1,null,0.123456789]}}}}\n')
+        (again,) = results.load(text)
+        self.assertEqual(results.dump(again), text)
+
     def test_several_documents(self):
         both = loaded(document(), document(workload="zero"))
         self.assertEqual([r.workload for r in both], ["clones", "zero"])
@@ -193,12 +215,12 @@ class Targets(unittest.TestCase):
         return targets.check(targets.find(r, metric), r)
 
     def test_they_name_what_there_is(self):
-        source = (BENCH / "workload.c").read_text()
-        workloads = set(re.findall(r'\.name = "(\w+)"', source))
-        self.assertGreater(len(workloads), 5)
         for t in targets.TARGETS:
             self.assertIn(t.metric, metrics.BY_KEY)
-            self.assertIn(t.workload, workloads | {"any"})
+            self.assertIn(t.workload, {*workloads.BY_NAME, "any"})
+        source = (BENCH / "workload.c").read_text()
+        for w in workloads.WORKLOADS:
+            self.assertIn(f'"{w.contents}"', source)
 
     def test_own_one_before_that_for_all(self):
         clones, many = loaded(document(), document(workload="many"))
@@ -370,8 +392,12 @@ class Command(unittest.TestCase):
 
 class Documents(unittest.TestCase):
     def test_metrics_are_those_of_ksm_bench(self):
-        source = (BENCH / "metric.c").read_text()
-        self.assertEqual(re.findall(r'\] = "(\w+)"', source), [m.key for m in metrics.METRICS])
+        source = "".join(p.read_text() for p in BENCH.glob("*.c"))
+        told = re.findall(r'round_value\([\w>-]+, "(\w+)"|\{ "(\w+)", (?:hist_|\(double\))', source)
+        grown = {f"{case}_{what}_us" for case in ("page", "size", "few", "many")
+                 for what in ("cpu", "wall")}
+        grown |= {f"grow_{case}_{what}" for case in ("size", "many") for what in ("cpu", "wall")}
+        self.assertEqual({a or b for a, b in told} | grown, {m.key for m in metrics.METRICS})
 
     def test_performance_is_up_to_date(self):
         """`make bench-docs` would change nothing."""

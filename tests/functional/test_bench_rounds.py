@@ -14,7 +14,7 @@ import tempfile
 import unittest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TOP / "tests" / "lib"), str(TOP / "tools" / "bench" / "report")]
+sys.path[:0] = [str(TOP / "tests" / "lib"), str(TOP / "tools" / "bench" / "python")]
 import checkline  # noqa: E402
 import results  # noqa: E402
 
@@ -90,6 +90,7 @@ class Rounds(unittest.TestCase):
         self.assertIn("MiB of memory", r.skipped)
 
     def test_missing_programs_are_skipped(self):
+        (self.dir / "python3").symlink_to(sys.executable)
         (r,) = self.bench("--only", "ksmd-user", "--workload", "real", "--json",
                           PATH=str(self.dir))
         self.assertIn("redis-server is not installed", r.skipped)
@@ -101,11 +102,29 @@ class Rounds(unittest.TestCase):
         self.bench("--only", "ksmd-user", "--size", "1048576", "--processes", "1000")
         self.assertTrue(self.out.startswith("### clones: 1000 x 1048576 MiB, 3 rounds\n\nSkipped:"))
 
-    def test_without_python_nothing_is_lost(self):
-        (r,) = self.bench("--only", "ksmd-user", "--size", "1048576", "--processes", "1000",
-                          PATH=str(self.dir))
-        self.assertIn("MiB of memory", r.skipped)
+    def test_without_python_nothing_begins(self):
+        self.bench("--size", "1", PATH=str(self.dir), status=1)
+        self.assertEqual(self.out, "")
         self.assertIn("cannot run python3", self.err)
+        self.assertEqual({name: (self.ksm / name).read_text() for name in KNOBS}, KNOBS)
+        self.assertEqual([p.name for p in self.dir.iterdir()], ["ksm"])  # neither lock nor knobs
+
+    # ---- how it is asked ----
+
+    def test_wrong_usage(self):
+        for args, said in ((["--size", "0"], "--size takes a number from 1 to 1048576"),
+                           (["--rounds", "101"], "--rounds takes a number from 1 to 100"),
+                           (["--smart-scan", "-1"], "--smart-scan takes a number from 0 to 1"),
+                           (["--processes", "1001"], "--processes takes a number from 1 to 1000"),
+                           (["--limit", "1x"], "--limit takes a number from 1 to 600"),
+                           (["--only", "none"], "--only takes kernel or ksmd-user"),
+                           (["--workload", "clones,nosuch"], 'there is no workload "nosuch"'),
+                           (["more"], "more")):
+            with self.subTest(args):
+                self.bench(*args, status=2)
+                self.assertEqual(self.out, "")
+                self.assertIn(said, self.err)
+                self.assertIn("Usage: ksm-bench kernel", self.err)
 
     # ---- a real daemon ----
 

@@ -27,6 +27,29 @@ ssize_t file_read(const char *path, char *buf, size_t size)
 	return n;
 }
 
+int file_number(const char *path, const char *name, uint64_t *value)
+{
+	char text[8192], *p;
+	ssize_t n = file_read(path, text, sizeof(text));
+
+	if (n < 0)
+		return (int)n;
+	p = strstr(text, name);
+	return p && sscanf(p + strlen(name), " %lu", value) == 1 ? 0 : -EIO;
+}
+
+int file_of_process(pid_t pid, const char *file, const char *name, uint64_t *value)
+{
+	char path[64];
+	int err;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	err = file_number(path, name, value);
+	if (err)
+		complain("%s cannot be read", path);
+	return err;
+}
+
 int file_write(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC), err = 0;

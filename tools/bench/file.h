@@ -4,6 +4,7 @@
 #define KSM_BENCH_FILE_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /*
@@ -11,6 +12,10 @@
  * bytes or a negative errno.
  */
 ssize_t file_read(const char *path, char *buf, size_t size);
+/* The number behind `name`, which stands in the file. Returns 0 or a negative errno. */
+int file_number(const char *path, const char *name, uint64_t *value);
+/* The same of /proc/PID/file; says so where it cannot be read. */
+int file_of_process(pid_t pid, const char *file, const char *name, uint64_t *value);
 /* Write text into a file that exists. Returns 0 or a negative errno. */
 int file_write(const char *path, const char *text);
 

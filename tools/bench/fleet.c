@@ -24,7 +24,6 @@
 #include "message.h"
 #include "side.h"
 #include "stop.h"
-#include "workload.h"
 
 static int tenant_start(struct fleet_tenant *w)
 {
@@ -131,7 +130,7 @@ int fleet_start(struct fleet *f, struct side *s, uint64_t nr_pages)
 			.op = TENANT_SETUP,
 			.side = (uint32_t)s->id,
 			.proc = (uint32_t)i,
-			.workload = (uint32_t)(s->cfg->workload - workloads),
+			.workload = s->cfg->workload,
 			.nr_pages = nr_pages,
 		};
 
@@ -159,10 +158,12 @@ void fleet_stop(struct fleet *f)
 
 static uint64_t task_cpu_ns(pid_t pid, const char *tid)
 {
-	char path[64], text[128];
+	char path[64];
+	uint64_t ns = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%.12s/schedstat", (int)pid, tid);
-	return file_read(path, text, sizeof(text)) < 0 ? 0 : strtoull(text, NULL, 10);
+	file_number(path, "", &ns);
+	return ns;
 }
 
 /* A tenant says which threads are its own. A real program cannot, but agents have a name. */
@@ -200,13 +201,6 @@ int fleet_agents_cpu_ns(struct fleet *f, uint64_t *ns)
 	return 0;
 }
 
-static int field(const char *text, const char *name, uint64_t *kib)
-{
-	const char *p = strstr(text, name);
-
-	return p && sscanf(p + strlen(name), ": %lu", kib) == 1 ? 0 : -EIO;
-}
-
 static void count_vmas(const struct fleet_tenant *w, struct fleet_memory *m)
 {
 	char path[64], line[512];
@@ -228,24 +222,17 @@ static void count_vmas(const struct fleet_tenant *w, struct fleet_memory *m)
 
 int fleet_memory(struct fleet *f, struct fleet_memory *m)
 {
-	char path[64], text[8192];
+	int err = 0;
 
 	memset(m, 0, sizeof(*m));
-	for (int i = 0; i < f->nr; i++) {
+	for (int i = 0; i < f->nr && !err; i++) {
 		uint64_t pss = 0, pte = 0;
 
-		snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)f->w[i].pid);
-		if (file_read(path, text, sizeof(text)) < 0 || field(text, "\nPss", &pss))
-			goto unreadable;
-		snprintf(path, sizeof(path), "/proc/%d/status", (int)f->w[i].pid);
-		if (file_read(path, text, sizeof(text)) < 0 || field(text, "\nVmPTE", &pte))
-			goto unreadable;
+		err = file_of_process(f->w[i].pid, "smaps_rollup", "\nPss:", &pss);
+		err = err ? err : file_of_process(f->w[i].pid, "status", "\nVmPTE:", &pte);
 		m->pss += pss * 1024;
 		m->pte += pte * 1024;
 		count_vmas(&f->w[i], m);
 	}
-	return 0;
-unreadable:
-	complain("%s cannot be read", path);
-	return -EIO;
+	return err;
 }

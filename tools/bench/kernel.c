@@ -31,7 +31,6 @@
 
 #include "file.h"
 #include "message.h"
-#include "workload.h"
 
 #define KSM_DIR "/sys/kernel/mm/ksm/" /* in messages; knob_path() knows where they are */
 #define SAVED_FILE "ksm-bench.knobs"
@@ -365,24 +364,10 @@ static pid_t find_ksmd(void)
 	return found;
 }
 
-static void knobs_describe(char text[KNOBS_TEXT])
+int kernel_start(const struct bench_config *cfg, pid_t *ksmd, struct round *out)
 {
-	size_t n = 0;
-
-	text[0] = 0;
-	for (int i = 0; i < NR_KNOBS - 1; i++) {
-		char v[64];
-
-		if (knob_read(knob_names[i], v, sizeof(v)))
-			continue;
-		strip_choice(v);
-		n += (size_t)snprintf(text + n, KNOBS_TEXT - n, "%s%s=%s", n ? " " : "",
-				      knob_names[i], v);
-	}
-}
-
-int kernel_start(const struct bench_config *cfg, pid_t *ksmd, char text[KNOBS_TEXT])
-{
+	bool zero = cfg->workload.contents == CONTENTS_ZERO;
+	char v[64];
 	int err;
 
 	*ksmd = find_ksmd();
@@ -397,10 +382,12 @@ int kernel_start(const struct bench_config *cfg, pid_t *ksmd, char text[KNOBS_TE
 	err = err ? err : kernel_set("sleep_millisecs", "0");
 	err = err ? err : kernel_set("pages_to_scan", BENCH_PAGES_TO_SCAN);
 	if (*kernel_knob_saved("use_zero_pages"))
-		err = err ? err : kernel_set("use_zero_pages", cfg->workload->zero ? "1" : "0");
+		err = err ? err : kernel_set("use_zero_pages", zero ? "1" : "0");
 	if (cfg->smart_scan >= 0 && *kernel_knob_saved("smart_scan"))
 		err = err ? err : kernel_set("smart_scan", cfg->smart_scan ? "1" : "0");
-	knobs_describe(text);
+	for (int i = 0; i < NR_KNOBS - 1; i++)
+		if (!knob_read(knob_names[i], v, sizeof(v)))
+			round_knob(out, knob_names[i], v);
 	return err;
 }
 

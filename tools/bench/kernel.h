@@ -7,12 +7,13 @@
 #include <sys/types.h>
 
 #include "config.h"
+#include "round.h"
 
 /*
- * Set run = 0, nothing merged, and the knobs that cfg asks for; describe them in `knobs`, and tell
- * the kernel's thread. After kernel_knobs_save().
+ * Set run = 0, nothing merged, and the knobs that cfg asks for; tell them, and the kernel's thread.
+ * After kernel_knobs_save().
  */
-int kernel_start(const struct bench_config *cfg, pid_t *ksmd, char knobs[KNOBS_TEXT]);
+int kernel_start(const struct bench_config *cfg, pid_t *ksmd, struct round *out);
 /* Unmerge everything. */
 void kernel_stop(void);
 int kernel_get(const char *name, uint64_t *value);

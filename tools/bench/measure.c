@@ -34,7 +34,6 @@
 #include "run.h"
 #include "stalls.h"
 #include "stop.h"
-#include "workload.h"
 
 enum {
 	REST_PASSES = 10,
@@ -71,16 +70,15 @@ static int others(struct run *r, double busy0, uint64_t cpu0, uint64_t start)
 	int err = run_cpu_ns(r, true, &cpu1);
 
 	if (!err)
-		r->out->value[M_OTHERS_PCT] =
-			fmax(0, 100 * (busy - (double)(cpu1 - cpu0) / 1e9) / elapsed);
+		round_value(r->out, "others_pct",
+			    fmax(0, 100 * (busy - (double)(cpu1 - cpu0) / 1e9) / elapsed));
 	return err;
 }
 
 /* Register (real programs have done so), start, and wait for the end of merging. */
 static int run_merge(struct run *r)
 {
-	bool real = r->cfg->workload->real;
-	double *v = r->out->value;
+	bool real = r->real;
 	struct registration registered = { 0 };
 	struct progress p = { 0 };
 	uint64_t start, cpu0, cpu_registered, agents = 0;
@@ -97,16 +95,16 @@ static int run_merge(struct run *r)
 		err = real ? progress_to_rest(r, start, &p) :
 			     progress_to_goal(r, start, r->expected, false, &p);
 	if (r->expected && (!err || err == -ETIME))
-		v[M_MERGED_PCT] = 100.0 * (double)p.merged / (double)r->expected;
+		round_value(r->out, "merged_pct", 100.0 * (double)p.merged / (double)r->expected);
 	if (!err && run_is_large(r))
 		err = fleet_agents_cpu_ns(&r->fleet, &agents);
 	if (err)
 		return err;
 	err = others(r, busy0, cpu_registered, start);
-	v[M_MERGE_S] = (double)p.ns / 1e9;
-	v[M_CPU_S] = (double)(p.cpu - cpu0 + agents + registered.cpu_ns) / 1e9;
+	round_value(r->out, "merge_s", (double)p.ns / 1e9);
+	round_value(r->out, "cpu_s", (double)(p.cpu - cpu0 + agents + registered.cpu_ns) / 1e9);
 	if (!real)
-		v[M_REGISTER_MS] = (double)registered.wall_ns / 1e6;
+		round_value(r->out, "register_ms", (double)registered.wall_ns / 1e6);
 	return err;
 }
 
@@ -132,7 +130,7 @@ static int rest_dirty(struct run *r)
 		err = err ? err : progress_passes(r, scans, 2, DIRTY_PASS_MS);
 	}
 	if (dirty[0])
-		r->out->value[M_DIRTY_NS] = (double)dirty[1] / (double)dirty[0];
+		round_value(r->out, "dirty_ns", (double)dirty[1] / (double)dirty[0]);
 	return err;
 }
 
@@ -157,7 +155,7 @@ static int measure_rest(struct run *r)
 	err = err ? err : side_get(&r->side, "full_scans", &scans0);
 	err = err ? err : run_cpu_ns(r, true, &cpu0);
 	if (!err)
-		err = r->cfg->workload->dirty ? rest_dirty(r) : rest_calm(r, scans0);
+		err = r->cfg->workload.dirty ? rest_dirty(r) : rest_calm(r, scans0);
 	if (err == -ETIME) {
 		round_note(r->out, "%s: passes over calm memory take longer than %u s",
 			   side_name[r->side.id], r->cfg->limit_s / REST_MIN_PASSES);
@@ -166,8 +164,8 @@ static int measure_rest(struct run *r)
 	err = err ? err : run_cpu_ns(r, true, &cpu1);
 	err = err ? err : side_get(&r->side, "full_scans", &scans1);
 	if (!err)
-		r->out->value[M_REST_CPU_MS] =
-			(double)(cpu1 - cpu0) / 1e6 / (double)(scans1 - scans0);
+		round_value(r->out, "rest_cpu_ms",
+			    (double)(cpu1 - cpu0) / 1e6 / (double)(scans1 - scans0));
 	return err;
 }
 
@@ -178,7 +176,7 @@ static int measure_cow(struct run *r)
 	int err = fleet_command_one(&r->fleet, 0, TENANT_COW, writes, &reply);
 
 	if (!err && reply.v[0] >= COW_ENOUGH)
-		r->out->value[M_COW_NS] = (double)reply.v[1];
+		round_value(r->out, "cow_ns", (double)reply.v[1]);
 	return err;
 }
 
@@ -197,7 +195,7 @@ static int verify(struct run *r)
 	uint64_t bad = 0;
 	int err;
 
-	if (r->cfg->workload->real)
+	if (r->real)
 		err = real_verify(&r->fleet, r->cfg->size_mib);
 	else
 		err = fleet_command(&r->fleet, TENANT_VERIFY, 0, on_verify, &bad);
@@ -212,7 +210,7 @@ static int verify(struct run *r)
 
 static int run_undisturbed(struct run *r)
 {
-	bool real = r->cfg->workload->real;
+	bool real = r->real;
 	struct memory before;
 	int merge, err = memory_look(r, &before);
 
@@ -270,17 +268,14 @@ static int run_with(const struct bench_config *cfg, int side, struct round *out,
 
 int measure_round(const struct bench_config *cfg, int side, struct round *out)
 {
-	int err;
+	int err = run_with(cfg, side, out, run_undisturbed);
 
-	round_init(out);
-	err = run_with(cfg, side, out, run_undisturbed);
-	if (err || cfg->workload->real)
+	if (err || cfg->workload.contents == CONTENTS_REAL)
 		return err;
 	return run_with(cfg, side, out, run_probed);
 }
 
 int measure_cost(const struct bench_config *cfg, int side, struct round *out)
 {
-	round_init(out);
 	return run_with(cfg, side, out, run_cost);
 }

@@ -5,7 +5,6 @@
 #include "base/kernel_cost.h"
 #include "machine.h"
 #include "run.h"
-#include "workload.h"
 
 int memory_look(struct run *r, struct memory *m)
 {
@@ -17,7 +16,7 @@ int memory_look(struct run *r, struct memory *m)
 
 int memory_saved(struct run *r, const struct memory *before)
 {
-	double saved, vmas, clients = r->fleet.nr, *v = r->out->value;
+	double saved, net, vmas, clients = r->fleet.nr;
 	struct fleet_memory after;
 	uint64_t metadata;
 	int err = fleet_memory(&r->fleet, &after);
@@ -27,15 +26,16 @@ int memory_saved(struct run *r, const struct memory *before)
 		return err;
 	saved = (double)before->fleet.pss - (double)after.pss;
 	vmas = (double)after.vmas - (double)before->fleet.vmas;
-	v[M_VMAS] = vmas / clients;
-	if (!r->cfg->workload->real)
-		v[M_REGION_VMAS] =
-			((double)after.region_vmas - (double)before->fleet.region_vmas) / clients;
-	v[M_SAVED_MIB] = saved / 1048576;
-	v[M_SAVED_NET_MIB] = (saved - (double)metadata - vmas * KERNEL_VMA_BYTES -
-			      ((double)after.pte - (double)before->fleet.pte)) /
-			     1048576;
-	v[M_SAVED_SYSTEM_MIB] = (before->used - machine_used()) / 1048576;
+	round_value(r->out, "vmas", vmas / clients);
+	if (!r->real)
+		round_value(r->out, "region_vmas",
+			    ((double)after.region_vmas - (double)before->fleet.region_vmas) /
+				    clients);
+	round_value(r->out, "saved_mib", saved / 1048576);
+	net = saved - (double)metadata - vmas * KERNEL_VMA_BYTES -
+	      ((double)after.pte - (double)before->fleet.pte);
+	round_value(r->out, "saved_net_mib", net / 1048576);
+	round_value(r->out, "saved_system_mib", (before->used - machine_used()) / 1048576);
 	return 0;
 }
 
@@ -45,7 +45,7 @@ int memory_of_page(struct run *r, const struct memory *before)
 	int err = side_metadata_anon(&r->side, &now);
 
 	if (!err)
-		r->out->value[M_PAGE_BYTES] =
-			((double)now - (double)before->anon) / (double)tracked;
+		round_value(r->out, "page_bytes",
+			    ((double)now - (double)before->anon) / (double)tracked);
 	return err;
 }

@@ -28,7 +28,6 @@
 #include "message.h"
 #include "stop.h"
 #include "wire/runtime_dir.h"
-#include "workload.h"
 
 enum {
 	START_MS = 10000, /* it only has to make two sockets */
@@ -125,19 +124,19 @@ static int request(struct own_daemon *d, const char *line, char *buf, size_t siz
 	return err ? err : -EPROTO;
 }
 
-int own_daemon_get(struct own_daemon *d, const char *path, char *buf, size_t size)
+int own_daemon_get(struct own_daemon *d, const char *name, char *buf, size_t size)
 {
 	char line[256];
 
-	snprintf(line, sizeof(line), "get %s\n", path);
+	snprintf(line, sizeof(line), "get ksm/%s\n", name);
 	return request(d, line, buf, size);
 }
 
-int own_daemon_set(struct own_daemon *d, const char *path, const char *value)
+int own_daemon_set(struct own_daemon *d, const char *name, const char *value)
 {
 	char line[256], buf[256];
 
-	snprintf(line, sizeof(line), "set %s %s\n", path, value);
+	snprintf(line, sizeof(line), "set ksm/%s %s\n", name, value);
 	return request(d, line, buf, sizeof(buf));
 }
 
@@ -191,59 +190,44 @@ static int daemon_wait(struct own_daemon *d)
 	return -ETIMEDOUT;
 }
 
-static int knob(struct own_daemon *d, const char *name, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "ksm/%s", name);
-	return own_daemon_set(d, path, value);
-}
-
 static int knobs_set(struct own_daemon *d, const struct bench_config *cfg)
 {
-	int err = knob(d, "run", "0");
+	bool zero = cfg->workload.contents == CONTENTS_ZERO;
+	int err = own_daemon_set(d, "run", "0");
 
-	err = err ? err : knob(d, "advisor_mode", "none");
-	err = err ? err : knob(d, "sleep_millisecs", "0");
+	err = err ? err : own_daemon_set(d, "advisor_mode", "none");
+	err = err ? err : own_daemon_set(d, "sleep_millisecs", "0");
 	/* The kernel's passes follow each other without a pause; without this, ours would rest. */
-	err = err ? err : knob(d, "max_idle_millisecs", "1");
-	err = err ? err : knob(d, "pages_to_scan", BENCH_PAGES_TO_SCAN);
-	err = err ? err : knob(d, "use_zero_pages", cfg->workload->zero ? "1" : "0");
+	err = err ? err : own_daemon_set(d, "max_idle_millisecs", "1");
+	err = err ? err : own_daemon_set(d, "pages_to_scan", BENCH_PAGES_TO_SCAN);
+	err = err ? err : own_daemon_set(d, "use_zero_pages", zero ? "1" : "0");
 	if (cfg->smart_scan >= 0)
-		err = err ? err : knob(d, "smart_scan", cfg->smart_scan ? "1" : "0");
+		err = err ? err : own_daemon_set(d, "smart_scan", cfg->smart_scan ? "1" : "0");
 	else if (*kernel_knob_saved("smart_scan"))
-		err = err ? err : knob(d, "smart_scan", kernel_knob_saved("smart_scan"));
-	for (size_t i = 0; i < sizeof(copied) / sizeof(copied[0]); i++)
-		if (*kernel_knob_saved(copied[i]))
-			err = err ? err : knob(d, copied[i], kernel_knob_saved(copied[i]));
+		err = err ? err : own_daemon_set(d, "smart_scan", kernel_knob_saved("smart_scan"));
+	for (size_t i = 0; i < sizeof(copied) / sizeof(copied[0]) && !err; i++) {
+		const char *saved = kernel_knob_saved(copied[i]);
+
+		if (*saved)
+			err = own_daemon_set(d, copied[i], saved);
+	}
 	return err;
 }
 
-static int knobs_describe(struct own_daemon *d, char text[KNOBS_TEXT])
+static int knobs_tell(struct own_daemon *d, struct round *out)
 {
-	size_t n = 0;
+	char v[128];
+	int err = 0;
 
-	text[0] = 0;
-	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
-		char path[128], v[128];
-		int err;
-
-		snprintf(path, sizeof(path), "ksm/%s", shown[i]);
-		err = own_daemon_get(d, path, v, sizeof(v));
-		if (err)
-			return err;
-		if (strchr(v, '[')) {
-			memmove(v, strchr(v, '[') + 1, strlen(strchr(v, '[')));
-			v[strcspn(v, "]")] = 0;
-		}
-		v[strcspn(v, "\n")] = 0;
-		n += (size_t)snprintf(text + n, KNOBS_TEXT - n, "%s%s=%s", n ? " " : "", shown[i],
-				      v);
+	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]) && !err; i++) {
+		err = own_daemon_get(d, shown[i], v, sizeof(v));
+		if (!err)
+			round_knob(out, shown[i], v);
 	}
-	return 0;
+	return err;
 }
 
-int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, char knobs[KNOBS_TEXT])
+int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, struct round *out)
 {
 	int err;
 
@@ -251,7 +235,7 @@ int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, char 
 	err = daemon_spawn(d);
 	err = err ? err : daemon_wait(d);
 	err = err ? err : knobs_set(d, cfg);
-	err = err ? err : knobs_describe(d, knobs);
+	err = err ? err : knobs_tell(d, out);
 	if (!err)
 		setenv(KSM_DIR_VAR, d->dir, 1); /* for the tenants */
 	return err;

@@ -17,7 +17,7 @@
 enum {
 	POLL_MS = 5,     /* a hundredth of what a run takes at least, and no load */
 	QUIET_MS = 2000, /* no change for so long, and in two passes: no further one will come */
-	MAX_CURVE = BENCH_LIMIT_S * 1000 / POLL_MS * 10,
+	MAX_CURVE = BENCH_MAX_LIMIT_S * 1000 / POLL_MS,
 	CALM_PERMILLE = 5, /* programs go on writing: so little of the gain is no progress */
 };
 

@@ -75,37 +75,6 @@ static void record_fill(const struct kind *k, uint64_t i, char *out)
 
 /* ---- starting ---- */
 
-static bool in_path(const char *program)
-{
-	char copy[4096], path[4600], *save = NULL;
-
-	snprintf(copy, sizeof(copy), "%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
-	for (char *d = strtok_r(copy, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
-		snprintf(path, sizeof(path), "%s/%s", d, program);
-		if (!access(path, X_OK))
-			return true;
-	}
-	return false;
-}
-
-const char *real_missing(const struct bench_config *cfg)
-{
-	static char why[BENCH_NOTE];
-
-	for (int k = 0; k < NR_KINDS; k++)
-		if (!in_path(kinds[k].program)) {
-			snprintf(why, sizeof(why), "%s is not installed (tools/setup.sh run does)",
-				 kinds[k].program);
-			return why;
-		}
-	if (cfg->side[SIDE_KERNEL] && prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0)) {
-		snprintf(why, sizeof(why), "this kernel has no prctl(PR_SET_MEMORY_MERGE): %s",
-			 strerror(errno));
-		return why;
-	}
-	return NULL;
-}
-
 static void child_exec(const struct side *s, char *const argv[])
 {
 	char run[600], *wrapped[32] = { run, "--fixed-layout", "--" };

@@ -3,12 +3,9 @@
 #ifndef KSM_BENCH_REAL_H
 #define KSM_BENCH_REAL_H
 
-struct bench_config;
 struct fleet;
 struct side;
 
-/* Why the programs cannot run here (static text), or NULL. */
-const char *real_missing(const struct bench_config *cfg);
 /* Start cfg->processes of them, and give each the same `size_mib` MiB of data. */
 int real_start(struct fleet *f, struct side *s, unsigned int size_mib);
 /* Ask each for all of its data. Returns -EILSEQ when one answers something else. */

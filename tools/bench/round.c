@@ -1,30 +1,35 @@
 /* SPDX-License-Identifier: MIT */
-/* round.c - what one round on one side gave. */
+/* round.c - what one round on one side gives, told as soon as it is known. */
 #include "round.h"
 
 #include <math.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "message.h"
 
-void round_init(struct round *r)
+void round_value(struct round *r, const char *key, double value)
 {
-	memset(r, 0, sizeof(*r));
-	for (int m = 0; m < M_NR; m++)
-		r->value[m] = NAN;
+	if (!isnan(value))
+		fprintf(r->to, "value %s %.9g\n", key, value);
+}
+
+void round_knob(struct round *r, const char *name, const char *value)
+{
+	fprintf(r->to, "knob %s %.*s\n", name, (int)strcspn(value, "\n"), value);
 }
 
 void round_note(struct round *r, const char *fmt, ...)
 {
+	char note[240];
 	va_list ap;
 
-	r->incomplete = true;
-	if (*r->note)
+	if (r->noted)
 		return;
+	r->noted = true;
 	va_start(ap, fmt);
-	vsnprintf(r->note, sizeof(r->note), fmt, ap);
+	vsnprintf(note, sizeof(note), fmt, ap);
 	va_end(ap);
-	complain("%s", r->note);
+	fprintf(r->to, "note %s\n", note);
+	complain("%s", note);
 }

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* round.h - what one round on one side gave. */
+/*
+ * round.h - what one round on one side gives, told to the Python program as soon as it is known.
+ *
+ * Each call is one line of the answer to a request (requests.c).
+ */
 #ifndef KSM_BENCH_ROUND_H
 #define KSM_BENCH_ROUND_H
 
 #include <stdbool.h>
-
-#include "config.h"
-#include "metric.h"
+#include <stdio.h>
 
 struct round {
-	double value[M_NR]; /* NAN where there is nothing to say */
-	char knobs[KNOBS_TEXT];
-	char note[BENCH_NOTE]; /* why something is missing; "" */
-	bool incomplete;       /* something did not come to its end */
+	FILE *to;
+	bool noted;
 };
-void round_init(struct round *r);
+/* `key` is one of metrics.py. Says nothing of a NAN: then there is nothing to say. */
+void round_value(struct round *r, const char *key, double value);
+/* A knob in force during the round, as it is read; what follows a line break is left out. */
+void round_knob(struct round *r, const char *name, const char *value);
 /*
- * Mark the round incomplete and say why, on standard error and in the round. Only the first note
- * counts: what comes after it is a consequence.
+ * The round is incomplete: say why, on standard error as well. Only the first note counts: what
+ * comes after it is a consequence.
  */
 void round_note(struct round *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "real.h"
-#include "workload.h"
 
 enum { FEW = 8 }; /* processes whose agents are looked at in every poll */
 
@@ -17,13 +16,13 @@ int run_start(struct run *r, const struct bench_config *cfg, int side, struct ro
 	r->cfg = cfg;
 	r->out = out;
 	r->nr_pages = (uint64_t)cfg->size_mib * (1048576 / BENCH_PAGE);
-	r->expected = workload_expected(cfg->workload, cfg->processes, r->nr_pages);
-	err = side_start(&r->side, side, cfg);
-	memcpy(out->knobs, r->side.knobs_text, KNOBS_TEXT);
+	r->expected = workload_expected(cfg->workload.contents, cfg->processes, r->nr_pages);
+	r->real = cfg->workload.contents == CONTENTS_REAL;
+	err = side_start(&r->side, side, cfg, out);
 	if (err)
 		return err;
-	return cfg->workload->real ? real_start(&r->fleet, &r->side, cfg->size_mib) :
-				     fleet_start(&r->fleet, &r->side, r->nr_pages);
+	return r->real ? real_start(&r->fleet, &r->side, cfg->size_mib) :
+			 fleet_start(&r->fleet, &r->side, r->nr_pages);
 }
 
 /* Processes first: while they live, what they have merged cannot be given up. */
@@ -38,7 +37,7 @@ int run_merged(struct run *r, uint64_t *merged)
 	uint64_t zero = 0;
 	int err = side_get(&r->side, "pages_sharing", merged);
 
-	if (!err && r->cfg->workload->zero)
+	if (!err && r->cfg->workload.contents == CONTENTS_ZERO)
 		err = side_get(&r->side, "ksm_zero_pages", &zero);
 	*merged += zero;
 	return err;

@@ -15,6 +15,7 @@ struct run {
 	struct round *out;
 	struct side side;
 	struct fleet fleet;
+	bool real;                   /* the processes are real programs, not tenants */
 	uint64_t nr_pages, expected; /* of a process; merged, of all */
 };
 /* Start the side, then the processes, filled and not registered. Undone by run_stop(). */

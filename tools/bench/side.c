@@ -18,13 +18,15 @@
  */
 enum { KSM_RMAP_ITEM_BYTES = 64, KSM_STABLE_NODE_BYTES = 64 };
 
-int side_start(struct side *s, int id, const struct bench_config *cfg)
+const char *const side_name[SIDE_NR] = { "kernel", "ksmd-user" };
+
+int side_start(struct side *s, int id, const struct bench_config *cfg, struct round *out)
 {
 	memset(s, 0, sizeof(*s));
 	s->id = id;
 	s->cfg = cfg;
-	return id == SIDE_KERNEL ? kernel_start(cfg, &s->ksmd, s->knobs_text) :
-				   own_daemon_start(&s->user, cfg, s->knobs_text);
+	return id == SIDE_KERNEL ? kernel_start(cfg, &s->ksmd, out) :
+				   own_daemon_start(&s->user, cfg, out);
 }
 
 void side_stop(struct side *s)
@@ -37,13 +39,12 @@ void side_stop(struct side *s)
 
 int side_get(struct side *s, const char *name, uint64_t *value)
 {
-	char path[128], buf[128];
+	char buf[128];
 	int err;
 
 	if (s->id == SIDE_KERNEL)
 		return kernel_get(name, value);
-	snprintf(path, sizeof(path), "ksm/%s", name);
-	err = own_daemon_get(&s->user, path, buf, sizeof(buf));
+	err = own_daemon_get(&s->user, name, buf, sizeof(buf));
 	if (!err)
 		*value = strtoull(buf, NULL, 10);
 	return err;
@@ -51,12 +52,8 @@ int side_get(struct side *s, const char *name, uint64_t *value)
 
 int side_set(struct side *s, const char *name, const char *value)
 {
-	char path[128];
-
-	if (s->id == SIDE_KERNEL)
-		return kernel_set(name, value);
-	snprintf(path, sizeof(path), "ksm/%s", name);
-	return own_daemon_set(&s->user, path, value);
+	return s->id == SIDE_KERNEL ? kernel_set(name, value) :
+				      own_daemon_set(&s->user, name, value);
 }
 
 int side_cpu_ns(struct side *s, uint64_t *ns)
@@ -96,17 +93,10 @@ static int kernel_metadata(uint64_t *bytes)
 
 static int daemon_memory(const struct own_daemon *d, const char *field, uint64_t *bytes)
 {
-	char path[64], text[4096], *p;
-	unsigned long kib = 0;
+	int err = file_of_process(d->pid, "smaps_rollup", field, bytes);
 
-	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)d->pid);
-	if (file_read(path, text, sizeof(text)) < 0 || !(p = strstr(text, field)) ||
-	    sscanf(p + strlen(field), " %lu", &kib) != 1) {
-		complain("%s cannot be read", path);
-		return -EIO;
-	}
-	*bytes = kib * 1024;
-	return 0;
+	*bytes *= 1024;
+	return err;
 }
 
 /*

@@ -13,16 +13,18 @@
 
 #include "config.h"
 #include "own_daemon.h"
+#include "round.h"
+
+extern const char *const side_name[SIDE_NR];
 
 struct side {
 	int id;
 	const struct bench_config *cfg;
-	pid_t ksmd;                  /* of the kernel */
-	struct own_daemon user;      /* of ksmd-user */
-	char knobs_text[KNOBS_TEXT]; /* "name=value name=value", in force during the round */
+	pid_t ksmd;             /* of the kernel */
+	struct own_daemon user; /* of ksmd-user */
 };
-/* Make ready with run = 0, nothing merged, unthrottled. */
-int side_start(struct side *s, int id, const struct bench_config *cfg);
+/* Make ready with run = 0, nothing merged, unthrottled; tell the knobs. */
+int side_start(struct side *s, int id, const struct bench_config *cfg, struct round *out);
 /* Undo side_start(), however far it came. May be called twice. */
 void side_stop(struct side *s);
 /* A knob or counter, by the name that the kernel gives it. */

@@ -9,7 +9,6 @@
 #include "stalls.h"
 
 #include <errno.h>
-#include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -51,23 +50,30 @@ static int probers(struct run *r, enum probe_op what, struct probes *sum)
 	return err;
 }
 
-static void stalls_of(const struct probes *sum, double v[M_NR])
+static void stalls_tell(const struct probes *sum, struct round *out)
 {
 	const struct hist *h = sum->hist;
 	const struct hist *load = &h[PROBE_LOAD], *load_control = &h[PROBE_CONTROL_LOAD];
 	const struct hist *store = &h[PROBE_STORE], *store_control = &h[PROBE_CONTROL_STORE];
+	const struct {
+		const char *key;
+		double ns;
+	} us[] = {
+		{ "load_p999_us", hist_quantile(load, 0.999) },
+		{ "load_max_us", (double)load->max },
+		{ "load_control_us", hist_quantile(load_control, 0.999) },
+		{ "load_beyond_us", hist_quantile_beyond(load, load_control, 0.999) },
+		{ "store_p999_us", hist_quantile(store, 0.999) },
+		{ "store_max_us", (double)store->max },
+		{ "store_control_us", hist_quantile(store_control, 0.999) },
+		{ "store_beyond_us", hist_quantile_beyond(store, store_control, 0.999) },
+		{ "control_max_us", (double)u64_max(load_control->max, store_control->max) },
+	};
 
-	v[M_LOAD_P999_US] = hist_quantile(load, 0.999) / 1e3;
-	v[M_LOAD_MAX_US] = (double)load->max / 1e3;
-	v[M_LOAD_CONTROL_US] = hist_quantile(load_control, 0.999) / 1e3;
-	v[M_LOAD_BEYOND_US] = hist_quantile_beyond(load, load_control, 0.999) / 1e3;
-	v[M_STORE_P999_US] = hist_quantile(store, 0.999) / 1e3;
-	v[M_STORE_MAX_US] = (double)store->max / 1e3;
-	v[M_STORE_CONTROL_US] = hist_quantile(store_control, 0.999) / 1e3;
-	v[M_STORE_BEYOND_US] = hist_quantile_beyond(store, store_control, 0.999) / 1e3;
-	v[M_CONTROL_MAX_US] = fmax((double)load_control->max, (double)store_control->max) / 1e3;
-	v[M_PROBES] = (double)sum->bursts;
-	v[M_PROBE_GAP_MS] = (double)sum->gap_ns / 1e6;
+	for (size_t i = 0; i < sizeof(us) / sizeof(us[0]); i++)
+		round_value(out, us[i].key, us[i].ns / 1e3);
+	round_value(out, "probes", (double)sum->bursts);
+	round_value(out, "probe_gap_ms", (double)sum->gap_ns / 1e6);
 }
 
 int stalls_measure(struct run *r)
@@ -90,6 +96,6 @@ int stalls_measure(struct run *r)
 	err = probers(r, PROBE_STOP, &sum);
 	if (err)
 		return err;
-	stalls_of(&sum, r->out->value);
+	stalls_tell(&sum, r->out);
 	return merge;
 }

@@ -4,9 +4,9 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stddef.h>
 
 volatile sig_atomic_t bench_stop;
+static struct pollfd other_end = { .fd = -1 };
 
 static void on_signal(int sig)
 {
@@ -23,9 +23,14 @@ void stop_catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+void stop_at_hangup(int fd)
+{
+	other_end.fd = fd;
+}
+
 int stop_sleep_ms(unsigned int ms)
 {
-	if (!bench_stop)
-		poll(NULL, 0, (int)ms);
+	if (!bench_stop && poll(&other_end, 1, (int)ms) > 0)
+		bench_stop = SIGHUP;
 	return bench_stop ? -EINTR : 0;
 }

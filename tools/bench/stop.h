@@ -14,6 +14,8 @@ extern volatile sig_atomic_t bench_stop; /* the signal that asks us to stop, or 
 
 /* Catch SIGINT, SIGTERM and SIGHUP, and ignore SIGPIPE. */
 void stop_catch_signals(void);
+/* Take the end of this socket for SIGHUP: nobody is left to measure for. */
+void stop_at_hangup(int fd);
 /* Sleep `ms` milliseconds. Returns 0, or -EINTR at once or early when asked to stop. */
 int stop_sleep_ms(unsigned int ms);
 

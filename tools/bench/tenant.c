@@ -22,7 +22,6 @@
 #include "config.h"
 #include "ksm.h"
 #include "rand.h"
-#include "workload.h"
 
 enum {
 	WORDS = BENCH_PAGE / 8,
@@ -31,7 +30,7 @@ enum {
 };
 
 struct tenant {
-	const struct workload *workload;
+	struct workload workload;
 	unsigned char *mem;
 	uint64_t *content; /* of each page */
 	uint64_t nr_pages;
@@ -73,7 +72,7 @@ static int tenant_setup(struct tenant *w, const struct tenant_cmd *c, struct ten
 	size_t len = c->nr_pages * BENCH_PAGE;
 	unsigned char *m;
 
-	w->workload = &workloads[c->workload];
+	w->workload = c->workload;
 	w->nr_pages = c->nr_pages;
 	w->proc = c->proc;
 	w->side = c->side;
@@ -84,13 +83,13 @@ static int tenant_setup(struct tenant *w, const struct tenant_cmd *c, struct ten
 		return errno;
 	/* Page tables and huge pages must be alike in all processes and on both sides. */
 	w->mem = (unsigned char *)(((uintptr_t)m + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
-	if (madvise(m, len + HUGE_BYTES, w->workload->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
+	if (madvise(m, len + HUGE_BYTES, w->workload.huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		return errno;
 	w->content = malloc(c->nr_pages * sizeof(*w->content));
 	if (!w->content)
 		return ENOMEM;
 	for (uint64_t i = 0; i < w->nr_pages; i++) {
-		w->content[i] = workload_content(w->workload, w->proc, i, w->nr_pages);
+		w->content[i] = workload_content(w->workload.contents, w->proc, i, w->nr_pages);
 		page_fill(page(w, i), w->content[i]);
 	}
 	r->v[0] = (uintptr_t)w->mem;
@@ -171,20 +170,21 @@ static int tenant_dirty(struct tenant *w, uint32_t salt, struct tenant_reply *r)
 static bool page_merged(struct tenant *w, int pagemap, int kpageflags, uint64_t i)
 {
 	enum { PM_PRESENT = 63, PM_FILE = 61, KPF_KSM = 21, KPF_ZERO_PAGE = 24 };
+	bool zero = w->workload.contents == CONTENTS_ZERO;
 	uint64_t e, flags = 0;
 	off_t at = (off_t)((uintptr_t)page(w, i) / BENCH_PAGE * sizeof(e));
 
 	if (pread(pagemap, &e, sizeof(e), at) != (ssize_t)sizeof(e))
 		return false;
 	if (!(e >> PM_PRESENT & 1))
-		return w->workload->zero;
+		return zero;
 	if (e >> PM_FILE & 1)
 		return true;
 	e &= (1ull << 55) - 1;
 	if (!e ||
 	    pread(kpageflags, &flags, sizeof(flags), (off_t)(e * 8)) != (ssize_t)sizeof(flags))
 		return false;
-	return flags >> KPF_KSM & 1 || (w->workload->zero && flags >> KPF_ZERO_PAGE & 1);
+	return flags >> KPF_KSM & 1 || (zero && flags >> KPF_ZERO_PAGE & 1);
 }
 
 static int compare(const void *a, const void *b)

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "prober.h"
+#include "workload.h"
 
 enum tenant_op {
 	TENANT_SETUP = 1, /* map and fill; v[0] first address, v[1] the one behind */
@@ -21,7 +22,8 @@ enum probe_op { PROBE_STOP, PROBE_START, PROBE_FORGET };
 
 struct tenant_cmd {
 	uint32_t op, arg;
-	uint32_t side, workload, proc, reserved; /* these and the next: of TENANT_SETUP */
+	uint32_t side, proc; /* these and the next: of TENANT_SETUP */
+	struct workload workload;
 	uint64_t nr_pages;
 };
 struct tenant_reply {

@@ -2,80 +2,16 @@
 /*
  * workload.c - what the memory of the tenants holds.
  *
- * A workload is a function from (process, page) to a content number. So tenant, verifier and
+ * Contents are a function from (process, page) to a content number. So tenant, verifier and
  * expectation agree without exchanging anything. Pages are equal when their numbers are, and only
  * then.
  */
 #include "workload.h"
 
-#include <string.h>
-
 enum { TWIN_EVERY = 8 }; /* scattered: one page in so many has a twin */
 
-const struct workload workloads[] = {
-	{ .name = "clones",
-	  .what = "identical memory at identical offsets, no two pages of a process alike",
-	  .size_mib = 512,
-	  .processes = 2 },
-	{ .name = "permuted",
-	  .what = "the same pages in every process, each in its own random order",
-	  .size_mib = 128,
-	  .processes = 2 },
-	{ .name = "scattered",
-	  .what = "every 8th page has a twin in the other processes, the rest is unique",
-	  .size_mib = 256,
-	  .processes = 2 },
-	{ .name = "unique", .what = "no two pages alike", .size_mib = 512, .processes = 2 },
-	{ .name = "zero",
-	  .what = "a random half of the pages is zero, the rest is unique",
-	  .size_mib = 256,
-	  .processes = 2,
-	  .zero = true },
-	{ .name = "dirty",
-	  .what = "clones, 1 % of whose pages are rewritten between passes",
-	  .size_mib = 256,
-	  .processes = 2,
-	  .dirty = true },
-	{ .name = "many",
-	  .what = "clones in many small processes",
-	  .size_mib = 4,
-	  .processes = 200 },
-	{ .name = "huge",
-	  .what = "clones in transparent huge pages",
-	  .size_mib = 512,
-	  .processes = 2,
-	  .huge = true },
-	{ .name = "real",
-	  .what = "redis-server and memcached, two of each with the same data",
-	  .size_mib = 64,
-	  .processes = 4,
-	  .real = true },
-	{ .name = "growth",
-	  .what = "cost per page: 16 times the size; 200 processes against 2 of the same total",
-	  .size_mib = 4096,
-	  .processes = 2,
-	  .growth = true },
-	{ .name = NULL },
-};
-
-const struct workload *workload_find(const char *name)
-{
-	for (const struct workload *w = workloads; w->name; w++)
-		if (!strcmp(w->name, name))
-			return w;
-	return NULL;
-}
-
-uint64_t workload_bytes(const struct workload *w, unsigned int processes, unsigned int size_mib)
-{
-	uint64_t bytes = (uint64_t)processes * size_mib << 20;
-
-	/*
-	 * Real programs: their data, and what they add to it. Others: frames, until the pages that
-	 * they replace are free.
-	 */
-	return w->real ? 2 * bytes : bytes + bytes / 8;
-}
+const char *const contents_name[CONTENTS_NR] = { "same",   "permuted", "scattered",
+						 "unique", "zero",     "real" };
 
 static uint64_t mix(uint64_t x)
 {
@@ -115,30 +51,33 @@ static bool is_zero(uint32_t proc, uint64_t page)
 	return mix(page * 1024 + proc) & 1;
 }
 
-uint64_t workload_content(const struct workload *w, uint32_t proc, uint64_t page, uint64_t nr_pages)
+uint64_t workload_content(enum contents c, uint32_t proc, uint64_t page, uint64_t nr_pages)
 {
 	uint64_t unique = (uint64_t)(proc + 1) * nr_pages + page + 1;
 
-	if (!strcmp(w->name, "permuted"))
+	switch (c) {
+	case CONTENTS_PERMUTED:
 		return permute(page, nr_pages, proc * 77) + 1;
-	if (!strcmp(w->name, "scattered"))
+	case CONTENTS_SCATTERED:
 		return page % TWIN_EVERY ? unique : page + 1;
-	if (!strcmp(w->name, "unique"))
+	case CONTENTS_UNIQUE:
 		return unique;
-	if (w->zero)
+	case CONTENTS_ZERO:
 		return is_zero(proc, page) ? 0 : unique;
-	return page + 1;
+	default:
+		return page + 1;
+	}
 }
 
-uint64_t workload_expected(const struct workload *w, uint32_t processes, uint64_t nr_pages)
+uint64_t workload_expected(enum contents c, uint32_t processes, uint64_t nr_pages)
 {
 	uint64_t nr = 0;
 
-	if (!strcmp(w->name, "unique") || w->real) /* nobody knows what programs have alike */
+	if (c == CONTENTS_UNIQUE || c == CONTENTS_REAL) /* nobody knows what programs have alike */
 		return 0;
-	if (!strcmp(w->name, "scattered"))
+	if (c == CONTENTS_SCATTERED)
 		return (processes - 1) * ((nr_pages + TWIN_EVERY - 1) / TWIN_EVERY);
-	if (!w->zero)
+	if (c != CONTENTS_ZERO)
 		return (processes - 1) * nr_pages;
 	for (uint32_t proc = 0; proc < processes; proc++)
 		for (uint64_t page = 0; page < nr_pages; page++)

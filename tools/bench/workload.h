@@ -6,33 +6,31 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct workload {
-	const char *name;
-	const char *what;      /* one line for --help */
-	unsigned int size_mib; /* of each process, by default */
-	unsigned int processes;
-	bool huge;   /* memory lies in transparent huge pages */
-	bool dirty;  /* pages are rewritten between passes */
-	bool zero;   /* use_zero_pages is on, on both sides */
-	bool real;   /* programs of this machine; size_mib is their data */
-	bool growth; /* several sizes of `clones`: growth.c */
+enum contents {
+	CONTENTS_SAME,      /* alike in all processes, at the same places */
+	CONTENTS_PERMUTED,  /* alike, in another order in each process */
+	CONTENTS_SCATTERED, /* one page in eight has a twin in each other process */
+	CONTENTS_UNIQUE,    /* no two pages alike */
+	CONTENTS_ZERO,      /* half of the pages are zeros; use_zero_pages is on, on both sides */
+	CONTENTS_REAL,      /* programs of this machine: real.c */
+	CONTENTS_NR
 };
-extern const struct workload workloads[]; /* ends with one that has no name */
+extern const char *const contents_name[CONTENTS_NR];
 
-/* NULL when there is none. */
-const struct workload *workload_find(const char *name);
+struct workload {
+	enum contents contents;
+	bool huge;  /* memory lies in transparent huge pages */
+	bool dirty; /* pages are rewritten between passes */
+};
 /*
  * The content number of page `page` of process `proc`: 0 stands for zeros, and pages of different
  * numbers hold different bytes.
  */
-uint64_t workload_content(const struct workload *w, uint32_t proc, uint64_t page,
-			  uint64_t nr_pages);
-/* Bytes that the workload occupies at its largest. */
-uint64_t workload_bytes(const struct workload *w, unsigned int processes, unsigned int size_mib);
+uint64_t workload_content(enum contents c, uint32_t proc, uint64_t page, uint64_t nr_pages);
 /*
  * Pages that pages_sharing + ksm_zero_pages reach when all is merged, of `processes` times
  * nr_pages. Returns 0 when nothing can merge or nobody knows.
  */
-uint64_t workload_expected(const struct workload *w, uint32_t processes, uint64_t nr_pages);
+uint64_t workload_expected(enum contents c, uint32_t processes, uint64_t nr_pages);
 
 #endif

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What ksm-bench measures: the key of each value in JSON, and how tables name it.
 
-The order is that of the tables. tools/bench/metric.c has the same keys in the same order, and
-tests/functional/test_bench_report.py compares the two.
+The order is that of the tables.
 """
 
 from __future__ import annotations

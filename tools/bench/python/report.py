@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""ksm-bench report: tables and a plot of what `ksm-bench kernel --json` wrote.
-
-ksm-bench runs this folder with python3, which needs nothing but its standard library.
-"""
+"""ksm-bench report: tables and a plot of what `ksm-bench kernel --json` wrote."""
 
 from __future__ import annotations
 
@@ -73,7 +70,7 @@ def write_svg(path: str, results: list[Result]) -> None:
         raise Failure(f"{path}: {e.strerror}") from e
 
 
-def parse() -> argparse.Namespace:
+def parse(args: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ksm-bench report", allow_abbrev=False,
         description="Markdown tables, and a plot, of what --json wrote.")
@@ -86,7 +83,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--svg", metavar="FILE", help="draw a plot, too")
     parser.add_argument("--update", metavar="FILE.md",
                         help="put the tables into a document instead of printing them")
-    return parser.parse_intermixed_args()
+    return parser.parse_intermixed_args(args)
 
 
 def report(args: argparse.Namespace) -> None:
@@ -104,9 +101,10 @@ def report(args: argparse.Namespace) -> None:
         write_svg(args.svg, results)
 
 
-def main() -> int:
+def main(args: list[str]) -> int:
+    """The exit status."""
     try:
-        report(parse())
+        report(parse(args))
     except Failure as e:
         print(f"ksm-bench: {e}", file=sys.stderr)
         return 1
@@ -114,7 +112,3 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains about it at its end
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

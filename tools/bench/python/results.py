@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Results, as `ksm-bench kernel --json` writes them.
+"""Results, as JSON.
+
+The JSON holds the value of every round, so that medians, tables and plots can be made later and
+elsewhere.
 
 A file of results may come from anywhere, and what is made of it is Markdown and XML. So nothing in
 it is believed: numbers outside their range count as 0, and strings are cut and lose every character
@@ -52,6 +55,11 @@ class Side:
     incomplete: bool = False  # a round did not come to its end
     values: dict[str, list[float]] = field(default_factory=dict)  # per round; key of a metric
 
+    def add(self, values: dict[str, float]) -> None:
+        """One more round."""
+        for m in METRICS:
+            self.values.setdefault(m.key, []).append(values.get(m.key, math.nan))
+
     def series(self, key: str) -> list[float]:
         return self.values.get(key, [])
 
@@ -88,6 +96,32 @@ def label(results: list[Result], i: int) -> str:
     if sum(other.workload == r.workload for other in results) == 1:
         return r.workload
     return f"{r.workload} {r.processes}x{r.size_mib} MiB"
+
+
+# ---- writing ----
+
+
+def _number(v: float) -> float | int | None:
+    """Nine figures; null for what could not be measured."""
+    if math.isnan(v):
+        return None
+    v = float(f"{v:.9g}")
+    return int(v) if v.is_integer() else v
+
+
+def _document(r: Result) -> dict[str, Any]:
+    sides = {s: {"knobs": side.knobs, "incomplete": side.incomplete,
+                 **{m.key: {"values": [_number(v) for v in side.series(m.key)]}
+                    for m in METRICS if side.summary(m.key).nr}}
+             for s, side in r.side.items()}
+    return {"benchmark": "kernel", "machine": r.machine._asdict(), "date": r.date,
+            "workload": r.workload, "size_mib": r.size_mib, "processes": r.processes,
+            "rounds": r.rounds, "skipped": r.skipped, "notes": r.notes, "sides": sides}
+
+
+def dump(r: Result) -> str:
+    """One JSON document on one line."""
+    return json.dumps(_document(r), separators=(",", ":")) + "\n"
 
 
 # ---- reading ----

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""The command line of ksm-bench, except for what needs no Python: costs and restore."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from typing import NoReturn, Optional
+
+import report
+from instrument import End, Instrument, Options
+from results import MAX_ROUNDS, SIDES, USER
+from rounds import Run, Wanted
+from workloads import WORKLOADS, named
+
+# Of config.h. Merging that takes longer than the limit is reported as endless.
+MAX_PROCESSES = 1000
+MAX_LIMIT_S = 600
+
+EXIT_STATUS = {End.GOOD: 0, End.INCOMPLETE: 3, End.FAILED: 1, End.STOPPED: 1}
+EXIT_USAGE = 2
+
+USAGE = """\
+Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB]
+                        [--processes N] [--rounds N] [--smart-scan 0|1]
+                        [--only kernel|ksmd-user] [--limit SECONDS]
+                        [--merge-only] [--json]
+       ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]
+       ksm-bench report [FILE...] [--summary|--figures] [--svg FILE]
+                        [--update FILE.md]
+       ksm-bench costs
+       ksm-bench restore
+
+kernel   compare with the kernel's KSM; needs root, because the kernel's knobs
+         are the machine's (they are put back afterwards). --only ksmd-user
+         needs no root. --size is that of each process. --json: one line for
+         each workload on standard output. --merge-only: end when all is merged
+         (for profiles).
+growth   workload growth on ksmd-user alone; --size: of each process, in the
+         large case.
+report   Markdown tables, and a plot, of what --json wrote.
+costs    what this machine asks for the steps that any merge is made of.
+restore  put the kernel's knobs back after a run was killed with its watchdog
+         (the next run does that, too).
+
+Workloads:
+""" + "".join(f"  {w.name:10} {w.what} ({w.processes} x {w.size_mib} MiB)\n" for w in WORKLOADS)
+
+# Options that take a number: least, most, default (0: as the workload has it, -1: as the kernel).
+NUMBERS = {"size": (1, 1 << 20, 0), "processes": (1, MAX_PROCESSES, 0),
+           "rounds": (1, MAX_ROUNDS, 3), "smart_scan": (0, 1, -1), "limit": (1, MAX_LIMIT_S, 60)}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"ksm-bench: {message}\n{USAGE}")
+        sys.exit(EXIT_USAGE)
+
+
+def _number(parser: _Parser, name: str, text: Optional[str]) -> int:
+    least, most, default = NUMBERS[name]
+    if text is None:
+        return default
+    if re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
+        return int(text)
+    parser.error(f'--{name.replace("_", "-")} takes a number from {least} to {most}, not "{text}"')
+
+
+def _wanted(args: list[str], grows: bool) -> Wanted:
+    parser = _Parser(add_help=False)
+    for name in NUMBERS:
+        parser.add_argument("--" + name.replace("_", "-"))
+    parser.add_argument("--workload", default="growth" if grows else "clones")
+    parser.add_argument("--only", default=USER if grows else None)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--merge-only", action="store_true")
+    a = parser.parse_args(args)
+    n = {name: _number(parser, name, getattr(a, name)) for name in NUMBERS}
+    if a.only not in (None, *SIDES):
+        parser.error(f'--only takes kernel or ksmd-user, not "{a.only}"')
+    try:
+        workloads = named(a.workload)
+    except ValueError as e:
+        parser.error(str(e))
+    return Wanted(workloads, [a.only] if a.only else list(SIDES), n["size"], n["processes"],
+                  n["rounds"], a.json, Options(n["smart_scan"], n["limit"], a.merge_only))
+
+
+def main(args: list[str]) -> int:
+    """The exit status."""
+    if args[:1] == ["report"]:
+        return report.main(args[1:])
+    if args[:1] in (["kernel"], ["growth"]):
+        wanted = _wanted(args[1:], args[0] == "growth")
+        try:
+            return EXIT_STATUS[Run(wanted, Instrument()).all()]
+        except (EOFError, ConnectionError):
+            # The process that measures was killed, or the reader of the results has gone.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains about it at its end
+            return EXIT_STATUS[End.STOPPED]
+    helps = args == ["--help"]
+    (sys.stdout if helps else sys.stderr).write(USAGE)
+    return 0 if helps else EXIT_USAGE

@@ -275,6 +275,10 @@ $(BUILD)/tests/fuzz_engine: $(O)/tests/fuzz/fuzz_engine.o $(O)/tests/fuzz/os.o \
 		$(O)/tests/unit/model.o $(O)/tests/unit/fake.o $(CORE_OS)
 	$(call link,-fsanitize=fuzzer $(DAEMON_LIBS))
 
+# The operator's file of named domains.
+$(BUILD)/tests/fuzz_labels: $(addprefix $(O)/tests/fuzz/,fuzz_labels.o os.o) $(CORE_OS)
+	$(call link,-fsanitize=fuzzer $(DAEMON_LIBS))
+
 # The client's agent on a kernel of its own.
 $(BUILD)/tests/fuzz_agent: $(O)/tests/fuzz/fuzz_agent.o $(CLIENT_INT)
 	$(call link,-fsanitize=fuzzer)

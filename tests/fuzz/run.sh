@@ -15,7 +15,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "$1" && pwd) || exit 2
 seconds=$2
 shift 2
-[ $# -gt 0 ] || set -- agent control engine session
+[ $# -gt 0 ] || set -- agent control engine labels session
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:symbolize=1
 export ASAN_SYMBOLIZER_PATH=${ASAN_SYMBOLIZER_PATH:-$(command -v llvm-symbolizer)}
 export UBSAN_OPTIONS=print_stacktrace=1

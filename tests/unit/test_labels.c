@@ -93,6 +93,26 @@ START_TEST(lines_without_sense)
 }
 END_TEST
 
+/* Rules beyond the most that are kept allow nothing, and the operator is told of the first. */
+START_TEST(too_many)
+{
+	static const char line[] = "red user:1\n";
+	static char text[LABELS_FILE_MAX];
+	const char *why = NULL;
+	struct labels l = { 0 };
+	size_t len = 0;
+
+	for (unsigned int i = 0; i < LABEL_RULES_MAX; i++, len += sizeof(line) - 1)
+		strcpy(text + len, line);
+	strcpy(text + len, "red user:2\nred user:3");
+	ck_assert_uint_eq(labels_parse(&l, text, &why), LABEL_RULES_MAX + 1);
+	ck_assert_ptr_nonnull(why);
+	ck_assert_uint_eq(l.nr, LABEL_RULES_MAX);
+	ck_assert(may(&l, "red", 1, NS_OWN) && !may(&l, "red", 2, NS_OWN));
+	labels_drop(&l);
+}
+END_TEST
+
 static const struct match {
 	const char *pattern, *path;
 	bool matches;
@@ -137,6 +157,7 @@ Suite *suite_labels(void)
 	tcase_add_test(tc, conditions);
 	tcase_add_loop_test(tc, lines_without_sense, 0, sizeof(wrong) / sizeof(wrong[0]));
 	tcase_add_loop_test(tc, cgroup_patterns, 0, sizeof(matches) / sizeof(matches[0]));
+	tcase_add_test(tc, too_many);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -25,12 +25,6 @@
 
 #define HOLD "--hold"
 #define PAGES 64
-/* The preloaded object goes into a program that does not carry a sanitizer's run time. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#else
-#define SANITIZED false
-#endif
 #define CONTENT 1000 /* of the first page; the others count up */
 
 /* ---- holders ---- */

@@ -770,13 +770,6 @@ static int hold_end(struct held *h)
 	return status;
 }
 
-/* The address sanitizer's run time must be the first library loaded, and refuses LD_PRELOAD. */
-#ifdef __SANITIZE_ADDRESS__
-#define UNDER_ASAN 1
-#else
-#define UNDER_ASAN 0
-#endif
-
 START_TEST(ksm_run_merges_and_exec_inherits)
 {
 	const char *what = _i ? "--hold-exec" : "--hold";
@@ -925,7 +918,7 @@ int main(int argc, char **argv)
 	tcase_add_test(t, unseen_child_keeps_frames);
 	tcase_add_test(t, fork_inherits_frames_around_a_withdrawn_page);
 	tcase_add_test(t, fork_inherits_merge_any);
-	if (!UNDER_ASAN)
+	if (!SANITIZED)
 		tcase_add_loop_test(t, ksm_run_merges_and_exec_inherits, 0, 2);
 	tcase_add_test(t, another_uid);
 	tcase_add_test(t, domain_per_process);

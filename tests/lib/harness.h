@@ -27,6 +27,13 @@ struct daemon {
 void harness_die_at(const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4), noreturn));
 
+/* A sanitizer's build has no preloaded object: programs that load it do not carry its run time. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
 /* Path of a program or library in the build directory ($KSM_BUILD, else "build"). Static buffer. */
 const char *build_path(const char *name);
 

@@ -221,7 +221,7 @@ static char *read_all(int fd, size_t size)
 	return text;
 }
 
-/* A trusted file that is new to us. */
+/* A trusted file that is new to us. What a NUL hides would be left out in silence. */
 static void load(struct labels *l, int fd, const struct stat *st)
 {
 	char *text = st->st_size <= LABELS_FILE_MAX ? read_all(fd, (size_t)st->st_size) : NULL;
@@ -229,8 +229,11 @@ static void load(struct labels *l, int fd, const struct stat *st)
 	unsigned int line;
 
 	labels_drop(l);
-	if (!text) {
-		log_limited(&l->limit, LOG_WARNING, "%s cannot be read, or has more than %u bytes",
+	if (!text || strlen(text) != (size_t)st->st_size) {
+		free(text);
+		log_limited(&l->limit, LOG_WARNING,
+			    "%s allows nothing: it cannot be read, holds a NUL, or has more than "
+			    "%u bytes",
 			    l->path, LABELS_FILE_MAX);
 		return;
 	}

@@ -511,6 +511,30 @@ START_TEST(file_that_others_can_write)
 }
 END_TEST
 
+/* Seen to fail (joined) without the look at the length in load(). */
+START_TEST(file_that_holds_a_nul)
+{
+	static const char text[] = "red user:0\n\0blue user:0\n";
+	struct member m;
+	struct daemon *d;
+	FILE *f;
+
+	if (skipped())
+		return;
+	d = start("uid", NULL);
+	f = fopen(file_path, "we");
+	ck_assert(f && fwrite(text, sizeof(text) - 1, 1, f) == 1 && !fclose(f));
+	m = member(peer_new(), "red");
+	wait_until(peer_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
+	peer_kill(m.p);
+	write_file("red user:0\n");
+	m = member(peer_new(), "red");
+	expect_name(d, m, "named red");
+	peer_kill(m.p);
+	stop(d);
+}
+END_TEST
+
 /* Seen to fail without the look at domain_nr in link_same_identity(). */
 START_TEST(a_process_that_joins_another)
 {
@@ -848,6 +872,7 @@ static Suite *domains_suite(void)
 	tcase_add_loop_test(tc, names_join_and_part, 0, 2);
 	LOOP(tc, refused_program_runs_unmerged, refusals);
 	LOOP(tc, file_that_others_can_write, owners);
+	tcase_add_test(tc, file_that_holds_a_nul);
 	tcase_add_test(tc, a_process_that_joins_another);
 	tcase_add_test(tc, fork_keeps_the_domain);
 	if (!SANITIZED) {

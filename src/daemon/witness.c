@@ -20,7 +20,7 @@
 /* PIDFD_GET_*_NAMESPACE of Linux 6.11; our headers may be older. */
 #define GET_PID_NAMESPACE _IO(0xff, 5)
 #define GET_USER_NAMESPACE _IO(0xff, 9)
-/* The witness answers within microseconds, and sleeps through no more than a full machine. */
+/* The witness answers within microseconds. A machine that swaps may take longer than this. */
 #define PATIENCE_S 2
 
 struct question {
@@ -59,7 +59,7 @@ static ssize_t send_with(int sock, const void *data, size_t len, const int *fd, 
 }
 
 /* The reverse. *nr is the number of descriptors, which the caller owns. */
-static ssize_t receive_with(int sock, void *data, size_t len, int fd[NS_NR], size_t *nr)
+static ssize_t receive_with(int sock, void *data, size_t len, int fd[NS_NR], size_t *nr, int flags)
 {
 	union fd_buf buf = { 0 };
 	struct iovec iov = { data, len };
@@ -71,7 +71,7 @@ static ssize_t receive_with(int sock, void *data, size_t len, int fd[NS_NR], siz
 	ssize_t n;
 
 	do
-		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
+		n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | flags);
 	while (n < 0 && errno == EINTR);
 	*nr = 0;
 	if (n < 0)
@@ -129,7 +129,7 @@ static void witness_main(int sock)
 	signal(SIGINT, SIG_IGN);
 	if (confine_witness(sock))
 		_exit(1);
-	while (receive_with(sock, &q, sizeof(q), fd, &nr) == sizeof(q)) {
+	while (receive_with(sock, &q, sizeof(q), fd, &nr, 0) == sizeof(q)) {
 		struct answer a = { .nr = q.nr, .error = -EBADF };
 
 		if (nr == 1)
@@ -158,6 +158,7 @@ int witness_start(struct witness *w)
 
 	w->sock = -1;
 	w->nr = 0;
+	w->late = false;
 	w->own[NS_USER] = inode_of("/proc/self/ns/user");
 	w->own[NS_PID] = inode_of("/proc/self/ns/pid");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock))
@@ -184,26 +185,80 @@ void witness_stop(struct witness *w)
 
 static int give_up(struct witness *w)
 {
-	log_msg(LOG_WARNING, "the process that sees namespaces does not answer any more");
+	log_msg(LOG_WARNING, "the process that sees namespaces is gone");
 	witness_stop(w);
 	return -ENOTCONN;
 }
 
+/*
+ * The answer to the newest question, and what came with it; or -errno, and then there is nothing to
+ * close: -EAGAIN (not yet), -ENOTCONN (it is given up, because it ended or said something else).
+ */
+static int receive_answer(struct witness *w, struct answer *a, int ns[NS_NR], size_t *nr, int flags)
+{
+	ssize_t n = receive_with(w->sock, a, sizeof(*a), ns, nr, flags);
+
+	if (n == -EAGAIN)
+		return -EAGAIN;
+	if (n == sizeof(*a) && a->nr == w->nr)
+		return 0;
+	close_all(ns, *nr);
+	return give_up(w);
+}
+
+/* An answer that we did not wait for comes before any other. Returns 0 when none is owed. */
+static int catch_up(struct witness *w)
+{
+	struct answer a;
+	int ns[NS_NR], err;
+	size_t nr;
+
+	if (!w->late)
+		return 0;
+	err = receive_answer(w, &a, ns, &nr, MSG_DONTWAIT);
+	if (err)
+		return err;
+	close_all(ns, nr);
+	w->late = false;
+	log_msg(LOG_INFO, "the process that sees namespaces answers again");
+	return 0;
+}
+
+/* Returns 0 when the answer to this question is to be waited for. */
+static int send_question(struct witness *w, int pidfd)
+{
+	struct question q = { .nr = w->nr + 1 };
+	ssize_t n = send_with(w->sock, &q, sizeof(q), &pidfd, 1);
+
+	if (n == -EPIPE || n == -ECONNRESET)
+		return give_up(w);
+	if (n < 0)
+		return (int)n; /* the kernel is short of something now */
+	w->nr = q.nr;
+	return 0;
+}
+
 int witness_ask(struct witness *w, int pidfd, int ns[NS_NR], uint64_t id[NS_NR])
 {
-	struct question q = { .nr = ++w->nr };
 	struct answer a;
 	struct stat st[NS_NR];
 	size_t nr;
-	ssize_t n;
+	int err;
 
 	if (w->sock < 0 || !w->own[NS_USER] || !w->own[NS_PID])
 		return -ENOTCONN;
-	n = send_with(w->sock, &q, sizeof(q), &pidfd, 1);
-	if (n < 0 && n != -EPIPE && n != -ECONNRESET)
-		return (int)n; /* the kernel is short of something now */
-	if (n < 0 || receive_with(w->sock, &a, sizeof(a), ns, &nr) != sizeof(a) || a.nr != q.nr)
-		return give_up(w);
+	err = catch_up(w);
+	if (!err)
+		err = send_question(w, pidfd);
+	if (err)
+		return err;
+	err = receive_answer(w, &a, ns, &nr, 0);
+	if (err == -EAGAIN) {
+		w->late = true;
+		log_msg(LOG_WARNING, "the process that sees namespaces does not answer in time");
+	}
+	if (err)
+		return err;
 	if (a.error || nr != NS_NR || fstat(ns[NS_USER], &st[NS_USER]) ||
 	    fstat(ns[NS_PID], &st[NS_PID])) {
 		close_all(ns, nr);

@@ -15,6 +15,7 @@
 #ifndef KSMD_WITNESS_H
 #define KSMD_WITNESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { NS_USER, NS_PID, NS_NR };
@@ -23,6 +24,7 @@ enum { NS_USER, NS_PID, NS_NR };
 struct witness {
 	int sock;            /* to the witness; -1: there is none (any more) */
 	uint32_t nr;         /* of the newest question */
+	bool late;           /* its answer is owed, and not waited for any more */
 	uint64_t own[NS_NR]; /* the daemon's namespaces, by inode; 0: it cannot see them */
 };
 
@@ -36,7 +38,8 @@ void witness_stop(struct witness *w);
 /*
  * The namespaces of a living process: ns[] are descriptors, owned by the caller, id[] their inodes.
  * Returns 0, or -errno, and then there is nothing to close: -EACCES (not for our eyes), -ENOTTY
- * (an old kernel), -ENOTCONN (there is no witness; one that takes two seconds is given up).
+ * (an old kernel), -ENOTCONN (there is no witness, or none any more), -EAGAIN. The last says
+ * that it did not answer within two seconds; until it has, it is not asked and nobody waits again.
  */
 int witness_ask(struct witness *w, int pidfd, int ns[NS_NR], uint64_t id[NS_NR]);
 

@@ -9,15 +9,18 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -799,15 +802,9 @@ START_TEST(one_process_in_two_domains)
 }
 END_TEST
 
-/*
- * A connection is its maker's. Whoever gets it from a process that ended does not get the domain of
- * that process, though it sends descriptors of its own.
- */
-START_TEST(a_connection_that_was_passed_on)
+/* A connection whose maker, of this user, has ended; its number *pid is free. */
+static int connection_of_the_dead(struct daemon *d, uid_t uid, pid_t *pid)
 {
-	struct ksm_msg_hello msg = hello();
-	struct daemon *d;
-	int fds[NR_FDS], sv[2], sock = -1;
 	union {
 		struct cmsghdr hdr;
 		char buf[CMSG_SPACE(sizeof(int))];
@@ -818,26 +815,225 @@ START_TEST(a_connection_that_was_passed_on)
 			     .msg_iovlen = 1,
 			     .msg_control = &control,
 			     .msg_controllen = sizeof(control) };
+	int sv[2], sock;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
+	*pid = fork();
+	if (*pid == 0) {
+		if (setgid(uid) || setuid(uid))
+			_exit(1);
+		sock = raw_connect(d);
+		_exit(send_fds(sv[1], "x", 1, &sock, 1) == 1 ? 0 : 1);
+	}
+	ck_assert_int_eq(recvmsg(sv[0], &mh, MSG_CMSG_CLOEXEC), 1);
+	memcpy(&sock, CMSG_DATA(&control.hdr), sizeof(sock));
+	ck_assert_int_eq(waitpid(*pid, NULL, 0), *pid);
+	close(sv[0]);
+	close(sv[1]);
+	return sock;
+}
+
+/*
+ * A connection is its maker's. Whoever gets it from a process that ended does not get the domain of
+ * that process, though it sends descriptors of its own.
+ */
+START_TEST(a_connection_that_was_passed_on)
+{
+	struct ksm_msg_hello msg = hello();
+	int fds[NR_FDS], sock;
+	struct daemon *d;
 	pid_t pid;
 
 	if (skipped())
 		return;
 	d = start("uid", "red user:0\n");
 	memcpy(msg.domain, "red", 3);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
-	pid = fork();
-	if (pid == 0) {
-		sock = raw_connect(d);
-		_exit(send_fds(sv[1], "x", 1, &sock, 1) == 1 ? 0 : 1);
-	}
-	ck_assert_int_eq(recvmsg(sv[0], &mh, MSG_CMSG_CLOEXEC), 1);
-	memcpy(&sock, CMSG_DATA(&control.hdr), sizeof(sock));
-	waitpid(pid, NULL, 0);
+	sock = connection_of_the_dead(d, 0, &pid);
 	own_fds(fds);
 	ck_assert_int_gt(send_fds(sock, &msg, sizeof(msg), fds, NR_FDS), 0);
 	expect_error(sock, EBADF);
 	close_fds(fds);
 	close(sock);
+	stop(d);
+}
+END_TEST
+
+/* ---- the witness ---- */
+
+/* What the daemon says goes to a file in memory, which is the caller's. */
+static struct daemon *start_heard(const char *mode, const char *text, int *log)
+{
+	int keep = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	struct daemon *d;
+
+	*log = memfd_create("log", MFD_CLOEXEC);
+	ck_assert(keep >= 0 && *log >= 0 && dup2(*log, STDERR_FILENO) == STDERR_FILENO);
+	d = start(mode, text);
+	ck_assert_int_eq(dup2(keep, STDERR_FILENO), STDERR_FILENO);
+	close(keep);
+	return d;
+}
+
+static int times_said(int log, const char *what)
+{
+	static char text[65536];
+	ssize_t n = pread(log, text, sizeof(text) - 1, 0);
+	int nr = 0;
+
+	ck_assert_int_ge(n, 0);
+	text[n] = '\0';
+	for (const char *at = text; (at = strstr(at, what)); at++)
+		nr++;
+	return nr;
+}
+
+/* The daemon's only child. */
+static pid_t witness_of(const struct daemon *d)
+{
+	char path[64];
+	int pid, more;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)d->pid, (int)d->pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%d %d", &pid, &more), 1);
+	fclose(f);
+	return pid;
+}
+
+/* Two processes of one new container. */
+static void container(struct member m[2])
+{
+	struct peer *p = peer_new_in(CONTAINER, 0), *child = peer_fork(p);
+
+	m[0] = member(p, NULL);
+	m[1] = member(child, NULL);
+}
+
+/* A process joins and ends. */
+static bool joined_once(void)
+{
+	struct peer *p = peer_new();
+
+	member(p, NULL);
+	wait_until(peer_call(p, fn_connected) == 1, WAIT_MS, "it is served");
+	peer_kill(p);
+	return true;
+}
+
+/*
+ * Without the witness everybody still joins: those in the daemon's own namespaces as before, others
+ * each for itself, because nobody can tell who belongs together. Nothing changes for those who have
+ * joined. A witness that is only slow is one again when it has answered.
+ *
+ * Seen to fail (no answer) without SO_RCVTIMEO; (said again, each join waits) without `late`.
+ */
+START_TEST(witness_that_does_not_answer)
+{
+	const int how = _i ? SIGSTOP : SIGKILL;
+	const char *said = _i ? "does not answer in time" : "is gone";
+	struct member m[8], apart[4];
+	struct daemon *d;
+	uint64_t begin;
+	pid_t witness;
+	int log;
+
+	if (skipped())
+		return;
+	d = start_heard("uid", NULL, &log);
+	witness = witness_of(d);
+	m[0] = member(peer_new(), NULL);
+	container(&m[1]);
+	expect_shared(m[1], m[2]);
+	ck_assert_int_eq(kill(witness, how), 0);
+	begin = harness_now_ms();
+	m[3] = member(peer_new(), NULL);
+	wait_until(peer_call(m[3].p, fn_connected) == 1, WAIT_MS, "it is served");
+	/* Two seconds are promised. */
+	ck_assert_uint_lt(harness_now_ms() - begin, 20000);
+	expect_shared(m[0], m[3]);
+	container(&m[4]);
+	memcpy(apart, (struct member[]){ m[0], m[1], m[4], m[5] }, sizeof(apart));
+	expect_apart(d, apart, 4);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients_alone"), 2);
+	expect_shared(m[1], m[2]);
+	ck_assert_int_eq(times_said(log, said), 1);
+	if (_i) {
+		ck_assert_int_eq(kill(witness, SIGCONT), 0);
+		/* A look of the daemon's shows that; a container's need not be one. */
+		wait_until(joined_once() && times_said(log, "answers again"), WAIT_MS,
+			   "it has answered");
+		container(&m[6]);
+		expect_shared(m[6], m[7]);
+		ck_assert_int_eq(times_said(log, said), 1);
+		end_all(&m[6], 2);
+	}
+	end_all(m, 6);
+	stop(d);
+}
+END_TEST
+
+/* As fork(2), but the child's number is this. */
+static pid_t fork_as(pid_t pid)
+{
+	struct clone_args args = { .exit_signal = SIGCHLD,
+				   .set_tid = (uintptr_t)&pid,
+				   .set_tid_size = 1 };
+
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* In the process: say HELLO on a connection that another made. Exits with 0 if refused as dead. */
+static void say_on(int sock, const char *label)
+{
+	struct ksm_msg_hello msg = hello();
+	union ksm_msg reply;
+	int fds[NR_FDS];
+
+	strcpy(msg.domain, label);
+	own_fds(fds);
+	if (send_fds(sock, &msg, sizeof(msg), fds, NR_FDS) < 0 || recv_msg(sock, &reply, NULL) <= 0)
+		_exit(2);
+	_exit(reply.hdr.type == KSM_MSG_ERROR && reply.error.error == ESRCH ? 0 : 1);
+}
+
+static const struct reuse {
+	const char *mode, *label;
+	bool blind; /* the witness is gone */
+} reuses[] = {
+	{ "uid", "", false },       { "uid", "red", false }, { "cgroup", "", false },
+	{ "namespace", "", false }, { "uid", "", true },     { "uid", "red", true },
+};
+
+/*
+ * The number of a process that connected is another's when HELLO comes, with true descriptors of
+ * that other. The first was of user 47101, who may join; the second is not. Seen to fail (welcomed)
+ * with a pidfd of cred.pid in the place of SO_PEERPIDFD in identity_look().
+ */
+START_TEST(a_number_that_is_used_again)
+{
+	const struct reuse *r = &reuses[_i];
+	int sock, status, log;
+	struct daemon *d;
+	pid_t pid, heir;
+
+	if (skipped())
+		return;
+	d = start_heard(r->mode, "red user:47101\n", &log);
+	if (r->blind)
+		ck_assert_int_eq(kill(witness_of(d), SIGKILL), 0);
+	do { /* until nobody else takes the number first */
+		sock = connection_of_the_dead(d, USER, &pid);
+		heir = fork_as(pid);
+		if (heir == 0)
+			say_on(sock, r->label);
+		close(sock);
+	} while (heir < 0 && errno == EEXIST);
+	ck_assert_int_eq(heir, pid);
+	ck_assert_int_eq(waitpid(heir, &status, 0), heir);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", status);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients"), 0);
 	stop(d);
 }
 END_TEST
@@ -883,6 +1079,8 @@ static Suite *domains_suite(void)
 	LOOP(tc, fields_that_are_no_label, fields);
 	tcase_add_test(tc, one_process_in_two_domains);
 	tcase_add_test(tc, a_connection_that_was_passed_on);
+	tcase_add_loop_test(tc, witness_that_does_not_answer, 0, 2);
+	LOOP(tc, a_number_that_is_used_again, reuses);
 	LOOP(tc, files_that_are_none, bad_files);
 	suite_add_tcase(s, tc);
 	return s;

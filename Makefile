@@ -98,7 +98,8 @@ ACTOR_BIN   := $(if $(SANITIZE),,$(addprefix $(BUILD)/tests/torture/actor-,ksm p
 # against a daemon that is built with it. So does the torture, with both sanitizers: a report makes
 # the daemon end with an error, which is a failure of the torture.
 ASAN_SKIP   :=
-TSAN_DAEMON := test_memory test_lifecycle test_semantics
+TSAN_DAEMON := test_memory test_lifecycle test_semantics test_shares test_held_up test_trust \
+	       test_giving_up
 TSAN_OWN     = $(addprefix $(BUILD)/tsan/tests/,unit functional/test_control \
 		 functional/test_client_socket)
 CHECK_SKIP  :=

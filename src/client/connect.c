@@ -32,6 +32,8 @@
 #include "wire/trust.h"
 
 #define HANDSHAKE_MS 10000
+#define ADMIT_MS 10
+#define ADMIT_TRIES 100
 /* The kernel's default of vm.max_map_count: Documentation/admin-guide/sysctl/vm.rst. */
 #define MAX_MAP_COUNT_DEFAULT 65530u
 
@@ -202,6 +204,12 @@ bool connect_handshake(struct link *l, struct heritage *h)
 	bool ok;
 
 	n = send_hello(l);
+	/* EPERM: it takes descriptors only from those whom it has let in, and is about to (accept.c
+	 * of the daemon), or never does. */
+	for (int i = 0; n == -EPERM && i < ADMIT_TRIES && link_same_identity(l); i++) {
+		wait_for(l, POLLIN, ADMIT_MS);
+		n = send_hello(l);
+	}
 	/* A daemon that refuses this user may have hung up by now; its reason can still be read. */
 	if (n && n != -EPIPE && n != -ECONNRESET)
 		return false;

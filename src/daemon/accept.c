@@ -21,6 +21,7 @@
 #include "base/container.h"
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
+#include "daemon/rights.h"
 #include "daemon/session_input.h"
 #include "daemon/session_send.h"
 
@@ -66,7 +67,6 @@ static void refuse(struct clients *c, int sock, enum error_kind kind, int error,
 	snprintf(msg.text, sizeof(msg.text), "%s", text);
 	send(sock, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL);
 	log_limited(&c->limit[kind], LOG_WARNING, "connection refused: %s", text);
-	shutdown(sock, SHUT_RDWR);
 	closer_take(&c->d->closer, CLOSER_SOCKET, sock, uid_of(sock));
 }
 
@@ -90,6 +90,24 @@ static void ready(struct loop_watch *w, uint32_t events)
 		session_input(s);
 }
 
+/*
+ * Does the user leave us with connections that cannot be closed? HELLO brings descriptors, so the
+ * kernel has to let them through; but whose a connection is we learn only now. While many wait to
+ * be closed, it lets them through to connections that were accepted, and the library tries again.
+ */
+static bool hard_to_close(struct clients *c, int sock, uid_t uid)
+{
+	bool guard = closer_guards(&c->d->closer);
+
+	if (guard != c->guarded)
+		rights_accept(c->listener.watch.fd, !guard);
+	c->guarded = guard;
+	if (closer_crowded(&c->d->closer, CLOSER_SOCKET, uid))
+		return true;
+	rights_accept(sock, true);
+	return false;
+}
+
 static void admit(struct clients *c, int sock)
 {
 	struct ucred cred;
@@ -104,6 +122,11 @@ static void admit(struct clients *c, int sock)
 	}
 	if (!peer_may(sock, &cred, &c->d->allowed)) {
 		refuse_user(c, sock, cred.uid);
+		return;
+	}
+	if (hard_to_close(c, sock, cred.uid)) {
+		refuse(c, sock, ERR_LIMIT, EAGAIN,
+		       "connections of your user are still being closed");
 		return;
 	}
 	s = session_new(c->d, sock, &cred);

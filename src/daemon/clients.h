@@ -39,6 +39,7 @@ struct clients {
 	pthread_t thread;
 	bool started;
 	struct listener listener;
+	bool guarded; /* new connections bring no descriptors before they are accepted: accept.c */
 
 	struct session_list all, unfinished, dead, working;
 	uint32_t next_id;

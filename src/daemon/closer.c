@@ -7,13 +7,17 @@
  * not even SIGKILL ends that. Any descriptor that a client passes may be such a file. Any socket of
  * a client may hold one in its queue, to be closed with the socket. So the threads that serve
  * receive everything that comes along (rights.h), lest the kernel close it for them, and hand it
- * over here with every socket that they are done with.
+ * over here with every socket that they are done with. A socket in whose queue no descriptor is
+ * left (rights.h) waits for nobody, and is closed at once.
  *
  * Its threads close one thing after the other. A foreman, who closes nothing, looks after them: one
  * that has been at a file for STUCK_MS gets a signal, which ends a lingering close, and further
  * threads start when all are stuck. One user occupies at most THREADS_PER_UID of them, and what he
- * passes beyond that waits. It is charged to him, and while MAX_STRANGE wait nothing more is
- * received from him.
+ * passes beyond that waits. Threads and what waits are charged to him. While MAX_WAITING of his
+ * descriptors wait nothing more is received from him, and while MAX_WAITING of his connections do
+ * he gets no other. Nobody can tell whose a connection is before it was accepted, and then its
+ * queue may hold descriptors already. So while many wait the kernel lets no new connection bring
+ * any before we have said so (accept.c).
  *
  * Only a FUSE server that never answers keeps a thread for good. That thread holds nothing but its
  * file, but the process cannot end before the server does. Receiving in a process of its own would
@@ -29,12 +33,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "daemon/rights.h"
 
 #define STUCK_MS 50
 #define STOP_MS 1000
 #define MAX_THREADS 16u
 #define THREADS_PER_UID 4u
-#define MAX_STRANGE 32u
+#define MAX_WAITING 32u
 #define THREAD_STACK (64u << 10)
 
 struct closing {
@@ -60,11 +65,18 @@ static void drain(int sock)
 
 static void let_go(enum closer_kind kind, int fd)
 {
-	if (kind == CLOSER_SOCKET) {
-		shutdown(fd, SHUT_RDWR);
+	if (kind == CLOSER_SOCKET)
 		drain(fd);
-	}
 	close(fd);
+}
+
+/* Hung up, so nothing more can come; and what is in its queue may be all there is. */
+static bool harmless(enum closer_kind kind, int fd)
+{
+	if (kind != CLOSER_SOCKET)
+		return false;
+	shutdown(fd, SHUT_RDWR);
+	return rights_drain(fd);
 }
 
 #define ANY_KIND CLOSER_KINDS
@@ -79,13 +91,10 @@ static unsigned int count(const struct closings *list, uid_t uid, enum closer_ki
 	return nr;
 }
 
-/*
- * Threads are charged like everything else: some are left, however many users take theirs. Sockets
- * of our own are not what users hold.
- */
+/* Threads are charged like everything else: some are left, however many users take theirs. */
 static bool charge_thread(struct closer *c, struct closing *i)
 {
-	return i->kind != CLOSER_STRANGE ||
+	return i->kind == CLOSER_LISTENER ||
 	       charge_set(c->accounts, &i->charge, i->uid, ACCOUNT_CLOSERS, 1) != -EDQUOT;
 }
 
@@ -254,22 +263,32 @@ int closer_start(struct closer *c)
 	return err;
 }
 
+static void enqueue(struct closer *c, struct closing *i) NEEDS(c->lock)
+{
+	/* Above his share, or without memory for an account, it is closed all the same. */
+	if (i->kind != CLOSER_LISTENER)
+		charge_set(c->accounts, &i->charge, i->uid, ACCOUNT_DESCRIPTORS, 1);
+	/* The foreman sleeps unless there was something before. */
+	if (TAILQ_EMPTY(&c->busy) && TAILQ_EMPTY(&c->queue))
+		pthread_cond_signal(&c->attention);
+	TAILQ_INSERT_TAIL(&c->queue, i, link);
+	c->nr[i->kind]++;
+	pthread_cond_signal(&c->work);
+}
+
 void closer_take(struct closer *c, enum closer_kind kind, int fd, uid_t uid)
 {
-	struct closing *i = calloc(1, sizeof(*i));
+	struct closing *i;
 
+	if (harmless(kind, fd)) {
+		close(fd);
+		return;
+	}
+	i = calloc(1, sizeof(*i));
 	lock_take(&c->lock);
 	if (i && c->started) {
 		*i = (struct closing){ .fd = fd, .uid = uid, .kind = kind };
-		/* Above his share, or without memory for an account, it is closed all the same. */
-		if (kind == CLOSER_STRANGE)
-			charge_set(c->accounts, &i->charge, uid, ACCOUNT_DESCRIPTORS, 1);
-		/* The foreman sleeps unless there was something before. */
-		if (TAILQ_EMPTY(&c->busy) && TAILQ_EMPTY(&c->queue))
-			pthread_cond_signal(&c->attention);
-		TAILQ_INSERT_TAIL(&c->queue, i, link);
-		c->nr[kind]++;
-		pthread_cond_signal(&c->work);
+		enqueue(c, i);
 		i = NULL;
 		fd = -1;
 	}
@@ -280,17 +299,21 @@ void closer_take(struct closer *c, enum closer_kind kind, int fd, uid_t uid)
 		let_go(kind, fd);
 }
 
-bool closer_crowded(struct closer *c, uid_t uid)
+bool closer_crowded(struct closer *c, enum closer_kind kind, uid_t uid)
 {
 	bool crowded;
 
-	if (c->nr[CLOSER_STRANGE] < MAX_STRANGE)
+	if (c->nr[kind] < MAX_WAITING)
 		return false;
 	lock_take(&c->lock);
-	crowded = count(&c->queue, uid, CLOSER_STRANGE) + count(&c->busy, uid, CLOSER_STRANGE) >=
-		  MAX_STRANGE;
+	crowded = count(&c->queue, uid, kind) + count(&c->busy, uid, kind) >= MAX_WAITING;
 	lock_give(&c->lock);
 	return crowded;
+}
+
+bool closer_guards(const struct closer *c)
+{
+	return c->nr[CLOSER_SOCKET] >= MAX_WAITING;
 }
 
 /* The accounts end before what is stuck. */

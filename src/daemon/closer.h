@@ -18,7 +18,8 @@
 
 /* What is to be closed. */
 enum closer_kind {
-	CLOSER_SOCKET,   /* a connection that we accepted: hung up, drained, closed */
+	CLOSER_SOCKET,   /* a connection that we accepted: hung up, drained, closed; at once if it
+			  * brought no descriptors that nobody read */
 	CLOSER_LISTENER, /* whose connections were not all accepted */
 	CLOSER_STRANGE,  /* anything that a client passed and nobody had asked for */
 	CLOSER_KINDS
@@ -44,8 +45,10 @@ void closer_init(struct closer *c, struct account_table *accounts);
 int closer_start(struct closer *c);
 /* Takes fd over. Waits for nothing once the closer is started. Any thread and context. */
 void closer_take(struct closer *c, enum closer_kind kind, int fd, uid_t uid);
-/* Has this user so many strange descriptors waiting that no more must be received from him? */
-bool closer_crowded(struct closer *c, uid_t uid);
+/* Do so many of this kind wait to be closed for this user that no more must be taken from him? */
+bool closer_crowded(struct closer *c, enum closer_kind kind, uid_t uid);
+/* Do so many connections wait that new ones had better bring no descriptors (rights_accept())? */
+bool closer_guards(const struct closer *c);
 /*
  * Closes what can be closed within a second; the end of the process does the rest. Nobody may call
  * closer_take() any more.

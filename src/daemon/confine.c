@@ -143,6 +143,7 @@ static int fill(scmp_filter_ctx ctx)
 {
 	const struct scmp_arg_cmp thread = SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD);
 	const struct scmp_arg_cmp local = SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0);
+	const struct scmp_arg_cmp plain = SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET, 0);
 	const struct scmp_arg_cmp name = SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0);
 	int err = fill_list(ctx, allowed, sizeof(allowed) / sizeof(allowed[0]));
 
@@ -150,6 +151,8 @@ static int fill(scmp_filter_ctx ctx)
 		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &thread);
 	if (!err)
 		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, &local);
+	if (!err)
+		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(setsockopt), 1, &plain);
 	if (!err)
 		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, &name);
 	if (!err)

@@ -309,7 +309,6 @@ static void turn_away(struct listener *l, int fd)
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	lines_farewell(fd, "error EMFILE the daemon has no descriptors left\n");
-	shutdown(fd, SHUT_RDWR);
 	closer_take(ctl->closer, CLOSER_SOCKET, fd, peer.uid);
 }
 
@@ -358,7 +357,7 @@ struct control *control_new(const struct attr_tree *tree, const struct group_set
 	ctl->operators = operators;
 	ctl->loop = loop;
 	ctl->closer = closer;
-	rights_refuse(listen_fd);
+	rights_accept(listen_fd, false);
 	TAILQ_INIT(&ctl->idle);
 	TAILQ_INIT(&ctl->waiting);
 	TAILQ_INIT(&ctl->dead);

@@ -16,7 +16,6 @@ void lines_close(struct lines *l)
 		return;
 	l->closed = true;
 	loop_unwatch(&l->watch);
-	shutdown(l->watch.fd, SHUT_RDWR);
 	closer_take(l->closer, CLOSER_SOCKET, l->watch.fd, l->uid);
 	text_free(&l->out);
 	l->ops->closed(l);

@@ -9,6 +9,8 @@
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83 /* Linux 6.16 */
 #endif
+#define DRAIN_MESSAGES 8 /* a client has hardly more under way when its session ends */
+#define DRAIN_BYTES 4096 /* of one look */
 
 ssize_t rights_receive(int sock, void *buf, size_t len, struct rights *r)
 {
@@ -40,9 +42,57 @@ ssize_t rights_receive(int sock, void *buf, size_t len, struct rights *r)
 	return n;
 }
 
-void rights_refuse(int listen_fd)
+void rights_accept(int sock, bool yes)
 {
-	const int no = 0;
+	const int on = yes;
 
-	setsockopt(listen_fd, SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no));
+	setsockopt(sock, SOL_SOCKET, SO_PASSRIGHTS, &on, sizeof(on));
+}
+
+/* One message without its descriptors, which stay in the queue if it is only looked at. */
+static ssize_t next_message(int sock, int flags, struct msghdr *mh)
+{
+	static const size_t room = CMSG_LEN(sizeof(struct ucred));
+	ssize_t n;
+
+	mh->msg_controllen = room;
+	mh->msg_flags = 0;
+	do
+		n = recvmsg(sock, mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | flags);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+/*
+ * A message may be empty, and looks like the end then, except on a stream, which has none. The
+ * sender's credentials, which the kernel adds to messages alone, tell the two apart. They take all
+ * of the room, so a message that brings descriptors as well is cut.
+ */
+bool rights_drain(int sock)
+{
+	union {
+		struct cmsghdr hdr;
+		char buf[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	char bytes[DRAIN_BYTES];
+	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control };
+	const int on = 1;
+	socklen_t len = sizeof(int);
+	int type;
+
+	if (setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) ||
+	    getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &len))
+		return false;
+	for (int i = 0; i < DRAIN_MESSAGES; i++) {
+		ssize_t n = next_message(sock, MSG_PEEK, &mh);
+
+		if (n < 0 || (mh.msg_flags & MSG_CTRUNC))
+			return false;
+		if (n == 0 && (type == SOCK_STREAM || !mh.msg_controllen))
+			return true;
+		if (next_message(sock, 0, &mh) < 0)
+			return false;
+	}
+	return false;
 }

@@ -23,9 +23,14 @@ struct rights {
 /* recvmsg(2) without waiting. The caller owns r->fd[0..nr). Returns bytes, or -errno. */
 ssize_t rights_receive(int sock, void *buf, size_t len, struct rights *r);
 /*
- * Let no peer send descriptors to a listening socket's connections; kernels before 6.16 do not know
- * how, and then they are received and closed.
+ * May peers send descriptors to this socket, or to the future connections of a listening one? A
+ * kernel before 6.16 does not know how to refuse them; then they are received and closed.
  */
-void rights_refuse(int listen_fd);
+void rights_accept(int sock, bool yes);
+/*
+ * Reads away some messages of a socket that was shut down. True: nothing is left in its queue, so
+ * close(2) waits for nobody. False: descriptors are, or very much.
+ */
+bool rights_drain(int sock);
 
 #endif

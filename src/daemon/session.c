@@ -83,11 +83,12 @@ void session_free(struct session *s)
 	for (int i = 0; i < CLIENT_FDS_NR; i++)
 		if (s->fds[i] >= 0)
 			close(s->fds[i]);
-	closer_take(&s->d->closer, CLOSER_SOCKET, s->sock, s->uid);
 	if (s->domain)
 		domain_leave(s->domain);
 	charge_drop(&s->charge);
 	charge_drop(&s->records);
+	/* After its charge: if the socket cannot be closed yet it needs one of its own. */
+	closer_take(&s->d->closer, CLOSER_SOCKET, s->sock, s->uid);
 	lock_deinit(&s->send_lock);
 	free(s->orders);
 	free(s);

@@ -107,7 +107,7 @@ void session_input(struct session *s)
 	uint64_t begin = clock_ms();
 	struct received r;
 
-	if (closer_crowded(&s->d->closer, s->uid)) {
+	if (closer_crowded(&s->d->closer, CLOSER_STRANGE, s->uid)) {
 		client_fail(s, ERR_LIMIT, EAGAIN,
 			    "descriptors that user %u passed are still being closed", s->uid);
 		return;

@@ -178,15 +178,15 @@ void client_fail(struct session *s, enum error_kind kind, int error, const char 
 }
 
 /*
- * A client that had gigabytes takes seconds to forget, so it is done in pieces. False: some are
- * left at that time.
+ * A client that had gigabytes, or a million regions, takes long to forget, so it is done in pieces.
+ * What finds no memory for a piece is forgotten at the end. False: some are left at that time.
  */
 static bool forgotten(struct session *s, uint64_t until_ms)
 {
 	while (!span_empty(s->exit)) {
 		struct span at = engine_part(s->mm, s->exit);
 
-		engine_region_forget(s->mm, at.start, at.end);
+		engine_region_del(s->mm, at.start, at.end);
 		s->exit.start = at.end;
 		if (clock_ms() >= until_ms)
 			return false;

@@ -22,6 +22,7 @@
 #include "engine/glance.h"
 
 #define PART_BLOCKS 256u            /* 16,384 pages, to forget each of which takes 50 ns */
+#define PART_REGIONS 1024u          /* to replace each of which takes 400 to 800 ns */
 #define DEFAULT_MAX_MAP_COUNT 65530 /* the kernel's, until the client tells */
 
 /* --- its life --- */
@@ -241,15 +242,41 @@ static int del_regions(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
 	return 0;
 }
 
+/* The beginning of it, up to where PART_REGIONS regions that reach into it have ended. */
+static struct span few_regions(const struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
+{
+	struct region_pos p = region_find(mm->regions, at.start);
+	const struct region *r = region_on(mm->regions, p);
+
+	if (mm->regions->nr <= PART_REGIONS)
+		return at;
+	for (unsigned int i = 1; i < PART_REGIONS && r && r->at.end < at.end; i++) {
+		p = region_after(mm->regions, p);
+		r = region_on(mm->regions, p);
+	}
+	if (r)
+		at.end = u64_min(at.end, r->at.end);
+	return at;
+}
+
 struct span engine_part(struct mm_slot *mm, struct span at)
 {
 	uint32_t first = (uint32_t)(at.start / BLOCK_BYTES);
 
 	engine_lock(mm->e);
+	at = few_regions(mm, at);
 	if (mm->table.nr > PART_BLOCKS) {
 		first = block_first_key(mm, first);
 		at.end = u64_min(at.end, (first + (uint64_t)PART_BLOCKS) * BLOCK_BYTES);
 	}
+	engine_unlock(mm->e);
+	return at;
+}
+
+struct span engine_part_to_add(struct mm_slot *mm, struct span at)
+{
+	engine_lock(mm->e);
+	at = few_regions(mm, at);
 	engine_unlock(mm->e);
 	return at;
 }

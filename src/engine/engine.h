@@ -150,6 +150,8 @@ int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end);
  * turn when others had theirs.
  */
 struct span engine_part(struct mm_slot *mm, struct span at);
+/* The same for ADD, which joins regions that the range reaches over. */
+struct span engine_part_to_add(struct mm_slot *mm, struct span at);
 /* Regions that the client offers. */
 uint32_t engine_nr_regions(struct mm_slot *mm);
 /*

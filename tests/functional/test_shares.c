@@ -372,6 +372,50 @@ START_TEST(one_user_leaves_frames_to_others)
 }
 END_TEST
 
+enum { SLACK = 128 }; /* frames that a domain was allowed before it needs them */
+
+/*
+ * A limit comes down below what a user holds: it keeps that, and gets no more. Seen to fail when
+ * room() gives what is wished above a limit.
+ */
+START_TEST(limit_comes_down)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct peer *p[2];
+	struct fake f;
+	uint64_t used;
+	long at[2];
+
+	daemon_hasten(d);
+	for (int i = 0; i < 2; i++) {
+		p[i] = peer_new();
+		at[i] = peer_call(p[i], fn_offer, ARENA_PAGES, 1, 1);
+	}
+	wait_counter(d, "frames_used", ARENA_PAGES);
+	ck_assert_int_eq(ctl_set_u64(d, "limit/arena_bytes", MIB), 0);
+	ck_assert_int_eq(ctl_set_u64(d, "limit/places", 2), 0);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_gt(peer_call(p[i], fn_offer, ARENA_PAGES, 9000, 1), 0);
+	wait_until(ctl_get_u64(d, "ksm/left_out/arena_limit") > 0, WAIT_MS, "no frame is left");
+	wait_full_scans(d, 3, WAIT_MS);
+	used = ctl_get_u64(d, "ksm/frames_used");
+	ck_assert_uint_ge(used, ARENA_PAGES);
+	ck_assert_uint_le(used, ARENA_PAGES + SLACK);
+	expect_refused(d, EDQUOT);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(peer_call(p[i], fn_check, at[i], ARENA_PAGES, 1, 1), 0);
+	/* Up again, all is served. */
+	ck_assert_int_eq(ctl_set_u64(d, "limit/arena_bytes", 64 * MIB), 0);
+	ck_assert_int_eq(ctl_set_u64(d, "limit/places", 100), 0);
+	wait_counter(d, "frames_used", 2 * ARENA_PAGES);
+	fake_ready(d, &f);
+	fake_close(&f);
+	peer_end(p[0]);
+	peer_end(p[1]);
+	daemon_stop(d);
+}
+END_TEST
+
 /* ---- records ---- */
 
 enum { CLAIMS = 20000, RECORDS_MIB = 4 };
@@ -514,6 +558,7 @@ int main(void)
 	tcase_add_test(t, one_user_leaves_closing_threads);
 	tcase_add_test(t, connections_that_are_not_closed);
 	tcase_add_test(t, one_user_leaves_frames_to_others);
+	tcase_add_test(t, limit_comes_down);
 	tcase_add_test(t, claims_are_charged);
 	tcase_add_test(t, limits_are_checked);
 	tcase_add_test(t, half_of_the_memory);

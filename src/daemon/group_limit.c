@@ -82,8 +82,8 @@ static const struct attr attrs[] = {
 	      "most daemon memory for connections, domains and records of pages; 0: no limit"),
 	LIMIT("domains", ACCOUNT_DOMAINS, "most domains; 0: no limit"),
 	LIMIT("arena_bytes", ACCOUNT_ARENA_BYTES,
-	      "most memory for frames, of all domains; at most what --arena-limit says. As with all "
-	      "of these, whoever holds more keeps it, and gets no more until it is below"),
+	      "most memory for frames, of all domains; at most what --arena-limit says. As with "
+	      "all of these, whoever holds more keeps it, and gets no more until it is below"),
 	ATTR_NUMBERS(struct account_limits, refused, "refused", unit_names,
 		     "times that something was refused because of these, since the start"),
 };

@@ -140,6 +140,27 @@ int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 	return 0;
 }
 
+int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
+{
+	struct arena *a = arena;
+	unsigned char page[KSM_PAGE_SIZE];
+
+	for (; nr--; from++, to++) {
+		ssize_t n;
+		int err;
+
+		do
+			n = pread(a->file.fd, page, sizeof(page), frame_offset(from));
+		while (n < 0 && errno == EINTR);
+		if (n != (ssize_t)sizeof(page))
+			return -EIO;
+		err = arena_frame_write(a, to, page, 1);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish)
 {
 	struct arena *a = arena;

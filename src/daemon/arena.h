@@ -46,6 +46,7 @@ int arena_open_readonly(const struct arena *a);
 
 /* For struct engine_ops; `arena` is a struct arena. */
 int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr);
+int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr);
 uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish);
 void arena_frame_free(void *arena, uint32_t frame, uint32_t nr);
 

@@ -111,6 +111,11 @@ static void refuse(struct mm_slot *mm, uint32_t bi, unsigned int from, unsigned 
 	NEEDS(mm->e->lock)
 {
 	for (; from < to; from++) {
+		if (rmap_state(rmap_block(mm->e, bi), from) == RMAP_MERGED) {
+			page_move_end(mm->e, bi, from); /* it stays on the frame that it has */
+			mm->move_failed = MOVE_NO_MAPPINGS;
+			continue;
+		}
 		page_set(mm->e, bi, from, RMAP_VOLATILE, 0);
 		page_left_out(mm->e, bi, from, RMAP_LEFT_VMA);
 	}
@@ -129,12 +134,12 @@ uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *r
 	*reserved = 0;
 	while (ready) {
 		unsigned int from = low_bit(ready), to = from + 1;
-		uint32_t frame = bound_frame(mm->e, b, from);
+		uint32_t frame = ordered_frame(mm->e, b, from);
 		int cost = 0;
 
 		if (frame != KSM_FRAME_ZERO) {
 			while (to < BLOCK_PAGES && (ready >> to & 1) &&
-			       bound_frame(mm->e, b, to) == frame + to - from)
+			       ordered_frame(mm->e, b, to) == frame + to - from)
 				to++;
 			cost = cost_of(&p, from, to, frame);
 		}

@@ -32,6 +32,18 @@ struct check {
 		}                                                                                  \
 	} while (0)
 
+/* A site of the node is to move. */
+static int check_move(struct check *c, const struct stable_node *n)
+{
+	const struct stable_node *to;
+
+	REQUIRE(c, n->nr_moving && n->to != NIL && slab_is_used(&c->e->stable.nodes, n->to));
+	to = stable_node(&c->e->stable, n->to);
+	REQUIRE(c, to->state == STABLE_LIVE && !to->filling && to->hash == n->hash);
+	c->ordered[n->to]++;
+	return 0;
+}
+
 static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_block *b,
 		      unsigned int slot) NEEDS(mm->e->lock)
 {
@@ -44,7 +56,7 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	REQUIRE(c, !(b->pending & bit) || s == RMAP_VOLATILE || s == RMAP_COWED ||
 			   s == RMAP_FOREIGN || s == RMAP_MERGED || s == RMAP_WAITING);
 	REQUIRE(c, !(b->fresh & bit) || (b->pending & bit));
-	REQUIRE(c, !((b->ready | b->inflight) & bit) == (s != RMAP_ORDERED));
+	REQUIRE(c, s == RMAP_MERGED || !((b->ready | b->inflight) & bit) == (s != RMAP_ORDERED));
 	REQUIRE(c, !(b->ready & b->inflight & bit));
 	REQUIRE(c, s == RMAP_ABSENT || region_at(mm, block_pn(b, slot) << PAGE_SHIFT));
 	REQUIRE(c, !(b->state[slot] & RMAP_LEFT & ~RMAP_FOLLOWED) || s == RMAP_VOLATILE);
@@ -68,6 +80,8 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	if (s == RMAP_MERGED) {
 		REQUIRE(c, slab_is_used(&c->e->stable.nodes, node));
 		REQUIRE(c, stable_node(&c->e->stable, node)->state == STABLE_LIVE);
+		if ((b->ready | b->inflight) & bit)
+			return check_move(c, stable_node(&c->e->stable, node));
 	}
 	return 0;
 }
@@ -170,7 +184,7 @@ static int check_node(struct check *c, uint32_t n) NEEDS(c->e->lock)
 {
 	struct engine *e = c->e;
 	struct stable_node *node = stable_node(&e->stable, n);
-	uint32_t i, prev = NIL, nr = 0;
+	uint32_t i, prev = NIL, nr = 0, moving = 0;
 
 	REQUIRE(c, pool_word(&e->pool, node->frame) == n);
 	for (i = node->first; i != NIL; nr++) {
@@ -179,10 +193,13 @@ static int check_node(struct check *c, uint32_t n) NEEDS(c->e->lock)
 
 		REQUIRE(c, rmap_state(b, i % BLOCK_PAGES) == RMAP_MERGED);
 		REQUIRE(c, it->s.node == n && it->s.prev == prev && nr < node->nr_items);
+		moving += ((b->ready | b->inflight) >> (i % BLOCK_PAGES)) & 1;
 		prev = i;
 		i = it->s.next;
 	}
 	REQUIRE(c, nr == node->nr_items);
+	REQUIRE(c, node->state != STABLE_LIVE ||
+			   (moving == node->nr_moving && !moving == (node->to == NIL)));
 	REQUIRE(c, c->ordered[n] == node->nr_ordered);
 	REQUIRE(c, !node->nr_items || node->told);
 	REQUIRE(c, node->state != STABLE_LIVE ||
@@ -223,10 +240,10 @@ static int check_all(struct check *c) NEEDS(c->e->lock)
 	for (uint32_t n = 0; n < e->stable.nodes.nr_chunks * SLAB_CHUNK; n++)
 		if (slab_is_used(&e->stable.nodes, n) && check_node(c, n))
 			return -1;
-	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr);
+	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr + e->nr_copying);
 	REQUIRE(c, e->pool.nr_used <= e->allowed);
 	REQUIRE(c, frames_of_pool(e, true) == e->stable.nr_retired);
-	REQUIRE(c, frames_of_pool(e, false) == e->stable.nr_live);
+	REQUIRE(c, frames_of_pool(e, false) == e->stable.nr_live + e->nr_copying);
 	REQUIRE(c, unstable_check(c->e) == 0);
 	if (crowds_check(c->e, &c->why))
 		return -1;

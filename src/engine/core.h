@@ -134,6 +134,9 @@ struct mm_slot {
 	struct trail trail; /* the last pair: follow.c */
 	uint32_t follow_won, follow_lost;
 
+	enum engine_move_failed move_failed; /* of its last site that was to move and did not */
+	bool move_silent; /* it left such an order unanswered, and has answered none since */
+
 	uint64_t tracked_seq; /* counts pages that begin or cease to be tracked */
 	struct dense_map dense;
 
@@ -228,6 +231,8 @@ struct scan_worker {
 	struct pal pal;
 };
 
+struct migrate;
+
 struct engine {
 	const struct engine_ops *ops;
 	void *arena;
@@ -255,8 +260,12 @@ struct engine {
 	uint64_t nr_ready;
 	uint64_t nr_orders;
 	uint64_t left[KSM_LEFT_NR];
-	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, orders, order_pages_failed;
+	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, pages_migrated;
+	uint64_t orders, order_pages_failed;
 	uint64_t frames_held_up; /* new frames that there were not because of retired ones */
+
+	struct migrate *migrate[ENGINE_NODES]; /* the job that empties a node; NULL: none */
+	uint32_t nr_copying;                   /* frames that get their bytes, and then a node */
 
 	/*
 	 * A pass. Workers have done the clients up to next_scan, or are at them (nr_scanning), or
@@ -331,6 +340,23 @@ static inline uint32_t bound_frame(const struct engine *e, const struct rmap_blo
 				   unsigned int slot)
 {
 	uint32_t node = b->item[slot].s.node;
+
+	return node == NODE_ZERO ? KSM_FRAME_ZERO : stable_node(&e->stable, node)->frame;
+}
+
+/* Node that a ready or sent order takes the page to: the one that a site moves to, or its own. */
+static inline uint32_t ordered_node(const struct engine *e, const struct rmap_block *b,
+				    unsigned int slot)
+{
+	uint32_t node = b->item[slot].s.node;
+
+	return rmap_state(b, slot) == RMAP_MERGED ? stable_node(&e->stable, node)->to : node;
+}
+
+static inline uint32_t ordered_frame(const struct engine *e, const struct rmap_block *b,
+				     unsigned int slot)
+{
+	uint32_t node = ordered_node(e, b, slot);
 
 	return node == NODE_ZERO ? KSM_FRAME_ZERO : stable_node(&e->stable, node)->frame;
 }

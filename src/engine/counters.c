@@ -63,6 +63,7 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	out->frames_held_up += e->frames_held_up;
 	out->cow_breaks += e->cow_breaks;
 	out->pages_merged += e->pages_merged;
+	out->pages_migrated += e->pages_migrated;
 	out->orders += e->orders;
 	out->order_pages_failed += e->order_pages_failed;
 	out->metadata_bytes += metadata_bytes(e);

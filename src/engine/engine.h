@@ -81,6 +81,11 @@ struct engine_ops {
 	 */
 	int (*frame_write)(void *arena, uint32_t frame, const void *buf, uint32_t nr);
 	/*
+	 * [unlocked] Fill nr contiguous new frames with the bytes of others, which do not change.
+	 * Returns as frame_write().
+	 */
+	int (*frame_copy)(void *arena, uint32_t from, uint32_t to, uint32_t nr);
+	/*
 	 * The engine has `least` frames in use or is about to, and would have room for `wish`.
 	 * Returns how many it may have in use: from `least` to `wish`, or what it said before when
 	 * that many cannot be had. Fewer than before can always be had.
@@ -94,11 +99,13 @@ struct engine_ops {
 	void (*client_release)(void *client);
 };
 
+#define ENGINE_NODES 64
+
 struct engine_config {
 	const struct engine_ops *ops;
 	void *arena;
 	const struct ksm_knobs *knobs; /* shared by all engines of a daemon; outlives them */
-	int nr_nodes;                  /* 1..64 */
+	int nr_nodes;                  /* 1..ENGINE_NODES */
 	uint32_t zone_frames;          /* frames of each node's zone; node n owns [n*z, (n+1)*z) */
 	bool one_client;               /* the domain never has another: min_sharers is void */
 	uint64_t hash_seed;            /* secret: contents must not be predictable from hashes */
@@ -215,6 +222,45 @@ uint64_t engine_epoch_advance(struct engine *e);
 uint64_t engine_epoch_free(struct engine *e, uint64_t upto); /* frames freed */
 uint64_t engine_nr_retired(struct engine *e);
 
+/*
+ * Migration. What stands on frames of node `from` is moved to frames of node `to`: migrate.c says
+ * how. One job for each `from` at a time. engine_migrate() begins one and returns 0, -EINVAL (no
+ * such node, or the same one), -EALREADY (one is under way) or -ENOMEM.
+ *
+ * engine_migrate_step() carries it on, by one thread at a time; now_ms never goes back and is not
+ * 0. It adds to *out what has become of frames since the last step. A job ends in bounded time,
+ * whatever clients do; engine_migrate_end() has the next step put back what has not moved yet.
+ */
+enum engine_move_failed {
+	MOVE_NOT_FAILED,
+	MOVE_SILENT,      /* a client did not answer its order in time */
+	MOVE_REFUSED,     /* a client could not carry it out, for now */
+	MOVE_WRITTEN,     /* a page has been written, and the scan has not seen it yet */
+	MOVE_NO_MAPPINGS, /* it would have cost mappings that a client cannot spare */
+	MOVE_NO_MEMORY,   /* the node is full, or the arena's limit is reached */
+	MOVE_IN_USE,      /* pages were on their way to it all the time */
+	MOVE_FAILED_NR
+};
+struct engine_migrated {
+	uint64_t frames;                 /* have no page left */
+	uint64_t collisions;             /* times that a node of the same contents was there */
+	uint64_t failed[MOVE_FAILED_NR]; /* frames that were put back, with pages on them */
+	struct engine_culprit {
+		uint32_t frame, client; /* the last of these, and the id of who kept it, or 0 */
+		enum engine_move_failed why; /* MOVE_NOT_FAILED: there was none */
+	} culprit;
+};
+enum engine_migrate {
+	ENGINE_MIGRATE_NONE, /* there is no such job */
+	ENGINE_MIGRATE_DONE, /* it has ended with this step */
+	ENGINE_MIGRATE_MORE, /* the next step has work at once */
+	ENGINE_MIGRATE_WAIT, /* it waits for answers */
+};
+int engine_migrate(struct engine *e, int from, int to);
+enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now_ms,
+					struct engine_migrated *out);
+void engine_migrate_end(struct engine *e, int from);
+
 struct engine_counters {
 	uint64_t pages_shared;   /* stable nodes with at least one site */
 	uint64_t pages_sharing;  /* sites beyond the first of each */
@@ -230,6 +276,7 @@ struct engine_counters {
 	uint64_t frames_held_up; /* times that too many retired ones forbade a new one */
 	uint64_t cow_breaks;     /* merged pages found written */
 	uint64_t pages_merged;   /* sites placed since start */
+	uint64_t pages_migrated; /* sites moved to another frame of their contents */
 	uint64_t orders, order_pages_failed;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];

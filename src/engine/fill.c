@@ -87,8 +87,9 @@ static void unbind_failed(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock)
 
 	for (uint64_t m = b->ready; m; m &= m - 1) {
 		unsigned int slot = low_bit(m);
-		uint32_t node = b->item[slot].s.node;
+		uint32_t node = ordered_node(mm->e, b, slot);
 
+		/* A site never moves to a node that is not filled. */
 		if (node == NODE_ZERO ||
 		    stable_node(&mm->e->stable, node)->filling != STABLE_FILL_FAILED)
 			continue;

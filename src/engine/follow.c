@@ -190,7 +190,7 @@ static uint32_t next_node(const struct engine *e, uint32_t frame) NEEDS(e->lock)
 		return NIL;
 	n = stable_node(&e->stable, node);
 	if (n->state != STABLE_LIVE || n->filling > STABLE_FILLING ||
-	    n->nr_items + n->nr_ordered >= knob_get(e->knobs, KNOB_MAX_PAGE_SHARING))
+	    !stable_takes(n, knob_get(e->knobs, KNOB_MAX_PAGE_SHARING)))
 		return NIL;
 	return node;
 }

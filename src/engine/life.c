@@ -6,6 +6,7 @@
 #include "engine/core.h"
 #include "engine/crowd.h"
 #include "engine/hash.h"
+#include "engine/migrate.h"
 #include "engine/read.h"
 
 static void punch(void *engine, uint32_t first, uint32_t nr)
@@ -52,6 +53,7 @@ static void engine_free_parts(struct engine *e)
 	crowds_deinit(e);
 	free(e->unstable_root);
 	read_drop_buffers(e);
+	migrate_free(e);
 	free(e);
 }
 
@@ -60,7 +62,7 @@ struct engine *engine_new(const struct engine_config *cfg)
 	static const unsigned char zeros[KSM_PAGE_SIZE];
 	struct engine *e;
 
-	if (cfg->nr_nodes < 1 || cfg->nr_nodes > 64)
+	if (cfg->nr_nodes < 1 || cfg->nr_nodes > ENGINE_NODES)
 		return NULL;
 	e = calloc(1, sizeof(*e));
 	if (!e)

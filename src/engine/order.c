@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "engine/core.h"
+#include "engine/order.h"
 #include "engine/block.h"
 #include "engine/budget.h"
 #include "engine/follow.h"
@@ -37,7 +37,7 @@ static uint64_t sendable(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock)
 
 	for (uint64_t m = send; m; m &= m - 1) {
 		unsigned int slot = low_bit(m);
-		uint32_t node = b->item[slot].s.node;
+		uint32_t node = ordered_node(mm->e, b, slot);
 		const struct stable_node *n;
 
 		if (node == NODE_ZERO)
@@ -45,7 +45,8 @@ static uint64_t sendable(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock)
 		n = stable_node(&mm->e->stable, node);
 		if (n->filling) {
 			send &= ~bit64(slot);
-		} else if (!n->told && n->nr_items + n->nr_ordered == 1) {
+		} else if (rmap_state(b, slot) == RMAP_ORDERED && !n->told &&
+			   n->nr_items + n->nr_ordered == 1) {
 			merge_unbind_lonely(mm->e, bi, slot);
 			send &= ~bit64(slot);
 		}
@@ -66,7 +67,7 @@ static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask) NEEDS(mm->
 	struct rmap_block *b = rmap_block(mm->e, bi);
 
 	for (uint64_t m = mask; m; m &= m - 1) {
-		uint32_t node = b->item[low_bit(m)].s.node;
+		uint32_t node = ordered_node(mm->e, b, low_bit(m));
 
 		if (node != NODE_ZERO)
 			stable_node(&mm->e->stable, node)->told = 1;
@@ -91,7 +92,7 @@ static void fill_in(struct mm_slot *mm, const struct order *o, uint32_t bi, uint
 	msg->addr = block_span(b->key).start;
 	memset(msg->frame, 0xff, sizeof(msg->frame)); /* KSM_FRAME_NONE */
 	for (uint64_t m = take; m; m &= m - 1)
-		msg->frame[low_bit(m)] = bound_frame(mm->e, b, low_bit(m));
+		msg->frame[low_bit(m)] = ordered_frame(mm->e, b, low_bit(m));
 }
 
 /*
@@ -138,8 +139,9 @@ static bool scattered(const struct engine *e, const struct rmap_block *b) NEEDS(
 	for (uint64_t m = b->ready; m; m &= m - 1) {
 		unsigned int slot = low_bit(m);
 
-		if (b->item[slot].s.node != NODE_ZERO &&
-		    (slot != last + 1 || bound_frame(e, b, slot) != bound_frame(e, b, last) + 1))
+		if (ordered_node(e, b, slot) != NODE_ZERO &&
+		    (slot != last + 1 ||
+		     ordered_frame(e, b, slot) != ordered_frame(e, b, last) + 1))
 			runs++;
 		last = slot;
 	}
@@ -249,6 +251,13 @@ static void flush_client(struct mm_slot *mm, enum engine_flush what) NEEDS(mm->e
 	mm->flush_owed = skipped ? now : ENGINE_FLUSH_RIPE;
 }
 
+bool order_now(struct mm_slot *mm, uint32_t bi)
+{
+	bool skipped = false, waiting = false;
+
+	return flush_block(mm, bi, &skipped, &waiting) && !skipped;
+}
+
 void engine_flush(struct engine *e, enum engine_flush what)
 {
 	struct mm_slot *mm;
@@ -279,6 +288,10 @@ static void cancel_block(struct engine *e, uint32_t bi) NEEDS(e->lock)
 	while (b->ready) {
 		unsigned int slot = low_bit(b->ready);
 
+		if (rmap_state(b, slot) == RMAP_MERGED) {
+			page_move_end(e, bi, slot);
+			continue;
+		}
 		page_set(e, bi, slot, RMAP_VOLATILE, 0);
 		page_pend(e, bi, slot, false);
 	}
@@ -328,12 +341,36 @@ static void failed(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_re
 	}
 }
 
+/*
+ * Of a site that was to move. Whatever else the agent says, the page stands where it stood, or has
+ * been written; then tracking reports it. So nothing is concluded from a failure.
+ */
+static void move_outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum ksm_res res)
+	NEEDS(mm->e->lock)
+{
+	if (res == KSM_RES_MERGED) {
+		page_set(mm->e, bi, slot, RMAP_MERGED,
+			 ordered_node(mm->e, rmap_block(mm->e, bi), slot));
+		mm->e->pages_migrated++;
+		return;
+	}
+	page_move_end(mm->e, bi, slot);
+	mm->e->order_pages_failed++;
+	mm->move_failed = res == KSM_RES_NOMEM     ? MOVE_NO_MEMORY :
+			  res == KSM_RES_DIFFERENT ? MOVE_WRITTEN :
+						     MOVE_REFUSED;
+}
+
 static void outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum ksm_res res)
 	NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	uint32_t node = b->item[slot].s.node;
 
+	if (rmap_state(b, slot) == RMAP_MERGED) {
+		move_outcome(mm, bi, slot, res);
+		return;
+	}
 	if ((b->state[slot] & RMAP_FOLLOWED) && (res == KSM_RES_MERGED || res == KSM_RES_DIFFERENT))
 		follow_outcome(mm, res == KSM_RES_MERGED);
 	if (res != KSM_RES_MERGED) {
@@ -360,6 +397,7 @@ static void order_done(struct mm_slot *mm, struct order *o, const uint8_t *resul
 	struct rmap_block *b;
 
 	mm->vmas_reserved -= o->vmas;
+	mm->move_silent = false;
 	mm->nr_orders--;
 	mm->e->nr_orders--;
 	o->id = 0;

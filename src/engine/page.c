@@ -28,7 +28,8 @@ static const uint16_t allowed[RMAP_NR] = {
 	[RMAP_WAITING] = TO(ABSENT) | TO(VOLATILE) | TO(UNSTABLE) | TO(ORDERED) | TO(FOREIGN),
 	/* outcome of the order, or cancelled */
 	[RMAP_ORDERED] = TO(ABSENT) | TO(VOLATILE) | TO(MERGED) | TO(ZEROED),
-	[RMAP_MERGED] = TO(ABSENT) | TO(COWED), /* written */
+	/* written; moved to another node of its contents */
+	[RMAP_MERGED] = TO(ABSENT) | TO(COWED) | TO(MERGED),
 	[RMAP_ZEROED] = TO(ABSENT),
 	/* calm again, hashed: unique, or a partner was found */
 	[RMAP_COWED] = TO(ABSENT) | TO(UNSTABLE) | TO(WAITING) | TO(ORDERED),
@@ -96,6 +97,33 @@ static void order_link(struct engine *e, struct rmap_block *b, uint32_t bi, unsi
 	block_list_add(mm, bi, READY_NEW);
 }
 
+/* A site that is to move stays where it is. */
+static void move_unlink(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
+	NEEDS(e->lock)
+{
+	if (!((b->ready | b->inflight) & bit64(slot)))
+		return;
+	order_unlink(e, b, bi, slot);
+	stable_del_move(&e->stable, b->item[slot].s.node);
+}
+
+void page_move(struct engine *e, uint32_t bi, unsigned int slot, uint32_t to)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+
+	if (rmap_state(b, slot) != RMAP_MERGED || ((b->ready | b->inflight) & bit64(slot)))
+		forbidden(rmap_state(b, slot), RMAP_MERGED);
+	stable_add_move(&e->stable, b->item[slot].s.node, to);
+	order_link(e, b, bi, slot);
+}
+
+void page_move_end(struct engine *e, uint32_t bi, unsigned int slot)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+
+	move_unlink(e, b, bi, slot);
+}
+
 /* Undo what the old state linked. Returns the stable node that lost a site or an order, or NIL. */
 static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
 	NEEDS(e->lock)
@@ -116,6 +144,7 @@ static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsig
 		stable_node(&e->stable, it->s.node)->nr_ordered--;
 		return it->s.node;
 	case RMAP_MERGED:
+		move_unlink(e, b, bi, slot);
 		site_unlink(e, it);
 		return it->s.node;
 	default:
@@ -222,7 +251,7 @@ void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state 
 	if (from != to)
 		vma_changed(e, bi, slot, from, to);
 	/* An order that was carried out leaves its node as many pages as before. */
-	if (node != NIL && state != RMAP_MERGED)
+	if (node != NIL && (state != RMAP_MERGED || old == RMAP_MERGED))
 		stable_touch(&e->stable, node);
 }
 

@@ -21,6 +21,14 @@ void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state 
 void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
 	NEEDS(e->lock);
 /*
+ * Order a site to the node `to`, which has the same contents; all sites of a node that are under
+ * way go to the same. page_set() to MERGED with that node is its arrival. Until then it is a site
+ * of its old node, and counts as an order of the new one.
+ */
+void page_move(struct engine *e, uint32_t bi, unsigned int slot, uint32_t to) NEEDS(e->lock);
+/* The site stays where it is, if it was to move. */
+void page_move_end(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
+/*
  * A VOLATILE or WAITING page is to be hashed, a MERGED one to be looked at; fresh: not in this
  * pass.
  */

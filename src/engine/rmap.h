@@ -18,7 +18,8 @@
  *   WAITING   equal to others, and must not be merged yet: in crowd item.s.node (crowd.c), on the
  *             list of its family by item.s.next/prev; the hash is valid
  *   ORDERED   bound to item.s.node (or NODE_ZERO); its order waits (ready) or is sent (inflight)
- *   MERGED    a site of stable node item.s.node, on its list by item.s.next/prev
+ *   MERGED    a site of stable node item.s.node, on its list by item.s.next/prev; while it is to
+ *             move to that node's `to`, its order waits or is sent, as of an ORDERED page
  *   ZEROED    given back; reads as zeros
  *   COWED     written after merge: private memory in a mapping of frame item.c.frame
  *   FOREIGN   a file page that this engine did not place (an earlier daemon's)

@@ -23,8 +23,8 @@ static void drop_node(struct engine *e, uint32_t node) NEEDS(e->lock)
 	bool filled = n->filling != STABLE_NEVER_FILLED;
 	uint32_t frame = n->frame;
 
-	if (n->filling && filled)
-		return; /* a worker is writing its bytes, and touches it again afterwards */
+	if ((n->filling && filled) || n->isolated)
+		return; /* whoever writes its bytes, or has it isolated, touches it again */
 	if (n->told) {
 		stable_retire(&e->stable, node, e->epoch);
 		pool_retire(&e->pool, frame);
@@ -44,7 +44,7 @@ static void refill(struct engine *e, uint32_t node) NEEDS(e->lock)
 	const struct stable_node *n = stable_node(&e->stable, node);
 	uint32_t i;
 
-	if (n->nr_items + n->nr_ordered >= knob_get(e->knobs, KNOB_MAX_PAGE_SHARING) ||
+	if (!stable_takes(n, knob_get(e->knobs, KNOB_MAX_PAGE_SHARING)) ||
 	    n->filling == STABLE_FILL_FAILED || knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE)
 		return;
 	i = crowd_find(e, n->root, n->hash);

@@ -61,11 +61,11 @@ uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
 {
 	uint32_t head = stable_find(s, root, hash), best = CTREE_NIL;
 
-	if (head == CTREE_NIL || load(stable_node(s, head)) < limit)
+	if (head == CTREE_NIL || stable_takes(stable_node(s, head), limit))
 		return head;
 	for (uint32_t n = stable_node(s, head)->dup_next; n != head;
 	     n = stable_node(s, n)->dup_next)
-		if (load(stable_node(s, n)) < limit &&
+		if (stable_takes(stable_node(s, n), limit) &&
 		    (best == CTREE_NIL || load(stable_node(s, n)) > load(stable_node(s, best))))
 			best = n;
 	if (best != CTREE_NIL) {
@@ -76,6 +76,24 @@ uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
 	return best;
 }
 
+uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limit, uint32_t from,
+			uint32_t to)
+{
+	uint32_t head = stable_find(s, root, hash), best = CTREE_NIL, i = head;
+
+	if (head == CTREE_NIL)
+		return CTREE_NIL;
+	do {
+		const struct stable_node *n = stable_node(s, i);
+
+		if (n->frame >= from && n->frame < to && !n->filling && stable_takes(n, limit) &&
+		    (best == CTREE_NIL || load(n) > load(stable_node(s, best))))
+			best = i;
+		i = n->dup_next;
+	} while (i != head);
+	return best;
+}
+
 /* Put the node into the tree, as head: the newest frame of a content has room. */
 static void link_live(struct stable *s, uint32_t i, int root)
 {
@@ -83,6 +101,8 @@ static void link_live(struct stable *s, uint32_t i, int root)
 	uint32_t head;
 
 	n->state = STABLE_LIVE;
+	n->to = CTREE_NIL;
+	n->nr_moving = 0;
 	n->root = (uint8_t)root;
 	n->in_tree = 1;
 	n->dup_prev = n->dup_next = i;
@@ -109,7 +129,7 @@ static void unlink_live(struct stable *s, uint32_t i)
 	struct stable_node *n = stable_node(s, i);
 	uint32_t other = n->dup_next;
 
-	assert(n->state == STABLE_LIVE && !n->nr_items && !n->nr_ordered);
+	assert(n->state == STABLE_LIVE && !n->nr_items && !n->nr_ordered && !n->isolated);
 	s->nr_live--;
 	if (other == i) {
 		st_erase(s, ctree_root(s->root, n->root, n->hash), i);
@@ -216,6 +236,46 @@ void stable_del_site(struct stable *s, uint32_t n)
 		s->nr_shared--;
 }
 
+bool stable_isolate(struct stable *s, uint32_t n)
+{
+	struct stable_node *node = stable_node(s, n);
+
+	if (node->state != STABLE_LIVE || node->isolated || node->filling)
+		return false;
+	node->isolated = true;
+	s->nr_isolated++;
+	return true;
+}
+
+void stable_putback(struct stable *s, uint32_t n)
+{
+	assert(stable_node(s, n)->isolated);
+	stable_node(s, n)->isolated = false;
+	s->nr_isolated--;
+	stable_touch(s, n);
+}
+
+void stable_add_move(struct stable *s, uint32_t n, uint32_t to)
+{
+	struct stable_node *node = stable_node(s, n);
+
+	assert(node->state == STABLE_LIVE && to != n && (!node->nr_moving || node->to == to));
+	node->to = to;
+	node->nr_moving++;
+	stable_node(s, to)->nr_ordered++;
+}
+
+void stable_del_move(struct stable *s, uint32_t n)
+{
+	struct stable_node *node = stable_node(s, n);
+
+	assert(node->nr_moving);
+	stable_node(s, node->to)->nr_ordered--;
+	stable_touch(s, node->to);
+	if (!--node->nr_moving)
+		node->to = CTREE_NIL;
+}
+
 void stable_touch(struct stable *s, uint32_t n)
 {
 	struct stable_node *node = stable_node(s, n);
@@ -258,7 +318,7 @@ static int check_dups(struct stable *s, uint32_t head, const char **why)
 int stable_check(struct stable *s, const char **why)
 {
 	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0;
-	uint64_t retired = 0, in_trees = 0, epoch = 0, nr;
+	uint64_t retired = 0, in_trees = 0, epoch = 0, isolated = 0, nr;
 
 	*why = "touched node";
 	if (s->touched != CTREE_NIL)
@@ -274,10 +334,11 @@ int stable_check(struct stable *s, const char **why)
 		live++;
 		shared += n->nr_items > 0;
 		dups += n->dup_next != i;
+		isolated += n->isolated;
 		heads += n->in_tree;
 		chains += n->in_tree && n->dup_next != i;
 		*why = "live node without sites or orders";
-		if (!n->nr_items && !n->nr_ordered && !n->filling)
+		if (!n->nr_items && !n->nr_ordered && !n->filling && !n->isolated)
 			return -1;
 		if (n->in_tree && check_dups(s, i, why))
 			return -1;
@@ -299,7 +360,8 @@ int stable_check(struct stable *s, const char **why)
 	*why = "stable counters";
 	return live == s->nr_live && shared == s->nr_shared && chains == s->nr_chains &&
 			       dups == s->nr_dups && retired == s->nr_retired &&
-			       heads == in_trees && live + retired == s->nodes.nr ?
+			       isolated == s->nr_isolated && heads == in_trees &&
+			       live + retired == s->nodes.nr ?
 		       0 :
 		       -1;
 }

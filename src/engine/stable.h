@@ -10,6 +10,7 @@
  * LIVE     in a tree, or in the dup list of a node that is. nr_items sites stand on it, nr_ordered
  *          pages are bound to it. At least one of the two is not 0 when the lock is free, except
  *          while a worker fills it.
+ *          A node that migrate.c has isolated may have neither, and takes no page.
  * RETIRED  no site is left, but a process that the engine cannot see may map the frame: the node
  *          waits in a list, oldest first, for the epochs up to its own to end.
  *
@@ -38,7 +39,13 @@ struct stable_node {
 	/* LIVE and head: in the tree. RETIRED: child[0], child[1] are prev, next. */
 	struct ctree_links links;
 	uint32_t frame;
-	uint64_t epoch; /* RETIRED: the one it was retired in */
+	union {
+		uint64_t epoch;      /* RETIRED: the one it was retired in */
+		struct {             /* LIVE */
+			uint32_t to; /* node that its sites are ordered to; CTREE_NIL: none */
+			uint32_t nr_moving; /* sites so ordered; `to` is a node exactly if not 0 */
+		};
+	};
 	uint32_t first; /* first rmap_item of the sites' list */
 	uint32_t nr_items, nr_ordered;
 	uint32_t dup_prev, dup_next; /* itself when there is no other of this content */
@@ -48,6 +55,7 @@ struct stable_node {
 	uint8_t root;    /* tree it belongs to */
 	uint8_t filling; /* enum stable_fill */
 	bool touched;    /* on the list of nodes to be settled */
+	bool isolated;   /* migrate.c has it: no page joins it, and it is not dropped */
 	uint32_t next_touched;
 };
 
@@ -61,6 +69,7 @@ struct stable {
 	uint64_t nr_shared; /* nodes with at least one site */
 	uint64_t nr_chains; /* contents with two or more live frames */
 	uint64_t nr_dups;   /* live frames of those */
+	uint64_t nr_isolated;
 };
 
 int stable_init(struct stable *s, int nr_nodes); /* 0 or -ENOMEM */
@@ -77,6 +86,14 @@ void stable_warm(struct stable *s, const int *root, const uint64_t *hash, unsign
 uint32_t stable_find(struct stable *s, int root, uint64_t hash);
 /* A node of this content with fewer than `limit` sites and orders, or CTREE_NIL. */
 uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit);
+/* The same among the nodes whose frames are in [from, to); the tree stays as it is. */
+uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limit, uint32_t from,
+			uint32_t to);
+/* Can the node take one more page, if nodes take up to `limit`? */
+static inline bool stable_takes(const struct stable_node *n, uint32_t limit)
+{
+	return !n->isolated && n->nr_items + n->nr_ordered < limit;
+}
 /* New LIVE node, dup if the content is known. CTREE_NIL for want of memory. */
 uint32_t stable_new(struct stable *s, int root, uint64_t hash, uint32_t frame);
 /* Take a node without sites and orders out of its tree, and free it. */
@@ -90,6 +107,15 @@ bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame);
 /* Count sites up or down; keeps nr_shared. */
 void stable_add_site(struct stable *s, uint32_t n);
 void stable_del_site(struct stable *s, uint32_t n);
+/*
+ * Isolate a LIVE node for whoever empties it. False: it is isolated already, or is being filled.
+ * stable_putback() ends it, and has settle.c look at the node.
+ */
+bool stable_isolate(struct stable *s, uint32_t n);
+void stable_putback(struct stable *s, uint32_t n);
+/* A site of n is ordered to the node `to`, or no longer is. All of n's go to the same. */
+void stable_add_move(struct stable *s, uint32_t n, uint32_t to);
+void stable_del_move(struct stable *s, uint32_t n);
 /* A site or an order has gone: settle.c looks at the node before the lock is let go. */
 void stable_touch(struct stable *s, uint32_t n);
 /* A node that was touched, taken off the list; CTREE_NIL: none. */

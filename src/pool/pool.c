@@ -103,6 +103,22 @@ bool pool_is_free(const struct pool *p, int nid, uint32_t frame)
 }
 
 /* [owner]: nobody else changes what it looks at. */
+uint32_t pool_next_used(const struct pool *p, uint32_t f, uint32_t end) UNCHECKED_LOCKING
+{
+	while (f < end) {
+		const struct pageblock *pb = pool_pageblock(p, f);
+		uint32_t off = f % p->zone_frames % PAGEBLOCK_FRAMES;
+
+		if (!pb || pageblock_is_empty(pb))
+			f += PAGEBLOCK_FRAMES - off;
+		else if (pageblock_is_used(pb, off))
+			return f;
+		else
+			f++;
+	}
+	return POOL_NONE;
+}
+
 bool pool_is_absent(const struct pool *p, uint32_t frame) UNCHECKED_LOCKING
 {
 	return frame < pool_nr_frames(p) &&

@@ -134,6 +134,9 @@ static inline bool pool_is_used(const struct pool *p, uint32_t frame)
 	return pb && pageblock_is_used(pb, frame % p->zone_frames % PAGEBLOCK_FRAMES);
 }
 
+/* [owner] First used or retired frame of [f, end), which lies in one zone; POOL_NONE: none. */
+uint32_t pool_next_used(const struct pool *p, uint32_t f, uint32_t end);
+
 /* [owner] The user's word of a frame; POOL_NONE when none was set, or it is free or no frame. */
 static inline uint32_t pool_word(const struct pool *p, uint32_t frame)
 {

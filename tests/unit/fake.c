@@ -201,6 +201,28 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 	return 0;
 }
 
+static int op_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
+{
+	struct fake *w = arena;
+	void (*hook)(struct fake * w) = w->in_write;
+
+	must(nr && from + nr <= w->nr_frames && to + nr <= w->nr_frames);
+	w->copies++;
+	w->in_write = NULL;
+	if (hook)
+		hook(w);
+	if (w->write_fails) {
+		w->write_fails--;
+		return -ENOSPC;
+	}
+	for (uint32_t i = 0; i < nr; i++) {
+		must(w->frame_tag[to + i] == FAKE_FREE_TAG);
+		must(w->frame_tag[from + i] != FAKE_FREE_TAG);
+		w->frame_tag[to + i] = w->frame_tag[from + i];
+	}
+	return 0;
+}
+
 /* As the daemon's account would: as many as there are, or none more. */
 static uint32_t op_frames_allow(void *arena, uint32_t least, uint32_t wish)
 {
@@ -260,6 +282,7 @@ static const struct engine_ops fake_ops = {
 	.nid = op_nid,
 	.send_order = op_send,
 	.frame_write = op_frame_write,
+	.frame_copy = op_frame_copy,
 	.frames_allow = op_frames_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = op_frame_free,
@@ -288,7 +311,7 @@ struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames)
 	w->frame_tag = malloc(w->nr_frames * sizeof(*w->frame_tag));
 	for (i = 0; i < w->nr_frames; i++)
 		w->frame_tag[i] = FAKE_FREE_TAG;
-	w->rng = 1;
+	w->rng = w->now_ms = 1;
 	w->e = engine_new(&cfg);
 	ck_assert_ptr_nonnull(w->e);
 	return w;
@@ -305,6 +328,7 @@ void fake_free(struct fake *w)
 		if (w->client[i])
 			fake_exit(w->client[i]);
 	}
+	fake_migrate(w);
 	fake_check(w);
 	n = fake_counters(w);
 	ck_assert_uint_eq(n.pages_tracked, 0);
@@ -551,6 +575,34 @@ void fake_orders(struct fake *w)
 			}
 		ck_assert_int_lt(n++, 100000);
 	}
+}
+
+int fake_migrate_step(struct fake *w)
+{
+	int left = 0;
+
+	for (int nid = 0; nid < w->nr_nodes; nid++)
+		left += engine_migrate_step(w->e, nid, w->now_ms, &w->migrated) >=
+			ENGINE_MIGRATE_MORE;
+	return left;
+}
+
+void fake_migrate(struct fake *w)
+{
+	int n = 0;
+
+	while (fake_migrate_step(w)) {
+		fake_check(w);
+		for (int i = 0; i < w->nr_clients; i++)
+			if (w->client[i]) {
+				fake_agent_run(w->client[i]);
+				fake_agent_answer(w->client[i]);
+			}
+		fake_check(w);
+		w->now_ms += 5;
+		ck_assert_int_lt(n++, 100000);
+	}
+	fake_check(w);
 }
 
 void fake_pass(struct fake *w)

@@ -69,15 +69,17 @@ struct fake {
 	int nr_clients;
 	int released;    /* client_release calls; atomic */
 	int write_fails; /* frame_write calls that are to fail */
-	uint64_t writes, frees, frames_freed, reads, looks, sent;
+	uint64_t writes, copies, frees, frames_freed, reads, looks, sent;
 	int fail_percent; /* of the pages of an order */
 	uint64_t rng, now_ms;
+	struct engine_migrated migrated; /* of all steps */
 	/* Called once, in the next track or read call (the unlocked part of a scan). */
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
 	void (*in_look)(struct fake_client *c);
 	/*
-	 * Called once, in the next frame_write: the engine writes new frames without its lock, too.
+	 * Called once, in the next frame_write or frame_copy: the engine fills new frames without
+	 * its lock, too.
 	 */
 	void (*in_write)(struct fake *w);
 };
@@ -124,6 +126,10 @@ void fake_pass(struct fake *w);
 void fake_passes(struct fake *w, int n);
 /* Send, run and answer until nothing is left. */
 void fake_orders(struct fake *w);
+/* One step of each migration that is under way. Returns how many have not ended. */
+int fake_migrate_step(struct fake *w);
+/* Carry them on, with all orders carried out and answered, until all have ended. */
+void fake_migrate(struct fake *w);
 /* engine_check(), and every byte of every client. */
 void fake_check(struct fake *w);
 struct engine_counters fake_counters(struct fake *w);

@@ -98,7 +98,7 @@ void model_step(struct fake *w, uint64_t *rng)
 	}
 	p = rnd(rng, PAGES);
 	n = 1 + rnd(rng, PAGES - p < 40 ? PAGES - p : 40);
-	switch (rnd(rng, 26)) {
+	switch (rnd(rng, 29)) {
 	case 0:
 	case 1:
 	case 2:
@@ -164,6 +164,16 @@ void model_step(struct fake *w, uint64_t *rng)
 	case 25:
 		fake_tick(w, rnd(rng, 60));
 		break;
+	case 26: /* nodes that there are not, and the same one, too */
+		engine_migrate(w->e, (int)rnd(rng, 3), (int)rnd(rng, 3));
+		break;
+	case 27:
+	case 28:
+		w->now_ms += rnd(rng, 2) * rnd(rng, 2000);
+		if (rnd(rng, 100) == 0)
+			engine_migrate_end(w->e, (int)rnd(rng, (uint32_t)w->nr_nodes));
+		fake_migrate_step(w);
+		break;
 	case 15:
 		for (i = p; i < p + n; i++)
 			c->page[i].nid = (uint8_t)rnd(rng, (uint32_t)w->nr_nodes);
@@ -190,7 +200,7 @@ void model_step(struct fake *w, uint64_t *rng)
 static void compare_with_truth(struct fake *w)
 {
 	uint64_t sites = 0, frames = 0;
-	static bool seen[2 * 4096];
+	static bool seen[3 * 4096];
 	struct engine_counters n;
 	struct mm_counters m;
 	uint32_t p;
@@ -233,6 +243,7 @@ void model_quiet(struct fake *w)
 	for (i = 0; i < w->nr_clients; i++)
 		if (w->client[i])
 			w->client[i]->full = false;
+	fake_migrate(w);
 	fake_passes(w, 2);
 	compare_with_truth(w);
 }

@@ -12,7 +12,7 @@ enum { STEPS = 4000 };
 START_TEST(random_steps)
 {
 	uint64_t rng = fake_seed() + (uint64_t)_i;
-	struct fake *w = fake_new(1 + _i % 2, 4096, _i % 3 ? 0 : 60);
+	struct fake *w = fake_new(1 + _i % 3, 4096, _i % 4 ? 0 : 60);
 	int s;
 
 	fake_set(w, KNOB_MAX_PAGE_SHARING, 2 + (uint32_t)(fake_rand(&rng) % 9));

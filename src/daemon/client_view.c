@@ -85,6 +85,20 @@ pid_t *client_pids(struct clients *c, unsigned int *nr)
 	return v;
 }
 
+pid_t client_pid_of(struct clients *c, uint32_t id)
+{
+	struct cds_lfht_iter iter;
+	struct cds_lfht_node *node;
+	pid_t pid = 0;
+
+	rcu_read_lock();
+	cds_lfht_for_each(c->by_pid, &iter, node)
+		if (clients_node(node)->id == id)
+			pid = clients_node(node)->pid;
+	rcu_read_unlock();
+	return pid;
+}
+
 unsigned int client_laggards(struct clients *c, uint32_t domain_id, uint64_t epoch, pid_t *v,
 			     unsigned int max)
 {

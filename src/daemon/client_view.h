@@ -36,6 +36,9 @@ bool client_owned(struct clients *c, pid_t pid, uid_t uid);
  */
 pid_t *client_pids(struct clients *c, unsigned int *nr);
 
+/* Pid of the client of that id, 0 when it has gone. Looks at all; registered with liburcu. */
+pid_t client_pid_of(struct clients *c, uint32_t id);
+
 /*
  * Pids of clients of a domain that have not moved on to this epoch, at most `max` in v[]. Returns
  * how many.

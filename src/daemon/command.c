@@ -39,6 +39,12 @@ static const char *explain(int error)
 		return "that is not a directory: use get";
 	case EBUSY:
 		return "not while pages are shared: set ksm/run to 2 first";
+	case ENXIO:
+		return "there is no such node with memory";
+	case ELOOP:
+		return "that is the same node";
+	case EALREADY:
+		return "that is under way already";
 	case EINVAL: /* only a set says so */
 		return "not a valid value, see get help/PATH";
 	default:

@@ -36,6 +36,7 @@
 #include "numa/numa_topology.h"
 
 struct clients;
+struct mover;
 struct scan;
 
 /* What each thread's bell is rung for. */
@@ -67,6 +68,7 @@ struct daemon {
 	struct closer closer;
 	struct clients *clients;
 	struct scan *scan;
+	struct mover *mover;
 	struct unmerge_job unmerge;
 	/* Each is made and ended by its owner, after and before all who ring it: see main.c. */
 	struct bell main_bell, client_bell, scan_bell;

@@ -60,6 +60,8 @@ static const struct attr attrs[] = {
 	    "pages passed over by smart_scan, since the start: those that keep changing. (The "
 	    "kernel's are pages that do not change, and these are never read again here.)"),
 	KSM("pages_merged", c.pages_merged, "pages merged, since the start"),
+	KSM("pages_migrated", c.pages_migrated,
+	    "pages moved from a frame to another of the same contents, since the start"),
 	KSM("ksm_zero_pages", c.zero_pages,
 	    "zero pages given back and still untouched; in neither shared nor sharing"),
 	KSM("stable_node_chains", c.stable_node_chains, "contents that have two or more frames"),

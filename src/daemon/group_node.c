@@ -9,14 +9,22 @@
 #include "daemon/group_node.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "daemon/attr.h"
-#include "daemon/domain.h"
+#include "daemon/daemon.h"
+#include "daemon/mover.h"
 #include "numa/numa_topology.h"
 #include "pool/pool.h"
 
+/* failed[]: frames by enum engine_move_failed, which begins with "not". */
 struct node_values {
 	uint64_t nid, os_node, frames_start, frames_end;
+	char migrate_to[16];
+	uint64_t success, fail, collisions, failed[MOVE_FAILED_NR - 1];
+	char culprit[128];
 };
 
 /* frames[]: the values of a directory by type. */
@@ -32,9 +40,38 @@ static const char *const type_names[POOL_TYPES] = {
 	[POOL_RESERVE] = "reserve",
 };
 
+static const char *const failed_names[MOVE_FAILED_NR - 1] = {
+	[MOVE_SILENT - 1] = "silent",       [MOVE_REFUSED - 1] = "refused",
+	[MOVE_WRITTEN - 1] = "written",     [MOVE_NO_MAPPINGS - 1] = "no_mappings",
+	[MOVE_NO_MEMORY - 1] = "no_memory", [MOVE_IN_USE - 1] = "in_use",
+};
+
+static void look_mover(struct daemon *d, int nid, struct node_values *v)
+{
+	struct mover_counts c;
+	const struct engine_culprit *who = &c.sum.culprit;
+	int to = mover_counts(d->mover, nid, &c);
+
+	strcpy(v->migrate_to, "none");
+	if (to >= 0)
+		snprintf(v->migrate_to, sizeof(v->migrate_to), "%d", to);
+	v->success = c.sum.frames;
+	v->collisions = c.sum.collisions;
+	for (int i = 1; i < MOVE_FAILED_NR; i++) {
+		v->failed[i - 1] = c.sum.failed[i];
+		v->fail += c.sum.failed[i];
+	}
+	if (who->why)
+		snprintf(v->culprit, sizeof(v->culprit), "domain %u frame %u client %d %s",
+			 c.domain, who->frame, c.pid, failed_names[who->why - 1]);
+	else
+		strcpy(v->culprit, "none");
+}
+
 static int look_node(void *owner, uint64_t nid, void *values)
 {
-	const struct domain_table *t = owner;
+	struct daemon *d = owner;
+	const struct domain_table *t = &d->domains;
 	struct node_values *v = values;
 
 	if (nid >= (uint64_t)t->topology->nr_nodes)
@@ -43,6 +80,7 @@ static int look_node(void *owner, uint64_t nid, void *values)
 	v->os_node = (uint64_t)t->topology->os_node[nid];
 	v->frames_start = nid * t->zone_frames;
 	v->frames_end = (nid + 1) * t->zone_frames;
+	look_mover(d, (int)nid, v);
 	return 0;
 }
 
@@ -66,6 +104,7 @@ static void add(struct pool_counts *sum, const struct pool_counts *c)
 
 static int look_zone(void *owner, uint64_t nid, void *values)
 {
+	struct daemon *daemon = owner;
 	struct zone_values *v = values;
 	int err = look_node(owner, nid, &v->node);
 	struct domain **d;
@@ -73,7 +112,7 @@ static int look_zone(void *owner, uint64_t nid, void *values)
 
 	if (err)
 		return err;
-	d = domain_table_snapshot(owner, &nr);
+	d = domain_table_snapshot(&daemon->domains, &nr);
 	for (unsigned int i = 0; i < nr; i++) {
 		struct pool_counts c;
 
@@ -87,17 +126,53 @@ static int look_zone(void *owner, uint64_t nid, void *values)
 
 static void list(void *owner, struct attr_list *l)
 {
-	const struct domain_table *t = owner;
+	const struct daemon *d = owner;
 
-	for (int nid = 0; nid < t->topology->nr_nodes; nid++)
+	for (int nid = 0; nid < d->topology->nr_nodes; nid++)
 		attr_list_subject(l, (uint64_t)nid);
 }
 
-#define NODE(name, field, help) ATTR_FIELD_ALL(struct node_values, field, name, help)
+/* "none" ends what is under way. */
+static int store_migrate_to(void *owner, uint64_t nid, const struct attr *a, const char *value)
+{
+	struct daemon *d = owner;
+	unsigned long to;
+	char *end;
+
+	(void)a;
+	if (!strcmp(value, "none")) {
+		mover_end(d->mover, (int)nid);
+		return 0;
+	}
+	if (*value < '0' || *value > '9')
+		return -EINVAL;
+	to = strtoul(value, &end, 10);
+	if (*end)
+		return -EINVAL;
+	return mover_begin(d->mover, (int)nid, to < NUMA_MAX_NODES ? (int)to : NUMA_MAX_NODES);
+}
+
+#define NODE(name, field, help) ATTR_FIELD(struct node_values, field, name, help)
+#define NODE_ALL(name, field, help) ATTR_FIELD_ALL(struct node_values, field, name, help)
 static const struct attr node_attrs[] = {
-	NODE("os_node", os_node, "the kernel's number of the node"),
-	NODE("frames_start", frames_start, "first frame of the node, in every arena"),
-	NODE("frames_end", frames_end, "frame after the last"),
+	NODE_ALL("os_node", os_node, "the kernel's number of the node"),
+	NODE_ALL("frames_start", frames_start, "first frame of the node, in every arena"),
+	NODE_ALL("frames_end", frames_end, "frame after the last"),
+	{
+		.name = "migrate_to",
+		.help = "move what stands on the node's frames to this node's; `none` puts back "
+			"what has not moved. Shows the node while that is under way",
+		.at = offsetof(struct node_values, migrate_to),
+		.show = attr_show_text,
+		.store = store_migrate_to,
+	},
+	NODE("pgmigrate_success", success, "frames from which all pages were moved away"),
+	NODE("pgmigrate_fail", fail, "frames that were to be emptied, and keep pages"),
+	NODE("migrate_collisions", collisions,
+	     "times that a frame of the same contents was there, and took the pages"),
+	ATTR_NUMBERS(struct node_values, failed, "migrate_failed", failed_names,
+		     "pgmigrate_fail, by reason"),
+	NODE("migrate_culprit", culprit, "the last frame that failed, and whose page kept it"),
 };
 
 #define ZONE(name, field, help) ATTR_FIELD(struct zone_values, field, name, help)
@@ -139,8 +214,8 @@ static const struct attr_group zone_group = {
 	.open = true,
 };
 
-void group_node_register(struct attr_tree *t, struct domain_table *domains)
+void group_node_register(struct attr_tree *t, struct daemon *d)
 {
-	attr_register(t, &node_group, domains);
-	attr_register(t, &zone_group, domains);
+	attr_register(t, &node_group, d);
+	attr_register(t, &zone_group, d);
 }

@@ -4,9 +4,9 @@
 #define KSMD_GROUP_NODE_H
 
 struct attr_tree;
-struct domain_table;
+struct daemon;
 
-/* `domains` outlives the tree; the zones of a node are counted over all of them. */
-void group_node_register(struct attr_tree *t, struct domain_table *domains);
+/* `d` outlives the tree; the zones of a node are counted over all domains. */
+void group_node_register(struct attr_tree *t, struct daemon *d);
 
 #endif

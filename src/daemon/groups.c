@@ -25,6 +25,6 @@ void groups_register(struct groups *g, struct daemon *d)
 	group_daemon_register(t, d);
 	group_domain_register(t, d);
 	group_limit_register(t, d);
-	group_node_register(t, &d->domains);
+	group_node_register(t, d);
 	group_user_register(t, &d->accounts);
 }

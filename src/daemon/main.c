@@ -29,6 +29,7 @@
 #include "daemon/groups.h"
 #include "daemon/limits.h"
 #include "daemon/manager.h"
+#include "daemon/mover.h"
 #include "daemon/options.h"
 #include "daemon/probe.h"
 #include "daemon/runtime_dir.h"
@@ -46,6 +47,7 @@ struct service {
 	struct groups groups;
 	struct control *control;
 	struct watchdog watchdog;
+	struct mover mover;
 };
 
 /* ---- what the start rests on ---- */
@@ -325,6 +327,17 @@ static void free_scan(struct service *s)
 	scan_free(s->d.scan);
 }
 
+static int new_mover(struct service *s)
+{
+	s->d.mover = &s->mover;
+	return mover_init(&s->mover, &s->d);
+}
+
+static void free_mover(struct service *s)
+{
+	mover_deinit(&s->mover);
+}
+
 /* ---- what serves ---- */
 
 static int confine_self(struct service *s)
@@ -373,6 +386,18 @@ static void stop_scan(struct service *s)
 	scan_stop(s->d.scan);
 }
 
+/* Its thread comes when somebody asks for it. */
+static int allow_mover(struct service *s)
+{
+	(void)s;
+	return 0;
+}
+
+static void stop_mover(struct service *s)
+{
+	mover_stop(&s->mover);
+}
+
 /* ---- start, serve, end ---- */
 
 /*
@@ -402,14 +427,16 @@ static const struct step {
 	{ "domains", init_domains, deinit_domains },
 	/* It ends after the client thread, because what clients say reaches it until then. */
 	{ "scan", new_scan, free_scan },
+	{ "mover", new_mover, free_mover },
 	{ "control socket", open_control, close_control },
 	/* All that needs more rights is open, and there is no thread yet that would keep them. */
 	{ "confinement", confine_self, NULL },
 	{ "closer", start_closer, NULL },
 	{ "undertaker", start_domains, NULL }, /* deinit_domains() ends it */
-	/* The scan thread ends before the clients go. */
+	/* The scan thread and the mover end before the clients go. */
 	{ "client thread", start_clients, stop_clients },
 	{ "scan thread", start_scan, stop_scan },
+	{ "mover thread", allow_mover, stop_mover },
 };
 #define NR_STEPS (sizeof(steps) / sizeof(steps[0]))
 

@@ -329,12 +329,12 @@ END_TEST
 
 START_TEST(modes_say_what_can_be_set)
 {
-	struct daemon *d = daemon_start(NULL);
+	struct daemon *d = daemon_start((const char *const[]){ "--topology", "emulated:2", NULL });
 	char buf[1024];
 	int nr = 0;
 
 	walk_modes(d, "", &nr);
-	ck_assert_int_eq(nr, 19 + 6); /* the knobs of ksm/ and limit/ */
+	ck_assert_int_eq(nr, 19 + 6 + 2); /* the knobs of ksm/ and limit/; a move for each node */
 	ck_assert_int_eq(ctl_ls(d, "-l", buf, sizeof(buf)), ctl_ls(d, "-l ", buf, sizeof(buf)));
 	ck_assert_int_eq(ctl_ls(d, "-l ksm/run", buf, sizeof(buf)), -ENOTDIR);
 	ck_assert_int_eq(ctl_ls(d, "-l nothing", buf, sizeof(buf)), -ENOENT);

@@ -765,7 +765,10 @@ ssize_t os_pread(int fd, void *buf, size_t len, off_t off)
 
 	os_must(f, "descriptor %d read, which is not open", fd);
 	if (f->kind == OS_MEMFD) {
+		if (faulty())
+			return fail(EIO);
 		fill_page(buf, os_frame_tag(f->inode, (uint32_t)(addr / OS_PAGE), &hole));
+		os_must(!hole, "frame %u is copied, and is empty", (uint32_t)(addr / OS_PAGE));
 		return OS_PAGE;
 	}
 	os_must(f->kind == OS_MEM || f->kind == OS_PLAIN);

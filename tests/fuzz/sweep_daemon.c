@@ -41,6 +41,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define MAIN 0xdd    /* 5 */
 #define FAULT 0xde   /* 6 */
 #define RESTART 0xdf /* 7 */
+/* Of KNOB, on two nodes. */
+#define MOVE0 0xf0
+#define MOVE1 0xf1
 
 /* The first life ends in the middle, because hanging up and starting again repair much. */
 static const uint8_t life[] = {
@@ -51,8 +54,9 @@ static const uint8_t life[] = {
 	FORGET,  0,     0,        50,      MERGE, DEL,   1,       0,     50,
 	ADD,     1,     0,        50,      MERGE, /* taken back */
 	MOVE,    0,     60,       90,      MS,    250,   MERGE,   MS200, 2,
-	MERGE,   MS200, 2,        MERGE, /* epochs turn */
-#define MIDDLE 57
+	MERGE,   MS200, 2,        MERGE,                        /* epochs turn */
+	KNOB,    MOVE0, MERGE,    KNOB,    MOVE1, MERGE, MERGE, /* moved there and back */
+#define MIDDLE 64
 	HANG_UP, 0,     ROUND,    CONNECT, 0,     MERGE, MERGE, /* again */
 	KNOB,    2,     SCAN,     1,       ROUND, MERGE, MAIN,    KNOB,  1,
 	MERGE,   MERGE, MS200,    3, /* unmerged */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * world.c - see world.h. It takes the place of main.c and scan_thread.c, whose threads it plays in
- * turn.
+ * world.c - see world.h. It takes the place of main.c, scan_thread.c and mover.c, whose threads it
+ * plays in turn.
  */
 #include "world.h"
 
@@ -13,6 +13,7 @@
 
 #include "base/container.h"
 #include "daemon/control.h"
+#include "daemon/mover.h"
 #include "daemon/scan_thread.h"
 #include "base/log.h"
 #include "daemon/client_ops.h"
@@ -54,6 +55,38 @@ void scan_stats(struct scan *s, struct scan_stats *out)
 	struct daemon *d = (struct daemon *)(void *)s;
 
 	*out = (struct scan_stats){ .full_scans = d->full_scans };
+}
+
+int mover_begin(struct mover *m, int from, int to)
+{
+	struct daemon *d = (struct daemon *)(void *)m;
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&d->domains, &nr);
+	int err = 0;
+
+	for (unsigned int i = 0; i < nr && !err; i++)
+		err = engine_migrate(v[i]->engine, from, to);
+	domain_snapshot_free(v, nr);
+	return err;
+}
+
+void mover_end(struct mover *m, int from)
+{
+	struct daemon *d = (struct daemon *)(void *)m;
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&d->domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_migrate_end(v[i]->engine, from);
+	domain_snapshot_free(v, nr);
+}
+
+int mover_counts(struct mover *m, int nid, struct mover_counts *out)
+{
+	(void)m;
+	(void)nid;
+	memset(out, 0, sizeof(*out));
+	return -1;
 }
 
 /* ---- life ---- */
@@ -128,6 +161,7 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	w->d.domains.zone_frames = arena_zone_frames(nr_nodes, 0, ARENA_SPAN);
 	w->d.uffd_dev = os_fd_new(os_file_new(OS_PLAIN));
 	w->d.scan = (struct scan *)(void *)&w->d; /* what scan_stats() above takes it for */
+	w->d.mover = (struct mover *)(void *)&w->d;
 	account_table_init(&w->d.accounts);
 	closer_init(&w->d.closer, &w->d.accounts);
 	domain_table_init(&w->d.domains);
@@ -205,6 +239,11 @@ static void scan(struct domain *d, void *arg)
 		a->w->d.full_scans += engine_scan(d->engine, 0, &budget) == ENGINE_SCAN_PASS;
 	if (knob_get(&a->w->d.knobs, KNOB_RUN) == KSM_RUN_MERGE)
 		engine_flush(d->engine, a->flush_all ? ENGINE_FLUSH_PASS : ENGINE_FLUSH_RIPE);
+	for (int nid = 0; nid < a->w->d.topology->nr_nodes; nid++) {
+		struct engine_migrated done = { 0 };
+
+		engine_migrate_step(d->engine, nid, os_now_ms(), &done);
+	}
 	if (engine_nr_retired(d->engine))
 		bell_ring(&a->w->d.client_bell, CLIENTS_RETIRED);
 }

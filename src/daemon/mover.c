@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mover.c - see mover.h.
+ *
+ * The engines do the work (engine/migrate.c) in steps of a millisecond or less; between two steps
+ * this thread waits for clients' answers. It has a thread of its own because `run` may be 0, and
+ * because a pass may take long; it gives way to the programs as the scan thread does. The main
+ * thread asks, and may not wait for clients, so a store to migrate_to begins a move and returns.
+ */
+#include "daemon/mover.h"
+
+#include <errno.h>
+#include <urcu.h>
+
+#include "base/clock.h"
+#include "daemon/client_view.h"
+#include "daemon/crew.h"
+#include "daemon/daemon.h"
+
+enum { MOVER_WORK = 1, MOVER_STOP = 2 };
+
+#define ANSWERS_MS 1 /* between two looks for answers */
+
+int mover_init(struct mover *m, struct daemon *d)
+{
+	m->d = d;
+	lock_init(&m->lock);
+	return bell_init(&m->bell);
+}
+
+/* --- the thread --- */
+
+static void add(struct mover *m, int nid, const struct domain *d, const struct engine_migrated *v)
+{
+	int pid = v->culprit.why ? client_pid_of(m->d->clients, v->culprit.client) : 0;
+	struct mover_counts *c = &m->done[nid];
+
+	lock_take(&m->lock);
+	c->sum.frames += v->frames;
+	c->sum.collisions += v->collisions;
+	for (int i = 0; i < MOVE_FAILED_NR; i++)
+		c->sum.failed[i] += v->failed[i];
+	if (v->culprit.why) {
+		c->sum.culprit = v->culprit;
+		c->domain = d->id;
+		c->pid = pid;
+	}
+	lock_give(&m->lock);
+}
+
+/* A step for a node in every domain. *due_ms: when the next is due; unchanged: never. */
+static void step_node(struct mover *m, int nid, struct domain **v, unsigned int nr,
+		      uint64_t *due_ms)
+{
+	bool active = false;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		struct engine_migrated done = { 0 };
+		uint64_t now = clock_ms(), due = now;
+
+		switch (engine_migrate_step(v[i]->engine, nid, now, &done)) {
+		case ENGINE_MIGRATE_NONE:
+			continue;
+		case ENGINE_MIGRATE_WAIT:
+			due += ANSWERS_MS;
+			/* fall through */
+		case ENGINE_MIGRATE_MORE:
+			active = true;
+			*due_ms = due < *due_ms ? due : *due_ms;
+			break;
+		case ENGINE_MIGRATE_DONE:
+			/* Frames have been retired. */
+			bell_ring(&m->d->client_bell, CLIENTS_RETIRED);
+			break;
+		}
+		add(m, nid, v[i], &done);
+	}
+	if (!active)
+		m->to[nid] = 0;
+}
+
+static uint64_t step(struct mover *m)
+{
+	uint64_t due_ms = CLOCK_NEVER;
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&m->d->domains, &nr);
+
+	for (int nid = 0; nid < m->d->topology->nr_nodes; nid++)
+		if (m->to[nid])
+			step_node(m, nid, v, nr, &due_ms);
+	domain_snapshot_free(v, nr);
+	return due_ms;
+}
+
+static void *mover_main(void *arg)
+{
+	struct mover *m = arg;
+	uint64_t due_ms = CLOCK_NEVER;
+
+	rcu_register_thread();
+	crew_nice();
+	while (!(bell_wait(&m->bell, due_ms) & MOVER_STOP))
+		due_ms = step(m);
+	rcu_unregister_thread();
+	return NULL;
+}
+
+static int start(struct mover *m)
+{
+	int err = m->started ? 0 : pthread_create(&m->thread, NULL, mover_main, m);
+
+	if (err)
+		return -err;
+	if (!m->started)
+		pthread_setname_np(m->thread, "ksmd-move");
+	m->started = true;
+	return 0;
+}
+
+void mover_stop(struct mover *m)
+{
+	if (!m->started)
+		return;
+	bell_ring(&m->bell, MOVER_STOP);
+	pthread_join(m->thread, NULL);
+	m->started = false;
+}
+
+void mover_deinit(struct mover *m)
+{
+	bell_deinit(&m->bell);
+	lock_deinit(&m->lock);
+}
+
+/* --- the main thread --- */
+
+static void end_all(int from, struct domain **v, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		engine_migrate_end(v[i]->engine, from);
+}
+
+int mover_begin(struct mover *m, int from, int to)
+{
+	unsigned int nr, begun = 0;
+	struct domain **v;
+	int err;
+
+	if (to < 0 || to >= m->d->topology->nr_nodes)
+		return -ENXIO;
+	if (to == from)
+		return -ELOOP;
+	if (m->to[from])
+		return -EALREADY;
+	err = start(m);
+	if (err)
+		return err;
+	v = domain_table_snapshot(&m->d->domains, &nr);
+	while (!err && begun < nr)
+		err = engine_migrate(v[begun++]->engine, from, to);
+	if (err)
+		end_all(from, v, begun - 1);
+	m->to[from] = to + 1;
+	bell_ring(&m->bell, MOVER_WORK);
+	domain_snapshot_free(v, nr);
+	return err;
+}
+
+void mover_end(struct mover *m, int from)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&m->d->domains, &nr);
+
+	end_all(from, v, nr);
+	domain_snapshot_free(v, nr);
+	if (m->started)
+		bell_ring(&m->bell, MOVER_WORK);
+}
+
+int mover_counts(struct mover *m, int nid, struct mover_counts *out)
+{
+	lock_take(&m->lock);
+	*out = m->done[nid];
+	lock_give(&m->lock);
+	return m->to[nid] - 1;
+}

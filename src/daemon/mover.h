@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mover.h - the thread that moves what stands on the frames of one NUMA node to another, in all
+ * domains.
+ *
+ * There is no thread until it is first asked for, and it sleeps while nothing is to be moved.
+ */
+#ifndef KSMD_MOVER_H
+#define KSMD_MOVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/guard.h"
+#include "daemon/bell.h"
+#include "engine/engine.h"
+#include "numa/numa_topology.h"
+
+struct daemon;
+
+struct mover {
+	struct daemon *d;
+	pthread_t thread;
+	bool started; /* main thread */
+	struct bell bell;
+	_Atomic int to[NUMA_MAX_NODES]; /* node that this one is being emptied to, plus 1; or 0 */
+	struct lock lock;               /* a leaf; covers `done` */
+	struct mover_counts {
+		struct engine_migrated sum; /* since the start; `culprit` is the last one */
+		uint32_t domain;            /* its domain */
+		int pid;                    /* of culprit.client, 0 when it had gone */
+	} done[NUMA_MAX_NODES];
+};
+
+/* All but mover_counts() are for the main thread. Returns 0 or -errno. */
+int mover_init(struct mover *m, struct daemon *d);
+void mover_deinit(struct mover *m);
+/*
+ * Ends the thread, if there is one; no other may be begun. What is under way stays as it is, and
+ * whole: each page is on a frame of its contents.
+ */
+void mover_stop(struct mover *m);
+
+/*
+ * Begin to move what is on node `from` now. Returns 0, -ENXIO (there is no node `to`), -ELOOP (it
+ * is the same), -EALREADY, -ENOMEM, or -errno (no thread); then nothing is moved.
+ */
+int mover_begin(struct mover *m, int from, int to);
+/* Put back what has not moved yet. */
+void mover_end(struct mover *m, int from);
+/* What has become of frames of a node. Returns the node that it is being emptied to, or -1. */
+int mover_counts(struct mover *m, int nid, struct mover_counts *out);
+
+#endif

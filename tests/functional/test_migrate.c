@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_migrate.c - what stands on one node's frames moves to another's, in processes that go on.
+ *
+ * The machine's nodes are emulated: a frame lies on node N when its number is in N's zone, which
+ * /proc/PID/maps shows. Every page's contents are checked after every move.
+ */
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ksm.h"
+#include "tests/lib/harness.h"
+#include "tests/lib/mapping.h"
+#include "tests/lib/peer.h"
+
+enum { PAGES = 600 };
+
+static struct daemon *start(void)
+{
+	struct daemon *d = daemon_start((const char *const[]){ "--topology", "emulated:2", NULL });
+
+	daemon_hasten(d);
+	return d;
+}
+
+static bool is_idle(struct daemon *d, int nid)
+{
+	char path[32], buf[32];
+
+	snprintf(path, sizeof(path), "node/%d/migrate_to", nid);
+	ck_assert_int_ge(ctl_get(d, path, buf, sizeof(buf)), 0);
+	return !strcmp(buf, "none");
+}
+
+static uint64_t node_u64(struct daemon *d, int nid, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "node/%d/%s", nid, name);
+	return ctl_get_u64(d, path);
+}
+
+static void begin(struct daemon *d, int from, int to)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "node/%d/migrate_to", from);
+	ck_assert_int_eq(ctl_set_u64(d, path, (uint64_t)to), 0);
+}
+
+static void migrate(struct daemon *d, int from, int to)
+{
+	begin(d, from, to);
+	wait_until(is_idle(d, from), WAIT_MS, "the move ends");
+}
+
+/* Pages of [addr, addr + pages) that are mapped to frames of this node. */
+static int on_node(struct daemon *d, pid_t pid, long addr, int pages, int nid)
+{
+	uint64_t zone = node_u64(d, 0, "frames_end");
+	unsigned long start = (unsigned long)addr, end = start + (unsigned long)pages * PEER_PAGE;
+	FILE *f = mapping_open(pid);
+	struct mapping m;
+	int nr = 0;
+
+	while (mapping_next(f, &m))
+		for (unsigned long at = m.start; m.arena && at < m.end; at += PEER_PAGE)
+			nr += at >= start && at < end &&
+			      (m.offset + at - m.start) / PEER_PAGE / zone == (uint64_t)nid;
+	return nr;
+}
+
+static int pages_on_node(struct daemon *d, struct peer *p, long addr, int nid)
+{
+	return on_node(d, p->pid, addr, PAGES, nid);
+}
+
+/* A move may meet a page whose last write the scan has not seen, or its order; it is repeated. */
+static void migrate_all(struct daemon *d, struct peer *p, long addr, int from, int to)
+{
+	for (int i = 0; i < 20 && pages_on_node(d, p, addr, to) < PAGES; i++)
+		migrate(d, from, to);
+	ck_assert_int_eq(pages_on_node(d, p, addr, to), PAGES);
+}
+
+START_TEST(there_and_back)
+{
+	struct daemon *d = start();
+	struct peer *p = peer_new(), *q = peer_new();
+	long a = peer_call(p, fn_offer, PAGES, 1, 1), b = peer_call(q, fn_offer, PAGES, 1, 1);
+	uint64_t merged;
+
+	wait_counter(d, "pages_sharing", PAGES);
+	wait_counter(d, "orders", 0);
+	merged = ctl_get_u64(d, "ksm/pages_merged");
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", (uint64_t)_i), 0); /* a move needs no scan */
+	migrate_all(d, p, a, 0, 1);
+	ck_assert_int_eq(pages_on_node(d, q, b, 1), PAGES);
+	migrate_all(d, q, b, 1, 0);
+	ck_assert_int_eq(pages_on_node(d, p, a, 0), PAGES);
+	ck_assert_int_eq(peer_call(p, fn_check, a, PAGES, 1, 1), 0);
+	ck_assert_int_eq(peer_call(q, fn_check, b, PAGES, 1, 1), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), PAGES);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), PAGES);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_merged"), merged);
+	ck_assert_uint_ge(ctl_get_u64(d, "ksm/pages_migrated"), 2 * PAGES);
+	ck_assert_uint_ge(node_u64(d, 1, "pgmigrate_success"), PAGES);
+	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, PAGES), pfns_visible() ? PAGES : 0);
+	/* The old frames go after their grace period. */
+	wait_counter(d, "frames_used", PAGES);
+	ck_assert_uint_eq(ctl_get_u64(d, "zone/1/used"), 0);
+	ck_assert_int_eq(peer_call(p, fn_check, a, PAGES, 1, 1), 0);
+	peer_end(p);
+	peer_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/* (): identical pages on both nodes, each 2 MiB stripe on one; address of the first stripe. */
+static long fn_offer_both(const long a[6])
+{
+	const long stripe = 2 << 20;
+	char *m = mmap(NULL, (size_t)stripe * 4, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long base = ((long)m + 2 * stripe - 1) / (2 * stripe) * (2 * stripe);
+
+	(void)a;
+	if (m == MAP_FAILED)
+		return -errno;
+	for (int n = 0; n < 2; n++)
+		for (int half = 0; half < 2; half++)
+			fn_fill((const long[6]){ base + n * stripe + half * 100 * 4096, 100, 1,
+						 1 });
+	return ksm_madvise((void *)base, (size_t)stripe * 2, MADV_MERGEABLE) ? -errno : base;
+}
+
+START_TEST(collision)
+{
+	struct daemon *d = start();
+	struct peer *p = peer_new();
+	long a;
+
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/merge_across_nodes", 0), 0);
+	a = peer_call(p, fn_offer_both);
+	ck_assert_int_gt(a, 0);
+	wait_counter(d, "pages_shared", 200);
+	wait_counter(d, "pages_sharing", 200);
+	wait_counter(d, "orders", 0);
+	migrate(d, 0, 1);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 100);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), 300);
+	ck_assert_uint_eq(node_u64(d, 0, "migrate_collisions"), 100);
+	ck_assert_uint_eq(node_u64(d, 0, "pgmigrate_success"), 100);
+	for (int n = 0; n < 2; n++)
+		for (int half = 0; half < 2; half++) {
+			long at = a + n * (2l << 20) + half * 100 * 4096;
+
+			ck_assert_int_eq(peer_call(p, fn_check, at, 100, 1, 1), 0);
+			ck_assert_int_eq(on_node(d, p->pid, at, 100, 1), 100);
+		}
+	wait_counter(d, "frames_used", 100);
+	peer_end(p);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(stopped_client)
+{
+	struct daemon *d = start();
+	struct peer *p = peer_new(), *q = peer_new(), *r = peer_new();
+	struct peer *v[] = { p, q, r };
+	long a[3];
+	uint64_t begun;
+	char buf[128], want[64];
+
+	for (int i = 0; i < 3; i++)
+		a[i] = peer_call(v[i], fn_offer, PAGES, 1, 1);
+	wait_counter(d, "pages_sharing", 2 * PAGES);
+	wait_counter(d, "orders", 0);
+	migrate_all(d, r, a[2], 1, 0);
+	kill(r->pid, SIGSTOP);
+	begun = harness_now_ms();
+	migrate(d, 0, 1);
+	ck_assert_uint_lt(harness_now_ms() - begun, 20000); /* promised: 2 s */
+	ck_assert_int_eq(pages_on_node(d, p, a[0], 1), PAGES);
+	ck_assert_int_eq(pages_on_node(d, q, a[1], 1), PAGES);
+	ck_assert_int_eq(pages_on_node(d, r, a[2], 0), PAGES);
+	ck_assert_uint_eq(node_u64(d, 0, "migrate_failed/silent"), PAGES);
+	ck_assert_int_ge(ctl_get(d, "node/0/migrate_culprit", buf, sizeof(buf)), 0);
+	snprintf(want, sizeof(want), "client %d silent", (int)r->pid);
+	ck_assert_msg(strstr(buf, want) != NULL, "%s: not %s", buf, want);
+	kill(r->pid, SIGCONT);
+	migrate_all(d, r, a[2], 0, 1);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(peer_call(v[i], fn_check, a[i], PAGES, 1, 1), 0);
+		peer_end(v[i]);
+	}
+	daemon_stop(d);
+}
+END_TEST
+
+/* (addr, ms, seed): writes pages, checks all; every fourth time a child that it forks does, too. */
+static long fn_churn(const long a[6])
+{
+	uint64_t end = harness_now_ms() + (uint64_t)a[1], rng = (uint64_t)a[2];
+	static uint64_t holds[PAGES];
+	long bad = 0;
+
+	for (int i = 0; i < PAGES; i++)
+		holds[i] = 1 + (uint64_t)i;
+	for (int n = 0; harness_now_ms() < end && !bad; n++) {
+		pid_t child = n % 4 ? -1 : fork();
+
+		for (int k = 0; k < 20; k++) {
+			uint64_t page = (rng = rng * 6364136223846793005ull + 1) >> 33;
+			char *at = (char *)a[0] + page % PAGES * PEER_PAGE;
+
+			/* As before, or something of its own: the scan merges half of it again. */
+			holds[page % PAGES] = k % 2 ? 1 + page % PAGES : 10000 + page;
+			page_fill(at, holds[page % PAGES]);
+		}
+		for (int i = 0; i < PAGES; i++)
+			bad += !page_holds((char *)a[0] + i * (long)PEER_PAGE, holds[i]);
+		if (child == 0)
+			_exit(bad ? 1 : 0);
+		if (child > 0) {
+			int status;
+
+			waitpid(child, &status, 0);
+			bad += status != 0;
+		}
+	}
+	for (int i = 0; i < PAGES; i++)
+		page_fill((char *)a[0] + i * (long)PEER_PAGE, 1 + (uint64_t)i);
+	return bad;
+}
+
+/* Writes, forks and exits while everything moves there and back, both ways at once. */
+START_TEST(under_load)
+{
+	enum { CLIENTS = 3, MS = 2500 };
+	struct daemon *d = start();
+	struct peer *v[CLIENTS + 1];
+	long a[CLIENTS + 1];
+	uint64_t moved;
+
+	for (int i = 0; i <= CLIENTS; i++) {
+		v[i] = peer_new();
+		a[i] = peer_call(v[i], fn_offer, PAGES, 1, 1);
+	}
+	wait_counter(d, "pages_sharing", CLIENTS * PAGES);
+	for (int i = 0; i < CLIENTS; i++)
+		peer_post(v[i], fn_churn, a[i], MS, 77 + i);
+	for (int i = 0; i < 4; i++) {
+		begin(d, 0, 1);
+		begin(d, 1, 0);
+		if (i == 1)
+			peer_kill(v[CLIENTS]);
+		wait_until(is_idle(d, 0) && is_idle(d, 1), WAIT_MS, "both moves end");
+	}
+	moved = ctl_get_u64(d, "ksm/pages_migrated");
+	ck_assert_uint_gt(moved, PAGES);
+	for (int i = 0; i < CLIENTS; i++)
+		ck_assert_int_eq(peer_result(v[i]), 0);
+	wait_until(ctl_get_u64(d, "ksm/pages_shared") + ctl_get_u64(d, "ksm/pages_sharing") ==
+			   CLIENTS * PAGES,
+		   WAIT_MS, "all is merged again");
+	wait_counter(d, "orders", 0);
+	/* What was put back stands beside its dup; a way on which both move makes them one. */
+	for (int i = 0; i < 2 * CLIENTS; i++)
+		migrate_all(d, v[i % CLIENTS], a[i % CLIENTS], i / CLIENTS, !(i / CLIENTS));
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), PAGES);
+	for (int i = 0; i < CLIENTS; i++) {
+		ck_assert_int_eq(peer_call(v[i], fn_check, a[i], PAGES, 1, 1), 0);
+		ck_assert_int_eq(pages_on_node(d, v[i], a[i], 0), PAGES);
+		peer_end(v[i]);
+	}
+	wait_counter(d, "frames_used", 0);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(bad_input)
+{
+	static const struct {
+		const char *path, *value;
+		int err;
+	} bad[] = {
+		{ "node/0/migrate_to", "0", ELOOP },
+		{ "node/0/migrate_to", "2", ENXIO },
+		{ "node/0/migrate_to", "64", ENXIO },
+		{ "node/0/migrate_to", "-1", EINVAL },
+		{ "node/0/migrate_to", "1x", EINVAL },
+		{ "node/0/migrate_to", "", EINVAL },
+		{ "node/0/migrate_to", " 1", EINVAL },
+		{ "node/2/migrate_to", "0", ENOENT },
+		{ "node/0/pgmigrate_fail", "0", EACCES },
+		{ "zone/0/migrate_to", "1", ENOENT },
+		{ "node/0/migrate_to", "99999999999999999999", ENXIO },
+	};
+	struct daemon *d = start();
+	struct peer *p = peer_new();
+	long a = peer_call(p, fn_offer, PAGES, 7, 0);
+	int nid;
+
+	wait_counter(d, "pages_sharing", PAGES - (PAGES + 255) / 256);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		ck_assert_msg(ctl_set(d, bad[i].path, bad[i].value) == -bad[i].err, "%s %s",
+			      bad[i].path, bad[i].value);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_migrated"), 0);
+	/* One at a time, and it can be ended. */
+	kill(p->pid, SIGSTOP);
+	nid = on_node(d, p->pid, a, 1, 0) ? 0 : 1;
+	begin(d, nid, !nid);
+	ck_assert_int_eq(ctl_set(d, nid ? "node/1/migrate_to" : "node/0/migrate_to",
+				 nid ? "0" : "1"),
+			 -EALREADY);
+	ck_assert_int_eq(ctl_set(d, "node/0/migrate_to", "none"), 0);
+	ck_assert_int_eq(ctl_set(d, "node/1/migrate_to", "none"), 0);
+	wait_until(is_idle(d, 0) && is_idle(d, 1), WAIT_MS, "it ends");
+	kill(p->pid, SIGCONT);
+	ck_assert_int_eq(peer_call(p, fn_check, a, PAGES, 7, 0), 0);
+	peer_end(p);
+	daemon_stop(d);
+}
+END_TEST
+
+static Suite *migrate_suite(void)
+{
+	Suite *s = suite_create("migrate");
+	TCase *tc = tcase_create("migrate");
+
+	tcase_set_timeout(tc, 300);
+	tcase_add_loop_test(tc, there_and_back, 0, 2);
+	tcase_add_test(tc, collision);
+	tcase_add_test(tc, stopped_client);
+	tcase_add_test(tc, under_load);
+	tcase_add_test(tc, bad_input);
+	suite_add_tcase(s, tc);
+	return s;
+}
+
+int main(void)
+{
+	SRunner *sr = srunner_create(migrate_suite());
+	int failed;
+
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -15,7 +15,8 @@
 static void pick_args(struct job *j)
 {
 	static const char *const domains[] = { "uid", "uid", "shared", "process" };
-	static const char *const topologies[] = { "auto", "auto", "emulated:2", "emulated:4" };
+	static const char *const topologies[] = { "auto", "emulated:2", "emulated:2",
+						  "emulated:4" };
 	int n = 0;
 
 	j->daemon_args[n++] = "--log-level";
@@ -42,7 +43,7 @@ void daemon_up(struct job *j)
 		daemon_restart(j->daemon, j->daemon_args);
 	else
 		j->daemon = daemon_start(j->daemon_args);
-	j->seen_merged = j->seen_breaks = j->ended_since_up = 0;
+	j->seen_merged = j->seen_breaks = j->seen_migrated = j->ended_since_up = 0;
 	daemon_hurry(j);
 }
 
@@ -106,6 +107,11 @@ void daemon_look(struct job *j)
 		j->merged += v > j->seen_merged ? v - j->seen_merged : 0;
 		j->seen_merged = v;
 	}
+	if (ctl_get(j->daemon, "ksm/pages_migrated", buf, sizeof(buf)) > 0) {
+		v = strtoull(buf, NULL, 10);
+		j->migrated += v > j->seen_migrated ? v - j->seen_migrated : 0;
+		j->seen_migrated = v;
+	}
 	if (ctl_get(j->daemon, "ksm/cow_breaks", buf, sizeof(buf)) > 0) {
 		v = strtoull(buf, NULL, 10);
 		j->cow_breaks += v > j->seen_breaks ? v - j->seen_breaks : 0;
@@ -146,6 +152,37 @@ static void turn_a_knob(struct job *j)
 	snprintf(value, sizeof(value), "%u",
 		 knobs[i].low + (unsigned int)below(j, knobs[i].high - knobs[i].low + 1));
 	store(j, knobs[i].name, value);
+}
+
+/* Empty a node into another, now and then one that is being filled; or end that. */
+static void move(struct job *j)
+{
+	unsigned int from = (unsigned int)below(j, 2), to = from ^ 1u;
+	char path[32], value[16] = "none";
+	int r;
+
+	if (!below(j, 8))
+		to = (unsigned int)below(j, 5);
+	snprintf(path, sizeof(path), "node/%u/migrate_to", from);
+	if (below(j, 8))
+		snprintf(value, sizeof(value), "%u", to);
+	r = ctl_set(j->daemon, path, value);
+	daemon_must_live(j);
+	j->moves += !r;
+	if (r && r != -ENOENT && r != -ENXIO && r != -ELOOP && r != -EALREADY)
+		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
+}
+
+bool daemon_moves(struct job *j)
+{
+	char path[32], buf[32];
+
+	for (int nid = 0; nid < 4; nid++) {
+		snprintf(path, sizeof(path), "node/%d/migrate_to", nid);
+		if (ctl_get(j->daemon, path, buf, sizeof(buf)) > 0 && strcmp(buf, "none") != 0)
+			return true;
+	}
+	return false;
 }
 
 /* Read some of all that there is to read. */
@@ -203,8 +240,10 @@ void daemon_disturb(struct job *j)
 	uint64_t kind = below(j, 100);
 
 	daemon_look(j);
-	if (kind < 40) {
+	if (kind < 32) {
 		turn_a_knob(j);
+	} else if (kind < 45) {
+		move(j);
 	} else if (kind < 60) {
 		daemon_hurry(j);
 	} else if (kind < 67) {

@@ -190,6 +190,11 @@ static bool at_rest(struct job *j)
 	return true;
 }
 
+static bool nothing_moves(struct job *j)
+{
+	return !daemon_moves(j);
+}
+
 /*
  * With `run` 0, the answers to orders that were sent have come in. (Other orders may wait until it
  * is 1 again.) The daemon does not tell these apart. So the sign is that nothing moves for 50 looks
@@ -216,6 +221,7 @@ static void calm(struct job *j)
 	atomic_store(&ctl->phase, PHASE_PARK);
 	wait_for(j, all_parked, HANG_MS, "all actors are parked");
 	wait_for(j, all_connected, REST_MS, "all actors are connected");
+	wait_for(j, nothing_moves, REST_MS, "no node is being emptied");
 	wait_for(j, at_rest, REST_MS, "the daemon comes to rest");
 	atomic_store(&ctl->phase, PHASE_VERIFY);
 	wait_for(j, all_verified, HANG_MS, "all actors have looked at all their memory");

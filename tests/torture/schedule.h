@@ -21,6 +21,7 @@ struct job {
 	uint64_t kills, terms, stops, actor_kills, actor_stops, spawned, knob_stores, queries;
 	uint64_t unmerges, calms;
 	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
+	uint64_t moves, migrated, seen_migrated; /* asked for; pages */
 	uint64_t best_share;     /* percent of tracked pages on frames, at the best audit */
 	uint64_t ended_since_up; /* actors that ended since the daemon was started */
 	uint64_t pages_on_frames, pages_offered; /* at the last audit */
@@ -50,6 +51,8 @@ void daemon_hurry(struct job *j);
 void daemon_disturb(struct job *j);
 /* Add what was merged since the last look. */
 void daemon_look(struct job *j);
+/* Is anything being moved from one node to another? */
+bool daemon_moves(struct job *j);
 /* Fail when the daemon has ended by itself. */
 void daemon_must_live(struct job *j);
 

@@ -252,11 +252,12 @@ void world_scan(struct world *w, int64_t budget, bool flush_all)
 {
 	struct scan_arg a = { w, budget, flush_all };
 
+	if (w->d.unmerge.state == UNMERGE_DONE) /* the main thread has answered the operator */
+		unmerge_job_move(&w->d.unmerge, UNMERGE_IDLE);
 	if (w->d.unmerge.state == UNMERGE_QUIESCE) {
 		each_domain(w, cancel, NULL);
 		if (w->d.unmerge.stop) {
 			unmerge_job_move(&w->d.unmerge, UNMERGE_DONE);
-			unmerge_job_move(&w->d.unmerge, UNMERGE_IDLE);
 			return;
 		}
 		unmerge_job_move(&w->d.unmerge, UNMERGE_SEND);

@@ -399,6 +399,7 @@ static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
  */
 static struct aside {
 	uint64_t addr, len, off; /* len 0: unused */
+	uint64_t left;           /* bytes that were neither moved away nor unmapped */
 } asides[4];
 
 static struct aside *aside_at(uint64_t from, uint64_t len)
@@ -415,6 +416,14 @@ static void forget_asides(uint64_t addr, uint64_t len)
 	for (unsigned int i = 0; i < sizeof(asides) / sizeof(asides[0]); i++)
 		if (addr < asides[i].addr + asides[i].len && addr + len > asides[i].addr)
 			asides[i].len = 0;
+}
+
+/* A part was moved away or unmapped. An agent that does so to a part twice leaves no more of it. */
+static void lose_part(struct aside *a, uint64_t len)
+{
+	a->left -= len < a->left ? len : a->left;
+	if (!a->left)
+		a->len = 0;
 }
 
 static long map_aside(uint64_t len, uint64_t off)
@@ -435,7 +444,7 @@ static long map_aside(uint64_t len, uint64_t off)
 	MUST(a);
 	for (uint64_t at = 0; at < len && (off + at) / PAGE < FRAMES; at += PAGE)
 		memcpy((void *)(p + (long)at), frames[(off + at) / PAGE], PAGE);
-	*a = (struct aside){ (uint64_t)p, len, off };
+	*a = (struct aside){ (uint64_t)p, len, off, len };
 	return p;
 }
 
@@ -482,15 +491,17 @@ static void mremap_fails(uint64_t len, uint64_t to)
 /* Frames put over pages, or fresh memory over frames. */
 static long do_mremap(uint64_t from, uint64_t len, int flags, uint64_t to)
 {
-	const struct aside *a = aside_at(from, len);
+	struct aside *a = aside_at(from, len);
 
 	MUST(inside(to, len));
 	if (a) {
 		map_frames(to, len, agent.kit.arena, a->off + (from - a->addr));
-		if (flags & MREMAP_DONTUNMAP)
+		if (flags & MREMAP_DONTUNMAP) {
 			MUST(len < a->len); /* else the copy would have no anon_vma */
-		else
+		} else {
 			sysc6_kernel(SYS_munmap, (long)from, (long)len, 0, 0, 0, 0);
+			lose_part(a, len);
+		}
 		return (long)to;
 	}
 	for (uint64_t at = 0; at < len; at += PAGE) {
@@ -517,9 +528,11 @@ static long do_msync(uint64_t addr, uint64_t len)
 
 static long do_munmap(uint64_t addr, uint64_t len)
 {
+	struct aside *a = aside_at(addr, len);
+
 	MUST(addr + len <= BASE || addr >= BASE + PAGES * PAGE);
-	if (aside_at(addr, len) && aside_at(addr, len)->len == len)
-		forget_asides(addr, len);
+	if (a)
+		lose_part(a, len);
 	return sysc6_kernel(SYS_munmap, (long)addr, (long)len, 0, 0, 0, 0);
 }
 

@@ -683,16 +683,25 @@ static void *be_busy(void *arg)
 	return NULL;
 }
 
+/* Until the test has seen what it waits for, and for STRESS_S at least. */
 static int inside_busy(void)
 {
 	pthread_t thread[STRESS_THREADS];
+	/* Calm and the same in all three programs, so that something merges however slow they are. */
+	unsigned char *calm = malloc(MIB);
+	char c;
 
+	EXPECT(calm);
+	fill(calm, MIB, 1);
 	for (uintptr_t i = 0; i < STRESS_THREADS; i++)
 		EXPECT(!pthread_create(&thread[i], NULL, be_busy, (void *)(i + 1)));
 	sleep(STRESS_S);
+	EXPECT(!read(STDIN_FILENO, &c, 1));
 	stop = true;
 	for (int i = 0; i < STRESS_THREADS; i++)
 		EXPECT(!pthread_join(thread[i], NULL));
+	EXPECT(is_filled(calm, MIB, 1));
+	free(calm);
 	return 0;
 }
 

@@ -48,7 +48,7 @@ struct range_work {
 	uint32_t type; /* KSM_MSG_*; 0: nothing. The client's messages wait until it is */
 	uint64_t seq;
 	struct span all, left;
-	uint64_t clean_bytes; /* how much is looked at next; 0: the engine is still to be told */
+	bool told; /* the engine has been; what is clean there is looked at */
 	bool queued;
 	uint32_t frame;            /* ADOPT: of the first page left */
 	TAILQ_ENTRY(session) link; /* in clients.working */

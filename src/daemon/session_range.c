@@ -32,17 +32,14 @@
 #define ASK_AGAIN_MS 1000
 #define SYSTEM_MAX_MAP_COUNT "/proc/sys/vm/max_map_count"
 /*
- * How much is looked at in one call. Of memory where nothing was found the next piece is so much
- * larger, if looking took no time: a client may name terabytes that are not there. Otherwise the
- * pieces stay small: the kernel holds the client's mmap_lock meanwhile. Memory that is not there
- * may be followed by memory that is, so there is a largest piece: 3.5 ms where all pages are there,
- * and 16 TiB that were never touched take 45 ms in all.
+ * How much is looked at in one call. Pieces are small, because the kernel holds the client's
+ * mmap_lock meanwhile. But a client may name terabytes that are not there: where a piece had
+ * nothing, the next page that is there is looked for first. That ends at this page, so it costs
+ * only as much as there are page tables with nothing in them.
  */
 #define CLEAN_BYTES (16ull << 20) /* 0.1 ms where all pages are there */
-#define CLEAN_BYTES_MAX (512ull << 20)
-#define CLEAN_GROWTH 4
-#define CLEAN_QUICK_NS 100000
-#define CLEAN_RANGES 256 /* of one call */
+#define HOLE_BYTES (64ull << 30)  /* 16 ms where all page tables are there, and empty */
+#define CLEAN_RANGES 256          /* of one call */
 
 static bool check_seq(struct session *s, uint64_t seq)
 {
@@ -84,18 +81,19 @@ static bool check_range(struct session *s, const struct ksm_msg_range *r)
 static void see_part(struct session *s, struct range_work *w)
 {
 	struct track_range v[CLEAN_RANGES];
-	uint64_t begin = clock_thread_cpu_ns(), next;
-	int n = track_clean(s->fds[CLIENT_PAGEMAP], w->left.start,
-			    w->left.start + u64_min(w->clean_bytes, span_len(w->left)), v,
-			    CLEAN_RANGES, &next);
+	uint64_t start = w->left.start, next;
+	int n = track_clean(s->fds[CLIENT_PAGEMAP], start,
+			    start + u64_min(CLEAN_BYTES, span_len(w->left)), v, CLEAN_RANGES,
+			    &next);
 
-	w->clean_bytes = !n && clock_thread_cpu_ns() - begin < CLEAN_QUICK_NS ?
-				 u64_min(w->clean_bytes * CLEAN_GROWTH, CLEAN_BYTES_MAX) :
-				 CLEAN_BYTES;
 	if (n > 0)
 		engine_see_clean(s->mm, v, n);
 	/* Out of memory, or the process is ending: what is missed is merged when it is written. */
-	w->left.start = n < 0 || next <= w->left.start ? w->left.end : next;
+	w->left.start = n < 0 || next <= start ? w->left.end : next;
+	if (!n && !span_empty(w->left))
+		w->left.start =
+			track_next_present(s->fds[CLIENT_PAGEMAP], w->left.start,
+					   w->left.start + u64_min(HOLE_BYTES, span_len(w->left)));
 }
 
 static int add_part(struct session *s, struct range_work *w)
@@ -140,7 +138,7 @@ static bool advance(struct session *s)
 	struct range_work *w = &s->work;
 	int err;
 
-	if (w->clean_bytes) {
+	if (w->told) {
 		see_part(s, w);
 		return !span_empty(w->left);
 	}
@@ -151,7 +149,7 @@ static bool advance(struct session *s)
 	if (err || (w->type != KSM_MSG_ADD && w->type != KSM_MSG_FORGET))
 		return false;
 	w->left = w->all;
-	w->clean_bytes = CLEAN_BYTES;
+	w->told = true;
 	return true;
 }
 

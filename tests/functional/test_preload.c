@@ -687,7 +687,7 @@ static void *be_busy(void *arg)
 static int inside_busy(void)
 {
 	pthread_t thread[STRESS_THREADS];
-	/* Calm and the same in all three programs, so that something merges however slow they are. */
+	/* Calm and the same in all three, so that something merges however slow they are. */
 	unsigned char *calm = malloc(MIB);
 	char c;
 

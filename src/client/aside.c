@@ -212,6 +212,11 @@ long aside_zeros(size_t len, const struct as_range *r)
 	return -ENOMEM;
 }
 
+bool aside_has_gap(uint64_t start, uint64_t end)
+{
+	return sysc3(SYS_msync, start, end - start, MS_ASYNC) == -ENOMEM;
+}
+
 long aside_move(uint64_t from, size_t len, uint64_t to)
 {
 	for (;;) {
@@ -219,8 +224,7 @@ long aside_move(uint64_t from, size_t len, uint64_t to)
 
 		if (!sysc_failed(r))
 			return 0;
-		/* MS_ASYNC says whether there is a gap, and does nothing else. */
-		if (sysc3(SYS_msync, to, len, MS_ASYNC) != -ENOMEM)
+		if (!sysc_may_pass(r) || !aside_has_gap(to, to + len))
 			return r;
 		sysc0(SYS_sched_yield);
 	}

@@ -3,6 +3,7 @@
 #ifndef KSM_ASIDE_H
 #define KSM_ASIDE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -57,10 +58,12 @@ void aside_sheet_end(struct aside_sheet *s);
  * caller gives them the range's protection. Returns the address, or -ENOMEM.
  */
 long aside_zeros(size_t len, const struct as_range *r) NEEDS(as.lock);
+/* Is nothing mapped in some part of [start, end)? MS_ASYNC does nothing else than to say so. */
+bool aside_has_gap(uint64_t start, uint64_t end);
 /*
- * Move what was made aside over `to`. Returns 0; or -errno, and what was there still stands. Where
- * the kernel took that away before it failed, this tries until it succeeds: what was made aside is
- * all there is of the contents then.
+ * Move what was made aside over `to`. Returns 0; or -errno, and what was there still stands: -EPERM
+ * where that is sealed. Where the kernel took it away and then had no memory, this tries until it
+ * succeeds: what was made aside is all there is of the contents then.
  */
 long aside_move(uint64_t from, size_t len, uint64_t to);
 

@@ -35,7 +35,9 @@ void exclusive_pagemap(const struct kit *k, uint64_t addr, unsigned int pages, u
 	do
 		n = sysc4(SYS_pread64, k->pagemap, entry, len,
 			  addr / KSM_PAGE_SIZE * sizeof(entry[0]));
-	while (n != len); /* interrupted, or memory is short for a moment */
+	while (n < 0); /* interrupted, or memory is short for a moment */
+	/* A block may end behind the last address that a program can have. */
+	memset((uint8_t *)entry + n, 0, (size_t)(len - n));
 }
 
 uint64_t exclusive_shared(const struct kit *k, const struct ksm_msg_order *m, uint64_t set)

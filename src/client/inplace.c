@@ -23,19 +23,22 @@
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-/* Map the frames of pages [from, to) over them. */
-static bool map_over(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
-		     unsigned int to) NEEDS(as.lock)
+/* Map the frames of pages [from, to) over them. Sealed memory stays as it is. */
+static enum ksm_res map_over(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
+			     unsigned int to) NEEDS(as.lock)
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
 	uint8_t *p = aside_frames(k, m->frame[from], len, order_page(m, from));
 
+	long r;
+
 	if (!p)
-		return false;
-	if (!aside_move((uintptr_t)p, len, order_page(m, from)))
-		return true;
+		return KSM_RES_NOMEM;
+	r = aside_move((uintptr_t)p, len, order_page(m, from));
+	if (!r)
+		return KSM_RES_MERGED;
 	sysc2(SYS_munmap, p, len);
-	return false;
+	return r == -EPERM ? KSM_RES_GONE : KSM_RES_NOMEM;
 }
 
 /*
@@ -62,7 +65,7 @@ static void compare(const struct kit *k, const struct ksm_msg_order *m, unsigned
 			result[j++] = KSM_RES_DIFFERENT;
 			continue;
 		}
-		memset(result + i, map_over(k, m, i, j) ? KSM_RES_MERGED : KSM_RES_NOMEM, j - i);
+		memset(result + i, (int)map_over(k, m, i, j), j - i);
 	}
 }
 

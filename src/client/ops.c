@@ -101,26 +101,34 @@ void ops_forget(uint64_t start, uint64_t end)
 	as_event(KSM_MSG_DEL, start, end);
 }
 
-/* Map zeros over [start, start + len), a part of r. False: the kernel has no mapping to give. */
-static bool map_zeros(uint64_t start, uint64_t len, const struct as_range *r) NEEDS(as.lock)
+/*
+ * Map zeros over [start, start + len), a part of r. Returns 0, -ENOMEM (the kernel has no mapping
+ * to give) or -EPERM (it is sealed).
+ */
+static long map_zeros(uint64_t start, uint64_t len, const struct as_range *r) NEEDS(as.lock)
 {
-	long p;
+	long p, err;
 
-	if (!as_has_advice(r))
-		return !sysc_failed(sysc6(SYS_mmap, (long)start, (long)len, r->prot,
-					  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	if (!as_has_advice(r)) {
+		p = sysc6(SYS_mmap, (long)start, (long)len, r->prot,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		return sysc_failed(p) ? p : 0;
+	}
 	p = aside_zeros(len, r);
 	if (sysc_failed(p))
-		return false;
-	if (!sysc3(SYS_mprotect, p, len, r->prot) && !aside_move((uint64_t)p, len, start))
-		return true;
-	sysc2(SYS_munmap, p, len);
-	return false;
+		return p;
+	err = sysc3(SYS_mprotect, p, len, r->prot);
+	if (!err)
+		err = aside_move((uint64_t)p, len, start);
+	if (err)
+		sysc2(SYS_munmap, p, len);
+	return err;
 }
 
 long ops_empty_frames(uint64_t start, uint64_t end)
 {
 	uint64_t run_end;
+	long err;
 
 	while (as_frames_next(&start, &run_end, end)) {
 		const struct as_range *known = as_range_at(start);
@@ -129,14 +137,15 @@ long ops_empty_frames(uint64_t start, uint64_t end)
 		if (known)
 			r = *known;
 		run_end = u64_min(run_end, r.end);
-		if (map_zeros(start, run_end - start, &r)) {
+		err = map_zeros(start, run_end - start, &r);
+		if (!err) {
 			as_frames_clear(start, run_end);
 			as_event(KSM_MSG_FORGET, start, run_end);
 		} else if ((r.prot & (PROT_READ | PROT_WRITE)) == (PROT_READ | PROT_WRITE)) {
-			/* The kernel has no mapping to give: the program must see zeros anyway. */
+			/* Sealed, or no mapping to be had: the program must see zeros anyway. */
 			memset((void *)start, 0, run_end - start);
 		} else {
-			return -ENOMEM;
+			return err == -EPERM ? err : -ENOMEM;
 		}
 		start = run_end;
 	}

@@ -50,6 +50,19 @@ static uint64_t same_lock(uint64_t start, uint64_t end, bool locked)
 	return ok;
 }
 
+/*
+ * Where frames could not be mapped over (sealed memory, no mapping to be had) they would show when
+ * the guard goes. Then there is none: this kernel call may fail for want of memory.
+ */
+static long install_guard(uint64_t start, uint64_t end) NEEDS(as.lock)
+{
+	uint64_t at = start, run_end;
+
+	if (as_frames_next(&at, &run_end, end))
+		return -ENOMEM;
+	return sysc3(SYS_madvise, start, end - start, MADV_GUARD_INSTALL);
+}
+
 /* A run of frames becomes fresh zeros, where the kernel would do that to anonymous memory. */
 static long discard_run(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
 {
@@ -62,7 +75,7 @@ static long discard_run(uint64_t start, uint64_t end, int advice) NEEDS(as.lock)
 			return -EINVAL;
 		r = ops_empty_frames(start, stop);
 		if (!r && advice == MADV_GUARD_INSTALL)
-			r = sysc3(SYS_madvise, start, stop - start, advice);
+			r = install_guard(start, stop);
 		if (r)
 			return r;
 		if (locked)

@@ -25,6 +25,7 @@
 #include "client/as_frames.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
+#include "client/aside.h"
 #include "client/client.h"
 #include "client/maps.h"
 #include "client/ops.h"
@@ -131,15 +132,12 @@ static void move_back(const struct pieces *p, size_t n, uint64_t from, uint64_t 
 	while (n-- > 0) {
 		const struct maps_entry *e = &p->e[n];
 
-		while (move_piece(to + (e->start - from), e->start, e->end - e->start, 0))
+		/* Another answer than want of memory: the program has sealed what it has mapped
+		 * there by a raw call, and the piece stays where it is. */
+		while (sysc_may_pass(
+			move_piece(to + (e->start - from), e->start, e->end - e->start, 0)))
 			sysc0(SYS_sched_yield);
 	}
-}
-
-/* Is nothing mapped in some part of [start, end)? MS_ASYNC does nothing else than to say so. */
-static bool has_gap(uint64_t start, uint64_t end)
-{
-	return sysc3(SYS_msync, start, end - start, MS_ASYNC) == -ENOMEM;
 }
 
 /*
@@ -165,8 +163,8 @@ static long move_all(uint64_t from, size_t len, uint64_t to, size_t to_len, int 
 		if (!r)
 			moved++;
 		else
-			reserved.start = has_gap(target.start, target.end) ? target.end :
-									     target.start;
+			reserved.start = aside_has_gap(target.start, target.end) ? target.end :
+										   target.start;
 	}
 	if (!sysc_failed(ballast))
 		sysc2(SYS_munmap, ballast, BALLAST);
@@ -222,7 +220,7 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 	as.frame_moves += frames;
 	if (keep_old) {
 		/* The contents have moved, so the program must see zeros here. */
-		while (ops_empty_frames(from, from + len) < 0)
+		while (sysc_may_pass(ops_empty_frames(from, from + len)))
 			sysc0(SYS_sched_yield);
 		as_event(KSM_MSG_FORGET, from, from + len);
 	} else {
@@ -391,6 +389,12 @@ static long by_pieces(struct remap *m) NEEDS(as.lock)
 	return to;
 }
 
+/* The kernel leaves sealed memory where it is; of a call that changes nothing it says so, too. */
+static bool is_sealed(uint64_t page)
+{
+	return sysc5(SYS_mremap, page, KSM_PAGE_SIZE, KSM_PAGE_SIZE, 0, 0) == -EPERM;
+}
+
 /* by_halves: the kernel would move several mappings, and might stop between them (see above). */
 static long remap_known(struct remap *m) NEEDS(as.lock)
 {
@@ -408,6 +412,8 @@ static long remap_known(struct remap *m) NEEDS(as.lock)
 		if (r != -EFAULT)
 			return r;
 	}
+	if (is_sealed(m->old))
+		return -EPERM;
 	r = m->new_len < m->old_len ? cut_tail(m) : 0;
 	if (r || shrinks)
 		return r ? r : (long)m->old;

@@ -47,13 +47,15 @@
 #include "client/exclusive.h"
 #include "client/inplace.h"
 #include "client/io.h"
+#include "client/mend.h"
 #include "client/pageset.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-#define MAX_GAP 4u    /* pages; see above */
-#define MOVE_TRIES 16 /* of a page that is locked, or of which a fork is being announced */
+#define MAX_GAP 4u      /* pages; see above */
+#define MOVE_TRIES 16   /* of a page that is locked, or of which a fork is being announced */
+#define COPY_TRIES 1000 /* of a page that nothing known keeps from going back */
 
 /*
  * A stretch that is being replaced: pages [from, to) of the block, and sets of them, bit per page
@@ -178,9 +180,10 @@ static void move_all_out(struct stretch *st) NEEDS(as.lock)
  * Copy one page back that cannot be moved: the program has asked something of the kernel behind
  * our back since (mlock, mprotect) that makes the two mappings too different. Nobody has the page
  * pinned, and nobody can change it where it is, so a copy is as good. Where there is no memory any
- * more, or other contents stand, the program did that, too.
+ * more, or other contents stand, the program did that, too; and an answer that nobody foresaw ends
+ * the attempt after COPY_TRIES, since there is no place left to which the page belongs.
  */
-static void copy_back(struct stretch *st, unsigned int i)
+static void copy_back(struct stretch *st, unsigned int i, int *tries)
 {
 	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
 	struct uffdio_copy c = {
@@ -191,16 +194,19 @@ static void copy_back(struct stretch *st, unsigned int i)
 	};
 	long r = sysc3(SYS_ioctl, st->k->uffd_sync, UFFDIO_COPY, &c);
 
-	if (r && r != -ENOENT && r != -EEXIST) {
+	if (sysc_may_pass(r) || (r && r != -ENOENT && r != -EEXIST && ++*tries < COPY_TRIES)) {
 		sysc0(SYS_sched_yield); /* not for the moment */
 		return;
 	}
+	*tries = 0;
 	sysc3(SYS_madvise, st->k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
 	st->moved &= ~pageset_bit(i);
 }
 
 static void move_back(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
+	int tries = 0;
+
 	while (from < to) {
 		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
 		long r = move(st->k, st->m->addr + off, (uintptr_t)st->k->staging + off, to - from);
@@ -209,10 +215,10 @@ static void move_back(struct stretch *st, unsigned int from, unsigned int to) NE
 		st->moved &= ~pageset_range(from, to) | left;
 		if (left & pageset_bit(from)) {
 			uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
-			if (r == -EINVAL || r == -ENOENT || r == -EEXIST)
-				copy_back(st, from);
-			else
+			if (sysc_may_pass(r))
 				sysc0(SYS_sched_yield);
+			else
+				copy_back(st, from, &tries);
 		}
 		while (from < to && !(st->moved & pageset_bit(from)))
 			from++;
@@ -222,29 +228,6 @@ static void move_back(struct stretch *st, unsigned int from, unsigned int to) NE
 static bool page_is_zero(const uint8_t *p)
 {
 	return !p[0] && !memcmp(p, p + 1, KSM_PAGE_SIZE - 1);
-}
-
-/*
- * Put anonymous memory where a mremap(MREMAP_FIXED) failed, so that the pages can be moved back.
- * It takes what stands at the new address away first, and may then fail for want of kernel memory
- * (not of mappings, which it checks before). mmap leaves the old mapping alone if it fails. The
- * memory may be accessed when it is registered and not before: a thread that touched it earlier
- * would find zeros where there is data.
- *
- * Threads that wait already do not notice. A thread whose first touch falls between the calls,
- * some microseconds, finds no memory that it may use, as with any mremap that fails like this:
- * docs/design.md, "Known limits".
- */
-static void mend_hole(const struct kit *k, uint64_t at, size_t len) NEEDS(as.lock)
-{
-	const struct as_range *r = as_range_at(at);
-
-	while (sysc_failed(sysc6(SYS_mmap, (long)at, (long)len, PROT_NONE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)) ||
-	       (r && !as_repeat_advice(at, at + len, r)) ||
-	       uffd_register(k->uffd_sync, at, at + len, UFFDIO_REGISTER_MODE_MISSING) < 0 ||
-	       sysc3(SYS_mprotect, (long)at, (long)len, PROT_READ | PROT_WRITE) < 0)
-		sysc0(SYS_sched_yield);
 }
 
 /* Frames that pages are to stand on, aside. */
@@ -259,6 +242,7 @@ static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint
 {
 	uint64_t at = order_page(st->m, i);
 	size_t len = (size_t)(to - i) * KSM_PAGE_SIZE;
+	enum ksm_res res = KSM_RES_NOMEM;
 	long r = as_frames_set(at, at + len);
 
 	if (!r) {
@@ -266,11 +250,11 @@ static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint
 				  MREMAP_MAYMOVE | MREMAP_FIXED, (long)at) :
 			    aside_sheet_place(st->sheet, st->m->frame[i], len, at);
 		if (sysc_failed(r))
-			mend_hole(st->k, at, len);
+			res = mend_failed_map(st->k, at, len, r);
 	}
 	if (sysc_failed(r)) {
 		as_frames_clear(at, at + len);
-		memset(st->result + i, KSM_RES_NOMEM, to - i);
+		memset(st->result + i, (int)res, to - i);
 		return;
 	}
 	st->mapped |= pageset_range(i, to);

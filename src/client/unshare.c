@@ -10,6 +10,9 @@
  * mapping, and their frame bit stays set.
  *
  * A range that cannot be written needs no write-protection: its frames cannot break meanwhile.
+ *
+ * Over sealed memory nothing can be moved. There each page is written in place, which gives it a
+ * private copy in the mapping of frames, as if the program had written to it.
  */
 #include "client/unshare.h"
 
@@ -69,7 +72,7 @@ static int replace(const struct kit *k, struct span part, const struct step *st)
 		r = aside_move((uint64_t)m, len, part.start);
 	if (r) {
 		sysc2(SYS_munmap, m, len);
-		return -ENOMEM;
+		return r == -EPERM ? -EPERM : -ENOMEM;
 	}
 	as_frames_clear(part.start, part.end);
 	return 0;
@@ -93,25 +96,10 @@ static int replace_frames(const struct kit *k, const struct step *st) NEEDS(as.l
 	return err;
 }
 
-/* Un-share one run. `all`: private pages leave the mapping as well, as far as that is safe. */
-static int unshare_step(const struct kit *k, const struct step *st, bool all) NEEDS(as.lock)
-{
-	bool writable = st->of.prot & PROT_WRITE;
-	int err = writable ? hold_begin(k, st->run.start, st->run.end) : 0;
-
-	/* A userfaultfd of the program wants anonymous memory. */
-	all |= (st->of.left_out & 1u << KSM_LEFT_UFFD) != 0;
-	if (!err && all && !hold_may_be_pinned(k))
-		err = replace(k, st->run, st);
-	else if (!err)
-		err = replace_frames(k, st);
-	if (writable)
-		hold_end(k, st->run.start, st->run.end);
-	uffd_track(k, st->run.start, st->run.end);
-	return err;
-}
-
-/* No userfaultfd (no daemon since this process was forked): have the kernel break the sharing. */
+/*
+ * Have the kernel break the sharing: the memory is sealed, or there is no userfaultfd (no daemon
+ * since this process was forked).
+ */
 static int populate_write(const struct step *st)
 {
 	uint64_t start = st->run.start;
@@ -127,6 +115,43 @@ static int populate_write(const struct step *st)
 	if (!writable)
 		sysc3(SYS_mprotect, start, len, st->of.prot);
 	return r == -ENOMEM ? -ENOMEM : 0;
+}
+
+/*
+ * The same in sealed memory that the program cannot write, so that nobody writes meanwhile:
+ * /proc/self/mem writes what it reads.
+ */
+static int write_by_force(const struct kit *k, const struct step *st)
+{
+	long fd = sysc4(SYS_openat, AT_FDCWD, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
+	bool ok = fd >= 0 && k->buf;
+
+	for (uint64_t at = st->run.start; ok && at < st->run.end; at += KSM_PAGE_SIZE)
+		ok = io_pread_all((int)fd, k->buf, KSM_PAGE_SIZE, at) &&
+		     sysc4(SYS_pwrite64, fd, k->buf, KSM_PAGE_SIZE, at) == KSM_PAGE_SIZE;
+	if (fd >= 0)
+		sysc1(SYS_close, fd);
+	return ok ? 0 : -ENOMEM;
+}
+
+/* Un-share one run. `all`: private pages leave the mapping as well, as far as that is safe. */
+static int unshare_step(const struct kit *k, const struct step *st, bool all) NEEDS(as.lock)
+{
+	bool writable = st->of.prot & PROT_WRITE;
+	int err = writable ? hold_begin(k, st->run.start, st->run.end) : 0;
+
+	/* A userfaultfd of the program wants anonymous memory. */
+	all |= (st->of.left_out & 1u << KSM_LEFT_UFFD) != 0;
+	if (!err && all && !hold_may_be_pinned(k))
+		err = replace(k, st->run, st);
+	else if (!err)
+		err = replace_frames(k, st);
+	if (writable)
+		hold_end(k, st->run.start, st->run.end);
+	if (err == -EPERM)
+		err = writable ? populate_write(st) : write_by_force(k, st);
+	uffd_track(k, st->run.start, st->run.end);
+	return err;
 }
 
 /* Cut the step to what there is room for. False: nothing. */

@@ -66,6 +66,7 @@ enum ksm_left_out {
 	KSM_LEFT_UFFD,     /* the program has a userfaultfd of its own there */
 	KSM_LEFT_PROT,     /* not readable and writable */
 	KSM_LEFT_KEPT,     /* on a frame of an earlier daemon, without room to give that up */
+	KSM_LEFT_SEALED,   /* mseal(2): the kernel lets nothing else be mapped there */
 	KSM_LEFT_CLIENT_NR,
 	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* UFFDIO_MOVE refuses it: a device may write there */
 	KSM_LEFT_FORK_SHARED,                 /* other processes of a fork map the page, too */
@@ -80,7 +81,7 @@ enum ksm_left_out {
 #define KSM_LEFT_NAMES                                                                             \
 	{                                                                                          \
 		"mlocked", "wipeonfork", "mempolicy", "pkey", "shared", "hugetlb", "stack",        \
-			"spliced", "excluded", "userfaultfd", "prot", "kept", "pinned",            \
+			"spliced", "excluded", "userfaultfd", "prot", "kept", "sealed", "pinned",  \
 			"fork_shared", "cow_broken", "vma_budget", "foreign", "arena_limit"        \
 	}
 

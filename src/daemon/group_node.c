@@ -17,6 +17,7 @@
 #include "daemon/daemon.h"
 #include "daemon/mover.h"
 #include "numa/numa_topology.h"
+#include "pool/index.h"
 #include "pool/pool.h"
 
 /* failed[]: frames by enum engine_move_failed, which begins with "not". */
@@ -32,6 +33,7 @@ struct zone_values {
 	struct node_values node;
 	struct pool_counts c;
 	uint64_t pageblocks;
+	uint64_t runs[POOL_ORDERS]; /* free, by order */
 };
 
 static const char *const type_names[POOL_TYPES] = {
@@ -114,14 +116,54 @@ static int look_zone(void *owner, uint64_t nid, void *values)
 		return err;
 	d = domain_table_snapshot(&daemon->domains, &nr);
 	for (unsigned int i = 0; i < nr; i++) {
+		uint64_t runs[POOL_ORDERS];
 		struct pool_counts c;
 
 		engine_zone_counts(d[i]->engine, (int)nid, &c);
 		add(&v->c, &c);
+		engine_zone_runs(d[i]->engine, (int)nid, runs);
+		for (unsigned int o = 0; o < POOL_ORDERS; o++)
+			v->runs[o] += runs[o];
 	}
 	domain_snapshot_free(d, nr);
 	v->pageblocks = v->c.pageblocks;
 	return 0;
+}
+
+/* The three are in the form of the kernel's: /proc/buddyinfo, debugfs extfrag. */
+static void show_buddyinfo(const struct attr *a, const void *values, struct text *out)
+{
+	const struct zone_values *v = values;
+
+	(void)a;
+	for (unsigned int o = 0; o < POOL_ORDERS; o++)
+		text_printf(out, "%s%llu", o ? " " : "", (unsigned long long)v->runs[o]);
+	text_printf(out, "\n");
+}
+
+static void show_index(const struct zone_values *v,
+		       int (*index)(const uint64_t nr[POOL_ORDERS], unsigned int order),
+		       struct text *out)
+{
+	for (unsigned int o = 0; o < POOL_ORDERS; o++) {
+		int i = index(v->runs, o);
+
+		text_printf(out, "%s%s%d.%03d", o ? " " : "", i < 0 ? "-" : "", abs(i) / 1000,
+			    abs(i) % 1000);
+	}
+	text_printf(out, "\n");
+}
+
+static void show_unusable(const struct attr *a, const void *values, struct text *out)
+{
+	(void)a;
+	show_index(values, index_unusable, out);
+}
+
+static void show_extfrag(const struct attr *a, const void *values, struct text *out)
+{
+	(void)a;
+	show_index(values, index_fragmentation, out);
 }
 
 static void list(void *owner, struct attr_list *l)
@@ -191,6 +233,16 @@ static const struct attr zone_attrs[] = {
 	     "unused frames of pageblocks kept for a client's addresses"),
 	ZONE("absent", c.absent, "frames of pageblocks that nobody uses"),
 	ZONE("pageblocks", pageblocks, "pageblocks in use"),
+	{ .name = "buddyinfo",
+	  .help = "free runs of 1, 2, 4 ... 1024 frames side by side",
+	  .show = show_buddyinfo },
+	{ .name = "unusable_index",
+	  .help = "share of the free frames that a run of 1, 2, 4 ... frames cannot have",
+	  .show = show_unusable },
+	{ .name = "extfrag_index",
+	  .help = "why there is no free run of 1, 2, 4 ... frames: towards 0 for want of frames, "
+		  "towards 1 because they are apart; -1 where there is one",
+	  .show = show_extfrag },
 	ATTR_NUMBERS(struct zone_values, c.free_of, "free_by_type", type_names,
 		     "free, by type of pageblock"),
 	ATTR_NUMBERS(struct zone_values, c.used_of, "used_by_type", type_names,

@@ -10,6 +10,7 @@
 
 #include "engine/core.h"
 #include "engine/settle.h"
+#include "pool/index.h"
 
 static uint64_t metadata_bytes(struct engine *e) NEEDS(e->lock)
 {
@@ -109,6 +110,11 @@ void engine_zone_counts(struct engine *e, int nid, struct pool_counts *out)
 {
 	/* The pool's locks are below the engine's. Taken alone, nothing waits for a worker. */
 	pool_counts(&e->pool, nid, out);
+}
+
+void engine_zone_runs(struct engine *e, int nid, uint64_t *nr)
+{
+	index_runs(&e->pool, nid, POOL_TYPES, nr);
 }
 
 int engine_rmap_walk(struct engine *e, uint32_t frame,

@@ -292,6 +292,8 @@ void engine_counters_add_past(struct engine_counters *out, const struct engine_c
  */
 struct pool_counts;
 void engine_zone_counts(struct engine *e, int nid, struct pool_counts *out);
+/* Its free runs by order, those of isolated pageblocks left out. nr has room for POOL_ORDERS. */
+void engine_zone_runs(struct engine *e, int nid, uint64_t *nr);
 
 struct mm_counters {
 	uint64_t rmap_items, merging_pages, zero_pages;

@@ -90,6 +90,37 @@ static void migrate_all(struct daemon *d, struct peer *p, long addr, int from, i
 	ck_assert_int_eq(pages_on_node(d, p, addr, to), PAGES);
 }
 
+/* Frames of the free runs that zone/N/buddyinfo shows, and how many orders it has. */
+static uint64_t free_by_runs(struct daemon *d, int nid, int *orders)
+{
+	char path[32], buf[512], *at = buf;
+	uint64_t frames = 0;
+
+	snprintf(path, sizeof(path), "zone/%d/buddyinfo", nid);
+	ck_assert_int_gt(ctl_get(d, path, buf, sizeof(buf)), 0);
+	for (*orders = 0; *at; (*orders)++)
+		frames += strtoull(at, &at, 10) << *orders;
+	return frames;
+}
+
+/* Pages that moved stand on runs of a pageblock of the other zone, whose rest is free. */
+static void expect_free_runs(struct daemon *d)
+{
+	char buf[512];
+	int orders;
+
+	wait_until(free_by_runs(d, 1, &orders) == ctl_get_u64(d, "zone/1/free"), WAIT_MS,
+		   "the runs are all that is free");
+	ck_assert_int_eq(orders, 11);
+	ck_assert_uint_gt(ctl_get_u64(d, "zone/1/free"), 0);
+	/* Every free frame is a run of one, and there is no free run of 1,024 beside 600 pages. */
+	ck_assert_int_gt(ctl_get(d, "zone/1/unusable_index", buf, sizeof(buf)), 0);
+	ck_assert_int_eq(strncmp(buf, "0.000 ", 6), 0);
+	ck_assert_str_eq(buf + strlen(buf) - 6, " 1.000");
+	ck_assert_int_gt(ctl_get(d, "zone/1/extfrag_index", buf, sizeof(buf)), 0);
+	ck_assert_int_eq(strncmp(buf, "-1.000 ", 7), 0);
+}
+
 START_TEST(there_and_back)
 {
 	struct daemon *d = start();
@@ -103,6 +134,7 @@ START_TEST(there_and_back)
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", (uint64_t)_i), 0); /* a move needs no scan */
 	migrate_all(d, p, a, 0, 1);
 	ck_assert_int_eq(pages_on_node(d, q, b, 1), PAGES);
+	expect_free_runs(d);
 	migrate_all(d, q, b, 1, 0);
 	ck_assert_int_eq(pages_on_node(d, p, a, 0), PAGES);
 	ck_assert_int_eq(peer_call(p, fn_check, a, PAGES, 1, 1), 0);

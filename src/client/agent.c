@@ -5,6 +5,10 @@
  * A thread of the C library, since a bare clone(2) would share the thread pointer of the thread
  * that made it, and with that its errno and stack protector. Whatever it blocks for is in wait.c.
  *
+ * The thread ends where it has nothing in hand, when the program asks for that (agent_end()) or has
+ * ended itself. What it tracked is tracked no more, as after a loss of the daemon, and frames that
+ * are mapped stay theirs through the sentinel.
+ *
  * A fork takes the thread away and copies its memory. Only heritage stays true in the child; the
  * rest is assigned as at the start of a program, so a child differs from a new process in that
  * struct alone.
@@ -24,6 +28,7 @@
 #include "client/as_life.h"
 #include "client/as_ranges.h"
 #include "client/connect.h"
+#include "client/io.h"
 #include "client/mailbox.h"
 #include "client/serve.h"
 #include "client/sysc.h"
@@ -43,6 +48,12 @@
  * for it, so it is not made to wait. */
 #define START_DELAY_MS 30
 
+/* The agent ends within some 100 us. What keeps it for so long is no reason to wait on. */
+#define END_MS 10000
+/* More ends than this in ENDS_MS are too many to begin again. setpriv(1) makes five. */
+#define ENDS_MAX 16
+#define ENDS_MS 1000
+
 struct agent agent = { .kit = KIT_NONE, .link = LINK_NONE(&agent.kit) };
 
 /* ---- the thread ---- */
@@ -59,7 +70,7 @@ static void loop(struct agent *a, uint64_t delay_ms)
 	uint64_t until = kit_now_ms() + delay_ms;
 	uint32_t asked = atomic_load(&as.domain_nr);
 
-	for (;;) {
+	while (!mailbox_ending()) {
 		uint64_t now = kit_now_ms();
 
 		if (atomic_load(&mailbox.first_try) == TRY_AT_ONCE)
@@ -80,11 +91,54 @@ static void loop(struct agent *a, uint64_t delay_ms)
 	}
 }
 
+/* What the first thread, which has ended, gave to exit(2). It is the last field of its stat. */
+static int first_exit_code(void)
+{
+	char buf[1024], *p;
+	long n = io_slurp("/proc/self/stat", buf, sizeof(buf));
+	int code = 0;
+
+	for (p = buf + n; n > 0 && p > buf && p[-1] != ' '; p--)
+		;
+	for (; n > 0 && *p >= '0' && *p <= '9'; p++)
+		code = code * 10 + (*p - '0');
+	return code >> 8 & 0xff;
+}
+
+/*
+ * The first thread has ended. If the others have, too, then the process ends with this thread. If
+ * they left by the C library, that counts this one as the last now and calls exit(0) when it
+ * returns. If they left by the kernel, that takes the exit code of the last for the process's.
+ */
+static void end_with_program(void)
+{
+	int code = first_exit_code();
+
+	if (code)
+		sysc1(SYS_exit, code);
+}
+
+/* Nothing of the connection is left, nor of what the agent tracked. The newest arena is known. */
+static void forget_kit(struct agent *a)
+{
+	int fd[] = { a->kit.uffd_sync, a->kit.uffd_async, a->kit.mem,  a->kit.pagemap,
+		     a->kit.maps,      a->kit.arena,      a->kit.sigfd };
+
+	for (size_t i = 0; i < sizeof(fd) / sizeof(fd[0]); i++)
+		kit_close(&fd[i]);
+	as_agent_lock();
+	kit_end(&a->kit);
+	as_unlock();
+	a->link = (struct link)LINK_NONE(&a->kit);
+	if (atomic_load(&mailbox.disabled))
+		atomic_store(&mailbox.tid, 0);
+}
+
 /* A sandbox (seccomp) may refuse what the agent needs: then it ends at once. */
 static void *thread_main(void *delay_ms)
 {
 	struct agent *a = &agent;
-	uint64_t urg = 1ull << (SIGURG - 1), all = ~0ull;
+	uint64_t urg = 1ull << (SIGURG - 1), all = ~0ull, glibc = ~GLIBC_SIGNALS;
 	/* A table of its own, and empty; the program's stays as it is. */
 	bool alone = sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) == 0;
 
@@ -95,15 +149,22 @@ static void *thread_main(void *delay_ms)
 	}
 	if (!alone || a->kit.sigfd < 0) {
 		mailbox_disable();
+		atomic_store(&mailbox.tid, 0);
 		return NULL;
 	}
 	/* glibc's own signals, too, which pthread_sigmask() leaves alone: see wait_for(). */
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all));
 	heap_begin(&a->heritage.heap);
 	a->kit.owner = (int32_t)sysc0(SYS_gettid);
+	atomic_store(&mailbox.poked, 0); /* the last agent may have left one unread */
 	atomic_store_explicit(&mailbox.tid, a->kit.owner, memory_order_release);
 	connect_open_self(&a->kit);
 	loop(a, (uintptr_t)delay_ms);
+	forget_kit(a);
+	/* The C library waits at a thread's end for the answer to a change of the user. */
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &glibc, NULL, sizeof(glibc));
+	if (atomic_load(&mailbox.disabled))
+		end_with_program();
 	return NULL;
 }
 
@@ -130,6 +191,28 @@ static int try_start(struct heritage *h, uintptr_t delay_ms, size_t size)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	return -r;
+}
+
+/*
+ * The first thread leaves, and the process may go on without it, or end with its next thread. The
+ * C library ends a process when it counts no thread any more, and it would count the agent. So
+ * there is none from here on.
+ */
+static void first_thread_leaves(void *arg)
+{
+	(void)arg;
+	mailbox_disable();
+	agent_end();
+}
+
+static void mind_first_thread(struct heritage *h)
+{
+	if (sysc0(SYS_gettid) != sysc0(SYS_getpid))
+		return;
+	if (!h->have_key)
+		h->have_key = !pthread_key_create(&h->key, first_thread_leaves);
+	if (h->have_key)
+		pthread_setspecific(h->key, h);
 }
 
 /* A program with much static TLS (sanitizers, for one) is refused the small stack with EINVAL. */
@@ -163,10 +246,98 @@ int agent_start(bool told)
 		return 0;
 	h->pid = mailbox.pid = pid;
 	connect_find_daemon(h, NULL);
+	mind_first_thread(h);
 	r = start_thread(h, delay);
 	if (r)
 		atomic_store(&mailbox.tid, 0);
 	return r ? -ENOMEM : 0;
+}
+
+/* ---- its end ---- */
+
+static void nap(void)
+{
+	struct timespec ts = { 0, 20000 };
+
+	sysc2(SYS_nanosleep, &ts, NULL);
+}
+
+/* Wait until the thread is gone. False: not by the time `until`. */
+static bool wait_for_end(int32_t tid, uint64_t until)
+{
+	uint64_t pending;
+
+	while (sysc3(SYS_tgkill, mailbox.pid, tid, 0) != -ESRCH) {
+		if (kit_now_ms() > until)
+			return false;
+		nap();
+	}
+	/* The kernel takes the thread from its lists and counts in one hold of this call's lock. */
+	sysc2(SYS_rt_sigpending, &pending, sizeof(pending));
+	return true;
+}
+
+/* A program that changes what it may several times a second is left without an agent. */
+static void count_end(struct heritage *h)
+{
+	uint64_t now = kit_now_ms();
+
+	if (now > h->ends_ms + ENDS_MS) {
+		h->ends_ms = now;
+		h->nr_ends = 0;
+	}
+	if (++h->nr_ends > ENDS_MAX)
+		mailbox_disable();
+}
+
+/* One thread at a time ends the agent; others wait for that. */
+static bool end_thread(void)
+{
+	uint64_t until = kit_now_ms() + END_MS;
+	int32_t tid;
+	bool none = false, ended;
+
+	while (!atomic_compare_exchange_strong(&mailbox.ending, &none, true)) {
+		none = false;
+		if (!atomic_load(&mailbox.tid) || kit_now_ms() > until)
+			return false;
+		nap();
+	}
+	mailbox_agent_goes();
+	while ((tid = atomic_load(&mailbox.tid)) == -1 && kit_now_ms() < until)
+		nap(); /* it is about to say which */
+	if (tid > 0)
+		mailbox_poke();
+	ended = tid > 0 && wait_for_end(tid, until);
+	if (ended) {
+		count_end(&agent.heritage);
+	} else if (tid) {
+		mailbox_disable(); /* it ends some time, and nobody may wait for it until then */
+		return false;
+	}
+	/* In this order, since the next agent may begin from then on. */
+	atomic_store(&mailbox.ending, false);
+	if (ended)
+		atomic_compare_exchange_strong(&mailbox.tid, &tid, 0);
+	return ended;
+}
+
+/*
+ * No lock is held meanwhile, and the C library's signal is let in: a thread that changes the user
+ * of all threads holds a lock that the agent needs for its end, and waits for every other thread.
+ */
+bool agent_end(void)
+{
+	uint64_t mask = ~SIGNAL_SETXID, old;
+	bool ended;
+
+	/* A child that shares the memory, or does not know yet that it is one, has no agent. */
+	if (!atomic_load(&mailbox.tid) || mailbox.pid != (int32_t)sysc0(SYS_getpid))
+		return false;
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &old, sizeof(mask));
+	ended = end_thread();
+	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
+	return ended;
 }
 
 void agent_find_daemon(const char *dir)

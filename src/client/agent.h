@@ -46,6 +46,11 @@ void agent_defer(void);
  * is not held.
  */
 int agent_start(bool told);
+/*
+ * End the thread if it runs, and wait until the kernel counts it no more. Returns whether it ran
+ * and has ended; agent_start() starts it again. Context: a program thread, no lock held.
+ */
+bool agent_end(void);
 /* Have as.h know nothing of what the agent touches while pages are missing. */
 void agent_clear_own(void) NEEDS(as.lock);
 /*

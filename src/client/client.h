@@ -57,6 +57,15 @@ void ksmc_start_agent(void);
  */
 void ksmc_connect_at_once(void);
 
+/*
+ * The agent is a thread of the program, and has that thread's rights which started it. Around a
+ * call that changes the rights of one thread, or that a process of one thread alone may make,
+ * ksmc_step_aside() ends it, and ksmc_step_back() starts it again with the caller's rights if
+ * `ended`, which is what ksmc_step_aside() returned.
+ */
+bool ksmc_step_aside(void);
+void ksmc_step_back(bool ended);
+
 /* Say where the daemon is; without this call the environment does, when the agent first starts. */
 void ksmc_set_runtime_dir(const char *dir);
 

@@ -217,7 +217,8 @@ bool connect_handshake(struct link *l, struct heritage *h)
 		/* Pokes end the sleep, too. What they announce is declared with everything else. */
 		wait_for(l, POLLIN, HANDSHAKE_MS);
 		n = link_receive(l, &m, &f);
-	} while ((n == -EAGAIN || n == -EINTR) && kit_now_ms() < until && link_same_identity(l));
+	} while ((n == -EAGAIN || n == -EINTR) && kit_now_ms() < until && link_same_identity(l) &&
+		 !mailbox_ending());
 	ok = n > 0 && welcomed(l, h, &m, &f);
 	link_close_fds(&f);
 	ok = ok && tell_message(l, &ready, sizeof(ready));

@@ -3,7 +3,9 @@
 #ifndef KSM_HERITAGE_H
 #define KSM_HERITAGE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/un.h>
@@ -17,7 +19,8 @@
  * sentinels become old ones (sentinel_retire()).
  *
  * Covered by: sock_path is set once, before the thread first starts. pid, stack and stack_size
- * belong to the thread that takes mailbox.tid from 0 to -1.
+ * belong to the thread that takes mailbox.tid from 0 to -1, and so do key and have_key; ends_ms and
+ * nr_ends belong to the thread that set mailbox.ending.
  */
 struct heritage {
 	_Atomic uint32_t deferred; /* start the agent only when told to: ksmc_defer_agent() */
@@ -29,6 +32,10 @@ struct heritage {
 	struct heap heap;
 	struct sentinels sentinels;
 	struct past past;
+	bool have_key; /* made: its destructor runs when the first thread leaves by pthread_exit */
+	pthread_key_t key;
+	uint64_t ends_ms; /* ends of the agent are counted from here on */
+	uint32_t nr_ends;
 };
 
 #endif

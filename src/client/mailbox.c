@@ -7,7 +7,7 @@
  * its default is to do nothing.
  *
  * A program thread waits on a futex in the mailbox with all its signals blocked. It looks again
- * every second, so that it goes on when the agent was disabled meanwhile.
+ * every second, so that it goes on when the agent was disabled or ended meanwhile.
  */
 #include "client/mailbox.h"
 
@@ -33,8 +33,10 @@ void mailbox_poke(void)
 
 	/* Not getpid(): a vfork child shares our memory but not our process ID, and a signal that
 	 * gets nowhere would leave `poked` set for ever. */
-	if (tid > 0 && !atomic_exchange(&mailbox.poked, 1))
-		sysc3(SYS_tgkill, mailbox.pid, tid, SIGURG);
+	if (tid <= 0 || atomic_exchange(&mailbox.poked, 1))
+		return;
+	if (sysc3(SYS_tgkill, mailbox.pid, tid, SIGURG) < 0)
+		atomic_store(&mailbox.poked, 0); /* it has ended */
 }
 
 void mailbox_hasten(void)
@@ -101,7 +103,8 @@ static int request(enum request kind, int timeout_ms)
 	while (mailbox_kind() == kind) {
 		struct timespec ts = { 1, 0 };
 
-		if (atomic_load(&mailbox.disabled)) {
+		if (atomic_load(&mailbox.disabled) || mailbox_ending() ||
+		    !atomic_load(&mailbox.tid)) {
 			atomic_store(&mailbox.kind, REQ_NONE);
 			return -ENOSYS;
 		}
@@ -147,6 +150,16 @@ void mailbox_finish(enum request kind)
 	 */
 	if (atomic_compare_exchange_strong(&mailbox.kind, &was, REQ_NONE))
 		sysc3(SYS_futex, &mailbox.kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+}
+
+void mailbox_agent_goes(void)
+{
+	uint32_t at_once = TRY_AT_ONCE;
+
+	sysc3(SYS_futex, &mailbox.kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
+	/* Who waits for the first try may ask for that of the next agent. */
+	if (atomic_compare_exchange_strong(&mailbox.first_try, &at_once, TRY_LATER))
+		sysc3(SYS_futex, &mailbox.first_try, FUTEX_WAKE_PRIVATE, INT32_MAX);
 }
 
 void mailbox_disable(void)

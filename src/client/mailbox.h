@@ -57,6 +57,7 @@ struct mailbox {
 	_Atomic uint32_t
 		refused;       /* errno of the last try to connect that was turned down; 0: none */
 	_Atomic bool disabled; /* no agent ever: a raw child, a sandbox */
+	_Atomic bool ending;   /* the agent ends as soon as it has nothing in hand: agent_end() */
 };
 
 extern struct mailbox mailbox;
@@ -78,7 +79,7 @@ void mailbox_begin(uint64_t *sigmask) TAKES(mailbox.lock);
 void mailbox_end(const uint64_t *sigmask) GIVES(mailbox.lock);
 /*
  * Have the agent make every page of [start, end) private that stands on a frame. Waits for it.
- * Returns 0, -ENOMEM (some still stand on frames), or -ENOSYS: there is no agent.
+ * Returns 0, -ENOMEM (some still stand on frames), or -ENOSYS: there is no agent, or it ends.
  */
 int mailbox_unshare(uint64_t start, uint64_t end) NEEDS(mailbox.lock);
 /* Ask the daemon. Waits at most 2 s. Returns 0, -ENOTCONN, -ETIMEDOUT, or -ENOSYS as above. */
@@ -95,6 +96,13 @@ static inline enum request mailbox_kind(void)
 void mailbox_finish(enum request kind);
 /* The agent has connected, or could not. */
 void mailbox_tried(void);
+/* The agent ends (mailbox.ending is set): threads that wait for it go on without. */
+void mailbox_agent_goes(void);
+/* Is the agent to end? Everything that it waits for ends then, too. */
+static inline bool mailbox_ending(void)
+{
+	return atomic_load_explicit(&mailbox.ending, memory_order_relaxed);
+}
 /* There will be no agent: threads that wait for it go on without. */
 void mailbox_disable(void);
 

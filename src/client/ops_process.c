@@ -107,6 +107,17 @@ void ksmc_connect_at_once(void)
 	mailbox_hasten();
 }
 
+bool ksmc_step_aside(void)
+{
+	return agent_end();
+}
+
+void ksmc_step_back(bool ended)
+{
+	if (ended)
+		start_agent_if_wanted(true);
+}
+
 static void after_fork_in_child(void)
 {
 	struct as_guard g = fork_guard;

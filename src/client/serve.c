@@ -119,6 +119,8 @@ static bool receive_all(struct link *l, struct heritage *h)
 			return false;
 		/* Orders may keep coming for seconds; program threads must not wait for that. */
 		wait_for(l, 0, 0);
+		if (mailbox_ending())
+			return false;
 	}
 }
 
@@ -155,7 +157,7 @@ static bool do_what_is_due(struct link *l, struct heritage *h)
 
 static void serve(struct link *l, struct heritage *h)
 {
-	while (tell_events(l) && link_same_identity(l) && do_what_is_due(l, h))
+	while (!mailbox_ending() && tell_events(l) && link_same_identity(l) && do_what_is_due(l, h))
 		if (wait_for(l, POLLIN, next_timeout(l, h)) && !receive_all(l, h))
 			return;
 }

@@ -9,6 +9,7 @@
 #include "client/wait.h"
 
 #include <errno.h>
+#include <linux/kcmp.h>
 #include <poll.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -17,8 +18,8 @@
 #include "client/sysc.h"
 #include "client/unshare.h"
 
-/* glibc's own signals: 32 cancels a thread, 33 changes the user of all threads. */
-#define GLIBC_SIGNALS (3ull << 31)
+/* So often an agent that nobody wakes looks whether the program has ended. */
+#define LOOK_MS 10000
 
 /* Returns what to tell the program thread, or -EINPROGRESS: the daemon's answer finishes it. */
 static int ask_for_program(struct link *l)
@@ -64,18 +65,34 @@ static void drain_pokes(int sigfd)
 	atomic_store(&mailbox.poked, 0);
 }
 
+/*
+ * Has the process's first thread ended? The kernel takes its address space away then, and says
+ * that it has another one than the agent. (A pidfd of it tells of its end only after that of all
+ * other threads: Linux 6.15.)
+ */
+static bool first_thread_ended(const struct kit *k)
+{
+	return sysc5(SYS_kcmp, mailbox.pid, k->owner, KCMP_VM, 0, 0) > 0;
+}
+
 short wait_for(struct link *l, short events, int timeout_ms)
 {
 	struct pollfd p[2] = { { l->kit->sigfd, POLLIN, 0 }, { l->sock, events, 0 } };
-	struct timespec ts = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
+	int sleep_ms = timeout_ms < 0 || timeout_ms > LOOK_MS ? LOOK_MS : timeout_ms;
+	struct timespec ts = { sleep_ms / 1000, sleep_ms % 1000 * 1000000L };
 	/* These are let in here and nowhere else: the handler of 33 reads the stack of the thread
 	 * that changes the user, and that may be missing in a transaction. */
 	uint64_t mask = ~GLIBC_SIGNALS;
-	long r = sysc5(SYS_ppoll, p, l->sock >= 0 ? 2 : 1, timeout_ms < 0 ? NULL : &ts, &mask,
-		       sizeof(mask));
+	long r = sysc5(SYS_ppoll, p, l->sock >= 0 ? 2 : 1, &ts, &mask, sizeof(mask));
 
 	if (r > 0 && p[0].revents)
 		drain_pokes(l->kit->sigfd);
+	if (r == 0 && timeout_ms && first_thread_ended(l->kit)) {
+		mailbox_disable();
+		atomic_store(&mailbox.ending, true);
+	}
+	if (mailbox_ending())
+		return POLLHUP;
 	wait_serve_request(l);
 	return r > 0 && l->sock >= 0 ? p[1].revents : 0;
 }

@@ -7,9 +7,14 @@
 
 #define WAIT_FOREVER (-1)
 
+/* glibc's own signals: 32 cancels a thread, 33 changes the user of all threads. */
+#define GLIBC_SIGNALS (3ull << 31)
+#define SIGNAL_SETXID (1ull << 32)
+
 /*
  * Sleep until the socket (if there is one) has poll(2) `events`, until a program thread pokes, or
- * for timeout_ms. Afterwards serve the request of a program thread. Returns the socket's revents.
+ * for timeout_ms. Afterwards serve the request of a program thread. Returns the socket's revents;
+ * POLLHUP when the agent is to end (mailbox_ending()).
  */
 short wait_for(struct link *l, short events, int timeout_ms);
 /* Serve the request of a program thread, if there is one, without sleeping. */

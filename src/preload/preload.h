@@ -11,6 +11,7 @@
  *	preload.c  the settings, read at the first interposed call
  *	memory.c   mmap and its family, brk, mlock, mbind, shmat
  *	process.c  fork, clone, prctl
+ *	rights.c   unshare, setns, capset: with no agent beside
  *	exec.c     exec and posix_spawn: the settings survive the program's own environment
  *	syscall.c  syscall(2), which reaches all of these by number
  *	start.c    the constructor: malloc, the main heap, the agent

@@ -23,6 +23,7 @@
 #include "client/client.h"
 #include "preload/exec.h"
 #include "preload/preload.h"
+#include "preload/rights.h"
 #include "wire/kernel_abi.h"
 
 typedef pid_t (*fork_fn)(void);
@@ -189,6 +190,10 @@ long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsig
 {
 	long r;
 
+	if (op == PR_SET_SECCOMP)
+		rights_note_filter();
+	if (rights_prctl(op))
+		return rights_call(SYS_prctl, op, (long)a, (long)b, (long)c, (long)d);
 	if ((op != PR_SET_MEMORY_MERGE && op != PR_GET_MEMORY_MERGE) || !preload_active())
 		return sysc5(SYS_prctl, op, a, b, c, d);
 	if (b || c || d || (op == PR_GET_MEMORY_MERGE && a))

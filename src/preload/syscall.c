@@ -20,6 +20,7 @@
 #include "preload/exec.h"
 #include "preload/memory.h"
 #include "preload/process.h"
+#include "preload/rights.h"
 
 static enum copy_kind kind_of_clone(unsigned long flags, unsigned long stack)
 {
@@ -118,6 +119,41 @@ static bool memory_call(long nr, const long a[static 6], long *r)
 	}
 }
 
+/*
+ * What one thread may do. These are raw: the C library would have told all threads of setuid. The
+ * first thread that exits leaves a process that ends with its last one.
+ */
+static bool rights_call_by_number(long nr, const long a[static 6], long *r)
+{
+	switch (nr) {
+	case SYS_unshare:
+		*r = rights_unshare((int)a[0]);
+		return true;
+	case SYS_exit:
+		if (sysc0(SYS_gettid) == sysc0(SYS_getpid))
+			ksmc_step_aside();
+		return false;
+	case SYS_seccomp:
+		rights_note_filter();
+		return false;
+	case SYS_setns:
+	case SYS_capset:
+	case SYS_setuid:
+	case SYS_setgid:
+	case SYS_setreuid:
+	case SYS_setregid:
+	case SYS_setresuid:
+	case SYS_setresgid:
+	case SYS_setgroups:
+	case SYS_setfsuid:
+	case SYS_setfsgid:
+		*r = rights_call(nr, a[0], a[1], a[2], a[3], a[4]);
+		return true;
+	default:
+		return false;
+	}
+}
+
 static bool lock_call(long nr, const long a[static 6], long *r)
 {
 	switch (nr) {
@@ -148,8 +184,8 @@ EXPORT long preload_syscall(long nr, long a0, long a1, long a2, long a3, long a4
 	const long a[6] = { a0, a1, a2, a3, a4, a5 };
 	long r;
 
-	if (preload_active() &&
-	    (memory_call(nr, a, &r) || lock_call(nr, a, &r) || process_call(nr, a, &r)))
+	if (preload_active() && (memory_call(nr, a, &r) || lock_call(nr, a, &r) ||
+				 process_call(nr, a, &r) || rights_call_by_number(nr, a, &r)))
 		return preload_ret(r);
 	return preload_ret(sysc6(nr, a0, a1, a2, a3, a4, a5));
 }

@@ -2,19 +2,34 @@
 /*
  * test_ends.c - programs come to the end that they come to without merging.
  *
- * What is offered here is unusual: memory that the program has sealed, memory at the last address
- * that a program can have. The program neither hangs nor loses a byte, and its calls answer what
- * they answer on memory that nobody merges.
+ * What some programs offer here is unusual: memory that they have sealed, memory at the last
+ * address that a program can have. The program neither hangs nor loses a byte, and its calls answer
+ * what they answer on memory that nobody merges.
+ *
+ * Others know nothing of merging. The test starts itself again as such a program ("--inside NAME",
+ * see `programs`), once as it is and once under ksm-run with an agent that runs. Both times it must
+ * print the same and end in the same way.
  */
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <unistd.h>
 
+#include "client/sysc.h"
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/peer.h"
@@ -24,7 +39,8 @@
 #endif
 
 static const long PG = PEER_PAGE;
-enum { NR = 150 }; /* more than two blocks of 64, and no multiple */
+static char self[4096]; /* path of this program */
+enum { NR = 150 };      /* more than two blocks of 64, and no multiple */
 
 /* ---- sealed memory ---- */
 
@@ -184,13 +200,305 @@ START_TEST(last_addresses_merge)
 }
 END_TEST
 
-int main(void)
+/* ---- programs ---- */
+
+/* Threads of this process, one that has ended and waits for the others included. */
+static int nr_threads(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/task", &st) ? -1 : (int)st.st_nlink - 2;
+}
+
+static void print_at_exit(void)
+{
+	printf("handlers ran\n");
+}
+
+/* Not through the C library's syscall(), which ksm-run sees. */
+static void exit_by_kernel(int status)
+{
+	sysc1(SYS_exit, status);
+}
+
+static void *leave_later(void *arg)
+{
+	usleep(300000);
+	printf("other thread\n");
+	return arg;
+}
+
+static void *exit_by_kernel_later(void *arg)
+{
+	leave_later(NULL);
+	fflush(stdout);
+	exit_by_kernel(4);
+	return arg;
+}
+
+static void start_thread(void *(*fn)(void *arg))
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, fn, NULL) || pthread_detach(t))
+		_exit(99);
+}
+
+static int first_thread_last(void)
+{
+	pthread_exit(NULL);
+}
+
+static int first_thread_last_c11(void)
+{
+	thrd_exit(0);
+}
+
+static int other_thread_last(void)
+{
+	start_thread(leave_later);
+	pthread_exit(NULL);
+}
+
+static int other_thread_last_by_kernel(void)
+{
+	start_thread(exit_by_kernel_later);
+	pthread_exit(NULL);
+}
+
+static int raw_exit(void)
+{
+	exit_by_kernel(3);
+	return 98;
+}
+
+static int raw_exit_by_syscall(void)
+{
+	syscall(SYS_exit, 5);
+	return 98;
+}
+
+static int raw_exit_other_last(void)
+{
+	start_thread(leave_later);
+	exit_by_kernel(6);
+	return 98;
+}
+
+static void say(const char *what, long r)
+{
+	printf("%s: %s\n", what, r < 0 ? strerror(errno) : "ok");
+}
+
+/* What a process of one thread alone may do. */
+static int namespaces(void)
+{
+	say("setns", setns(open("/proc/self/ns/mnt", O_RDONLY), CLONE_NEWNS));
+	say("VM", unshare(CLONE_VM));
+	say("THREAD", unshare(CLONE_THREAD));
+	say("NEWUSER", unshare(CLONE_NEWUSER));
+	return 0;
+}
+
+static int namespaces_by_number(void)
+{
+	say("NEWUSER", syscall(SYS_unshare, CLONE_NEWUSER));
+	return 0;
+}
+
+/* The C library insists that all threads agree on what setgid() answers. */
+static int gives_up_rights(void)
+{
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct d[2] = { 0 };
+
+	say("KEEPCAPS", prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
+	say("setresuid", setresuid(65534, 65534, 65534));
+	say("capget", syscall(SYS_capget, &h, d));
+	for (int i = 0; i < 2; i++)
+		d[i].effective = d[i].permitted;
+	say("capset", syscall(SYS_capset, &h, d));
+	say("setresgid", setresgid(65534, 65534, 65534));
+	return 0;
+}
+
+/* The same value of `key` in every thread's status? */
+static bool threads_agree(const char *key)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	long first = -1, v;
+	bool agree = tasks;
+
+	for (struct dirent *e; agree && (e = readdir(tasks));) {
+		char path[300], line[256];
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status", e->d_name);
+		f = e->d_name[0] == '.' ? NULL : fopen(path, "r");
+		while (f && fgets(line, sizeof(line), f))
+			if (!strncmp(line, key, strlen(key)) &&
+			    sscanf(line + strlen(key), ":%lx", &v) == 1) {
+				agree &= first == -1 || v == first;
+				first = v;
+			}
+		if (f)
+			fclose(f);
+	}
+	if (tasks)
+		closedir(tasks);
+	return agree;
+}
+
+static int has_no_more_rights(void)
+{
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct d[2] = { 0 };
+
+	say("NO_NEW_PRIVS", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	say("capset", syscall(SYS_capset, &h, d));
+	printf("%d %d\n", threads_agree("NoNewPrivs"), threads_agree("CapEff"));
+	return 0;
+}
+
+/* So often that the agent does not begin again. */
+static int changes_all_the_time(void)
+{
+	long failed = 0;
+
+	for (int i = 0; i < 200; i++)
+		failed += prctl(PR_SET_KEEPCAPS, i % 2, 0, 0, 0) != 0;
+	printf("%ld failed, %d\n", failed, nr_threads() <= 2);
+	return 0;
+}
+
+static _Atomic bool over;
+
+static void *change_user(void *arg)
+{
+	while (!over)
+		if (setresuid((uid_t)-1, (uid_t)-1, (uid_t)-1))
+			_exit(94);
+	return arg;
+}
+
+/* The C library has each thread take part in that, also one that ends. */
+static int changes_while_users_change(void)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, change_user, NULL))
+		return 93;
+	for (int i = 0; i < 10; i++) {
+		if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0))
+			return 92;
+		usleep(20000);
+	}
+	over = true;
+	return pthread_join(t, NULL);
+}
+
+static const struct {
+	const char *name;
+	int (*fn)(void);
+} programs[] = {
+#define PROGRAM(f)                                                                                 \
+	{                                                                                          \
+#f, f                                                                              \
+	}
+	PROGRAM(first_thread_last),
+	PROGRAM(first_thread_last_c11),
+	PROGRAM(other_thread_last),
+	PROGRAM(other_thread_last_by_kernel),
+	PROGRAM(raw_exit),
+	PROGRAM(raw_exit_by_syscall),
+	PROGRAM(raw_exit_other_last),
+	PROGRAM(namespaces),
+	PROGRAM(namespaces_by_number),
+	PROGRAM(gives_up_rights),
+	PROGRAM(has_no_more_rights),
+	PROGRAM(changes_all_the_time),
+	PROGRAM(changes_while_users_change),
+#undef PROGRAM
+};
+enum { NR_PROGRAMS = sizeof(programs) / sizeof(programs[0]) };
+
+/* covered: only when the agent is there. */
+static int inside(const char *name, bool covered)
+{
+	for (int i = 0; covered && nr_threads() != 2; i++) {
+		if (i > WAIT_MS / 10)
+			_exit(97);
+		usleep(10000);
+	}
+	atexit(print_at_exit);
+	for (size_t i = 0; i < NR_PROGRAMS; i++)
+		if (!strcmp(programs[i].name, name))
+			return programs[i].fn();
+	return 96;
+}
+
+struct outcome {
+	int status;
+	char out[512]; /* what it printed */
+};
+
+static struct outcome run(const char *name, bool covered)
+{
+	const char *kind = covered ? "--covered" : "--inside";
+	struct outcome o = { 0 };
+	size_t have = 0;
+	int fd[2];
+	pid_t pid;
+	ssize_t n;
+
+	ck_assert_int_eq(pipe(fd), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		dup2(fd[1], 1);
+		close(fd[0]);
+		close(fd[1]);
+		if (covered)
+			execl(build_path("ksm-run"), "ksm-run", self, kind, name, NULL);
+		else
+			execl(self, self, kind, name, NULL);
+		_exit(95);
+	}
+	close(fd[1]);
+	while (have < sizeof(o.out) - 1 &&
+	       (n = read(fd[0], o.out + have, sizeof(o.out) - 1 - have)) > 0)
+		have += (size_t)n;
+	close(fd[0]);
+	ck_assert_int_eq(waitpid(pid, &o.status, 0), pid);
+	return o;
+}
+
+START_TEST(ends_as_without)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct outcome want = run(programs[_i].name, false), is = run(programs[_i].name, true);
+
+	ck_assert_msg(want.status == is.status, "%s: status %x and not %x", programs[_i].name,
+		      is.status, want.status);
+	ck_assert_str_eq(is.out, want.out);
+	daemon_stop(d);
+}
+END_TEST
+
+int main(int argc, char **argv)
 {
 	Suite *s = suite_create("ends");
 	TCase *sealed = tcase_create("sealed"), *addresses = tcase_create("addresses");
+	TCase *tc_programs = tcase_create("programs");
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	SRunner *sr;
 	int failed;
 
+	if (n < 0)
+		return 1;
+	if (argc == 3)
+		return inside(argv[2], !strcmp(argv[1], "--covered"));
+	tcase_set_timeout(tc_programs, 2 * WAIT_MS / 1000);
 	tcase_set_timeout(sealed, 2 * WAIT_MS / 1000);
 	tcase_set_timeout(addresses, 2 * WAIT_MS / 1000);
 	if (can_seal()) {
@@ -202,7 +510,12 @@ int main(void)
 	}
 	tcase_add_test(addresses, last_addresses_merge);
 	suite_add_tcase(s, sealed);
+	if (access(build_path("libksm-preload.so"), R_OK))
+		printf("SKIP: this build has no libksm-preload.so (a sanitizer's)\n");
+	else
+		tcase_add_loop_test(tc_programs, ends_as_without, 0, NR_PROGRAMS);
 	suite_add_tcase(s, addresses);
+	suite_add_tcase(s, tc_programs);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rights.c - calls that concern one thread, in a process that has one more than it knows.
+ *
+ * The kernel keeps rights, namespaces and filters by thread. A program of one thread that gives
+ * something up believes that nothing in it has that any more; and some namespaces may be entered
+ * by a process of one thread alone. So the agent ends before such a call, and starts again after
+ * it with what the caller has then.
+ *
+ * setuid(3) and its family are not here: the C library makes those calls in every thread, and all
+ * threads have equal rights to begin with.
+ */
+#include "preload/rights.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/prctl.h>
+
+#include "client/client.h"
+#include "preload/preload.h"
+
+/* These do not concern the agent: its descriptors are its own, and the others are for children. */
+#define UNSHARES_NOTHING_OF_OURS (CLONE_FILES | CLONE_SYSVSEM | CLONE_NEWPID)
+
+bool rights_prctl(int op)
+{
+	switch (op) {
+	case PR_SET_NO_NEW_PRIVS:
+	case PR_SET_KEEPCAPS:
+	case PR_SET_SECUREBITS:
+	case PR_CAPBSET_DROP:
+	case PR_CAP_AMBIENT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * The program has a filter of system calls. A new agent would inherit it, and might be killed by
+ * it, and the program with it; one that runs stays outside.
+ */
+static _Atomic bool filtered;
+
+void rights_note_filter(void)
+{
+	atomic_store(&filtered, true);
+}
+
+long rights_call(long nr, long a, long b, long c, long d, long e)
+{
+	bool ended = preload_active() && ksmc_step_aside();
+	long r = sysc5(nr, a, b, c, d, e);
+
+	ksmc_step_back(ended && !atomic_load(&filtered));
+	return r;
+}
+
+long rights_unshare(int flags)
+{
+	if (!(flags & ~UNSHARES_NOTHING_OF_OURS))
+		return sysc1(SYS_unshare, flags);
+	return rights_call(SYS_unshare, flags, 0, 0, 0, 0);
+}
+
+EXPORT int unshare(int flags)
+{
+	return (int)preload_ret(rights_unshare(flags));
+}
+
+EXPORT int setns(int fd, int type)
+{
+	return (int)preload_ret(rights_call(SYS_setns, fd, type, 0, 0, 0));
+}
+
+/* The C library declares it nowhere: <sys/capability.h> is libcap's. */
+EXPORT int capset(void *header, const void *data);
+
+EXPORT int capset(void *header, const void *data)
+{
+	return (int)preload_ret(rights_call(SYS_capset, (long)header, (long)data, 0, 0, 0));
+}

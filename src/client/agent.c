@@ -142,6 +142,7 @@ static void *thread_main(void *delay_ms)
 	/* A table of its own, and empty; the program's stays as it is. */
 	bool alone = sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) == 0;
 
+	atomic_store(&mailbox.last_tid, (int32_t)sysc0(SYS_gettid));
 	if (alone) {
 		sysc5(SYS_prctl, PR_SET_NAME, "ksm-agent", 0, 0, 0);
 		a->kit.sigfd = (int)sysc4(SYS_signalfd4, -1, &urg, sizeof(urg),
@@ -306,8 +307,10 @@ static bool end_thread(void)
 	mailbox_agent_goes();
 	while ((tid = atomic_load(&mailbox.tid)) == -1 && kit_now_ms() < until)
 		nap(); /* it is about to say which */
-	if (tid > 0)
-		mailbox_poke();
+	mailbox_poke();
+	/* One that has said already that it goes is still counted. */
+	if (!tid && atomic_load(&mailbox.disabled))
+		tid = atomic_load(&mailbox.last_tid);
 	ended = tid > 0 && wait_for_end(tid, until);
 	if (ended) {
 		count_end(&agent.heritage);

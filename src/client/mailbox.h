@@ -51,6 +51,7 @@ struct mailbox {
 
 	int32_t pid;                /* of the process in which tid runs */
 	_Atomic int32_t tid;        /* the agent's thread; 0: it does not run, -1: it starts */
+	_Atomic int32_t last_tid;   /* the newest agent's thread, also when it has ended */
 	_Atomic uint32_t poked;     /* a wake-up signal is under way */
 	_Atomic uint32_t connected; /* everything was declared, and the agent serves */
 	_Atomic uint32_t first_try; /* enum first_try, a futex */

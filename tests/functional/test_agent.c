@@ -48,7 +48,7 @@
 #define ARENA_PAGES 4096u
 
 /* The daemon's side of one connection. */
-struct peer {
+struct puppet {
 	int sock, fd[3]; /* pidfd, pagemap, mem */
 	uint64_t seq;    /* newest numbered message taken in */
 	uint32_t nr_adopted;
@@ -122,7 +122,7 @@ static void send_fds(int sock, const void *m, size_t len, const int *fds, int nr
 		harness_die("sendmsg: %s", strerror(errno));
 }
 
-static void recv_hello(struct peer *p)
+static void recv_hello(struct puppet *p)
 {
 	struct ksm_msg_hello hello;
 	union {
@@ -140,7 +140,7 @@ static void recv_hello(struct peer *p)
 	memcpy(p->fd, CMSG_DATA(&ctl.h), sizeof(p->fd));
 }
 
-static void fake_accept(struct peer *p)
+static void fake_accept(struct puppet *p)
 {
 	struct ksm_msg_welcome w = {
 		{ KSM_MSG_WELCOME, sizeof(w) }, KSM_WIRE_VERSION, 1, 7, ARENA_PAGES, 1
@@ -160,7 +160,7 @@ static void fake_accept(struct peer *p)
 }
 
 /* Take in messages until one of the wanted type; numbered ones are counted as the daemon does. */
-static void fake_recv(struct peer *p, uint32_t type, union ksm_msg *m)
+static void fake_recv(struct puppet *p, uint32_t type, union ksm_msg *m)
 {
 	do {
 		ssize_t n = recv(p->sock, m, sizeof(*m), 0);
@@ -185,7 +185,7 @@ static void fake_recv(struct peer *p, uint32_t type, union ksm_msg *m)
 }
 
 /* Order nr pages at addr (within one block) to frames from `frame` on. */
-static void order_at(struct peer *p, const void *addr, unsigned int nr, uint32_t frame,
+static void order_at(struct puppet *p, const void *addr, unsigned int nr, uint32_t frame,
 		     uint64_t seq, uint8_t result[64])
 {
 	struct ksm_msg_order t = { .hdr = { KSM_MSG_ORDER, sizeof(t) },
@@ -205,7 +205,7 @@ static void order_at(struct peer *p, const void *addr, unsigned int nr, uint32_t
 	memcpy(result, m.order_done.result + first, nr);
 }
 
-static void order(struct peer *p, const void *addr, unsigned int nr, uint32_t frame,
+static void order(struct puppet *p, const void *addr, unsigned int nr, uint32_t frame,
 		  uint8_t result[64])
 {
 	order_at(p, addr, nr, frame, p->seq, result);
@@ -275,7 +275,7 @@ static bool on_frame(const void *p)
 	return (pagemap(p) & (PM_PRESENT | PM_FILE)) == (PM_PRESENT | PM_FILE);
 }
 
-static void start_joined(struct peer *p, uint8_t **mem, size_t nr)
+static void start_joined(struct puppet *p, uint8_t **mem, size_t nr)
 {
 	union ksm_msg m;
 
@@ -313,7 +313,7 @@ static bool covers(uint64_t start, uint64_t end)
 START_TEST(test_merge_maps_frames)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 128);
 	order(&p, mem, 64, 0, res);
@@ -362,7 +362,7 @@ START_TEST(test_no_load_waits_for_ever)
 {
 	pthread_t t[LOADERS];
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	loads.mem = mem;
@@ -390,7 +390,7 @@ END_TEST
 START_TEST(test_broken_pages_merge_again)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -420,7 +420,7 @@ END_TEST
 START_TEST(test_different_pages_stay)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	mem[3 * PAGE + 17]++;
@@ -443,7 +443,7 @@ END_TEST
 START_TEST(test_zero_pages_are_given_back)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	memset(mem, 0, 10 * PAGE);
@@ -464,7 +464,7 @@ END_TEST
 START_TEST(test_stale_and_foreign_orders)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	start_joined(&p, &mem, 64);
@@ -490,7 +490,7 @@ END_TEST
 START_TEST(test_dontneed_gives_zeros)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	start_joined(&p, &mem, 64);
@@ -511,7 +511,7 @@ END_TEST
 START_TEST(test_unmerge_restores_anonymous_memory)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	start_joined(&p, &mem, 128);
@@ -541,7 +541,7 @@ END_TEST
 START_TEST(test_unmerge_of_prot_none)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -558,7 +558,7 @@ END_TEST
 START_TEST(test_mremap_takes_frames_along)
 {
 	uint8_t *mem, *to, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	start_joined(&p, &mem, 64);
@@ -596,7 +596,7 @@ END_TEST
 START_TEST(test_mremap_of_several_mappings_to_a_fixed_place)
 {
 	uint8_t *mem, *to, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	fake_start();
@@ -659,7 +659,7 @@ static void *move_the_rest(void *arg)
 }
 
 /* Pages on frames, and room before them. */
-static void flight_start(struct flight *f, size_t nr, struct peer *p)
+static void flight_start(struct flight *f, size_t nr, struct puppet *p)
 {
 	uint8_t *space, res[64];
 	union ksm_msg m;
@@ -701,7 +701,7 @@ static void flight_end(struct flight *f)
 START_TEST(test_mremap_under_a_withdrawal)
 {
 	struct flight f;
-	struct peer p;
+	struct puppet p;
 	pthread_t t;
 
 	flight_start(&f, 4096 - 64, &p);
@@ -747,7 +747,7 @@ END_TEST
 START_TEST(test_mremap_without_memory_for_tables)
 {
 	uint8_t *mem, *to, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -793,7 +793,7 @@ static void use_up_mappings(void)
 START_TEST(test_mremap_that_cannot_shrink)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -813,7 +813,7 @@ END_TEST
 START_TEST(test_closing_all_descriptors)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	/* As daemons do; only the test's own end of the socket is kept. */
 	start_joined(&p, &mem, 64);
@@ -847,7 +847,7 @@ static long io_uring_pin(void *buf, size_t len)
 START_TEST(test_pinned_pages_stay)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	long ring;
 
 	start_joined(&p, &mem, 64);
@@ -873,7 +873,7 @@ END_TEST
 START_TEST(test_broken_pages_that_may_be_pinned_stay)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	char path[] = "/var/tmp/ksm-direct-XXXXXX";
 	int direct = mkstemp(path);
 
@@ -937,7 +937,7 @@ START_TEST(test_direct_read_in_flight)
 	struct direct_read d;
 	struct slowfile f;
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	pthread_t t;
 	int err = slowfile_open(&f);
 
@@ -1036,7 +1036,7 @@ static int ring_result(struct ring *r)
 START_TEST(test_fixed_buffer_in_flight)
 {
 	uint8_t *mem, res[64], data[PAGE];
-	struct peer p;
+	struct puppet p;
 	struct ring r;
 	struct iovec iov;
 	int fd[2];
@@ -1075,7 +1075,7 @@ START_TEST(test_page_in_a_pipe)
 {
 	uint8_t *mem, res[64], got[2 * PAGE];
 	struct iovec iov;
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 	int fd[2];
 
@@ -1199,7 +1199,8 @@ static void *raw_forker(void *arg)
 }
 
 /* One round on memory that was never merged: orders come while the threads use it. */
-static unsigned int storm_round(struct storm *s, struct peer *p, uint8_t *area, unsigned int round)
+static unsigned int storm_round(struct storm *s, struct puppet *p, uint8_t *area,
+				unsigned int round)
 {
 	uint8_t *mem = area + round * BLOCK, res[64];
 	unsigned int merged = 0;
@@ -1223,7 +1224,7 @@ static unsigned int storm_round(struct storm *s, struct peer *p, uint8_t *area, 
 static void run_storm(bool forks, unsigned int batches)
 {
 	uint8_t *area;
-	struct peer p;
+	struct puppet p;
 	struct storm s = { .stop = 0 };
 	pthread_t t[2];
 	unsigned int merged = 0;
@@ -1316,7 +1317,7 @@ static void *spin_forker(void *arg)
 START_TEST(test_raw_forks_go_on_after_unmerge)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	struct storm s = { .stop = 0 };
 	pthread_t t;
 	union ksm_msg m;
@@ -1371,7 +1372,7 @@ static unsigned int nr_sentinels(void)
 START_TEST(test_change_of_user_reconnects)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	char path[128];
 
 	if (geteuid() != 0) {
@@ -1407,7 +1408,7 @@ END_TEST
 START_TEST(test_mremap_under_a_change_of_user)
 {
 	struct flight f;
-	struct peer p;
+	struct puppet p;
 	pthread_t t;
 
 	if (geteuid() != 0) {
@@ -1429,7 +1430,7 @@ END_TEST
 START_TEST(test_forked_child_joins_and_adopts)
 {
 	uint8_t *mem, res[64];
-	struct peer p, c;
+	struct puppet p, c;
 	union ksm_msg m;
 	int status, pipefd[2];
 	char ch = 0;
@@ -1465,7 +1466,7 @@ END_TEST
 START_TEST(test_reconnects)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	start_joined(&p, &mem, 64);
@@ -1483,7 +1484,7 @@ START_TEST(test_reconnects)
 END_TEST
 
 /* Does the agent wait until the daemon has read something? */
-static bool agent_waits_to_send(const struct peer *p)
+static bool agent_waits_to_send(const struct puppet *p)
 {
 	char path[64], text[32] = "";
 	int unread = 0, fd;
@@ -1507,7 +1508,7 @@ START_TEST(test_adopt_follows_an_add)
 	enum { COMB = 3000 };
 	uint8_t *comb = MAP_FAILED, *mem, res[64];
 	struct as_guard g;
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	fake_start();
@@ -1550,7 +1551,7 @@ START_TEST(test_holes_without_memory)
 	enum { HOLES = 60, RANGES = 510 }; /* of 512 entries that the table has at first */
 	uint8_t *comb, *mem;
 	struct as_guard g;
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 2 * HOLES);
 	comb = mmap(NULL, 2 * RANGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -1579,7 +1580,7 @@ START_TEST(test_stat)
 {
 	struct ksm_stat st = { .size = sizeof(st) };
 	uint8_t *mem;
-	struct peer p;
+	struct puppet p;
 	pid_t pid;
 	union ksm_msg m;
 
@@ -1608,7 +1609,7 @@ END_TEST
 START_TEST(test_vfork_child_wakes_the_agent)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 	pid_t pid;
 
@@ -1639,7 +1640,7 @@ static void *stat_thread(void *arg)
 START_TEST(test_stat_after_the_same_unmerge)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 	pthread_t t;
 	void *err;
@@ -1665,7 +1666,7 @@ END_TEST
 START_TEST(test_failed_mprotect_changes_nothing)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	start_joined(&p, &mem, 64);
@@ -1688,7 +1689,7 @@ END_TEST
 START_TEST(test_absurd_lengths)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	start_joined(&p, &mem, 64);
@@ -1706,7 +1707,7 @@ END_TEST
 START_TEST(test_guards_leave_zeros)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -1745,7 +1746,7 @@ static int fork_and_look(const uint8_t *mem, bool wiped)
 START_TEST(test_wipeonfork_with_broken_pages)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -1784,7 +1785,7 @@ START_TEST(test_advice_before_the_offer)
 					 { MADV_WIPEONFORK, MADV_KEEPONFORK },
 					 { MADV_DONTDUMP, MADV_DODUMP } };
 	uint8_t *mem, *raw, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 
 	start_joined(&p, &mem, 64);
@@ -1823,7 +1824,7 @@ END_TEST
 START_TEST(test_own_tables_are_left_alone)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 	struct as_guard g;
 	void *own[6];
@@ -1863,7 +1864,7 @@ END_TEST
 START_TEST(test_locked_pages_are_not_discarded)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -1899,7 +1900,7 @@ END_TEST
 START_TEST(test_sentinel_stays_with_frames_of_another_arena)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	union ksm_msg m;
 	int first;
 
@@ -1934,7 +1935,7 @@ END_TEST
 START_TEST(test_child_forgets_what_it_did_not_inherit)
 {
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	int fd = memfd_create("file", 0), status;
 	pid_t pid;
 
@@ -2006,7 +2007,7 @@ START_TEST(test_sandboxed_child_unmerges_alone)
 	};
 	struct sock_fprog filter = { sizeof(code) / sizeof(code[0]), code };
 	uint8_t *mem, res[64];
-	struct peer p;
+	struct puppet p;
 	int status;
 	pid_t pid;
 

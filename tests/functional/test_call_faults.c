@@ -29,10 +29,10 @@
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "tests/lib/trace.h"
 
-static const long PG = PEER_PAGE;
+static const long PG = PUPPET_PAGE;
 
 /* The same addresses in every process, nothing near. */
 #define SRC 0x300000100000l
@@ -74,7 +74,7 @@ static long fn_set_up(const long a[6])
 		page_fill((void *)(SRC + i * PG), content_of(i, a[0]));
 	for (long i = 0; i < LOOK; i++)
 		page_fill((void *)(TO + i * PG), (uint64_t)(500000 + i));
-	return a[1] ? ksm_madvise((void *)SRC, PAGES * PEER_PAGE, MADV_MERGEABLE) : 0;
+	return a[1] ? ksm_madvise((void *)SRC, PAGES * PUPPET_PAGE, MADV_MERGEABLE) : 0;
 }
 
 static long fn_write_some(const long a[6])
@@ -97,8 +97,8 @@ static long fn_store_again(const long a[6])
 /* (other place that a call came to, or 0, bytes there) */
 static long fn_tear_down(const long a[6])
 {
-	long bad = ksm_munmap((void *)SRC, LOOK * PEER_PAGE) |
-		   ksm_munmap((void *)TO, LOOK * PEER_PAGE);
+	long bad = ksm_munmap((void *)SRC, LOOK * PUPPET_PAGE) |
+		   ksm_munmap((void *)TO, LOOK * PUPPET_PAGE);
 
 	return a[0] ? bad | ksm_munmap((void *)a[0], (size_t)a[1]) : bad;
 }
@@ -122,7 +122,7 @@ static uint64_t hash_of(const uint64_t *p)
 {
 	uint64_t h = 0;
 
-	for (unsigned int i = 0; i < PEER_PAGE / 8; i++)
+	for (unsigned int i = 0; i < PUPPET_PAGE / 8; i++)
 		h = (h ^ p[i]) * 0x9e3779b97f4a7c15ull;
 	return h;
 }
@@ -132,7 +132,7 @@ static bool is_mapped(long at)
 {
 	unsigned char there;
 
-	return !mincore((void *)at, PEER_PAGE, &there);
+	return !mincore((void *)at, PUPPET_PAGE, &there);
 }
 
 /*
@@ -144,7 +144,7 @@ static bool look_once(struct page v[LOOK], long at)
 {
 	FILE *maps = mapping_open(getpid());
 	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
-	uint64_t buf[PEER_PAGE / 8];
+	uint64_t buf[PUPPET_PAGE / 8];
 	bool undisturbed = true;
 	struct mapping m;
 
@@ -216,7 +216,8 @@ static long fn_empty(const long a[6])
 
 	look_at(was, a[0]);
 	for (long i = 0; i < a[1]; i++)
-		if (was[i].mapped && ksm_madvise((void *)(a[0] + i * PG), PEER_PAGE, MADV_DONTNEED))
+		if (was[i].mapped &&
+		    ksm_madvise((void *)(a[0] + i * PG), PUPPET_PAGE, MADV_DONTNEED))
 			bad++;
 	look_at(is, a[0]);
 	for (long i = 0; i < a[1]; i++)
@@ -399,7 +400,7 @@ static long fn_perform(const long a[6])
 
 struct scene {
 	struct daemon *d;
-	struct peer *p, *q,
+	struct puppet *p, *q,
 		*twin; /* q has the same pages as p; twin has nothing to do with either */
 	const struct op *op;
 	long nr;        /* of it */
@@ -408,9 +409,9 @@ struct scene {
 	int steps, faults, failed;
 };
 
-static int merged(struct peer *p)
+static int merged(struct puppet *p)
 {
-	return peer_pages_on_frames(p, SRC, PAGES);
+	return puppet_pages_on_frames(p, SRC, PAGES);
 }
 
 static void set_up(struct scene *s)
@@ -419,16 +420,16 @@ static void set_up(struct scene *s)
 
 	if (first) {
 		if (s->p)
-			peer_end(s->p);
-		s->p = peer_new();
+			puppet_end(s->p);
+		s->p = puppet_new();
 	}
-	ck_assert_int_eq(peer_call(s->p, fn_set_up, SALT, !first), 0);
-	ck_assert_int_eq(peer_call(s->q, fn_set_up, 2 * SALT, 1), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_set_up, SALT, !first), 0);
+	ck_assert_int_eq(puppet_call(s->q, fn_set_up, 2 * SALT, 1), 0);
 	if (first)
 		return;
 	wait_until(merged(s->p) == MERGED && merged(s->q) == MERGED, WAIT_MS, "merged");
-	peer_call(s->p, fn_write_some);
-	ck_assert_int_eq(peer_call(s->p, fn_pre, s->nr, 0), 0);
+	puppet_call(s->p, fn_write_some);
+	ck_assert_int_eq(puppet_call(s->p, fn_pre, s->nr, 0), 0);
 }
 
 /* What the kernel does with such memory. */
@@ -436,14 +437,14 @@ static void ask_twin(struct scene *s)
 {
 	long r;
 
-	ck_assert_int_eq(peer_call(s->twin, fn_set_up, SALT, 0), 0);
+	ck_assert_int_eq(puppet_call(s->twin, fn_set_up, SALT, 0), 0);
 	if (!(s->op->flags & FIRST))
-		peer_call(s->twin, fn_write_some);
-	ck_assert_int_eq(peer_call(s->twin, fn_pre, s->nr, 1), 0);
-	ck_assert_int_eq(peer_call(s->twin, fn_look, 0), 0);
+		puppet_call(s->twin, fn_write_some);
+	ck_assert_int_eq(puppet_call(s->twin, fn_pre, s->nr, 1), 0);
+	ck_assert_int_eq(puppet_call(s->twin, fn_look, 0), 0);
 	*before = *sight;
-	r = s->twin_says = peer_call(s->twin, fn_perform, s->nr, 1);
-	ck_assert_int_eq(peer_call(s->twin, fn_look, s->op->flags & NOWHERE ? r : 0), 0);
+	r = s->twin_says = puppet_call(s->twin, fn_perform, s->nr, 1);
+	ck_assert_int_eq(puppet_call(s->twin, fn_look, s->op->flags & NOWHERE ? r : 0), 0);
 	*after = *sight;
 }
 
@@ -491,7 +492,7 @@ static void check_pages(struct scene *s, bool failed, const char *what, struct p
 
 static void look_at_source(struct scene *s, bool failed)
 {
-	ck_assert_int_eq(peer_call(s->p, fn_look, 0), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_look, 0), 0);
 	check_pages(s, failed, "src", sight->self.src, before->self.src, after->self.src);
 }
 
@@ -499,7 +500,7 @@ static uint64_t on_frames(struct scene *s)
 {
 	long to = s->to ? s->to : TO;
 
-	peer_call(s->p, fn_use, to);
+	puppet_call(s->p, fn_use, to);
 	return (uint64_t)pages_on_frames(s->p->pid, SRC, LOOK) +
 	       (uint64_t)pages_on_frames(s->p->pid, to, LOOK) + (uint64_t)merged(s->q);
 }
@@ -512,7 +513,7 @@ static void check_after(struct scene *s, long r)
 	if (!failed && !(s->op->flags & NOWHERE))
 		ck_assert_int_eq(r, s->twin_says);
 	s->to = moved ? r : 0;
-	ck_assert_int_eq(peer_call(s->p, fn_look, s->to), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_look, s->to), 0);
 	check_pages(s, failed, "src", sight->self.src, before->self.src, after->self.src);
 	check_pages(s, failed, "src of a child", sight->child.src, before->child.src,
 		    after->child.src);
@@ -522,21 +523,21 @@ static void check_after(struct scene *s, long r)
 			    after->child.to);
 	}
 	if (failed && s->op->flags & (UNSHARES | FIRST))
-		ck_assert_int_eq(peer_call(s->p, fn_perform, s->nr, 0), 0);
+		ck_assert_int_eq(puppet_call(s->p, fn_perform, s->nr, 0), 0);
 	if (s->op->flags & UNSHARES)
 		ck_assert_int_eq(pages_on_frames(s->p->pid, SRC, PAGES), 0);
 	if (s->op->flags & FIRST) {
-		peer_call(s->p, fn_store_again); /* pages that a fork has shared stay */
+		puppet_call(s->p, fn_store_again); /* pages that a fork has shared stay */
 		wait_until(merged(s->p) == MERGED, WAIT_MS, "merged after the first offer");
 	}
 	wait_until(ctl_get_u64(s->d, "ksm/pages_shared") + ctl_get_u64(s->d, "ksm/pages_sharing") ==
 			   on_frames(s),
 		   WAIT_MS, "counters are what pagemap says");
-	ck_assert_int_eq(peer_call(s->p, fn_empty, SRC, LOOK), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_empty, SRC, LOOK), 0);
 	ck_assert_int_eq(
-		peer_call(s->p, fn_empty, s->to ? s->to : TO, s->to ? s->op->new_nr : LOOK), 0);
-	ck_assert_int_eq(peer_call(s->p, fn_tear_down, s->to, s->op->new_nr * PG), 0);
-	ck_assert_int_eq(peer_call(s->q, fn_tear_down), 0);
+		puppet_call(s->p, fn_empty, s->to ? s->to : TO, s->to ? s->op->new_nr : LOOK), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_tear_down, s->to, s->op->new_nr * PG), 0);
+	ck_assert_int_eq(puppet_call(s->q, fn_tear_down), 0);
 }
 
 /* Files of /proc are read in many calls, between which nothing changes. */
@@ -563,7 +564,7 @@ static bool perform_and_fail(struct scene *s, int n, int err, int run)
 
 	set_up(s);
 	trace_begin(&t, s->p->pid);
-	peer_post(s->p, fn_perform, s->nr, 0);
+	puppet_post(s->p, fn_perform, s->nr, 0);
 	until_begin(&t);
 	while (left && trace_next(&t, 3000) == TRACE_STOP) {
 		if (!t.entry)
@@ -581,7 +582,7 @@ static bool perform_and_fail(struct scene *s, int n, int err, int run)
 		left--;
 	}
 	trace_end(&t);
-	r = peer_result(s->p);
+	r = puppet_result(s->p);
 	if (verbose)
 		printf("%s: %ld\n", s->op->name, r);
 	s->faults += run - left;
@@ -603,17 +604,17 @@ static void new_scene(struct scene *s, int nr)
 	s->nr = nr;
 	s->d = daemon_start(NULL);
 	daemon_hasten(s->d);
-	s->twin = peer_new();
-	s->p = s->op->flags & FIRST ? NULL : peer_new();
-	s->q = peer_new();
+	s->twin = puppet_new();
+	s->p = s->op->flags & FIRST ? NULL : puppet_new();
+	s->q = puppet_new();
 	ask_twin(s);
 }
 
 static void end_scene(struct scene *s)
 {
-	peer_end(s->p);
-	peer_end(s->q);
-	peer_end(s->twin);
+	puppet_end(s->p);
+	puppet_end(s->q);
+	puppet_end(s->twin);
 	wait_counter(s->d, "frames_used", 0);
 	daemon_stop(s->d);
 }
@@ -668,9 +669,9 @@ static long fn_use_up_mappings(const long a[6])
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
 	(void)a;
-	many = mmap(NULL, MANY * PEER_PAGE, PROT_NONE, flags, -1, 0);
+	many = mmap(NULL, MANY * PUPPET_PAGE, PROT_NONE, flags, -1, 0);
 	for (long i = 1; i < MANY; i += 2)
-		if (mprotect(many + i * PG, PEER_PAGE, PROT_READ))
+		if (mprotect(many + i * PG, PUPPET_PAGE, PROT_READ))
 			return 0;
 	return -1;
 }
@@ -678,7 +679,7 @@ static long fn_use_up_mappings(const long a[6])
 /* (n): give the nth back. */
 static long fn_give_mapping(const long a[6])
 {
-	return munmap(many + (a[0] + 1) * PG, PEER_PAGE);
+	return munmap(many + (a[0] + 1) * PG, PUPPET_PAGE);
 }
 
 /*
@@ -696,10 +697,10 @@ START_TEST(mappings_run_out)
 		n++;
 	new_scene(&s, n);
 	set_up(&s);
-	ck_assert_int_eq(peer_call(s.p, fn_use_up_mappings), 0);
+	ck_assert_int_eq(puppet_call(s.p, fn_use_up_mappings), 0);
 	for (n = 0; r == -ENOMEM && n < 100; n++) {
-		ck_assert_int_eq(peer_call(s.p, fn_give_mapping, n), 0);
-		r = peer_call(s.p, fn_perform, s.nr, 0);
+		ck_assert_int_eq(puppet_call(s.p, fn_give_mapping, n), 0);
+		r = puppet_call(s.p, fn_perform, s.nr, 0);
 		look_at_source(&s, r == -ENOMEM);
 	}
 	printf("moved with %d mappings to spare\n", n);

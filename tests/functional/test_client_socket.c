@@ -25,7 +25,7 @@
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "wire/kernel_abi.h"
 #include "wire/wire.h"
 
@@ -639,8 +639,8 @@ START_TEST(adoption_of_what_was_written_since)
 {
 	enum { NR = 100 };
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_offer, NR, 1, 1), b = peer_call(q, fn_offer, NR, 1, 1);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_offer, NR, 1, 1), b = puppet_call(q, fn_offer, NR, 1, 1);
 	struct fake f;
 	char *mine;
 
@@ -661,11 +661,11 @@ START_TEST(adoption_of_what_was_written_since)
 	expect_served(&f); /* so it has taken them in */
 	wait_until(ctl_client_u64(d, getpid(), "ksm_merging_pages") == 0, WAIT_MS, "the truth");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), NR);
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(q, fn_check, b, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, NR, 1, 1), 0);
 	fake_close(&f);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST

@@ -27,7 +27,7 @@
 #include "ksm.h"
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 #define NR 64
 #define USER 47101u
@@ -92,12 +92,12 @@ static long fn_join(const long a[6])
 	return ksm_join(name) ? -errno : 0;
 }
 
-static long join(struct peer *p, const char *name)
+static long join(struct puppet *p, const char *name)
 {
 	long a[6] = { 0 };
 
 	strncpy((char *)a, name, sizeof(a) - 1);
-	return peer_call_(p, fn_join, a);
+	return puppet_call_(p, fn_join, a);
 }
 
 static long fn_refused(const long a[6])
@@ -111,18 +111,18 @@ static long fn_refused(const long a[6])
 }
 
 struct member {
-	struct peer *p;
+	struct puppet *p;
 	long mem;
 };
 
 /* Offers what every member offers. NULL: asks for nothing. */
-static struct member member(struct peer *p, const char *domain)
+static struct member member(struct puppet *p, const char *domain)
 {
 	struct member m = { .p = p };
 
 	if (domain)
 		ck_assert_int_eq(join(p, domain), 0);
-	m.mem = peer_call(p, fn_offer, NR, 1, 1);
+	m.mem = puppet_call(p, fn_offer, NR, 1, 1);
 	ck_assert_int_gt(m.mem, 0);
 	return m;
 }
@@ -154,20 +154,20 @@ static void expect_shared(struct member a, struct member b)
 static void expect_apart(struct daemon *d, const struct member *m, int nr)
 {
 	for (int i = 0; i < nr; i++)
-		wait_until(peer_call(m[i].p, fn_connected) == 1, WAIT_MS, "it is served");
+		wait_until(puppet_call(m[i].p, fn_connected) == 1, WAIT_MS, "it is served");
 	wait_full_scans(d, 4, WAIT_MS);
 	for (int i = 0; i < nr; i++)
 		for (int k = 0; k < i; k++)
 			ck_assert_int_eq(
 				pages_sharing_frames(m[i].p, m[i].mem, m[k].p, m[k].mem, NR), 0);
 	for (int i = 0; i < nr; i++)
-		ck_assert_int_eq(peer_call(m[i].p, fn_check, m[i].mem, NR, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(m[i].p, fn_check, m[i].mem, NR, 1, 1), 0);
 }
 
 static void end_all(const struct member *m, int nr)
 {
 	for (int i = 0; i < nr; i++)
-		peer_kill(m[i].p);
+		puppet_kill(m[i].p);
 }
 
 /* ---- namespaces ---- */
@@ -184,12 +184,12 @@ START_TEST(containers_are_apart)
 	if (skipped())
 		return;
 	d = start("uid", NULL);
-	m[0] = member(peer_new(), NULL);
-	m[1] = member(peer_new_in(CONTAINER, 0), NULL);
-	m[2] = member(peer_new_in(CONTAINER, 0), NULL);
-	m[3] = member(peer_new_in(UNPRIVILEGED_CONTAINER, 0), NULL);
-	m[4] = member(peer_new_in(CLONE_NEWUSER, 0), NULL);
-	m[5] = member(peer_new(), NULL);
+	m[0] = member(puppet_new(), NULL);
+	m[1] = member(puppet_new_in(CONTAINER, 0), NULL);
+	m[2] = member(puppet_new_in(CONTAINER, 0), NULL);
+	m[3] = member(puppet_new_in(UNPRIVILEGED_CONTAINER, 0), NULL);
+	m[4] = member(puppet_new_in(CLONE_NEWUSER, 0), NULL);
+	m[5] = member(puppet_new(), NULL);
 	expect_shared(m[0], m[5]);
 	expect_apart(d, m, 5);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients_alone"), 0);
@@ -202,20 +202,20 @@ END_TEST
 /* A process and its children are in one container, and share. */
 START_TEST(one_container_is_one)
 {
-	struct peer *p, *child;
+	struct puppet *p, *child;
 	struct daemon *d;
 	struct member m[2];
 
 	if (skipped())
 		return;
 	d = start(_i ? "namespace" : "uid", NULL);
-	p = peer_new_in(CONTAINER, 0);
-	child = peer_fork(p); /* now: pages that a fork shares are not merged */
+	p = puppet_new_in(CONTAINER, 0);
+	child = puppet_fork(p); /* now: pages that a fork shares are not merged */
 	m[0] = member(p, NULL);
 	m[1] = member(child, NULL);
 	expect_shared(m[0], m[1]);
-	peer_kill(child);
-	peer_kill(p);
+	puppet_kill(child);
+	puppet_kill(p);
 	stop(d);
 }
 END_TEST
@@ -234,18 +234,18 @@ START_TEST(users_of_a_container)
 	struct daemon *d;
 	struct member m[5];
 	char name[2][700];
-	struct peer *p, *child;
+	struct puppet *p, *child;
 
 	if (skipped())
 		return;
 	d = start("namespace", NULL);
-	m[0] = member(peer_new(), NULL);
-	m[1] = member(peer_new_uid(USER), NULL);
-	p = peer_new_in(CONTAINER, 0);
-	child = peer_fork(p);
+	m[0] = member(puppet_new(), NULL);
+	m[1] = member(puppet_new_uid(USER), NULL);
+	p = puppet_new_in(CONTAINER, 0);
+	child = puppet_fork(p);
 	m[2] = member(p, NULL);
-	m[3] = member(peer_new_in(CONTAINER, 0), NULL);
-	ck_assert_int_eq(peer_call(child, fn_become, USER), 0);
+	m[3] = member(puppet_new_in(CONTAINER, 0), NULL);
+	ck_assert_int_eq(puppet_call(child, fn_become, USER), 0);
 	m[4] = member(child, NULL);
 	expect_shared(m[2], m[4]);
 	expect_apart(d, m, 4);
@@ -254,7 +254,7 @@ START_TEST(users_of_a_container)
 	ck_assert_str_eq(name[0], name[1]);
 	ck_assert_int_eq(strncmp(name[0], "container user:[", 16), 0);
 	expect_name(d, m[1], "user 47101");
-	peer_kill(child);
+	puppet_kill(child);
 	end_all(m, 4);
 	stop(d);
 }
@@ -273,15 +273,15 @@ START_TEST(numbers_of_namespaces_are_not_used_again)
 		return;
 	d = start("namespace", NULL);
 	for (int i = 0; i < 20; i++) {
-		struct peer *p = peer_new_in(CONTAINER, 0);
+		struct puppet *p = puppet_new_in(CONTAINER, 0);
 		struct member m = member(p, NULL);
 		uint64_t was = id;
 
 		wait_until((id = ctl_client_u64(d, p->pid, "domain")) > 0, WAIT_MS, "a client");
 		ck_assert_uint_gt(id, was);
-		wait_until(peer_call(p, fn_connected) == 1, WAIT_MS, "it is served");
+		wait_until(puppet_call(p, fn_connected) == 1, WAIT_MS, "it is served");
 		(void)m;
-		peer_kill(p);
+		puppet_kill(p);
 	}
 	stop(d);
 }
@@ -297,11 +297,11 @@ START_TEST(nobody_is_alone)
 	if (skipped())
 		return;
 	d = start(modes[_i], "any user:*\n");
-	m[0] = member(peer_new_uid(65534), NULL);
-	m[1] = member(peer_new_uid(65534), NULL);
-	m[2] = member(peer_new_uid(65534), "any");
-	wait_until(peer_call(m[2].p, fn_refused) == EDOM, WAIT_MS, "nobody is no user");
-	peer_kill(m[2].p);
+	m[0] = member(puppet_new_uid(65534), NULL);
+	m[1] = member(puppet_new_uid(65534), NULL);
+	m[2] = member(puppet_new_uid(65534), "any");
+	wait_until(puppet_call(m[2].p, fn_refused) == EDOM, WAIT_MS, "nobody is no user");
+	puppet_kill(m[2].p);
 	expect_apart(d, m, 2);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients_alone"), 2);
 	end_all(m, 2);
@@ -330,7 +330,7 @@ static bool make_cgroup(const char *name, char *path, size_t size)
 	return false;
 }
 
-static struct peer *enter_cgroup(struct peer *p, const char *path)
+static struct puppet *enter_cgroup(struct puppet *p, const char *path)
 {
 	char procs[300];
 	FILE *f;
@@ -360,18 +360,18 @@ START_TEST(cgroups)
 	snprintf(rule, sizeof(rule), "named cgroup:/ksmd-test-*%d\nnamed cgroup:/else user:*\n",
 		 (int)getpid());
 	d = start("cgroup", rule);
-	m[0] = member(enter_cgroup(peer_new(), one), NULL);
-	m[1] = member(enter_cgroup(peer_new(), two), NULL);
-	m[2] = member(enter_cgroup(peer_new_uid(USER), one), NULL);
-	m[3] = member(enter_cgroup(peer_new_uid(USER), two), "named");
-	m[4] = member(enter_cgroup(peer_new_in(CONTAINER, 0), one), "named");
-	m[5] = member(enter_cgroup(peer_new(), one), NULL);
+	m[0] = member(enter_cgroup(puppet_new(), one), NULL);
+	m[1] = member(enter_cgroup(puppet_new(), two), NULL);
+	m[2] = member(enter_cgroup(puppet_new_uid(USER), one), NULL);
+	m[3] = member(enter_cgroup(puppet_new_uid(USER), two), "named");
+	m[4] = member(enter_cgroup(puppet_new_in(CONTAINER, 0), one), "named");
+	m[5] = member(enter_cgroup(puppet_new(), one), NULL);
 	expect_shared(m[0], m[5]);
 	expect_shared(m[3], m[4]);
 	expect_apart(d, m, 4);
-	peer_kill(m[5].p);
-	m[5] = member(peer_new(), "named");
-	wait_until(peer_call(m[5].p, fn_refused) == EDOM, WAIT_MS, "not in that cgroup");
+	puppet_kill(m[5].p);
+	m[5] = member(puppet_new(), "named");
+	wait_until(puppet_call(m[5].p, fn_refused) == EDOM, WAIT_MS, "not in that cgroup");
 	end_all(m, 6);
 	remove_cgroup(one);
 	remove_cgroup(two);
@@ -393,11 +393,11 @@ START_TEST(names_join_and_part)
 					  "red  user:47101\n"
 					  "red  user:0\t# root, too\n"
 					  "blue group:0 user:*\n");
-	m[0] = member(peer_new(), "red");
-	m[1] = member(peer_new(), "blue");
-	m[2] = member(peer_new(), NULL);
-	m[3] = member(peer_new_uid(USER), "red");
-	m[4] = member(peer_new(), "blue");
+	m[0] = member(puppet_new(), "red");
+	m[1] = member(puppet_new(), "blue");
+	m[2] = member(puppet_new(), NULL);
+	m[3] = member(puppet_new_uid(USER), "red");
+	m[4] = member(puppet_new(), "blue");
 	expect_shared(m[0], m[3]);
 	expect_shared(m[1], m[4]);
 	expect_apart(d, m, 3);
@@ -443,20 +443,20 @@ START_TEST(refused_program_runs_unmerged)
 		return;
 	d = start("uid", r->rules);
 	for (int i = 0; i < 2; i++)
-		m[i] = member(r->namespaces ? peer_new_in(r->namespaces, r->uid) :
-					      peer_new_uid(r->uid),
+		m[i] = member(r->namespaces ? puppet_new_in(r->namespaces, r->uid) :
+					      puppet_new_uid(r->uid),
 			      "red");
 	for (int i = 0; i < 2; i++)
-		wait_until(peer_call(m[i].p, fn_refused) == EDOM, WAIT_MS, "the reason is known");
+		wait_until(puppet_call(m[i].p, fn_refused) == EDOM, WAIT_MS, "the reason is known");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/domains_refused"), 2);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients"), 0);
-	ck_assert_int_eq(peer_pages_on_frames(m[0].p, m[0].mem, NR), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(m[0].p, m[0].mem, NR), 0);
 	/* It is served as soon as it asks for no name. */
 	for (int i = 0; i < 2; i++)
 		ck_assert_int_eq(join(m[i].p, ""), 0);
 	for (int i = 0; i < 2; i++)
-		wait_until(peer_call(m[i].p, fn_connected) == 1, WAIT_MS, "it is served");
+		wait_until(puppet_call(m[i].p, fn_connected) == 1, WAIT_MS, "it is served");
 	if (!r->namespaces)
 		expect_shared(m[0], m[1]);
 	end_all(m, 2);
@@ -486,30 +486,30 @@ START_TEST(file_that_others_can_write)
 	d = start("uid", "red user:0\n");
 	ck_assert_int_eq(chmod(file_path, o->file) || chmod(file_dir, o->dir), 0);
 	ck_assert_int_eq(chown(file_path, o->uid, 0) || chown(file_dir, o->dir_uid, 0), 0);
-	m = member(peer_new(), "red");
+	m = member(puppet_new(), "red");
 	if (o->trusted)
 		expect_name(d, m, "named red");
 	else
-		wait_until(peer_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
-	peer_kill(m.p);
+		wait_until(puppet_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
+	puppet_kill(m.p);
 	/* Put right, it is read again. */
 	ck_assert_int_eq(chown(file_path, 0, 0) || chown(file_dir, 0, 0), 0);
 	ck_assert_int_eq(chmod(file_path, 0600) || chmod(file_dir, 0700), 0);
-	m = member(peer_new(), "red");
+	m = member(puppet_new(), "red");
 	expect_name(d, m, "named red");
-	peer_kill(m.p);
+	puppet_kill(m.p);
 	/* So it is when it changes, or goes. */
 	write_file("blue user:0\n");
-	m = member(peer_new(), "red");
-	wait_until(peer_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
-	peer_kill(m.p);
-	m = member(peer_new(), "blue");
+	m = member(puppet_new(), "red");
+	wait_until(puppet_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
+	puppet_kill(m.p);
+	m = member(puppet_new(), "blue");
 	expect_name(d, m, "named blue");
-	peer_kill(m.p);
+	puppet_kill(m.p);
 	ck_assert_int_eq(unlink(file_path), 0);
-	m = member(peer_new(), "blue");
-	wait_until(peer_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
-	peer_kill(m.p);
+	m = member(puppet_new(), "blue");
+	wait_until(puppet_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
+	puppet_kill(m.p);
 	stop(d);
 }
 END_TEST
@@ -527,13 +527,13 @@ START_TEST(file_that_holds_a_nul)
 	d = start("uid", NULL);
 	f = fopen(file_path, "we");
 	ck_assert(f && fwrite(text, sizeof(text) - 1, 1, f) == 1 && !fclose(f));
-	m = member(peer_new(), "red");
-	wait_until(peer_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
-	peer_kill(m.p);
+	m = member(puppet_new(), "red");
+	wait_until(puppet_call(m.p, fn_refused) == EDOM, WAIT_MS, "refused");
+	puppet_kill(m.p);
 	write_file("red user:0\n");
-	m = member(peer_new(), "red");
+	m = member(puppet_new(), "red");
 	expect_name(d, m, "named red");
-	peer_kill(m.p);
+	puppet_kill(m.p);
 	stop(d);
 }
 END_TEST
@@ -547,18 +547,18 @@ START_TEST(a_process_that_joins_another)
 	if (skipped())
 		return;
 	d = start("uid", "red user:0\nblue user:0\n");
-	m[0] = member(peer_new(), "red");
-	m[1] = member(peer_new(), "red");
-	m[2] = member(peer_new(), "blue");
+	m[0] = member(puppet_new(), "red");
+	m[1] = member(puppet_new(), "red");
+	m[2] = member(puppet_new(), "blue");
 	expect_shared(m[0], m[1]);
 	ck_assert_int_eq(join(m[0].p, "blue"), 0);
 	ck_assert_int_eq(pages_sharing_frames(m[0].p, m[0].mem, m[1].p, m[1].mem, NR), 0);
-	ck_assert_int_eq(peer_call(m[0].p, fn_check, m[0].mem, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(m[0].p, fn_check, m[0].mem, NR, 1, 1), 0);
 	expect_shared(m[0], m[2]);
 	expect_name(d, m[0], "named blue");
 	ck_assert_int_eq(pages_sharing_frames(m[0].p, m[0].mem, m[1].p, m[1].mem, NR), 0);
 	/* Nothing waits for it in the domain that it left. */
-	peer_kill(m[1].p);
+	puppet_kill(m[1].p);
 	wait_until(ctl_get_u64(d, "ksm/frames_used") == NR, WAIT_MS, "red is gone");
 	/* The same name again is nothing new; a name that is none changes nothing. */
 	ck_assert_int_eq(join(m[0].p, "blue"), 0);
@@ -566,10 +566,10 @@ START_TEST(a_process_that_joins_another)
 	ck_assert_int_eq(pages_sharing_frames(m[0].p, m[0].mem, m[2].p, m[2].mem, NR), NR);
 	/* Into one that it may not join: unmerged. */
 	ck_assert_int_eq(join(m[0].p, "green"), 0);
-	wait_until(peer_call(m[0].p, fn_refused) == EDOM, WAIT_MS, "refused");
-	ck_assert_int_eq(peer_pages_on_frames(m[0].p, m[0].mem, NR), 0);
-	peer_kill(m[0].p);
-	peer_kill(m[2].p);
+	wait_until(puppet_call(m[0].p, fn_refused) == EDOM, WAIT_MS, "refused");
+	ck_assert_int_eq(puppet_pages_on_frames(m[0].p, m[0].mem, NR), 0);
+	puppet_kill(m[0].p);
+	puppet_kill(m[2].p);
 	stop(d);
 }
 END_TEST
@@ -583,13 +583,13 @@ START_TEST(fork_keeps_the_domain)
 	if (skipped())
 		return;
 	d = start("uid", "red user:0\n");
-	m[0] = member(peer_new(), "red");
-	m[1] = member(peer_new(), NULL);
-	m[2] = (struct member){ peer_fork(m[0].p), m[0].mem };
+	m[0] = member(puppet_new(), "red");
+	m[1] = member(puppet_new(), NULL);
+	m[2] = (struct member){ puppet_fork(m[0].p), m[0].mem };
 	/* Written, so that it is merged anew. */
-	peer_call(m[2].p, fn_fill, m[2].mem, NR, 7, 1);
-	peer_call(m[0].p, fn_fill, m[0].mem, NR, 7, 1);
-	peer_call(m[1].p, fn_fill, m[1].mem, NR, 7, 1);
+	puppet_call(m[2].p, fn_fill, m[2].mem, NR, 7, 1);
+	puppet_call(m[0].p, fn_fill, m[0].mem, NR, 7, 1);
+	puppet_call(m[1].p, fn_fill, m[1].mem, NR, 7, 1);
 	expect_shared(m[0], m[2]);
 	expect_name(d, m[2], "named red");
 	ck_assert_int_eq(pages_sharing_frames(m[1].p, m[1].mem, m[2].p, m[2].mem, NR), 0);
@@ -637,7 +637,7 @@ START_TEST(exec_keeps_the_domain)
 	const char *argv[14];
 	char run_path[4096];
 	struct daemon *d;
-	struct peer p;
+	struct puppet p;
 	int err;
 
 	if (skipped())
@@ -703,13 +703,13 @@ START_TEST(the_environment_asks)
 		return;
 	d = start("uid", "red user:0\n");
 	setenv("KSM_DOMAIN", _i ? "no name" : "red", 1);
-	m = member(peer_new(), NULL);
+	m = member(puppet_new(), NULL);
 	if (_i)
-		wait_until(peer_call(m.p, fn_refused) == EINVAL, WAIT_MS, "refused");
+		wait_until(puppet_call(m.p, fn_refused) == EINVAL, WAIT_MS, "refused");
 	else
 		expect_name(d, m, "named red");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
-	peer_kill(m.p);
+	puppet_kill(m.p);
 	stop(d);
 }
 END_TEST
@@ -905,7 +905,7 @@ static pid_t witness_of(const struct daemon *d)
 /* Two processes of one new container. */
 static void container(struct member m[2])
 {
-	struct peer *p = peer_new_in(CONTAINER, 0), *child = peer_fork(p);
+	struct puppet *p = puppet_new_in(CONTAINER, 0), *child = puppet_fork(p);
 
 	m[0] = member(p, NULL);
 	m[1] = member(child, NULL);
@@ -914,11 +914,11 @@ static void container(struct member m[2])
 /* A process joins and ends. */
 static bool joined_once(void)
 {
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 
 	member(p, NULL);
-	wait_until(peer_call(p, fn_connected) == 1, WAIT_MS, "it is served");
-	peer_kill(p);
+	wait_until(puppet_call(p, fn_connected) == 1, WAIT_MS, "it is served");
+	puppet_kill(p);
 	return true;
 }
 
@@ -943,13 +943,13 @@ START_TEST(witness_that_does_not_answer)
 		return;
 	d = start_heard("uid", NULL, &log);
 	witness = witness_of(d);
-	m[0] = member(peer_new(), NULL);
+	m[0] = member(puppet_new(), NULL);
 	container(&m[1]);
 	expect_shared(m[1], m[2]);
 	ck_assert_int_eq(kill(witness, how), 0);
 	begin = harness_now_ms();
-	m[3] = member(peer_new(), NULL);
-	wait_until(peer_call(m[3].p, fn_connected) == 1, WAIT_MS, "it is served");
+	m[3] = member(puppet_new(), NULL);
+	wait_until(puppet_call(m[3].p, fn_connected) == 1, WAIT_MS, "it is served");
 	/* Two seconds are promised. */
 	ck_assert_uint_lt(harness_now_ms() - begin, 20000);
 	expect_shared(m[0], m[3]);

@@ -32,13 +32,13 @@
 #include "client/sysc.h"
 #include "ksm.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 #ifndef SYS_mseal
 #define SYS_mseal 462 /* since Linux 6.10, the same everywhere */
 #endif
 
-static const long PG = PEER_PAGE;
+static const long PG = PUPPET_PAGE;
 static char self[4096]; /* path of this program */
 enum { NR = 150 };      /* more than two blocks of 64, and no multiple */
 
@@ -69,52 +69,52 @@ static bool can_seal(void)
 START_TEST(sealed_memory_stays_as_it_is)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_map, NR), b;
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_map, NR), b;
 
 	daemon_hasten(d);
-	peer_call(p, fn_fill, a, NR, 1, 1);
-	ck_assert_int_eq(peer_call(p, fn_seal, a, NR * PG), 0);
-	ck_assert_int_eq(peer_call(p, fn_madvise, a, NR * PG, MADV_MERGEABLE), 0);
-	b = peer_call(q, fn_offer, NR, 1, 1);
+	puppet_call(p, fn_fill, a, NR, 1, 1);
+	ck_assert_int_eq(puppet_call(p, fn_seal, a, NR * PG), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a, NR * PG, MADV_MERGEABLE), 0);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
 	ck_assert_int_gt(b, 0);
 	wait_until(ctl_client_u64(d, p->pid, "left_out/sealed") == NR, WAIT_MS, "counted");
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_check_in_child, a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), 0);
-	peer_call(p, fn_fill, a, NR, 7, 1);
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 7, 1), 0);
-	ck_assert_int_eq(peer_call(q, fn_check, b, NR, 1, 1), 0);
-	peer_end(p);
-	peer_end(q);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check_in_child, a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(p, a, NR), 0);
+	puppet_call(p, fn_fill, a, NR, 7, 1);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 7, 1), 0);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, NR, 1, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
 
 struct sealed {
 	struct daemon *d;
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	long a, b;
 };
 
 /* Merged first, then sealed in the first process, with protection `prot`. */
 static struct sealed merged_and_sealed(int prot)
 {
-	struct sealed t = { .d = daemon_start(NULL), .p = peer_new(), .q = peer_new() };
+	struct sealed t = { .d = daemon_start(NULL), .p = puppet_new(), .q = puppet_new() };
 
 	daemon_hasten(t.d);
-	t.a = peer_call(t.p, fn_offer, NR, 1, 1);
-	t.b = peer_call(t.q, fn_offer, NR, 1, 1);
-	wait_until(peer_pages_on_frames(t.p, t.a, NR) == NR, WAIT_MS, "merged");
-	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, NR * PG, prot), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_seal, t.a, NR * PG), 0);
+	t.a = puppet_call(t.p, fn_offer, NR, 1, 1);
+	t.b = puppet_call(t.q, fn_offer, NR, 1, 1);
+	wait_until(puppet_pages_on_frames(t.p, t.a, NR) == NR, WAIT_MS, "merged");
+	ck_assert_int_eq(puppet_call(t.p, fn_mprotect, t.a, NR * PG, prot), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_seal, t.a, NR * PG), 0);
 	return t;
 }
 
 static void end_sealed(struct sealed *t)
 {
-	peer_end(t->p);
-	peer_end(t->q);
+	puppet_end(t->p);
+	puppet_end(t->q);
 	wait_counter(t->d, "pages_shared", 0);
 	daemon_stop(t->d);
 }
@@ -126,22 +126,22 @@ START_TEST(calls_on_sealed_memory)
 {
 	struct sealed t = merged_and_sealed(prots[_i]);
 	bool writable = prots[_i] & PROT_WRITE;
-	long to = peer_call(t.p, fn_map, 2 * NR);
+	long to = puppet_call(t.p, fn_map, 2 * NR);
 
-	peer_call(t.p, fn_fill, to, 1, 99, 1);
-	ck_assert_int_eq(peer_call(t.p, fn_munmap, t.a, NR * PG), -EPERM);
-	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, NR * PG, PROT_NONE), -EPERM);
-	ck_assert_int_eq(peer_call(t.p, fn_mremap, t.a, NR * PG, 2 * NR * PG, MREMAP_MAYMOVE),
+	puppet_call(t.p, fn_fill, to, 1, 99, 1);
+	ck_assert_int_eq(puppet_call(t.p, fn_munmap, t.a, NR * PG), -EPERM);
+	ck_assert_int_eq(puppet_call(t.p, fn_mprotect, t.a, NR * PG, PROT_NONE), -EPERM);
+	ck_assert_int_eq(puppet_call(t.p, fn_mremap, t.a, NR * PG, 2 * NR * PG, MREMAP_MAYMOVE),
 			 -EPERM);
-	ck_assert_int_eq(peer_call(t.p, fn_mremap, t.a, NR * PG, NR * PG,
-				   MREMAP_MAYMOVE | MREMAP_FIXED, to),
+	ck_assert_int_eq(puppet_call(t.p, fn_mremap, t.a, NR * PG, NR * PG,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, to),
 			 -EPERM);
-	ck_assert_int_eq(peer_call(t.p, fn_check, to, 1, 99, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, 10 * PG, MADV_DONTNEED),
+	ck_assert_int_eq(puppet_call(t.p, fn_check, to, 1, 99, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, 10 * PG, MADV_DONTNEED),
 			 writable ? 0 : -EPERM);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, 10, writable ? 0 : 1, !writable), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a + 10 * PG, NR - 10, 11, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, 10, writable ? 0 : 1, !writable), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a + 10 * PG, NR - 10, 11, 1), 0);
 	end_sealed(&t);
 }
 END_TEST
@@ -152,12 +152,12 @@ START_TEST(sealed_memory_is_given_back)
 	struct sealed t = merged_and_sealed(prots[_i % 2]);
 
 	if (_i < 2) {
-		ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
+		ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
 	} else {
 		ck_assert_int_eq(ctl_set(t.d, "ksm/run", "2"), 0);
 		wait_counter(t.d, "pages_shared", 0);
 	}
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
 	if (pfns_visible())
 		ck_assert_int_eq(pages_sharing_frames(t.p, t.a, t.q, t.b, NR), 0);
 	end_sealed(&t);
@@ -178,24 +178,24 @@ static long fn_map_at(const long a[6])
 START_TEST(last_addresses_merge)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long end = (1l << 47) - PG, nr = 8, b;
-	long a = peer_call(p, fn_map_at, end - nr * PG, nr);
+	long a = puppet_call(p, fn_map_at, end - nr * PG, nr);
 
 	daemon_hasten(d);
 	if (a == -EEXIST || a == -ENOMEM) { /* the stack is there, or other addresses end */
 		printf("SKIP: the last addresses are taken\n");
 	} else {
 		ck_assert_int_eq(a, end - nr * PG);
-		peer_call(p, fn_fill, a, nr, 1, 1);
-		ck_assert_int_eq(peer_call(p, fn_madvise, a, nr * PG, MADV_MERGEABLE), 0);
-		b = peer_call(q, fn_offer, nr, 1, 1);
+		puppet_call(p, fn_fill, a, nr, 1, 1);
+		ck_assert_int_eq(puppet_call(p, fn_madvise, a, nr * PG, MADV_MERGEABLE), 0);
+		b = puppet_call(q, fn_offer, nr, 1, 1);
 		wait_counter(d, "pages_sharing", nr);
-		ck_assert_int_eq(peer_call(p, fn_check, a, nr, 1, 1), 0);
-		ck_assert_int_eq(peer_call(q, fn_check, b, nr, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(p, fn_check, a, nr, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(q, fn_check, b, nr, 1, 1), 0);
 	}
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST

@@ -28,11 +28,11 @@
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "tests/lib/trace.h"
 #include "wire/wire.h"
 
-static const long PG = PEER_PAGE;
+static const long PG = PUPPET_PAGE;
 
 /*
  * The longest that an access may take. An order is some 60 system calls; none waits, and together
@@ -60,7 +60,7 @@ struct work {
 	uint64_t word[THREADS][PAGES]; /* what thread t has stored in word 8 + t of each page */
 };
 static struct work *work;
-static pthread_t thread[THREADS]; /* of the peer */
+static pthread_t thread[THREADS]; /* of the puppet */
 
 static uint64_t now_ns(void)
 {
@@ -173,7 +173,7 @@ static long fn_stop_threads(const long a[6])
 /* (content, salt): pages that hold other bytes than the test stored. */
 static long fn_check_block(const long a[6])
 {
-	uint64_t want[PEER_PAGE / 8];
+	uint64_t want[PUPPET_PAGE / 8];
 	long bad = (long)work->bad;
 
 	for (long i = 0; i < PAGES; i++) {
@@ -181,7 +181,7 @@ static long fn_check_block(const long a[6])
 		for (int t = 0; t < THREADS; t++)
 			if (work->word[t][i])
 				want[8 + t] = work->word[t][i];
-		bad += memcmp((void *)(work->addr + i * PG), want, PEER_PAGE) != 0;
+		bad += memcmp((void *)(work->addr + i * PG), want, PUPPET_PAGE) != 0;
 	}
 	return bad;
 }
@@ -210,7 +210,7 @@ static const char *const life_name[] = { "merge", "merge in place", "un-share", 
 
 struct scene {
 	struct daemon *d;
-	struct peer *p, *q; /* p is halted; q has the same pages */
+	struct puppet *p, *q; /* p is halted; q has the same pages */
 	struct trace t;
 	long a, b, content;
 	enum life life;
@@ -222,26 +222,26 @@ struct scene {
 
 enum { SALT = 1 << 20, EQUAL = 40 };
 
-static int merged(struct peer *p, long at)
+static int merged(struct puppet *p, long at)
 {
-	return peer_pages_on_frames(p, at, PAGES);
+	return puppet_pages_on_frames(p, at, PAGES);
 }
 
 /* The engine may make a frame of a unique page between equal ones on trial, and it stays. */
-static bool equal_merged(struct peer *p, long at)
+static bool equal_merged(struct puppet *p, long at)
 {
 	int nr = 0;
 
 	for (long i = 0; i < PAGES; i++)
-		nr += !is_unique(i) && peer_pages_on_frames(p, at + i * PG, 1);
+		nr += !is_unique(i) && puppet_pages_on_frames(p, at + i * PG, 1);
 	return nr == EQUAL;
 }
 
 static void new_p(struct scene *s)
 {
-	s->p = peer_new();
-	ck_assert_int_gt(peer_call(s->p, fn_offer_block, 1, 0), 0);
-	wait_until(peer_call(s->p, fn_connected) == 1, WAIT_MS, "connected");
+	s->p = puppet_new();
+	ck_assert_int_gt(puppet_call(s->p, fn_offer_block, 1, 0), 0);
+	wait_until(puppet_call(s->p, fn_connected) == 1, WAIT_MS, "connected");
 }
 
 static void scene_begin(struct scene *s, enum life life)
@@ -252,7 +252,7 @@ static void scene_begin(struct scene *s, enum life life)
 	s->life = life;
 	s->d = daemon_start(NULL);
 	daemon_hasten(s->d);
-	s->q = peer_new();
+	s->q = puppet_new();
 	new_p(s);
 	s->content = 1000;
 }
@@ -260,8 +260,8 @@ static void scene_begin(struct scene *s, enum life life)
 static void offer_both(struct scene *s)
 {
 	s->content += PAGES;
-	s->a = peer_call(s->p, fn_offer_block, s->content, SALT);
-	s->b = peer_call(s->q, fn_offer_block, s->content, 2 * SALT);
+	s->a = puppet_call(s->p, fn_offer_block, s->content, SALT);
+	s->b = puppet_call(s->q, fn_offer_block, s->content, 2 * SALT);
 	ck_assert_int_gt(s->a, 0);
 	ck_assert_int_gt(s->b, 0);
 }
@@ -356,11 +356,11 @@ static bool halt_at(struct scene *s, int *n, int err)
 			daemon_hasten(s->d);
 		}
 	}
-	ck_assert_int_eq(peer_call(s->p, fn_start_threads, s->a), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_start_threads, s->a), 0);
 	if (s->life == INPLACE)
-		ck_assert_int_eq(peer_call(s->p, fn_rewrite, s->a), 0);
+		ck_assert_int_eq(puppet_call(s->p, fn_rewrite, s->a), 0);
 	if (s->life == UNSHARE)
-		peer_post(s->p, fn_madvise, s->a, PAGES * PG, MADV_UNMERGEABLE);
+		puppet_post(s->p, fn_madvise, s->a, PAGES * PG, MADV_UNMERGEABLE);
 	do
 		e = trace_next(&s->t, WAIT_MS);
 	while (!life_begins(s, e));
@@ -390,23 +390,23 @@ static void life_ends(struct scene *s, bool bounded)
 
 	wait_until(work->stored >= goal, WAIT_MS, "the threads of the client go on");
 	if (s->life == UNSHARE) {
-		long r = peer_result(s->p);
+		long r = puppet_result(s->p);
 
 		/* What the kernel's madvise() may say, too. Then it has to be asked again. */
 		if (r == -ENOMEM && s->err)
-			r = peer_call(s->p, fn_madvise, s->a, PAGES * PG, MADV_UNMERGEABLE);
+			r = puppet_call(s->p, fn_madvise, s->a, PAGES * PG, MADV_UNMERGEABLE);
 		ck_assert_int_eq(r, 0);
 		ck_assert_int_eq(merged(s->p, s->a), 0);
 	}
-	ck_assert_int_eq(peer_call(s->p, fn_stop_threads), 0);
-	ck_assert_int_eq(peer_call(s->p, fn_check_block, s->content, SALT), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_stop_threads), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_check_block, s->content, SALT), 0);
 	s->nr += work->nr;
 	if (work->worst_ns > s->worst_ns)
 		s->worst_ns = work->worst_ns;
 	if (bounded)
 		ck_assert_msg(work->worst_ns < BOUND_MS * 1000000ull, "an access took %llu ms",
 			      (unsigned long long)work->worst_ns / 1000000);
-	ck_assert_int_eq(peer_call(s->p, fn_munmap, s->a, PAGES * PG), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_munmap, s->a, PAGES * PG), 0);
 }
 
 static void q_ends(struct scene *s)
@@ -414,10 +414,10 @@ static void q_ends(struct scene *s)
 	long bad = 0;
 
 	for (long i = 0; i < PAGES; i++)
-		bad += peer_call(s->q, fn_check, s->b + i * PG, 1,
-				 content_of(i, s->content, 2 * SALT), 0);
+		bad += puppet_call(s->q, fn_check, s->b + i * PG, 1,
+				   content_of(i, s->content, 2 * SALT), 0);
 	ck_assert_int_eq(bad, 0);
-	ck_assert_int_eq(peer_call(s->q, fn_munmap, s->b, PAGES * PG), 0);
+	ck_assert_int_eq(puppet_call(s->q, fn_munmap, s->b, PAGES * PG), 0);
 }
 
 static void scene_end(struct scene *s, const char *what, int least)
@@ -433,10 +433,10 @@ static void scene_end(struct scene *s, const char *what, int least)
 	offer_both(s);
 	wait_merged(s);
 	q_ends(s);
-	ck_assert_int_eq(peer_call(s->p, fn_munmap, s->a, PAGES * PG), 0);
+	ck_assert_int_eq(puppet_call(s->p, fn_munmap, s->a, PAGES * PG), 0);
 	ck_assert_uint_eq(ctl_get_u64(s->d, "ksm/protocol_errors"), 0);
-	peer_end(s->p);
-	peer_end(s->q);
+	puppet_end(s->p);
+	puppet_end(s->q);
 	wait_counter(s->d, "frames_used", 0);
 	wait_counter(s->d, "frames_retired", 0);
 	daemon_stop(s->d);
@@ -476,7 +476,7 @@ START_TEST(daemon_killed_at_each_step)
 		q_ends(&s);
 		daemon_restart(s.d, NULL);
 		daemon_hasten(s.d);
-		wait_until(peer_call(s.p, fn_connected) == 1, WAIT_MS, "connected again");
+		wait_until(puppet_call(s.p, fn_connected) == 1, WAIT_MS, "connected again");
 	}
 	scene_end(&s, "the daemon killed", least_steps[_i]);
 }
@@ -486,28 +486,28 @@ END_TEST
 START_TEST(client_stopped_at_each_step)
 {
 	struct scene s;
-	struct peer *r;
+	struct puppet *r;
 
 	scene_begin(&s, (enum life)_i);
-	r = peer_new();
+	r = puppet_new();
 	for (int n = first_step(); halt_at(&s, &n, 0); n += stride(6)) {
 		long content = 1000000 + s.content, c, e;
 
 		let_store();
 		kill(s.p->pid, SIGSTOP);
 		trace_end(&s.t);
-		c = peer_call(s.q, fn_offer_block, content, SALT);
-		e = peer_call(r, fn_offer_block, content, 2 * SALT);
+		c = puppet_call(s.q, fn_offer_block, content, SALT);
+		e = puppet_call(r, fn_offer_block, content, 2 * SALT);
 		wait_until(equal_merged(s.q, c) && equal_merged(r, e), WAIT_MS,
 			   "others merge meanwhile");
-		peer_call(s.q, fn_munmap, c, PAGES * PG);
-		peer_call(r, fn_munmap, e, PAGES * PG);
+		puppet_call(s.q, fn_munmap, c, PAGES * PG);
+		puppet_call(r, fn_munmap, e, PAGES * PG);
 		kill(s.p->pid, SIGCONT);
 		life_ends(&s, false);
 		q_ends(&s);
 	}
 	s.worst_ns = 0;
-	peer_end(r);
+	puppet_end(r);
 	scene_end(&s, "the client stopped", least_steps[_i]);
 }
 END_TEST
@@ -522,7 +522,7 @@ START_TEST(client_killed_at_each_step)
 		kill(s.p->pid, SIGKILL);
 		while (trace_next(&s.t, WAIT_MS) == TRACE_STOP)
 			;
-		peer_kill(s.p);
+		puppet_kill(s.p);
 		q_ends(&s);
 		wait_counter(s.d, "pages_shared", 0);
 		wait_counter(s.d, "pages_sharing", 0);
@@ -602,10 +602,10 @@ START_TEST(memory_is_locked_at_each_step)
 			break;
 		from = s.a + n % 4 * 8 * PG;
 		let_store();
-		peer_post(s.p, fn_mlock_raw, from, len, 0);
+		puppet_post(s.p, fn_mlock_raw, from, len, 0);
 		wait_until(harness_status(s.p->pid, "VmLck") >= len / 1024, WAIT_MS, "locked");
 		trace_end(&s.t);
-		ck_assert_int_eq(peer_result(s.p), 0);
+		ck_assert_int_eq(puppet_result(s.p), 0);
 		life_ends(&s, true);
 		q_ends(&s);
 	}
@@ -659,15 +659,15 @@ static long fn_replace_block(const long a[6])
 {
 	void *at = (void *)a[0];
 
-	if (a[3] && ksm_madvise(at, PAGES * PEER_PAGE, MADV_DONTNEED))
+	if (a[3] && ksm_madvise(at, PAGES * PUPPET_PAGE, MADV_DONTNEED))
 		return -errno;
-	if (!a[3] && (ksm_munmap(at, PAGES * PEER_PAGE) ||
-		      mmap(at, PAGES * PEER_PAGE, PROT_READ | PROT_WRITE,
+	if (!a[3] && (ksm_munmap(at, PAGES * PUPPET_PAGE) ||
+		      mmap(at, PAGES * PUPPET_PAGE, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != at))
 		return -errno;
 	for (long i = 0; i < PAGES; i++)
 		page_fill((char *)at + i * PG, content_of(i, a[1], a[2]));
-	return ksm_madvise(at, PAGES * PEER_PAGE, MADV_MERGEABLE) ? -errno : 0;
+	return ksm_madvise(at, PAGES * PUPPET_PAGE, MADV_MERGEABLE) ? -errno : 0;
 }
 
 /*
@@ -685,14 +685,15 @@ START_TEST(memory_is_replaced_unheard)
 	for (int i = 0; i < 3; i++) {
 		trace_begin(&s.t, trace_find_thread(s.d->pid, "ksmd-client"));
 		s.content += PAGES;
-		ck_assert_int_eq(peer_call(s.p, fn_replace_block, s.a, s.content, SALT, _i), 0);
-		ck_assert_int_eq(peer_call(s.q, fn_replace_block, s.b, s.content, 2 * SALT, _i), 0);
+		ck_assert_int_eq(puppet_call(s.p, fn_replace_block, s.a, s.content, SALT, _i), 0);
+		ck_assert_int_eq(puppet_call(s.q, fn_replace_block, s.b, s.content, 2 * SALT, _i),
+				 0);
 		wait_full_scans(s.d, 3, WAIT_MS);
 		trace_end(&s.t);
 		wait_merged(&s);
 	}
-	peer_end(s.p);
-	peer_end(s.q);
+	puppet_end(s.p);
+	puppet_end(s.q);
 	wait_counter(s.d, "frames_used", 0);
 	daemon_stop(s.d);
 }
@@ -737,7 +738,7 @@ START_TEST(daemon_in_a_small_cgroup)
 {
 	enum { BIG = 8192, LIMIT = 8 << 20 };
 	char dir[200], text[32];
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	struct daemon *d;
 	long a, b;
 
@@ -748,30 +749,30 @@ START_TEST(daemon_in_a_small_cgroup)
 	snprintf(text, sizeof(text), "%d", (int)d->pid);
 	ck_assert(write_file(dir, "cgroup.procs", text));
 	daemon_hasten(d);
-	p = peer_new();
-	q = peer_new();
+	p = puppet_new();
+	q = puppet_new();
 	/* Frames for 32 MiB, which are charged to the daemon. */
-	a = peer_call(p, fn_offer, BIG, 1, 1);
-	b = peer_call(q, fn_offer, BIG, 1, 1);
+	a = puppet_call(p, fn_offer, BIG, 1, 1);
+	b = puppet_call(q, fn_offer, BIG, 1, 1);
 	wait_until(waitpid(d->pid, NULL, WNOHANG) == d->pid ||
 			   (ctl_get(d, "ksm/full_scans", text, sizeof(text)) > 0 &&
 			    atoi(text) > 50),
 		   WAIT_MS, "it goes on, or is killed");
 	d->pid = kill(d->pid, 0) ? 0 : d->pid;
 	printf("limit of %d MiB: the daemon %s\n", LIMIT >> 20, d->pid ? "goes on" : "was killed");
-	ck_assert_int_eq(peer_call(p, fn_check, a, BIG, 1, 1), 0);
-	peer_call(p, fn_fill, a, BIG / 2, 500000, 1);
-	ck_assert_int_eq(peer_call(q, fn_check, b, BIG, 1, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, a, BIG / 2, 500000, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, BIG, 1, 1), 0);
+	puppet_call(p, fn_fill, a, BIG / 2, 500000, 1);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, BIG, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, BIG / 2, 500000, 1), 0);
 	if (d->pid)
 		daemon_kill(d);
 	daemon_restart(d, NULL); /* without a limit */
 	daemon_hasten(d);
-	wait_until(peer_pages_on_frames(p, a + BIG / 2 * PG, BIG / 2) == BIG / 2, WAIT_MS,
+	wait_until(puppet_pages_on_frames(p, a + BIG / 2 * PG, BIG / 2) == BIG / 2, WAIT_MS,
 		   "merging resumes");
-	ck_assert_int_eq(peer_call(q, fn_check, b, BIG, 1, 1), 0);
-	peer_end(p);
-	peer_end(q);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, BIG, 1, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 	rmdir(dir);
 }

@@ -14,7 +14,7 @@
 
 #include "tests/lib/harness.h"
 #include "tests/lib/memgroup.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 #define MIB (1ul << 20)
 enum { PAGES = 8192, LIMIT_MIB = 20 }; /* 32 MiB of pages */
@@ -22,7 +22,7 @@ enum { PAGES = 8192, LIMIT_MIB = 20 }; /* 32 MiB of pages */
 /* A pair that shares PAGES pages. The first has a limit below them. */
 struct pair {
 	struct daemon *d;
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	long at, other;
 	struct memgroup group;
 };
@@ -33,10 +33,10 @@ static bool pair_make(struct pair *t)
 		return false;
 	t->d = daemon_start(NULL);
 	daemon_hasten(t->d);
-	t->p = peer_new();
-	t->q = peer_new();
-	t->at = peer_call(t->p, fn_offer, PAGES, 1, 1);
-	t->other = peer_call(t->q, fn_offer, PAGES, 1, 1);
+	t->p = puppet_new();
+	t->q = puppet_new();
+	t->at = puppet_call(t->p, fn_offer, PAGES, 1, 1);
+	t->other = puppet_call(t->q, fn_offer, PAGES, 1, 1);
 	ck_assert_int_gt(t->at, 0);
 	wait_counter(t->d, "pages_sharing", PAGES);
 	memgroup_enter(&t->group, t->p->pid);
@@ -51,16 +51,16 @@ static void check_limited(const struct pair *t)
 	ck_assert_uint_lt(memgroup_usage(&t->group), LIMIT_MIB * MIB);
 	ck_assert_int_gt(pages_on_frames(t->p->pid, t->at, PAGES), 0);
 	ck_assert_int_lt(pages_on_frames(t->p->pid, t->at, PAGES), PAGES);
-	ck_assert_int_eq(peer_call(t->p, fn_check, t->at, PAGES, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t->p, fn_check, t->at, PAGES, 1, 1), 0);
 	wait_until(ctl_get_u64(t->d, "ksm/clients_short_of_memory") == 1, WAIT_MS, "it says so");
 }
 
 static void pair_end(struct pair *t)
 {
 	ck_assert_int_eq(pages_on_frames(t->p->pid, t->at, PAGES), 0);
-	ck_assert_int_eq(peer_call(t->p, fn_check, t->at, PAGES, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t->p, fn_check, t->at, PAGES, 1, 1), 0);
 	wait_until(!ctl_get_u64(t->d, "ksm/clients_short_of_memory"), WAIT_MS, "it has room");
-	peer_end(t->p);
+	puppet_end(t->p);
 	memgroup_remove(&t->group);
 	daemon_stop(t->d);
 }
@@ -76,7 +76,7 @@ START_TEST(old_frames_stay_at_the_limit)
 
 	if (!pair_make(&t))
 		return;
-	peer_end(t.q);
+	puppet_end(t.q);
 	daemon_kill(t.d);
 	daemon_restart(t.d, NULL);
 	daemon_hasten(t.d);
@@ -111,7 +111,7 @@ START_TEST(run_2_stops_at_the_limit)
 	memgroup_limit(&t.group, 0);
 	ck_assert_int_eq(ctl_set_u64(t.d, "ksm/run", 2), 0);
 	wait_counter(t.d, "frames_used", 0);
-	peer_end(t.q);
+	puppet_end(t.q);
 	pair_end(&t);
 }
 END_TEST
@@ -123,9 +123,10 @@ START_TEST(a_wish_of_the_program_is_carried_out)
 
 	if (!pair_make(&t))
 		return;
-	memgroup_limit(&t.group, 2 * PAGES * PEER_PAGE);
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.at, PAGES * PEER_PAGE, MADV_UNMERGEABLE), 0);
-	peer_end(t.q);
+	memgroup_limit(&t.group, 2 * PAGES * PUPPET_PAGE);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.at, PAGES * PUPPET_PAGE, MADV_UNMERGEABLE),
+			 0);
+	puppet_end(t.q);
 	pair_end(&t);
 }
 END_TEST

@@ -15,10 +15,10 @@
 
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 enum { NR = 512, BOUND = 1024, CYCLES = 8 };
-#define BYTES (NR * PEER_PAGE)
+#define BYTES (NR * PUPPET_PAGE)
 
 static struct daemon *start(void)
 {
@@ -29,18 +29,18 @@ static struct daemon *start(void)
 	return d;
 }
 
-/* One life of NR frames: two peers merge pages, as far as there are frames, and write them. */
-static void cycle(struct daemon *d, struct peer *p[2], const long at[2], int content)
+/* One life of NR frames: two puppets merge pages, as far as there are frames, and write them. */
+static void cycle(struct daemon *d, struct puppet *p[2], const long at[2], int content)
 {
 	uint64_t held = ctl_get_u64(d, "ksm/frames_held_up");
 
 	for (int i = 0; i < 2; i++)
-		peer_call(p[i], fn_fill, at[i], NR, content, 1);
+		puppet_call(p[i], fn_fill, at[i], NR, content, 1);
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == NR ||
 			   ctl_get_u64(d, "ksm/frames_held_up") > held,
 		   WAIT_MS, "merged, or no frame is made");
 	for (int i = 0; i < 2; i++)
-		peer_call(p[i], fn_fill, at[i], NR, 100000000 + 1000000 * i + content, 1);
+		puppet_call(p[i], fn_fill, at[i], NR, 100000000 + 1000000 * i + content, 1);
 	wait_counter(d, "pages_sharing", 0);
 }
 
@@ -50,19 +50,19 @@ static void cycle(struct daemon *d, struct peer *p[2], const long at[2], int con
  */
 static void expect_bound(struct daemon *d)
 {
-	struct peer *p[2] = { peer_new(), peer_new() };
+	struct puppet *p[2] = { puppet_new(), puppet_new() };
 	long at[2];
 
 	for (int i = 0; i < 2; i++)
-		at[i] = peer_call(p[i], fn_offer, NR, 1, 1);
+		at[i] = puppet_call(p[i], fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
 	for (int n = 1; n <= CYCLES; n++)
 		cycle(d, p, at, 10000 * n);
 	ck_assert_uint_le(ctl_get_u64(d, "ksm/frames_used"), BOUND + NR);
 	ck_assert_uint_ge(ctl_get_u64(d, "ksm/frames_retired"), BOUND);
 	ck_assert_uint_gt(ctl_get_u64(d, "ksm/frames_held_up"), 0);
-	peer_end(p[0]);
-	peer_end(p[1]);
+	puppet_end(p[0]);
+	puppet_end(p[1]);
 }
 
 /* What ksmdctl says of who holds frames up. */
@@ -93,14 +93,14 @@ static void expect_named(pid_t pid)
 /* When it has gone, all come back, and merging goes on. */
 static void expect_relief(struct daemon *d)
 {
-	struct peer *p[2] = { peer_new(), peer_new() };
+	struct puppet *p[2] = { puppet_new(), puppet_new() };
 
 	wait_counter(d, "frames_retired", 0);
 	for (int i = 0; i < 2; i++)
-		ck_assert_int_gt(peer_call(p[i], fn_offer, NR, 7, 1), 0);
+		ck_assert_int_gt(puppet_call(p[i], fn_offer, NR, 7, 1), 0);
 	wait_counter(d, "pages_sharing", NR);
-	peer_end(p[0]);
-	peer_end(p[1]);
+	puppet_end(p[0]);
+	puppet_end(p[1]);
 	wait_counter(d, "frames_used", 0);
 }
 
@@ -138,18 +138,18 @@ static long fn_sleeping_child(const long a[6])
 START_TEST(sleeping_child)
 {
 	struct daemon *d = start();
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	long child;
 
-	ck_assert_int_gt(peer_call(p, fn_offer, 1, 1, 1), 0);
-	wait_until(peer_call(p, fn_connected), WAIT_MS, "it is served");
-	child = peer_call(p, fn_sleeping_child);
+	ck_assert_int_gt(puppet_call(p, fn_offer, 1, 1, 1), 0);
+	wait_until(puppet_call(p, fn_connected), WAIT_MS, "it is served");
+	child = puppet_call(p, fn_sleeping_child);
 	ck_assert_int_gt(child, 0);
 	expect_bound(d);
 	expect_named((pid_t)child);
 	ck_assert_int_eq(kill((pid_t)child, SIGKILL), 0);
 	expect_relief(d);
-	peer_kill(p);
+	puppet_kill(p);
 	daemon_stop(d);
 }
 END_TEST

@@ -6,7 +6,7 @@
  * frame, so no neighbour can read them. merge_delay_millisecs: equal pages are not merged at once.
  * ksm_exclude() and ksm-run --respect-dontdump: what must not be shared is not.
  *
- * Peers are forks of the test, so all of them are one family; a holder is a program of its own.
+ * Puppets are forks of the test, so all of them are one family; a holder is a program of its own.
  */
 #include <check.h>
 #include <errno.h>
@@ -21,7 +21,7 @@
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 #define HOLD "--hold"
 #define PAGES 64
@@ -73,30 +73,30 @@ static struct daemon *start(const char *const args[], const char *knob, uint64_t
 START_TEST(a_service_keeps_its_secrets)
 {
 	struct daemon *d = start(NULL, "ksm/min_sharers", 2);
-	struct peer *parent = peer_new(), *child;
-	long addr = peer_call(parent, fn_offer, PAGES, CONTENT, 1);
+	struct puppet *parent = puppet_new(), *child;
+	long addr = puppet_call(parent, fn_offer, PAGES, CONTENT, 1);
 	pid_t holder;
 
 	ck_assert_int_gt(addr, 0);
-	child = peer_fork(parent);
+	child = puppet_fork(parent);
 	/* Written by each: now they are two pages of the same contents. */
-	peer_call(parent, fn_fill, addr, PAGES, CONTENT, 1);
-	peer_call(child, fn_fill, addr, PAGES, CONTENT, 1);
+	puppet_call(parent, fn_fill, addr, PAGES, CONTENT, 1);
+	puppet_call(child, fn_fill, addr, PAGES, CONTENT, 1);
 	wait_counter(d, "pages_waiting", 2 * PAGES);
 	wait_full_scans(d, 3, WAIT_MS);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/frames_used"), 0);
-	ck_assert_int_eq(peer_pages_on_frames(parent, addr, PAGES), 0);
-	ck_assert_int_eq(peer_pages_on_frames(child, addr, PAGES), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(parent, addr, PAGES), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(child, addr, PAGES), 0);
 	/* Another service turns out to hold the same. */
 	holder = start_holder();
 	wait_counter(d, "pages_sharing", 2 * PAGES);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_waiting"), 0);
-	ck_assert_int_eq(peer_pages_on_frames(child, addr, PAGES), PAGES);
-	ck_assert_int_eq(peer_call(parent, fn_check, addr, PAGES, CONTENT, 1), 0);
-	ck_assert_int_eq(peer_call(child, fn_check, addr, PAGES, CONTENT, 1), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(child, addr, PAGES), PAGES);
+	ck_assert_int_eq(puppet_call(parent, fn_check, addr, PAGES, CONTENT, 1), 0);
+	ck_assert_int_eq(puppet_call(child, fn_check, addr, PAGES, CONTENT, 1), 0);
 	stop_holder(holder);
-	peer_end(child);
-	peer_end(parent);
+	puppet_end(child);
+	puppet_end(parent);
 	daemon_stop(d);
 }
 END_TEST
@@ -105,25 +105,25 @@ END_TEST
 START_TEST(a_family_is_known_again)
 {
 	struct daemon *d = start(NULL, "ksm/min_sharers", 2);
-	struct peer *parent = peer_new(), *child;
-	long addr = peer_call(parent, fn_offer, PAGES, CONTENT, 1);
+	struct puppet *parent = puppet_new(), *child;
+	long addr = puppet_call(parent, fn_offer, PAGES, CONTENT, 1);
 
-	child = peer_fork(parent);
-	peer_call(parent, fn_fill, addr, PAGES, CONTENT, 1);
-	peer_call(child, fn_fill, addr, PAGES, CONTENT, 1);
+	child = puppet_fork(parent);
+	puppet_call(parent, fn_fill, addr, PAGES, CONTENT, 1);
+	puppet_call(child, fn_fill, addr, PAGES, CONTENT, 1);
 	daemon_kill(d);
 	daemon_restart(d, NULL);
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 0), 0);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/min_sharers", 2), 0);
-	peer_call(parent, fn_fill, addr, PAGES, CONTENT + 500, 1);
-	peer_call(child, fn_fill, addr, PAGES, CONTENT + 500, 1);
+	puppet_call(parent, fn_fill, addr, PAGES, CONTENT + 500, 1);
+	puppet_call(child, fn_fill, addr, PAGES, CONTENT + 500, 1);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 1), 0);
 	wait_counter(d, "pages_waiting", 2 * PAGES);
 	wait_full_scans(d, 3, WAIT_MS);
-	ck_assert_int_eq(peer_pages_on_frames(child, addr, PAGES), 0);
-	peer_end(child);
-	peer_end(parent);
+	ck_assert_int_eq(puppet_pages_on_frames(child, addr, PAGES), 0);
+	puppet_end(child);
+	puppet_end(parent);
 	daemon_stop(d);
 }
 END_TEST
@@ -133,7 +133,7 @@ START_TEST(strangers_count_each)
 	static const char *const process[] = { "--domain", "process", NULL };
 	struct daemon *d = start(NULL, "ksm/min_sharers", 3);
 	pid_t v[3];
-	struct peer *p;
+	struct puppet *p;
 
 	for (int i = 0; i < 3; i++) {
 		v[i] = start_holder();
@@ -150,10 +150,10 @@ START_TEST(strangers_count_each)
 	daemon_stop(d);
 	/* Who is alone in the domain needs no bar. */
 	d = start(process, "ksm/min_sharers", 3);
-	p = peer_new();
-	ck_assert_int_gt(peer_call(p, fn_offer, PAGES, CONTENT, 0), 0);
+	p = puppet_new();
+	ck_assert_int_gt(puppet_call(p, fn_offer, PAGES, CONTENT, 0), 0);
 	wait_counter(d, "pages_sharing", PAGES - 1);
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -189,35 +189,35 @@ END_TEST
 /* (addr, pages, exclude) */
 static long fn_exclude(const long a[6])
 {
-	return ksm_exclude((void *)a[0], (size_t)a[1] * PEER_PAGE, a[2]) ? -errno : 0;
+	return ksm_exclude((void *)a[0], (size_t)a[1] * PUPPET_PAGE, a[2]) ? -errno : 0;
 }
 
 START_TEST(excluded_memory_stays_private)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	pid_t holder = start_holder();
-	long addr = peer_call(p, fn_offer, PAGES, CONTENT, 1);
+	long addr = puppet_call(p, fn_offer, PAGES, CONTENT, 1);
 
 	daemon_hasten(d);
 	wait_counter(d, "pages_sharing", PAGES);
 	/* Un-shared when the call returns, and not merged again. */
-	ck_assert_int_eq(peer_call(p, fn_exclude, addr, PAGES / 2, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_exclude, addr, PAGES / 2, 1), 0);
 	ck_assert_int_eq(pages_on_frames(p->pid, addr, PAGES / 2), 0);
 	wait_until(ctl_client_u64(d, p->pid, "left_out/excluded") == PAGES / 2, WAIT_MS,
 		   "they are counted");
-	ck_assert_int_eq(peer_call(p, fn_madvise, addr, PAGES * PEER_PAGE, MADV_MERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, addr, PAGES * PUPPET_PAGE, MADV_MERGEABLE), 0);
 	wait_full_scans(d, 3, WAIT_MS);
-	ck_assert_int_eq(peer_pages_on_frames(p, addr, PAGES / 2), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, addr, PAGES), PAGES / 2);
+	ck_assert_int_eq(puppet_pages_on_frames(p, addr, PAGES / 2), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(p, addr, PAGES), PAGES / 2);
 	/* Before anything is offered, too. */
-	ck_assert_int_eq(peer_call(p, fn_exclude, addr, PAGES / 2, 0), 0);
+	ck_assert_int_eq(puppet_call(p, fn_exclude, addr, PAGES / 2, 0), 0);
 	wait_counter(d, "pages_sharing", PAGES);
-	ck_assert_int_eq(peer_call(p, fn_check, addr, PAGES, CONTENT, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_exclude, addr + 1, 1, 1), -EINVAL);
-	ck_assert_int_eq(peer_call(p, fn_exclude, addr, 0, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, addr, PAGES, CONTENT, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_exclude, addr + 1, 1, 1), -EINVAL);
+	ck_assert_int_eq(puppet_call(p, fn_exclude, addr, 0, 1), 0);
 	stop_holder(holder);
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -225,17 +225,17 @@ END_TEST
 START_TEST(excluded_before_it_is_offered)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new();
-	long addr = peer_call(p, fn_map, PAGES);
+	struct puppet *p = puppet_new();
+	long addr = puppet_call(p, fn_map, PAGES);
 
 	daemon_hasten(d);
-	peer_call(p, fn_fill, addr, PAGES, CONTENT, 0);
-	ck_assert_int_eq(peer_call(p, fn_exclude, addr, PAGES / 2, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_madvise, addr, PAGES * PEER_PAGE, MADV_MERGEABLE), 0);
+	puppet_call(p, fn_fill, addr, PAGES, CONTENT, 0);
+	ck_assert_int_eq(puppet_call(p, fn_exclude, addr, PAGES / 2, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, addr, PAGES * PUPPET_PAGE, MADV_MERGEABLE), 0);
 	wait_counter(d, "pages_sharing", PAGES / 2 - 1);
 	wait_full_scans(d, 3, WAIT_MS);
-	ck_assert_int_eq(peer_pages_on_frames(p, addr, PAGES / 2), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_pages_on_frames(p, addr, PAGES / 2), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST

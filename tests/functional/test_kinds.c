@@ -28,9 +28,9 @@
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
-static const long PG = PEER_PAGE;
+static const long PG = PUPPET_PAGE;
 enum { NR = 150 }; /* more than two blocks of 64, and no multiple */
 
 /* ---- what can be seen of a mapping ---- */
@@ -57,7 +57,7 @@ static bool has_flag(pid_t pid, unsigned long start, unsigned long end, const ch
 	return all;
 }
 
-static const char *left_out(const struct peer *p, const char *why)
+static const char *left_out(const struct puppet *p, const char *why)
 {
 	static char name[64];
 
@@ -108,39 +108,40 @@ START_TEST(advised_memory_merges)
 		const char *flag;
 	} kind[] = { { MADV_DONTFORK, MADV_DOFORK, "dc" }, { MADV_DONTDUMP, MADV_DODUMP, "dd" } };
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 
 	daemon_hasten(d);
 	for (int i = 0; i < 2; i++) {
-		long a = peer_call(p, fn_offer_advised, NR, 1, 1, kind[i].advice);
-		long b = peer_call(q, fn_offer, NR, 1, 1);
+		long a = puppet_call(p, fn_offer_advised, NR, 1, 1, kind[i].advice);
+		long b = puppet_call(q, fn_offer, NR, 1, 1);
 		bool fork = kind[i].advice == MADV_DONTFORK;
 
 		wait_counter(d, "pages_sharing", NR);
 		ck_assert(has_flag(p->pid, a, a + NR * PG, kind[i].flag));
-		ck_assert_int_eq(peer_call(p, fn_raw_child_has, a, NR), fork ? 0 : NR);
+		ck_assert_int_eq(puppet_call(p, fn_raw_child_has, a, NR), fork ? 0 : NR);
 		/* Pages in between are written, un-shared, given back, merged anew. */
-		peer_call(p, fn_fill, a + 10 * PG, 20, 5000, 1);
-		peer_call(q, fn_fill, b + 10 * PG, 20, 5000, 1);
+		puppet_call(p, fn_fill, a + 10 * PG, 20, 5000, 1);
+		puppet_call(q, fn_fill, b + 10 * PG, 20, 5000, 1);
 		wait_full_scans(d, 2, WAIT_MS);
 		wait_counter(d, "pages_sharing", NR);
-		ck_assert_int_eq(peer_call(p, fn_madvise, a + 40 * PG, 20 * PG, MADV_DONTNEED), 0);
-		ck_assert_int_eq(peer_call(p, fn_madvise, a + 70 * PG, 9 * PG, MADV_UNMERGEABLE),
+		ck_assert_int_eq(puppet_call(p, fn_madvise, a + 40 * PG, 20 * PG, MADV_DONTNEED),
+				 0);
+		ck_assert_int_eq(puppet_call(p, fn_madvise, a + 70 * PG, 9 * PG, MADV_UNMERGEABLE),
 				 0);
 		ck_assert(has_flag(p->pid, a, a + NR * PG, kind[i].flag));
-		ck_assert_int_eq(peer_call(p, fn_raw_child_has, a, NR), fork ? 0 : NR);
-		ck_assert_int_eq(peer_call(p, fn_check, a + 40 * PG, 20, 0, 0), 0);
-		ck_assert_int_eq(peer_call(p, fn_check, a + 60 * PG, NR - 60, 61, 1), 0);
+		ck_assert_int_eq(puppet_call(p, fn_raw_child_has, a, NR), fork ? 0 : NR);
+		ck_assert_int_eq(puppet_call(p, fn_check, a + 40 * PG, 20, 0, 0), 0);
+		ck_assert_int_eq(puppet_call(p, fn_check, a + 60 * PG, NR - 60, 61, 1), 0);
 		/* And back. */
-		ck_assert_int_eq(peer_call(p, fn_madvise, a, NR * PG, kind[i].undo), 0);
+		ck_assert_int_eq(puppet_call(p, fn_madvise, a, NR * PG, kind[i].undo), 0);
 		ck_assert(!has_flag(p->pid, a, a + PG, kind[i].flag));
-		ck_assert_int_eq(peer_call(p, fn_raw_child_has, a, NR), NR);
-		peer_call(p, fn_munmap, a, NR * PG);
-		peer_call(q, fn_munmap, b, NR * PG);
+		ck_assert_int_eq(puppet_call(p, fn_raw_child_has, a, NR), NR);
+		puppet_call(p, fn_munmap, a, NR * PG);
+		puppet_call(q, fn_munmap, b, NR * PG);
 		wait_counter(d, "pages_sharing", 0);
 	}
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -149,26 +150,26 @@ END_TEST
 START_TEST(advice_on_merged_memory)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long a, b;
 
 	daemon_hasten(d);
-	a = peer_call(p, fn_offer, NR, 1, 1);
-	b = peer_call(q, fn_offer, NR, 1, 1);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
-	ck_assert_int_eq(peer_call(p, fn_madvise, a + 30 * PG, 50 * PG, MADV_DONTFORK), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), NR);
-	ck_assert_int_eq(peer_call(p, fn_raw_child_has, a, NR), NR - 50);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a + 30 * PG, 50 * PG, MADV_DONTFORK), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(p, a, NR), NR);
+	ck_assert_int_eq(puppet_call(p, fn_raw_child_has, a, NR), NR - 50);
 	/* Across its end, merged in place: each page keeps what it was told. */
-	peer_call(p, fn_fill, a + 70 * PG, 20, 5000, 1);
-	peer_call(q, fn_fill, b + 70 * PG, 20, 5000, 1);
+	puppet_call(p, fn_fill, a + 70 * PG, 20, 5000, 1);
+	puppet_call(q, fn_fill, b + 70 * PG, 20, 5000, 1);
 	wait_full_scans(d, 2, WAIT_MS);
 	wait_counter(d, "pages_sharing", NR);
-	ck_assert_int_eq(peer_call(p, fn_raw_child_has, a, NR), NR - 50);
-	ck_assert_int_eq(peer_call(p, fn_check, a, 70, 1, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, a + 90 * PG, NR - 90, 91, 1), 0);
-	peer_end(p);
-	peer_end(q);
+	ck_assert_int_eq(puppet_call(p, fn_raw_child_has, a, NR), NR - 50);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, 70, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a + 90 * PG, NR - 90, 91, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -189,22 +190,22 @@ static long fn_raw_forks(const long a[6])
 START_TEST(no_fork_ever_has_it)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long a, b;
 
 	daemon_hasten(d);
-	a = peer_call(p, fn_offer_advised, NR, 1, 1, MADV_DONTFORK);
-	b = peer_call(q, fn_offer, NR, 1, 1);
-	peer_post(p, fn_raw_forks, a, NR, 500);
+	a = puppet_call(p, fn_offer_advised, NR, 1, 1, MADV_DONTFORK);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
+	puppet_post(p, fn_raw_forks, a, NR, 500);
 	for (int i = 0; i < 8; i++) {
-		peer_call(q, fn_fill, b, NR, 1, 1);
+		puppet_call(q, fn_fill, b, NR, 1, 1);
 		wait_full_scans(d, 3, WAIT_MS);
-		peer_call(q, fn_fill, b, NR, 7000, 1);
+		puppet_call(q, fn_fill, b, NR, 7000, 1);
 	}
-	ck_assert_int_eq(peer_result(p), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
-	peer_end(p);
-	peer_end(q);
+	ck_assert_int_eq(puppet_result(p), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -229,32 +230,32 @@ static long fn_mode_at(const long a[6])
 START_TEST(memory_with_a_policy_merges)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long a, b;
 
 	daemon_hasten(d);
-	a = peer_call(p, fn_offer, NR, 1, 1);
-	b = peer_call(q, fn_offer, NR, 1, 1);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
-	if (peer_call(p, fn_bind, a + 10 * PG, 100 * PG)) {
+	if (puppet_call(p, fn_bind, a + 10 * PG, 100 * PG)) {
 		printf("SKIP: this kernel has no NUMA policies\n");
 	} else {
 		/* It stood on frames when the program set the policy, and does so again. */
 		wait_full_scans(d, 3, WAIT_MS);
 		wait_counter(d, "pages_sharing", NR);
-		ck_assert_int_eq(peer_pages_on_frames(p, a, NR), NR);
+		ck_assert_int_eq(puppet_pages_on_frames(p, a, NR), NR);
 		/* No frame has it: a write of another process does not follow it. */
-		ck_assert_int_eq(peer_call(q, fn_mode_at, b + 20 * PG), MPOL_DEFAULT);
+		ck_assert_int_eq(puppet_call(q, fn_mode_at, b + 20 * PG), MPOL_DEFAULT);
 		/* Memory that takes the place of frames does. */
-		ck_assert_int_eq(peer_call(p, fn_madvise, a + 20 * PG, 5 * PG, MADV_DONTNEED), 0);
-		ck_assert_int_eq(peer_call(p, fn_madvise, a + 50 * PG, 5 * PG, MADV_UNMERGEABLE),
+		ck_assert_int_eq(puppet_call(p, fn_madvise, a + 20 * PG, 5 * PG, MADV_DONTNEED), 0);
+		ck_assert_int_eq(puppet_call(p, fn_madvise, a + 50 * PG, 5 * PG, MADV_UNMERGEABLE),
 				 0);
-		ck_assert_int_eq(peer_call(p, fn_mode_at, a + 22 * PG), MPOL_BIND);
-		ck_assert_int_eq(peer_call(p, fn_mode_at, a + 52 * PG), MPOL_BIND);
-		ck_assert_int_eq(peer_call(p, fn_check, a + 25 * PG, NR - 25, 26, 1), 0);
+		ck_assert_int_eq(puppet_call(p, fn_mode_at, a + 22 * PG), MPOL_BIND);
+		ck_assert_int_eq(puppet_call(p, fn_mode_at, a + 52 * PG), MPOL_BIND);
+		ck_assert_int_eq(puppet_call(p, fn_check, a + 25 * PG, NR - 25, 26, 1), 0);
 	}
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -287,21 +288,21 @@ static long fn_offer_shared(const long a[6])
 START_TEST(what_is_there_is_counted)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	long shared;
 
 	daemon_hasten(d);
-	ck_assert_int_gt(peer_call(p, fn_offer, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_locked), 0);
-	shared = peer_call(p, fn_offer_shared, 70);
+	ck_assert_int_gt(puppet_call(p, fn_offer, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_locked), 0);
+	shared = puppet_call(p, fn_offer_shared, 70);
 	ck_assert_int_gt(shared, 0);
 	wait_until(ctl_client_u64(d, p->pid, left_out(p, "mlocked")) == 100, WAIT_MS,
 		   "locked pages are counted");
 	wait_until(ctl_client_u64(d, p->pid, left_out(p, "shared")) == 70, WAIT_MS,
 		   "shared pages are counted");
-	peer_call(p, fn_munmap, shared, 70 * PG);
+	puppet_call(p, fn_munmap, shared, 70 * PG);
 	wait_until(ctl_client_u64(d, p->pid, left_out(p, "shared")) == 0, WAIT_MS, "they are gone");
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -397,7 +398,7 @@ START_TEST(core_dump_has_merged_memory)
 {
 	char dir[] = "/tmp/ksm-core.XXXXXX", core[64], with_pid[96];
 	struct daemon *d;
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	long a, b, secret, forward, back;
 	pid_t pid;
 
@@ -405,25 +406,25 @@ START_TEST(core_dump_has_merged_memory)
 		return;
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	d = daemon_start(NULL);
-	p = peer_new();
-	q = peer_new();
+	p = puppet_new();
+	q = puppet_new();
 	daemon_hasten(d);
-	a = peer_call(p, fn_offer, NR, 1, 1);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
 	/* Every third page differs: most mappings are of two pages. */
-	b = peer_call(q, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
 	for (long i = 0; i < NR; i += 3)
-		peer_call(q, fn_fill, b + i * PG, 1, 9000 + i, 1);
-	secret = peer_call(p, fn_offer_advised, NR, 20000, 1, MADV_DONTDUMP);
-	peer_call(q, fn_offer, NR, 20000, 1);
+		puppet_call(q, fn_fill, b + i * PG, 1, 9000 + i, 1);
+	secret = puppet_call(p, fn_offer_advised, NR, 20000, 1, MADV_DONTDUMP);
+	puppet_call(q, fn_offer, NR, 20000, 1);
 	/* One of these has its frames the wrong way round: each page is a mapping of its own. */
-	forward = peer_call(p, fn_offer, NR, 30000, 1);
-	back = peer_call(p, fn_offer, NR, 30000 + NR - 1, -1);
+	forward = puppet_call(p, fn_offer, NR, 30000, 1);
+	back = puppet_call(p, fn_offer, NR, 30000 + NR - 1, -1);
 	wait_counter(d, "pages_sharing", NR - NR / 3 + 2 * NR);
 	/* Nothing that was mapped aside is left. */
 	wait_until(!arena_elsewhere(p->pid, (const long[]){ a, secret, forward, back }, 4), WAIT_MS,
 		   "mappings of frames stand where pages were merged, and nowhere else");
 	pid = p->pid;
-	ck_assert_int_eq(peer_call(p, fn_dump_here, dir), 0);
+	ck_assert_int_eq(puppet_call(p, fn_dump_here, dir), 0);
 	kill(pid, SIGABRT);
 	waitpid(pid, NULL, 0);
 	snprintf(core, sizeof(core), "%s/core", dir);
@@ -436,8 +437,8 @@ START_TEST(core_dump_has_merged_memory)
 	ck_assert_int_eq(pages_in_core(core, (unsigned long)secret, 20000, 1), 0);
 	unlink(core);
 	rmdir(dir);
-	peer_kill(p);
-	peer_end(q);
+	puppet_kill(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -469,13 +470,13 @@ static long pss_kib(pid_t pid)
 START_TEST(pages_that_a_fork_shared_merge)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *child;
+	struct puppet *p = puppet_new(), *child;
 	long a;
 
 	daemon_hasten(d);
-	a = peer_call(p, fn_offer, NR, 1, 1);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
 	wait_full_scans(d, 2, WAIT_MS); /* unique so far, and known */
-	child = peer_fork(p);
+	child = puppet_fork(p);
 	wait_until(ctl_client_u64(d, child->pid, "ksm_rmap_items") >= NR, WAIT_MS,
 		   "the child has joined");
 	/* As long as both map a page it is one page already. */
@@ -487,15 +488,15 @@ START_TEST(pages_that_a_fork_shared_merge)
 	/* Nothing was copied to find that out. */
 	for (int i = 0; i < NR; i++)
 		ck_assert(!(pagemap_entry(p->pid, a + i * PG) & 1ull << 56));
-	peer_call(child, fn_fill, a, NR, 1, 1);
+	puppet_call(child, fn_fill, a, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
 	ck_assert_uint_eq(ctl_client_u64(d, p->pid, left_out(p, "fork_shared")), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), NR);
-	ck_assert_int_eq(peer_pages_on_frames(child, a, NR), NR);
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(child, fn_check, a, NR, 1, 1), 0);
-	peer_end(child);
-	peer_end(p);
+	ck_assert_int_eq(puppet_pages_on_frames(p, a, NR), NR);
+	ck_assert_int_eq(puppet_pages_on_frames(child, a, NR), NR);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(child, fn_check, a, NR, 1, 1), 0);
+	puppet_end(child);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -504,14 +505,14 @@ END_TEST
 START_TEST(shared_pages_are_left_alone)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *child;
+	struct puppet *p = puppet_new(), *child;
 	uint64_t tried;
 	long pss;
 
 	daemon_hasten(d);
-	peer_call(p, fn_offer, NR, 1, 1);
+	puppet_call(p, fn_offer, NR, 1, 1);
 	wait_full_scans(d, 2, WAIT_MS);
-	child = peer_fork(p);
+	child = puppet_fork(p);
 	wait_until(ctl_client_u64(d, p->pid, left_out(p, "fork_shared")) +
 				   ctl_client_u64(d, child->pid, left_out(child, "fork_shared")) >=
 			   NR,
@@ -523,8 +524,8 @@ START_TEST(shared_pages_are_left_alone)
 	/* 4, 8, 16, 32 passes between two tries, each of some orders in both. */
 	ck_assert_uint_le(ctl_get_u64(d, "ksm/orders") - tried, 5 * 2 * (NR / 64 + 2));
 	ck_assert_int_le(pss_kib(p->pid) + pss_kib(child->pid), pss + 64);
-	peer_end(child);
-	peer_end(p);
+	puppet_end(child);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST

@@ -3,7 +3,7 @@
  * test_lifecycle.c - processes come, fork, exec, change users and die; so does the daemon.
  *
  * The test kills or stops a client or the daemon at any instant. No thread of a client stays
- * blocked (every call into a peer has a time limit), no byte changes, and the counters return to
+ * blocked (every call into a puppet has a time limit), no byte changes, and the counters return to
  * the truth.
  */
 #include <check.h>
@@ -24,10 +24,10 @@
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "wire/kernel_abi.h"
 
-static const long PG = PEER_PAGE;
+static const long PG = PUPPET_PAGE;
 enum { NR = 150, BIG = 16384, NOBODY = 47001 };
 
 static struct daemon *start(const char *const args[])
@@ -48,9 +48,9 @@ static uint64_t test_seed(void)
 	return seed | 1;
 }
 
-static void check(struct peer *p, long addr, long pages, long content, long step)
+static void check(struct puppet *p, long addr, long pages, long content, long step)
 {
-	ck_assert_int_eq(peer_call(p, fn_check, addr, pages, content, step), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, addr, pages, content, step), 0);
 }
 
 /* ---- clients that end ---- */
@@ -69,16 +69,16 @@ static void wait_nothing_left(struct daemon *d)
 START_TEST(client_killed)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long b;
 
-	peer_call(p, fn_offer, NR, 1, 1);
-	b = peer_call(q, fn_offer, NR, 1, 1);
+	puppet_call(p, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
-	peer_kill(p);
+	puppet_kill(p);
 	wait_counter(d, "pages_sharing", 0);
 	check(q, b, NR, 1, 1);
-	peer_kill(q);
+	puppet_kill(q);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -92,11 +92,11 @@ START_TEST(accounts_are_exact)
 {
 	struct daemon *d = start(NULL);
 	int before = daemon_nr_fds(d);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	char places[64], unit[64], users[64];
 
-	peer_call(p, fn_offer, NR, 1, 1);
-	peer_call(q, fn_offer, NR, 1, 1);
+	puppet_call(p, fn_offer, NR, 1, 1);
+	puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
 	snprintf(places, sizeof(places), "user/%u/places", geteuid());
 	ck_assert_uint_eq(ctl_get_u64(d, places), 2);
@@ -110,9 +110,9 @@ START_TEST(accounts_are_exact)
 		   "descriptors charged");
 	snprintf(unit, sizeof(unit), "user/%u/bytes", geteuid());
 	ck_assert_uint_gt(ctl_get_u64(d, unit), 0);
-	peer_kill(p);
+	puppet_kill(p);
 	wait_until(ctl_get_u64(d, places) == 1, WAIT_MS, "a place given back");
-	peer_kill(q);
+	puppet_kill(q);
 	wait_nothing_left(d);
 	wait_until(ctl_ls(d, "user", users, sizeof(users)) == 0, WAIT_MS, "all given back");
 	daemon_stop(d);
@@ -124,27 +124,27 @@ START_TEST(client_killed_while_merging)
 {
 	uint64_t seed = test_seed();
 	struct daemon *d = start(NULL);
-	struct peer *q = peer_new();
-	long b = peer_call(q, fn_offer, BIG, 1, 1);
+	struct puppet *q = puppet_new();
+	long b = puppet_call(q, fn_offer, BIG, 1, 1);
 	int fds;
 
 	wait_full_scans(d, 1, WAIT_MS);
 	fds = daemon_nr_fds(d);
 	for (int i = 0; i < 10; i++) {
-		struct peer *p = peer_new();
+		struct puppet *p = puppet_new();
 		uint64_t goal = (seed = seed * 6364136223846793005ull + 1442695040888963407ull) >>
 				33;
 
-		peer_call(p, fn_offer, BIG, 1, 1);
+		puppet_call(p, fn_offer, BIG, 1, 1);
 		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= goal % (BIG / 2), WAIT_MS,
 			   "merging");
-		peer_kill(p);
+		puppet_kill(p);
 		check(q, b, BIG, 1, 1);
 		wait_counter(d, "pages_sharing", 0);
 	}
 	wait_until(daemon_nr_fds(d) <= fds, WAIT_MS, "no descriptor is left behind");
 	check(q, b, BIG, 1, 1);
-	peer_end(q);
+	puppet_end(q);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -152,7 +152,7 @@ END_TEST
 
 /* ---- a daemon that ends or stands still ---- */
 
-static void expect_served(struct daemon *d, struct peer *p)
+static void expect_served(struct daemon *d, struct puppet *p)
 {
 	char path[64], buf[4096];
 
@@ -161,20 +161,20 @@ static void expect_served(struct daemon *d, struct peer *p)
 }
 
 /* Everything that a client may ask for, while no daemon answers. */
-static void use_everything(struct peer *p)
+static void use_everything(struct puppet *p)
 {
-	long m = peer_call(p, fn_offer, NR, 77, 1), m2;
+	long m = puppet_call(p, fn_offer, NR, 77, 1), m2;
 
 	ck_assert_int_gt(m, 0);
-	ck_assert_int_eq(peer_call(p, fn_madvise, m, 20 * PG, MADV_DONTNEED), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, m, 20 * PG, MADV_DONTNEED), 0);
 	check(p, m, 20, 0, 0);
-	ck_assert_int_eq(peer_call(p, fn_mprotect, m, 30 * PG, PROT_READ), 0);
-	m2 = peer_call(p, fn_mremap, m, NR * PG, 2 * NR * PG, MREMAP_MAYMOVE);
+	ck_assert_int_eq(puppet_call(p, fn_mprotect, m, 30 * PG, PROT_READ), 0);
+	m2 = puppet_call(p, fn_mremap, m, NR * PG, 2 * NR * PG, MREMAP_MAYMOVE);
 	ck_assert_int_gt(m2, 0);
 	check(p, m2 + 30 * PG, NR - 30, 77 + 30, 1);
-	ck_assert_int_eq(peer_call(p, fn_madvise, m2, 2 * NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, m2, 2 * NR * PG, MADV_UNMERGEABLE), 0);
 	check(p, m2 + 30 * PG, NR - 30, 77 + 30, 1);
-	ck_assert_int_eq(peer_call(p, fn_munmap, m2, 2 * NR * PG), 0);
+	ck_assert_int_eq(puppet_call(p, fn_munmap, m2, 2 * NR * PG), 0);
 }
 
 /*
@@ -185,12 +185,12 @@ START_TEST(daemon_killed_while_merging)
 {
 	uint64_t seed = test_seed();
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long content = 1;
 
 	for (int i = 0; i < 5; i++, content += BIG) {
-		long a = peer_call(p, fn_offer, BIG, content, 1);
-		long b = peer_call(q, fn_offer, BIG, content, 1), a2, b2;
+		long a = puppet_call(p, fn_offer, BIG, content, 1);
+		long b = puppet_call(q, fn_offer, BIG, content, 1), a2, b2;
 		uint64_t goal = (seed = seed * 6364136223846793005ull + 1442695040888963407ull) >>
 				33;
 
@@ -200,7 +200,7 @@ START_TEST(daemon_killed_while_merging)
 		check(p, a, BIG, content, 1);
 		check(q, b, BIG, content, 1);
 		use_everything(p);
-		peer_call(p, fn_fill, a, 100, 1000000, 1);
+		puppet_call(p, fn_fill, a, 100, 1000000, 1);
 		check(q, b, BIG, content, 1);
 
 		daemon_restart(d, NULL);
@@ -208,21 +208,21 @@ START_TEST(daemon_killed_while_merging)
 		expect_served(d, p);
 		expect_served(d, q);
 		/* This test ignores memory that the earlier daemon merged; new memory merges. */
-		a2 = peer_call(p, fn_offer, NR, 5000000, 1);
-		b2 = peer_call(q, fn_offer, NR, 5000000, 1);
-		wait_until(peer_pages_on_frames(p, a2, NR) == NR, WAIT_MS, "merging resumes");
+		a2 = puppet_call(p, fn_offer, NR, 5000000, 1);
+		b2 = puppet_call(q, fn_offer, NR, 5000000, 1);
+		wait_until(puppet_pages_on_frames(p, a2, NR) == NR, WAIT_MS, "merging resumes");
 		check(p, a2, NR, 5000000, 1);
 		check(q, b2, NR, 5000000, 1);
 		check(p, a, 100, 1000000, 1);
 		check(p, a + 100 * PG, BIG - 100, content + 100, 1);
 		check(q, b, BIG, content, 1);
-		ck_assert_int_eq(peer_call(p, fn_munmap, a, BIG * PG), 0);
-		ck_assert_int_eq(peer_call(q, fn_munmap, b, BIG * PG), 0);
-		peer_call(p, fn_munmap, a2, NR * PG);
-		peer_call(q, fn_munmap, b2, NR * PG);
+		ck_assert_int_eq(puppet_call(p, fn_munmap, a, BIG * PG), 0);
+		ck_assert_int_eq(puppet_call(q, fn_munmap, b, BIG * PG), 0);
+		puppet_call(p, fn_munmap, a2, NR * PG);
+		puppet_call(q, fn_munmap, b2, NR * PG);
 	}
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -235,8 +235,8 @@ END_TEST
 START_TEST(merged_memory_moves_to_the_next_daemon)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_offer, NR, 1, 1), b = peer_call(q, fn_offer, NR, 1, 1);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_offer, NR, 1, 1), b = puppet_call(q, fn_offer, NR, 1, 1);
 
 	wait_counter(d, "pages_sharing", NR);
 	daemon_kill(d);
@@ -248,8 +248,8 @@ START_TEST(merged_memory_moves_to_the_next_daemon)
 	wait_counter(d, "pages_sharing", NR);
 	check(p, a, NR, 1, 1);
 	check(q, b, NR, 1, 1);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -290,16 +290,16 @@ static bool maps_arena(pid_t pid, unsigned long arena)
  * than before, all of it on its own frames. The pass in which the second process returns does not
  * count.
  */
-static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, struct peer *q, long b,
-				  long n)
+static uint64_t passes_to_recover(struct daemon *d, struct puppet *p, long a, struct puppet *q,
+				  long b, long n)
 {
 	uint64_t slack_kib = 2048; /* the agents' buffers for comparing, in use for a moment */
 	uint64_t before, first, passes, end;
 	unsigned long old;
 	bool back;
 
-	peer_call(p, fn_touch, a, n);
-	peer_call(q, fn_touch, b, n);
+	puppet_call(p, fn_touch, a, n);
+	puppet_call(q, fn_touch, b, n);
 	before = pss_kib(p->pid) + pss_kib(q->pid);
 	ck_assert_uint_lt(before, (uint64_t)n * 4 * 3 / 2); /* merged, to begin with */
 	old = arena_at(p->pid, a);
@@ -308,7 +308,7 @@ static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, stru
 	daemon_restart(d, NULL);
 	expect_served(d, p);
 	expect_served(d, q);
-	wait_until(peer_call(p, fn_connected) == 1 && peer_call(q, fn_connected) == 1, WAIT_MS,
+	wait_until(puppet_call(p, fn_connected) == 1 && puppet_call(q, fn_connected) == 1, WAIT_MS,
 		   "both have declared their memory");
 	first = ctl_get_u64(d, "ksm/full_scans") + 1;
 	end = harness_now_ms() + 60000;
@@ -323,8 +323,8 @@ static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, stru
 	check(p, a, n, 1, 1);
 	check(q, b, n, 1, 1);
 	/* In place, and not just given up. */
-	ck_assert_uint_eq(peer_pages_on_frames(p, a, n), n);
-	ck_assert_uint_eq(peer_pages_on_frames(q, b, n), n);
+	ck_assert_uint_eq(puppet_pages_on_frames(p, a, n), n);
+	ck_assert_uint_eq(puppet_pages_on_frames(q, b, n), n);
 	ck_assert_uint_le(pss_kib(p->pid) + pss_kib(q->pid), before + slack_kib);
 	return passes > first ? passes - first : 0;
 }
@@ -338,8 +338,8 @@ static uint64_t passes_to_recover(struct daemon *d, struct peer *p, long a, stru
 START_TEST(memory_saved_is_back)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_offer, BIG, 1, 1), b = peer_call(q, fn_offer, BIG, 1, 1);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_offer, BIG, 1, 1), b = puppet_call(q, fn_offer, BIG, 1, 1);
 	uint64_t passes = UINT64_MAX;
 
 	for (int i = 0; i < 3 && passes > 2; i++) {
@@ -348,8 +348,8 @@ START_TEST(memory_saved_is_back)
 		printf("memory is back after %lu passes\n", passes);
 	}
 	ck_assert_uint_le(passes, 2);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -386,32 +386,32 @@ static long fn_child_finds(const long a[6])
 START_TEST(old_arena_is_left_by_what_children_must_not_see)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_offer, NR, 1, 1);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_offer, NR, 1, 1);
 	unsigned long old;
 
-	peer_call(q, fn_offer, NR, 1, 1);
+	puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
 	old = arena_at(p->pid, a + 5 * PG);
 	ck_assert_uint_gt(old, 0);
-	peer_call(p, fn_fill, a + 5 * PG, 1, 700000, 1);
-	peer_call(p, fn_fill, a + 9 * PG, 1, 800000, 1);
-	ck_assert_int_eq(peer_call(p, fn_madvise, a + 5 * PG, PG, MADV_WIPEONFORK), 0);
-	ck_assert_int_eq(peer_call(p, fn_madvise, a + 9 * PG, PG, MADV_DONTFORK), 0);
+	puppet_call(p, fn_fill, a + 5 * PG, 1, 700000, 1);
+	puppet_call(p, fn_fill, a + 9 * PG, 1, 800000, 1);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a + 5 * PG, PG, MADV_WIPEONFORK), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a + 9 * PG, PG, MADV_DONTFORK), 0);
 	ck_assert_uint_eq(arena_at(p->pid, a + 5 * PG), old);
-	ck_assert_int_eq(peer_call(p, fn_child_finds, a + 5 * PG), 0);
-	ck_assert_int_eq(peer_call(p, fn_child_finds, a + 9 * PG), 2);
+	ck_assert_int_eq(puppet_call(p, fn_child_finds, a + 5 * PG), 0);
+	ck_assert_int_eq(puppet_call(p, fn_child_finds, a + 9 * PG), 2);
 	daemon_kill(d);
 	daemon_restart(d, NULL);
 	daemon_hasten(d);
 	wait_until(!maps_arena(p->pid, old), WAIT_MS, "nothing is mapped of the old arena");
-	ck_assert_int_eq(peer_call(p, fn_child_finds, a + 5 * PG), 0);
-	ck_assert_int_eq(peer_call(p, fn_child_finds, a + 9 * PG), 2);
-	ck_assert_int_eq(peer_call(p, fn_child_finds, a + 6 * PG), 1);
+	ck_assert_int_eq(puppet_call(p, fn_child_finds, a + 5 * PG), 0);
+	ck_assert_int_eq(puppet_call(p, fn_child_finds, a + 9 * PG), 2);
+	ck_assert_int_eq(puppet_call(p, fn_child_finds, a + 6 * PG), 1);
 	check(p, a + 5 * PG, 1, 700000, 1);
 	check(p, a + 9 * PG, 1, 800000, 1);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -421,19 +421,19 @@ START_TEST(old_arena_is_given_back)
 {
 	enum { ALONE = 3 };
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new(), *r = peer_new();
-	long a = peer_call(p, fn_offer, NR, 1, 1), b = peer_call(q, fn_offer, NR, 1, 1);
-	long x = peer_call(p, fn_offer, ALONE, 900000, 1), y;
+	struct puppet *p = puppet_new(), *q = puppet_new(), *r = puppet_new();
+	long a = puppet_call(p, fn_offer, NR, 1, 1), b = puppet_call(q, fn_offer, NR, 1, 1);
+	long x = puppet_call(p, fn_offer, ALONE, 900000, 1), y;
 	unsigned long old;
 
-	peer_call(r, fn_offer, ALONE, 900000, 1);
+	puppet_call(r, fn_offer, ALONE, 900000, 1);
 	wait_counter(d, "pages_sharing", NR + ALONE);
-	ck_assert_int_eq(peer_pages_on_frames(p, x, ALONE), ALONE);
+	ck_assert_int_eq(puppet_pages_on_frames(p, x, ALONE), ALONE);
 	old = arena_at(p->pid, x);
 	ck_assert_uint_gt(old, 0);
 	daemon_kill(d);
-	peer_kill(r);
-	peer_call(p, fn_fill, a + 5 * PG, 1, 700000, 1);
+	puppet_kill(r);
+	puppet_call(p, fn_fill, a + 5 * PG, 1, 700000, 1);
 	daemon_restart(d, NULL);
 	daemon_hasten(d);
 	wait_until(!maps_arena(p->pid, old) && !maps_arena(q->pid, old), WAIT_MS,
@@ -444,15 +444,15 @@ START_TEST(old_arena_is_given_back)
 	check(p, a + 6 * PG, NR - 6, 7, 1);
 	check(p, x, ALONE, 900000, 1);
 	check(q, b, NR, 1, 1);
-	r = peer_new();
-	y = peer_call(r, fn_offer, ALONE, 900000, 1);
+	r = puppet_new();
+	y = puppet_call(r, fn_offer, ALONE, 900000, 1);
 	wait_counter(d, "pages_sharing", NR - 1 + ALONE);
-	ck_assert_int_eq(peer_pages_on_frames(p, x, ALONE), ALONE);
+	ck_assert_int_eq(puppet_pages_on_frames(p, x, ALONE), ALONE);
 	check(p, x, ALONE, 900000, 1);
 	check(r, y, ALONE, 900000, 1);
-	peer_end(p);
-	peer_end(q);
-	peer_end(r);
+	puppet_end(p);
+	puppet_end(q);
+	puppet_end(r);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -465,12 +465,12 @@ END_TEST
 START_TEST(daemon_stopped_while_merging)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long content = 1;
 
 	for (int i = 0; i < 3; i++, content += BIG) {
-		long a = peer_call(p, fn_offer, BIG, content, 1);
-		long b = peer_call(q, fn_offer, BIG, content, 1);
+		long a = puppet_call(p, fn_offer, BIG, content, 1);
+		long b = puppet_call(q, fn_offer, BIG, content, 1);
 		uint64_t before;
 
 		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= (uint64_t)(100 << i), WAIT_MS,
@@ -480,21 +480,21 @@ START_TEST(daemon_stopped_while_merging)
 		check(p, a, BIG, content, 1);
 		check(q, b, BIG, content, 1);
 		use_everything(p);
-		peer_call(p, fn_fill, a, BIG, 900000, 1);
+		puppet_call(p, fn_fill, a, BIG, 900000, 1);
 		check(p, a, BIG, 900000, 1);
 		check(q, b, BIG, content, 1);
 		/* ksm_stat() is the one call that asks the daemon; it gives up after 2 s. */
-		ck_assert_int_eq(peer_call(p, fn_connected), -ETIMEDOUT);
+		ck_assert_int_eq(puppet_call(p, fn_connected), -ETIMEDOUT);
 		ck_assert_uint_lt(harness_now_ms() - before, 30000);
 		kill(d->pid, SIGCONT);
-		peer_call(p, fn_fill, a, BIG, content, 1);
+		puppet_call(p, fn_fill, a, BIG, content, 1);
 		wait_counter(d, "pages_sharing", BIG);
 		check(p, a, BIG, content, 1);
-		ck_assert_int_eq(peer_call(p, fn_munmap, a, BIG * PG), 0);
-		ck_assert_int_eq(peer_call(q, fn_munmap, b, BIG * PG), 0);
+		ck_assert_int_eq(puppet_call(p, fn_munmap, a, BIG * PG), 0);
+		ck_assert_int_eq(puppet_call(q, fn_munmap, b, BIG * PG), 0);
 	}
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -504,18 +504,18 @@ END_TEST
 START_TEST(daemon_ends_in_order)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_offer, NR, 1, 1), b = peer_call(q, fn_offer, NR, 1, 1);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_offer, NR, 1, 1), b = puppet_call(q, fn_offer, NR, 1, 1);
 
 	wait_counter(d, "pages_sharing", NR);
 	daemon_stop(d);
 	check(p, a, NR, 1, 1);
 	check(q, b, NR, 1, 1);
 	use_everything(p);
-	peer_call(p, fn_fill, a, NR, 7, 0);
+	puppet_call(p, fn_fill, a, NR, 7, 0);
 	check(q, b, NR, 1, 1);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 }
 END_TEST
 
@@ -524,31 +524,32 @@ END_TEST
 START_TEST(fork_inherits_registrations)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *child;
-	long a = peer_call(p, fn_offer, NR, 1, 0), b;
+	struct puppet *p = puppet_new(), *child;
+	long a = puppet_call(p, fn_offer, NR, 1, 0), b;
 
 	wait_counter(d, "pages_sharing", NR - 1);
-	child = peer_fork(p);
+	child = puppet_fork(p);
 	/* The child's pages stand on the same frame, and are counted. */
 	/* A fork may take a frame beyond max_page_sharing; NR is more than half of that. */
 	wait_counter(d, "pages_sharing", 2 * NR - 1);
 	check(child, a, NR, 1, 0);
 	ck_assert_uint_gt(ctl_client_u64(d, child->pid, "ksm_merging_pages"), 0);
 	/* Both write; neither sees the other. */
-	peer_call(child, fn_fill, a, 20, 100, 1);
-	peer_call(p, fn_fill, a + 20 * PG, 20, 200, 1);
+	puppet_call(child, fn_fill, a, 20, 100, 1);
+	puppet_call(p, fn_fill, a + 20 * PG, 20, 200, 1);
 	check(p, a, 20, 1, 0);
 	check(p, a + 20 * PG, 20, 200, 1);
 	check(child, a, 20, 100, 1);
 	check(child, a + 20 * PG, NR - 20, 1, 0);
 	/* New memory of the child belongs to it alone, and merges with others'. */
-	b = peer_call(child, fn_offer, NR, 300, 1);
-	ck_assert_int_gt(peer_call(p, fn_offer, NR, 300, 1), 0);
-	wait_until(peer_pages_on_frames(child, b, NR) == NR, WAIT_MS, "child's own memory merged");
+	b = puppet_call(child, fn_offer, NR, 300, 1);
+	ck_assert_int_gt(puppet_call(p, fn_offer, NR, 300, 1), 0);
+	wait_until(puppet_pages_on_frames(child, b, NR) == NR, WAIT_MS,
+		   "child's own memory merged");
 	check(child, b, NR, 300, 1);
-	peer_end(child);
+	puppet_end(child);
 	check(p, a + 40 * PG, NR - 40, 1, 0);
-	peer_end(p);
+	puppet_end(p);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -560,23 +561,23 @@ END_TEST
 START_TEST(fork_outlives_parent)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *child, *q;
-	long a = peer_call(p, fn_offer, NR, 1, 1);
+	struct puppet *p = puppet_new(), *child, *q;
+	long a = puppet_call(p, fn_offer, NR, 1, 1);
 
-	q = peer_new();
-	peer_call(q, fn_offer, NR, 1, 1);
+	q = puppet_new();
+	puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
-	child = peer_fork(p);
-	peer_kill(q);
+	child = puppet_fork(p);
+	puppet_kill(q);
 	check(child, a, NR, 1, 1);
-	ck_assert_int_eq(peer_call(p, fn_madvise, a, NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a, NR * PG, MADV_UNMERGEABLE), 0);
 	/* Other contents take whatever frames are free. */
-	peer_call(p, fn_offer, NR, 5000, 1);
-	peer_call(p, fn_offer, NR, 5000, 1);
+	puppet_call(p, fn_offer, NR, 5000, 1);
+	puppet_call(p, fn_offer, NR, 5000, 1);
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= NR, WAIT_MS, "frames are in use again");
 	check(child, a, NR, 1, 1);
-	peer_end(child);
-	peer_end(p);
+	puppet_end(child);
+	puppet_end(p);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -612,14 +613,14 @@ START_TEST(unseen_child_keeps_frames)
 	struct unseen *u =
 		mmap(NULL, PG, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new(), *r;
-	long a = peer_call(p, fn_offer, NR, 1, 1);
+	struct puppet *p = puppet_new(), *q = puppet_new(), *r;
+	long a = puppet_call(p, fn_offer, NR, 1, 1);
 
-	peer_call(q, fn_offer, NR, 1, 1);
+	puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
-	ck_assert_int_gt(peer_call(p, fn_unseen_child, u, a, NR, 1, 1), 0);
-	peer_kill(p);
-	peer_kill(q);
+	ck_assert_int_gt(puppet_call(p, fn_unseen_child, u, a, NR, 1, 1), 0);
+	puppet_kill(p);
+	puppet_kill(q);
 	wait_counter(d, "clients", 0);
 	/* The daemon asks for the sentinel's lock after 0.1, 0.3, 0.7 and 1.5 seconds. */
 	for (int i = 0; i < 20; i++) {
@@ -627,14 +628,14 @@ START_TEST(unseen_child_keeps_frames)
 		usleep(100000);
 	}
 	/* Others come, and take whatever frames are free. */
-	r = peer_new();
-	peer_call(r, fn_offer, NR, 5000, 1);
-	peer_call(r, fn_offer, NR, 5000, 1);
+	r = puppet_new();
+	puppet_call(r, fn_offer, NR, 5000, 1);
+	puppet_call(r, fn_offer, NR, 5000, 1);
 	wait_counter(d, "pages_sharing", NR);
 	atomic_store(&u->look, 1);
 	wait_until(atomic_load(&u->seen), WAIT_MS, "the child has looked");
 	ck_assert_int_eq(u->seen, 1);
-	peer_end(r);
+	puppet_end(r);
 	wait_nothing_left(d);
 	daemon_stop(d);
 	munmap(u, PG);
@@ -645,24 +646,24 @@ END_TEST
 START_TEST(fork_inherits_frames_around_a_withdrawn_page)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new(), *child;
-	long a = peer_call(p, fn_offer, NR, 1, 1);
+	struct puppet *p = puppet_new(), *q = puppet_new(), *child;
+	long a = puppet_call(p, fn_offer, NR, 1, 1);
 
-	peer_call(q, fn_offer, NR, 1, 1);
+	puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
-	peer_call(p, fn_fill, a + 10 * PG, 1, 5000, 1);
+	puppet_call(p, fn_fill, a + 10 * PG, 1, 5000, 1);
 	wait_counter(d, "pages_sharing", NR - 1);
-	ck_assert_int_eq(peer_call(p, fn_madvise, a + 10 * PG, PG, MADV_UNMERGEABLE), 0);
-	child = peer_fork(p);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a + 10 * PG, PG, MADV_UNMERGEABLE), 0);
+	child = puppet_fork(p);
 	wait_until(ctl_client_u64(d, child->pid, "ksm_merging_pages") == NR - 1, WAIT_MS,
 		   "the child's frames are known");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
 	check(child, a, 10, 1, 1);
 	check(child, a + 10 * PG, 1, 5000, 1);
 	check(child, a + 11 * PG, NR - 11, 12, 1);
-	peer_end(child);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(child);
+	puppet_end(p);
+	puppet_end(q);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -671,22 +672,22 @@ END_TEST
 START_TEST(fork_inherits_merge_any)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *child;
+	struct puppet *p = puppet_new(), *child;
 	long a;
 
-	ck_assert_int_eq(peer_call(p, fn_merge_any, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_merge_any, 1), 0);
 	/*
 	 * The address sanitizer's run time does not survive a fork in the middle of a thread's
 	 * start.
 	 */
-	wait_until(peer_call(p, fn_connected) == 1, WAIT_MS, "the parent is connected");
-	child = peer_fork(p);
-	a = peer_call(child, fn_ksm_map, NR);
-	peer_call(child, fn_fill, a, NR, 1, 0);
+	wait_until(puppet_call(p, fn_connected) == 1, WAIT_MS, "the parent is connected");
+	child = puppet_fork(p);
+	a = puppet_call(child, fn_ksm_map, NR);
+	puppet_call(child, fn_fill, a, NR, 1, 0);
 	wait_counter(d, "pages_sharing", NR - 1);
 	check(child, a, NR, 1, 0);
-	peer_end(child);
-	peer_end(p);
+	puppet_end(child);
+	puppet_end(p);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -703,7 +704,8 @@ static int hold(const char *then)
 		       execl("/proc/self/exe", "hold", "--hold-inherited", (char *)NULL);
 	if (!strcmp(then, "--hold-inherited") && prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) != 1)
 		return 4;
-	m = mmap(NULL, NR * PEER_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	m = mmap(NULL, NR * PUPPET_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		 0);
 	if (m == MAP_FAILED)
 		return 1;
 	fn_fill((const long[6]){ (long)m, NR, 424242, 1 });
@@ -799,7 +801,7 @@ START_TEST(another_uid)
 {
 	static const char *const args[] = { "--domain", "uid", "--allow-group", "all", NULL };
 	struct daemon *d;
-	struct peer *p, *q, *r;
+	struct puppet *p, *q, *r;
 	long a, b, c;
 
 	if (geteuid() || !pfns_visible()) {
@@ -808,29 +810,29 @@ START_TEST(another_uid)
 		return;
 	}
 	d = start(args);
-	p = peer_new();
-	q = peer_new_uid(NOBODY);
-	r = peer_new_uid(NOBODY);
-	a = peer_call(p, fn_offer, NR, 1, 1);
-	b = peer_call(q, fn_offer, NR, 1, 1);
-	c = peer_call(r, fn_offer, NR, 1, 1);
+	p = puppet_new();
+	q = puppet_new_uid(NOBODY);
+	r = puppet_new_uid(NOBODY);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
+	c = puppet_call(r, fn_offer, NR, 1, 1);
 	ck_assert_int_gt(b, 0);
 	/* The two of one user share, and not with the third. */
 	wait_until(pages_sharing_frames(q, b, r, c, NR) == NR, WAIT_MS, "merged within a uid");
 	wait_full_scans(d, 3, WAIT_MS);
 	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, NR), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(p, a, NR), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), NR);
 	check(p, a, NR, 1, 1);
 	check(q, b, NR, 1, 1);
 	check(r, c, NR, 1, 1);
 	/* A user's pages come back from a merge only to that user. */
-	peer_call(q, fn_fill, b, NR, 7, 1);
+	puppet_call(q, fn_fill, b, NR, 7, 1);
 	check(r, c, NR, 1, 1);
 	check(p, a, NR, 1, 1);
-	peer_end(p);
-	peer_end(q);
-	peer_end(r);
+	puppet_end(p);
+	puppet_end(q);
+	puppet_end(r);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -841,25 +843,25 @@ START_TEST(domain_per_process)
 {
 	static const char *const args[] = { "--domain", "process", NULL };
 	struct daemon *d;
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	long a, b;
 
 	if (!pfns_visible())
 		return;
 	d = start(args);
-	p = peer_new();
-	q = peer_new();
-	a = peer_call(p, fn_offer, NR, 1, 0);
-	b = peer_call(q, fn_offer, NR, 1, 0);
+	p = puppet_new();
+	q = puppet_new();
+	a = puppet_call(p, fn_offer, NR, 1, 0);
+	b = puppet_call(q, fn_offer, NR, 1, 0);
 	wait_counter(d, "pages_sharing", 2 * (NR - 1));
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 2);
 	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, NR), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), NR);
-	ck_assert_int_eq(peer_pages_on_frames(q, b, NR), NR);
+	ck_assert_int_eq(puppet_pages_on_frames(p, a, NR), NR);
+	ck_assert_int_eq(puppet_pages_on_frames(q, b, NR), NR);
 	ck_assert_uint_eq(page_pfn(p->pid, a), page_pfn(p->pid, a + PG));
 	ck_assert_uint_ne(page_pfn(p->pid, a), page_pfn(q->pid, b));
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	wait_nothing_left(d);
 	daemon_stop(d);
 }
@@ -869,7 +871,7 @@ START_TEST(domain_shared)
 {
 	static const char *const args[] = { "--domain", "shared", "--allow-group", "all", NULL };
 	struct daemon *d;
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	long a, b;
 
 	if (geteuid() || !pfns_visible()) {
@@ -878,16 +880,16 @@ START_TEST(domain_shared)
 		return;
 	}
 	d = start(args);
-	p = peer_new();
-	q = peer_new_uid(NOBODY);
-	a = peer_call(p, fn_offer, NR, 1, 1);
-	b = peer_call(q, fn_offer, NR, 1, 1);
+	p = puppet_new();
+	q = puppet_new_uid(NOBODY);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
 	wait_counter(d, "pages_sharing", NR);
 	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, NR), NR);
-	peer_call(q, fn_fill, b, NR, 7, 1);
+	puppet_call(q, fn_fill, b, NR, 7, 1);
 	check(p, a, NR, 1, 1);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST

@@ -20,9 +20,9 @@
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
-static const long PG = PEER_PAGE;
+static const long PG = PUPPET_PAGE;
 
 static struct daemon *start(void)
 {
@@ -74,7 +74,7 @@ static long fn_use_mappings(const long a[6])
 	for (long i = 0; i < a[0]; i++) {
 		int prot = i % 2 ? PROT_READ : PROT_NONE;
 
-		if (mmap(NULL, PEER_PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
+		if (mmap(NULL, PUPPET_PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
 			return -errno;
 	}
 	return 0;
@@ -99,7 +99,7 @@ static long max_map_count(void)
 START_TEST(mappings_stay_in_budget)
 {
 	const long max = max_map_count();
-	struct peer *p[2];
+	struct puppet *p[2];
 	struct daemon *d;
 	uint64_t left_out = 0;
 	long at[2];
@@ -111,9 +111,9 @@ START_TEST(mappings_stay_in_budget)
 	}
 	d = start();
 	for (int i = 0; i < 2; i++)
-		p[i] = peer_new();
+		p[i] = puppet_new();
 	for (int i = 0; i < 2; i++)
-		at[i] = peer_call(p[i], fn_offer_scattered, SCATTERED, (i + 1) * 1000000l);
+		at[i] = puppet_call(p[i], fn_offer_scattered, SCATTERED, (i + 1) * 1000000l);
 	wait_until(ctl_get_u64(d, "ksm/left_out/vma_budget") > 0, WAIT_MS, "the budget is used up");
 	wait_full_scans(d, 3, WAIT_MS);
 	for (int i = 0; i < 2; i++) {
@@ -123,15 +123,15 @@ START_TEST(mappings_stay_in_budget)
 		 */
 		ck_assert_int_lt(mapping_count(p[i]->pid, 0), max / 2 + 500);
 		left_out += ctl_client_u64(d, p[i]->pid, "left_out/vma_budget");
-		ck_assert_int_eq(peer_call(p[i], fn_use_mappings, max / 2 - 1000), 0);
-		ck_assert_int_eq(peer_call(p[i], fn_check_scattered, at[i], SCATTERED,
-					   (i + 1) * 1000000l),
+		ck_assert_int_eq(puppet_call(p[i], fn_use_mappings, max / 2 - 1000), 0);
+		ck_assert_int_eq(puppet_call(p[i], fn_check_scattered, at[i], SCATTERED,
+					     (i + 1) * 1000000l),
 				 0);
 	}
 	/* One refusal of two equal pages is enough. */
 	ck_assert_uint_gt(left_out, 0);
 	for (int i = 0; i < 2; i++)
-		peer_end(p[i]);
+		puppet_end(p[i]);
 	wait_counter(d, "frames_used", 0);
 	daemon_stop(d);
 }
@@ -143,7 +143,7 @@ enum { CLIENTS = 1000, ACTIVE = 200, EACH = 128 };
 
 START_TEST(a_thousand_clients)
 {
-	static struct peer *p[CLIENTS];
+	static struct puppet *p[CLIENTS];
 	static long at[CLIENTS];
 	struct rlimit lim;
 	struct daemon *d;
@@ -155,9 +155,9 @@ START_TEST(a_thousand_clients)
 	d = start();
 	fds = harness_nr_fds(d->pid);
 	for (int i = 0; i < CLIENTS; i++) {
-		p[i] = peer_new();
-		at[i] = i < ACTIVE ? peer_call(p[i], fn_offer, EACH, 1, 1) :
-				     peer_call(p[i], fn_offer, 1, 1000000 + i, 0);
+		p[i] = puppet_new();
+		at[i] = i < ACTIVE ? puppet_call(p[i], fn_offer, EACH, 1, 1) :
+				     puppet_call(p[i], fn_offer, 1, 1000000 + i, 0);
 		ck_assert_int_gt(at[i], 0);
 	}
 	wait_until(ctl_get_u64(d, "ksm/clients") == CLIENTS, WAIT_MS, "everybody is served");
@@ -166,15 +166,15 @@ START_TEST(a_thousand_clients)
 		   "everything is merged");
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), EACH);
 	for (int i = 0; i < ACTIVE; i++)
-		ck_assert_int_eq(peer_call(p[i], fn_check, at[i], EACH, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(p[i], fn_check, at[i], EACH, 1, 1), 0);
 	/* Half of the clients go at once, and the daemon forgets them. */
 	for (int i = 0; i < CLIENTS; i += 2)
-		peer_kill(p[i]);
+		puppet_kill(p[i]);
 	wait_until(ctl_get_u64(d, "ksm/clients") == CLIENTS / 2, WAIT_MS, "the dead are forgotten");
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == (uint64_t)EACH * (ACTIVE / 2 - 1),
 		   WAIT_MS, "counters follow");
 	for (int i = 1; i < CLIENTS; i += 2)
-		peer_kill(p[i]);
+		puppet_kill(p[i]);
 	wait_until(ctl_get_u64(d, "ksm/frames_used") == 0, WAIT_MS, "all frames come back");
 	wait_until(harness_nr_fds(d->pid) <= fds, WAIT_MS, "no descriptor is left behind");
 	daemon_stop(d);
@@ -216,12 +216,12 @@ static long fn_check_sparse(const long a[6])
 START_TEST(sparse_memory_costs_what_is_there)
 {
 	struct daemon *d = start();
-	struct peer *p[2];
+	struct puppet *p[2];
 	long at[2], rss = harness_status(d->pid, "VmRSS"), own[2];
 
 	for (int i = 0; i < 2; i++) {
-		p[i] = peer_new();
-		at[i] = peer_call(p[i], fn_offer_sparse);
+		p[i] = puppet_new();
+		at[i] = puppet_call(p[i], fn_offer_sparse);
 		ck_assert_int_gt(at[i], 0);
 		own[i] = harness_status(p[i]->pid, "VmRSS") + harness_status(p[i]->pid, "VmPTE");
 	}
@@ -230,7 +230,7 @@ START_TEST(sparse_memory_costs_what_is_there)
 	for (int i = 0; i < 2; i++) {
 		long now = harness_status(p[i]->pid, "VmRSS") + harness_status(p[i]->pid, "VmPTE");
 
-		ck_assert_int_eq(peer_call(p[i], fn_check_sparse, at[i]), 0);
+		ck_assert_int_eq(puppet_call(p[i], fn_check_sparse, at[i]), 0);
 		/*
 		 * The agent may take its buffers, and a page of frame bits for every 128 MiB at
 		 * worst.
@@ -240,7 +240,7 @@ START_TEST(sparse_memory_costs_what_is_there)
 	ck_assert_msg(harness_status(d->pid, "VmRSS") - rss < 16 << 10, "daemon: %ld KiB, then %ld",
 		      rss, harness_status(d->pid, "VmRSS"));
 	for (int i = 0; i < 2; i++)
-		peer_end(p[i]);
+		puppet_end(p[i]);
 	wait_counter(d, "frames_used", 0);
 	daemon_stop(d);
 }
@@ -251,21 +251,21 @@ END_TEST
 enum { WARM = 20, ROUNDS = 160, LOOP_PAGES = 256 };
 
 /* One life of some memory, which ends in a different way each time. */
-static void one_round(struct daemon *d, struct peer *p[2], int round)
+static void one_round(struct daemon *d, struct puppet *p[2], int round)
 {
 	const long len = LOOP_PAGES * PG;
 	long at[2];
 
 	for (int i = 0; i < 2; i++)
-		at[i] = peer_call(p[i], fn_offer, LOOP_PAGES, 1 + round, 1);
+		at[i] = puppet_call(p[i], fn_offer, LOOP_PAGES, 1 + round, 1);
 	wait_counter(d, "pages_sharing", LOOP_PAGES);
 	for (int i = 0; i < 2; i++) {
 		if (round % 3 == 0) /* some are written before */
-			peer_call(p[i], fn_fill, at[i], LOOP_PAGES / 4, 5000 + i * 1000, 1);
+			puppet_call(p[i], fn_fill, at[i], LOOP_PAGES / 4, 5000 + i * 1000, 1);
 		if (round % 2)
-			ck_assert_int_eq(peer_call(p[i], fn_madvise, at[i], len, MADV_UNMERGEABLE),
-					 0);
-		ck_assert_int_eq(peer_call(p[i], fn_munmap, at[i], len), 0);
+			ck_assert_int_eq(
+				puppet_call(p[i], fn_madvise, at[i], len, MADV_UNMERGEABLE), 0);
+		ck_assert_int_eq(puppet_call(p[i], fn_munmap, at[i], len), 0);
 	}
 	wait_counter(d, "pages_sharing", 0);
 	if (round % 10 == 9) /* a grace period takes longer than the rest together */
@@ -275,7 +275,7 @@ static void one_round(struct daemon *d, struct peer *p[2], int round)
 START_TEST(repetition_leaves_nothing)
 {
 	struct daemon *d = start();
-	struct peer *p[2] = { peer_new(), peer_new() };
+	struct puppet *p[2] = { puppet_new(), puppet_new() };
 	pid_t who[3] = { d->pid, p[0]->pid, p[1]->pid };
 	long rss[3], pte[3], maps[3];
 
@@ -299,15 +299,15 @@ START_TEST(repetition_leaves_nothing)
 	}
 	wait_counter(d, "frames_retired", 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 0);
-	peer_end(p[0]);
-	peer_end(p[1]);
+	puppet_end(p[0]);
+	puppet_end(p[1]);
 	daemon_stop(d);
 }
 END_TEST
 
 /* ---- recovery ---- */
 
-enum { LOAD_PEERS = 4, LOAD_PAGES = 2000, DIRTY = 100 };
+enum { LOAD_PUPPETS = 4, LOAD_PAGES = 2000, DIRTY = 100 };
 
 /*
  * (addr, ms): store the same bytes as ever into the first pages all the time, and look at the rest.
@@ -324,11 +324,11 @@ static long fn_load(const long a[6])
 	return bad;
 }
 
-static uint64_t old_mappings(struct peer *const p[], ino_t ino)
+static uint64_t old_mappings(struct puppet *const p[], ino_t ino)
 {
 	uint64_t nr = 0;
 
-	for (int i = 0; i < LOAD_PEERS; i++)
+	for (int i = 0; i < LOAD_PUPPETS; i++)
 		nr += (uint64_t)mapping_count(p[i]->pid, ino);
 	return nr;
 }
@@ -340,39 +340,39 @@ static uint64_t old_mappings(struct peer *const p[], ino_t ino)
  */
 START_TEST(killed_under_load_and_back)
 {
-	const uint64_t saved = (uint64_t)(LOAD_PAGES - DIRTY) * (LOAD_PEERS - 1);
-	struct peer *p[LOAD_PEERS];
+	const uint64_t saved = (uint64_t)(LOAD_PAGES - DIRTY) * (LOAD_PUPPETS - 1);
+	struct puppet *p[LOAD_PUPPETS];
 	struct daemon *d = start();
-	long at[LOAD_PEERS];
+	long at[LOAD_PUPPETS];
 	uint64_t scans;
 	ino_t old;
 
-	for (int i = 0; i < LOAD_PEERS; i++) {
-		p[i] = peer_new();
-		at[i] = peer_call(p[i], fn_offer, LOAD_PAGES, 1, 1);
+	for (int i = 0; i < LOAD_PUPPETS; i++) {
+		p[i] = puppet_new();
+		at[i] = puppet_call(p[i], fn_offer, LOAD_PAGES, 1, 1);
 	}
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= saved, WAIT_MS, "merged");
 	old = arena_of(p[0]->pid);
 	ck_assert_uint_ne(old, 0);
-	for (int i = 0; i < LOAD_PEERS; i++)
-		peer_post(p[i], fn_load, at[i], 3000);
+	for (int i = 0; i < LOAD_PUPPETS; i++)
+		puppet_post(p[i], fn_load, at[i], 3000);
 	daemon_kill(d);
 	daemon_restart(d, NULL);
 	daemon_hasten(d);
-	wait_until(ctl_get_u64(d, "ksm/clients") == LOAD_PEERS, WAIT_MS, "they are back");
+	wait_until(ctl_get_u64(d, "ksm/clients") == LOAD_PUPPETS, WAIT_MS, "they are back");
 	scans = ctl_get_u64(d, "ksm/full_scans");
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= saved, WAIT_MS, "saved again");
 	printf("saved again after %llu passes\n",
 	       (unsigned long long)(ctl_get_u64(d, "ksm/full_scans") - scans));
-	for (int i = 0; i < LOAD_PEERS; i++)
-		ck_assert_int_eq(peer_result(p[i]), 0);
+	for (int i = 0; i < LOAD_PUPPETS; i++)
+		ck_assert_int_eq(puppet_result(p[i]), 0);
 	/* Pages that were written right after their merge once made liars of clients. */
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/protocol_errors"), 0);
 	wait_until(old_mappings(p, old) == 0, WAIT_MS, "the first arena is given up");
-	for (int i = 0; i < LOAD_PEERS; i++)
-		ck_assert_int_eq(peer_call(p[i], fn_check, at[i], LOAD_PAGES, 1, 1), 0);
-	for (int i = 0; i < LOAD_PEERS; i++)
-		peer_end(p[i]);
+	for (int i = 0; i < LOAD_PUPPETS; i++)
+		ck_assert_int_eq(puppet_call(p[i], fn_check, at[i], LOAD_PAGES, 1, 1), 0);
+	for (int i = 0; i < LOAD_PUPPETS; i++)
+		puppet_end(p[i]);
 	wait_counter(d, "frames_used", 0);
 	daemon_stop(d);
 }

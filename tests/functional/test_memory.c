@@ -24,25 +24,25 @@
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
-static const long PG = PEER_PAGE;
+static const long PG = PUPPET_PAGE;
 enum { NR = 150 }; /* more than two blocks of 64, and no multiple */
 
 struct pair {
 	struct daemon *d;
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	long a, b;
 };
 
 /* Two processes with the same NR pages, all different from each other; merged. */
 static struct pair merged_pair(void)
 {
-	struct pair t = { .d = daemon_start(NULL), .p = peer_new(), .q = peer_new() };
+	struct pair t = { .d = daemon_start(NULL), .p = puppet_new(), .q = puppet_new() };
 
 	daemon_hasten(t.d);
-	t.a = peer_call(t.p, fn_offer, NR, 1, 1);
-	t.b = peer_call(t.q, fn_offer, NR, 1, 1);
+	t.a = puppet_call(t.p, fn_offer, NR, 1, 1);
+	t.b = puppet_call(t.q, fn_offer, NR, 1, 1);
 	ck_assert_int_gt(t.a, 0);
 	ck_assert_int_gt(t.b, 0);
 	wait_counter(t.d, "pages_sharing", NR);
@@ -52,9 +52,9 @@ static struct pair merged_pair(void)
 /* The second process has seen none of this, and all frames are given back. */
 static void end_pair(struct pair *t)
 {
-	ck_assert_int_eq(peer_call(t->q, fn_check, t->b, NR, 1, 1), 0);
-	peer_end(t->p);
-	peer_end(t->q);
+	ck_assert_int_eq(puppet_call(t->q, fn_check, t->b, NR, 1, 1), 0);
+	puppet_end(t->p);
+	puppet_end(t->q);
 	wait_counter(t->d, "pages_shared", 0);
 	wait_counter(t->d, "pages_sharing", 0);
 	daemon_stop(t->d);
@@ -88,7 +88,7 @@ START_TEST(same_frames)
 		return;
 	t = merged_pair();
 	ck_assert_int_eq(pages_sharing_frames(t.p, t.a, t.q, t.b, NR), NR);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
 	ck_assert_uint_eq(ctl_get_u64(t.d, "ksm/pages_shared"), NR);
 	ck_assert_uint_eq(ctl_client_u64(t.d, t.p->pid, "ksm_merging_pages"), NR);
 	end_pair(&t);
@@ -100,15 +100,15 @@ START_TEST(write_is_private)
 {
 	struct pair t = merged_pair();
 
-	peer_call(t.p, fn_fill, t.a + 10 * PG, 7, 5000, 1);
-	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 1, 1), 0);
+	puppet_call(t.p, fn_fill, t.a + 10 * PG, 7, 5000, 1);
+	ck_assert_int_eq(puppet_call(t.q, fn_check, t.b, NR, 1, 1), 0);
 	wait_full_scans(t.d, 2, WAIT_MS);
 	ck_assert_uint_eq(ctl_get_u64(t.d, "ksm/pages_sharing"), NR - 7);
 	ck_assert_uint_eq(ctl_get_u64(t.d, "ksm/pages_shared"), NR);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, 10, 1, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a + 10 * PG, 7, 5000, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a + 17 * PG, NR - 17, 18, 1), 0);
-	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a + 10 * PG, 7), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, 10, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a + 10 * PG, 7, 5000, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a + 17 * PG, NR - 17, 18, 1), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(t.p, t.a + 10 * PG, 7), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -118,15 +118,15 @@ START_TEST(broken_pages_merge_again)
 {
 	struct pair t = merged_pair();
 
-	peer_call(t.p, fn_fill, t.a, NR, 9000, 1);
-	peer_call(t.q, fn_fill, t.b, NR, 9000, 1);
+	puppet_call(t.p, fn_fill, t.a, NR, 9000, 1);
+	puppet_call(t.q, fn_fill, t.b, NR, 9000, 1);
 	wait_full_scans(t.d, 2, WAIT_MS);
 	wait_counter(t.d, "pages_sharing", NR);
-	wait_until(peer_pages_on_frames(t.p, t.a, NR) == NR, WAIT_MS, "merged again");
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 9000, 1), 0);
-	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 9000, 1), 0);
-	peer_call(t.q, fn_fill, t.b, NR, 1, 1);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 9000, 1), 0);
+	wait_until(puppet_pages_on_frames(t.p, t.a, NR) == NR, WAIT_MS, "merged again");
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 9000, 1), 0);
+	ck_assert_int_eq(puppet_call(t.q, fn_check, t.b, NR, 9000, 1), 0);
+	puppet_call(t.q, fn_fill, t.b, NR, 1, 1);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 9000, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -137,15 +137,15 @@ START_TEST(dontneed_gives_zeros)
 {
 	struct pair t = merged_pair();
 
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a + 5 * PG, 80 * PG, MADV_DONTNEED), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, 5, 1, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a + 5 * PG, 80, 0, 0), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a + 85 * PG, NR - 85, 86, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a + 5 * PG, 80 * PG, MADV_DONTNEED), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, 5, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a + 5 * PG, 80, 0, 0), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a + 85 * PG, NR - 85, 86, 1), 0);
 	wait_counter(t.d, "pages_sharing", NR - 80);
 	/* It is still offered: filled again, it merges again. */
-	peer_call(t.p, fn_fill, t.a + 5 * PG, 80, 6, 1);
+	puppet_call(t.p, fn_fill, t.a + 5 * PG, 80, 6, 1);
 	wait_counter(t.d, "pages_sharing", NR);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -154,11 +154,11 @@ START_TEST(munmap_part)
 {
 	struct pair t = merged_pair();
 
-	ck_assert_int_eq(peer_call(t.p, fn_munmap, t.a + 20 * PG, 70 * PG), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_munmap, t.a + 20 * PG, 70 * PG), 0);
 	wait_counter(t.d, "pages_sharing", NR - 70);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, 20, 1, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a + 90 * PG, NR - 90, 91, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_munmap, t.a, NR * PG), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, 20, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a + 90 * PG, NR - 90, 91, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_munmap, t.a, NR * PG), 0);
 	wait_counter(t.d, "pages_sharing", 0);
 	end_pair(&t);
 }
@@ -182,21 +182,21 @@ START_TEST(mremap_merged)
 	long kept = len < new_len ? len : new_len;
 
 	if (moves[_i].flags & MREMAP_FIXED)
-		dst = peer_call(t.p, fn_map, 200);
-	r = peer_call(t.p, fn_mremap, t.a + from * PG, len * PG, new_len * PG, moves[_i].flags,
-		      dst);
+		dst = puppet_call(t.p, fn_map, 200);
+	r = puppet_call(t.p, fn_mremap, t.a + from * PG, len * PG, new_len * PG, moves[_i].flags,
+			dst);
 	ck_assert_int_gt(r, 0);
 	if (dst)
 		ck_assert_int_eq(r, dst);
-	ck_assert_int_eq(peer_call(t.p, fn_check, r, kept, 1 + from, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, r + kept * PG, new_len - kept, 0, 0), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, r, kept, 1 + from, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, r + kept * PG, new_len - kept, 0, 0), 0);
 	if (from)
-		ck_assert_int_eq(peer_call(t.p, fn_check, t.a, from, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, from, 1, 1), 0);
 	wait_full_scans(t.d, 3, WAIT_MS);
-	ck_assert_int_eq(peer_call(t.p, fn_check, r, kept, 1 + from, 1), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, r + kept * PG, new_len - kept, 0, 0), 0);
-	peer_call(t.p, fn_fill, r, new_len, 7000, 1);
-	ck_assert_int_eq(peer_call(t.p, fn_check, r, new_len, 7000, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, r, kept, 1 + from, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, r + kept * PG, new_len - kept, 0, 0), 0);
+	puppet_call(t.p, fn_fill, r, new_len, 7000, 1);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, r, new_len, 7000, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -204,7 +204,7 @@ END_TEST
 /* (address, pages): to a new place. */
 static long fn_move(const long a[6])
 {
-	size_t len = (size_t)a[1] * PEER_PAGE;
+	size_t len = (size_t)a[1] * PUPPET_PAGE;
 	void *to = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (to == MAP_FAILED ||
@@ -252,39 +252,39 @@ START_TEST(moved_and_written)
 {
 	enum { MANY = 1000, ROUNDS = 20 };
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long a, b, on_frames;
 
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set(d, "ksm/sleep_millisecs", "0"), 0);
 	ck_assert_int_eq(ctl_set(d, "ksm/max_idle_millisecs", "1"), 0);
-	peer_call(p, fn_offer, 1, 0, 0);
+	puppet_call(p, fn_offer, 1, 0, 0);
 	/* So that it is the first to be scanned. */
-	wait_until(peer_call(p, fn_connected) == 1, WAIT_MS, "connected");
-	b = peer_call(q, fn_offer, MANY, 1, 1);
+	wait_until(puppet_call(p, fn_connected) == 1, WAIT_MS, "connected");
+	b = puppet_call(q, fn_offer, MANY, 1, 1);
 	for (int round = 0; round < ROUNDS; round++) {
-		a = peer_call(p, fn_offer, MANY, MANY, -1); /* the other way round */
+		a = puppet_call(p, fn_offer, MANY, MANY, -1); /* the other way round */
 		wait_counter(d, "pages_sharing", MANY);
 		kill(d->pid, SIGSTOP);
-		a = peer_call(p, fn_move, a, MANY);
+		a = puppet_call(p, fn_move, a, MANY);
 		ck_assert_int_gt(a, 0);
 		wait_until(agent_sleeps(p->pid), WAIT_MS, "the socket is full");
-		peer_call(p, fn_fill, a, MANY / 2, 100000 + round * MANY, 1);
+		puppet_call(p, fn_fill, a, MANY / 2, 100000 + round * MANY, 1);
 		kill(d->pid, SIGCONT);
 		wait_counter(d, "pages_sharing", MANY / 2);
 		wait_full_scans(d, 3, WAIT_MS);
-		on_frames = peer_pages_on_frames(p, a, MANY);
+		on_frames = puppet_pages_on_frames(p, a, MANY);
 		ck_assert_int_eq(on_frames, MANY / 2);
 		ck_assert_uint_eq(ctl_client_u64(d, p->pid, "ksm_merging_pages"), on_frames);
-		on_frames += peer_pages_on_frames(q, b, MANY);
+		on_frames += puppet_pages_on_frames(q, b, MANY);
 		ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared") +
 					  ctl_get_u64(d, "ksm/pages_sharing"),
 				  on_frames);
-		ck_assert_int_eq(peer_call(p, fn_munmap, a, MANY * PG), 0);
+		ck_assert_int_eq(puppet_call(p, fn_munmap, a, MANY * PG), 0);
 	}
-	ck_assert_int_eq(peer_call(q, fn_check, b, MANY, 1, 1), 0);
-	peer_end(p);
-	peer_end(q);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, MANY, 1, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -293,17 +293,17 @@ START_TEST(mprotect_merged)
 {
 	struct pair t = merged_pair();
 
-	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_READ), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_READ), 0);
 	wait_full_scans(t.d, 2, WAIT_MS);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
-	peer_call(t.p, fn_fill, t.a + 100 * PG, 10, 1, 1);
-	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_NONE), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	puppet_call(t.p, fn_fill, t.a + 100 * PG, 10, 1, 1);
+	ck_assert_int_eq(puppet_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_NONE), 0);
 	wait_full_scans(t.d, 2, WAIT_MS);
-	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_READ | PROT_WRITE), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_mprotect, t.a, 100 * PG, PROT_READ | PROT_WRITE), 0);
 	wait_full_scans(t.d, 2, WAIT_MS);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, 100, 1, 1), 0);
-	peer_call(t.p, fn_fill, t.a, NR, 3000, 1);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 3000, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, 100, 1, 1), 0);
+	puppet_call(t.p, fn_fill, t.a, NR, 3000, 1);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 3000, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -328,11 +328,11 @@ START_TEST(protection_is_kept)
 {
 	struct pair t = merged_pair();
 
-	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, NR * PG, PROT_READ), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_mprotect, t.a, NR * PG, PROT_READ), 0);
 	wait_full_scans(t.d, 2, WAIT_MS);
 	for (long i = 0; i < NR; i++)
-		ck_assert_int_eq(peer_call(t.p, fn_faults, t.a + i * PG), -EFAULT);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(t.p, fn_faults, t.a + i * PG), -EFAULT);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -391,10 +391,11 @@ START_TEST(system_calls_write)
 	struct pair t = merged_pair();
 
 	for (int i = 0; i + 12 <= NR; i += 12)
-		ck_assert_int_eq(peer_call(t.p, fn_read_into, _i, t.a + i * PG, 12, 4000 + i), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR / 12 * 12, 4000, 1), 0);
-	ck_assert_int_eq(
-		peer_call(t.p, fn_check, t.a + NR / 12 * 12 * PG, NR % 12, NR / 12 * 12 + 1, 1), 0);
+		ck_assert_int_eq(puppet_call(t.p, fn_read_into, _i, t.a + i * PG, 12, 4000 + i), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR / 12 * 12, 4000, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a + NR / 12 * 12 * PG, NR % 12,
+				     NR / 12 * 12 + 1, 1),
+			 0);
 	end_pair(&t);
 }
 END_TEST
@@ -428,20 +429,20 @@ static long fn_read_while_merging(const long a[6])
 START_TEST(system_calls_write_while_merging)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	uint64_t merged;
 	long addr;
 
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set(d, "ksm/smart_scan", "0"), 0);
-	addr = peer_call(p, fn_offer, 512, 1, 0);
+	addr = puppet_call(p, fn_offer, 512, 1, 0);
 	merged = ctl_get_u64(d, "ksm/full_scans");
 	ck_assert_int_gt(
-		peer_call(p, fn_read_while_merging, _i, addr, 512, (long)test_seed(), 1500), 100);
+		puppet_call(p, fn_read_while_merging, _i, addr, 512, (long)test_seed(), 1500), 100);
 	ck_assert_uint_gt(ctl_get_u64(d, "ksm/full_scans"), merged);
 	/* At rest every page has its equals: three contents at most. */
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 512 - 2 * 3, WAIT_MS, "merged at rest");
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -519,27 +520,27 @@ static long fn_writers(const long a[6])
 START_TEST(threads_write_while_merging)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	uint64_t seed = test_seed();
 	long a, b, r;
 
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set(d, "ksm/smart_scan", "0"), 0);
-	a = peer_call(p, fn_offer, SHADOW_PAGES, 0, 0);
-	b = peer_call(q, fn_offer, SHADOW_PAGES, 0, 0);
-	peer_post(p, fn_writers, a, (long)seed, 3000);
-	peer_post(q, fn_writers, b, (long)seed + 1000, 3000);
-	r = peer_result(p);
+	a = puppet_call(p, fn_offer, SHADOW_PAGES, 0, 0);
+	b = puppet_call(q, fn_offer, SHADOW_PAGES, 0, 0);
+	puppet_post(p, fn_writers, a, (long)seed, 3000);
+	puppet_post(q, fn_writers, b, (long)seed + 1000, 3000);
+	r = puppet_result(p);
 	ck_assert_msg(r < -1000, "%ld wrong words", r);
-	r = peer_result(q);
+	r = puppet_result(q);
 	ck_assert_msg(r < -1000, "%ld wrong words", r);
 	/*
 	 * There are eight contents and 256 sites to a frame; at rest nearly everything is shared.
 	 */
 	wait_until(ctl_get_u64(d, "ksm/pages_sharing") > SHADOW_PAGES * 3 / 2, WAIT_MS,
 		   "merged at rest");
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -577,21 +578,21 @@ static long fn_check_many(const long a[6])
 START_TEST(many_odd_regions)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	long base, total;
 
 	daemon_hasten(d);
-	base = peer_call(p, fn_offer_many, 50, 1);
-	total = peer_call(q, fn_offer_many, 50, 0);
+	base = puppet_call(p, fn_offer_many, 50, 1);
+	total = puppet_call(q, fn_offer_many, 50, 0);
 	ck_assert_int_gt(total, 0);
 	wait_counter(d, "pages_sharing", total);
-	ck_assert_int_eq(peer_call(p, fn_check_many, 50, base), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check_many, 50, base), 0);
 	/* Pages between the regions were never offered, never touched and are not there. */
 	ck_assert(!page_present(p->pid, base + 39 * PG));
-	peer_end(q);
+	puppet_end(q);
 	wait_counter(d, "pages_sharing", 0);
-	ck_assert_int_eq(peer_call(p, fn_check_many, 50, base), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_call(p, fn_check_many, 50, base), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -606,10 +607,10 @@ static long fn_offer_odd_kinds(const long a[6])
 	fn_fill((const long[6]){ shared, 8, 1, 0 });
 	fn_fill((const long[6]){ locked, 8, 1, 0 });
 	/* Not mlock(): under the address sanitizer that does nothing. */
-	if (syscall(SYS_mlock, locked, 8 * PEER_PAGE))
+	if (syscall(SYS_mlock, locked, 8 * PUPPET_PAGE))
 		return -errno;
-	if (ksm_madvise((void *)shared, 8 * PEER_PAGE, MADV_MERGEABLE) ||
-	    ksm_madvise((void *)locked, 8 * PEER_PAGE, MADV_MERGEABLE))
+	if (ksm_madvise((void *)shared, 8 * PUPPET_PAGE, MADV_MERGEABLE) ||
+	    ksm_madvise((void *)locked, 8 * PUPPET_PAGE, MADV_MERGEABLE))
 		return -errno;
 	return locked;
 }
@@ -617,19 +618,19 @@ static long fn_offer_odd_kinds(const long a[6])
 START_TEST(kinds_left_alone)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	long locked, plain;
 
 	daemon_hasten(d);
-	locked = peer_call(p, fn_offer_odd_kinds);
+	locked = puppet_call(p, fn_offer_odd_kinds);
 	ck_assert_int_gt(locked, 0);
-	plain = peer_call(p, fn_offer, 8, 1, 0);
+	plain = puppet_call(p, fn_offer, 8, 1, 0);
 	wait_counter(d, "pages_sharing", 7); /* of the plain memory, and of nothing else */
 	wait_full_scans(d, 3, WAIT_MS);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), 7);
-	ck_assert_int_eq(peer_pages_on_frames(p, plain, 8), 8);
-	ck_assert_int_eq(peer_pages_on_frames(p, locked, 8), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_pages_on_frames(p, plain, 8), 8);
+	ck_assert_int_eq(puppet_pages_on_frames(p, locked, 8), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST

@@ -18,7 +18,7 @@
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 enum { PAGES = 600 };
 
@@ -65,25 +65,25 @@ static void migrate(struct daemon *d, int from, int to)
 static int on_node(struct daemon *d, pid_t pid, long addr, int pages, int nid)
 {
 	uint64_t zone = node_u64(d, 0, "frames_end");
-	unsigned long start = (unsigned long)addr, end = start + (unsigned long)pages * PEER_PAGE;
+	unsigned long start = (unsigned long)addr, end = start + (unsigned long)pages * PUPPET_PAGE;
 	FILE *f = mapping_open(pid);
 	struct mapping m;
 	int nr = 0;
 
 	while (mapping_next(f, &m))
-		for (unsigned long at = m.start; m.arena && at < m.end; at += PEER_PAGE)
+		for (unsigned long at = m.start; m.arena && at < m.end; at += PUPPET_PAGE)
 			nr += at >= start && at < end &&
-			      (m.offset + at - m.start) / PEER_PAGE / zone == (uint64_t)nid;
+			      (m.offset + at - m.start) / PUPPET_PAGE / zone == (uint64_t)nid;
 	return nr;
 }
 
-static int pages_on_node(struct daemon *d, struct peer *p, long addr, int nid)
+static int pages_on_node(struct daemon *d, struct puppet *p, long addr, int nid)
 {
 	return on_node(d, p->pid, addr, PAGES, nid);
 }
 
 /* A move may meet a page whose last write the scan has not seen, or its order; it is repeated. */
-static void migrate_all(struct daemon *d, struct peer *p, long addr, int from, int to)
+static void migrate_all(struct daemon *d, struct puppet *p, long addr, int from, int to)
 {
 	for (int i = 0; i < 20 && pages_on_node(d, p, addr, to) < PAGES; i++)
 		migrate(d, from, to);
@@ -124,8 +124,8 @@ static void expect_free_runs(struct daemon *d)
 START_TEST(there_and_back)
 {
 	struct daemon *d = start();
-	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_offer, PAGES, 1, 1), b = peer_call(q, fn_offer, PAGES, 1, 1);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_offer, PAGES, 1, 1), b = puppet_call(q, fn_offer, PAGES, 1, 1);
 	uint64_t merged;
 
 	wait_counter(d, "pages_sharing", PAGES);
@@ -137,8 +137,8 @@ START_TEST(there_and_back)
 	expect_free_runs(d);
 	migrate_all(d, q, b, 1, 0);
 	ck_assert_int_eq(pages_on_node(d, p, a, 0), PAGES);
-	ck_assert_int_eq(peer_call(p, fn_check, a, PAGES, 1, 1), 0);
-	ck_assert_int_eq(peer_call(q, fn_check, b, PAGES, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, PAGES, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, PAGES, 1, 1), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), PAGES);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), PAGES);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_merged"), merged);
@@ -148,9 +148,9 @@ START_TEST(there_and_back)
 	/* The old frames go after their grace period. */
 	wait_counter(d, "frames_used", PAGES);
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/1/used"), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, a, PAGES, 1, 1), 0);
-	peer_end(p);
-	peer_end(q);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, PAGES, 1, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -176,11 +176,11 @@ static long fn_offer_both(const long a[6])
 START_TEST(collision)
 {
 	struct daemon *d = start();
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	long a;
 
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/merge_across_nodes", 0), 0);
-	a = peer_call(p, fn_offer_both);
+	a = puppet_call(p, fn_offer_both);
 	ck_assert_int_gt(a, 0);
 	wait_counter(d, "pages_shared", 200);
 	wait_counter(d, "pages_sharing", 200);
@@ -194,11 +194,11 @@ START_TEST(collision)
 		for (int half = 0; half < 2; half++) {
 			long at = a + n * (2l << 20) + half * 100 * 4096;
 
-			ck_assert_int_eq(peer_call(p, fn_check, at, 100, 1, 1), 0);
+			ck_assert_int_eq(puppet_call(p, fn_check, at, 100, 1, 1), 0);
 			ck_assert_int_eq(on_node(d, p->pid, at, 100, 1), 100);
 		}
 	wait_counter(d, "frames_used", 100);
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -206,14 +206,14 @@ END_TEST
 START_TEST(stopped_client)
 {
 	struct daemon *d = start();
-	struct peer *p = peer_new(), *q = peer_new(), *r = peer_new();
-	struct peer *v[] = { p, q, r };
+	struct puppet *p = puppet_new(), *q = puppet_new(), *r = puppet_new();
+	struct puppet *v[] = { p, q, r };
 	long a[3];
 	uint64_t begun;
 	char buf[128], want[64];
 
 	for (int i = 0; i < 3; i++)
-		a[i] = peer_call(v[i], fn_offer, PAGES, 1, 1);
+		a[i] = puppet_call(v[i], fn_offer, PAGES, 1, 1);
 	wait_counter(d, "pages_sharing", 2 * PAGES);
 	wait_counter(d, "orders", 0);
 	migrate_all(d, r, a[2], 1, 0);
@@ -231,8 +231,8 @@ START_TEST(stopped_client)
 	kill(r->pid, SIGCONT);
 	migrate_all(d, r, a[2], 0, 1);
 	for (int i = 0; i < 3; i++) {
-		ck_assert_int_eq(peer_call(v[i], fn_check, a[i], PAGES, 1, 1), 0);
-		peer_end(v[i]);
+		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], PAGES, 1, 1), 0);
+		puppet_end(v[i]);
 	}
 	daemon_stop(d);
 }
@@ -252,14 +252,14 @@ static long fn_churn(const long a[6])
 
 		for (int k = 0; k < 20; k++) {
 			uint64_t page = (rng = rng * 6364136223846793005ull + 1) >> 33;
-			char *at = (char *)a[0] + page % PAGES * PEER_PAGE;
+			char *at = (char *)a[0] + page % PAGES * PUPPET_PAGE;
 
 			/* As before, or something of its own: the scan merges half of it again. */
 			holds[page % PAGES] = k % 2 ? 1 + page % PAGES : 10000 + page;
 			page_fill(at, holds[page % PAGES]);
 		}
 		for (int i = 0; i < PAGES; i++)
-			bad += !page_holds((char *)a[0] + i * (long)PEER_PAGE, holds[i]);
+			bad += !page_holds((char *)a[0] + i * (long)PUPPET_PAGE, holds[i]);
 		if (child == 0)
 			_exit(bad ? 1 : 0);
 		if (child > 0) {
@@ -270,7 +270,7 @@ static long fn_churn(const long a[6])
 		}
 	}
 	for (int i = 0; i < PAGES; i++)
-		page_fill((char *)a[0] + i * (long)PEER_PAGE, 1 + (uint64_t)i);
+		page_fill((char *)a[0] + i * (long)PUPPET_PAGE, 1 + (uint64_t)i);
 	return bad;
 }
 
@@ -279,28 +279,28 @@ START_TEST(under_load)
 {
 	enum { CLIENTS = 3, MS = 2500 };
 	struct daemon *d = start();
-	struct peer *v[CLIENTS + 1];
+	struct puppet *v[CLIENTS + 1];
 	long a[CLIENTS + 1];
 	uint64_t moved;
 
 	for (int i = 0; i <= CLIENTS; i++) {
-		v[i] = peer_new();
-		a[i] = peer_call(v[i], fn_offer, PAGES, 1, 1);
+		v[i] = puppet_new();
+		a[i] = puppet_call(v[i], fn_offer, PAGES, 1, 1);
 	}
 	wait_counter(d, "pages_sharing", CLIENTS * PAGES);
 	for (int i = 0; i < CLIENTS; i++)
-		peer_post(v[i], fn_churn, a[i], MS, 77 + i);
+		puppet_post(v[i], fn_churn, a[i], MS, 77 + i);
 	for (int i = 0; i < 4; i++) {
 		begin(d, 0, 1);
 		begin(d, 1, 0);
 		if (i == 1)
-			peer_kill(v[CLIENTS]);
+			puppet_kill(v[CLIENTS]);
 		wait_until(is_idle(d, 0) && is_idle(d, 1), WAIT_MS, "both moves end");
 	}
 	moved = ctl_get_u64(d, "ksm/pages_migrated");
 	ck_assert_uint_gt(moved, PAGES);
 	for (int i = 0; i < CLIENTS; i++)
-		ck_assert_int_eq(peer_result(v[i]), 0);
+		ck_assert_int_eq(puppet_result(v[i]), 0);
 	wait_until(ctl_get_u64(d, "ksm/pages_shared") + ctl_get_u64(d, "ksm/pages_sharing") ==
 			   CLIENTS * PAGES,
 		   WAIT_MS, "all is merged again");
@@ -310,9 +310,9 @@ START_TEST(under_load)
 		migrate_all(d, v[i % CLIENTS], a[i % CLIENTS], i / CLIENTS, !(i / CLIENTS));
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), PAGES);
 	for (int i = 0; i < CLIENTS; i++) {
-		ck_assert_int_eq(peer_call(v[i], fn_check, a[i], PAGES, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], PAGES, 1, 1), 0);
 		ck_assert_int_eq(pages_on_node(d, v[i], a[i], 0), PAGES);
-		peer_end(v[i]);
+		puppet_end(v[i]);
 	}
 	wait_counter(d, "frames_used", 0);
 	daemon_stop(d);
@@ -338,8 +338,8 @@ START_TEST(bad_input)
 		{ "node/0/migrate_to", "99999999999999999999", ENXIO },
 	};
 	struct daemon *d = start();
-	struct peer *p = peer_new();
-	long a = peer_call(p, fn_offer, PAGES, 7, 0);
+	struct puppet *p = puppet_new();
+	long a = puppet_call(p, fn_offer, PAGES, 7, 0);
 	int nid;
 
 	wait_counter(d, "pages_sharing", PAGES - (PAGES + 255) / 256);
@@ -358,8 +358,8 @@ START_TEST(bad_input)
 	ck_assert_int_eq(ctl_set(d, "node/1/migrate_to", "none"), 0);
 	wait_until(is_idle(d, 0) && is_idle(d, 1), WAIT_MS, "it ends");
 	kill(p->pid, SIGCONT);
-	ck_assert_int_eq(peer_call(p, fn_check, a, PAGES, 7, 0), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, PAGES, 7, 0), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST

@@ -28,10 +28,10 @@
 
 #include "client/sysc.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "wire/kernel_abi.h"
 
-#define PG PEER_PAGE
+#define PG PUPPET_PAGE
 #define MIB (1ul << 20)
 /* No test takes a second on an idle machine. */
 #define TIMEOUT_S 60

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "tests/lib/user.h"
 #include "wire/wire.h"
 
@@ -230,7 +230,7 @@ static long fn_set_comm(const long a[6])
 
 struct scene {
 	struct daemon *d;
-	struct peer *stranger, *victim;
+	struct puppet *stranger, *victim;
 	long mem; /* the victim's */
 };
 
@@ -247,7 +247,7 @@ static void list_all(struct scene *s)
 
 static void expect_nothing_learned(struct scene *s, const char *when)
 {
-	ck_assert_int_gt(peer_call(s->stranger, fn_look_around, 1), 0);
+	ck_assert_int_gt(puppet_call(s->stranger, fn_look_around, 1), 0);
 	ck_assert_int_eq(learned(when), 0);
 }
 
@@ -255,7 +255,7 @@ static void first_round(struct scene *s)
 {
 	wait_full_scans(s->d, 3, WAIT_MS);
 	list_all(s);
-	ck_assert_int_gt(peer_call(s->stranger, fn_look_around, 0), 0);
+	ck_assert_int_gt(puppet_call(s->stranger, fn_look_around, 0), 0);
 }
 
 /* What the victim does, and that it is done. */
@@ -263,13 +263,13 @@ static void merge(struct scene *s)
 {
 	uint64_t before = ctl_get_u64(s->d, "ksm/pages_sharing");
 
-	ck_assert_int_eq(peer_call(s->victim, fn_fill, s->mem, NR, 5000, 0), 0);
+	ck_assert_int_eq(puppet_call(s->victim, fn_fill, s->mem, NR, 5000, 0), 0);
 	wait_until(ctl_get_u64(s->d, "ksm/pages_sharing") >= before + NR - 1, WAIT_MS, "merged");
 }
 
 static void zero(struct scene *s)
 {
-	ck_assert_int_gt(peer_call(s->victim, fn_offer, NR / 2, 0, 0), 0);
+	ck_assert_int_gt(puppet_call(s->victim, fn_offer, NR / 2, 0, 0), 0);
 	wait_until(ctl_get_u64(s->d, "ksm/ksm_zero_pages") >= NR / 2, WAIT_MS, "zeroed");
 }
 
@@ -277,19 +277,19 @@ static void write_merged(struct scene *s)
 {
 	uint64_t before = ctl_get_u64(s->d, "ksm/cow_breaks");
 
-	ck_assert_int_eq(peer_call(s->victim, fn_fill, s->mem, NR / 2, 9000, 1), 0);
+	ck_assert_int_eq(puppet_call(s->victim, fn_fill, s->mem, NR / 2, 9000, 1), 0);
 	wait_until(ctl_get_u64(s->d, "ksm/cow_breaks") >= before + NR / 2, WAIT_MS, "written");
 }
 
 static void join(struct scene *s)
 {
-	struct peer *p = peer_new_uid(VICTIM);
+	struct puppet *p = puppet_new_uid(VICTIM);
 	uint64_t before = ctl_get_u64(s->d, "ksm/clients");
 
-	ck_assert_int_gt(peer_call(p, fn_offer, NR, 5000, 0), 0);
+	ck_assert_int_gt(puppet_call(p, fn_offer, NR, 5000, 0), 0);
 	wait_until(ctl_get_u64(s->d, "ksm/clients") == before + 1, WAIT_MS, "joined");
 	wait_full_scans(s->d, 2, WAIT_MS);
-	peer_end(p);
+	puppet_end(p);
 	wait_until(ctl_get_u64(s->d, "ksm/clients") == before, WAIT_MS, "left");
 }
 
@@ -315,19 +315,19 @@ static void scene_begin(struct scene *s, const char *mode)
 	s->d = daemon_of_test = daemon_start(args);
 	daemon_hasten(s->d);
 	ck_assert_int_eq(ctl_set(s->d, "ksm/use_zero_pages", "1"), 0);
-	s->stranger = peer_new_uid(STRANGER);
-	ck_assert_int_gt(peer_call(s->stranger, fn_offer, NR, 1000, 1), 0);
-	s->victim = peer_new_uid(VICTIM);
-	peer_call(s->victim, fn_set_comm);
-	s->mem = peer_call(s->victim, fn_offer, NR, 7000, 1);
+	s->stranger = puppet_new_uid(STRANGER);
+	ck_assert_int_gt(puppet_call(s->stranger, fn_offer, NR, 1000, 1), 0);
+	s->victim = puppet_new_uid(VICTIM);
+	puppet_call(s->victim, fn_set_comm);
+	s->mem = puppet_call(s->victim, fn_offer, NR, 7000, 1);
 	ck_assert_int_gt(s->mem, 0);
 	wait_until(ctl_get_u64(s->d, "ksm/clients") == 2, WAIT_MS, "both have joined");
 }
 
 static void scene_end(struct scene *s)
 {
-	peer_end(s->victim);
-	peer_end(s->stranger);
+	puppet_end(s->victim);
+	puppet_end(s->stranger);
 	daemon_stop(s->d);
 }
 
@@ -464,7 +464,7 @@ START_TEST(own_and_all)
 {
 	static const struct user plain = { STRANGER, STRANGER, 150, STRANGER };
 	const char *const args[] = { "--allow-group", "all", "--admin-group", GROUP_TEXT, NULL };
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	struct daemon *d;
 	char out[8192], command[5000];
 	FILE *f;
@@ -472,11 +472,11 @@ START_TEST(own_and_all)
 	if (not_root())
 		return;
 	d = daemon_start(args);
-	p = peer_new_uid(STRANGER);
-	q = peer_new_uid(VICTIM);
-	peer_call(q, fn_set_comm);
-	ck_assert_int_gt(peer_call(p, fn_offer, NR, 1, 1), 0);
-	ck_assert_int_gt(peer_call(q, fn_offer, NR, 1, 1), 0);
+	p = puppet_new_uid(STRANGER);
+	q = puppet_new_uid(VICTIM);
+	puppet_call(q, fn_set_comm);
+	ck_assert_int_gt(puppet_call(p, fn_offer, NR, 1, 1), 0);
+	ck_assert_int_gt(puppet_call(q, fn_offer, NR, 1, 1), 0);
 	stranger_pid = p->pid;
 	victim_pid = q->pid;
 	wait_until(ctl_get_u64(d, "ksm/clients") == 2, WAIT_MS, "both have joined");
@@ -492,8 +492,8 @@ START_TEST(own_and_all)
 	ck_assert_int_eq(pclose(f), 0);
 	ck_assert_msg(strstr(out, "clients   2, of which yours:"), "%s", out);
 	ck_assert_msg(!strstr(out, COMM), "%s", out);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST

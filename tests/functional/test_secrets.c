@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "tests/lib/fake_client.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "wire/kernel_abi.h"
 
 #define PAGES 3072
@@ -154,27 +154,29 @@ static void attacker_works(struct daemon *d, struct attack *a, uint64_t passes)
 static void attack(struct daemon *d, bool victim_first)
 {
 	struct attack a = { 0 };
-	struct peer *victim = peer_new();
-	long mem = peer_call(victim, fn_ksm_map, PAGES);
+	struct puppet *victim = puppet_new();
+	long mem = puppet_call(victim, fn_ksm_map, PAGES);
 
 	daemon_hasten(d);
 	if (!victim_first)
 		attacker_offers(d, &a);
-	peer_call(victim, fn_fill_text, mem, 0, KNOWN_FIRST);
+	puppet_call(victim, fn_fill_text, mem, 0, KNOWN_FIRST);
 	if (victim_first)
-		ck_assert_int_eq(
-			peer_call(victim, fn_madvise, mem, PAGES * PEER_PAGE, MADV_MERGEABLE), 0);
+		ck_assert_int_eq(puppet_call(victim, fn_madvise, mem, PAGES * PUPPET_PAGE,
+					     MADV_MERGEABLE),
+				 0);
 	if (victim_first)
 		attacker_offers(d, &a);
 	for (int i = 0; i < KNOWN_FIRST; i++)
 		fill_page(a.mem + (size_t)i * KSM_PAGE_SIZE, i, "");
-	ck_assert_int_eq(peer_call(victim, fn_madvise, mem, PAGES * PEER_PAGE, MADV_MERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(victim, fn_madvise, mem, PAGES * PUPPET_PAGE, MADV_MERGEABLE),
+			 0);
 	attacker_works(d, &a, 4);
 	/* One pass finds all the rest, of both. */
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 0), 0);
 	for (int i = KNOWN_FIRST; i < PAGES; i++)
 		fill_page(a.mem + (size_t)i * KSM_PAGE_SIZE, i, "garbage ");
-	peer_call(victim, fn_fill_text, mem, KNOWN_FIRST, PAGES);
+	puppet_call(victim, fn_fill_text, mem, KNOWN_FIRST, PAGES);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 1), 0);
 	/*
 	 * The attack goes on until all that both hold was offered to it, and for some passes more.
@@ -184,7 +186,7 @@ static void attack(struct daemon *d, bool victim_first)
 	attacker_works(d, &a, 4);
 	ck_assert_msg(!a.leaked, "%d of %d secrets were read", a.leaked, (PAGES - KNOWN_FIRST) / 8);
 	fake_close(&a.f);
-	peer_kill(victim);
+	puppet_kill(victim);
 }
 
 START_TEST(one_off_pages_stay_private)

@@ -20,10 +20,10 @@
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "wire/kernel_abi.h"
 
-static const long PG = PEER_PAGE;
+static const long PG = PUPPET_PAGE;
 
 static struct daemon *start(const char *const args[])
 {
@@ -57,12 +57,12 @@ START_TEST(max_page_sharing_formula)
 {
 	int nr = sharing_cases[_i].nr, max = sharing_cases[_i].max, shared, sharing;
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	long addr;
 
 	expect_sharing(nr, max, &shared, &sharing);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/max_page_sharing", (uint64_t)max), 0);
-	addr = peer_call(p, fn_offer, nr, 7, 0);
+	addr = puppet_call(p, fn_offer, nr, 7, 0);
 	ck_assert_int_gt(addr, 0);
 	wait_counter(d, "pages_sharing", sharing);
 	wait_full_scans(d, 2, WAIT_MS); /* and there it stays */
@@ -71,9 +71,9 @@ START_TEST(max_page_sharing_formula)
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/stable_node_chains"), shared > 1);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/stable_node_dups"),
 			  shared > 1 ? (uint64_t)shared : 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, addr, nr), shared + sharing);
-	ck_assert_int_eq(peer_call(p, fn_check, addr, nr, 7, 0), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_pages_on_frames(p, addr, nr), shared + sharing);
+	ck_assert_int_eq(puppet_call(p, fn_check, addr, nr, 7, 0), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -83,17 +83,17 @@ START_TEST(max_page_sharing_frames)
 {
 	enum { NR = 40, MAX = 6 };
 	struct daemon *d;
-	struct peer *p;
+	struct puppet *p;
 	long addr;
 
 	if (!pfns_visible())
 		return;
 	d = start(NULL);
-	p = peer_new();
+	p = puppet_new();
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/max_page_sharing", MAX), 0);
-	addr = peer_call(p, fn_offer, NR, 7, 0);
+	addr = puppet_call(p, fn_offer, NR, 7, 0);
 	wait_counter(d, "pages_sharing", NR - (NR / MAX + 1));
-	ck_assert_int_eq(peer_pages_on_frames(p, addr, NR), NR);
+	ck_assert_int_eq(puppet_pages_on_frames(p, addr, NR), NR);
 	for (int i = 0; i < NR; i++) {
 		uint64_t pfn = page_pfn(p->pid, addr + i * PG);
 		int sites = 0;
@@ -102,7 +102,7 @@ START_TEST(max_page_sharing_frames)
 			sites += page_pfn(p->pid, addr + k * PG) == pfn;
 		ck_assert_int_le(sites, MAX);
 	}
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -115,29 +115,29 @@ END_TEST
 START_TEST(fork_may_exceed_max_page_sharing)
 {
 	struct daemon *d;
-	struct peer *p, *q, *child;
+	struct puppet *p, *q, *child;
 	long a, b;
 
 	if (!pfns_visible())
 		return;
 	d = start(NULL);
-	p = peer_new();
-	q = peer_new();
+	p = puppet_new();
+	q = puppet_new();
 	ck_assert_int_eq(ctl_set(d, "ksm/max_page_sharing", "2"), 0);
-	a = peer_call(p, fn_offer, 2, 7, 0);
+	a = puppet_call(p, fn_offer, 2, 7, 0);
 	wait_counter(d, "pages_sharing", 1);
-	child = peer_fork(p);
+	child = puppet_fork(p);
 	wait_counter(d, "pages_sharing", 3);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 1);
-	b = peer_call(q, fn_offer, 2, 7, 0);
+	b = puppet_call(q, fn_offer, 2, 7, 0);
 	wait_counter(d, "pages_shared", 2);
 	wait_counter(d, "pages_sharing", 4);
 	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, 2), 0);
 	ck_assert_int_eq(pages_sharing_frames(p, a, child, a, 2), 2);
-	peer_end(child);
+	puppet_end(child);
 	wait_counter(d, "pages_sharing", 2);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -172,29 +172,29 @@ START_TEST(merge_across_nodes_formula)
 	char topology[32];
 	const char *const args[] = { "--topology", topology, NULL };
 	struct daemon *d;
-	struct peer *p;
+	struct puppet *p;
 	long addr;
 
 	snprintf(topology, sizeof(topology), "emulated:%d", k);
 	d = start(args);
-	p = peer_new();
+	p = puppet_new();
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/merge_across_nodes", (uint64_t)across), 0);
-	addr = peer_call(p, fn_offer_stripes, k, PAGES, 3);
+	addr = puppet_call(p, fn_offer_stripes, k, PAGES, 3);
 	ck_assert_int_gt(addr, 0);
 	wait_counter(d, "pages_sharing", (uint64_t)(k * PAGES) - shared);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), shared);
 	for (int n = 0; n < k; n++) {
 		long at = addr + n * (2l << 20);
 
-		ck_assert_int_eq(peer_call(p, fn_check, at, PAGES, 3, 0), 0);
-		peer_call(p, fn_touch, addr, 1);
+		ck_assert_int_eq(puppet_call(p, fn_check, at, PAGES, 3, 0), 0);
+		puppet_call(p, fn_touch, addr, 1);
 		if (pfns_visible() && n)
 			ck_assert_int_eq(page_pfn(p->pid, at) == page_pfn(p->pid, addr), across);
 	}
 	/* The other setting is refused now, this one is not. */
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/merge_across_nodes", (uint64_t)!across), -EBUSY);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/merge_across_nodes", (uint64_t)across), 0);
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -240,8 +240,8 @@ END_TEST
 START_TEST(busy_while_shared)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
-	long addr = peer_call(p, fn_offer, 8, 7, 0);
+	struct puppet *p = puppet_new();
+	long addr = puppet_call(p, fn_offer, 8, 7, 0);
 
 	wait_counter(d, "pages_sharing", 7);
 	ck_assert_int_eq(ctl_set(d, "ksm/max_page_sharing", "100"), -EBUSY);
@@ -249,11 +249,11 @@ START_TEST(busy_while_shared)
 	ck_assert_int_eq(ctl_set(d, "ksm/max_page_sharing", "1"), -EINVAL);
 	ck_assert_int_eq(ctl_set(d, "ksm/merge_across_nodes", "0"), -EBUSY);
 	ck_assert_int_eq(ctl_set(d, "ksm/merge_across_nodes", "1"), 0);
-	ck_assert_int_eq(peer_call(p, fn_madvise, addr, 8 * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, addr, 8 * PG, MADV_UNMERGEABLE), 0);
 	wait_counter(d, "pages_shared", 0);
 	ck_assert_int_eq(ctl_set(d, "ksm/max_page_sharing", "100"), 0);
 	ck_assert_int_eq(ctl_set(d, "ksm/merge_across_nodes", "0"), 0);
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -264,8 +264,8 @@ START_TEST(run_states)
 {
 	enum { NR = 100 };
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
-	long a = peer_call(p, fn_offer, NR, 1, 1), b = peer_call(q, fn_offer, NR, 1, 1), c;
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_offer, NR, 1, 1), b = puppet_call(q, fn_offer, NR, 1, 1), c;
 
 	wait_counter(d, "pages_sharing", NR);
 	wait_until(ctl_get_u64(d, "ksm/full_scans") > 0, WAIT_MS, "the pass is counted");
@@ -273,9 +273,9 @@ START_TEST(run_states)
 	/* 0 keeps merges and takes no more. */
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
-	c = peer_call(p, fn_offer, NR, 1, 1);
-	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), NR);
-	ck_assert_int_eq(peer_pages_on_frames(p, c, NR), 0);
+	c = puppet_call(p, fn_offer, NR, 1, 1);
+	ck_assert_int_eq(puppet_pages_on_frames(p, a, NR), NR);
+	ck_assert_int_eq(puppet_pages_on_frames(p, c, NR), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), NR);
 
 	/* 2 un-shares everything. */
@@ -285,19 +285,19 @@ START_TEST(run_states)
 	wait_counter(d, "pages_unshared", 0);
 	wait_counter(d, "full_scans", 0);
 	ck_assert_int_eq(pages_sharing_frames(p, a, q, b, NR), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, a, NR), 0);
-	ck_assert_int_eq(peer_pages_on_frames(q, b, NR), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(q, fn_check, b, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(p, a, NR), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(q, b, NR), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, NR, 1, 1), 0);
 
 	/* 1 merges again, although no client registers again. */
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "1"), 0);
 	wait_counter(d, "pages_sharing", 2 * NR);
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(q, fn_check, b, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, c, NR, 1, 1), 0);
-	peer_end(p);
-	peer_end(q);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, c, NR, 1, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -305,16 +305,16 @@ END_TEST
 START_TEST(full_scans_count_passes)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	uint64_t before;
 
-	ck_assert_int_gt(peer_call(p, fn_offer, 64, 1, 1), 0);
+	ck_assert_int_gt(puppet_call(p, fn_offer, 64, 1, 1), 0);
 	wait_full_scans(d, 5, WAIT_MS);
 	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
 	before = ctl_get_u64(d, "ksm/full_scans");
-	peer_call(p, fn_connected);
+	puppet_call(p, fn_connected);
 	ck_assert_uint_le(ctl_get_u64(d, "ksm/full_scans"), before + 1); /* the one under way */
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -331,16 +331,16 @@ START_TEST(madvise_connects_at_once)
 	int served = 0;
 
 	for (int i = 0; i < 5; i++) {
-		struct peer *p = peer_new(), *child;
-		long a = peer_call(p, fn_offer, 1, 1, 1);
+		struct puppet *p = puppet_new(), *child;
+		long a = puppet_call(p, fn_offer, 1, 1, 1);
 
 		wait_until(ctl_client_u64(d, p->pid, "region_bytes") > 0, WAIT_MS, "a client");
-		ck_assert_int_eq(peer_call(p, fn_munmap, a, PG), 0);
-		child = peer_fork(p);
-		peer_call(child, fn_offer, 1, 1, 1);
+		ck_assert_int_eq(puppet_call(p, fn_munmap, a, PG), 0);
+		child = puppet_fork(p);
+		puppet_call(child, fn_offer, 1, 1, 1);
 		served += ctl_client_u64(d, child->pid, "max_map_count") > 0;
-		peer_end(child);
-		peer_end(p);
+		puppet_end(child);
+		puppet_end(p);
 	}
 	ck_assert_int_gt(served, 0);
 	daemon_stop(d);
@@ -349,24 +349,24 @@ END_TEST
 
 /* ---- profit ---- */
 
-static int64_t nr_maps(struct peer *p)
+static int64_t nr_maps(struct puppet *p)
 {
 	return mapping_count(p->pid, 0);
 }
 
 /* Pages that are equal, or not, to page i of others: a mapping for each that is merged. */
-static long offer_scattered(struct peer *p, int pages, int own)
+static long offer_scattered(struct puppet *p, int pages, int own)
 {
-	long a = peer_call(p, fn_map, pages);
+	long a = puppet_call(p, fn_map, pages);
 
 	for (int i = 0; i < pages; i++)
-		peer_call(p, fn_fill, a + i * PG, 1, i % 2 ? own + i : 1 + i, 0);
-	ck_assert_int_eq(peer_call(p, fn_madvise, a, pages * PG, MADV_MERGEABLE), 0);
+		puppet_call(p, fn_fill, a + i * PG, 1, i % 2 ? own + i : 1 + i, 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a, pages * PG, MADV_MERGEABLE), 0);
 	return a;
 }
 
 /* The client has told how many mappings it has, which it does when it has come to rest. */
-static bool told_maps(struct daemon *d, struct peer *p)
+static bool told_maps(struct daemon *d, struct puppet *p)
 {
 	return ctl_client_u64(d, p->pid, "nr_vmas") == (uint64_t)nr_maps(p);
 }
@@ -382,10 +382,10 @@ START_TEST(profit_is_net)
 {
 	enum { NR = 400, OWN = 100000 };
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new(), *q = peer_new();
+	struct puppet *p = puppet_new(), *q = puppet_new();
 	int64_t maps, added, saved = NR / 2 * PG;
 
-	ck_assert_int_gt(peer_call(p, fn_offer, NR, OWN * 3, 1), 0);
+	ck_assert_int_gt(puppet_call(p, fn_offer, NR, OWN * 3, 1), 0);
 	wait_counter(d, "pages_unshared", NR);
 	ck_assert_int_le(ctl_get_s64(d, "ksm/general_profit"), -20 * NR); /* an rmap_item each */
 	maps = nr_maps(p) + nr_maps(q) + 50;                              /* the library's own */
@@ -405,8 +405,8 @@ START_TEST(profit_is_net)
 			 saved - ctl_get_s64(d, "ksm/metadata_bytes") - 200 * added);
 	ck_assert_int_gt(ctl_get_s64(d, "ksm/general_profit"),
 			 saved - ctl_get_s64(d, "ksm/metadata_bytes") - 300 * added);
-	peer_end(p);
-	peer_end(q);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 }
 END_TEST
@@ -420,15 +420,15 @@ START_TEST(cumulative_counters_stay)
 	static const char *const names[] = { "ksm/pages_scanned", "ksm/pages_merged",
 					     "ksm/orders_given" };
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	uint64_t before[3];
 
-	peer_call(p, fn_offer, 100, 1, 0);
+	puppet_call(p, fn_offer, 100, 1, 0);
 	wait_counter(d, "pages_sharing", 99);
 	for (int i = 0; i < 3; i++)
 		before[i] = ctl_get_u64(d, names[i]);
 	ck_assert_uint_ge(before[1], 100);
-	peer_end(p);
+	puppet_end(p);
 	wait_until(ctl_get_u64(d, "ksm/metadata_bytes") == 0, WAIT_MS, "the domain ends");
 	for (int i = 0; i < 3; i++)
 		ck_assert_uint_ge(ctl_get_u64(d, names[i]), before[i]);
@@ -446,18 +446,18 @@ START_TEST(read_only_is_counted_once)
 {
 	enum { NR = 100 };
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
-	long a = peer_call(p, fn_offer, NR, 1, 0), b;
+	struct puppet *p = puppet_new();
+	long a = puppet_call(p, fn_offer, NR, 1, 0), b;
 
 	wait_counter(d, "pages_sharing", NR - 1);
-	b = peer_call(p, fn_map, NR);
-	peer_call(p, fn_fill, b, NR, 1000, 1);
-	ck_assert_int_eq(peer_call(p, fn_mprotect, a, NR * PG, PROT_READ), 0);
-	ck_assert_int_eq(peer_call(p, fn_mprotect, b, NR * PG, PROT_READ), 0);
-	ck_assert_int_eq(peer_call(p, fn_madvise, b, NR * PG, MADV_MERGEABLE), 0);
+	b = puppet_call(p, fn_map, NR);
+	puppet_call(p, fn_fill, b, NR, 1000, 1);
+	ck_assert_int_eq(puppet_call(p, fn_mprotect, a, NR * PG, PROT_READ), 0);
+	ck_assert_int_eq(puppet_call(p, fn_mprotect, b, NR * PG, PROT_READ), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, b, NR * PG, MADV_MERGEABLE), 0);
 	wait_until(ctl_client_u64(d, p->pid, "left_out/prot") >= NR, WAIT_MS, "left out");
 	ck_assert_uint_eq(ctl_client_u64(d, p->pid, "left_out/prot"), NR);
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -468,11 +468,11 @@ START_TEST(use_zero_pages)
 {
 	enum { NR = 200 };
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	long addr;
 
 	ck_assert_int_eq(ctl_set(d, "ksm/use_zero_pages", "1"), 0);
-	addr = peer_call(p, fn_offer, NR, 0, 0);
+	addr = puppet_call(p, fn_offer, NR, 0, 0);
 	wait_counter(d, "ksm_zero_pages", NR);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 0);
@@ -480,15 +480,15 @@ START_TEST(use_zero_pages)
 		ck_assert(!page_present(p->pid, addr + i * PG) ||
 			  !page_is_file(p->pid, addr + i * PG));
 	/* Written ones are counted down. Not zero and all different, they stay. */
-	peer_call(p, fn_fill, addr, NR / 2, 1, 1);
+	puppet_call(p, fn_fill, addr, NR / 2, 1, 1);
 	wait_counter(d, "ksm_zero_pages", NR / 2);
-	ck_assert_int_eq(peer_call(p, fn_check, addr, NR / 2, 1, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, addr + NR / 2 * PG, NR / 2, 0, 0), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, addr, NR / 2, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, addr + NR / 2 * PG, NR / 2, 0, 0), 0);
 	/* Un-merging leaves zeros. */
-	ck_assert_int_eq(peer_call(p, fn_madvise, addr, NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, addr, NR * PG, MADV_UNMERGEABLE), 0);
 	wait_counter(d, "ksm_zero_pages", 0);
-	ck_assert_int_eq(peer_call(p, fn_check, addr + NR / 2 * PG, NR / 2, 0, 0), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_call(p, fn_check, addr + NR / 2 * PG, NR / 2, 0, 0), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -496,15 +496,15 @@ END_TEST
 START_TEST(zero_pages_without_the_knob)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
-	long addr = peer_call(p, fn_offer, 50, 0, 0);
+	struct puppet *p = puppet_new();
+	long addr = puppet_call(p, fn_offer, 50, 0, 0);
 
 	wait_counter(d, "pages_sharing", 49);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/ksm_zero_pages"), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), 1);
-	ck_assert_int_eq(peer_pages_on_frames(p, addr, 50), 50);
-	ck_assert_int_eq(peer_call(p, fn_check, addr, 50, 0, 0), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_pages_on_frames(p, addr, 50), 50);
+	ck_assert_int_eq(puppet_call(p, fn_check, addr, 50, 0, 0), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -537,18 +537,18 @@ static long fn_hot_start(const long a[6])
 START_TEST(volatile_pages)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	long addr;
 
 	ck_assert_int_eq(ctl_set(d, "ksm/smart_scan", "0"), 0);
-	addr = peer_call(p, fn_offer, 4, 1, 0);
+	addr = puppet_call(p, fn_offer, 4, 1, 0);
 	wait_counter(d, "pages_sharing", 3);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_volatile"), 0);
-	ck_assert_int_eq(peer_call(p, fn_hot_start, addr), 0);
+	ck_assert_int_eq(puppet_call(p, fn_hot_start, addr), 0);
 	wait_counter(d, "pages_sharing", 2);
 	wait_counter(d, "pages_volatile", 1);
 	ck_assert(!page_is_file(p->pid, addr));
-	peer_kill(p);
+	puppet_kill(p);
 	wait_counter(d, "pages_volatile", 0);
 	daemon_stop(d);
 }
@@ -558,7 +558,7 @@ END_TEST
 
 struct pair {
 	struct daemon *d;
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	long a, b;
 };
 enum { NR = 96 };
@@ -566,10 +566,10 @@ enum { NR = 96 };
 /* Two processes, NR pages each, content 1.. (step 1) or zeros; all merged. */
 static struct pair merged_pair(long content, long step)
 {
-	struct pair t = { .d = start(NULL), .p = peer_new(), .q = peer_new() };
+	struct pair t = { .d = start(NULL), .p = puppet_new(), .q = puppet_new() };
 
-	t.a = peer_call(t.p, fn_offer, NR, content, step);
-	t.b = peer_call(t.q, fn_offer, NR, content, step);
+	t.a = puppet_call(t.p, fn_offer, NR, content, step);
+	t.b = puppet_call(t.q, fn_offer, NR, content, step);
 	ck_assert_int_gt(t.a, 0);
 	ck_assert_int_gt(t.b, 0);
 	wait_counter(t.d, "pages_sharing", step ? NR : 2 * NR - 1);
@@ -578,8 +578,8 @@ static struct pair merged_pair(long content, long step)
 
 static void end_pair(struct pair *t)
 {
-	peer_end(t->p);
-	peer_end(t->q);
+	puppet_end(t->p);
+	puppet_end(t->q);
 	wait_counter(t->d, "pages_shared", 0);
 	wait_counter(t->d, "pages_sharing", 0);
 	daemon_stop(t->d);
@@ -589,16 +589,16 @@ START_TEST(unmerge_all)
 {
 	struct pair t = merged_pair(1, 1);
 
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
 	/* At once, not at the daemon's leisure. */
-	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a, NR), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(t.p, t.a, NR), 0);
 	ck_assert_int_eq(pages_sharing_frames(t.p, t.a, t.q, t.b, NR), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.q, fn_check, t.b, NR, 1, 1), 0);
 	wait_counter(t.d, "pages_sharing", 0);
 	/* Withdrawn memory is left alone. */
 	wait_full_scans(t.d, 3, WAIT_MS);
-	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a, NR), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(t.p, t.a, NR), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -608,12 +608,12 @@ START_TEST(unmerge_half)
 	struct pair t = merged_pair(1, 1);
 	const long half = NR / 2;
 
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, half * PG, MADV_UNMERGEABLE), 0);
-	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a, (int)half), 0);
-	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a + half * PG, (int)half), (int)half);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, half * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(t.p, t.a, (int)half), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(t.p, t.a + half * PG, (int)half), (int)half);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
 	wait_counter(t.d, "pages_sharing", half);
-	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.q, fn_check, t.b, NR, 1, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -623,12 +623,12 @@ START_TEST(unmerge_discarded)
 	struct pair t = merged_pair(1, 1);
 	const long half = NR / 2;
 
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, half * PG, MADV_DONTNEED), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
-	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a, NR), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, half, 0, 0), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a + half * PG, half, 1 + half, 1), 0);
-	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, half * PG, MADV_DONTNEED), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(t.p, t.a, NR), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, half, 0, 0), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a + half * PG, half, 1 + half, 1), 0);
+	ck_assert_int_eq(puppet_call(t.q, fn_check, t.b, NR, 1, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -637,11 +637,11 @@ START_TEST(unmerge_zero_content)
 {
 	struct pair t = merged_pair(0, 0);
 
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
-	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a, NR), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 0, 0), 0);
-	peer_call(t.p, fn_fill, t.a, NR, 5, 1);
-	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 0, 0), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(t.p, t.a, NR), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 0, 0), 0);
+	puppet_call(t.p, fn_fill, t.a, NR, 5, 1);
+	ck_assert_int_eq(puppet_call(t.q, fn_check, t.b, NR, 0, 0), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -651,13 +651,13 @@ START_TEST(unmerge_unreadable)
 	struct pair t = merged_pair(1, 1);
 	int prot = PROT_READ | PROT_WRITE;
 
-	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, NR * PG, PROT_NONE), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_mprotect, t.a, NR * PG, prot), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_pages_on_frames(t.p, t.a, NR), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_mprotect, t.a, NR * PG, PROT_NONE), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_mprotect, t.a, NR * PG, prot), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(t.p, t.a, NR), 0);
 	ck_assert_int_eq(pages_sharing_frames(t.p, t.a, t.q, t.b, NR), 0);
-	ck_assert_int_eq(peer_call(t.q, fn_check, t.b, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.q, fn_check, t.b, NR, 1, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -667,14 +667,14 @@ START_TEST(idempotent)
 	struct pair t = merged_pair(1, 1);
 
 	for (int i = 0; i < 3; i++)
-		ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_MERGEABLE), 0);
+		ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, NR * PG, MADV_MERGEABLE), 0);
 	wait_full_scans(t.d, 2, WAIT_MS);
 	ck_assert_uint_eq(ctl_get_u64(t.d, "ksm/pages_sharing"), NR);
 	for (int i = 0; i < 3; i++)
-		ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
-	ck_assert_int_eq(peer_call(t.p, fn_madvise, t.a, NR * PG, MADV_MERGEABLE), 0);
+		ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_madvise, t.a, NR * PG, MADV_MERGEABLE), 0);
 	wait_counter(t.d, "pages_sharing", NR); /* and it can be offered again */
-	ck_assert_int_eq(peer_call(t.p, fn_check, t.a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(t.p, fn_check, t.a, NR, 1, 1), 0);
 	end_pair(&t);
 }
 END_TEST
@@ -698,14 +698,14 @@ static struct outcome outcome(int ret)
 #define LAYOUT_AT 0x10000000l /* also where the sanitizers allow mappings */
 static char *make_layout(long at)
 {
-	char *m = mmap((void *)at, 16 * PEER_PAGE, PROT_READ | PROT_WRITE,
+	char *m = mmap((void *)at, 16 * PUPPET_PAGE, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
-	if (m == MAP_FAILED || munmap(m + 4 * PG, 2 * PEER_PAGE) ||
-	    mmap(m + 10 * PG, 2 * PEER_PAGE, PROT_READ | PROT_WRITE,
+	if (m == MAP_FAILED || munmap(m + 4 * PG, 2 * PUPPET_PAGE) ||
+	    mmap(m + 10 * PG, 2 * PUPPET_PAGE, PROT_READ | PROT_WRITE,
 		 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
-	    mprotect(m + 12 * PG, 2 * PEER_PAGE, PROT_READ) ||
-	    mprotect(m + 14 * PG, 2 * PEER_PAGE, PROT_NONE))
+	    mprotect(m + 12 * PG, 2 * PUPPET_PAGE, PROT_READ) ||
+	    mprotect(m + 14 * PG, 2 * PUPPET_PAGE, PROT_NONE))
 		harness_die("layout: %s", strerror(errno));
 	return m;
 }
@@ -773,10 +773,10 @@ static long fn_compare_calls(const long a[6])
 START_TEST(madvise_as_the_kernel)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 
-	ck_assert_int_eq(peer_call(p, fn_compare_calls), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_call(p, fn_compare_calls), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -802,13 +802,13 @@ static long fn_compare_others(const long a[6])
 	char *t = make_layout(LAYOUT_AT + (2l << 26)), *o = make_layout(LAYOUT_AT + (3l << 26));
 
 	(void)a;
-	ksm_madvise(o, 16 * PEER_PAGE, MADV_MERGEABLE);
+	ksm_madvise(o, 16 * PUPPET_PAGE, MADV_MERGEABLE);
 	SAME(outcome(munmap(t + 1, 4096)), outcome(ksm_munmap(o + 1, 4096)));
 	SAME(outcome(munmap(t, 0)), outcome(ksm_munmap(o, 0)));
 	SAME(outcome(mprotect(t + 1, 4096, PROT_READ)),
 	     outcome(ksm_mprotect(o + 1, 4096, PROT_READ)));
-	SAME(outcome(mprotect(t, 10 * PEER_PAGE, PROT_READ | PROT_WRITE)),
-	     outcome(ksm_mprotect(o, 10 * PEER_PAGE, PROT_READ | PROT_WRITE)));
+	SAME(outcome(mprotect(t, 10 * PUPPET_PAGE, PROT_READ | PROT_WRITE)),
+	     outcome(ksm_mprotect(o, 10 * PUPPET_PAGE, PROT_READ | PROT_WRITE)));
 	SAME(outcome(mprotect(t, 4096, 0x100)), outcome(ksm_mprotect(o, 4096, 0x100)));
 	SAME(outcome_map(mremap(t + 1, 4096, 8192, MREMAP_MAYMOVE)),
 	     outcome_map(ksm_mremap(o + 1, 4096, 8192, MREMAP_MAYMOVE, NULL)));
@@ -816,27 +816,27 @@ static long fn_compare_others(const long a[6])
 	     outcome_map(ksm_mremap(o, 4096, 0, MREMAP_MAYMOVE, NULL)));
 	SAME(outcome_map(mremap(t + 4 * PG, 4096, 8192, MREMAP_MAYMOVE)),
 	     outcome_map(ksm_mremap(o + 4 * PG, 4096, 8192, MREMAP_MAYMOVE, NULL)));
-	SAME(outcome_map(mremap(t, 10 * PEER_PAGE, 20 * PEER_PAGE, MREMAP_MAYMOVE)),
-	     outcome_map(ksm_mremap(o, 10 * PEER_PAGE, 20 * PEER_PAGE, MREMAP_MAYMOVE, NULL)));
+	SAME(outcome_map(mremap(t, 10 * PUPPET_PAGE, 20 * PUPPET_PAGE, MREMAP_MAYMOVE)),
+	     outcome_map(ksm_mremap(o, 10 * PUPPET_PAGE, 20 * PUPPET_PAGE, MREMAP_MAYMOVE, NULL)));
 	SAME(outcome_map(mremap(t, 4096, 4096, 0x80)),
 	     outcome_map(ksm_mremap(o, 4096, 4096, 0x80, NULL)));
 	SAME(outcome_map(mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)),
 	     outcome_map(ksm_mmap(NULL, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
 	SAME(outcome_map(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 999, 0)),
 	     outcome_map(ksm_mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 999, 0)));
-	SAME(outcome(munmap(t, 4 * PEER_PAGE)), outcome(ksm_munmap(o, 4 * PEER_PAGE)));
-	SAME(outcome(munmap(t, 16 * PEER_PAGE)), outcome(ksm_munmap(o, 16 * PEER_PAGE)));
-	SAME(outcome(munmap(t, 16 * PEER_PAGE)), outcome(ksm_munmap(o, 16 * PEER_PAGE)));
+	SAME(outcome(munmap(t, 4 * PUPPET_PAGE)), outcome(ksm_munmap(o, 4 * PUPPET_PAGE)));
+	SAME(outcome(munmap(t, 16 * PUPPET_PAGE)), outcome(ksm_munmap(o, 16 * PUPPET_PAGE)));
+	SAME(outcome(munmap(t, 16 * PUPPET_PAGE)), outcome(ksm_munmap(o, 16 * PUPPET_PAGE)));
 	return 0;
 }
 
 START_TEST(other_calls_as_the_kernel)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 
-	ck_assert_int_eq(peer_call(p, fn_compare_others), 0);
-	peer_end(p);
+	ck_assert_int_eq(puppet_call(p, fn_compare_others), 0);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -845,13 +845,13 @@ END_TEST
 static long fn_offer_with_hole(const long a[6])
 {
 	/* Far below the kernel's own choices: no other mapping fills the hole. */
-	long addr = (long)mmap((void *)0x40000000, 12 * PEER_PAGE, PROT_READ | PROT_WRITE,
+	long addr = (long)mmap((void *)0x40000000, 12 * PUPPET_PAGE, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 	(void)a;
 	fn_fill((const long[6]){ addr, 12, 9, 0 });
-	munmap((void *)(addr + 4 * PG), 4 * PEER_PAGE);
-	if (ksm_madvise((void *)addr, 12 * PEER_PAGE, MADV_MERGEABLE) != -1 || errno != ENOMEM)
+	munmap((void *)(addr + 4 * PG), 4 * PUPPET_PAGE);
+	if (ksm_madvise((void *)addr, 12 * PUPPET_PAGE, MADV_MERGEABLE) != -1 || errno != ENOMEM)
 		return -1;
 	return addr;
 }
@@ -859,14 +859,14 @@ static long fn_offer_with_hole(const long a[6])
 START_TEST(hole_after_the_rest)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
-	long addr = peer_call(p, fn_offer_with_hole);
+	struct puppet *p = puppet_new();
+	long addr = puppet_call(p, fn_offer_with_hole);
 
 	ck_assert_int_gt(addr, 0);
 	wait_counter(d, "pages_sharing", 7); /* both sides of the hole */
-	ck_assert_int_eq(peer_pages_on_frames(p, addr, 4), 4);
-	ck_assert_int_eq(peer_pages_on_frames(p, addr + 8 * PG, 4), 4);
-	peer_end(p);
+	ck_assert_int_eq(puppet_pages_on_frames(p, addr, 4), 4);
+	ck_assert_int_eq(puppet_pages_on_frames(p, addr + 8 * PG, 4), 4);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -889,31 +889,31 @@ START_TEST(without_a_daemon)
 {
 	char dir[] = "/tmp/ksmd-test.XXXXXX";
 	struct daemon *d;
-	struct peer *p, *q;
+	struct puppet *p, *q;
 	long a, b;
 
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	setenv("KSMD_RUNTIME_DIR", dir, 1);
-	p = peer_new();
-	q = peer_new();
-	ck_assert_int_eq(peer_call(q, fn_compare_calls), 0);
-	ck_assert_int_eq(peer_call(q, fn_compare_others), 0);
-	ck_assert_int_eq(peer_call(q, fn_stat_errors), 0);
-	a = peer_call(p, fn_offer, NR, 1, 1);
-	b = peer_call(q, fn_offer, NR, 1, 1);
+	p = puppet_new();
+	q = puppet_new();
+	ck_assert_int_eq(puppet_call(q, fn_compare_calls), 0);
+	ck_assert_int_eq(puppet_call(q, fn_compare_others), 0);
+	ck_assert_int_eq(puppet_call(q, fn_stat_errors), 0);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
 	ck_assert_int_gt(a, 0);
-	ck_assert_int_eq(peer_call(p, fn_merge_any, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_connected), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_merge_any, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_connected), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
 
 	d = daemon_start_in(dir, NULL);
 	daemon_hasten(d);
 	wait_counter(d, "pages_sharing", NR);
-	ck_assert_int_eq(peer_call(p, fn_connected), 1);
-	ck_assert_int_eq(peer_call(p, fn_check, a, NR, 1, 1), 0);
-	ck_assert_int_eq(peer_call(q, fn_check, b, NR, 1, 1), 0);
-	peer_end(p);
-	peer_end(q);
+	ck_assert_int_eq(puppet_call(p, fn_connected), 1);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, NR, 1, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
 	daemon_stop(d);
 	rmdir(dir);
 }
@@ -923,27 +923,27 @@ END_TEST
 START_TEST(merge_any)
 {
 	struct daemon *d = start(NULL);
-	struct peer *p = peer_new();
+	struct puppet *p = puppet_new();
 	long before, after, other;
 
-	before = peer_call(p, fn_ksm_map, NR);
-	peer_call(p, fn_fill, before, NR, 1, 0);
-	ck_assert_int_eq(peer_call(p, fn_merge_any, 1), 0);
-	ck_assert_int_eq(peer_call(p, fn_merge_any, 1), 0);
-	after = peer_call(p, fn_ksm_map, NR);
-	peer_call(p, fn_fill, after, NR, 1, 0);
-	other = peer_call(p, fn_map, NR);
-	peer_call(p, fn_fill, other, NR, 1, 0);
+	before = puppet_call(p, fn_ksm_map, NR);
+	puppet_call(p, fn_fill, before, NR, 1, 0);
+	ck_assert_int_eq(puppet_call(p, fn_merge_any, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_merge_any, 1), 0);
+	after = puppet_call(p, fn_ksm_map, NR);
+	puppet_call(p, fn_fill, after, NR, 1, 0);
+	other = puppet_call(p, fn_map, NR);
+	puppet_call(p, fn_fill, other, NR, 1, 0);
 	wait_counter(d, "pages_sharing", 2 * NR - 1);
-	ck_assert_int_eq(peer_pages_on_frames(p, before, NR), NR);
-	ck_assert_int_eq(peer_pages_on_frames(p, other, NR), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(p, before, NR), NR);
+	ck_assert_int_eq(puppet_pages_on_frames(p, other, NR), 0);
 	ck_assert_uint_eq(ctl_client_u64(d, p->pid, "ksm_merge_any"), 1);
-	ck_assert_int_eq(peer_call(p, fn_merge_any, 0), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, before, NR), 0);
-	ck_assert_int_eq(peer_pages_on_frames(p, after, NR), 0);
-	ck_assert_int_eq(peer_call(p, fn_check, after, NR, 1, 0), 0);
+	ck_assert_int_eq(puppet_call(p, fn_merge_any, 0), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(p, before, NR), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(p, after, NR), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, after, NR, 1, 0), 0);
 	wait_counter(d, "pages_shared", 0);
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST

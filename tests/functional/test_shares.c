@@ -21,7 +21,7 @@
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
 #include "tests/lib/memgroup.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "tests/lib/slowfile.h"
 
 #define OTHER 65533
@@ -57,7 +57,7 @@ START_TEST(one_user_leaves_places_to_others)
 	static struct fake f[PLACES];
 	static const char *const args[] = { "--allow-group", "all", NULL };
 	struct daemon *d;
-	struct peer *p;
+	struct puppet *p;
 
 	if (!is_root())
 		return;
@@ -70,10 +70,10 @@ START_TEST(one_user_leaves_places_to_others)
 	ck_assert_uint_eq(ctl_get_u64(d, "user/0/places"), PLACES / 2);
 	ck_assert_uint_eq(ctl_get_u64(d, "user/0/refused/places"), 2);
 	ck_assert_uint_eq(ctl_get_u64(d, "limit/refused/places"), 2);
-	p = peer_new_uid(OTHER);
-	ck_assert_int_gt(peer_call(p, fn_offer, 1, 1, 1), 0);
-	wait_until(peer_call(p, fn_connected), WAIT_MS, "the other user is served");
-	peer_end(p);
+	p = puppet_new_uid(OTHER);
+	ck_assert_int_gt(puppet_call(p, fn_offer, 1, 1, 1), 0);
+	wait_until(puppet_call(p, fn_connected), WAIT_MS, "the other user is served");
+	puppet_end(p);
 	wait_until(ctl_get_u64(d, "daemon/connections") == PLACES / 2, WAIT_MS, "it has gone");
 	/* The operator gives all to one; and it is served again when it makes room. */
 	ck_assert_int_eq(ctl_set_u64(d, "limit/user_share_percent", 100), 0);
@@ -284,7 +284,7 @@ START_TEST(connections_that_are_not_closed)
 {
 	struct slowfile slow;
 	struct daemon *d;
-	struct peer *p;
+	struct puppet *p;
 	int passed = 0;
 
 	if (!is_root() || slowfile_open(&slow)) {
@@ -292,20 +292,20 @@ START_TEST(connections_that_are_not_closed)
 		return;
 	}
 	d = start_with_few();
-	p = peer_new_uid(OTHER);
-	peer_call(p, fn_map, 1); /* it has closed what it inherited */
+	p = puppet_new_uid(OTHER);
+	puppet_call(p, fn_map, 1); /* it has closed what it inherited */
 	kill(slow.pid, SIGSTOP);
 	hold_threads(d, slow.fd);
 	for (int i = 0; i < BATCHES; i++)
 		passed += leave_unread(d);
 	printf("%d of %d connections brought a descriptor\n", passed, BATCH * BATCHES);
-	ck_assert_int_gt(peer_call(p, fn_offer, 1, 1, 1), 0);
-	wait_until(peer_call(p, fn_connected), WAIT_MS, "the other user is served");
+	ck_assert_int_gt(puppet_call(p, fn_offer, 1, 1, 1), 0);
+	wait_until(puppet_call(p, fn_connected), WAIT_MS, "the other user is served");
 	ck_assert_uint_le(user_holds(d, 0, "descriptors"), CLOSE_FDS / 4);
 	ck_assert_uint_le(user_holds(d, 0, "closers"), A_USERS_THREADS);
 	kill(slow.pid, SIGCONT);
 	wait_until(!user_holds(d, 0, "descriptors"), WAIT_MS, "all is closed");
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 	slowfile_close(&slow);
 }
@@ -331,7 +331,7 @@ static uint64_t arena_bytes(struct daemon *d, unsigned int uid)
 START_TEST(one_user_leaves_frames_to_others)
 {
 	static const char *const args[] = { "--arena-limit", "4", "--allow-group", "all", NULL };
-	struct peer *p[2], *q[2];
+	struct puppet *p[2], *q[2];
 	struct daemon *d;
 	long at[2];
 
@@ -341,8 +341,8 @@ START_TEST(one_user_leaves_frames_to_others)
 	daemon_hasten(d);
 	ck_assert_uint_eq(ctl_get_u64(d, "daemon/arena_limit_bytes"), ARENA_MIB * MIB);
 	for (int i = 0; i < 2; i++) {
-		p[i] = peer_new();
-		at[i] = peer_call(p[i], fn_offer, MANY, 1, 1);
+		p[i] = puppet_new();
+		at[i] = puppet_call(p[i], fn_offer, MANY, 1, 1);
 	}
 	wait_counter(d, "frames_used", ARENA_PAGES / 2);
 	wait_full_scans(d, 3, WAIT_MS);
@@ -351,20 +351,20 @@ START_TEST(one_user_leaves_frames_to_others)
 	ck_assert_uint_gt(ctl_get_u64(d, "ksm/left_out/arena_limit"), 0);
 	ck_assert_uint_gt(ctl_get_u64(d, "limit/refused/arena_bytes"), 0);
 	for (int i = 0; i < 2; i++) {
-		q[i] = peer_new_uid(OTHER);
-		ck_assert_int_gt(peer_call(q[i], fn_offer, FEW, 7000, 1), 0);
+		q[i] = puppet_new_uid(OTHER);
+		ck_assert_int_gt(puppet_call(q[i], fn_offer, FEW, 7000, 1), 0);
 	}
 	wait_counter(d, "frames_used", ARENA_PAGES / 2 + FEW);
 	for (int i = 0; i < 2; i++)
-		ck_assert_int_eq(peer_call(p[i], fn_check, at[i], MANY, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(p[i], fn_check, at[i], MANY, 1, 1), 0);
 	/* What the other user may have beyond what it uses is not for the first. */
 	ck_assert_int_eq(ctl_set_u64(d, "limit/user_share_percent", 100), 0);
 	wait_until(ctl_get_u64(d, "ksm/frames_used") >= ARENA_PAGES - 128, WAIT_MS,
 		   "the operator gives the rest to the first");
 	ck_assert_uint_le(ctl_get_u64(d, "ksm/frames_used"), ARENA_PAGES);
 	for (int i = 0; i < 2; i++) {
-		peer_end(p[i]);
-		peer_end(q[i]);
+		puppet_end(p[i]);
+		puppet_end(q[i]);
 	}
 	wait_counter(d, "frames_used", 0);
 	wait_until(!arena_bytes(d, 0) && !arena_bytes(d, OTHER), WAIT_MS, "nobody is charged");
@@ -381,22 +381,22 @@ enum { SLACK = 128 }; /* frames that a domain was allowed before it needs them *
 START_TEST(limit_comes_down)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct peer *p[2];
+	struct puppet *p[2];
 	struct fake f;
 	uint64_t used;
 	long at[2];
 
 	daemon_hasten(d);
 	for (int i = 0; i < 2; i++) {
-		p[i] = peer_new();
-		at[i] = peer_call(p[i], fn_offer, ARENA_PAGES, 1, 1);
+		p[i] = puppet_new();
+		at[i] = puppet_call(p[i], fn_offer, ARENA_PAGES, 1, 1);
 	}
 	wait_counter(d, "frames_used", ARENA_PAGES);
 	wait_counter(d, "pages_sharing", ARENA_PAGES); /* a frame without a page may go again */
 	ck_assert_int_eq(ctl_set_u64(d, "limit/arena_bytes", MIB), 0);
 	ck_assert_int_eq(ctl_set_u64(d, "limit/places", 2), 0);
 	for (int i = 0; i < 2; i++)
-		ck_assert_int_gt(peer_call(p[i], fn_offer, ARENA_PAGES, 9000, 1), 0);
+		ck_assert_int_gt(puppet_call(p[i], fn_offer, ARENA_PAGES, 9000, 1), 0);
 	wait_until(ctl_get_u64(d, "ksm/left_out/arena_limit") > 0, WAIT_MS, "no frame is left");
 	wait_full_scans(d, 3, WAIT_MS);
 	used = ctl_get_u64(d, "ksm/frames_used");
@@ -404,15 +404,15 @@ START_TEST(limit_comes_down)
 	ck_assert_uint_le(used, ARENA_PAGES + SLACK);
 	expect_refused(d, EDQUOT);
 	for (int i = 0; i < 2; i++)
-		ck_assert_int_eq(peer_call(p[i], fn_check, at[i], ARENA_PAGES, 1, 1), 0);
+		ck_assert_int_eq(puppet_call(p[i], fn_check, at[i], ARENA_PAGES, 1, 1), 0);
 	/* Up again, all is served. */
 	ck_assert_int_eq(ctl_set_u64(d, "limit/arena_bytes", 64 * MIB), 0);
 	ck_assert_int_eq(ctl_set_u64(d, "limit/places", 100), 0);
 	wait_counter(d, "frames_used", 2 * ARENA_PAGES);
 	fake_ready(d, &f);
 	fake_close(&f);
-	peer_end(p[0]);
-	peer_end(p[1]);
+	puppet_end(p[0]);
+	puppet_end(p[1]);
 	daemon_stop(d);
 }
 END_TEST
@@ -422,12 +422,12 @@ END_TEST
 enum { CLAIMS = 20000, RECORDS_MIB = 4 };
 
 /* A frame on which a process has its page. */
-static uint32_t frame_of(struct peer *p, long at)
+static uint32_t frame_of(struct puppet *p, long at)
 {
 	struct mapping m;
 
 	ck_assert(mapping_of_frame(p->pid, (unsigned long)at, &m));
-	return (uint32_t)((m.offset + (unsigned long)at - m.start) / PEER_PAGE);
+	return (uint32_t)((m.offset + (unsigned long)at - m.start) / PUPPET_PAGE);
 }
 
 /* What the daemon says before it ends the connection. */
@@ -449,7 +449,7 @@ static int error_of(struct fake *f)
 START_TEST(claims_are_charged)
 {
 	static const char *const args[] = { "--allow-group", "all", NULL };
-	struct peer *p[2], *q;
+	struct puppet *p[2], *q;
 	struct daemon *d;
 	struct fake f;
 	uint32_t frame;
@@ -460,8 +460,8 @@ START_TEST(claims_are_charged)
 	d = daemon_start(args);
 	daemon_hasten(d);
 	for (int i = 0; i < 2; i++) {
-		p[i] = peer_new();
-		at = peer_call(p[i], fn_offer, FEW, 1, 1);
+		p[i] = puppet_new();
+		at = puppet_call(p[i], fn_offer, FEW, 1, 1);
 	}
 	wait_counter(d, "pages_sharing", FEW);
 	frame = frame_of(p[1], at);
@@ -481,14 +481,14 @@ START_TEST(claims_are_charged)
 	ck_assert_int_eq(error_of(&f), ENOMEM);
 	ck_assert_uint_gt(ctl_get_u64(d, "user/0/refused/bytes"), 0);
 	ck_assert_uint_le(ctl_get_u64(d, "user/0/bytes"), RECORDS_MIB * MIB / 2);
-	q = peer_new_uid(OTHER);
-	ck_assert_int_gt(peer_call(q, fn_offer, 1, 1, 1), 0);
-	wait_until(peer_call(q, fn_connected), WAIT_MS, "another user is served");
+	q = puppet_new_uid(OTHER);
+	ck_assert_int_gt(puppet_call(q, fn_offer, 1, 1, 1), 0);
+	wait_until(puppet_call(q, fn_connected), WAIT_MS, "another user is served");
 	fake_close(&f);
 	wait_until(ctl_get_u64(d, "user/0/bytes") < MIB / 2, WAIT_MS, "it is given back");
-	peer_end(q);
-	peer_end(p[0]);
-	peer_end(p[1]);
+	puppet_end(q);
+	puppet_end(p[0]);
+	puppet_end(p[1]);
 	daemon_stop(d);
 }
 END_TEST

@@ -28,7 +28,7 @@
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 #define PLAY "--play"
 #define PAGES 1024
@@ -80,17 +80,17 @@ static int play(void)
 {
 	static struct part part;
 	static uint64_t ns[PAGES];
-	char *mem = mmap(NULL, PAGES * PEER_PAGE, PROT_READ | PROT_WRITE,
+	char *mem = mmap(NULL, PAGES * PUPPET_PAGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char go;
 
 	if (mem == MAP_FAILED || !transfer(read, STDIN_FILENO, &part, sizeof(part)))
 		return EXIT_FAILURE;
 	for (uint64_t i = 0; i < PAGES; i++)
-		page_fill(mem + i * PEER_PAGE,
+		page_fill(mem + i * PUPPET_PAGE,
 			  part.held[i] ? part.guess + i : (uint64_t)getpid() << 32 | (i + 1));
-	if ((part.exclude && ksm_exclude(mem, PAGES * PEER_PAGE, true)) ||
-	    ksm_madvise(mem, PAGES * PEER_PAGE, MADV_MERGEABLE))
+	if ((part.exclude && ksm_exclude(mem, PAGES * PUPPET_PAGE, true)) ||
+	    ksm_madvise(mem, PAGES * PUPPET_PAGE, MADV_MERGEABLE))
 		return EXIT_FAILURE;
 	do {
 		if (!transfer(do_write, STDOUT_FILENO, ns, sizeof(ns)))
@@ -98,7 +98,7 @@ static int play(void)
 		if (read(STDIN_FILENO, &go, 1) != 1)
 			break;
 		for (int i = 0; i < PAGES; i++) {
-			volatile char *last = mem + (i + 1) * (long)PEER_PAGE - 1;
+			volatile char *last = mem + (i + 1) * (long)PUPPET_PAGE - 1;
 			uint64_t begun = now_ns();
 
 			*last = *last;

@@ -24,7 +24,7 @@
 #include "ksm.h"
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 #include "tests/lib/user.h"
 
 #define STRANGER 47001u
@@ -125,21 +125,21 @@ static long fn_stat(const long a[6])
 START_TEST(refused_program_runs_unmerged)
 {
 	struct daemon *d;
-	struct peer *p;
+	struct puppet *p;
 	long mem;
 
 	if (not_root())
 		return;
 	d = daemon_start(NULL);
-	p = peer_new_uid(STRANGER);
-	mem = peer_call(p, fn_offer, 64, 1, 0);
+	p = puppet_new_uid(STRANGER);
+	mem = puppet_call(p, fn_offer, 64, 1, 0);
 	ck_assert_int_gt(mem, 0);
-	wait_until(peer_call(p, fn_stat) == EACCES, WAIT_MS, "the reason is known");
+	wait_until(puppet_call(p, fn_stat) == EACCES, WAIT_MS, "the reason is known");
 	ck_assert_int_eq(pages_on_frames(p->pid, mem, 64), 0);
 	/* It does not knock all the time. */
 	sleep(1);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients_refused"), 1);
-	peer_end(p);
+	puppet_end(p);
 	daemon_stop(d);
 }
 END_TEST
@@ -281,7 +281,7 @@ START_TEST(whom_a_client_obeys)
 {
 	const struct place *pl = &places[_i];
 	char top[] = "/tmp/ksmd-test.XXXXXX", mid[64], dir[80], path[128];
-	struct peer *p;
+	struct puppet *p;
 	int client, control;
 
 	if (not_root())
@@ -296,11 +296,11 @@ START_TEST(whom_a_client_obeys)
 	set_step(dir, pl->dir.owner, pl->dir.mode);
 	set_step(mid, pl->mid.owner, pl->mid.mode);
 	setenv("KSMD_RUNTIME_DIR", dir, 1);
-	p = peer_new();
-	ck_assert_int_gt(peer_call(p, fn_offer, 16, 1, 0), 0);
+	p = puppet_new();
+	ck_assert_int_gt(puppet_call(p, fn_offer, 16, 1, 0), 0);
 	ck_assert(spoken_to(client, WAIT_MS) == pl->trusted);
 	if (!pl->trusted) {
-		wait_until(peer_call(p, fn_stat) == EPERM, WAIT_MS, "the reason is known");
+		wait_until(puppet_call(p, fn_stat) == EPERM, WAIT_MS, "the reason is known");
 		ck_assert_int_eq(WEXITSTATUS(run_ksmdctl()), 3);
 		ck_assert(!spoken_to(control, WAIT_MS));
 	}
@@ -309,7 +309,7 @@ START_TEST(whom_a_client_obeys)
 	ck_assert_int_eq(chown(path, pl->daemon, pl->daemon), 0);
 	if (access(build_path("libksm-preload.so"), R_OK) == 0)
 		ck_assert(ksm_run_warns() == !pl->trusted);
-	peer_kill(p);
+	puppet_kill(p);
 	close(client);
 	close(control);
 	remove_all(top);
@@ -334,7 +334,7 @@ START_TEST(ways_to_a_directory)
 {
 	char top[] = "/tmp/ksmd-test.XXXXXX", path[64];
 	int client, was = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	struct peer *p;
+	struct puppet *p;
 
 	if (not_root())
 		return;
@@ -347,13 +347,13 @@ START_TEST(ways_to_a_directory)
 	client = listen_as(0, path, KSM_CLIENT_SOCKET, SOCK_SEQPACKET);
 	ck_assert_int_eq(chdir("mid"), 0);
 	setenv("KSMD_RUNTIME_DIR", spellings[_i].dir, 1);
-	p = peer_new();
-	peer_call(p, fn_offer, 16, 1, 0);
+	p = puppet_new();
+	puppet_call(p, fn_offer, 16, 1, 0);
 	if (!strcmp(spellings[_i].dir, "../loop")) /* leads nowhere */
-		ck_assert_int_eq(peer_call(p, fn_stat), 0);
+		ck_assert_int_eq(puppet_call(p, fn_stat), 0);
 	else
 		ck_assert(spoken_to(client, WAIT_MS) == spellings[_i].trusted);
-	peer_kill(p);
+	puppet_kill(p);
 	close(client);
 	ck_assert_int_eq(fchdir(was), 0);
 	close(was);
@@ -401,7 +401,7 @@ START_TEST(daemon_of_another_user)
 {
 	static const uid_t uids[] = { 0, STRANGER, STRANGER + 1 };
 	char dir[] = "/tmp/ksmd-test.XXXXXX", path[64];
-	struct peer *p[3];
+	struct puppet *p[3];
 	long mem[3];
 	pid_t pid;
 
@@ -419,17 +419,17 @@ START_TEST(daemon_of_another_user)
 	snprintf(path, sizeof(path), "%s/%s", dir, KSM_CLIENT_SOCKET);
 	ck_assert_int_eq(chmod(path, 0666), 0); /* so that anybody can fall for it */
 	for (int i = 0; i < 3; i++) {
-		p[i] = peer_new_uid(uids[i]);
-		mem[i] = peer_call(p[i], fn_offer, 64, 1, 0);
+		p[i] = puppet_new_uid(uids[i]);
+		mem[i] = puppet_call(p[i], fn_offer, 64, 1, 0);
 		ck_assert_int_gt(mem[i], 0);
 	}
 	wait_until(pages_on_frames(p[1]->pid, mem[1], 64), WAIT_MS, "its own user's pages merge");
 	for (int i = 0; i < 3; i += 2) {
-		wait_until(peer_call(p[i], fn_stat) == EPERM, WAIT_MS, "the reason is known");
+		wait_until(puppet_call(p[i], fn_stat) == EPERM, WAIT_MS, "the reason is known");
 		ck_assert_int_eq(pages_on_frames(p[i]->pid, mem[i], 64), 0);
 	}
 	for (int i = 0; i < 3; i++)
-		peer_kill(p[i]);
+		puppet_kill(p[i]);
 	kill(pid, SIGKILL); /* and with it the daemon */
 	waitpid(pid, NULL, 0);
 	remove_all(dir);

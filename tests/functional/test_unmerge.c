@@ -19,7 +19,7 @@
 #include "tests/lib/fake_client.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 enum { NR = 200 };
 
@@ -27,7 +27,7 @@ enum { NR = 200 };
 
 struct world {
 	struct daemon *d;
-	struct peer *p[3]; /* the last is stopped */
+	struct puppet *p[3]; /* the last is stopped */
 	long mem[3];
 };
 
@@ -42,20 +42,20 @@ static void begin(struct world *w)
 	w->d = daemon_start(NULL);
 	ck_assert_int_eq(ctl_set(w->d, "ksm/sleep_millisecs", "2"), 0);
 	for (int i = 0; i < 3; i++) {
-		w->p[i] = peer_new();
-		w->mem[i] = peer_call(w->p[i], fn_offer, NR, 1, 1);
+		w->p[i] = puppet_new();
+		w->mem[i] = puppet_call(w->p[i], fn_offer, NR, 1, 1);
 		ck_assert_int_gt(w->mem[i], 0);
 	}
 	wait_until(ctl_get_u64(w->d, "ksm/pages_sharing") == 2 * NR, WAIT_MS, "merged");
 	for (int i = 0; i < 3; i++)
-		ck_assert_int_eq(peer_pages_on_frames(w->p[i], w->mem[i], NR), NR);
+		ck_assert_int_eq(puppet_pages_on_frames(w->p[i], w->mem[i], NR), NR);
 	ck_assert_int_eq(kill(w->p[2]->pid, SIGSTOP), 0);
 }
 
 static void end(struct world *w)
 {
 	for (int i = 0; i < 3; i++)
-		peer_end(w->p[i]);
+		puppet_end(w->p[i]);
 	daemon_stop(w->d);
 }
 
@@ -156,7 +156,7 @@ static uint32_t frame_of(pid_t pid, long addr)
 	struct mapping m;
 
 	ck_assert(mapping_of_frame(pid, (unsigned long)addr, &m));
-	return (uint32_t)((m.offset + ((unsigned long)addr - m.start)) / PEER_PAGE);
+	return (uint32_t)((m.offset + ((unsigned long)addr - m.start)) / PUPPET_PAGE);
 }
 
 /* Say that a page, at an address that nobody uses, stands on this frame. */
@@ -165,7 +165,7 @@ static void adopt(struct fake *f, uint32_t frame)
 	const uint64_t addr = 1ull << 40;
 	struct ksm_msg_adopt a = { .addr = addr, .nr_pages = 1, .frame = frame };
 
-	send_range(f, KSM_MSG_ADD, addr, addr + PEER_PAGE);
+	send_range(f, KSM_MSG_ADD, addr, addr + PUPPET_PAGE);
 	a.seq = ++f->seq;
 	send_msg(f->sock, &a, KSM_MSG_ADOPT);
 }
@@ -214,7 +214,7 @@ START_TEST(merging_goes_on_without_a_stopped_client)
 	ck_assert_int_eq(ctl_set(w.d, "ksm/run", "1"), 0);
 	ck_assert_uint_lt(harness_now_ms() - at, 3000);
 	close(fd);
-	wait_until(peer_pages_on_frames(w.p[0], w.mem[0], NR) == NR, WAIT_MS, "merged again");
+	wait_until(puppet_pages_on_frames(w.p[0], w.mem[0], NR) == NR, WAIT_MS, "merged again");
 	/* It answers UNMERGE first, and is merged like everybody then. */
 	ck_assert_int_eq(kill(w.p[2]->pid, SIGCONT), 0);
 	wait_until(ctl_get_u64(w.d, "ksm/pages_sharing") == 2 * NR, WAIT_MS, "all are merged");

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "tests/lib/fake_client.h"
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 /* Tries to get a descriptor of fd's file that can be written; -1 and errno if that fails. */
 static int reopen(const char *dir, int fd, int flags)

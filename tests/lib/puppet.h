@@ -1,58 +1,58 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * peer.h - processes that take part in a test.
+ * puppet.h - processes that take part in a test.
  *
- * A peer is a fork of the test. It waits for the test to name a function, and runs it in its own
+ * A puppet is a fork of the test. It waits for the test to name a function, and runs it in its own
  * address space. The test itself offers no memory and asserts what can be seen from outside. A call
- * that does not return within PEER_TIMEOUT_MS fails the test: this checks that no client thread
- * blocks. Peers die with the test.
+ * that does not return within PUPPET_TIMEOUT_MS fails the test: this checks that no client thread
+ * blocks. Puppets die with the test.
  */
-#ifndef KSM_TEST_PEER_H
-#define KSM_TEST_PEER_H
+#ifndef KSM_TEST_PUPPET_H
+#define KSM_TEST_PUPPET_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PEER_PAGE 4096ul
-#define PEER_TIMEOUT_MS 60000 /* a sanitizer build on a loaded machine; nothing here takes 1 s */
+#define PUPPET_PAGE 4096ul
+#define PUPPET_TIMEOUT_MS 60000 /* a sanitizer build on a loaded machine; nothing here takes 1 s */
 
-struct peer {
+struct puppet {
 	pid_t pid;
 	int fd;
-	int spare; /* connection of a child that it may fork, see peer_fork() */
+	int spare; /* connection of a child that it may fork, see puppet_fork() */
 };
 
-/* Runs in the peer. Negative results are errnos by convention. */
-typedef long (*peer_fn)(const long a[6]);
+/* Runs in the puppet. Negative results are errnos by convention. */
+typedef long (*puppet_fn)(const long a[6]);
 
-struct peer *peer_new(void);
-/* A peer that has given up its privileges for those of uid (and gid) `uid`. */
-struct peer *peer_new_uid(uid_t uid);
-/* A peer in namespaces of its own (CLONE_NEW*), with a /proc of its pid namespace, as `uid`. */
-struct peer *peer_new_in(int namespaces, uid_t uid);
+struct puppet *puppet_new(void);
+/* A puppet that has given up its privileges for those of uid (and gid) `uid`. */
+struct puppet *puppet_new_uid(uid_t uid);
+/* A puppet in namespaces of its own (CLONE_NEW*), with a /proc of its pid namespace, as `uid`. */
+struct puppet *puppet_new_in(int namespaces, uid_t uid);
 /*
- * Let p fork (once). The child is a peer, too. It is p's child, not the test's, so p waits for it.
+ * Let p fork (once). The child is a puppet, too: p's child, not the test's, so p waits for it.
  */
-struct peer *peer_fork(struct peer *p);
+struct puppet *puppet_fork(struct puppet *p);
 /* Run fn(a0, ..., a5) in p. */
-#define peer_call(p, ...) peer_call_(p, PEER_ARGS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
-#define PEER_ARGS(fn, a, b, c, d, e, f, ...)                                                       \
+#define puppet_call(p, ...) puppet_call_(p, PUPPET_ARGS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
+#define PUPPET_ARGS(fn, a, b, c, d, e, f, ...)                                                     \
 	fn, (const long[6])                                                                        \
 	{                                                                                          \
 		(long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f)                   \
 	}
-long peer_call_(struct peer *p, peer_fn fn, const long a[6]);
+long puppet_call_(struct puppet *p, puppet_fn fn, const long a[6]);
 /* Start it, and fetch the result later. */
-void peer_post_(struct peer *p, peer_fn fn, const long a[6]);
-#define peer_post(p, ...) peer_post_(p, PEER_ARGS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
-long peer_result(struct peer *p);
+void puppet_post_(struct puppet *p, puppet_fn fn, const long a[6]);
+#define puppet_post(p, ...) puppet_post_(p, PUPPET_ARGS(__VA_ARGS__, 0, 0, 0, 0, 0, 0))
+long puppet_result(struct puppet *p);
 /* End it: in order (must exit with 0), or by SIGKILL. Both free p. */
-void peer_end(struct peer *p);
-void peer_kill(struct peer *p);
+void puppet_end(struct puppet *p);
+void puppet_kill(struct puppet *p);
 
-/* ---- functions to call in a peer ---- */
+/* ---- functions to call in a puppet ---- */
 
 long fn_map(const long a[6]);       /* (pages, prot or 0 for rw, flags or 0 for private): address */
 long fn_merge_any(const long a[6]); /* (enable): ksm_merge_any() */
@@ -90,13 +90,13 @@ bool page_present(pid_t pid, long addr);
 /* It is a page of a file or of shared memory: for private memory, a stable frame. */
 bool page_is_file(pid_t pid, long addr);
 /* Pages among the first `pages` that stand on the same frame in both, after all have been used. */
-int pages_sharing_frames(struct peer *p, long a, struct peer *q, long b, int pages);
+int pages_sharing_frames(struct puppet *p, long a, struct puppet *q, long b, int pages);
 /*
  * Pages that are mapped to a stable frame now. Merged pages may be mapped on their first use only.
  */
 int pages_on_frames(pid_t pid, long addr, int pages);
 /* The same after all have been used. */
-int peer_pages_on_frames(struct peer *p, long addr, int pages);
+int puppet_pages_on_frames(struct puppet *p, long addr, int pages);
 /* Whether the kernel shows frame numbers; says SKIP and why when not. */
 bool pfns_visible(void);
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * peer.c - see peer.h.
+ * puppet.c - see puppet.h.
  *
- * A peer is a fork: it has the same code at the same addresses. So function pointers are sent as
+ * A puppet is a fork: it has the same code at the same addresses. So function pointers are sent as
  * they are.
  */
-#include "tests/lib/peer.h"
+#include "tests/lib/puppet.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,11 +27,11 @@
 #include "tests/lib/harness.h"
 
 struct call {
-	peer_fn fn; /* NULL: fork */
+	puppet_fn fn; /* NULL: fork */
 	long a[6];
 };
 
-static void peer_loop(int fd, int spare)
+static void puppet_loop(int fd, int spare)
 {
 	struct call c;
 	bool child = false;
@@ -68,35 +68,35 @@ static void drop_to(uid_t uid)
 	prctl(PR_SET_DUMPABLE, 1);
 }
 
-/* The ends that a new peer is made with. */
+/* The ends that a new puppet is made with. */
 struct ends {
 	int sv[2], spare[2];
 };
 
-static struct peer *peer_begin(struct ends *e)
+static struct puppet *puppet_begin(struct ends *e)
 {
-	struct peer *p = calloc(1, sizeof(*p));
+	struct puppet *p = calloc(1, sizeof(*p));
 
 	if (!p || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, e->sv) ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, e->spare))
-		harness_die("peer: %s", strerror(errno));
+		harness_die("puppet: %s", strerror(errno));
 	fflush(NULL);
 	return p;
 }
 
-static void peer_main(struct ends *e, uid_t uid)
+static void puppet_main(struct ends *e, uid_t uid)
 {
-	/* Ends of other peers, or they would not end. */
+	/* Ends of other puppets, or they would not end. */
 	close_range(3, (unsigned)e->sv[1] - 1, 0);
 	close(e->sv[0]);
 	close(e->spare[0]);
 	if (uid)
 		drop_to(uid);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	peer_loop(e->sv[1], e->spare[1]);
+	puppet_loop(e->sv[1], e->spare[1]);
 }
 
-static struct peer *peer_made(struct peer *p, const struct ends *e)
+static struct puppet *puppet_made(struct puppet *p, const struct ends *e)
 {
 	close(e->sv[1]);
 	close(e->spare[1]);
@@ -105,17 +105,17 @@ static struct peer *peer_made(struct peer *p, const struct ends *e)
 	return p;
 }
 
-struct peer *peer_new_uid(uid_t uid)
+struct puppet *puppet_new_uid(uid_t uid)
 {
 	struct ends e;
-	struct peer *p = peer_begin(&e);
+	struct puppet *p = puppet_begin(&e);
 
 	p->pid = fork();
 	if (p->pid < 0)
 		harness_die("fork: %s", strerror(errno));
 	if (!p->pid)
-		peer_main(&e, uid);
-	return peer_made(p, &e);
+		puppet_main(&e, uid);
+	return puppet_made(p, &e);
 }
 
 /* Root inside is root outside, and nobody else is mapped. */
@@ -152,7 +152,7 @@ static void namespaced_main(struct ends *e, int namespaces, uid_t uid)
 		    (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 		     mount("proc", "/proc", "proc", 0, NULL)))
 			harness_die("/proc: %s", strerror(errno));
-		peer_main(e, uid);
+		puppet_main(e, uid);
 	}
 	close(e->sv[0]);
 	close(e->spare[0]);
@@ -163,25 +163,25 @@ static void namespaced_main(struct ends *e, int namespaces, uid_t uid)
 	_exit(waitpid(pid, &status, 0) == pid && !status ? 0 : 1);
 }
 
-struct peer *peer_new_in(int namespaces, uid_t uid)
+struct puppet *puppet_new_in(int namespaces, uid_t uid)
 {
 	struct ends e;
-	struct peer *p = peer_begin(&e);
+	struct puppet *p = puppet_begin(&e);
 	pid_t between = fork();
 
 	if (between < 0)
 		harness_die("fork: %s", strerror(errno));
 	if (!between)
 		namespaced_main(&e, namespaces, uid);
-	peer_made(p, &e);
+	puppet_made(p, &e);
 	if (recv(p->fd, &p->pid, sizeof(p->pid), 0) != sizeof(p->pid))
-		harness_die("no peer in namespaces");
+		harness_die("no puppet in namespaces");
 	return p;
 }
 
-struct peer *peer_new(void)
+struct puppet *puppet_new(void)
 {
-	return peer_new_uid(0);
+	return puppet_new_uid(0);
 }
 
 static long fn_nothing(const long a[6])
@@ -189,8 +189,8 @@ static long fn_nothing(const long a[6])
 	return a[0];
 }
 
-/* The number that a peer has here. In a pid namespace of its own it knows another. */
-static pid_t number_of(struct peer *p)
+/* The number that a puppet has here. In a pid namespace of its own it knows another. */
+static pid_t number_of(struct puppet *p)
 {
 	union {
 		struct cmsghdr hdr;
@@ -206,62 +206,62 @@ static pid_t number_of(struct peer *p)
 	int on = 1, off = 0;
 
 	setsockopt(p->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
-	peer_post(p, fn_nothing, 0);
+	puppet_post(p, fn_nothing, 0);
 	if (recvmsg(p->fd, &mh, 0) != sizeof(r) || control.hdr.cmsg_type != SCM_CREDENTIALS)
-		harness_die("a peer does not answer");
+		harness_die("a puppet does not answer");
 	setsockopt(p->fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off));
 	memcpy(&cred, CMSG_DATA(&control.hdr), sizeof(cred));
 	return cred.pid;
 }
 
-struct peer *peer_fork(struct peer *p)
+struct puppet *puppet_fork(struct puppet *p)
 {
-	struct peer *child = calloc(1, sizeof(*child));
+	struct puppet *child = calloc(1, sizeof(*child));
 
 	if (!child || p->spare < 0)
-		harness_die("peer_fork: no memory, or the second one");
-	child->pid = (pid_t)peer_call_(p, NULL, (const long[6]){ 0 });
+		harness_die("puppet_fork: no memory, or the second one");
+	child->pid = (pid_t)puppet_call_(p, NULL, (const long[6]){ 0 });
 	if (child->pid <= 0)
-		harness_die("fork in a peer failed");
+		harness_die("fork in a puppet failed");
 	child->fd = p->spare;
 	child->spare = p->spare = -1;
 	child->pid = number_of(child);
 	return child;
 }
 
-void peer_post_(struct peer *p, peer_fn fn, const long a[6])
+void puppet_post_(struct puppet *p, puppet_fn fn, const long a[6])
 {
 	struct call c = { .fn = fn };
 
 	memcpy(c.a, a, sizeof(c.a));
 	if (send(p->fd, &c, sizeof(c), MSG_NOSIGNAL) != (ssize_t)sizeof(c))
-		harness_die("peer %d is gone", (int)p->pid);
+		harness_die("puppet %d is gone", (int)p->pid);
 }
 
-long peer_result(struct peer *p)
+long puppet_result(struct puppet *p)
 {
 	struct pollfd pfd = { .fd = p->fd, .events = POLLIN };
 	long r;
 
-	if (poll(&pfd, 1, PEER_TIMEOUT_MS) != 1)
-		harness_die("peer %d is blocked: no answer within %d ms", (int)p->pid,
-			    PEER_TIMEOUT_MS);
+	if (poll(&pfd, 1, PUPPET_TIMEOUT_MS) != 1)
+		harness_die("puppet %d is blocked: no answer within %d ms", (int)p->pid,
+			    PUPPET_TIMEOUT_MS);
 	if (recv(p->fd, &r, sizeof(r), 0) != (ssize_t)sizeof(r)) {
 		int status = 0;
 
 		waitpid(p->pid, &status, 0);
-		harness_die("peer %d died (status %#x)", (int)p->pid, (unsigned)status);
+		harness_die("puppet %d died (status %#x)", (int)p->pid, (unsigned)status);
 	}
 	return r;
 }
 
-long peer_call_(struct peer *p, peer_fn fn, const long a[6])
+long puppet_call_(struct puppet *p, puppet_fn fn, const long a[6])
 {
-	peer_post_(p, fn, a);
-	return peer_result(p);
+	puppet_post_(p, fn, a);
+	return puppet_result(p);
 }
 
-static void peer_free(struct peer *p)
+static void puppet_free(struct puppet *p)
 {
 	close(p->fd);
 	if (p->spare >= 0)
@@ -269,31 +269,31 @@ static void peer_free(struct peer *p)
 	free(p);
 }
 
-void peer_end(struct peer *p)
+void puppet_end(struct puppet *p)
 {
 	pid_t pid = p->pid;
 	int status;
 
-	peer_free(p);
-	/* A forked peer is not our child (ECHILD): its parent waits for it. */
+	puppet_free(p);
+	/* A forked puppet is not our child (ECHILD): its parent waits for it. */
 	if (waitpid(pid, &status, 0) == pid && status)
-		harness_die("peer %d ended with status %#x", (int)pid, (unsigned)status);
+		harness_die("puppet %d ended with status %#x", (int)pid, (unsigned)status);
 }
 
-void peer_kill(struct peer *p)
+void puppet_kill(struct puppet *p)
 {
 	kill(p->pid, SIGKILL);
 	waitpid(p->pid, NULL, 0);
-	peer_free(p);
+	puppet_free(p);
 }
 
-/* ---- functions to call in a peer ---- */
+/* ---- functions to call in a puppet ---- */
 
 void page_fill(void *page, uint64_t content)
 {
 	uint64_t *p = page, x = content * 0x9e3779b97f4a7c15ull;
 
-	for (unsigned i = 0; i < PEER_PAGE / 8; i++) {
+	for (unsigned i = 0; i < PUPPET_PAGE / 8; i++) {
 		p[i] = x; /* 0 stays 0 */
 		x ^= x << 13;
 		x ^= x >> 7;
@@ -303,10 +303,10 @@ void page_fill(void *page, uint64_t content)
 
 bool page_holds(const void *page, uint64_t content)
 {
-	char want[PEER_PAGE] __attribute__((aligned(8)));
+	char want[PUPPET_PAGE] __attribute__((aligned(8)));
 
 	page_fill(want, content);
-	return !memcmp(page, want, PEER_PAGE);
+	return !memcmp(page, want, PUPPET_PAGE);
 }
 
 static long result(int r)
@@ -324,12 +324,12 @@ long fn_map(const long a[6])
 	int prot = a[1] ? (int)a[1] : PROT_READ | PROT_WRITE;
 	int flags = a[2] ? (int)a[2] : MAP_PRIVATE;
 
-	return address(mmap(NULL, (size_t)a[0] * PEER_PAGE, prot, flags | MAP_ANONYMOUS, -1, 0));
+	return address(mmap(NULL, (size_t)a[0] * PUPPET_PAGE, prot, flags | MAP_ANONYMOUS, -1, 0));
 }
 
 long fn_ksm_map(const long a[6])
 {
-	return address(ksm_mmap(NULL, (size_t)a[0] * PEER_PAGE, PROT_READ | PROT_WRITE,
+	return address(ksm_mmap(NULL, (size_t)a[0] * PUPPET_PAGE, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
 }
 
@@ -341,14 +341,14 @@ long fn_merge_any(const long a[6])
 long fn_fill(const long a[6])
 {
 	for (long i = 0; i < a[1]; i++)
-		page_fill((char *)a[0] + (size_t)i * PEER_PAGE, (uint64_t)(a[2] + i * a[3]));
+		page_fill((char *)a[0] + (size_t)i * PUPPET_PAGE, (uint64_t)(a[2] + i * a[3]));
 	return 0;
 }
 
 long fn_touch(const long a[6])
 {
 	for (long i = 0; i < a[1]; i++)
-		(void)*(volatile char *)(a[0] + i * (long)PEER_PAGE);
+		(void)*(volatile char *)(a[0] + i * (long)PUPPET_PAGE);
 	return 0;
 }
 
@@ -357,7 +357,7 @@ long fn_check(const long a[6])
 	long bad = 0;
 
 	for (long i = 0; i < a[1]; i++)
-		bad += !page_holds((char *)a[0] + (size_t)i * PEER_PAGE,
+		bad += !page_holds((char *)a[0] + (size_t)i * PUPPET_PAGE,
 				   (uint64_t)(a[2] + i * a[3]));
 	return bad;
 }
@@ -398,7 +398,7 @@ long fn_offer(const long a[6])
 	if (addr < 0)
 		return addr;
 	fn_fill((const long[6]){ addr, a[0], a[1], a[2] });
-	if (ksm_madvise((void *)addr, (size_t)a[0] * PEER_PAGE, MADV_MERGEABLE))
+	if (ksm_madvise((void *)addr, (size_t)a[0] * PUPPET_PAGE, MADV_MERGEABLE))
 		return -errno;
 	return addr;
 }
@@ -434,7 +434,7 @@ uint64_t pagemap_entry(pid_t pid, long addr)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		harness_die("%s: %s", path, strerror(errno));
-	if (pread(fd, &e, sizeof(e), addr / (long)PEER_PAGE * 8) != (ssize_t)sizeof(e))
+	if (pread(fd, &e, sizeof(e), addr / (long)PUPPET_PAGE * 8) != (ssize_t)sizeof(e))
 		harness_die("%s: %s", path, strerror(errno));
 	close(fd);
 	return e;
@@ -464,26 +464,26 @@ int pages_on_frames(pid_t pid, long addr, int pages)
 	int nr = 0;
 
 	for (int i = 0; i < pages; i++)
-		nr += page_is_file(pid, addr + i * (long)PEER_PAGE);
+		nr += page_is_file(pid, addr + i * (long)PUPPET_PAGE);
 	return nr;
 }
 
-int peer_pages_on_frames(struct peer *p, long addr, int pages)
+int puppet_pages_on_frames(struct puppet *p, long addr, int pages)
 {
-	peer_call(p, fn_touch, addr, pages);
+	puppet_call(p, fn_touch, addr, pages);
 	return pages_on_frames(p->pid, addr, pages);
 }
 
-int pages_sharing_frames(struct peer *p, long a, struct peer *q, long b, int pages)
+int pages_sharing_frames(struct puppet *p, long a, struct puppet *q, long b, int pages)
 {
 	int nr = 0;
 
-	peer_call(p, fn_touch, a, pages);
-	peer_call(q, fn_touch, b, pages);
+	puppet_call(p, fn_touch, a, pages);
+	puppet_call(q, fn_touch, b, pages);
 	for (long i = 0; i < pages; i++) {
-		uint64_t pfn = page_pfn(p->pid, a + i * (long)PEER_PAGE);
+		uint64_t pfn = page_pfn(p->pid, a + i * (long)PUPPET_PAGE);
 
-		nr += pfn && pfn == page_pfn(q->pid, b + i * (long)PEER_PAGE);
+		nr += pfn && pfn == page_pfn(q->pid, b + i * (long)PUPPET_PAGE);
 	}
 	return nr;
 }

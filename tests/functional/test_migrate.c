@@ -103,15 +103,21 @@ static uint64_t free_by_runs(struct daemon *d, int nid, int *orders)
 	return frames;
 }
 
-/* Pages that moved stand on runs of a pageblock of the other zone, whose rest is free. */
+/*
+ * Pages that moved stand on runs of pageblocks of the other zone, whose rest is free; or in
+ * windows, where pages of neighbouring addresses are on that node and have merged there.
+ */
 static void expect_free_runs(struct daemon *d)
 {
+	bool windows = ctl_get_u64(d, "zone/1/window_reserved") > 0;
 	char buf[512];
 	int orders;
 
 	wait_until(free_by_runs(d, 1, &orders) == ctl_get_u64(d, "zone/1/free"), WAIT_MS,
 		   "the runs are all that is free");
 	ck_assert_int_eq(orders, 11);
+	if (windows)
+		return;
 	ck_assert_uint_gt(ctl_get_u64(d, "zone/1/free"), 0);
 	/* Every free frame is a run of one, and there is no free run of 1,024 beside 600 pages. */
 	ck_assert_int_gt(ctl_get(d, "zone/1/unusable_index", buf, sizeof(buf)), 0);

@@ -87,6 +87,43 @@ static void *watchdog(void *arg)
 
 static int waited_for; /* the process that a wait was about, for the report */
 
+/* All values of a directory of the daemon's, on a line. */
+static void print_values(struct job *j, const char *dir)
+{
+	char names[8192], value[1024], path[512], *next = names;
+
+	if (ctl_ls(j->daemon, dir, names, sizeof(names)) < 0)
+		return;
+	printf("  %s:", dir);
+	for (char *name; (name = strsep(&next, "\n"));) {
+		snprintf(path, sizeof(path), "%s/%s", dir, name);
+		if (ctl_get(j->daemon, path, value, sizeof(value)) > 0)
+			printf(" %s %s", name, value);
+	}
+	printf("\n");
+}
+
+/* What goes on in a daemon that should be at rest: three looks, for whoever reads the report. */
+static void print_unrest(struct job *j)
+{
+	char pids[8192], dir[64], *next;
+
+	for (int i = 0; i < 3; i++) {
+		print_values(j, "ksm");
+		next = pids;
+		if (ctl_ls(j->daemon, "client", pids, sizeof(pids)) < 0)
+			break;
+		for (char *pid; (pid = strsep(&next, "\n/"));) {
+			if (!*pid)
+				continue;
+			snprintf(dir, sizeof(dir), "client/%s", pid);
+			print_values(j, dir);
+		}
+		fflush(stdout);
+		nap_us(1000000);
+	}
+}
+
 static bool wait_for(struct job *j, bool (*done)(struct job *j), uint64_t ms, const char *what)
 {
 	uint64_t end = now_ms() + ms;
@@ -97,6 +134,7 @@ static bool wait_for(struct job *j, bool (*done)(struct job *j), uint64_t ms, co
 		if (atomic_load(&ctl->failed))
 			pause(); /* the watchdog reports */
 		if (now_ms() > end) {
+			print_unrest(j);
 			fail_about(waited_for, "not within %llu ms: %s", (unsigned long long)ms,
 				   what);
 			pause();

@@ -207,7 +207,8 @@ static bool all_connected(struct job *j)
 
 /*
  * Six passes have merged nothing and found nothing broken. (What is refused is tried again for
- * ever.)
+ * ever.) Without a client there are no passes: all actors may have been killed, or be of a kind
+ * that is none, and a daemon that was started since waits for one.
  */
 static bool at_rest(struct job *j)
 {
@@ -216,6 +217,8 @@ static bool at_rest(struct job *j)
 		 b = ctl_get_u64(j->daemon, "ksm/cow_breaks"),
 		 s = ctl_get_u64(j->daemon, "ksm/full_scans");
 
+	if (!ctl_get_u64(j->daemon, "ksm/clients"))
+		return true;
 	if (m != merged || b != breaks || s < scans) {
 		merged = m;
 		breaks = b;

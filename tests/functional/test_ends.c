@@ -498,9 +498,9 @@ int main(int argc, char **argv)
 		return 1;
 	if (argc == 3)
 		return inside(argv[2], !strcmp(argv[1], "--covered"));
-	tcase_set_timeout(tc_programs, 2 * WAIT_MS / 1000);
-	tcase_set_timeout(sealed, 2 * WAIT_MS / 1000);
-	tcase_set_timeout(addresses, 2 * WAIT_MS / 1000);
+	tcase_set_timeout(tc_programs, 2.0 * WAIT_MS / 1000);
+	tcase_set_timeout(sealed, 2.0 * WAIT_MS / 1000);
+	tcase_set_timeout(addresses, 2.0 * WAIT_MS / 1000);
 	if (can_seal()) {
 		tcase_add_test(sealed, sealed_memory_stays_as_it_is);
 		tcase_add_loop_test(sealed, calls_on_sealed_memory, 0, 2);

@@ -129,8 +129,9 @@ static long fn_sleeping_child(const long a[6])
 	long pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 
 	(void)a;
-	while (!pid)
-		pause();
+	if (!pid)
+		for (;;)
+			pause();
 	return pid < 0 ? -errno : pid;
 }
 

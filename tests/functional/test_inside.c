@@ -34,8 +34,9 @@ static int hold(void)
 {
 	long addr = fn_offer((const long[6]){ PAGES, CONTENT, 1 });
 
-	while (addr > 0)
-		pause();
+	if (addr > 0)
+		for (;;)
+			pause();
 	return EXIT_FAILURE;
 }
 

@@ -18,9 +18,9 @@
 #define END KSM_ADDR_END
 
 struct fake {
-	int sock;
 	uint64_t seq;
 	struct ksm_msg_welcome welcome;
+	int sock;
 	int fds[NR_FDS]; /* from WELCOME */
 };
 

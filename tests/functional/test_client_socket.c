@@ -482,7 +482,9 @@ START_TEST(wide_ranges_keep_nobody_waiting)
 	expect_served(&other);
 	ck_assert_uint_lt(harness_now_ms() - before, 5000);
 	expect_served(&f);
-	ck_assert_uint_lt(harness_now_ms() - before, 15000);
+	/* A daemon that strace(1) looks over takes as long for the calls alone. */
+	if (!getenv("KSM_DAEMON") && !SANITIZED)
+		ck_assert_uint_lt(harness_now_ms() - before, 15000);
 	fake_close(&f);
 	fake_close(&other);
 	expect_clean(d, nr_fds);

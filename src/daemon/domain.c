@@ -126,7 +126,7 @@ void domain_table_init(struct domain_table *t)
 	lock_init(&t->lock);
 	TAILQ_INIT(&t->list);
 	t->nr = 0;
-	t->past = (struct engine_counters){ 0 };
+	t->past = (struct engine_totals){ 0 };
 	t->next_id = 1;
 	undertaker_init(&t->undertaker);
 }
@@ -282,7 +282,7 @@ void domain_table_reap(struct domain_table *t)
 	for (d = TAILQ_FIRST(&t->list); d; d = next) {
 		next = TAILQ_NEXT(d, link);
 		if (domain_empty(d, &last)) {
-			engine_counters_add_past(&t->past, &last);
+			engine_totals_add(&t->past, &last.total);
 			TAILQ_REMOVE(&t->list, d, link);
 			t->nr--;
 			TAILQ_INSERT_TAIL(&gone, d, link);
@@ -312,7 +312,7 @@ void domain_table_counters(struct domain_table *t, struct engine_counters *sum)
 	struct domain *d;
 
 	lock_take(&t->lock);
-	engine_counters_add_past(sum, &t->past);
+	engine_totals_add(&sum->total, &t->past);
 	TAILQ_FOREACH(d, &t->list, link)
 	engine_counters(d->engine, sum);
 	lock_give(&t->lock);

@@ -54,7 +54,7 @@ struct domain_table {
 	unsigned int nr;
 	uint32_t next_id;
 	/* What those that ended had counted since the start; under the lock. */
-	struct engine_counters past;
+	struct engine_totals past;
 	struct undertaker undertaker; /* of the domains that have ended */
 	/* Set once. */
 	enum domain_mode mode;

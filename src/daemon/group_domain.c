@@ -94,7 +94,7 @@ static const struct attr attrs[] = {
 	DOMAIN("frames_retired", c.frames_retired, "as in ksm"),
 	DOMAIN("orders", orders, "as in ksm"),
 	DOMAIN("metadata_bytes", c.metadata_bytes, "as in ksm"),
-	DOMAIN("frames_held_up", c.frames_held_up, "as in ksm"),
+	DOMAIN("frames_held_up", c.total.frames_held_up, "as in ksm"),
 	DOMAIN("epoch", epoch, "number of the current grace period"),
 	DOMAIN("waited_ms", waited_ms,
 	       "how long it has waited for processes of an earlier grace period; 0: it does not"),

@@ -73,7 +73,7 @@ static struct findings find(struct domain **v, unsigned int nr)
 		engine_counters(v[i]->engine, &c);
 		f.nr_orders += engine_nr_orders(v[i]->engine);
 	}
-	f.pages_scanned = c.pages_scanned;
+	f.pages_scanned = c.total.pages_scanned;
 	return f;
 }
 

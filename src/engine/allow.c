@@ -22,7 +22,7 @@ bool allow_frame(struct engine *e)
 	uint32_t used = e->pool.nr_used;
 
 	if (e->stable.nr_retired >= knob_get(e->knobs, KNOB_MAX_RETIRED_FRAMES)) {
-		e->frames_held_up++;
+		e->total.frames_held_up++;
 		return false;
 	}
 	if (used < e->allowed)

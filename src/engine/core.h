@@ -260,9 +260,7 @@ struct engine {
 	uint64_t nr_ready;
 	uint64_t nr_orders;
 	uint64_t left[KSM_LEFT_NR];
-	uint64_t pages_scanned, pages_skipped, cow_breaks, pages_merged, pages_migrated;
-	uint64_t orders, order_pages_failed;
-	uint64_t frames_held_up; /* new frames that there were not because of retired ones */
+	struct engine_totals total;
 
 	struct migrate *migrate[ENGINE_NODES]; /* the job that empties a node; NULL: none */
 	uint32_t nr_copying;                   /* frames that get their bytes, and then a node */

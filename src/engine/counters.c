@@ -51,36 +51,28 @@ static void page_counters(struct engine *e, struct engine_counters *out) NEEDS(e
 	out->zero_pages += e->nr_state[RMAP_ZEROED];
 }
 
+void engine_totals_add(struct engine_totals *to, const struct engine_totals *from)
+{
+	uint64_t *sum = (uint64_t *)to;
+	const uint64_t *more = (const uint64_t *)from;
+
+	/* One after the other, so that a total which is new cannot be left out. */
+	for (size_t i = 0; i < sizeof(*to) / sizeof(*sum); i++)
+		sum[i] += more[i];
+}
+
 void engine_counters(struct engine *e, struct engine_counters *out)
 {
 	engine_lock(e);
 	page_counters(e, out);
-	out->pages_scanned += e->pages_scanned;
-	out->pages_skipped += e->pages_skipped;
 	out->stable_node_chains += e->stable.nr_chains;
 	out->stable_node_dups += e->stable.nr_dups;
 	out->frames_used += e->pool.nr_used;
 	out->frames_retired += e->stable.nr_retired;
-	out->frames_held_up += e->frames_held_up;
-	out->cow_breaks += e->cow_breaks;
-	out->pages_merged += e->pages_merged;
-	out->pages_migrated += e->pages_migrated;
-	out->orders += e->orders;
-	out->order_pages_failed += e->order_pages_failed;
+	engine_totals_add(&out->total, &e->total);
 	out->metadata_bytes += metadata_bytes(e);
 	left_out(e->left, e->nr_state, out->left_out);
 	engine_unlock(e);
-}
-
-void engine_counters_add_past(struct engine_counters *out, const struct engine_counters *past)
-{
-	out->pages_scanned += past->pages_scanned;
-	out->pages_skipped += past->pages_skipped;
-	out->frames_held_up += past->frames_held_up;
-	out->cow_breaks += past->cow_breaks;
-	out->pages_merged += past->pages_merged;
-	out->orders += past->orders;
-	out->order_pages_failed += past->order_pages_failed;
 }
 
 void mm_counters(struct mm_slot *mm, struct mm_counters *out)

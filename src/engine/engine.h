@@ -261,6 +261,19 @@ enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now
 					struct engine_migrated *out);
 void engine_migrate_end(struct engine *e, int from);
 
+/* What is counted since the engine began, and never falls. All are uint64_t. */
+struct engine_totals {
+	uint64_t pages_scanned;  /* pages whose contents were read and hashed */
+	uint64_t pages_skipped;  /* pages that smart_scan passed over */
+	uint64_t frames_held_up; /* times that too many retired ones forbade a new one */
+	uint64_t cow_breaks;     /* merged pages found written */
+	uint64_t pages_merged;   /* sites placed */
+	uint64_t pages_migrated; /* sites moved to another frame of their contents */
+	uint64_t orders, order_pages_failed;
+};
+/* Adds to *to, so that what an engine has counted outlives it. */
+void engine_totals_add(struct engine_totals *to, const struct engine_totals *from);
+
 struct engine_counters {
 	uint64_t pages_shared;   /* stable nodes with at least one site */
 	uint64_t pages_sharing;  /* sites beyond the first of each */
@@ -269,22 +282,14 @@ struct engine_counters {
 	uint64_t pages_volatile; /* tracked and none of the above */
 	uint64_t pages_tracked;  /* rmap_items in use */
 	uint64_t zero_pages;
-	uint64_t pages_scanned; /* pages whose contents were read and hashed */
-	uint64_t pages_skipped; /* pages that smart_scan passed over */
 	uint64_t stable_node_chains, stable_node_dups;
 	uint64_t frames_used, frames_retired;
-	uint64_t frames_held_up; /* times that too many retired ones forbade a new one */
-	uint64_t cow_breaks;     /* merged pages found written */
-	uint64_t pages_merged;   /* sites placed since start */
-	uint64_t pages_migrated; /* sites moved to another frame of their contents */
-	uint64_t orders, order_pages_failed;
+	struct engine_totals total;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];
 };
 /* Adds to *out, so that a caller can sum over engines. */
 void engine_counters(struct engine *e, struct engine_counters *out);
-/* Adds those that count since the start, and never fall. */
-void engine_counters_add_past(struct engine_counters *out, const struct engine_counters *past);
 
 /*
  * What the frames of the zone of node `nid` (below nr_nodes) are, at one moment. The structure is

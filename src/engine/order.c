@@ -121,7 +121,7 @@ static bool send_order(struct mm_slot *mm, uint32_t bi, struct order *o, bool *w
 	b->order = (uint32_t)(o - mm->order);
 	mm->nr_orders++;
 	e->nr_orders++;
-	e->orders++;
+	e->total.orders++;
 	mark_sent(mm, bi, take);
 	return true;
 }
@@ -319,7 +319,7 @@ static void failed(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_re
 	struct rmap_block *b = rmap_block(e, bi);
 	bool guessed = b->state[slot] & RMAP_FOLLOWED;
 
-	e->order_pages_failed++;
+	e->total.order_pages_failed++;
 	page_set(e, bi, slot, res == KSM_RES_GONE ? RMAP_ABSENT : RMAP_VOLATILE, 0);
 	switch (res) {
 	case KSM_RES_BUSY:
@@ -351,11 +351,11 @@ static void move_outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enu
 	if (res == KSM_RES_MERGED) {
 		page_set(mm->e, bi, slot, RMAP_MERGED,
 			 ordered_node(mm->e, rmap_block(mm->e, bi), slot));
-		mm->e->pages_migrated++;
+		mm->e->total.pages_migrated++;
 		return;
 	}
 	page_move_end(mm->e, bi, slot);
-	mm->e->order_pages_failed++;
+	mm->e->total.order_pages_failed++;
 	mm->move_failed = res == KSM_RES_NOMEM     ? MOVE_NO_MEMORY :
 			  res == KSM_RES_DIFFERENT ? MOVE_WRITTEN :
 						     MOVE_REFUSED;
@@ -379,7 +379,7 @@ static void outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum ksm
 		page_set(mm->e, bi, slot, RMAP_ZEROED, 0);
 	} else {
 		page_set(mm->e, bi, slot, RMAP_MERGED, node);
-		mm->e->pages_merged++;
+		mm->e->total.pages_merged++;
 	}
 }
 

@@ -170,7 +170,7 @@ static unsigned int bind_unread(struct scan_worker *w, struct mm_slot *mm, uint3
 	engine_lock(mm->e);
 	nr = follow_bind(mm, key, first, &run);
 	if (nr) {
-		mm->e->pages_scanned += FOLLOW_SAMPLES;
+		mm->e->total.pages_scanned += FOLLOW_SAMPLES;
 		apply_budget(w, mm, block_find(mm, key));
 	}
 	engine_unlock(mm->e);
@@ -262,7 +262,7 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 	beside = compare_pal(w, nr);
 	*budget -= beside;
 	engine_lock(mm->e);
-	mm->e->pages_scanned += nr + beside;
+	mm->e->total.pages_scanned += nr + beside;
 	match_hashes(w, mm, key, first, nr, &h);
 	engine_unlock(mm->e);
 	fill_write(&w->fill, mm->e, w->buf);

@@ -128,7 +128,7 @@ static bool skip_pass(struct engine *e, struct rmap_block *b, unsigned int slot)
 	    !(knob_get(e->knobs, KNOB_SMART_SCAN) || (b->state[slot] & RMAP_LEFT_PINNED)))
 		return false;
 	item_set_age(&b->item[slot], (uint8_t)(age - (1 << 4)));
-	e->pages_skipped++;
+	e->total.pages_skipped++;
 	return true;
 }
 
@@ -298,9 +298,9 @@ static enum engine_scan nothing_left(struct engine *e)
 	engine_lock(e);
 	if (!e->nr_scanning && !e->nr_parked) {
 		e->next_scan = 0;
-		if (e->pages_scanned == e->pass_hashed)
+		if (e->total.pages_scanned == e->pass_hashed)
 			read_drop_buffers(e);
-		e->pass_hashed = e->pages_scanned;
+		e->pass_hashed = e->total.pages_scanned;
 		/* No worker is scanning: what they keep for the next page would rest for a pass. */
 		for (uint32_t i = 0; i < ENGINE_WORKERS; i++)
 			pool_drain(&e->pool, i);

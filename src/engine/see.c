@@ -63,7 +63,7 @@ static void see_anon(struct engine *e, uint32_t bi, unsigned int slot, bool race
 			break;
 		}
 		page_set(e, bi, slot, RMAP_COWED, 0);
-		e->cow_breaks++;
+		e->total.cow_breaks++;
 		block_mm(b)->cow_breaks++;
 		/* fall through */
 	case RMAP_COWED:

@@ -127,12 +127,13 @@ static void expect_free_runs(struct daemon *d)
 	ck_assert_int_eq(strncmp(buf, "-1.000 ", 7), 0);
 }
 
+/* Seen to fail at the end (0 pages migrated) when the totals of a domain that ends are dropped. */
 START_TEST(there_and_back)
 {
 	struct daemon *d = start();
 	struct puppet *p = puppet_new(), *q = puppet_new();
 	long a = puppet_call(p, fn_offer, PAGES, 1, 1), b = puppet_call(q, fn_offer, PAGES, 1, 1);
-	uint64_t merged;
+	uint64_t merged, migrated;
 
 	wait_counter(d, "pages_sharing", PAGES);
 	wait_counter(d, "orders", 0);
@@ -155,8 +156,11 @@ START_TEST(there_and_back)
 	wait_counter(d, "frames_used", PAGES);
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/1/used"), 0);
 	ck_assert_int_eq(puppet_call(p, fn_check, a, PAGES, 1, 1), 0);
+	migrated = ctl_get_u64(d, "ksm/pages_migrated");
 	puppet_end(p);
 	puppet_end(q);
+	wait_until(ctl_get_u64(d, "ksm/metadata_bytes") == 0, WAIT_MS, "the domain ends");
+	ck_assert_uint_ge(ctl_get_u64(d, "ksm/pages_migrated"), migrated);
 	daemon_stop(d);
 }
 END_TEST

@@ -16,7 +16,7 @@
 
 static uint64_t scanned(struct fake *w)
 {
-	return fake_counters(w).pages_scanned;
+	return fake_counters(w).total.pages_scanned;
 }
 
 /* Two clients, merged. */
@@ -59,11 +59,12 @@ START_TEST(wrong_guesses_are_found_out)
 		fake_store(c, differ[i], 1000000 + i);
 	fake_pass(w);
 	fake_check(w);
-	ck_assert_uint_eq(fake_counters(w).order_pages_failed, nr); /* they were guessed about */
+	ck_assert_uint_eq(fake_counters(w).total.order_pages_failed,
+			  nr); /* they were guessed about */
 	fake_passes(w, 3);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, 2 * NR - nr);
 	ck_assert_uint_eq(fake_counters(w).pages_unshared, nr); /* hashed at last, and calm */
-	ck_assert_uint_eq(fake_counters(w).order_pages_failed, nr);
+	ck_assert_uint_eq(fake_counters(w).total.order_pages_failed, nr);
 	fake_check(w);
 	fake_free(w);
 }
@@ -99,7 +100,7 @@ START_TEST(who_misleads_is_not_followed)
 	}
 	fake_check(w);
 	fake_passes(w, 4);
-	ck_assert_uint_le(fake_counters(w).order_pages_failed, 400);
+	ck_assert_uint_le(fake_counters(w).total.order_pages_failed, 400);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, nr + equal);
 	ck_assert_uint_eq(fake_counters(w).pages_volatile, 0);
 	fake_free(w);
@@ -153,11 +154,11 @@ START_TEST(one_off_pages_get_no_frame)
 	fake_pass(w);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, NR - nr);
 	ck_assert_uint_eq(fake_counters(w).frames_used, NR - nr);
-	ck_assert_uint_eq(fake_counters(w).order_pages_failed, 0);
+	ck_assert_uint_eq(fake_counters(w).total.order_pages_failed, 0);
 	fake_passes(w, 3);
 	ck_assert_uint_eq(fake_counters(w).pages_unshared, 2 * nr);
 	ck_assert_uint_eq(fake_counters(w).frames_used, NR - nr);
-	ck_assert_uint_eq(fake_counters(w).order_pages_failed, 0);
+	ck_assert_uint_eq(fake_counters(w).total.order_pages_failed, 0);
 	fake_check(w);
 	fake_free(w);
 }
@@ -179,7 +180,7 @@ START_TEST(not_across_nodes)
 	}
 	fake_passes(w, 3);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, NR);
-	ck_assert_uint_eq(fake_counters(w).order_pages_failed, 0);
+	ck_assert_uint_eq(fake_counters(w).total.order_pages_failed, 0);
 	ck_assert_uint_eq(scanned(w), 3 * NR);
 	fake_check(w);
 	fake_free(w);
@@ -231,7 +232,7 @@ START_TEST(adopted_where_another_follows)
 	ck_assert_ptr_null(w->in_track);
 	fake_check(w);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, BLOCK_PAGES + 1);
-	ck_assert_uint_eq(fake_counters(w).cow_breaks, 0);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 0);
 	for (int i = 0; i < 2; i++)
 		fake_dontneed(c[i], 0, BLOCK_PAGES);
 	engine_epoch_free(w->e, engine_epoch(w->e));

@@ -205,7 +205,7 @@ START_TEST(cow_counts_down)
 		n = fake_counters(w);
 		ck_assert_uint_eq(n.pages_shared, i < 9);
 		ck_assert_uint_eq(n.pages_sharing, i < 9 ? 8 - i : 0);
-		ck_assert_uint_eq(n.cow_breaks, i + 1);
+		ck_assert_uint_eq(n.total.cow_breaks, i + 1);
 		/* The ones before have been hashed again by now. */
 		ck_assert_uint_eq(n.left_out[KSM_LEFT_COW_BROKEN], 1);
 	}
@@ -357,7 +357,7 @@ START_TEST(outcomes)
 	ck_assert_uint_eq(n.pages_sharing, 1);
 	ck_assert_uint_eq(n.pages_tracked, 7);
 	ck_assert_uint_eq(n.pages_volatile, 5);
-	ck_assert_uint_eq(n.order_pages_failed, 6);
+	ck_assert_uint_eq(n.total.order_pages_failed, 6);
 	ck_assert_uint_eq(n.left_out[KSM_LEFT_PINNED], 1);
 	fake_passes(w, 3); /* DIFFERENT, BUSY and STALE are tried again, NOMEM and NONE are not */
 	n = fake_counters(w);

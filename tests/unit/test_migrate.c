@@ -48,7 +48,7 @@ static uint64_t failures(const struct fake *w)
 START_TEST(moves_all)
 {
 	struct fake *w = world(2, 3);
-	uint64_t merged = fake_counters(w).pages_merged;
+	uint64_t merged = fake_counters(w).total.pages_merged;
 
 	must_stand(w, 0, 0);
 	ck_assert_int_eq(engine_migrate(w->e, 0, 1), 0);
@@ -59,8 +59,8 @@ START_TEST(moves_all)
 	}
 	ck_assert_uint_eq(w->migrated.frames, NR);
 	ck_assert_uint_eq(failures(w), 0);
-	ck_assert_uint_eq(fake_counters(w).pages_merged, merged);
-	ck_assert_uint_eq(fake_counters(w).pages_migrated, 3 * NR);
+	ck_assert_uint_eq(fake_counters(w).total.pages_merged, merged);
+	ck_assert_uint_eq(fake_counters(w).total.pages_migrated, 3 * NR);
 	ck_assert_uint_eq(fake_counters(w).frames_retired, NR);
 	engine_epoch_free(w->e, engine_epoch(w->e));
 	ck_assert_uint_eq(fake_counters(w).frames_used, NR);

@@ -38,7 +38,7 @@ START_TEST(budget)
 	} while (calls < 100);
 	ck_assert_int_ge(calls, 4);
 	ck_assert_int_le(calls, 12);
-	ck_assert_uint_eq(fake_counters(w).pages_scanned, 4000);
+	ck_assert_uint_eq(fake_counters(w).total.pages_scanned, 4000);
 	/* Calm: 4000 pages are 4, and one for the region. */
 	budget = 1000;
 	ck_assert_int_eq(engine_scan(w->e, 0, &budget), 1);
@@ -62,11 +62,11 @@ START_TEST(dirty_pages_wait)
 	n = fake_counters(w);
 	ck_assert_uint_eq(n.pages_unshared, 0);
 	ck_assert_uint_eq(n.pages_volatile, 10);
-	ck_assert_uint_eq(n.pages_scanned, 10); /* not read while they change */
+	ck_assert_uint_eq(n.total.pages_scanned, 10); /* not read while they change */
 	fake_pass(w);
 	n = fake_counters(w);
 	ck_assert_uint_eq(n.pages_unshared, 10);
-	ck_assert_uint_eq(n.pages_scanned, 20);
+	ck_assert_uint_eq(n.total.pages_scanned, 20);
 	fake_free(w);
 }
 END_TEST
@@ -85,14 +85,14 @@ START_TEST(smart_scan)
 		fake_store(a, 0, (uint64_t)i + 2);
 		fake_pass(w);
 	}
-	scanned = fake_counters(w).pages_scanned;
-	skipped = fake_counters(w).pages_skipped;
-	for (passes = 0; fake_counters(w).pages_scanned == scanned; passes++) {
+	scanned = fake_counters(w).total.pages_scanned;
+	skipped = fake_counters(w).total.pages_skipped;
+	for (passes = 0; fake_counters(w).total.pages_scanned == scanned; passes++) {
 		ck_assert_int_lt(passes, 40);
 		fake_pass(w);
 	}
 	ck_assert_int_eq(passes, _i ? 16 : 1);
-	ck_assert_uint_eq(fake_counters(w).pages_skipped - skipped, _i ? 15 : 0);
+	ck_assert_uint_eq(fake_counters(w).total.pages_skipped - skipped, _i ? 15 : 0);
 	fake_free(w);
 }
 END_TEST
@@ -154,7 +154,7 @@ START_TEST(adopted_under_the_scan)
 	n = fake_counters(w);
 	/* Tracking reported the write before the page was adopted: the site must stay. */
 	ck_assert_uint_eq(n.pages_sharing, 2);
-	ck_assert_uint_eq(n.cow_breaks, 0);
+	ck_assert_uint_eq(n.total.cow_breaks, 0);
 	fake_dontneed(a, 0, 2);
 	ck_assert_uint_eq(engine_epoch_free(w->e, engine_epoch(w->e)), 0); /* frame still mapped */
 	fake_check(w);
@@ -226,7 +226,7 @@ START_TEST(adopted_under_a_look)
 	fake_passes(w, 3);
 	ck_assert_ptr_null(w->in_look);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, 2);
-	ck_assert_uint_eq(fake_counters(w).cow_breaks, 0);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 0);
 	fake_dontneed(a, 0, 2);
 	ck_assert_uint_eq(engine_epoch_free(w->e, engine_epoch(w->e)), 0); /* frame still mapped */
 	fake_check(w);
@@ -290,7 +290,7 @@ START_TEST(order_under_way_is_not_tracked)
 	fake_pass(w);
 	n = fake_counters(w);
 	ck_assert_uint_eq(n.pages_sharing, 62);
-	ck_assert_uint_eq(n.cow_breaks, 1);
+	ck_assert_uint_eq(n.total.cow_breaks, 1);
 	fake_free(w);
 }
 END_TEST
@@ -371,7 +371,7 @@ START_TEST(kind_unknown_for_a_moment)
 	a->blind = b->blind = false;
 	fake_passes(w, 3);
 	n = fake_counters(w);
-	ck_assert_uint_eq(n.cow_breaks, 3);
+	ck_assert_uint_eq(n.total.cow_breaks, 3);
 	ck_assert_uint_eq(n.pages_shared, 4);
 	ck_assert_uint_eq(n.pages_sharing, 3);
 	ck_assert_uint_eq(n.frames_used, n.pages_shared + n.frames_retired);

@@ -85,9 +85,9 @@ START_TEST(stops_at_the_budget)
 	ck_assert_uint_ge(vmas(a), 480); /* and nearly all when nothing longer has come */
 	n = fake_counters(w);
 	ck_assert_uint_gt(n.left_out[KSM_LEFT_VMA_BUDGET], 1000);
-	i = (uint32_t)n.pages_scanned;
+	i = (uint32_t)n.total.pages_scanned;
 	fake_passes(w, 3); /* refused pages are not looked at again while nothing changes */
-	ck_assert_uint_eq(fake_counters(w).pages_scanned, i);
+	ck_assert_uint_eq(fake_counters(w).total.pages_scanned, i);
 	/* More room: they get their turn. */
 	engine_mm_set_vmas(a->mm, 100, 100000);
 	fake_passes(w, 3);
@@ -182,7 +182,7 @@ START_TEST(scattered_pages_go_together)
 	fake_orders(w);
 	ck_assert_uint_ge(fake_counters(w).pages_sharing, 1900);
 	ck_assert_uint_ge(vmas(a) + vmas(b), 1900);
-	ck_assert_uint_eq(fake_counters(w).orders, 2 * 2048 / 64);
+	ck_assert_uint_eq(fake_counters(w).total.orders, 2 * 2048 / 64);
 	fake_free(w);
 }
 END_TEST

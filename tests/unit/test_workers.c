@@ -127,7 +127,7 @@ START_TEST(two_workers_share_a_pass)
 	w->in_read = other_worker;
 	ck_assert_int_eq(engine_scan(w->e, 0, &budget), ENGINE_SCAN_PASS);
 	ck_assert_int_eq(other, ENGINE_SCAN_NO_WORK);
-	ck_assert_uint_eq(fake_counters(w).pages_scanned, 128);
+	ck_assert_uint_eq(fake_counters(w).total.pages_scanned, 128);
 	ck_assert_uint_eq(fake_counters(w).pages_unshared, 128);
 	fake_free(w);
 }
@@ -150,7 +150,7 @@ START_TEST(another_worker_goes_on)
 	} while (r == ENGINE_SCAN_BUDGET);
 	ck_assert_int_eq(r, ENGINE_SCAN_PASS);
 	ck_assert_uint_ge(worker, 3);
-	ck_assert_uint_eq(fake_counters(w).pages_scanned, 4000);
+	ck_assert_uint_eq(fake_counters(w).total.pages_scanned, 4000);
 	fake_free(w);
 }
 END_TEST

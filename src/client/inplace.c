@@ -29,7 +29,6 @@ static enum ksm_res map_over(const struct kit *k, const struct ksm_msg_order *m,
 {
 	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
 	uint8_t *p = aside_frames(k, m->frame[from], len, order_page(m, from));
-
 	long r;
 
 	if (!p)

@@ -65,25 +65,18 @@ static inline void kit_close(int *fd)
 	*fd = -1;
 }
 
-/*
- * Give the buffers back; which arena was the newest stays known. The descriptors go with their
- * owner, whose table holds them.
- */
+/* Give the buffers back; which arena was the newest stays known. Descriptors are the caller's. */
 static inline void kit_end(struct kit *k)
 {
+	struct kit none = KIT_NONE;
+
 	if (k->buf)
 		sysc2(SYS_munmap, k->buf, 2 * KIT_ORDER_BYTES);
 	if (k->staging)
 		sysc2(SYS_munmap, k->staging, KIT_ORDER_BYTES);
-	*k = (struct kit){ .sigfd = -1,
-			   .mem = -1,
-			   .pagemap = -1,
-			   .maps = -1,
-			   .uffd_async = -1,
-			   .uffd_sync = -1,
-			   .arena = -1,
-			   .arena_file = k->arena_file,
-			   .arena_pages = k->arena_pages };
+	none.arena_file = k->arena_file;
+	none.arena_pages = k->arena_pages;
+	*k = none;
 }
 
 /* Monotonic time, without the C library. */

@@ -85,39 +85,9 @@ pid_t *client_pids(struct clients *c, unsigned int *nr)
 	return v;
 }
 
-pid_t client_pid_of(struct clients *c, uint32_t id)
-{
-	struct cds_lfht_iter iter;
-	struct cds_lfht_node *node;
-	pid_t pid = 0;
-
-	rcu_read_lock();
-	cds_lfht_for_each(c->by_pid, &iter, node)
-		if (clients_node(node)->id == id)
-			pid = clients_node(node)->pid;
-	rcu_read_unlock();
-	return pid;
-}
-
-unsigned int client_laggards(struct clients *c, uint32_t domain_id, uint64_t epoch, pid_t *v,
-			     unsigned int max)
-{
-	struct cds_lfht_iter iter;
-	struct cds_lfht_node *node;
-	unsigned int nr = 0;
-
-	rcu_read_lock();
-	cds_lfht_for_each(c->by_pid, &iter, node) {
-		struct session *s = clients_node(node);
-
-		if (nr < max && s->mm && s->domain->id == domain_id && s->epoch_done < epoch)
-			v[nr++] = s->pid;
-	}
-	rcu_read_unlock();
-	return nr;
-}
-
-unsigned int client_debtors(struct clients *c, pid_t *v, unsigned int max)
+/* Pids of those of which `is` is true, at most `max` in v[]. Returns how many. */
+static unsigned int pids_of(struct clients *c, bool (*is)(const struct session *s, const void *arg),
+			    const void *arg, pid_t *v, unsigned int max)
 {
 	struct cds_lfht_iter iter;
 	struct cds_lfht_node *node;
@@ -127,11 +97,55 @@ unsigned int client_debtors(struct clients *c, pid_t *v, unsigned int max)
 	cds_lfht_for_each(c->by_pid, &iter, node) {
 		const struct session *s = clients_node(node);
 
-		if (nr < max && s->nr_orders)
+		if (nr < max && is(s, arg))
 			v[nr++] = s->pid;
 	}
 	rcu_read_unlock();
 	return nr;
+}
+
+static bool has_id(const struct session *s, const void *id)
+{
+	return s->id == *(const uint32_t *)id;
+}
+
+pid_t client_pid_of(struct clients *c, uint32_t id)
+{
+	pid_t pid = 0;
+
+	pids_of(c, has_id, &id, &pid, 1);
+	return pid;
+}
+
+struct lag {
+	uint32_t domain_id;
+	uint64_t epoch;
+};
+
+static bool lags(const struct session *s, const void *arg)
+{
+	const struct lag *l = arg;
+
+	return s->mm && s->domain->id == l->domain_id && s->epoch_done < l->epoch;
+}
+
+unsigned int client_laggards(struct clients *c, uint32_t domain_id, uint64_t epoch, pid_t *v,
+			     unsigned int max)
+{
+	const struct lag lag = { domain_id, epoch };
+
+	return pids_of(c, lags, &lag, v, max);
+}
+
+static bool owes_answers(const struct session *s, const void *arg)
+{
+	(void)arg;
+	return s->nr_orders;
+}
+
+unsigned int client_debtors(struct clients *c, pid_t *v, unsigned int max)
+{
+	return pids_of(c, owes_answers, NULL, v, max);
 }
 
 void client_totals(struct clients *c, struct client_totals *out)

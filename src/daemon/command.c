@@ -79,8 +79,11 @@ static void answer_read(struct text *answer, int err, struct text *body)
 
 /* ---- commands; each is given what stands after its name, NULL where nothing does ---- */
 
-static int get(const struct attr_tree *t, const struct attr_viewer *v, char *args,
-	       struct text *answer)
+/* The commands that read one path. */
+static int read_path(int (*read)(const struct attr_tree *t, const struct attr_viewer *v,
+				 const char *path, struct text *out),
+		     const struct attr_tree *t, const struct attr_viewer *v, const char *args,
+		     struct text *answer)
 {
 	struct text body = { 0 };
 	int err;
@@ -89,24 +92,21 @@ static int get(const struct attr_tree *t, const struct attr_viewer *v, char *arg
 		command_error(answer, EINVAL, COMMANDS);
 		return 0;
 	}
-	err = attr_get(t, v, args, &body);
+	err = read(t, v, args, &body);
 	answer_read(answer, err, &body);
 	return 0;
+}
+
+static int get(const struct attr_tree *t, const struct attr_viewer *v, char *args,
+	       struct text *answer)
+{
+	return read_path(attr_get, t, v, args, answer);
 }
 
 static int dump(const struct attr_tree *t, const struct attr_viewer *v, char *args,
 		struct text *answer)
 {
-	struct text body = { 0 };
-	int err;
-
-	if (!args || strchr(args, ' ')) {
-		command_error(answer, EINVAL, COMMANDS);
-		return 0;
-	}
-	err = attr_dump(t, v, args, &body);
-	answer_read(answer, err, &body);
-	return 0;
+	return read_path(attr_dump, t, v, args, answer);
 }
 
 static int set(const struct attr_tree *t, const struct attr_viewer *v, char *args,

@@ -194,7 +194,6 @@ static bool isolate(struct engine *e, struct migrate *j, uint32_t node, uint64_t
 static void isolate_more(struct engine *e, struct migrate *j, uint64_t now) NEEDS(e->lock)
 {
 	uint32_t stop = j->end - j->next > VISIT ? j->next + VISIT : j->end;
-
 	uint64_t sites = 0;
 
 	for (uint32_t i = 0; i < j->nr; i++)

@@ -958,10 +958,7 @@ static void clean_up(void)
 		sysc2(SYS_munmap, s->old[--s->nr_old], PAGE);
 	for (int i = 0; i < k.nr_passed; i++)
 		MUST(k.passed[i] == CLOSED);
-	if (a->kit.staging)
-		sysc2(SYS_munmap, a->kit.staging, KIT_ORDER_BYTES);
-	if (a->kit.buf)
-		sysc2(SYS_munmap, a->kit.buf, 2 * KIT_ORDER_BYTES);
+	kit_end(&a->kit);
 	*a = (struct agent){ .kit = KIT_NONE, .link = LINK_NONE(&a->kit) };
 	mailbox = (struct mailbox){ 0 };
 }

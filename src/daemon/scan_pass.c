@@ -43,9 +43,7 @@
 #define ANSWERS_MS 1
 #define ANSWERS_POLLS 50
 #define ANSWERS_POLLS_MORE 200 /* after an answer: its sender is alive, if slow */
-/* A pass that ended is counted although orders are left when none was answered for so long, or, if
- * some were, after so long in all. Clients answer within milliseconds. */
-#define SILENT_MS 1000
+/* A pass that ended is counted after so long at the latest, although orders are answered still. */
 #define COUNT_MS 10000
 
 static uint32_t knob(const struct scan_pass *p, enum knob_id id)
@@ -85,15 +83,10 @@ static struct findings find(struct domain **v, unsigned int nr)
  */
 static uint64_t count_passes(struct scan_pass *p, uint64_t orders)
 {
-	uint64_t now = clock_ms();
+	bool lost = patience_lost(&p->patience, orders, clock_ms(), COUNT_MS);
 
 	p->given_up = u64_min(p->given_up, orders);
-	if (orders < p->fewest) {
-		p->fewest = orders;
-		p->answered_ms = now;
-	}
-	if (p->owed && orders > p->given_up &&
-	    (now - p->answered_ms >= SILENT_MS || now - p->owed_ms >= COUNT_MS))
+	if (p->owed && orders > p->given_up && lost)
 		p->given_up = orders;
 	if (p->owed && orders <= p->given_up) {
 		p->d->full_scans += p->owed;
@@ -106,8 +99,8 @@ static uint64_t count_passes(struct scan_pass *p, uint64_t orders)
 static uint64_t owe_pass(struct scan_pass *p, uint64_t orders)
 {
 	if (!p->owed++)
-		p->owed_ms = p->answered_ms = clock_ms();
-	p->fewest = orders;
+		patience_begin(&p->patience, orders, clock_ms());
+	p->patience.fewest = orders;
 	return count_passes(p, orders);
 }
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/patience.h"
 #include "engine/advisor.h"
 
 struct daemon;
@@ -36,10 +37,8 @@ struct scan_pass {
 
 	/* Passes that ended and are not counted yet, and the orders that they wait for. */
 	uint64_t owed;
-	uint64_t owed_ms;     /* when the first of them ended */
-	uint64_t fewest;      /* orders seen since the last ended */
-	uint64_t answered_ms; /* when that grew less */
-	uint64_t given_up;    /* orders that nobody answers, for which no pass waits */
+	struct patience patience; /* since the first of them ended; its orders since the last did */
+	uint64_t given_up;        /* orders that nobody answers, for which no pass waits */
 
 	struct advisor advisor;
 	bool advising;

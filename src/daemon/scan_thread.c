@@ -14,11 +14,10 @@
 #include "daemon/client_view.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
+#include "daemon/patience.h"
 #include "daemon/scan_pass.h"
 
-/* A store of 0 to `run` is answered although orders are left when none was answered for so long;
- * or after so long in all, with time to spare to 10 s; or when another store waits. */
-#define SILENT_MS 1000
+/* A store of 0 to `run` is answered after so long at the latest, with time to spare to 10 s. */
 #define REST_MS 8000
 #define LOOK_MS 1 /* clients answer within milliseconds */
 
@@ -29,8 +28,9 @@ struct scan {
 	_Atomic bool stop;
 	struct scan_pass pass; /* the thread's */
 
-	/* While `run` comes to be 0: since when, the fewest orders seen, and since when these. */
-	uint64_t rest_ms, fewest, fewest_ms;
+	/* While `run` comes to be 0. */
+	bool resting;
+	struct patience patience;
 };
 
 /*
@@ -55,18 +55,15 @@ static void nap(struct scan *s, uint64_t ms)
 		scan_pass_hasten(&s->pass);
 }
 
-/* Orders of before are under way. Is it worth waiting for their answers? */
+/* Orders of before are under way. Is it worth waiting for their answers? Not if a store waits. */
 static bool answers_come(struct scan *s)
 {
 	uint64_t orders = scan_pass_orders(&s->pass), now = clock_ms();
-	uint64_t silent = s->d->unmerge.hurry ? 0 : SILENT_MS;
 
-	if (!s->rest_ms || orders < s->fewest) {
-		s->fewest = orders;
-		s->fewest_ms = now;
-	}
-	s->rest_ms = s->rest_ms ? s->rest_ms : now;
-	return orders && now < s->fewest_ms + silent && now < s->rest_ms + REST_MS;
+	if (!s->resting)
+		patience_begin(&s->patience, orders, now);
+	s->resting = true;
+	return orders && !s->d->unmerge.hurry && !patience_lost(&s->patience, orders, now, REST_MS);
 }
 
 /* `run` is 0: answer the store when nothing is being merged any more. */
@@ -81,7 +78,7 @@ static void come_to_rest(struct scan *s)
 		nap(s, LOOK_MS);
 		return;
 	}
-	s->rest_ms = 0;
+	s->resting = false;
 	job->refused.nr = job->silent.nr = 0;
 	nr = client_debtors(s->d->clients, pids, sizeof(pids) / sizeof(pids[0]));
 	for (unsigned int i = 0; i < nr; i++)

@@ -28,11 +28,14 @@ struct node_values {
 	char culprit[128];
 };
 
-/* frames[]: the values of a directory by type. */
 struct zone_values {
-	struct node_values node;
+	uint64_t nid, frames_start, frames_end;
 	struct pool_counts c;
 	uint64_t pageblocks;
+};
+
+/* Apart from the counts, because these cost a walk over the zone's pageblocks. */
+struct run_values {
 	uint64_t runs[POOL_ORDERS]; /* free, by order */
 };
 
@@ -107,33 +110,53 @@ static void add(struct pool_counts *sum, const struct pool_counts *c)
 static int look_zone(void *owner, uint64_t nid, void *values)
 {
 	struct daemon *daemon = owner;
+	const struct domain_table *t = &daemon->domains;
 	struct zone_values *v = values;
-	int err = look_node(owner, nid, &v->node);
 	struct domain **d;
 	unsigned int nr;
 
-	if (err)
-		return err;
+	if (nid >= (uint64_t)t->topology->nr_nodes)
+		return -ENOENT;
+	v->nid = nid;
+	v->frames_start = nid * t->zone_frames;
+	v->frames_end = (nid + 1) * t->zone_frames;
 	d = domain_table_snapshot(&daemon->domains, &nr);
 	for (unsigned int i = 0; i < nr; i++) {
-		uint64_t runs[POOL_ORDERS];
 		struct pool_counts c;
 
 		engine_zone_counts(d[i]->engine, (int)nid, &c);
 		add(&v->c, &c);
-		engine_zone_runs(d[i]->engine, (int)nid, runs);
-		for (unsigned int o = 0; o < POOL_ORDERS; o++)
-			v->runs[o] += runs[o];
 	}
 	domain_snapshot_free(d, nr);
 	v->pageblocks = v->c.pageblocks;
 	return 0;
 }
 
+static int look_runs(void *owner, uint64_t nid, void *values)
+{
+	struct daemon *daemon = owner;
+	struct run_values *v = values;
+	struct domain **d;
+	unsigned int nr;
+
+	if (nid >= (uint64_t)daemon->topology->nr_nodes)
+		return -ENOENT;
+	d = domain_table_snapshot(&daemon->domains, &nr);
+	for (unsigned int i = 0; i < nr; i++) {
+		uint64_t runs[POOL_ORDERS];
+
+		engine_zone_runs(d[i]->engine, (int)nid, runs);
+		for (unsigned int o = 0; o < POOL_ORDERS; o++)
+			v->runs[o] += runs[o];
+	}
+	domain_snapshot_free(d, nr);
+	return 0;
+}
+
 /* The three are in the form of the kernel's: /proc/buddyinfo, debugfs extfrag. */
 static void show_buddyinfo(const struct attr *a, const void *values, struct text *out)
 {
-	const struct zone_values *v = values;
+	const struct run_values *v = values;
 
 	(void)a;
 	for (unsigned int o = 0; o < POOL_ORDERS; o++)
@@ -141,7 +164,7 @@ static void show_buddyinfo(const struct attr *a, const void *values, struct text
 	text_printf(out, "\n");
 }
 
-static void show_index(const struct zone_values *v,
+static void show_index(const struct run_values *v,
 		       int (*index)(const uint64_t nr[POOL_ORDERS], unsigned int order),
 		       struct text *out)
 {
@@ -219,9 +242,9 @@ static const struct attr node_attrs[] = {
 
 #define ZONE(name, field, help) ATTR_FIELD(struct zone_values, field, name, help)
 static const struct attr zone_attrs[] = {
-	ZONE("node", node.nid, "node whose frames these are: node/N"),
-	ZONE("frames_start", node.frames_start, "first frame, in every arena"),
-	ZONE("frames_end", node.frames_end, "frame after the last"),
+	ZONE("node", nid, "node whose frames these are: node/N"),
+	ZONE("frames_start", frames_start, "first frame, in every arena"),
+	ZONE("frames_end", frames_end, "frame after the last"),
 	ZONE("span", c.span, "frames, over all domains: the sum of the eight below"),
 	ZONE("free", c.free, "free frames of pageblocks in use"),
 	ZONE("cached", c.cached, "free frames kept by scan threads"),
@@ -233,6 +256,13 @@ static const struct attr zone_attrs[] = {
 	     "unused frames of pageblocks kept for a client's addresses"),
 	ZONE("absent", c.absent, "frames of pageblocks that nobody uses"),
 	ZONE("pageblocks", pageblocks, "pageblocks in use"),
+	ATTR_NUMBERS(struct zone_values, c.free_of, "free_by_type", type_names,
+		     "free, by type of pageblock"),
+	ATTR_NUMBERS(struct zone_values, c.used_of, "used_by_type", type_names,
+		     "used, by type of pageblock"),
+};
+
+static const struct attr run_attrs[] = {
 	{ .name = "buddyinfo",
 	  .help = "free runs of 1, 2, 4 ... 1024 frames side by side",
 	  .show = show_buddyinfo },
@@ -243,10 +273,6 @@ static const struct attr zone_attrs[] = {
 	  .help = "why there is no free run of 1, 2, 4 ... frames: towards 0 for want of frames, "
 		  "towards 1 because they are apart; -1 where there is one",
 	  .show = show_extfrag },
-	ATTR_NUMBERS(struct zone_values, c.free_of, "free_by_type", type_names,
-		     "free, by type of pageblock"),
-	ATTR_NUMBERS(struct zone_values, c.used_of, "used_by_type", type_names,
-		     "used, by type of pageblock"),
 };
 
 static const struct attr_group node_group = {
@@ -265,9 +291,18 @@ static const struct attr_group zone_group = {
 	.list = list,
 	.open = true,
 };
+static const struct attr_group run_group = {
+	.name = "zone",
+	ATTR_TABLE(run_attrs),
+	.size = sizeof(struct run_values),
+	.gather = look_runs,
+	.list = list,
+	.open = true,
+};
 
 void group_node_register(struct attr_tree *t, struct daemon *d)
 {
 	attr_register(t, &node_group, d);
 	attr_register(t, &zone_group, d);
+	attr_register(t, &run_group, d);
 }

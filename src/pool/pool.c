@@ -102,7 +102,7 @@ bool pool_is_free(const struct pool *p, int nid, uint32_t frame)
 	return !pb->isolated && (s == POOL_FREE || s == POOL_WINDOW || s == POOL_CACHED);
 }
 
-/* [owner]: nobody else changes what it looks at. */
+/* [owner], both: nobody else changes what they look at. */
 uint32_t pool_next_used(const struct pool *p, uint32_t f, uint32_t end) UNCHECKED_LOCKING
 {
 	while (f < end) {

@@ -174,3 +174,15 @@ int talk_say(struct talk *t, const char *line, struct text *body, struct text *w
 		return sent ? sent : -EIO;
 	return read_body(t, buf + 3, body);
 }
+
+const char *talk_dumped(const char *dump, const char *name, size_t *len)
+{
+	size_t n = strlen(name);
+
+	for (const char *l = dump; *l; l += strcspn(l, "\n"), l += *l == '\n')
+		if (!strncmp(l, name, n) && l[n] == ' ') {
+			*len = strcspn(l + n + 1, "\n");
+			return l + n + 1;
+		}
+	return NULL;
+}

@@ -44,4 +44,10 @@ void talk_close(struct talk *t);
  */
 int talk_say(struct talk *t, const char *line, struct text *body, struct text *why);
 
+/*
+ * The value of `name` in what `dump` answered, a string. *len: its length; it ends with its line.
+ * NULL: the name is not there.
+ */
+const char *talk_dumped(const char *dump, const char *name, size_t *len);
+
 #endif

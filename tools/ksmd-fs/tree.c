@@ -273,19 +273,6 @@ int tree_list(const struct tree_view *v, const struct tree_node *n, struct text 
 
 /* ---- files ---- */
 
-/* The value of `name` in what `dump` says, up to the end of its line; NULL when it is not there. */
-static const char *dumped(const char *dump, const char *name)
-{
-	size_t len = strlen(name);
-	const char *line = dump;
-
-	while (line && (strncmp(line, name, len) || line[len] != ' ')) {
-		line = strchr(line, '\n');
-		line = line ? line + 1 : NULL;
-	}
-	return line ? line + len + 1 : NULL;
-}
-
 /* All lines from one answer, so that they are of one client at one moment. */
 static int read_stat(const struct tree_view *v, const char *client, struct text *out)
 {
@@ -297,14 +284,15 @@ static int read_stat(const struct tree_view *v, const char *client, struct text 
 		err = -ENOMEM;
 	for (size_t i = 0; !err && i < sizeof(stat_lines) / sizeof(stat_lines[0]); i++) {
 		const struct stat_line *l = &stat_lines[i];
-		const char *value = dumped(dump.data, l->name);
+		size_t len;
+		const char *value = talk_dumped(dump.data, l->name, &len);
 		char number[32];
 
 		if (!value) {
 			err = -EIO;
 			break;
 		}
-		snprintf(number, sizeof(number), "%.*s", (int)strcspn(value, "\n"), value);
+		snprintf(number, sizeof(number), "%.*s", (int)len, value);
 		if (l->yes_no)
 			text_printf(out, l->format, *number == '1' ? "yes" : "no");
 		else

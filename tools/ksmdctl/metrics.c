@@ -45,19 +45,6 @@ struct family {
 
 /* ---- text ---- */
 
-/* The value of `name` in a dump; NULL when there is none. *len: its length. */
-static const char *find(const char *dump, const char *name, size_t *len)
-{
-	size_t n = strlen(name);
-
-	for (const char *l = dump; *l; l += strcspn(l, "\n"), l += *l == '\n')
-		if (!strncmp(l, name, n) && l[n] == ' ') {
-			*len = strcspn(l + n + 1, "\n");
-			return l + n + 1;
-		}
-	return NULL;
-}
-
 static void add_escaped(struct text *out, const char *s, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -100,7 +87,7 @@ static void add_client_labels(struct subject *s)
 {
 	for (size_t i = 0; i < NR_CLIENT_LABELS; i++) {
 		size_t len;
-		const char *v = find(s->dump, client_labels[i], &len);
+		const char *v = talk_dumped(s->dump, client_labels[i], &len);
 
 		if (v)
 			add_label(&s->labels, client_labels[i], v, len);
@@ -286,7 +273,7 @@ static void add_info(struct text *out, const struct group *g)
 		return;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		size_t len;
-		const char *v = find(g->v[0].dump, names[i], &len);
+		const char *v = talk_dumped(g->v[0].dump, names[i], &len);
 
 		if (v)
 			add_label(&labels, names[i], v, len);

@@ -231,12 +231,15 @@ static const struct attr node_attrs[] = {
 		.show = attr_show_text,
 		.store = store_migrate_to,
 	},
-	NODE("pgmigrate_success", success, "frames from which all pages were moved away"),
-	NODE("pgmigrate_fail", fail, "frames that were to be emptied, and keep pages"),
+	NODE("pgmigrate_success", success,
+	     "frames from which all pages were moved away, since the start"),
+	NODE("pgmigrate_fail", fail,
+	     "frames that were to be emptied, and keep pages, since the start"),
 	NODE("migrate_collisions", collisions,
-	     "times that a frame of the same contents was there, and took the pages"),
+	     "times that a frame of the same contents was there, and took the pages, since the "
+	     "start"),
 	ATTR_NUMBERS(struct node_values, failed, "migrate_failed", failed_names,
-		     "pgmigrate_fail, by reason"),
+		     "pgmigrate_fail by reason, since the start"),
 	NODE("migrate_culprit", culprit, "the last frame that failed, and whose page kept it"),
 };
 

@@ -132,6 +132,18 @@ class Metrics(unittest.TestCase):
                 want += re.fullmatch("-?[0-9]+", self.get(f"{group}/{name}")) is not None
         self.assertEqual(nr, want)
 
+    def test_what_never_falls_is_a_counter(self):
+        """Seen to fail when metrics.c does not name pages_migrated."""
+        names = {k[0] for k in self.metrics()}
+        nr = 0
+        for group in ("ksm", "daemon", "limit", "node"):
+            for name in self.ctl("ls", f"help/{group}").stdout.split():
+                if "since the start" in self.get(f"help/{group}/{name}"):
+                    family = f"ksmd_{name}" if group == "ksm" else f"ksmd_{group}_{name}"
+                    self.assertIn(f"{family}_total", names)
+                    nr += 1
+        self.assertGreaterEqual(nr, 10)
+
     def test_clients(self):
         code = f"import time; open('/proc/self/comm', 'w').write({STRANGE!r}); time.sleep(600)"
         p = self.start([BUILD / "ksm-run", "--runtime-dir", self.dir / "run", sys.executable, "-c",

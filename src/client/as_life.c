@@ -82,5 +82,6 @@ void as_clear_own(void)
 	clear_object(&as, sizeof(as));
 	clear_object(as.range, as.cap * sizeof(*as.range));
 	clear_object(as.cookie, KSM_PAGE_SIZE);
+	clear_object(&maps_scratch, sizeof(maps_scratch));
 	as_frames_own(clear_object);
 }

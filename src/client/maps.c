@@ -2,8 +2,9 @@
 /*
  * maps.c - read /proc/self/maps line by line with raw system calls.
  *
- * The buffer is on the stack: it holds a line of PATH_MAX + 100 bytes, which none exceeds. Names
- * are cut to what struct maps_entry holds.
+ * A buffer holds a line of PATH_MAX + 100 bytes, which none exceeds. Programs call from stacks of a
+ * few KiB (coroutines), so the buffer is a shared one, and on the stack only while another thread
+ * has that. Names are cut to what struct maps_entry holds.
  */
 #include "client/maps.h"
 
@@ -74,10 +75,11 @@ static size_t walk_lines(char *buf, size_t have, struct span range,
 	return (size_t)(line - buf);
 }
 
-int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct maps_entry *e),
-	      void *arg)
+struct maps_scratch maps_scratch;
+
+static int walk_in(char buf[MAPS_SCRATCH], uint64_t start, uint64_t end,
+		   void (*fn)(void *arg, const struct maps_entry *e), void *arg)
 {
-	char buf[8192];
 	size_t have = 0;
 	int nr = 0;
 	long fd = sysc4(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
@@ -85,7 +87,7 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 	if (fd < 0)
 		return (int)fd;
 	for (;;) {
-		long n = sysc3(SYS_read, fd, buf + have, sizeof(buf) - 1 - have);
+		long n = sysc3(SYS_read, fd, buf + have, MAPS_SCRATCH - 1 - have);
 		size_t done;
 
 		if (n == -EINTR)
@@ -100,6 +102,29 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 		memmove(buf, buf + done, have);
 	}
 	sysc1(SYS_close, fd);
+	return nr;
+}
+
+/* Not inlined: its buffer would count for the callers that do not need it. */
+__attribute__((noinline)) static int
+walk_on_stack(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct maps_entry *e),
+	      void *arg)
+{
+	char buf[MAPS_SCRATCH];
+
+	return walk_in(buf, start, end, fn, arg);
+}
+
+/* A child may find the buffer taken by a thread that it does not have. Then it stays taken. */
+int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct maps_entry *e),
+	      void *arg)
+{
+	int nr;
+
+	if (atomic_exchange_explicit(&maps_scratch.taken, true, memory_order_acquire))
+		return walk_on_stack(start, end, fn, arg);
+	nr = walk_in(maps_scratch.buf, start, end, fn, arg);
+	atomic_store_explicit(&maps_scratch.taken, false, memory_order_release);
 	return nr;
 }
 

@@ -8,6 +8,7 @@
 #ifndef KSM_MAPS_H
 #define KSM_MAPS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -27,6 +28,14 @@ static inline uint64_t maps_file_id(unsigned int dev_major, unsigned int dev_min
 {
 	return ((uint64_t)dev_major << 20 | dev_minor) << 40 ^ inode;
 }
+
+/* Lines of /proc/self/maps, while somebody walks them. */
+#define MAPS_SCRATCH 8192
+struct maps_scratch {
+	_Atomic bool taken;
+	char buf[MAPS_SCRATCH];
+};
+extern struct maps_scratch maps_scratch;
 
 /*
  * Call fn for each mapping that overlaps [start, end), ascending. Returns the number of mappings

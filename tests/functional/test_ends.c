@@ -27,6 +27,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <threads.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "client/sysc.h"
@@ -397,6 +398,34 @@ static int changes_while_users_change(void)
 	return pthread_join(t, NULL);
 }
 
+static char quiet[16 * 4096] __attribute__((aligned(4096))); /* nobody has offered it */
+
+static ucontext_t back, small;
+
+static void call_on_small_stack(void)
+{
+	say("mlock", mlock(quiet, PG));
+	say("DONTDUMP", madvise(quiet, PG, MADV_DONTDUMP));
+	say("MERGEABLE", madvise(quiet, PG, MADV_MERGEABLE));
+}
+
+/* A guard page lies below. printf() takes a part of it, too. */
+static int small_stack(void)
+{
+	char *p = mmap(NULL, 4 * PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+
+	if (p == MAP_FAILED || mprotect(p + PG, 2 * PG, PROT_READ | PROT_WRITE))
+		return 94;
+	memset(quiet, 1, sizeof(quiet));
+	say("before", 0);
+	getcontext(&small);
+	small.uc_stack.ss_sp = p + PG;
+	small.uc_stack.ss_size = 2 * (size_t)PG;
+	small.uc_link = &back;
+	makecontext(&small, call_on_small_stack, 0);
+	return swapcontext(&back, &small);
+}
+
 static const struct {
 	const char *name;
 	int (*fn)(void);
@@ -418,6 +447,7 @@ static const struct {
 	PROGRAM(has_no_more_rights),
 	PROGRAM(changes_all_the_time),
 	PROGRAM(changes_while_users_change),
+	PROGRAM(small_stack),
 #undef PROGRAM
 };
 enum { NR_PROGRAMS = sizeof(programs) / sizeof(programs[0]) };

@@ -28,16 +28,17 @@
 
 #define HUGE_PAGES 512u /* pages of a huge page, x86-64 and arm64 with pages of 4 KiB */
 
-void exclusive_pagemap(const struct kit *k, uint64_t addr, unsigned int pages, uint64_t *entry)
+bool exclusive_pagemap(const struct kit *k, uint64_t addr, unsigned int pages, uint64_t *entry)
 {
 	long len = (long)(pages * sizeof(entry[0])), n;
 
 	do
 		n = sysc4(SYS_pread64, k->pagemap, entry, len,
 			  addr / KSM_PAGE_SIZE * sizeof(entry[0]));
-	while (n < 0); /* interrupted, or memory is short for a moment */
+	while (sysc_may_pass(n)); /* interrupted, or memory is short for a moment */
 	/* A block may end behind the last address that a program can have. */
-	memset((uint8_t *)entry + n, 0, (size_t)(len - n));
+	memset((uint8_t *)entry + (n < 0 ? 0 : n), 0, (size_t)(n < 0 ? len : len - n));
+	return n >= 0;
 }
 
 uint64_t exclusive_shared(const struct kit *k, const struct ksm_msg_order *m, uint64_t set)

@@ -7,13 +7,17 @@
 #ifndef KSM_EXCLUSIVE_H
 #define KSM_EXCLUSIVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "client/as.h"
 #include "client/kit.h"
 
-/* Read the page map's entries of `pages` pages from addr. Does not fail. */
-void exclusive_pagemap(const struct kit *k, uint64_t addr, unsigned int pages, uint64_t *entry);
+/*
+ * Read the page map's entries of `pages` pages from addr. False: it cannot be read. Then the
+ * entries are 0, as those of pages that are not there.
+ */
+bool exclusive_pagemap(const struct kit *k, uint64_t addr, unsigned int pages, uint64_t *entry);
 /* Which pages of the set are present, private, and mapped by another process as well? */
 uint64_t exclusive_shared(const struct kit *k, const struct ksm_msg_order *m, uint64_t set);
 /* Which of these are the kernel's zero page? It looks shared, and there is nothing to gain. */

@@ -116,13 +116,20 @@ static uint8_t res_of_errno(long err)
  * Say which pages of the block are in the staging area; the page tables know. The kernel's own
  * account of a partial UFFDIO_MOVE cannot be relied on. Linux 6.18 moves in batches, and was seen
  * to answer EEXIST with no bytes moved after it had moved pages, where a fork shares the page
- * behind them. (test_agent's raw forks lose pages when this is not looked up.)
+ * behind them. (test_agent's raw forks lose pages when this is not looked up.) Where the page map
+ * cannot be read mincore(2) answers, which does not know pages that were swapped out since.
  */
 static uint64_t staged(const struct kit *k)
 {
 	uint64_t entry[KSM_ORDER_PAGES], mask = 0;
+	uint8_t core[KSM_ORDER_PAGES] = { 0 };
 
-	exclusive_pagemap(k, (uintptr_t)k->staging, KSM_ORDER_PAGES, entry);
+	if (!exclusive_pagemap(k, (uintptr_t)k->staging, KSM_ORDER_PAGES, entry)) {
+		sysc3(SYS_mincore, k->staging, KIT_ORDER_BYTES, core);
+		for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
+			mask |= (uint64_t)(core[i] & 1) << i;
+		return mask;
+	}
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
 		if (entry[i] & (KABI_PM_PRESENT | KABI_PM_SWAPPED))
 			mask |= pageset_bit(i);

@@ -135,33 +135,67 @@ void uffd_give_way(const struct kit *k, uint64_t start, uint64_t end)
 	}
 }
 
-static void serve_child(int child, uint64_t addr, uint64_t moved, const uint8_t *staging)
+/* Pages of a block that stand in the staging area. */
+struct staged {
+	uint64_t addr, moved;
+	const uint8_t *staging;
+};
+
+/* Children of children that fork while their pages are missing: more wait for no copy. */
+#define FAMILY_MAX 100
+/* What a child with no memory for a copy of a page has to wait for is its own affair. */
+#define COPY_TRIES 10000
+
+static void serve_child(int child, const struct staged *st, int depth);
+
+/* A child that forks waits until that event is read, and takes no page before. */
+static void serve_grandchildren(int child, const struct staged *st, int depth)
 {
-	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
-		struct uffdio_copy c = {
-			.dst = addr + (uint64_t)i * KSM_PAGE_SIZE,
-			.src = (uintptr_t)staging + (uint64_t)i * KSM_PAGE_SIZE,
-			.len = KSM_PAGE_SIZE,
-		};
+	struct uffd_msg msg;
 
-		if (!(moved & pageset_bit(i)))
-			continue;
-		/* EEXIST, ENOENT: the child forked before the page was moved or after it was
-		 * replaced, and has what it needs. ENOMEM and EAGAIN pass. ESRCH: it is dead. */
-		for (;;) {
-			long r = sysc3(SYS_ioctl, child, UFFDIO_COPY, &c);
+	while (depth < FAMILY_MAX && sysc3(SYS_read, child, &msg, sizeof(msg)) == sizeof(msg))
+		if (msg.event == UFFD_EVENT_FORK)
+			serve_child((int)msg.arg.fork.ufd, st, depth + 1);
+}
 
-			if (r != -EAGAIN && r != -ENOMEM)
-				break;
-			sysc0(SYS_sched_yield);
-		}
+/*
+ * EEXIST, ENOENT: the child forked before the page was moved or after it was replaced, and has
+ * what it needs. ENOMEM and EAGAIN pass. ESRCH: it is dead. A child that cannot be helped shall
+ * not read zeros: it gets SIGBUS when it comes to the page.
+ */
+static void copy_in(int child, const struct staged *st, unsigned int i, int depth)
+{
+	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
+	struct uffdio_copy c = {
+		.dst = st->addr + off,
+		.src = (uintptr_t)st->staging + off,
+		.len = KSM_PAGE_SIZE,
+	};
+	struct kabi_uffdio_poison poison = { .range = { c.dst, c.len } };
+
+	for (int tries = 0; tries < COPY_TRIES; tries++) {
+		if (!sysc_may_pass(sysc3(SYS_ioctl, child, UFFDIO_COPY, &c)))
+			return;
+		serve_grandchildren(child, st, depth);
+		sysc0(SYS_sched_yield);
 	}
+	sysc3(SYS_ioctl, child, KABI_UFFDIO_POISON, &poison);
+}
+
+static void serve_child(int child, const struct staged *st, int depth)
+{
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
+		if (st->moved & pageset_bit(i))
+			copy_in(child, st, i, depth);
+	serve_grandchildren(child, st, depth);
 	/* Closing takes the child's memory out of userfaultfd and wakes its threads. */
 	sysc1(SYS_close, child);
 }
 
 void uffd_serve_forks(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging)
 {
+	const struct staged st = { addr, moved, staging };
+
 	if (!k->event_fork)
 		return;
 	for (;;) {
@@ -170,7 +204,7 @@ void uffd_serve_forks(const struct kit *k, uint64_t addr, uint64_t moved, const 
 
 		while (sysc3(SYS_read, k->uffd_sync, &msg, sizeof(msg)) == sizeof(msg))
 			if (msg.event == UFFD_EVENT_FORK)
-				serve_child((int)msg.arg.fork.ufd, addr, moved, staging);
+				serve_child((int)msg.arg.fork.ufd, &st, 0);
 		if (sysc3(SYS_ioctl, k->uffd_sync, UFFDIO_ZEROPAGE, &fence) != -EAGAIN)
 			return;
 		sysc0(SYS_sched_yield);

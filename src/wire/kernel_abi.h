@@ -26,6 +26,14 @@ struct kabi_uffdio_move {
 };
 #define KABI_UFFDIO_MOVE _IOWR(0xAA, 0x05, struct kabi_uffdio_move)
 
+/* Linux 6.6 */
+struct kabi_uffdio_poison {
+	struct uffdio_range range;
+	uint64_t mode;
+	int64_t updated;
+};
+#define KABI_UFFDIO_POISON _IOWR(0xAA, 0x08, struct kabi_uffdio_poison)
+
 /* An entry of /proc/PID/pagemap: Documentation/admin-guide/mm/pagemap.rst. */
 #define KABI_PM_EXCLUSIVE (1ull << 56) /* one mapping maps the page, and that is this one */
 #define KABI_PM_FILE (1ull << 61)

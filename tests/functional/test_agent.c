@@ -1170,7 +1170,25 @@ static void *writer(void *arg)
 	return NULL;
 }
 
-/* A fork that the C library knows nothing of. The child looks at every page but its first word. */
+/* Does a child see every page, but its first word? It forks first, and so do its children. */
+static int raw_family(const uint8_t *mem, int generations)
+{
+	pid_t pid = generations ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : -1;
+	int status = 0;
+
+	if (pid == 0)
+		_exit(raw_family(mem, generations - 1));
+	for (size_t i = 0; i < 64; i++)
+		for (size_t j = 1; j < PAGE / 8; j++)
+			if (((uint64_t *)(mem + i * PAGE))[j] !=
+			    (i + 1) * 0x9e3779b97f4a7c15ull + j + 1)
+				return 1;
+	if (pid > 0)
+		waitpid(pid, &status, 0);
+	return status != 0;
+}
+
+/* A fork that the C library knows nothing of. */
 static void *raw_forker(void *arg)
 {
 	struct storm *s = arg;
@@ -1180,14 +1198,8 @@ static void *raw_forker(void *arg)
 		pid_t pid = mem ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : -1;
 		int status;
 
-		if (pid == 0) {
-			for (size_t i = 0; i < 64; i++)
-				for (size_t j = 1; j < PAGE / 8; j++)
-					if (((uint64_t *)(mem + i * PAGE))[j] !=
-					    (i + 1) * 0x9e3779b97f4a7c15ull + j + 1)
-						_exit(1);
-			_exit(0);
-		}
+		if (pid == 0)
+			_exit(raw_family(mem, (int)(s->forks % 3)));
 		if (pid < 0)
 			continue;
 		waitpid(pid, &status, 0);

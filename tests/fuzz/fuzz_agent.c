@@ -743,6 +743,15 @@ static long do_pread(int fd, void *buf, uint64_t len, uint64_t off)
 	return (long)len;
 }
 
+static long do_mincore(uint64_t addr, uint64_t len, uint8_t *out)
+{
+	for (uint64_t at = 0; at < len; at += PAGE) {
+		MUST(in_staging(addr + at));
+		out[at / PAGE] = k.staged[slot_of(addr + at)];
+	}
+	return 0;
+}
+
 /* Pages are pinned by means that can be seen. */
 static const char *status(void)
 {
@@ -884,6 +893,8 @@ static long played(long nr, long a, long b, long c, long d, long e, long f)
 		return do_close((int)a);
 	case SYS_pread64:
 		return do_pread((int)a, (void *)b, (uint64_t)c, (uint64_t)d);
+	case SYS_mincore:
+		return do_mincore((uint64_t)a, (uint64_t)b, (uint8_t *)c);
 	case SYS_openat:
 		return do_open((const char *)b);
 	case SYS_read:

@@ -20,7 +20,8 @@ struct learned {
 
 /*
  * Learn from the kernel what is not known of l->span, where that memory may be merged. The table
- * must not be moved meanwhile: it might be learned where it no longer is. So it grows first.
+ * must not be moved meanwhile: it might be learned where it no longer is. So it grows first. Where
+ * the kernel cannot be asked (no /proc, no free descriptor) the rest of the span is left out.
  */
 void ops_learn(struct learned *l) NEEDS(as.lock);
 

@@ -47,8 +47,8 @@ struct ksm_stat {
 	 * the daemon serves only members of certain groups. EPERM: the process does not obey the
 	 * daemon. Another user runs it or can write its directory: neither root, nor this user,
 	 * nor the system's user for the daemon. EDOM: the operator does not let the process join
-	 * the domain that it asks for. EINVAL: that is no name of a domain. Other errors are the
-	 * daemon's own.
+	 * the domain that it asks for. EINVAL: that is no name of a domain. EPROTONOSUPPORT: the
+	 * daemon is of another version than the library. Other errors are the daemon's own.
 	 */
 	uint32_t refused;
 	uint32_t reserved; /* 0 */

@@ -96,7 +96,7 @@ static const char usage_text[] =
 	"  --respect-dontdump   offer nothing that the program keeps out of core dumps\n"
 	"                       (MADV_DONTDUMP): keys and the like\n"
 	"  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
-	"                       /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user)\n"
+	"                       $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user)\n"
 	"  --preload FILE       use this libksm-preload.so\n"
 	"  --help, --version\n"
 	"\n"
@@ -333,21 +333,31 @@ static void check_program(const char *name, int depth)
 }
 
 /*
- * Say so when the program will not obey the daemon that is there. The program itself cannot: its
- * agent has no standard error. The socket's owner stands for the peer, whom only a connection
- * shows.
+ * Connect to the daemon as the program will: to the one in its place, else to root's. Returns the
+ * socket, or -errno of the last place, which path[] names; -ENOENT with an empty path when there is
+ * no place to look. A daemon that takes nobody in (EAGAIN) keeps no program waiting.
  */
-static void check_daemon(void)
+static int reach(struct sockaddr_un *sun)
 {
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	struct stat st;
+	bool own = !ksm_runtime_path(sun->sun_path, sizeof(sun->sun_path), NULL, KSM_CLIENT_SOCKET);
+	bool root = ksm_runtime_or_root(NULL);
+	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int err = ENOENT;
 
-	if (ksm_runtime_path(path, sizeof(path), NULL, KSM_CLIENT_SOCKET) || lstat(path, &st))
-		return;
-	if (!trust_dir(path) || !trust_uid(st.st_uid))
-		say("warning: %s or its directory belongs to another user than root and yourself, "
-		    "or others can write there: nothing is offered",
-		    path);
+	if (sock < 0)
+		return -errno;
+	if (own)
+		err = connect(sock, (struct sockaddr *)sun, sizeof(*sun)) ? errno : 0;
+	if ((err == ENOENT || err == ECONNREFUSED) && root) {
+		strcpy(sun->sun_path, KSM_ROOT_DIR "/" KSM_CLIENT_SOCKET);
+		err = connect(sock, (struct sockaddr *)sun, sizeof(*sun)) ? errno : 0;
+	}
+	if (!err)
+		return sock;
+	close(sock);
+	if (!own && !root)
+		sun->sun_path[0] = '\0';
+	return -err;
 }
 
 /* HELLO of this process, which is about to be the program. */
@@ -376,35 +386,50 @@ static bool say_hello(int sock, const char *domain)
 	return said;
 }
 
-/*
- * Say so when the daemon will not let the program into the domain: join it for a moment. A daemon
- * that does not answer keeps no program waiting.
- */
-static void check_domain(const char *domain)
+/* Say so when the daemon will not let the program into the domain: join it for a moment. */
+static void check_domain(int sock, const char *domain)
 {
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	struct timeval patience = { .tv_sec = 1 };
 	struct ksm_msg_error m;
-	int sock;
 
-	if (!domain || !*domain)
-		return;
 	if (!ksm_label_valid(domain)) {
 		say("warning: %s: no name of a domain, so nothing is offered", domain);
 		return;
 	}
-	if (ksm_runtime_path(sun.sun_path, sizeof(sun.sun_path), NULL, KSM_CLIENT_SOCKET))
-		return;
-	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	fcntl(sock, F_SETFL, 0);
 	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	if (!connect(sock, (struct sockaddr *)&sun, sizeof(sun)) && trust_dir(sun.sun_path) &&
-	    trust_peer(sock) && say_hello(sock, domain) &&
-	    recv(sock, &m, sizeof(m), 0) == sizeof(m) && m.hdr.type == KSM_MSG_ERROR &&
-	    m.error == EDOM)
+	if (say_hello(sock, domain) && recv(sock, &m, sizeof(m), 0) == sizeof(m) &&
+	    m.hdr.type == KSM_MSG_ERROR && m.error == EDOM)
 		say("warning: this program may not join the domain %s, so nothing is offered",
 		    domain);
-	close(sock);
+}
+
+/*
+ * Say so when no daemon is there, or when the program will not obey the one that is. The program
+ * itself cannot: its agent has no standard error. A daemon that does not answer within a second is
+ * not waited for.
+ */
+static void check_daemon(const char *domain)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int sock = reach(&sun);
+
+	if (sock == -EAGAIN)
+		return;
+	if (sock < 0 && !*sun.sun_path)
+		say("warning: the path of the runtime directory is too long: nothing is merged");
+	else if (sock < 0)
+		say("warning: no daemon at %s (%s): nothing is merged until one is there",
+		    sun.sun_path, strerror(-sock));
+	else if (!trust_dir(sun.sun_path) || !trust_peer(sock))
+		say("warning: %s or its directory belongs to another user than root and yourself, "
+		    "or others can write there: nothing is offered",
+		    sun.sun_path);
+	else if (domain && *domain)
+		check_domain(sock, domain);
+	if (sock >= 0)
+		close(sock);
 }
 
 int main(int argc, char **argv)
@@ -436,8 +461,7 @@ int main(int argc, char **argv)
 			die("--fixed-layout: %s", strerror(errno));
 	}
 	check_program(argv[optind], 0);
-	check_daemon();
-	check_domain(getenv(KSM_DOMAIN_VAR));
+	check_daemon(getenv(KSM_DOMAIN_VAR));
 	execvp(argv[optind], argv + optind);
 	err = errno;
 	say("%s: %s", argv[optind], strerror(err));

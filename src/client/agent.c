@@ -62,7 +62,8 @@ static bool refused(void)
 {
 	uint32_t error = atomic_load(&mailbox.refused);
 
-	return error == EACCES || error == EPERM || error == EDOM || error == EINVAL;
+	return error == EACCES || error == EPERM || error == EDOM || error == EINVAL ||
+	       error == EPROTONOSUPPORT;
 }
 
 static void loop(struct agent *a, uint64_t delay_ms)

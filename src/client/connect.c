@@ -41,8 +41,11 @@ void connect_find_daemon(struct heritage *h, const char *dir)
 {
 	char *path = h->sock_path;
 
-	if (!path[0] && ksm_runtime_path(path, sizeof(h->sock_path), dir, KSM_CLIENT_SOCKET) < 0)
+	if (path[0] || h->or_root)
+		return;
+	if (ksm_runtime_path(path, sizeof(h->sock_path), dir, KSM_CLIENT_SOCKET) < 0)
 		path[0] = '\0';
+	h->or_root = ksm_runtime_or_root(dir);
 }
 
 static void reopen(int *fd, const char *path)
@@ -63,34 +66,43 @@ bool connect_open_self(struct kit *k)
 	return k->mem >= 0 && k->pagemap >= 0;
 }
 
-bool connect_daemon(struct link *l, const struct heritage *h)
+/* Returns 0, -EPERM: it is nobody whom this process obeys, or -ENOENT: nobody listens there. */
+static int connect_to(struct link *l, const char *path)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	char domain[KSM_LABEL_SIZE];
-	long fd;
+	long fd = sysc3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool there;
 
-	if (!h->sock_path[0])
+	if (fd < 0)
+		return -ENOENT;
+	strcpy(sun.sun_path, path);
+	link_begin(l, (int)fd);
+	there = sysc3(SYS_connect, fd, &sun, sizeof(sun)) == 0;
+	if (there && trust_dir(path) && trust_peer((int)fd))
+		return 0;
+	link_end(l);
+	return there ? -EPERM : -ENOENT;
+}
+
+bool connect_daemon(struct link *l, const struct heritage *h)
+{
+	char domain[KSM_LABEL_SIZE];
+	int err = -ENOENT;
+
+	if (!h->sock_path[0] && !h->or_root)
 		return false;
 	as_domain_get(domain);
 	if (!ksm_label_field_valid(domain)) {
 		atomic_store(&mailbox.refused, EINVAL);
 		return false;
 	}
-	memcpy(sun.sun_path, h->sock_path, sizeof(sun.sun_path));
-	fd = sysc3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	link_begin(l, (int)fd);
-	if (sysc3(SYS_connect, fd, &sun, sizeof(sun)) < 0) {
-		link_end(l);
-		atomic_store(&mailbox.refused, 0); /* there is nobody to refuse */
-		return false;
-	}
-	if (trust_dir(h->sock_path) && trust_peer((int)fd))
-		return true;
-	link_end(l);
-	atomic_store(&mailbox.refused, EPERM);
-	return false;
+	if (h->sock_path[0])
+		err = connect_to(l, h->sock_path);
+	if (err == -ENOENT && h->or_root)
+		err = connect_to(l, KSM_ROOT_DIR "/" KSM_CLIENT_SOCKET);
+	if (err)
+		atomic_store(&mailbox.refused, err == -EPERM ? EPERM : 0);
+	return !err;
 }
 
 static uint32_t max_map_count(void)

@@ -21,8 +21,8 @@ void connect_find_daemon(struct heritage *h, const char *dir);
  */
 bool connect_open_self(struct kit *k);
 /*
- * Connect to the daemon's socket; the link begins. False: there is no daemon, or none that this
- * process trusts: mailbox.refused says EPERM then.
+ * Connect to the daemon's socket, or where nobody listens there to root's; the link begins. False:
+ * there is no daemon, or none that this process trusts: mailbox.refused says EPERM then.
  */
 bool connect_daemon(struct link *l, const struct heritage *h);
 /*

@@ -18,9 +18,9 @@
  * Everything here is as true in a child as it was in the parent, except that the connection's
  * sentinels become old ones (sentinel_retire()).
  *
- * Covered by: sock_path is set once, before the thread first starts. pid, stack and stack_size
- * belong to the thread that takes mailbox.tid from 0 to -1, and so do key and have_key; ends_ms and
- * nr_ends belong to the thread that set mailbox.ending.
+ * Covered by: sock_path and or_root are set once, before the thread first starts. pid, stack and
+ * stack_size belong to the thread that takes mailbox.tid from 0 to -1, and so do key and have_key;
+ * ends_ms and nr_ends belong to the thread that set mailbox.ending.
  */
 struct heritage {
 	_Atomic uint32_t deferred; /* start the agent only when told to: ksmc_defer_agent() */
@@ -29,6 +29,7 @@ struct heritage {
 	void *stack;
 	size_t stack_size;
 	char sock_path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* empty: no such place */
+	bool or_root; /* where nobody listens there, root's daemon is looked for */
 	struct heap heap;
 	struct sentinels sentinels;
 	struct past past;

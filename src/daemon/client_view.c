@@ -175,4 +175,20 @@ void client_counts(const struct clients *c, struct client_counts *out)
 	out->refused = c->refused;
 	out->domains_refused = c->domains_refused;
 	out->alone = c->alone;
+	out->other_version = c->other_version;
+}
+
+unsigned int client_outdated(struct clients *c, struct client_outdated *v, unsigned int max)
+{
+	unsigned int nr = 0;
+
+	rcu_read_lock();
+	for (unsigned int i = 0; i < CLIENTS_OUTDATED && nr < max; i++) {
+		uint64_t who = c->outdated[i];
+
+		if (who && !clients_find(c, (pid_t)(who >> 32)))
+			v[nr++] = (struct client_outdated){ (pid_t)(who >> 32), (uint32_t)who };
+	}
+	rcu_read_unlock();
+	return nr;
 }

@@ -49,6 +49,15 @@ unsigned int client_laggards(struct clients *c, uint32_t domain_id, uint64_t epo
 /* Pids of clients with orders that they have not answered, as above. */
 unsigned int client_debtors(struct clients *c, pid_t *v, unsigned int max);
 
+/* Processes that are no clients because their libraries speak another version. */
+#define CLIENT_OUTDATED_MAX 8u /* no more are known */
+struct client_outdated {
+	pid_t pid;
+	uint32_t version;
+};
+/* The last of them, at most `max` in v[]. Returns how many. Some may have ended. */
+unsigned int client_outdated(struct clients *c, struct client_outdated *v, unsigned int max);
+
 struct client_totals {
 	uint64_t added_vmas; /* sum over all clients */
 	uint64_t nr_short;   /* clients that have no room to give frames up */
@@ -63,6 +72,7 @@ struct client_counts {
 	uint64_t refused;         /* connections of users that may not be clients */
 	uint64_t domains_refused; /* of processes that may not join the domain they named */
 	uint64_t alone;           /* clients alone because nobody knows who they are */
+	uint64_t other_version;   /* connections of libraries that speak another version */
 };
 void client_counts(const struct clients *c, struct client_counts *out);
 

@@ -16,6 +16,9 @@
 #include "daemon/session.h"
 
 /* Why a session ends; each kind is logged at most once a minute. */
+/* Programs to be named whose library is not the daemon's. After an upgrade there may be more. */
+#define CLIENTS_OUTDATED 8u
+
 enum error_kind {
 	ERR_PROTOCOL,
 	ERR_DESCRIPTORS,
@@ -57,6 +60,10 @@ struct clients {
 	_Atomic uint64_t refused;         /* connections of users that may not be clients */
 	_Atomic uint64_t domains_refused; /* of processes that may not join the domain they named */
 	_Atomic uint64_t alone;           /* clients alone because nobody knows who they are */
+	_Atomic uint64_t other_version;   /* connections of libraries that speak another one */
+	/* Who they were, the last of them: pid << 32 | version, 0: nobody. */
+	_Atomic uint64_t outdated[CLIENTS_OUTDATED];
+	unsigned int next_outdated;
 };
 
 /*

@@ -136,6 +136,9 @@ static const struct attr all_attrs[] = {
 	ALL("clients_alone", alone,
 	    "clients that got a domain of their own because it is not known who they are, since "
 	    "the start"),
+	ALL("clients_outdated", other_version,
+	    "connections refused because the program's libksm speaks another version than the "
+	    "daemon, since the start"),
 	ALL("protocol_errors", protocol_errors, "connections ended because of what they sent"),
 };
 
@@ -146,8 +149,44 @@ static const struct attr_group all_group = {
 	.gather = gather_all,
 };
 
+/* ---- ksm/outdated: apart, since naming processes is work ---- */
+
+#define OUTDATED_TEXT 96u /* of one: a pid, a program's name, a version */
+
+static int gather_outdated(void *owner, uint64_t subject, void *values)
+{
+	struct client_outdated v[CLIENT_OUTDATED_MAX];
+	unsigned int nr = client_outdated(owner, v, CLIENT_OUTDATED_MAX);
+	char *text = values, comm[64];
+	size_t len = 0;
+
+	(void)subject;
+	for (unsigned int i = 0; i < nr; i++) {
+		read_comm(v[i].pid, comm, sizeof(comm));
+		if (*comm) /* it has not ended */
+			len += (size_t)snprintf(text + len, OUTDATED_TEXT, "%s%d (%s, version %u)",
+						len ? ", " : "", (int)v[i].pid, comm, v[i].version);
+	}
+	return 0;
+}
+
+static const struct attr outdated_attrs[] = {
+	{ .name = "outdated",
+	  .help = "programs that are no clients because their libksm speaks another version: they "
+		  "are to be started again, with the libksm of this daemon",
+	  .show = attr_show_text },
+};
+
+static const struct attr_group outdated_group = {
+	.name = "ksm",
+	ATTR_TABLE(outdated_attrs),
+	.size = CLIENT_OUTDATED_MAX * OUTDATED_TEXT,
+	.gather = gather_outdated,
+};
+
 void group_client_register(struct attr_tree *t, struct clients *s)
 {
 	attr_register(t, &group, s);
 	attr_register(t, &all_group, s);
+	attr_register(t, &outdated_group, s);
 }

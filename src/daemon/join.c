@@ -141,18 +141,34 @@ static void refuse_domain(struct session *s, const char *label)
 		    label);
 }
 
+/* A program that tries again, as each does, is one. */
+static void remember_outdated(struct clients *c, pid_t pid, uint32_t version)
+{
+	unsigned int i = 0;
+
+	c->other_version++;
+	while (i < CLIENTS_OUTDATED && c->outdated[i] >> 32 != (uint32_t)pid)
+		i++;
+	if (i == CLIENTS_OUTDATED)
+		i = c->next_outdated++ % CLIENTS_OUTDATED;
+	c->outdated[i] = (uint64_t)(uint32_t)pid << 32 | version;
+}
+
+void join_other_version(struct session *s, uint32_t version)
+{
+	remember_outdated(s->clients, s->pid, version);
+	client_fail(s, ERR_PROTOCOL, EPROTONOSUPPORT,
+		    "its libksm speaks version %u, this daemon only %u: start it again with the "
+		    "libksm of this daemon",
+		    version, KSM_WIRE_VERSION);
+}
+
 bool join_hello(struct session *s, const struct ksm_msg_hello *hello, const int *fds, int nr_fds,
 		bool more)
 {
 	char why[100];
 	int err;
 
-	if (hello->version != KSM_WIRE_VERSION) {
-		client_fail(s, ERR_PROTOCOL, EPROTONOSUPPORT,
-			    "version %u is not spoken here, only %u", hello->version,
-			    KSM_WIRE_VERSION);
-		return false;
-	}
 	if (!ksm_label_field_valid(hello->domain)) {
 		client_fail(s, ERR_PROTOCOL, EINVAL, "the domain that it asks for is no label");
 		return false;

@@ -16,6 +16,8 @@
  */
 bool join_hello(struct session *s, const struct ksm_msg_hello *hello, const int *fds, int nr_fds,
 		bool more);
+/* A HELLO of another version, whatever its length. The session has failed. */
+void join_other_version(struct session *s, uint32_t version);
 void join_ready(struct session *s, const union ksm_msg *msg);
 
 #endif

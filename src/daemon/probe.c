@@ -42,39 +42,72 @@ static bool probe_pagemap_scan(void)
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), err = 0;
 
 	if (fd < 0) {
-		log_msg(LOG_ERROR, "cannot open /proc/self/pagemap (%s): mount procfs on /proc",
-			strerror(errno));
+		log_msg(LOG_ERROR, "cannot open /proc/self/pagemap (%s)%s", strerror(errno),
+			errno == ENOENT ? ": mount procfs on /proc" : "");
 		return false;
 	}
 	if (ioctl(fd, KABI_PAGEMAP_SCAN, &arg) < 0)
 		err = errno;
 	close(fd);
-	if (err)
+	if (err == ENOTTY)
 		log_msg(LOG_ERROR,
 			"the PAGEMAP_SCAN ioctl is missing (%s): it came with Linux 6.7; "
 			"run a kernel at least that new",
 			strerror(err));
+	else if (err)
+		log_msg(LOG_ERROR, "PAGEMAP_SCAN of /proc/self/pagemap: %s", strerror(err));
 	return !err;
+}
+
+/* Does the kernel have the device, whatever /dev has? */
+static bool kernel_has_device(void)
+{
+	char buf[4096];
+	int fd = open("/proc/misc", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	buf[n < 0 ? 0 : n] = '\0';
+	return strstr(buf, " userfaultfd\n");
+}
+
+/* err: why /dev/userfaultfd cannot be opened. It is not there, not ours, or the kernel's is not. */
+static void say_why_no_device(int err)
+{
+	if (err == EPERM) /* the file's mode would be EACCES */
+		log_msg(LOG_ERROR,
+			"this container or service may not open /dev/userfaultfd (%s): allow the "
+			"device (--device /dev/userfaultfd; DeviceAllow=/dev/userfaultfd rw)",
+			strerror(err));
+	else if (err == EACCES)
+		log_msg(LOG_ERROR,
+			"user %u has no access to /dev/userfaultfd (%s): let root run `setfacl "
+			"-m u:%u:rw /dev/userfaultfd`, or have a udev rule give it to a user or "
+			"group, as 60-ksmd-user.rules does",
+			geteuid(), strerror(err), geteuid());
+	else if (err != ENOENT && err != ENXIO && err != ENODEV)
+		log_msg(LOG_ERROR, "cannot open /dev/userfaultfd: %s", strerror(err));
+	else if (kernel_has_device())
+		log_msg(LOG_ERROR,
+			"cannot open /dev/userfaultfd (%s), although the kernel has it: pass the "
+			"device into this container (--device /dev/userfaultfd), or run the daemon "
+			"outside and bind-mount its directory",
+			strerror(err));
+	else
+		log_msg(LOG_ERROR,
+			"cannot open /dev/userfaultfd (%s): it came with Linux 6.1; run a "
+			"kernel at least that new, built with CONFIG_USERFAULTFD",
+			strerror(err));
 }
 
 static int open_userfaultfd_device(void)
 {
 	int fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 
-	if (fd >= 0)
-		return fd;
-	if (errno == EACCES || errno == EPERM)
-		log_msg(LOG_ERROR,
-			"no access to /dev/userfaultfd (in Linux since 6.1): let root run "
-			"`setfacl -m u:%u:rw /dev/userfaultfd`, or add the udev rule "
-			"KERNEL==\"userfaultfd\", GROUP=\"ksmd\", MODE=\"0660\"",
-			geteuid());
-	else
-		log_msg(LOG_ERROR,
-			"cannot open /dev/userfaultfd (%s): it came with Linux 6.1; run a "
-			"kernel at least that new, built with CONFIG_USERFAULTFD",
-			strerror(errno));
-	return -1;
+	if (fd < 0)
+		say_why_no_device(errno);
+	return fd;
 }
 
 /* One feature at a time, since asking for an unknown one fails without saying which. */

@@ -63,10 +63,23 @@ static void hand_over_fds(struct session *s, struct received *r)
 	r->rights.nr = 0;
 }
 
+/* A HELLO of another version may have another length, too. */
+static bool of_other_version(const struct session *s, const struct received *r)
+{
+	const struct ksm_msg_hello *m = &r->msg.hello;
+
+	return s->state == SESSION_HELLO && m->hdr.type == KSM_MSG_HELLO &&
+	       r->len >= offsetof(struct ksm_msg_hello, flags) && m->version != KSM_WIRE_VERSION;
+}
+
 static void dispatch(struct session *s, struct received *r)
 {
 	uint32_t type = r->len >= sizeof(r->msg.hdr) ? r->msg.hdr.type : 0;
 
+	if (type && of_other_version(s, r)) {
+		join_other_version(s, r->msg.hello.version);
+		return;
+	}
 	if (!ksm_msg_size(type)) {
 		client_fail(s, ERR_PROTOCOL, EPROTO, "no such message: type %u, %zu bytes", type,
 			    r->len);

@@ -59,9 +59,8 @@ static inline bool trust_service_uid(uid_t uid)
 	struct stat parent, dir;
 
 	return trust_lstat("/run", &parent) == 0 && S_ISDIR(parent.st_mode) && parent.st_uid == 0 &&
-	       !(parent.st_mode & TRUST_OTHERS_WRITE) &&
-	       trust_lstat("/run/" KSM_DIR_NAME, &dir) == 0 && S_ISDIR(dir.st_mode) &&
-	       !(dir.st_mode & TRUST_OTHERS_WRITE) && dir.st_uid == uid &&
+	       !(parent.st_mode & TRUST_OTHERS_WRITE) && trust_lstat(KSM_ROOT_DIR, &dir) == 0 &&
+	       S_ISDIR(dir.st_mode) && !(dir.st_mode & TRUST_OTHERS_WRITE) && dir.st_uid == uid &&
 	       uid != TRUST_OVERFLOW_UID;
 }
 

@@ -319,6 +319,35 @@ START_TEST(wrong_version)
 }
 END_TEST
 
+/* The HELLO of another version may be shorter or longer. Operators are told who sent it. */
+START_TEST(other_versions_are_named)
+{
+	static const size_t lengths[] = { 12, 16, sizeof(struct ksm_msg_hello), 200 };
+	struct daemon *d = daemon_start(NULL);
+	char want[64], got[256];
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		union {
+			struct ksm_msg_hello hello;
+			char bytes[200];
+		} m = { .hello = hello() };
+		int sock = raw_connect(d);
+
+		m.hello.hdr.len = (uint32_t)lengths[i];
+		m.hello.version = KSM_WIRE_VERSION - 1;
+		ck_assert_int_eq(send(sock, &m, lengths[i], 0), (ssize_t)lengths[i]);
+		expect_error(sock, EPROTONOSUPPORT);
+		close(sock);
+	}
+	snprintf(want, sizeof(want), "%d (test_client_soc, version %u)", (int)getpid(),
+		 KSM_WIRE_VERSION - 1);
+	ck_assert_int_ge(ctl_get(d, "ksm/outdated", got, sizeof(got)), 0);
+	ck_assert_str_eq(got, want);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/clients_outdated"), 4);
+	daemon_stop(d);
+}
+END_TEST
+
 /* Every type, in every state in which it must not come. */
 START_TEST(messages_at_the_wrong_time)
 {
@@ -386,6 +415,8 @@ START_TEST(wrong_lengths_and_types)
 			int sock = raw_connect(d);
 
 			*hdr = (struct ksm_msg_hdr){ type, (uint32_t)lens[i] };
+			/* A HELLO of another version may have another length. */
+			((struct ksm_msg_hello *)hdr)->version = KSM_WIRE_VERSION;
 			send(sock, big, lens[i], 0);
 			expect_error(sock, lens[i] < sizeof(*hdr) ? EPROTO : EMSGSIZE);
 			close(sock);
@@ -1015,6 +1046,7 @@ static Suite *client_suite(void)
 	tcase_add_test(tc, wrong_number_of_descriptors);
 	tcase_add_test(tc, descriptors_that_nobody_asked_for);
 	tcase_add_test(tc, wrong_version);
+	tcase_add_test(tc, other_versions_are_named);
 	tcase_add_test(tc, messages_at_the_wrong_time);
 	tcase_add_test(tc, wrong_lengths_and_types);
 	tcase_add_test(tc, bytes_without_sense);

@@ -340,7 +340,7 @@ static const char usage_text[] =
 	"kernel has them in /sys, DIRECTORY/proc/PID/ksm_stat, and all others in DIRECTORY/ksmd.\n"
 	"\n"
 	"  --runtime-dir DIR where the daemon is [$KSMD_RUNTIME_DIR, else\n"
-	"                    /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user]\n"
+	"                    $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user]\n"
 	"  -f, --foreground  stay in the foreground\n"
 	"  --help, --version\n"
 	"\n"
@@ -417,6 +417,22 @@ static int catch_interrupts(void)
 	return sigaction(INTERRUPT, &sa, NULL);
 }
 
+/*
+ * Where the daemon is, now and later. Whoever has no daemon of their own at the start is shown
+ * root's. False: nobody says where to look.
+ */
+static bool find_daemon(const char *dir)
+{
+	static const char root[] = KSM_ROOT_DIR "/" KSM_CONTROL_SOCKET;
+	bool named = !ksm_runtime_path(socket_path, sizeof(socket_path), dir, KSM_CONTROL_SOCKET);
+
+	if (!ksm_runtime_or_root(dir) || (named && access(socket_path, F_OK) == 0))
+		return named;
+	if (!named || access(root, F_OK) == 0)
+		strcpy(socket_path, root);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { 0 };
@@ -425,7 +441,7 @@ int main(int argc, char **argv)
 	int err;
 
 	parse(argc, argv, &o);
-	if (ksm_runtime_path(socket_path, sizeof(socket_path), o.runtime_dir, KSM_CONTROL_SOCKET)) {
+	if (!find_daemon(o.runtime_dir)) {
 		fputs("ksmd-fs: no runtime directory: give --runtime-dir\n", stderr);
 		return EXIT_USAGE;
 	}

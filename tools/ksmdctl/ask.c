@@ -12,16 +12,37 @@
 #include "wire/runtime_dir.h"
 #include "wire/wire.h"
 
-void ctl_open(struct talk *c, const char *dir)
+/* Returns 0 or -errno. */
+static int try_at(struct talk *c, const char *path)
 {
-	char path[sizeof(c->sun.sun_path)];
-	int err;
+	int err = talk_socket(c, path);
 
-	if (ksm_runtime_path(path, sizeof(path), dir, KSM_CONTROL_SOCKET))
-		die(EXIT_NO_DAEMON, "no runtime directory: give --runtime-dir");
-	err = talk_socket(c, path);
 	if (!err)
 		err = talk_connect(c);
+	if (err)
+		talk_close(c);
+	return err;
+}
+
+void ctl_open(struct talk *c, const char *dir)
+{
+	static const char root[] = KSM_ROOT_DIR "/" KSM_CONTROL_SOCKET;
+	char path[sizeof(c->sun.sun_path)] = "";
+	bool or_root = ksm_runtime_or_root(dir);
+	int err = -ENOENT, root_err;
+
+	if (!ksm_runtime_path(path, sizeof(path), dir, KSM_CONTROL_SOCKET))
+		err = try_at(c, path);
+	else if (!or_root)
+		die(EXIT_NO_DAEMON, "no runtime directory: give --runtime-dir");
+	if (err && or_root) {
+		root_err = try_at(c, root);
+		if (root_err && *path)
+			die(EXIT_NO_DAEMON, "no daemon at %s: %s, nor at %s: %s", path,
+			    strerror(-err), root, strerror(-root_err));
+		err = root_err;
+		strcpy(path, root);
+	}
 	if (err)
 		die(EXIT_NO_DAEMON, "no daemon at %s: %s", path, strerror(-err));
 	if (!talk_trusted(c))

@@ -31,7 +31,7 @@ static const char usage_text[] =
 	"  metrics           all that you may see, as OpenMetrics (Prometheus)\n"
 	"\n"
 	"  --runtime-dir DIR where the daemon is [$KSMD_RUNTIME_DIR, else\n"
-	"                    /run/ksmd-user for root, else $XDG_RUNTIME_DIR/ksmd-user]\n"
+	"                    $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user]\n"
 	"  --json            get, ls, status: print JSON\n"
 	"  -d, --delay SEC   top: seconds between two reports [1]\n"
 	"  -n, --count N     top: end after N reports\n"

@@ -179,11 +179,12 @@ static struct shape shape_of(const struct group *g, const struct family *f)
 					     "pages_unshared", "pages_volatile",
 					     "sleep_millisecs" };
 	static const char *const counters[] = {
-		"agent_cpu_ns",      "clients_alone",      "clients_refused", "cow_breaks",
-		"domains_refused",   "frames_held_up",     "full_scans",      "migrate_collisions",
-		"migrate_failed",    "order_pages_failed", "orders_given",    "pages_merged",
-		"pages_migrated",    "pages_scanned",      "pages_skipped",   "pgmigrate_fail",
-		"pgmigrate_success", "protocol_errors",    "refused",         "scan_cpu_ns",
+		"agent_cpu_ns",       "clients_alone",     "clients_refused",    "cow_breaks",
+		"clients_outdated",   "domains_refused",   "frames_held_up",     "full_scans",
+		"migrate_collisions", "migrate_failed",    "order_pages_failed", "orders_given",
+		"pages_merged",       "pages_migrated",    "pages_scanned",      "pages_skipped",
+		"pgmigrate_fail",     "pgmigrate_success", "protocol_errors",    "refused",
+		"scan_cpu_ns",
 	};
 	bool ksm = !strcmp(g->name, "ksm"), node = ksm && ONE_OF(nodes, f);
 	int len = (int)f->name_len;

@@ -11,6 +11,7 @@
 #include "tools/ksmdctl/ask.h"
 #include "tools/ksmdctl/clients.h"
 #include "tools/ksmdctl/held_up.h"
+#include "tools/ksmdctl/outdated.h"
 #include "tools/ksmdctl/sample.h"
 #include "tools/ksmdctl/status_json.h"
 
@@ -123,6 +124,7 @@ void print_status(struct talk *c, const struct sample *s, const struct rates *r,
 		print_left_out(c, "ksm");
 		putchar('\n');
 		print_held_up(c);
+		print_outdated(c);
 		printf("clients   %" PRId64 "\n", s->clients);
 	} else {
 		puts("what is saved and left out in all, and other users' clients, are shown to "

@@ -256,13 +256,17 @@ static bool poll_answers(struct scan_pass *p)
 	return p->polls > 0;
 }
 
-/* Tell the engine the time. The lock is free between the parts of what follows from it. */
-static void tick(struct engine *e)
+/*
+ * Tell the engine the time. The lock is free between the parts of what follows from it. Random
+ * bits are for the waits before merging; a pass at rest does without the system call.
+ */
+static void tick(const struct scan_pass *p, struct engine *e)
 {
-	uint64_t salt, now = clock_ms();
+	uint64_t salt = 0, now = clock_ms();
 
 	/* It cannot fail, once the kernel has random numbers; a guess of ours is the next best. */
-	if (getrandom(&salt, sizeof(salt), 0) != sizeof(salt))
+	if (knob(p, KNOB_MERGE_DELAY_MILLISECS) &&
+	    getrandom(&salt, sizeof(salt), 0) != sizeof(salt))
 		salt = clock_thread_cpu_ns();
 	while (engine_tick(e, now, salt))
 		;
@@ -286,7 +290,7 @@ static uint64_t batch(struct scan_pass *p)
 		if (!v[i]->nr_clients)
 			continue;
 		active++;
-		tick(v[i]->engine);
+		tick(p, v[i]->engine);
 		scan_domain(p, v[i], &budget);
 		engine_flush(v[i]->engine, v[i]->pass_done ? ENGINE_FLUSH_PASS :
 					   hold_over       ? ENGINE_FLUSH_ALL :

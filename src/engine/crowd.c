@@ -213,8 +213,8 @@ uint32_t crowd_next_touched(struct engine *e)
 /* --- time --- */
 
 /*
- * Uniform in [0, limit]. The daemon gives new random bits with each tick, and the seed of the
- * hashes is secret, so nobody who sees some of the times can tell the next.
+ * Uniform in [0, limit]. The daemon gives new random bits with each tick that finds a limit, and
+ * the seed of the hashes is secret, so nobody who sees some of the times can tell the next.
  */
 static uint64_t draw(struct engine *e, uint64_t limit)
 {

@@ -201,10 +201,10 @@ enum engine_flush {
 /* Send orders. The daemon calls it after each thousand pages or so. */
 void engine_flush(struct engine *e, enum engine_flush what);
 /*
- * The time, in milliseconds that never go back, and random bits that nobody can guess: pages that
- * have waited long enough are merged (merge_delay_millisecs), and a change of min_sharers takes
- * effect. Deals with a part at a time and returns true when there is more. To be called before
- * scanning, again and again.
+ * The time, in milliseconds that never go back, and random bits that nobody can guess (0 will do
+ * while merge_delay_millisecs is 0): pages that have waited long enough are merged, and a change of
+ * min_sharers takes effect. Deals with a part at a time and returns true when there is more. To be
+ * called before scanning, again and again.
  */
 bool engine_tick(struct engine *e, uint64_t now_ms, uint64_t salt);
 /* Orders under way plus pages that wait to be ordered; 0 when merging has come to rest. */

@@ -272,13 +272,39 @@ static void show_help(const struct target *t, struct text *out)
 		text_printf(out, "%s%s\n", t->attr->help, whom);
 }
 
+static const struct attr_action *find_action(const struct attr_group *g, const char *name)
+{
+	for (size_t i = 0; i < g->nr_actions; i++)
+		if (!strcmp(g->actions[i].name, name))
+			return &g->actions[i];
+	return NULL;
+}
+
+/* help/GROUP/ACTION; NULL: the path is no such. */
+static const struct attr_action *find_help(const struct attr_tree *tree, const char *path)
+{
+	for (const struct attr_member *m = tree->members; m < end_of(tree); m++) {
+		size_t len = strlen(m->group->name);
+
+		if (!strncmp(path, "help/", 5) && !strncmp(path + 5, m->group->name, len) &&
+		    path[5 + len] == '/' && find_action(m->group, path + 6 + len))
+			return find_action(m->group, path + 6 + len);
+	}
+	return NULL;
+}
+
 int attr_get(const struct attr_tree *tree, const struct attr_viewer *viewer, const char *path,
 	     struct text *out)
 {
+	const struct attr_action *a = find_help(tree, path);
 	union values v;
 	struct target t;
 	int err = resolve(tree, path, &t);
 
+	if (a) {
+		text_printf(out, "%s [for its user and operators]\n", a->help);
+		return out->failed ? -ENOMEM : 0;
+	}
 	if (!err)
 		err = gather(&t, viewer, &v);
 	if (err)
@@ -323,6 +349,33 @@ int attr_finish(const struct attr_tree *t, struct text *why)
 			return ret;
 	}
 	return ATTR_PENDING;
+}
+
+/* ---- do ---- */
+
+int attr_do(const struct attr_tree *tree, const struct attr_viewer *viewer, const char *path,
+	    const char *args, struct text *out, struct text *why)
+{
+	const char *slash = strrchr(path, '/');
+	const struct attr_action *a;
+	char dir[PATH_MAX_LEN + 1];
+	struct target t;
+	int err;
+
+	if (!slash || (size_t)(slash - path) >= sizeof(dir))
+		return -ENOENT;
+	memcpy(dir, path, (size_t)(slash - path));
+	dir[slash - path] = '\0';
+	err = resolve(tree, dir, &t);
+	if (err)
+		return err;
+	if (t.help || t.attr || !t.has_subject || !owns(t.first, t.subject, viewer))
+		return -ENOENT;
+	a = find_action(t.first->group, slash + 1);
+	if (!a)
+		return -ENOENT;
+	err = a->call(t.first->owner, t.subject, viewer, args, out, why);
+	return !err && out->failed ? -ENOMEM : err;
 }
 
 /* ---- ls ---- */

@@ -9,6 +9,7 @@
  *	GROUP/SUBJECT/ATTRIBUTE    client/4711/uid: the group has many subjects, each with a number
  *	.../ATTRIBUTE/NAME         ksm/left_out/pinned: the attribute is a directory of numbers
  *	help/GROUP/ATTRIBUTE       what the attribute means, for any subject
+ *	GROUP/SUBJECT/ACTION       something to do; ls does not show it, help/GROUP/ACTION does
  *
  * A mode says what can be done: 0444 to read, 0644 to set as well, 0555 to list (a directory).
  *
@@ -69,6 +70,20 @@ struct attr {
 struct attr_list; /* the answer to an ls, as far as it has come */
 
 /*
+ * Something that can be done with a subject, or asked of it, beyond reading and setting: "do
+ * GROUP/SUBJECT/NAME ARGS". Whoever owns the subject may, and operators. call() appends the answer,
+ * lines of text; args is "" where there are none. It returns 0, or -errno with the reason in `why`
+ * (which may stay empty), and costs no more than a few milliseconds: what takes longer is begun by
+ * one call and looked after by others.
+ */
+struct attr_action {
+	const char *name;
+	const char *help;
+	int (*call)(void *owner, uint64_t subject, const struct attr_viewer *v, const char *args,
+		    struct text *out, struct text *why);
+};
+
+/*
  * The attributes that one owner shows of each subject. gather() takes one consistent view of a
  * subject (0 where a group has only one) and fills in `size` zeroed bytes; it returns 0 or -ENOENT.
  * list() calls attr_list_subject() for each subject; it is NULL where a group has only one.
@@ -91,6 +106,8 @@ struct attr_group {
 	bool (*owned)(void *owner, uint64_t subject, uid_t uid);
 	bool open;
 	int (*finish)(void *owner, struct text *why);
+	const struct attr_action *actions;
+	size_t nr_actions;
 };
 
 /* Groups are in the order of their names; those of one name in the order of their registration. */
@@ -121,6 +138,12 @@ int attr_get(const struct attr_tree *t, const struct attr_viewer *v, const char 
  * set), or what the attribute's store returns.
  */
 int attr_set(const struct attr_tree *t, const char *path, const char *value);
+/*
+ * Carry out an action. Returns 0, or -errno as call() does, -ENOENT also where there is no such
+ * action, or no such subject for this viewer.
+ */
+int attr_do(const struct attr_tree *t, const struct attr_viewer *v, const char *path,
+	    const char *args, struct text *out, struct text *why);
 /*
  * Append the names in a directory, one on a line, directories with '/': those that the viewer may
  * read, and below help/ all. `modes` puts the mode before each, as "0644 ". "" is the root. Returns
@@ -168,5 +191,6 @@ void attr_show_text(const struct attr *a, const void *values, struct text *out);
 		.nr_names = sizeof(names_of) / sizeof((names_of)[0])                               \
 	}
 #define ATTR_TABLE(v) .attrs = (v), .nr_attrs = sizeof(v) / sizeof((v)[0])
+#define ATTR_ACTIONS(v) .actions = (v), .nr_actions = sizeof(v) / sizeof((v)[0])
 
 #endif

@@ -9,7 +9,8 @@
 
 #include "daemon/attr.h"
 
-#define COMMANDS "commands are: get PATH, set PATH VALUE, ls [-l] [PATH], dump PATH"
+#define COMMANDS                                                                                   \
+	"commands are: get PATH, set PATH VALUE, ls [-l] [PATH], dump PATH, do PATH [ARGUMENT]..."
 
 /* ---- answers ---- */
 
@@ -154,15 +155,37 @@ static int ls(const struct attr_tree *t, const struct attr_viewer *v, char *args
 	return 0;
 }
 
+static int act(const struct attr_tree *t, const struct attr_viewer *v, char *args,
+	       struct text *answer)
+{
+	char *rest = args ? strchr(args, ' ') : NULL;
+	struct text body = { 0 }, why = { 0 };
+	int err;
+
+	if (!args) {
+		command_error(answer, EINVAL, COMMANDS);
+		return 0;
+	}
+	if (rest)
+		*rest++ = '\0';
+	err = attr_do(t, v, args, rest ? rest : "", &body, &why);
+	if (err && why.len) {
+		text_add(&why, "", 1);
+		command_error(answer, -err, why.failed ? strerror(ENOMEM) : why.data);
+		text_free(&body);
+	} else {
+		answer_body(answer, err, &body);
+	}
+	text_free(&why);
+	return 0;
+}
+
 static const struct command {
 	const char *name;
 	int (*run)(const struct attr_tree *t, const struct attr_viewer *v, char *args,
 		   struct text *answer);
 } commands[] = {
-	{ "get", get },
-	{ "set", set },
-	{ "ls", ls },
-	{ "dump", dump },
+	{ "get", get }, { "set", set }, { "ls", ls }, { "dump", dump }, { "do", act },
 };
 
 static bool has_control_chars(const char *s, size_t len)

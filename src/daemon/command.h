@@ -7,9 +7,11 @@
  *	ls [PATH]         ok LENGTH, then the names
  *	ls -l [PATH]      ok LENGTH, then each name after its mode: "0644 run", "0555 left_out/"
  *	dump PATH         ok LENGTH, then all values of a directory: "run 1", "left_out/stack 16"
+ *	do PATH [ARGS]    ok LENGTH, then what the action says
  *	                  error ERRNAME message
  *
- * Everybody may get, ls and dump what attr.h lets them see; only operators may set.
+ * Everybody may get, ls and dump what attr.h lets them see; only operators may set. An action is
+ * for whoever owns its subject, and for operators.
  */
 #ifndef KSMD_COMMAND_H
 #define KSMD_COMMAND_H

@@ -8,6 +8,7 @@
 
 #include "base/kernel_cost.h"
 #include "daemon/attr.h"
+#include "daemon/client_act.h"
 #include "daemon/client_view.h"
 #include "daemon/profit.h"
 
@@ -108,9 +109,17 @@ static const struct attr attrs[] = {
 	ATTR_NUMBERS(struct client_values, view.left_out, "left_out", left_names, "pages left out"),
 };
 
+static const struct attr_action actions[] = {
+	{ "why",
+	  "what has become of its pages, range by range from ADDRESS on: \"START-END\", then "
+	  "\"NAME PAGES\" for each kind; \"next ADDRESS\" when there is more",
+	  client_act_why },
+};
+
 static const struct attr_group group = {
 	.name = "client",
 	ATTR_TABLE(attrs),
+	ATTR_ACTIONS(actions),
 	.size = sizeof(struct client_values),
 	.gather = gather,
 	.list = list,

@@ -311,6 +311,42 @@ struct mm_counters {
 };
 void mm_counters(struct mm_slot *mm, struct mm_counters *out);
 
+/* What has become of a page that is tracked. `why` in ksmdctl has words for each. */
+enum engine_why {
+	WHY_MERGED,      /* it stands on a frame with others */
+	WHY_ALONE,       /* the others have left its frame */
+	WHY_ZERO,        /* it was zeros, and was given back */
+	WHY_ORDERED,     /* its order waits or is under way */
+	WHY_UNIQUE,      /* no other page has its contents so far */
+	WHY_FEW_SHARERS, /* too few hold its contents: min_sharers */
+	WHY_DELAYED,     /* it waits for merge_delay_millisecs */
+	WHY_NEW,         /* it has not been compared yet */
+	WHY_VOLATILE,    /* it was written whenever it was looked at */
+	WHY_COW_BROKEN,
+	WHY_PINNED,
+	WHY_FORK_SHARED,
+	WHY_VMA_BUDGET,
+	WHY_ARENA_LIMIT,
+	WHY_FOREIGN, /* these six are counted as left out */
+	WHY_NR
+};
+#define ENGINE_WHY_NAMES                                                                           \
+	{                                                                                          \
+		"merged", "alone", "zero", "ordered", "unique", "few_sharers", "delayed", "new",   \
+			"volatile", "cow_broken", "pinned", "fork_shared", "vma_budget",           \
+			"arena_limit", "foreign"                                                   \
+	}
+/* Offered memory: a region or a part of one, and the pages of it that are tracked. */
+struct engine_range {
+	struct span at;
+	uint64_t pages[WHY_NR];
+};
+/*
+ * The ranges from address `from` on, at most `max`, in v[]; returns how many. Looks at some
+ * thousands of blocks, for about a millisecond; *next says where to go on, or is KSM_ADDR_END.
+ */
+int engine_why(struct mm_slot *mm, uint64_t from, struct engine_range *v, int max, uint64_t *next);
+
 /*
  * Walk the reverse mapping of a frame, for tests and the operator: fn(arg, client id, address) for
  * every site, under the engine lock. Returns the number of sites, or -ENOENT (no such frame).

@@ -430,6 +430,14 @@ int ctl_ls(struct daemon *d, const char *path, char *buf, size_t size)
 	return command(d, line, buf, size);
 }
 
+int ctl_do(struct daemon *d, const char *what, char *buf, size_t size)
+{
+	char line[1024];
+
+	snprintf(line, sizeof(line), "do %s\n", what);
+	return command(d, line, buf, size);
+}
+
 int ctl_set(struct daemon *d, const char *path, const char *value)
 {
 	char line[8192];

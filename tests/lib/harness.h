@@ -64,6 +64,8 @@ int daemon_expect_exit(const char *dir, const char *const extra_args[], char *er
 int ctl_get(struct daemon *d, const char *path, char *buf, size_t size);
 int ctl_ls(struct daemon *d, const char *path, char *buf, size_t size);
 int ctl_set(struct daemon *d, const char *path, const char *value);
+/* An action, "client/4711/why 0x1000"; also the negative errno of a refusal. */
+int ctl_do(struct daemon *d, const char *what, char *buf, size_t size);
 int ctl_set_u64(struct daemon *d, const char *path, uint64_t value);
 /* Number at `path`; dies when it is not there. ctl_client_u64: client/PID/name, 0 if no client. */
 uint64_t ctl_get_u64(struct daemon *d, const char *path);

@@ -14,10 +14,12 @@
 
 #include "tools/ksmdctl/ask.h"
 #include "tools/ksmdctl/die.h"
+#include "tools/ksmdctl/kinds.h"
 #include "tools/ksmdctl/metrics.h"
 #include "tools/ksmdctl/paths.h"
 #include "tools/ksmdctl/status.h"
 #include "tools/ksmdctl/top.h"
+#include "tools/ksmdctl/why.h"
 
 static const char usage_text[] =
 	"usage: ksmdctl [OPTION]... COMMAND\n"
@@ -28,11 +30,14 @@ static const char usage_text[] =
 	"                    0644 a knob, 0444 a counter, 0555 a directory\n"
 	"  status            what is saved, how fast, for whom, and what was left out\n"
 	"  top               the same, again and again; q or Ctrl-C ends\n"
+	"  why PID           what has become of its memory, range by range, and the reasons\n"
+	"  help [REASON]     what a reason means and what to do about it\n"
 	"  metrics           all that you may see, as OpenMetrics (Prometheus)\n"
 	"\n"
 	"  --runtime-dir DIR where the daemon is [$KSMD_RUNTIME_DIR, else\n"
 	"                    $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user]\n"
-	"  --json            get, ls, status: print JSON\n"
+	"  --json            get, ls, status, why: print JSON\n"
+	"  -a, --all         why: every range, not just those with most memory\n"
 	"  -d, --delay SEC   top: seconds between two reports [1]\n"
 	"  -n, --count N     top: end after N reports\n"
 	"  --help, --version\n"
@@ -41,7 +46,7 @@ static const char usage_text[] =
 
 struct options {
 	const char *runtime_dir;
-	bool json, modes;
+	bool json, modes, all;
 	double delay;        /* seconds */
 	unsigned long count; /* 0: until told to stop */
 };
@@ -56,6 +61,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 	static const struct option longopts[] = {
 		{ "runtime-dir", required_argument, NULL, 'r' },
 		{ "json", no_argument, NULL, 'j' },
+		{ "all", no_argument, NULL, 'a' },
 		{ "delay", required_argument, NULL, 'd' },
 		{ "count", required_argument, NULL, 'n' },
 		{ "help", no_argument, NULL, 'h' },
@@ -65,7 +71,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 	char *end;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "d:n:l", longopts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "d:n:la", longopts, NULL)) != -1) {
 		if (c == 'r') {
 			o->runtime_dir = optarg;
 		} else if (c == 'j') {
@@ -80,6 +86,8 @@ static void parse_options(int argc, char **argv, struct options *o)
 				bad_usage("--count takes a number above 0");
 		} else if (c == 'l') {
 			o->modes = true;
+		} else if (c == 'a') {
+			o->all = true;
 		} else if (c == 'h') {
 			fputs(usage_text, stdout);
 			exit(EXIT_OK);
@@ -129,13 +137,26 @@ static void metrics(struct talk *c, const struct options *o, char **arg)
 	cmd_metrics(c);
 }
 
+static void why(struct talk *c, const struct options *o, char **arg)
+{
+	cmd_why(c, arg[0], o->all, o->json);
+}
+
+static void help(struct talk *c, const struct options *o, char **arg)
+{
+	(void)c;
+	(void)o;
+	cmd_help(arg[0]);
+}
+
 static const struct command {
 	const char *name;
 	int min_args, max_args;
 	void (*run)(struct talk *c, const struct options *o, char **arg); /* arg ends with NULL */
 } commands[] = {
-	{ "get", 1, 1, get },       { "set", 2, 2, set }, { "ls", 0, 1, ls },
-	{ "status", 0, 0, status }, { "top", 0, 0, top }, { "metrics", 0, 0, metrics },
+	{ "get", 1, 1, get },       { "set", 2, 2, set },   { "ls", 0, 1, ls },
+	{ "status", 0, 0, status }, { "top", 0, 0, top },   { "metrics", 0, 0, metrics },
+	{ "why", 1, 1, why },       { "help", 0, 1, help },
 };
 
 static const struct command *find_command(const char *name)
@@ -162,8 +183,10 @@ int main(int argc, char **argv)
 		bad_usage("wrong number of arguments");
 	if (o.modes && cmd->run != ls)
 		bad_usage("-l goes with ls");
-	ctl_open(&c, o.runtime_dir);
+	if (cmd->run != help)
+		ctl_open(&c, o.runtime_dir);
 	cmd->run(&c, &o, argv + optind + 1);
-	talk_close(&c);
+	if (cmd->run != help)
+		talk_close(&c);
 	return fflush(stdout) || ferror(stdout) ? EXIT_REFUSED : EXIT_OK;
 }

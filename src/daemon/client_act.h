@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * client_act.h - what can be done with a client, or asked of it, on the control socket.
+ *
+ * The functions are those of struct attr_action (attr.h), with the table of clients as their owner.
+ * They never wait for a client. They run on the main thread, which is registered with liburcu.
+ */
+#ifndef KSMD_CLIENT_ACT_H
+#define KSMD_CLIENT_ACT_H
+
+#include <stdint.h>
+
+#include "base/text.h"
+
+struct attr_viewer;
+
+/*
+ * why [ADDRESS]: what has become of its pages, range by range from there on. A line is "START-END",
+ * in hexadecimal, then "NAME PAGES" for each that is not 0. The last line is "next ADDRESS" when
+ * there is more.
+ */
+int client_act_why(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
+		   struct text *out, struct text *why);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * why.c - what has become of a client's pages, range by range, and why.
+ *
+ * An operator who asks why memory is not merged wants the answer for one part of a program and not
+ * a sum over all of it. The states of the items hold it, so nothing is kept for the question: each
+ * answer is counted when it is asked for.
+ *
+ * A client can have millions of blocks. An answer therefore looks at a bounded number of them with
+ * the engine lock held, and says where the next one is to go on. Ranges can change between two
+ * answers; each is true by itself.
+ */
+#include <string.h>
+
+#include "engine/block.h"
+#include "engine/core.h"
+#include "engine/crowd.h"
+#include "engine/mm.h"
+#include "engine/settle.h"
+
+/* Blocks in one hold of the lock: half a millisecond when none of them is in the cache. */
+#define WHY_BLOCKS 2048u
+
+static enum engine_why why_waiting(const struct engine *e, const struct rmap_block *b,
+				   unsigned int slot) NEEDS(e->lock)
+{
+	const struct crowd *c = crowd_at(e, b->item[slot].s.node);
+
+	if (c->ripe)
+		return WHY_ORDERED;
+	return c->timed ? WHY_DELAYED : WHY_FEW_SHARERS;
+}
+
+static enum engine_why why_volatile(const struct rmap_block *b, unsigned int slot)
+{
+	uint8_t left = rmap_left(b, slot);
+
+	if (left & RMAP_LEFT_PINNED)
+		return WHY_PINNED;
+	if (left & RMAP_LEFT_VMA)
+		return WHY_VMA_BUDGET;
+	if (left & RMAP_LEFT_ARENA)
+		return WHY_ARENA_LIMIT;
+	if (left & RMAP_LEFT_FORK)
+		return WHY_FORK_SHARED;
+	/* Its age counts how often it was found written. */
+	return item_age(&b->item[slot]) & 0x0f ? WHY_VOLATILE : WHY_NEW;
+}
+
+static enum engine_why why_page(const struct engine *e, const struct rmap_block *b,
+				unsigned int slot) NEEDS(e->lock)
+{
+	switch (rmap_state(b, slot)) {
+	case RMAP_MERGED:
+		return stable_node(&e->stable, b->item[slot].s.node)->nr_items > 1 ? WHY_MERGED :
+										     WHY_ALONE;
+	case RMAP_ZEROED:
+		return WHY_ZERO;
+	case RMAP_ORDERED:
+		return WHY_ORDERED;
+	case RMAP_UNSTABLE:
+		return WHY_UNIQUE;
+	case RMAP_WAITING:
+		return why_waiting(e, b, slot);
+	case RMAP_COWED:
+		return WHY_COW_BROKEN;
+	case RMAP_FOREIGN:
+		return WHY_FOREIGN;
+	default:
+		return why_volatile(b, slot);
+	}
+}
+
+static void count_block(const struct mm_slot *mm, uint32_t key, struct engine_range *r)
+	NEEDS(mm->e->lock)
+{
+	uint32_t bi = block_find(mm, key);
+	const struct rmap_block *b;
+	uint64_t pages;
+
+	if (bi == NIL)
+		return;
+	b = rmap_block(mm->e, bi);
+	for (pages = b->tracked & block_mask(key, r->at); pages; pages &= pages - 1)
+		r->pages[why_page(mm->e, b, low_bit(pages))]++;
+}
+
+/* The next block to look at. In a sparse region it may be far away: then looking costs much. */
+static uint64_t next_block(const struct mm_slot *mm, uint64_t addr, const struct region *r)
+	NEEDS(mm->e->lock)
+{
+	uint32_t key = (uint32_t)(addr / BLOCK_BYTES);
+
+	if (block_find(mm, key) != NIL || (r->at.end - addr) / BLOCK_BYTES <= mm->table.cap)
+		return addr;
+	key = block_first_key(mm, key);
+	return key == UINT32_MAX ? r->at.end : u64_min(key * BLOCK_BYTES, r->at.end);
+}
+
+/* Count what is from `addr` on in region r. Returns where it stopped: *left blocks are left. */
+static uint64_t count_region(const struct mm_slot *mm, const struct region *r, uint64_t addr,
+			     uint32_t *left, struct engine_range *out) NEEDS(mm->e->lock)
+{
+	out->at = (struct span){ addr, r->at.end };
+	while (addr < r->at.end && *left) {
+		uint64_t at = u64_max(addr, next_block(mm, addr, r));
+
+		/* A look at the whole table counts as one at many blocks. */
+		*left -= u64_min(*left, at == addr ? 1 : 1 + mm->table.cap / 16);
+		if (at < r->at.end)
+			count_block(mm, (uint32_t)(at / BLOCK_BYTES), out);
+		addr = u64_min((at / BLOCK_BYTES + 1) * BLOCK_BYTES, r->at.end);
+	}
+	out->at.end = addr;
+	return addr;
+}
+
+int engine_why(struct mm_slot *mm, uint64_t from, struct engine_range *v, int max, uint64_t *next)
+{
+	uint32_t left = WHY_BLOCKS;
+	const struct region *r;
+	struct region_pos p;
+	int nr = 0;
+
+	memset(v, 0, (size_t)max * sizeof(*v));
+	engine_lock(mm->e);
+	for (p = region_find(mm->regions, from);
+	     (r = region_on(mm->regions, p)) && nr < max && left; p = region_after(mm->regions, p))
+		from = count_region(mm, r, u64_max(from, r->at.start), &left, &v[nr++]);
+	*next = r ? from : KSM_ADDR_END;
+	engine_unlock(mm->e);
+	return nr;
+}

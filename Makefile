@@ -78,6 +78,8 @@ FUZZLIB_SRC := $(filter-out $(FUZZ_SRC),$(wildcard tests/fuzz/*.c))
 TORTURE_SRC := tests/torture/common.c $(filter-out $(ACTOR_SRC) $(wildcard \
 		 tests/torture/calls_*.c),$(wildcard tests/torture/*.c))
 TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
+# What runs on several NUMA nodes, inside a virtual machine (tests/numa-vm/run.sh).
+VM_SRC      := $(filter-out tests/numa-vm/init.c,$(wildcard tests/numa-vm/*.c))
 ALL_SRC     := $(sort $(wildcard src/*/*.c numa/*.c tools/*.c tools/*/*.c tests/*/*.c))
 MAN_SRC     := $(wildcard docs/man/*.[1-8])
 # Units and the like, which a package or an operator puts where the system wants them.
@@ -90,6 +92,8 @@ UNIT_BIN    := $(if $(UNIT_SRC),$(BUILD)/tests/unit)
 TORTURE_BIN := $(if $(SANITIZE),,$(BUILD)/tests/torture/torture)
 HOUSE_BIN   := $(if $(SANITIZE),,$(BUILD)/tests/house)
 ACTOR_BIN   := $(if $(SANITIZE),,$(addprefix $(BUILD)/tests/torture/actor-,ksm plain))
+
+VM_BIN      := $(addprefix $(BUILD)/tests/numa-vm/,init guest)
 
 # What `make test` leaves out of a sanitizer run, and `make check` leaves out as slow. Names of
 # binaries without directory. tests/tests.mk may add to these, and give a test more objects or
@@ -122,7 +126,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all help run test check bench bench-docs install clean asan tsan clang format-check tidy \
-	house tests run-tests torture faults fuzz fuzz-build fuzzers model \
+	house vm tests run-tests torture faults fuzz fuzz-build fuzzers model \
 	setup-build setup-run setup-test setup-fuzz setup-model FORCE
 
 ## all           everything, into build/ (default)
@@ -239,6 +243,12 @@ $(BUILD)/tests/torture/actor-%: $(call objs,$(ACTOR_SRC)) $(O)/tests/torture/cal
 		$(BUILD)/libksm.a
 	$(call link,)
 
+$(BUILD)/tests/numa-vm/init: $(O)/tests/numa-vm/init.o
+	$(call link,)
+
+$(BUILD)/tests/numa-vm/guest: $(call objs,$(VM_SRC) $(TESTLIB_SRC)) $(CORE) $(CLIENT_INT)
+	$(call link,$(TEST_LIBS))
+
 ## tests         build the tests, do not run them
 tests: all $(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN) $(ACTOR_BIN) $(HOUSE_BIN)
 
@@ -327,6 +337,10 @@ $(BUILD)/tests/model: Makefile
 	@printf '#!/bin/sh\nexec %s/tests/model/run.sh "$$KSM_BUILD/model"\n' '$(CURDIR)' >$@ && \
 		chmod +x $@
 
+## vm            several NUMA nodes, in virtual machines
+vm: setup-test $(BUILD)/tests/vm
+	@KSM_TEST_TIMEOUT=900 tests/run.sh --label vm --build $(BUILD) -- $(BUILD)/tests/vm
+
 ## model         check the model of grace periods with spin
 model: setup-model $(BUILD)/tests/model
 	@KSM_TEST_TIMEOUT=900 tests/run.sh --label model --build $(BUILD) -- $(BUILD)/tests/model
@@ -336,6 +350,12 @@ $(BUILD)/tests/house: Makefile
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec python3 -B %s/tests/house/check.py --build "$$KSM_BUILD"\n' \
 		'$(CURDIR)' >$@ && chmod +x $@
+
+# The tests that need several NUMA nodes, in virtual machines that have them.
+$(BUILD)/tests/vm: Makefile $(VM_BIN) $(BUILD)/ksmd-user
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec %s/tests/numa-vm/run.sh "$$KSM_BUILD"\n' '$(CURDIR)' >$@ && \
+		chmod +x $@
 
 # The unit tests under memcheck.
 $(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)
@@ -369,10 +389,10 @@ test: setup-test
 	-@tests/run.sh --label fuzz --build $(BUILD)/fuzz --results $(BUILD)/results -- \
 		$(BUILD)/fuzz/tests/fuzzers \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
-	@$(MAKE) --no-print-directory $(addprefix $(BUILD)/tests/,model valgrind confine)
+	@$(MAKE) --no-print-directory $(addprefix $(BUILD)/tests/,model valgrind confine vm)
 	-@KSM_TEST_TIMEOUT=900 \
 		tests/run.sh --label plain --build $(BUILD) --results $(BUILD)/results -- \
-		$(addprefix $(BUILD)/tests/,model valgrind confine)
+		$(addprefix $(BUILD)/tests/,model valgrind confine vm)
 	@tests/run.sh --total $(BUILD)/results
 
 ## check         the fast tests of the plain build, under two minutes

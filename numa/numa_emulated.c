@@ -4,7 +4,7 @@
  *
  * Tests must be able to check placement on a machine with one node. The node of a page follows from
  * its address, in stripes of 2 MiB. So a test puts equal contents on chosen nodes by choosing
- * addresses, and a run repeats exactly. The memory itself lies anywhere, so bind() does nothing.
+ * addresses, and a run repeats exactly. The memory itself lies anywhere, so prefer() does nothing.
  */
 #include "numa/numa_emulated.h"
 
@@ -20,11 +20,9 @@ static void emulated_page_nids(struct numa_topology *t, pid_t pid, const uint64_
 		nids[i] = (int)((addr[i] >> STRIPE_SHIFT) % (uint64_t)t->nr_nodes);
 }
 
-static int emulated_bind(struct numa_topology *t, void *addr, size_t len, int nid)
+static int emulated_prefer(struct numa_topology *t, int nid)
 {
 	(void)t;
-	(void)addr;
-	(void)len;
 	(void)nid;
 	return 0;
 }
@@ -36,7 +34,7 @@ static void emulated_free(struct numa_topology *t)
 
 static const struct numa_topology_ops emulated_ops = {
 	.page_nids = emulated_page_nids,
-	.bind = emulated_bind,
+	.prefer = emulated_prefer,
 	.free = emulated_free,
 };
 

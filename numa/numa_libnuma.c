@@ -3,11 +3,15 @@
  * numa_libnuma.c - knows the machine's own nodes.
  *
  * The kernel's node numbers may have holes, for offline nodes and nodes without memory. Ours have
- * none, because they index arrays and zones; os_node[] translates back.
+ * none, because they index arrays and zones; os_node[] translates back. All nodes with memory have
+ * a number, also those that a cpuset keeps from this process: clients' pages may lie there.
  *
  * move_pages() without target nodes says where pages lie and moves nothing. It needs the right to
- * ptrace the process. Where the daemon does not have it, every page counts as node 0, which costs
- * placement and never correctness.
+ * ptrace the process, which the serving daemon has for few; it puts another process's answer in the
+ * place of its own question (src/daemon/surveyor.h).
+ *
+ * A policy of the calling thread says where frames come to lie. One of the arena itself would hold
+ * for what clients copy from it, too.
  */
 #include "numa/numa_libnuma.h"
 
@@ -24,14 +28,10 @@ struct libnuma_topology {
 	int8_t nid_of[MAX_OS_NODES]; /* our number of each of the kernel's, -1: none */
 };
 
-/* Ask the kernel for the node, or a negative errno, of each page. 0 or -1. */
-static int query(pid_t pid, const uint64_t *addr, int nr, int *status)
+static int query(void *arg, pid_t pid, void **page, int nr, int *status)
 {
-	void *pages[NUMA_MAX_QUERY];
-
-	for (int i = 0; i < nr; i++)
-		pages[i] = (void *)(uintptr_t)addr[i];
-	return move_pages(pid, (unsigned long)nr, pages, NULL, status, 0) < 0 ? -1 : 0;
+	(void)arg;
+	return move_pages(pid, (unsigned long)nr, page, NULL, status, 0) < 0 ? -errno : 0;
 }
 
 static void libnuma_page_nids(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr,
@@ -39,28 +39,48 @@ static void libnuma_page_nids(struct numa_topology *t, pid_t pid, const uint64_t
 {
 	struct libnuma_topology *lt = (struct libnuma_topology *)t;
 	int status[NUMA_MAX_QUERY];
-	bool known = t->nr_nodes > 1 && nr <= NUMA_MAX_QUERY && query(pid, addr, nr, status) == 0;
+	void *page[NUMA_MAX_QUERY];
+	bool known;
 
+	for (int i = 0; i < nr; i++)
+		page[i] = (void *)(uintptr_t)addr[i];
+	known = t->query(t->query_arg, pid, page, nr, status) == 0;
 	for (int i = 0; i < nr; i++) {
 		int os = known ? status[i] : -1;
 
-		nids[i] = os >= 0 && os < MAX_OS_NODES && lt->nid_of[os] > 0 ? lt->nid_of[os] : 0;
+		nids[i] = os >= 0 && os < MAX_OS_NODES ? lt->nid_of[os] : -1;
 	}
 }
 
-static int libnuma_bind(struct numa_topology *t, void *addr, size_t len, int nid)
+static int libnuma_prefer(struct numa_topology *t, int nid)
 {
 	unsigned long mask[MAX_OS_NODES / (8 * sizeof(long))] = { 0 };
-	unsigned int os = (unsigned int)t->os_node[nid];
+	unsigned int os = nid < 0 ? 0 : (unsigned int)t->os_node[nid];
 
 	if (t->nr_nodes == 1)
 		return 0;
+	if (nid < 0)
+		return set_mempolicy(MPOL_DEFAULT, NULL, 0) ? -errno : 0;
 	mask[os / (8 * sizeof(long))] = 1ul << (os % (8 * sizeof(long)));
 	/*
 	 * Preferred, not bound: a full node must not make merging fail. The kernel reads one bit
 	 * less than maxnode says.
 	 */
-	return mbind(addr, len, MPOL_PREFERRED, mask, MAX_OS_NODES + 1, 0) ? -errno : 0;
+	return set_mempolicy(MPOL_PREFERRED, mask, MAX_OS_NODES + 1) ? -errno : 0;
+}
+
+/*
+ * The kernel compares a new policy with the mapping's, not with the file's, and does nothing where
+ * they are equal. So the mapping gets one that says what no policy says, and loses it again.
+ */
+static int libnuma_unbind(struct numa_topology *t, void *addr, size_t len)
+{
+	if (t->nr_nodes == 1)
+		return 0;
+	return mbind(addr, len, MPOL_LOCAL, NULL, 0, 0) ||
+			       mbind(addr, len, MPOL_DEFAULT, NULL, 0, 0) ?
+		       -errno :
+		       0;
 }
 
 static void libnuma_free(struct numa_topology *t)
@@ -70,29 +90,25 @@ static void libnuma_free(struct numa_topology *t)
 
 static const struct numa_topology_ops libnuma_ops = {
 	.page_nids = libnuma_page_nids,
-	.bind = libnuma_bind,
+	.prefer = libnuma_prefer,
+	.unbind = libnuma_unbind,
 	.free = libnuma_free,
 };
 
-/* Number the nodes whose memory this process may use; none where it cannot be found out. */
+/* Number the nodes with memory; none where it cannot be found out. */
 static void number_nodes(struct libnuma_topology *lt)
 {
-	struct bitmask *mems;
 	int max;
 
 	if (numa_available() < 0)
 		return;
-	mems = numa_get_mems_allowed();
-	if (!mems)
-		return;
 	max = numa_max_node();
 	for (int os = 0; os <= max && os < MAX_OS_NODES && lt->t.nr_nodes < NUMA_MAX_NODES; os++) {
-		if (!numa_bitmask_isbitset(mems, (unsigned int)os))
+		if (numa_node_size64(os, NULL) <= 0)
 			continue;
 		lt->nid_of[os] = (int8_t)lt->t.nr_nodes;
 		lt->t.os_node[lt->t.nr_nodes++] = os;
 	}
-	numa_bitmask_free(mems);
 }
 
 struct numa_topology *numa_libnuma_new(void)
@@ -102,6 +118,7 @@ struct numa_topology *numa_libnuma_new(void)
 	if (!lt)
 		return NULL;
 	lt->t.ops = &libnuma_ops;
+	lt->t.query = query;
 	for (int os = 0; os < MAX_OS_NODES; os++)
 		lt->nid_of[os] = -1;
 	number_nodes(lt);

@@ -4,7 +4,7 @@
  *
  * Two kinds implement it: numa_libnuma.c knows the machine's own nodes, numa_emulated.c plays N
  * nodes on any machine. numa_open.h chooses one. The daemon owns a topology; the engine sees only
- * node numbers. Any thread may call the operations, because a topology never changes.
+ * node numbers. Any thread may call the operations, because a topology in use never changes.
  */
 #ifndef KSM_NUMA_TOPOLOGY_H
 #define KSM_NUMA_TOPOLOGY_H
@@ -20,16 +20,23 @@ struct numa_topology;
 
 struct numa_topology_ops {
 	/*
-	 * Write the node of each of nr pages of process pid to nids, 0 where it is not known.
+	 * Write the node of each of nr pages of process pid to nids, -1 where it is not known: the
+	 * page is not there, is being migrated, or the process may not be asked about.
 	 * nr <= NUMA_MAX_QUERY.
 	 */
 	void (*page_nids)(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr,
 			  int *nids);
 	/*
-	 * Place on node nid what the kernel allocates from now on in the shared mapping
-	 * [addr, addr + len), page aligned; when the node is full, elsewhere. Returns 0 or -errno.
+	 * Place on node nid what the kernel allocates for the calling thread from now on, elsewhere
+	 * when the node is full; nid -1: where the thread runs. Returns 0 or -errno.
 	 */
-	int (*bind)(struct numa_topology *t, void *addr, size_t len, int nid);
+	int (*prefer)(struct numa_topology *t, int nid);
+	/*
+	 * Take any policy from the part of a shared file that is mapped at [addr, addr + len), page
+	 * aligned, by a mapping that never had one. Returns 0 or -errno. NULL where policies do
+	 * nothing.
+	 */
+	int (*unbind)(struct numa_topology *t, void *addr, size_t len);
 	void (*free)(struct numa_topology *t);
 };
 
@@ -37,6 +44,13 @@ struct numa_topology {
 	const struct numa_topology_ops *ops;
 	int nr_nodes;                /* 1..NUMA_MAX_NODES; nodes are 0..nr_nodes - 1 */
 	int os_node[NUMA_MAX_NODES]; /* the kernel's number of each node */
+	/*
+	 * How the kernel is asked where pages of a process lie: status[] gets what move_pages(2)
+	 * says. Returns 0 or -errno. NULL where there is nothing to ask. Whoever opened the
+	 * topology may put another way in its place before it is used.
+	 */
+	int (*query)(void *arg, pid_t pid, void **page, int nr, int *status);
+	void *query_arg;
 };
 
 /* Free a topology. NULL is accepted. */

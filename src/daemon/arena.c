@@ -5,6 +5,10 @@
  * The arena is a sparse file of the largest size that can ever be needed, so it never grows and
  * clients can map any frame of it. It never shrinks either: a shrunk file would make clients fault
  * with SIGBUS and would take their private pages. vault.h says why nobody else can write to it.
+ *
+ * A frame comes to lie on its node by the policy of the thread that writes it, and the file has no
+ * policy. The kernel obeys one of the file also where a client copies a page after a write: all
+ * copies would lie on the frame's node, and not where the writer runs or wants them.
  */
 #include "daemon/arena.h"
 
@@ -28,27 +32,6 @@
 static off_t frame_offset(uint32_t frame)
 {
 	return (off_t)frame << KSM_PAGE_SHIFT;
-}
-
-/*
- * Bind each zone to its node. The policy of a shared file lives in its inode, so a mapping is
- * needed only while the policy is set. Failure costs locality, not correctness: say so and go on.
- */
-static void bind_zones(const struct arena *a, struct numa_topology *t)
-{
-	size_t len = (size_t)a->zone_frames << KSM_PAGE_SHIFT;
-
-	for (int nid = 0; nid < a->nr_nodes && a->nr_nodes > 1; nid++) {
-		void *p = mmap(NULL, len, PROT_NONE, MAP_SHARED | MAP_NORESERVE, a->file.fd,
-			       (off_t)len * nid);
-		int err = p == MAP_FAILED ? -errno : t->ops->bind(t, p, len, nid);
-
-		if (err)
-			log_msg(LOG_WARNING, "frames of node %d cannot be bound to it: error %d",
-				nid, -err);
-		if (p != MAP_FAILED)
-			munmap(p, len);
-	}
 }
 
 static int make_file(struct arena *a, const struct vault *v)
@@ -89,6 +72,7 @@ struct arena *arena_new(struct numa_topology *t, const struct vault *v,
 
 	if (!a)
 		return NULL;
+	a->topology = t;
 	a->accounts = accounts;
 	a->charge.common = common;
 	a->uid = uid;
@@ -102,7 +86,6 @@ struct arena *arena_new(struct numa_topology *t, const struct vault *v,
 		errno = -err;
 		return NULL;
 	}
-	bind_zones(a, t);
 	return a;
 }
 
@@ -120,9 +103,32 @@ int arena_open_readonly(const struct arena *a)
 	return vault_file_share(&a->file);
 }
 
-int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
+void arena_drop_policy(const struct arena *a)
 {
-	struct arena *a = arena;
+	size_t len = ((size_t)a->zone_frames << KSM_PAGE_SHIFT) * (unsigned int)a->nr_nodes;
+	void *p;
+
+	if (a->nr_nodes == 1 || !a->topology->ops->unbind)
+		return;
+	p = mmap(NULL, len, PROT_NONE, MAP_SHARED | MAP_NORESERVE, a->file.fd, 0);
+	if (p == MAP_FAILED)
+		return; /* no memory now; the next pass tries again */
+	a->topology->ops->unbind(a->topology, p, len);
+	munmap(p, len);
+}
+
+/* From here on this thread's frames come to lie on the node of that one; -1: as before. */
+static void prefer_node(const struct arena *a, int64_t frame)
+{
+	int nid = frame < 0 ? -1 : (int)(frame / a->zone_frames);
+
+	/* Where the kernel refuses, for a cpuset of ours, the frame lies where it may. */
+	if (a->nr_nodes > 1)
+		a->topology->ops->prefer(a->topology, nid);
+}
+
+static int write_frames(const struct arena *a, uint32_t frame, const void *buf, uint32_t nr)
+{
 	size_t len = (size_t)nr << KSM_PAGE_SHIFT, done = 0;
 
 	while (done < len) {
@@ -140,25 +146,38 @@ int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 	return 0;
 }
 
+int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
+{
+	struct arena *a = arena;
+	int err;
+
+	prefer_node(a, frame);
+	err = write_frames(a, frame, buf, nr);
+	prefer_node(a, -1);
+	return err;
+}
+
+static int copy_frame(const struct arena *a, uint32_t from, uint32_t to)
+{
+	unsigned char page[KSM_PAGE_SIZE];
+	ssize_t n;
+
+	do
+		n = pread(a->file.fd, page, sizeof(page), frame_offset(from));
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(page) ? write_frames(a, to, page, 1) : -EIO;
+}
+
 int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
 {
 	struct arena *a = arena;
-	unsigned char page[KSM_PAGE_SIZE];
+	int err = 0;
 
-	for (; nr--; from++, to++) {
-		ssize_t n;
-		int err;
-
-		do
-			n = pread(a->file.fd, page, sizeof(page), frame_offset(from));
-		while (n < 0 && errno == EINTR);
-		if (n != (ssize_t)sizeof(page))
-			return -EIO;
-		err = arena_frame_write(a, to, page, 1);
-		if (err)
-			return err;
-	}
-	return 0;
+	prefer_node(a, to);
+	for (; nr-- && !err; from++, to++)
+		err = copy_frame(a, from, to);
+	prefer_node(a, -1);
+	return err;
 }
 
 uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish)

@@ -18,6 +18,7 @@
 
 struct arena {
 	struct vault_file file;
+	struct numa_topology *topology;
 	struct account_table *accounts;
 	struct charge charge; /* frames that the engine may use; engine's lock */
 	uid_t uid;            /* who pays for them */
@@ -43,6 +44,12 @@ struct arena *arena_new(struct numa_topology *t, const struct vault *v,
 void arena_free(struct arena *a);
 /* A new read-only descriptor for a client, close-on-exec, owned by the caller; or -errno. */
 int arena_open_readonly(const struct arena *a);
+
+/*
+ * A client can give the file a policy through its own mapping, and so decide where everybody's
+ * copies and new frames lie. This takes it away. Costs some microseconds; nothing on one node.
+ */
+void arena_drop_policy(const struct arena *a);
 
 /* For struct engine_ops; `arena` is a struct arena. */
 int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr);

@@ -130,6 +130,13 @@ static const int allowed_witness[] = {
 	SCMP_SYS(close),   SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
 };
 
+static const int allowed_surveyor[] = {
+	SCMP_SYS(recvfrom),
+	SCMP_SYS(sendto),
+	SCMP_SYS(exit_group),
+	SCMP_SYS(rt_sigreturn),
+};
+
 static int fill_list(scmp_filter_ctx ctx, const int *call, size_t nr)
 {
 	int err = 0;
@@ -164,6 +171,19 @@ static int fill_witness(scmp_filter_ctx ctx)
 {
 	return fill_list(ctx, allowed_witness,
 			 sizeof(allowed_witness) / sizeof(allowed_witness[0]));
+}
+
+/* move_pages(2) without nodes to move to tells where pages lie, and no more. */
+static int fill_surveyor(scmp_filter_ctx ctx)
+{
+	const struct scmp_arg_cmp to_none = SCMP_A3(SCMP_CMP_EQ, 0, 0);
+	int err = fill_list(ctx, allowed_surveyor,
+			    sizeof(allowed_surveyor) / sizeof(allowed_surveyor[0]));
+
+	if (!err)
+		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(move_pages), 1,
+					     &to_none);
+	return err;
 }
 
 static int filter_calls(int (*fill_in)(scmp_filter_ctx))
@@ -202,7 +222,7 @@ static int drop_capabilities(unsigned int but)
 	return syscall(SYS_capset, &hdr, data) ? -errno : 0;
 }
 
-int confine_witness(int sock)
+static int confine_helper(int sock, int (*fill_in)(scmp_filter_ctx))
 {
 	int err;
 
@@ -212,7 +232,17 @@ int confine_witness(int sock)
 	err = drop_capabilities(CAP_SYS_PTRACE);
 	if (!err && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		err = -errno;
-	return err || !FILTER ? err : filter_calls(fill_witness);
+	return err || !FILTER ? err : filter_calls(fill_in);
+}
+
+int confine_witness(int sock)
+{
+	return confine_helper(sock, fill_witness);
+}
+
+int confine_surveyor(int sock)
+{
+	return confine_helper(sock, fill_surveyor);
 }
 
 int confine(const char **what)

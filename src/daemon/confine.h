@@ -18,5 +18,7 @@ int confine(const char **what);
  * what must not fail: the helper is then better not there.
  */
 int confine_witness(int sock);
+/* The same for the helper that sees where pages lie (surveyor.h), which may move none. */
+int confine_surveyor(int sock);
 
 #endif

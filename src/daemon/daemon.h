@@ -31,6 +31,7 @@
 #include "daemon/domain.h"
 #include "daemon/labels.h"
 #include "daemon/peer.h"
+#include "daemon/surveyor.h"
 #include "daemon/unmerge_job.h"
 #include "engine/knobs.h"
 #include "numa/numa_topology.h"
@@ -79,6 +80,7 @@ struct daemon {
 	struct group_set allowed;    /* who may be a client */
 	struct group_set operators;  /* who may set knobs and see everything */
 	struct witness witness;      /* client thread only, like the next */
+	struct surveyor surveyor;    /* asked through `topology` */
 	struct labels labels;        /* who may join named domains */
 	uint64_t start_ms;
 	const char *topology_spec;

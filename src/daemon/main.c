@@ -242,6 +242,30 @@ static void stop_witness(struct service *s)
 	labels_drop(&s->d.labels);
 }
 
+/* Without it, nodes of pages are known where our own user may ask. */
+static int start_surveyor(struct service *s)
+{
+	struct numa_topology *t = s->d.topology;
+	int err;
+
+	if (!t->query || t->nr_nodes == 1)
+		return 0;
+	err = surveyor_start(&s->d.surveyor);
+	if (err && err != -EPERM)
+		log_msg(LOG_WARNING, "no helper that sees where pages lie: %s", strerror(-err));
+	if (!err) {
+		t->query = surveyor_query;
+		t->query_arg = &s->d.surveyor;
+	}
+	return 0;
+}
+
+static void stop_surveyor(struct service *s)
+{
+	if (s->d.topology->query_arg)
+		surveyor_stop(&s->d.surveyor);
+}
+
 static int init_domains(struct service *s)
 {
 	struct domain_table *t = &s->d.domains;
@@ -415,7 +439,8 @@ static const struct step {
 	{ "limits", set_limits, NULL },
 	/* It forks, so it comes before everything that a child should not have. */
 	{ "vault", open_vault, close_vault },
-	{ "witness", start_witness, stop_witness }, /* so does this */
+	{ "witness", start_witness, stop_witness },    /* so does this */
+	{ "surveyor", start_surveyor, stop_surveyor }, /* and this */
 	{ "runtime directory", open_dir, close_dir },
 	{ "loop", open_loop, close_loop },
 	{ "signals", open_signals, close_signals },

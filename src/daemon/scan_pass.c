@@ -106,8 +106,11 @@ static uint64_t owe_pass(struct scan_pass *p, uint64_t orders)
 
 static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
 {
-	for (unsigned int i = 0; i < nr; i++)
+	for (unsigned int i = 0; i < nr; i++) {
 		v[i]->pass_done = false;
+		if (v[i]->nr_clients)
+			arena_drop_policy(v[i]->arena);
+	}
 	p->under_way = true;
 	p->start_ms = p->flushed_ms = clock_ms();
 	p->start_cpu_ns = cpu_ns(p);

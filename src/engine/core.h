@@ -32,6 +32,7 @@
 #define BLOCK_BYTES (PAGE_BYTES * BLOCK_PAGES)
 #define MM_MAX_ORDERS 64u /* orders under way per client; the low 6 bits of an order's id */
 #define FRAME_NONE KSM_FRAME_NONE
+#define NID_UNKNOWN (-1)
 
 /* A piece of memory that a client offers. Its bounds never change. */
 struct region {

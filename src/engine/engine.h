@@ -67,7 +67,7 @@ struct engine_ops {
 	 * negative errno.
 	 */
 	ssize_t (*read)(void *client, uint64_t addr, void *buf, size_t len);
-	/* [unlocked] Node of each page, in nids[]; unknown is 0. Not called when nr_nodes is 1. */
+	/* [unlocked] Node of each page, in nids[]; unknown is -1. Not called when nr_nodes is 1. */
 	void (*nid)(void *client, const uint64_t *addr, int nr, int *nids);
 	/*
 	 * Send an order, of which the engine fills in id, addr and frame[], the op hdr and seq.

@@ -18,8 +18,7 @@
 #include "engine/page.h"
 #include "engine/unstable.h"
 
-/* No frame is to be had. The page backs off, because a worker hashes it again until there is. */
-static void back_off(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock)
+void merge_later(struct engine *e, uint32_t bi, unsigned int slot)
 {
 	page_age(rmap_block(e, bi), slot);
 	page_pend(e, bi, slot, true);
@@ -77,7 +76,7 @@ static uint32_t merge_or_wait(struct engine *e, uint32_t bi, unsigned int slot, 
 		return NIL;
 	}
 	if (c == NIL || !crowd_takes(e, c, block_mm(rmap_block(e, bi))->family)) {
-		back_off(e, bi, slot);
+		merge_later(e, bi, slot);
 		return NIL;
 	}
 	page_set(e, bi, slot, RMAP_WAITING, c);
@@ -129,7 +128,7 @@ uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t h
 
 void merge_leave_out(struct engine *e, uint32_t bi, unsigned int slot)
 {
-	back_off(e, bi, slot);
+	merge_later(e, bi, slot);
 	if (rmap_state(rmap_block(e, bi), slot) == RMAP_VOLATILE)
 		page_left_out(e, bi, slot, RMAP_LEFT_ARENA);
 }
@@ -147,7 +146,7 @@ uint32_t merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint32_t p
 			pool_free(&e->pool, POOL_NO_CACHE, frame, 1, false);
 	}
 	if (node == NIL) {
-		back_off(e, bi, slot);
+		merge_later(e, bi, slot);
 		return NIL;
 	}
 	pool_set_word(&e->pool, frame, node);

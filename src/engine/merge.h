@@ -20,6 +20,11 @@ uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t h
  */
 uint32_t merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint32_t partner,
 		    uint32_t frame, int nid) NEEDS(e->lock);
+/*
+ * What the page needs, a frame or that its node is known, is not to be had. It backs off, because a
+ * worker hashes it again until it is.
+ */
+void merge_later(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
 /* The page and its partner are equal, and no frame is allowed: it is left out, and backs off. */
 void merge_leave_out(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
 /*

@@ -81,7 +81,7 @@ static void warm(struct engine *e, const struct hashed *h, unsigned int nr) NEED
 	int root[BLOCK_PAGES];
 
 	for (unsigned int i = 0; i < nr; i++)
-		root[i] = tree_root(e, h->nid[i]);
+		root[i] = h->nid[i] == NID_UNKNOWN ? 0 : tree_root(e, h->nid[i]);
 	stable_warm(&e->stable, root, h->hash, nr);
 	unstable_warm(e, root, h->hash, nr);
 }
@@ -96,6 +96,8 @@ static void pair_up(struct scan_worker *w, struct engine *e, uint32_t bi, unsign
 		merge_leave_out(e, bi, slot);
 		return;
 	}
+	if (nid == NID_UNKNOWN)
+		nid = 0; /* all nodes' pages share frames, and some zone it must be */
 	frame = layout_frame(e, bi, slot, partner, nid, (uint32_t)(w - e->worker));
 	node = merge_pair(e, bi, slot, partner, frame, nid);
 	if (node == NIL)
@@ -128,6 +130,10 @@ static void match_hashes(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 		if (!waits_for_hash(b, first + i) || (b->fresh & bit64(first + i)))
 			continue;
 		b->pending &= ~bit64(first + i);
+		if (h->nid[i] == NID_UNKNOWN && !mm->e->merge_across) {
+			merge_later(mm->e, bi, first + i);
+			continue;
+		}
 		partner = merge_page(mm->e, bi, first + i, h->hash[i], h->zero[i], h->nid[i],
 				     follow_partner(mm->e, &w->pal, i));
 		if (partner != NIL)
@@ -201,7 +207,7 @@ static void nids_of(struct engine *e, struct mm_slot *mm, uint64_t addr, unsigne
 	e->ops->nid(mm->client, v, (int)nr, nid);
 	for (unsigned int i = 0; i < nr; i++)
 		if (nid[i] < 0 || nid[i] >= e->nr_nodes)
-			nid[i] = 0;
+			nid[i] = NID_UNKNOWN;
 }
 
 /* The nr pages are in the buffer: do the samples of the other client equal theirs? */

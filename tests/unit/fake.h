@@ -21,6 +21,7 @@
 
 #define FAKE_NO_FRAME 0xffffffffu
 #define FAKE_ZERO_TAG 0ull
+#define FAKE_NID_UNKNOWN 0xff
 #define PAGE 4096ull
 
 enum fake_how { FAKE_NOT_THERE, FAKE_ANON, FAKE_FILE, FAKE_ZERO };
@@ -30,7 +31,7 @@ struct fake_page {
 	enum fake_how how;
 	uint32_t frame; /* FAKE_FILE; FAKE_ANON in a mapping of a frame: cow is set */
 	bool written, cow, pinned, offered;
-	uint8_t nid;
+	uint8_t nid; /* or FAKE_NID_UNKNOWN */
 };
 
 struct fake_order {

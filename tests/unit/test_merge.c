@@ -165,6 +165,29 @@ START_TEST(merge_across_nodes)
 }
 END_TEST
 
+/* Seen to fail when an unknown node counts as node 0. */
+START_TEST(unknown_node_is_no_node)
+{
+	struct fake *w = fake_new(2, 4096, 0);
+	struct fake_client *c = fake_client(w, BASE, 20);
+
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, (uint32_t)_i);
+	for (uint32_t i = 0; i < 20; i++)
+		c->page[i].nid = i < 10 ? FAKE_NID_UNKNOWN : 0;
+	fake_fill_unique(c, 0, 10, 500);
+	fake_fill_unique(c, 10, 10, 500); /* alike */
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, _i ? 10 : 0);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, _i ? 0 : 10);
+	for (uint32_t i = 0; i < 10; i++)
+		c->page[i].nid = 0;
+	fake_passes(w, 40); /* they have been passed over for longer and longer */
+	ck_assert_uint_eq(fake_counters(w).pages_shared, 10);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 10);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(merge_across_nodes_changes)
 {
 	struct fake *w = fake_new(2, 4096, 0);
@@ -745,6 +768,7 @@ Suite *suite_merge(void)
 	tcase_add_test(tc, full_frame_refills);
 	tcase_add_test(tc, one_pass_is_enough);
 	tcase_add_loop_test(tc, merge_across_nodes, 0, 16); /* 1 to 8 nodes, across or not */
+	tcase_add_loop_test(tc, unknown_node_is_no_node, 0, 2);
 	tcase_add_test(tc, merge_across_nodes_changes);
 	tcase_add_test(tc, cow_counts_down);
 	tcase_add_test(tc, zero_pages);

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * guest.c - what the daemon does on a machine with several NUMA nodes; runs inside the guest.
+ *
+ *	guest SUITE...
+ *
+ * Where a page lies is what move_pages(2) says in the process that maps it. Every page's contents
+ * are checked after everything that was done to it.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <numaif.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ksm.h"
+#include "tests/lib/harness.h"
+#include "tests/numa-vm/nodes.h"
+
+enum { PAGES = 60 };
+
+static struct daemon *start(int across)
+{
+	struct daemon *d = daemon_start(NULL);
+
+	daemon_hasten(d);
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/merge_across_nodes", (uint64_t)across), 0);
+	return d;
+}
+
+static struct puppet *puppet_on(int node)
+{
+	struct puppet *p = puppet_new();
+
+	ck_assert_int_eq(puppet_call(p, fn_run_on, node), 0);
+	return p;
+}
+
+static void expect_counts(struct daemon *d, uint64_t shared, uint64_t sharing)
+{
+	wait_until(ctl_get_u64(d, "ksm/pages_shared") == shared &&
+			   ctl_get_u64(d, "ksm/pages_sharing") == sharing,
+		   WAIT_MS, "pages_shared and pages_sharing");
+	wait_counter(d, "orders", 0);
+}
+
+static void expect_on(struct puppet *p, long addr, int pages, int node)
+{
+	ck_assert_int_eq(puppet_call(p, fn_where, addr, pages, node), pages);
+}
+
+static void expect_whole(struct puppet *p, long addr, int pages, long content)
+{
+	ck_assert_int_eq(puppet_call(p, fn_check, addr, pages, content, 1), 0);
+}
+
+/* Two puppets for each node with memory, the same contents everywhere. */
+struct crowd {
+	int nr;
+	struct puppet *p[2 * MAX_NODES];
+	long a[2 * MAX_NODES];
+	int node[2 * MAX_NODES];
+};
+
+static struct crowd gather(void)
+{
+	struct crowd c = { 0 };
+
+	for (int node = 0; node < nodes_nr(); node++) {
+		if (!node_has_memory(node))
+			continue;
+		for (int i = 0; i < 2; i++, c.nr++) {
+			c.p[c.nr] = puppet_new();
+			c.node[c.nr] = node;
+			c.a[c.nr] = puppet_call(c.p[c.nr], fn_offer_on, PAGES, 1, 1, node);
+			ck_assert_int_gt(c.a[c.nr], 0);
+		}
+	}
+	return c;
+}
+
+static void dismiss(struct crowd *c)
+{
+	for (int i = 0; i < c->nr; i++) {
+		expect_whole(c->p[i], c->a[i], PAGES, 1);
+		puppet_end(c->p[i]);
+	}
+}
+
+/* merge_across_nodes 0: as many sets as nodes with memory, each frame on the node of its pages. */
+START_TEST(formulas_per_node)
+{
+	struct daemon *d = start(0);
+	struct crowd c = gather();
+
+	expect_counts(d, (uint64_t)(c.nr / 2 * PAGES), (uint64_t)(c.nr / 2 * PAGES));
+	for (int i = 0; i < c.nr; i++)
+		expect_on(c.p[i], c.a[i], PAGES, c.node[i]);
+	dismiss(&c);
+	daemon_stop(d);
+}
+END_TEST
+
+START_TEST(formulas_across)
+{
+	struct daemon *d = start(1);
+	struct crowd c = gather();
+
+	expect_counts(d, PAGES, (uint64_t)((c.nr - 1) * PAGES));
+	dismiss(&c);
+	daemon_stop(d);
+}
+END_TEST
+
+/* A: a page that is written afterwards lies where its writer runs. */
+START_TEST(copies_at_the_writer)
+{
+	struct daemon *d = start(1);
+	struct puppet *p = puppet_on(0), *q = puppet_on(0);
+	long a = puppet_call(p, fn_offer_on, PAGES, 1, 1, 0);
+	long b = puppet_call(q, fn_offer_on, PAGES, 1, 1, 0);
+
+	expect_counts(d, PAGES, PAGES);
+	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
+	expect_on(q, b, PAGES, 0);
+	ck_assert_int_eq(puppet_call(q, fn_run_on, 1), 0);
+	puppet_call(q, fn_fill, b, PAGES, 1000, 1);
+	expect_on(q, b, PAGES, 1);
+	expect_whole(q, b, PAGES, 1000);
+	/* A writer's own policy says so even where it runs elsewhere. */
+	ck_assert_int_eq(puppet_call(p, fn_policy, MPOL_BIND, 1), 0);
+	puppet_call(p, fn_fill, a, PAGES, 2000, 1);
+	expect_on(p, a, PAGES, 1);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/* B: what a client says of its mapping of the arena is nobody else's. */
+START_TEST(no_policy_for_others)
+{
+	struct daemon *d = start(0);
+	struct puppet *p = puppet_on(0), *q = puppet_on(0), *liar = puppet_on(0);
+	long a = puppet_call(p, fn_offer_on, PAGES, 1, 1, 0);
+	long b = puppet_call(q, fn_offer_on, PAGES, 1, 1, 0), c;
+
+	expect_counts(d, PAGES, PAGES);
+	c = puppet_call(liar, fn_offer_on, PAGES, 1, 1, 0);
+	expect_counts(d, PAGES, 2 * PAGES);
+	puppet_call(liar, fn_mbind, c, PAGES, MPOL_BIND, 1, 0);
+	wait_until(puppet_call(q, fn_policy_at, b) == MPOL_DEFAULT, WAIT_MS, "the policy goes");
+	puppet_call(q, fn_fill, b, PAGES / 2, 1000, 1);
+	expect_on(q, b, PAGES / 2, 0);
+	/* New frames come where they belong, also where the old ones were. */
+	puppet_call(p, fn_fill, a, PAGES, 5000, 1);
+	puppet_call(q, fn_fill, b, PAGES, 5000, 1);
+	puppet_kill(liar);
+	expect_counts(d, PAGES, PAGES);
+	expect_on(p, a, PAGES, 0);
+	expect_on(q, b, PAGES, 0);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/* C: pages that nobody writes, and that have gone to another node, are of that node. */
+START_TEST(calm_pages_that_move)
+{
+	struct daemon *d = start(0);
+	struct puppet *p = puppet_on(0), *q = puppet_on(1);
+	long a = puppet_call(p, fn_offer_on, PAGES, 1, 1, 0);
+	long b = puppet_call(q, fn_offer_on, PAGES, 1, 1, 1);
+
+	wait_counter(d, "pages_unshared", 2 * PAGES);
+	wait_full_scans(d, 3, WAIT_MS);
+	ck_assert_int_eq(puppet_call(p, fn_move, a, PAGES, 1, MPOL_MF_MOVE), PAGES);
+	expect_counts(d, PAGES, PAGES);
+	expect_on(p, a, PAGES, 1);
+	expect_whole(p, a, PAGES, 1);
+	expect_whole(q, b, PAGES, 1);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/* D: a frame that has gone to another node takes pages of that node, and only of that. */
+START_TEST(frames_that_move)
+{
+	struct daemon *d = start(0);
+	struct puppet *p = puppet_on(0), *q = puppet_on(0), *r;
+	long a = puppet_call(p, fn_offer_on, PAGES, 1, 1, 0), c;
+	long b = puppet_call(q, fn_offer_on, PAGES, 1, 1, 0);
+
+	expect_counts(d, PAGES, PAGES);
+	ck_assert_int_eq(puppet_call(p, fn_move, a, PAGES, 1, MPOL_MF_MOVE_ALL), PAGES);
+	expect_on(q, b, PAGES, 1);
+	wait_full_scans(d, 3, WAIT_MS);
+	r = puppet_on(1);
+	c = puppet_call(r, fn_offer_on, PAGES, 1, 1, 1);
+	expect_counts(d, PAGES, 2 * PAGES);
+	expect_on(r, c, PAGES, 1);
+	expect_whole(p, a, PAGES, 1);
+	expect_whole(q, b, PAGES, 1);
+	expect_whole(r, c, PAGES, 1);
+	puppet_end(p);
+	puppet_end(q);
+	puppet_end(r);
+	daemon_stop(d);
+}
+END_TEST
+
+/* G: memory with a policy merges. */
+START_TEST(memory_with_a_policy)
+{
+	struct daemon *d = start(1);
+	struct puppet *p = puppet_on(0), *q = puppet_on(0);
+	long a, b;
+
+	puppet_call(p, fn_policy, MPOL_BIND, 1);
+	puppet_call(q, fn_policy, MPOL_INTERLEAVE, 0);
+	a = puppet_call(p, fn_offer, PAGES, 1, 1);
+	b = puppet_call(q, fn_offer, PAGES, 1, 1);
+	expect_counts(d, PAGES, PAGES);
+	puppet_call(p, fn_map, 1);
+	expect_whole(p, a, PAGES, 1);
+	expect_whole(q, b, PAGES, 1);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+static void add(SRunner *sr, const char *name)
+{
+	Suite *s = suite_create(name);
+	TCase *tc = tcase_create(name);
+
+	tcase_set_timeout(tc, 300);
+	if (!strcmp(name, "formulas")) {
+		tcase_add_test(tc, formulas_per_node);
+		tcase_add_test(tc, formulas_across);
+	} else if (!strcmp(name, "placement")) {
+		tcase_add_test(tc, copies_at_the_writer);
+		tcase_add_test(tc, no_policy_for_others);
+		tcase_add_test(tc, memory_with_a_policy);
+	} else if (!strcmp(name, "following")) {
+		tcase_add_test(tc, calm_pages_that_move);
+		tcase_add_test(tc, frames_that_move);
+	} else {
+		harness_die("no suite %s", name);
+	}
+	suite_add_tcase(s, tc);
+	srunner_add_suite(sr, s);
+}
+
+int main(int argc, char **argv)
+{
+	SRunner *sr = srunner_create(NULL);
+	int failed;
+
+	for (int i = 1; i < argc; i++)
+		add(sr, argv[i]);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,30 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Boot machines with several NUMA nodes and run the suites of guest.c there (vm.py).
+#
+#	tests/numa-vm/run.sh BUILD
+#
+# The kernel is kept in BUILD/vm-kernel. Where it cannot be had this skips and says so.
+
+build=$1
+here=$(dirname "$0")
+failed=0
+
+boot()
+{
+	python3 -B "$here/vm.py" --cache "$build/vm-kernel" \
+		--add "$build/tests/numa-vm/init:/init" --add "$build/ksmd-user:/ksm/ksmd-user" \
+		--program "$build/tests/numa-vm/guest:/ksm/guest" "$@"
+	case $? in
+	0) ;;
+	77) exit 0 ;;
+	*) failed=1 ;;
+	esac
+}
+
+boot 2x512,2x512 formulas placement
+# Unequal distances between four, and a node without CPUs beside one without memory.
+boot 1x256,1x256,1x256,1x256 formulas
+boot 2x512,1x512,0x256,1x0 formulas
+exit $failed

@@ -340,6 +340,13 @@ int attr_set(const struct attr_tree *tree, const char *path, const char *value)
 	return t.attr->store(t.member->owner, t.subject, t.attr, value);
 }
 
+bool attr_is_for_root(const struct attr_tree *tree, const char *path)
+{
+	struct target t;
+
+	return !resolve(tree, path, &t) && t.attr && t.attr->root;
+}
+
 int attr_finish(const struct attr_tree *t, struct text *why)
 {
 	for (const struct attr_member *m = t->members; m < end_of(t); m++) {

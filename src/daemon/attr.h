@@ -65,6 +65,7 @@ struct attr {
 	const char *const *names;
 	size_t nr_names;
 	bool all;
+	bool root; /* only root, and the daemon's own user, may set it */
 };
 
 struct attr_list; /* the answer to an ls, as far as it has come */
@@ -138,6 +139,8 @@ int attr_get(const struct attr_tree *t, const struct attr_viewer *v, const char 
  * set), or what the attribute's store returns.
  */
 int attr_set(const struct attr_tree *t, const char *path, const char *value);
+/* Is it for root alone to set? False also for a path that there is not. */
+bool attr_is_for_root(const struct attr_tree *t, const char *path);
 /*
  * Carry out an action. Returns 0, or -errno as call() does, -ENOENT also where there is no such
  * action, or no such subject for this viewer.

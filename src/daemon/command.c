@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/attr.h"
 
@@ -46,6 +47,8 @@ static const char *explain(int error)
 		return "that is the same node";
 	case EALREADY:
 		return "that is under way already";
+	case EADDRINUSE:
+		return "part of it is out of use or isolated already";
 	case EINVAL: /* only a set says so */
 		return "not a valid value, see get help/PATH";
 	default:
@@ -124,6 +127,10 @@ static int set(const struct attr_tree *t, const struct attr_viewer *v, char *arg
 	*value++ = '\0';
 	if (!v->is_operator) { /* before anything is said about the path */
 		command_error(answer, EACCES, "only " OPERATORS " may set");
+		return 0;
+	}
+	if (v->uid && v->uid != geteuid() && attr_is_for_root(t, args)) {
+		command_error(answer, EACCES, "only root may set it");
 		return 0;
 	}
 	ret = attr_set(t, args, value);

@@ -26,12 +26,13 @@ struct node_values {
 	char migrate_to[16];
 	uint64_t success, fail, collisions, failed[MOVE_FAILED_NR - 1];
 	char culprit[128];
+	char offline[32], offline_result[160];
 };
 
 struct zone_values {
 	uint64_t nid, frames_start, frames_end;
 	struct pool_counts c;
-	uint64_t pageblocks;
+	uint64_t pageblocks, offline;
 };
 
 /* Apart from the counts, because these cost a walk over the zone's pageblocks. */
@@ -73,6 +74,34 @@ static void look_mover(struct daemon *d, int nid, struct node_values *v)
 		strcpy(v->culprit, "none");
 }
 
+/* "domain 3 frame 17 client 4711 silent": what kept a range in use. */
+static void show_drained(const struct drains_node *n, char *out, size_t size)
+{
+	const struct engine_culprit *who = &n->what.culprit;
+	const char *why = who->why ? failed_names[who->why - 1] : n->what.why;
+
+	if (!n->err) {
+		snprintf(out, size, "%s", n->end ? "done" : "none");
+		return;
+	}
+	snprintf(out, size, "%s domain %u frame %u client %d %s", strerrorname_np(-n->err),
+		 n->domain, who->frame, n->pid, why ? why : "was put back");
+}
+
+static void look_drains(struct daemon *d, int nid, struct node_values *v)
+{
+	struct drains_node n;
+
+	mover_drained(d->mover, nid, &n);
+	strcpy(v->offline, "none");
+	if (n.active)
+		snprintf(v->offline, sizeof(v->offline), "%u %u", n.first, n.end);
+	if (n.active && !n.err)
+		strcpy(v->offline_result, "under way");
+	else
+		show_drained(&n, v->offline_result, sizeof(v->offline_result));
+}
+
 static int look_node(void *owner, uint64_t nid, void *values)
 {
 	struct daemon *d = owner;
@@ -86,6 +115,7 @@ static int look_node(void *owner, uint64_t nid, void *values)
 	v->frames_start = nid * t->zone_frames;
 	v->frames_end = (nid + 1) * t->zone_frames;
 	look_mover(d, (int)nid, v);
+	look_drains(d, (int)nid, v);
 	return 0;
 }
 
@@ -101,6 +131,7 @@ static void add(struct pool_counts *sum, const struct pool_counts *c)
 	sum->absent += c->absent;
 	sum->span += c->span;
 	sum->pageblocks += c->pageblocks;
+	sum->offline += c->offline;
 	for (int i = 0; i < POOL_TYPES; i++) {
 		sum->free_of[i] += c->free_of[i];
 		sum->used_of[i] += c->used_of[i];
@@ -129,6 +160,7 @@ static int look_zone(void *owner, uint64_t nid, void *values)
 	}
 	domain_snapshot_free(d, nr);
 	v->pageblocks = v->c.pageblocks;
+	v->offline = v->c.offline;
 	return 0;
 }
 
@@ -217,6 +249,59 @@ static int store_migrate_to(void *owner, uint64_t nid, const struct attr *a, con
 	return mover_begin(d->mover, (int)nid, to < NUMA_MAX_NODES ? (int)to : NUMA_MAX_NODES);
 }
 
+/* "all", or "FIRST END": frames of a node. 0 or -EINVAL. */
+static int parse_frames(const struct daemon *d, uint64_t nid, const char *value, uint32_t *first,
+			uint32_t *end)
+{
+	unsigned long long a, b;
+	char tail;
+
+	*first = (uint32_t)nid * d->domains.zone_frames;
+	*end = *first + d->domains.zone_frames;
+	if (!strcmp(value, "all"))
+		return 0;
+	if (*value < '0' || *value > '9' || sscanf(value, "%llu %llu%c", &a, &b, &tail) != 2)
+		return -EINVAL;
+	if (a < *first || a >= b || b > *end)
+		return -EINVAL;
+	*first = (uint32_t)a;
+	*end = (uint32_t)b;
+	return 0;
+}
+
+static int store_offline(void *owner, uint64_t nid, const struct attr *a, const char *value)
+{
+	struct daemon *d = owner;
+	uint32_t first, end;
+	int err;
+
+	(void)a;
+	if (!strcmp(value, "none")) {
+		mover_offline_end(d->mover, (int)nid);
+		return 0;
+	}
+	err = parse_frames(d, nid, value, &first, &end);
+	return err ? err : mover_offline(d->mover, (int)nid, first, end);
+}
+
+static int store_online(void *owner, uint64_t nid, const struct attr *a, const char *value)
+{
+	struct daemon *d = owner;
+	uint32_t first, end;
+	int err = parse_frames(d, nid, value, &first, &end);
+
+	(void)a;
+	return err ? err : mover_online(d->mover, (int)nid, first, end);
+}
+
+/* What is out of use is in zone/N. */
+static void show_nothing(const struct attr *a, const void *values, struct text *out)
+{
+	(void)a;
+	(void)values;
+	text_printf(out, "none\n");
+}
+
 #define NODE(name, field, help) ATTR_FIELD(struct node_values, field, name, help)
 #define NODE_ALL(name, field, help) ATTR_FIELD_ALL(struct node_values, field, name, help)
 static const struct attr node_attrs[] = {
@@ -241,6 +326,24 @@ static const struct attr node_attrs[] = {
 	ATTR_NUMBERS(struct node_values, failed, "migrate_failed", failed_names,
 		     "pgmigrate_fail by reason, since the start"),
 	NODE("migrate_culprit", culprit, "the last frame that failed, and whose page kept it"),
+	{
+		.name = "offline",
+		.help = "empty frames FIRST up to END, whole pageblocks, or `all`, and take them "
+			"out of use; `none` puts back what is under way, which it shows",
+		.at = offsetof(struct node_values, offline),
+		.show = attr_show_text,
+		.store = store_offline,
+		.root = true,
+	},
+	NODE("offline_result", offline_result,
+	     "what became of the last such range, and what kept it in use"),
+	{
+		.name = "online",
+		.help = "use frames FIRST up to END, or `all`, again",
+		.show = show_nothing,
+		.store = store_online,
+		.root = true,
+	},
 };
 
 #define ZONE(name, field, help) ATTR_FIELD(struct zone_values, field, name, help)
@@ -259,6 +362,7 @@ static const struct attr zone_attrs[] = {
 	     "unused frames of pageblocks kept for a client's addresses"),
 	ZONE("absent", c.absent, "frames of pageblocks that nobody uses"),
 	ZONE("pageblocks", pageblocks, "pageblocks in use"),
+	ZONE("pageblocks_offline", offline, "pageblocks taken out of use: node/N/offline"),
 	ATTR_NUMBERS(struct zone_values, c.free_of, "free_by_type", type_names,
 		     "free, by type of pageblock"),
 	ATTR_NUMBERS(struct zone_values, c.used_of, "used_by_type", type_names,

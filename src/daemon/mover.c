@@ -25,6 +25,7 @@ int mover_init(struct mover *m, struct daemon *d)
 {
 	m->d = d;
 	lock_init(&m->lock);
+	drains_init(&m->drains, d);
 	return bell_init(&m->bell);
 }
 
@@ -88,6 +89,7 @@ static uint64_t step(struct mover *m)
 	for (int nid = 0; nid < m->d->topology->nr_nodes; nid++)
 		if (m->to[nid])
 			step_node(m, nid, v, nr, &due_ms);
+	drains_step(&m->drains, v, nr, &due_ms);
 	domain_snapshot_free(v, nr);
 	return due_ms;
 }
@@ -129,6 +131,7 @@ void mover_stop(struct mover *m)
 void mover_deinit(struct mover *m)
 {
 	bell_deinit(&m->bell);
+	drains_deinit(&m->drains);
 	lock_deinit(&m->lock);
 }
 
@@ -175,6 +178,34 @@ void mover_end(struct mover *m, int from)
 	domain_snapshot_free(v, nr);
 	if (m->started)
 		bell_ring(&m->bell, MOVER_WORK);
+}
+
+int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end)
+{
+	int err = m->to[nid] ? -EALREADY : start(m);
+
+	if (!err)
+		err = drains_begin(&m->drains, nid, first, end);
+	if (m->started)
+		bell_ring(&m->bell, MOVER_WORK);
+	return err;
+}
+
+void mover_offline_end(struct mover *m, int nid)
+{
+	drains_end(&m->drains, nid);
+	if (m->started)
+		bell_ring(&m->bell, MOVER_WORK);
+}
+
+int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end)
+{
+	return drains_online(&m->drains, nid, first, end);
+}
+
+void mover_drained(struct mover *m, int nid, struct drains_node *out)
+{
+	drains_look(&m->drains, nid, out);
 }
 
 int mover_counts(struct mover *m, int nid, struct mover_counts *out)

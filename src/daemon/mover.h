@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * mover.h - the thread that moves what stands on the frames of one NUMA node to another, in all
- * domains.
+ * domains, or empties ranges of frames (drains.h).
  *
  * There is no thread until it is first asked for, and it sleeps while nothing is to be moved.
  */
@@ -15,6 +15,7 @@
 
 #include "base/guard.h"
 #include "daemon/bell.h"
+#include "daemon/drains.h"
 #include "engine/engine.h"
 #include "numa/numa_topology.h"
 
@@ -25,6 +26,7 @@ struct mover {
 	pthread_t thread;
 	bool started; /* main thread */
 	struct bell bell;
+	struct drains drains;
 	_Atomic int to[NUMA_MAX_NODES]; /* node that this one is being emptied to, plus 1; or 0 */
 	struct lock lock;               /* a leaf; covers `done` */
 	struct mover_counts {
@@ -50,6 +52,12 @@ void mover_stop(struct mover *m);
 int mover_begin(struct mover *m, int from, int to);
 /* Put back what has not moved yet. */
 void mover_end(struct mover *m, int from);
+/* As drains_begin(), drains_end(), drains_online(); mover_offline() or -errno: no thread. */
+int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end);
+void mover_offline_end(struct mover *m, int nid);
+int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end);
+/* The range that is being taken out of use, or was last. */
+void mover_drained(struct mover *m, int nid, struct drains_node *out);
 /* What has become of frames of a node. Returns the node that it is being emptied to, or -1. */
 int mover_counts(struct mover *m, int nid, struct mover_counts *out);
 

@@ -233,6 +233,7 @@ struct scan_worker {
 };
 
 struct migrate;
+struct drain;
 
 struct engine {
 	const struct engine_ops *ops;
@@ -264,6 +265,7 @@ struct engine {
 	struct engine_totals total;
 
 	struct migrate *migrate[ENGINE_NODES]; /* the job that empties a node; NULL: none */
+	struct drain *drain[ENGINE_NODES];     /* the one that takes frames of it out of use */
 	uint32_t nr_copying;                   /* frames that get their bytes, and then a node */
 
 	/*

@@ -250,6 +250,8 @@ struct engine_migrated {
 		enum engine_move_failed why; /* MOVE_NOT_FAILED: there was none */
 	} culprit;
 };
+/* The sums, and the last culprit. */
+void engine_migrated_add(struct engine_migrated *to, const struct engine_migrated *more);
 enum engine_migrate {
 	ENGINE_MIGRATE_NONE, /* there is no such job */
 	ENGINE_MIGRATE_DONE, /* it has ended with this step */
@@ -260,6 +262,34 @@ int engine_migrate(struct engine *e, int from, int to);
 enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now_ms,
 					struct engine_migrated *out);
 void engine_migrate_end(struct engine *e, int from);
+
+/*
+ * Frames taken out of use, and the memory they held given back: drain.c says how. What stands on
+ * frames [first, end) of node `nid`, which are whole pageblocks, is moved to frames of node `to`;
+ * that may be the same one, unless the range is all of it. engine_offline() begins; 0, -EINVAL (no
+ * such range or node), -EALREADY (the node is being emptied, or drained), -EBUSY (part of it is
+ * offline or isolated; *frame says where) or -ENOMEM. Then everything is in use as before.
+ *
+ * engine_drain_step() carries it on, by the thread that calls engine_migrate_step(). It ends in
+ * bounded time: with the step that returns ENGINE_MIGRATE_DONE, `err` says how. If not 0, all of
+ * the range is in use as before. engine_drain_end() has it end with -ECANCELED.
+ *
+ * engine_online() is the reverse; frames that are not offline stay as they are. 0, or -EINVAL.
+ */
+struct engine_drained {
+	struct engine_migrated moved; /* added to */
+	bool retired;                 /* frames have been, in this step */
+	int err;                      /* -EBUSY, -ECANCELED, -ENOMEM; of the last step alone */
+	/* What stood in the way: `why` of the culprit if that is not 0, else this. */
+	struct engine_culprit culprit;
+	const char *why;
+};
+int engine_offline(struct engine *e, int nid, uint32_t first, uint32_t end, int to,
+		   uint32_t *frame);
+int engine_online(struct engine *e, int nid, uint32_t first, uint32_t end);
+enum engine_migrate engine_drain_step(struct engine *e, int nid, uint64_t now_ms,
+				      struct engine_drained *out);
+void engine_drain_end(struct engine *e, int nid);
 
 /* What is counted since the engine began, and never falls. All are uint64_t. */
 struct engine_totals {

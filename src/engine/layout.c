@@ -133,6 +133,20 @@ static bool is_reached(const struct mm_slot *mm, const struct window *w)
 	return r && r->at.start < start + WINDOW_BYTES;
 }
 
+/* Windows [from, to) have gone. */
+static void windows_remove(struct mm_slot *mm, uint32_t from, uint32_t to) NEEDS(mm->e->lock)
+{
+	if (from == to)
+		return;
+	memmove(mm->window + from, mm->window + to, (mm->nr_windows - to) * sizeof(*mm->window));
+	mm->nr_windows -= to - from;
+	count_bytes(mm->e, -(int64_t)((to - from) * sizeof(*mm->window)));
+	if (!mm->nr_windows) {
+		free(mm->window);
+		mm->window = NULL;
+	}
+}
+
 void layout_trim(struct mm_slot *mm, struct span at)
 {
 	uint32_t first = window_index(mm, window_key(at.start, 0)), kept = first, i;
@@ -145,14 +159,26 @@ void layout_trim(struct mm_slot *mm, struct span at)
 		else
 			pool_window_release(&mm->e->pool, w->frame);
 	}
-	if (kept == i)
-		return;
-	memmove(mm->window + kept, mm->window + i, (mm->nr_windows - i) * sizeof(*mm->window));
-	mm->nr_windows -= i - kept;
-	count_bytes(mm->e, -(int64_t)((i - kept) * sizeof(*mm->window)));
-	if (!mm->nr_windows) {
-		free(mm->window);
-		mm->window = NULL;
+	windows_remove(mm, kept, i);
+}
+
+void layout_leave(struct engine *e, uint32_t first, uint32_t end)
+{
+	struct mm_slot *mm;
+
+	cds_list_for_each_entry(mm, &e->mms, list) {
+		uint32_t kept = 0, i;
+
+		mm_is_of(mm, e);
+		for (i = 0; i < mm->nr_windows; i++) {
+			const struct window *w = &mm->window[i];
+
+			if (w->frame < first || w->frame >= end)
+				mm->window[kept++] = *w;
+			else
+				pool_window_release(&e->pool, w->frame);
+		}
+		windows_remove(mm, kept, i);
 	}
 }
 

@@ -5,6 +5,7 @@
 
 #include "engine/core.h"
 #include "engine/crowd.h"
+#include "engine/drain.h"
 #include "engine/hash.h"
 #include "engine/migrate.h"
 #include "engine/read.h"
@@ -54,6 +55,7 @@ static void engine_free_parts(struct engine *e)
 	free(e->unstable_root);
 	read_drop_buffers(e);
 	migrate_free(e);
+	drain_free(e);
 	free(e);
 }
 

@@ -63,12 +63,12 @@ struct move {
 };
 
 struct migrate {
-	int from, to;
-	uint32_t next, end; /* frames of the zone that are still to be visited */
-	uint32_t last;      /* the new frame that was made last */
-	uint64_t limit_ms;  /* 0: not known yet */
-	uint64_t frames;    /* used at the start */
-	bool full;          /* no more nodes are taken up for now */
+	struct migrate_range of;
+	uint32_t next;     /* frames from here on are still to be visited */
+	uint32_t last;     /* the new frame that was made last */
+	uint64_t limit_ms; /* 0: not known yet */
+	uint64_t frames;   /* used at the start */
+	bool full;         /* no more nodes are taken up for now */
 	uint32_t nr;
 	struct move move[WINDOW];
 	struct engine_migrated done;
@@ -76,35 +76,41 @@ struct migrate {
 
 /* --- the job --- */
 
-static struct migrate *job_new(struct engine *e, int from, int to) NEEDS(e->lock)
+static struct migrate *job_new(struct engine *e, const struct migrate_range *r) NEEDS(e->lock)
 {
 	struct migrate *j = calloc(1, sizeof(*j));
 	struct pool_counts c;
 
 	if (!j)
 		return NULL;
-	pool_counts(&e->pool, from, &c);
-	j->from = from;
-	j->to = to;
-	j->next = (uint32_t)from * e->pool.zone_frames;
-	j->end = j->next + e->pool.zone_frames;
+	pool_counts(&e->pool, r->from, &c);
+	j->of = *r;
+	j->next = r->first;
 	j->last = POOL_NONE;
 	j->frames = c.used;
 	count_bytes(e, sizeof(*j));
 	return j;
 }
 
+int migrate_begin(struct engine *e, const struct migrate_range *r)
+{
+	if (e->migrate[r->from])
+		return -EALREADY;
+	e->migrate[r->from] = job_new(e, r);
+	return e->migrate[r->from] ? 0 : -ENOMEM;
+}
+
 int engine_migrate(struct engine *e, int from, int to)
 {
-	int err = 0;
+	struct migrate_range all = { .from = from, .to = to };
+	int err;
 
 	if (from < 0 || from >= e->nr_nodes || to < 0 || to >= e->nr_nodes || from == to)
 		return -EINVAL;
+	all.first = (uint32_t)from * e->pool.zone_frames;
+	all.end = all.first + e->pool.zone_frames;
 	engine_lock(e);
-	if (e->migrate[from])
-		err = -EALREADY;
-	else if (!(e->migrate[from] = job_new(e, from, to)))
-		err = -ENOMEM;
+	err = e->drain[from] ? -EALREADY : migrate_begin(e, &all);
 	engine_unlock(e);
 	return err;
 }
@@ -114,7 +120,7 @@ void engine_migrate_end(struct engine *e, int from)
 	engine_lock(e);
 	if (e->migrate[from]) {
 		e->migrate[from]->limit_ms = 1;
-		e->migrate[from]->next = e->migrate[from]->end;
+		e->migrate[from]->next = e->migrate[from]->of.end;
 	}
 	engine_unlock(e);
 }
@@ -173,6 +179,12 @@ static void give_up(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->lo
 	putback(e, j, i);
 }
 
+/* May the frame be moved, or moved once more? */
+static bool has_target(const struct migrate *j, uint32_t frame)
+{
+	return !j->of.target || j->of.target[frame - j->of.first] != POOL_NONE;
+}
+
 /* --- isolate --- */
 
 static bool isolate(struct engine *e, struct migrate *j, uint32_t node, uint64_t now) NEEDS(e->lock)
@@ -193,7 +205,7 @@ static bool isolate(struct engine *e, struct migrate *j, uint32_t node, uint64_t
 
 static void isolate_more(struct engine *e, struct migrate *j, uint64_t now) NEEDS(e->lock)
 {
-	uint32_t stop = j->end - j->next > VISIT ? j->next + VISIT : j->end;
+	uint32_t stop = j->of.end - j->next > VISIT ? j->next + VISIT : j->of.end;
 	uint64_t sites = 0;
 
 	for (uint32_t i = 0; i < j->nr; i++)
@@ -203,7 +215,7 @@ static void isolate_more(struct engine *e, struct migrate *j, uint64_t now) NEED
 
 		j->next = f == POOL_NONE ? stop : f + 1;
 		node = f == POOL_NONE ? POOL_NONE : pool_word(&e->pool, f);
-		if (node != POOL_NONE && isolate(e, j, node, now))
+		if (node != POOL_NONE && has_target(j, f) && isolate(e, j, node, now))
 			sites += j->move[j->nr - 1].left;
 	}
 	j->full = j->next < stop;
@@ -214,12 +226,22 @@ static void isolate_more(struct engine *e, struct migrate *j, uint64_t now) NEED
 /* Node of the same contents that stands where it is to go to, and has room; or NIL. */
 static uint32_t find(struct engine *e, const struct migrate *j, const struct move *m) NEEDS(e->lock)
 {
-	uint32_t first = (uint32_t)j->to * e->pool.zone_frames;
+	uint32_t first = (uint32_t)j->of.to * e->pool.zone_frames;
+	uint32_t end = first + e->pool.zone_frames,
+		 limit = knob_get(e->knobs, KNOB_MAX_PAGE_SHARING);
+	uint64_t hash = stable_node(&e->stable, m->node)->hash;
+	int root = tree_root(e, j->of.to);
+	uint32_t n = NIL;
 
-	return stable_pick_in(&e->stable, tree_root(e, j->to),
-			      stable_node(&e->stable, m->node)->hash,
-			      knob_get(e->knobs, KNOB_MAX_PAGE_SHARING), first,
-			      first + e->pool.zone_frames);
+	if (j->of.target)
+		return NIL;
+	if (j->of.from != j->of.to)
+		return stable_pick_in(&e->stable, root, hash, limit, first, end);
+	if (j->of.first > first)
+		n = stable_pick_in(&e->stable, root, hash, limit, first, j->of.first);
+	if (n == NIL && j->of.end < end)
+		n = stable_pick_in(&e->stable, root, hash, limit, j->of.end, end);
+	return n;
 }
 
 /* Is there a site that can be ordered? */
@@ -232,6 +254,23 @@ static bool movable(const struct engine *e, const struct stable_node *n) NEEDS(e
 	return item != NIL;
 }
 
+/* The new frame, which counts as one that gets its bytes; or POOL_NONE. */
+static uint32_t take_frame(struct engine *e, struct migrate *j, const struct move *m) NEEDS(e->lock)
+{
+	uint32_t wish = j->last == POOL_NONE ? POOL_NONE : j->last + 1, f;
+
+	if (j->of.target) {
+		f = j->of.target[m->frame - j->of.first];
+		j->of.target[m->frame - j->of.first] = POOL_NONE;
+		return f;
+	}
+	if (!allow_frame(e))
+		return POOL_NONE;
+	f = pool_alloc(&e->pool, POOL_NO_CACHE, j->of.to, wish, POOL_NONE);
+	e->nr_copying += f != POOL_NONE;
+	return f;
+}
+
 /* Have a frame for a new node, unless there is a node. */
 static void choose(struct engine *e, struct migrate *j, struct move *m) NEEDS(e->lock)
 {
@@ -239,14 +278,10 @@ static void choose(struct engine *e, struct migrate *j, struct move *m) NEEDS(e-
 	m->no_memory = false;
 	if (m->collides)
 		return;
-	if (allow_frame(e))
-		m->copy = pool_alloc(&e->pool, POOL_NO_CACHE, j->to,
-				     j->last == POOL_NONE ? POOL_NONE : j->last + 1, POOL_NONE);
+	m->copy = take_frame(e, j, m);
 	m->no_memory = m->copy == POOL_NONE;
-	if (m->no_memory)
-		return;
-	j->last = m->copy;
-	e->nr_copying++;
+	if (!m->no_memory)
+		j->last = m->copy;
 }
 
 /* Look at a node of the window. False: it has been put back. */
@@ -274,6 +309,10 @@ static bool look(struct engine *e, struct migrate *j, uint32_t i, uint64_t now) 
 		return false;
 	}
 	if (n->nr_items && !n->nr_moving && now >= m->retry_ms) {
+		if (!has_target(j, m->frame)) {
+			give_up(e, j, i);
+			return false;
+		}
 		choose(e, j, m);
 		m->retry_ms = now + m->backoff_ms;
 		m->backoff_ms *= 2;
@@ -311,7 +350,7 @@ static void adopt_copy(struct engine *e, struct migrate *j, struct move *m, bool
 	/* A dup of it, or another mover, may have been there first. */
 	m->collides = n->nr_items && find(e, j, m) != NIL;
 	if (!failed && n->nr_items && !m->collides)
-		m->to = stable_new(&e->stable, tree_root(e, j->to), n->hash, frame);
+		m->to = stable_new(&e->stable, tree_root(e, j->of.to), n->hash, frame);
 	if (m->to == NIL) {
 		m->no_memory = n->nr_items && !m->collides;
 		pool_free(&e->pool, POOL_NO_CACHE, frame, 1, true);
@@ -387,7 +426,7 @@ static bool prepare(struct engine *e, struct migrate *j, uint64_t now) NEEDS(e->
 	if (!j->limit_ms)
 		j->limit_ms = now + JOB_MS + j->frames * JOB_MS / JOB_FRAMES;
 	if (now >= j->limit_ms)
-		j->next = j->end;
+		j->next = j->of.end;
 	isolate_more(e, j, now);
 	for (uint32_t i = 0; i < j->nr;)
 		i += look(e, j, i, now);
@@ -403,15 +442,14 @@ static void finish_copies(struct engine *e, struct migrate *j, const bool *faile
 			adopt_copy(e, j, &j->move[i], failed[i]);
 }
 
-static void report(struct migrate *j, struct engine_migrated *out)
+void engine_migrated_add(struct engine_migrated *to, const struct engine_migrated *more)
 {
-	out->frames += j->done.frames;
-	out->collisions += j->done.collisions;
+	to->frames += more->frames;
+	to->collisions += more->collisions;
 	for (int i = 0; i < MOVE_FAILED_NR; i++)
-		out->failed[i] += j->done.failed[i];
-	if (j->done.culprit.why)
-		out->culprit = j->done.culprit;
-	j->done = (struct engine_migrated){ 0 };
+		to->failed[i] += more->failed[i];
+	if (more->culprit.why)
+		to->culprit = more->culprit;
 }
 
 enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now_ms,
@@ -431,10 +469,11 @@ enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now
 	}
 	if (j) {
 		order_all(e, j);
-		report(j, out);
-		ret = j->full || (j->nr && j->next == j->end) ? ENGINE_MIGRATE_WAIT :
-								ENGINE_MIGRATE_MORE;
-		if (!j->nr && j->next == j->end) {
+		engine_migrated_add(out, &j->done);
+		j->done = (struct engine_migrated){ 0 };
+		ret = j->full || (j->nr && j->next == j->of.end) ? ENGINE_MIGRATE_WAIT :
+								   ENGINE_MIGRATE_MORE;
+		if (!j->nr && j->next == j->of.end) {
 			e->migrate[from] = NULL;
 			free(j);
 			count_bytes(e, -(int64_t)sizeof(*j));

@@ -5,6 +5,22 @@
 
 #include "engine/core.h"
 
+/* What of a zone is to be emptied, and where to. */
+struct migrate_range {
+	int from, to;        /* nodes; equal: elsewhere in the same zone, of which the range */
+	uint32_t first, end; /* [first, end) must be isolated then */
+	/*
+	 * NULL, or for each frame of the range the new frame that was taken for it, or POOL_NONE:
+	 * it is left alone. It outlives the job, which leaves POOL_NONE where it used a frame; what
+	 * is left is the caller's. No page is then moved to a frame that is there already.
+	 */
+	uint32_t *target;
+};
+
+/*
+ * Begin a job, which engine_migrate_step() carries on. 0, -EALREADY (the node has one) or -ENOMEM.
+ */
+int migrate_begin(struct engine *e, const struct migrate_range *r) NEEDS(e->lock);
 /* With the engine: jobs that are under way are forgotten. */
 void migrate_free(struct engine *e);
 

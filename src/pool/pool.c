@@ -405,8 +405,10 @@ void pool_counts(struct pool *p, int nid, struct pool_counts *out)
 	}
 	out->span = z->nr_frames;
 	out->absent = z->nr_frames - z->nr_present;
-	for (uint32_t i = 0; i < z->max_ext; i++)
+	for (uint32_t i = 0; i < z->max_ext; i++) {
 		out->pageblocks += z->ext[i] ? u64_ones(z->ext[i]->present) : 0;
+		out->offline += z->ext[i] ? u64_ones(z->ext[i]->offline) : 0;
+	}
 	zone_unlock_all(z);
 }
 

@@ -98,6 +98,7 @@ struct pool_counts {
 	uint64_t free_of[POOL_TYPES]; /* of `free`; that of POOL_RESERVE is in both */
 	uint64_t used_of[POOL_TYPES];
 	uint32_t pageblocks; /* that exist */
+	uint32_t offline;    /* pageblocks taken out of use; their frames are absent */
 };
 
 /* Returns 0, -EINVAL (no frames, or more than 2^32 - 2 numbers) or -ENOMEM. */

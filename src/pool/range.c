@@ -464,6 +464,13 @@ uint32_t range_alloc_any(struct pool *p, uint32_t start, uint32_t end, uint32_t 
 
 /* --- offline --- */
 
+static bool is_isolated(const struct zone *z, uint32_t b) NEEDS(z->lock)
+{
+	const struct extent *x = zone_extent(z, b);
+
+	return x && x->isolated & bit_of(b);
+}
+
 /* Isolated and empty: the pageblocks go, and do not come back. */
 static void take_out(const struct part *r) NEEDS(r->z->lock)
 {
@@ -504,6 +511,26 @@ int range_offline(struct pool *p, uint32_t start, uint32_t end, struct range_job
 	if (err)
 		undo_blocks(r.z, r.first, r.last + 1);
 	else
+		take_out(&r);
+	zone_unlock_all(r.z);
+	return err;
+}
+
+int range_take_out(struct pool *p, uint32_t start, uint32_t end, struct pool_culprit *who)
+{
+	struct part r;
+	int err = 0;
+
+	*who = (struct pool_culprit){ .frame = POOL_NONE };
+	if (!part_of(p, start, end, &r) || !is_whole(&r))
+		return -EINVAL;
+	zone_lock_all(r.z);
+	for (uint32_t b = r.first; b <= r.last && !err; b++)
+		if (!is_isolated(r.z, b))
+			err = blame(who, r.base + b * PAGEBLOCK_FRAMES, "not isolated", -EBUSY);
+	if (!err && !is_free(&r, who))
+		err = -EBUSY;
+	if (!err)
 		take_out(&r);
 	zone_unlock_all(r.z);
 	return err;

@@ -60,6 +60,11 @@ uint32_t range_alloc_any(struct pool *p, uint32_t start, uint32_t end, uint32_t 
  * range_alloc(); -EINVAL also where one is offline already or the range cuts one in two.
  */
 int range_offline(struct pool *p, uint32_t start, uint32_t end, struct range_job *job);
+/*
+ * The last step alone, for an owner that isolated the range and emptied it by itself: 0, -EINVAL,
+ * or -EBUSY: a pageblock is not isolated or a frame is in use; then nothing changed.
+ */
+int range_take_out(struct pool *p, uint32_t start, uint32_t end, struct pool_culprit *who);
 /* The reverse: they can come to exist again. Those not offline stay as they are. 0 or -EINVAL. */
 int range_online(struct pool *p, uint32_t start, uint32_t end);
 

@@ -90,14 +90,16 @@ static void set_knob(struct actors *as, struct input *in)
 		{ "ksm/vma_budget_percent", "0" },
 		{ "ksm/vma_budget_percent", "50" },
 	};
-	static const char *const moves[][2] = { { "node/0/migrate_to", "1" },
-						{ "node/1/migrate_to", "0" },
-						{ "node/0/migrate_to", "none" },
-						{ "node/0/migrate_to", "0" } };
+	static const char *const moves[][2] = {
+		{ "node/0/migrate_to", "1" },    { "node/1/migrate_to", "0" },
+		{ "node/0/migrate_to", "none" }, { "node/0/migrate_to", "0" },
+		{ "node/0/offline", "all" },     { "node/0/offline", "0 1024" },
+		{ "node/0/offline", "none" },    { "node/0/online", "all" }
+	};
 	unsigned int i = take8(in);
 
 	if (i >= 0xf0) {
-		attr_set(&as->w->groups.tree, moves[i % 4][0], moves[i % 4][1]);
+		attr_set(&as->w->groups.tree, moves[i % 8][0], moves[i % 8][1]);
 		return;
 	}
 	i %= sizeof(sets) / sizeof(sets[0]);

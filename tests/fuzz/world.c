@@ -81,6 +81,52 @@ void mover_end(struct mover *m, int from)
 	domain_snapshot_free(v, nr);
 }
 
+int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end)
+{
+	struct daemon *d = (struct daemon *)(void *)m;
+	bool all = end - first == d->domains.zone_frames;
+	uint32_t frame;
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&d->domains, &nr);
+	int err = 0, to = all ? (nid + 1) % d->topology->nr_nodes : nid;
+
+	for (unsigned int i = 0; i < nr && !err; i++)
+		err = engine_offline(v[i]->engine, nid, first, end, to, &frame);
+	domain_snapshot_free(v, nr);
+	return err;
+}
+
+void mover_offline_end(struct mover *m, int nid)
+{
+	struct daemon *d = (struct daemon *)(void *)m;
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&d->domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_drain_end(v[i]->engine, nid);
+	domain_snapshot_free(v, nr);
+}
+
+int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end)
+{
+	struct daemon *d = (struct daemon *)(void *)m;
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&d->domains, &nr);
+	int err = 0;
+
+	for (unsigned int i = 0; i < nr && !err; i++)
+		err = engine_online(v[i]->engine, nid, first, end);
+	domain_snapshot_free(v, nr);
+	return err;
+}
+
+void mover_drained(struct mover *m, int nid, struct drains_node *out)
+{
+	(void)m;
+	(void)nid;
+	*out = (struct drains_node){ 0 };
+}
+
 int mover_counts(struct mover *m, int nid, struct mover_counts *out)
 {
 	(void)m;
@@ -241,8 +287,10 @@ static void scan(struct domain *d, void *arg)
 		engine_flush(d->engine, a->flush_all ? ENGINE_FLUSH_PASS : ENGINE_FLUSH_RIPE);
 	for (int nid = 0; nid < a->w->d.topology->nr_nodes; nid++) {
 		struct engine_migrated done = { 0 };
+		struct engine_drained drained = { 0 };
 
-		engine_migrate_step(d->engine, nid, os_now_ms(), &done);
+		if (!engine_drain_step(d->engine, nid, os_now_ms(), &drained))
+			engine_migrate_step(d->engine, nid, os_now_ms(), &done);
 	}
 	if (engine_nr_retired(d->engine))
 		bell_ring(&a->w->d.client_bell, CLIENTS_RETIRED);

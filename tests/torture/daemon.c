@@ -10,7 +10,12 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "pool/pageblock.h"
+#include "tests/lib/mapping.h"
 #include "tests/torture/schedule.h"
+#include "wire/abi.h"
+
+#define BLOCK_FRAMES (uint64_t) PAGEBLOCK_FRAMES
 
 static void pick_args(struct job *j)
 {
@@ -173,16 +178,79 @@ static void move(struct job *j)
 		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
 }
 
-bool daemon_moves(struct job *j)
+/* First frame of a pageblock that some actor stands on now, or of any near the beginning. */
+static uint64_t some_block(struct job *j)
+{
+	pid_t pid = atomic_load(&ctl->p[below(j, SEATS)].pid);
+	uint64_t frame = below(j, 64 * BLOCK_FRAMES), seen = 0;
+	struct mapping m;
+	char path[32];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+	f = pid > 0 ? fopen(path, "re") : NULL;
+	while (f && mapping_next(f, &m))
+		if (m.arena && !below(j, ++seen))
+			frame = m.offset / KSM_PAGE_SIZE;
+	return frame / BLOCK_FRAMES * BLOCK_FRAMES;
+}
+
+/* Take a pageblock or a node out of use, or put back what is under way, or use all again. */
+static void drain(struct job *j)
+{
+	unsigned int nid = (unsigned int)below(j, 2);
+	uint64_t kind = below(j, 16), block = some_block(j), end;
+	char path[32], value[64] = "all";
+	int r;
+
+	snprintf(path, sizeof(path), "node/%u/frames_end", nid);
+	if (ctl_get(j->daemon, path, value, sizeof(value)) <= 0)
+		return;
+	end = strtoull(value, NULL, 10);
+	if (block >= end)
+		nid = 1;
+	snprintf(path, sizeof(path), "node/%u/%s", nid, kind < 5 ? "online" : "offline");
+	snprintf(value, sizeof(value), kind == 15 ? "none" : "all");
+	if (kind >= 5 && kind < 13)
+		snprintf(value, sizeof(value), "%llu %llu", (unsigned long long)block,
+			 (unsigned long long)block + BLOCK_FRAMES * (1 + below(j, 3)));
+	r = ctl_set(j->daemon, path, value);
+	daemon_must_live(j);
+	j->drains += !r && kind >= 5 && kind < 15;
+	/* ENOMEM: there is one node only; EINVAL: the range reaches over its end. */
+	if (r && r != -ENOENT && r != -EALREADY && r != -EADDRINUSE && r != -ENOMEM && r != -EINVAL)
+		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
+}
+
+static bool is_under_way(struct job *j, const char *fmt, int nid)
 {
 	char path[32], buf[32];
 
-	for (int nid = 0; nid < 4; nid++) {
-		snprintf(path, sizeof(path), "node/%d/migrate_to", nid);
-		if (ctl_get(j->daemon, path, buf, sizeof(buf)) > 0 && strcmp(buf, "none") != 0)
+	snprintf(path, sizeof(path), fmt, nid);
+	return ctl_get(j->daemon, path, buf, sizeof(buf)) > 0 && strcmp(buf, "none") != 0;
+}
+
+bool daemon_moves(struct job *j)
+{
+	for (int nid = 0; nid < 4; nid++)
+		if (is_under_way(j, "node/%d/migrate_to", nid) ||
+		    is_under_way(j, "node/%d/offline", nid))
 			return true;
-	}
 	return false;
+}
+
+void daemon_online(struct job *j)
+{
+	char path[32];
+
+	for (int nid = 0; nid < 4; nid++) {
+		int r;
+
+		snprintf(path, sizeof(path), "node/%d/online", nid);
+		r = ctl_set(j->daemon, path, "all");
+		if (r && r != -ENOENT)
+			fail_schedule("set %s all: %s", path, strerrorname_np(-r));
+	}
 }
 
 /* Read some of all that there is to read. */
@@ -242,8 +310,10 @@ void daemon_disturb(struct job *j)
 	daemon_look(j);
 	if (kind < 32) {
 		turn_a_knob(j);
-	} else if (kind < 45) {
+	} else if (kind < 42) {
 		move(j);
+	} else if (kind < 50) {
+		drain(j);
 	} else if (kind < 60) {
 		daemon_hurry(j);
 	} else if (kind < 67) {

@@ -263,6 +263,7 @@ static void calm(struct job *j)
 	wait_for(j, all_parked, HANG_MS, "all actors are parked");
 	wait_for(j, all_connected, REST_MS, "all actors are connected");
 	wait_for(j, nothing_moves, REST_MS, "no node is being emptied");
+	daemon_online(j);
 	wait_for(j, at_rest, REST_MS, "the daemon comes to rest");
 	atomic_store(&ctl->phase, PHASE_VERIFY);
 	wait_for(j, all_verified, HANG_MS, "all actors have looked at all their memory");

@@ -22,6 +22,7 @@ struct job {
 	uint64_t unmerges, calms;
 	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
 	uint64_t moves, migrated, seen_migrated; /* asked for; pages */
+	uint64_t drains;                         /* asked for */
 	uint64_t best_share;     /* percent of tracked pages on frames, at the best audit */
 	uint64_t ended_since_up; /* actors that ended since the daemon was started */
 	uint64_t pages_on_frames, pages_offered; /* at the last audit */
@@ -51,8 +52,10 @@ void daemon_hurry(struct job *j);
 void daemon_disturb(struct job *j);
 /* Add what was merged since the last look. */
 void daemon_look(struct job *j);
-/* Is anything being moved from one node to another? */
+/* Is anything being moved from one node to another, or taken out of use? */
 bool daemon_moves(struct job *j);
+/* Use all frames again; nothing is being moved. */
+void daemon_online(struct job *j);
 /* Fail when the daemon has ended by itself. */
 void daemon_must_live(struct job *j);
 

@@ -587,6 +587,18 @@ int fake_migrate_step(struct fake *w)
 	return left;
 }
 
+int fake_drain_step(struct fake *w)
+{
+	int left = 0;
+
+	for (int nid = 0; nid < w->nr_nodes; nid++) {
+		enum engine_migrate r = engine_drain_step(w->e, nid, w->now_ms, &w->drained);
+
+		left += r >= ENGINE_MIGRATE_MORE;
+	}
+	return left;
+}
+
 void fake_migrate(struct fake *w)
 {
 	int n = 0;

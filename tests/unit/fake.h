@@ -74,6 +74,7 @@ struct fake {
 	int fail_percent; /* of the pages of an order */
 	uint64_t rng, now_ms;
 	struct engine_migrated migrated; /* of all steps */
+	struct engine_drained drained;   /* the same; and how the last drain ended */
 	/* Called once, in the next track or read call (the unlocked part of a scan). */
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
@@ -129,6 +130,8 @@ void fake_passes(struct fake *w, int n);
 void fake_orders(struct fake *w);
 /* One step of each migration that is under way. Returns how many have not ended. */
 int fake_migrate_step(struct fake *w);
+/* The same for frames that are taken out of use. */
+int fake_drain_step(struct fake *w);
 /* Carry them on, with all orders carried out and answered, until all have ended. */
 void fake_migrate(struct fake *w);
 /* engine_check(), and every byte of every client. */

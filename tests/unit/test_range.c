@@ -489,6 +489,33 @@ END_TEST
 
 /* --- offline --- */
 
+/* The owner isolated the range, and empties it by itself. */
+START_TEST(taken_out_by_its_owner)
+{
+	struct pool_culprit who;
+	struct world w;
+
+	make(&w, 2, 4 * B, false);
+	take(&w, B + 7);
+	ck_assert_int_eq(range_take_out(&w.p, B, 2 * B, &who), -EBUSY); /* not isolated */
+	ck_assert_int_eq(range_isolate(&w.p, B, 2 * B, &who), 0);
+	ck_assert_int_eq(range_take_out(&w.p, B, 3 * B, &who), -EBUSY); /* not all of it */
+	ck_assert_uint_eq(who.frame, 2 * B);
+	ck_assert_int_eq(range_take_out(&w.p, B, 2 * B, &who), -EBUSY); /* not free */
+	ck_assert_uint_eq(who.frame, B + 7);
+	ck_assert_int_eq(range_take_out(&w.p, B, 2 * B - 1, &who), -EINVAL);
+	ck_assert_uint_eq(counts(&w, 0).offline, 0);
+	give(&w, B + 7, 1);
+	ck_assert_int_eq(range_take_out(&w.p, B, 2 * B, &who), 0);
+	ck_assert_uint_eq(counts(&w, 0).offline, 1);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	ck_assert_int_eq(range_take_out(&w.p, B, 2 * B, &who), -EBUSY);
+	ck_assert_int_eq(range_online(&w.p, B, 2 * B), 0);
+	take(&w, B + 7);
+	pool_deinit(&w.p);
+}
+END_TEST
+
 START_TEST(offline_and_online)
 {
 	struct range_job job = { 0 };
@@ -740,6 +767,7 @@ Suite *suite_range(void)
 	tcase_add_test(tc, half_of_a_pair);
 	tcase_add_test(tc, contents_move_out_of_the_way);
 	tcase_add_test(tc, no_room_elsewhere);
+	tcase_add_test(tc, taken_out_by_its_owner);
 	tcase_add_test(tc, offline_and_online);
 	tcase_add_test(tc, taken_again_while_offlining);
 	tcase_add_test(tc, retired_cancelled_and_late);

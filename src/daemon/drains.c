@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/* drains.c - see drains.h. */
+#include "daemon/drains.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+#include "daemon/client_view.h"
+#include "daemon/daemon.h"
+
+#define ANSWERS_MS 2 /* between two looks for answers, or for frames that are free */
+
+void drains_init(struct drains *r, struct daemon *d)
+{
+	*r = (struct drains){ .d = d };
+	lock_init(&r->lock);
+}
+
+void drains_deinit(struct drains *r)
+{
+	lock_deinit(&r->lock);
+}
+
+/* --- the main thread --- */
+
+static void fail(struct drains_node *n, int err, const struct domain *d)
+{
+	n->err = err;
+	n->domain = d->id;
+}
+
+int drains_begin(struct drains *r, int nid, uint32_t first, uint32_t end)
+{
+	struct drains_node begun = { .first = first, .end = end };
+	bool all = end - first == r->d->domains.zone_frames;
+	int nr_nodes = r->d->topology->nr_nodes, err = 0;
+	int to = all ? (nid + 1) % nr_nodes : nid;
+	unsigned int nr, i = 0;
+	struct domain **v;
+
+	if (to == nid && all)
+		return -ENOMEM;
+	v = domain_table_snapshot(&r->d->domains, &nr);
+	for (; !err && i < nr; i++) {
+		err = engine_offline(v[i]->engine, nid, first, end, to, &begun.what.culprit.frame);
+		if (err)
+			fail(&begun, err, v[i]);
+	}
+	/* Those that have begun are put back by the mover. */
+	for (unsigned int k = 0; err && k + 1 < i; k++)
+		engine_drain_end(v[k]->engine, nid);
+	begun.begun = !err;
+	begun.active = !err || i > 1;
+	if (err == -EBUSY)
+		begun.what.why = "out of use or isolated already";
+	if (err != -EALREADY) {
+		lock_take(&r->lock);
+		r->node[nid] = begun;
+		lock_give(&r->lock);
+	}
+	domain_snapshot_free(v, nr);
+	return err == -EBUSY ? -EADDRINUSE : err;
+}
+
+void drains_end(struct drains *r, int nid)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&r->d->domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_drain_end(v[i]->engine, nid);
+	domain_snapshot_free(v, nr);
+}
+
+static int online(struct domain **v, unsigned int nr, int nid, uint32_t first, uint32_t end)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < nr && !err; i++)
+		err = engine_online(v[i]->engine, nid, first, end);
+	return err;
+}
+
+int drains_online(struct drains *r, int nid, uint32_t first, uint32_t end)
+{
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&r->d->domains, &nr);
+	int err = online(v, nr, nid, first, end);
+
+	domain_snapshot_free(v, nr);
+	return err;
+}
+
+void drains_look(struct drains *r, int nid, struct drains_node *out)
+{
+	lock_take(&r->lock);
+	*out = r->node[nid];
+	lock_give(&r->lock);
+}
+
+/* --- the mover --- */
+
+/* The first failure is kept, and has the other domains put back. */
+static void add(struct drains *r, int nid, const struct domain *d, const struct engine_drained *v)
+{
+	int pid = v->culprit.client ? client_pid_of(r->d->clients, v->culprit.client) : 0;
+	struct drains_node *n = &r->node[nid];
+
+	lock_take(&r->lock);
+	if (v->err && !n->err) {
+		n->what = *v;
+		n->pid = pid;
+		fail(n, v->err, d);
+	}
+	lock_give(&r->lock);
+}
+
+static void finish(struct drains *r, int nid, struct domain **v, unsigned int nr)
+{
+	struct drains_node n;
+
+	drains_look(r, nid, &n);
+	if (n.err && n.begun)
+		online(v, nr, nid, n.first, n.end);
+	lock_take(&r->lock);
+	r->node[nid].active = false;
+	lock_give(&r->lock);
+}
+
+static void step_node(struct drains *r, int nid, struct domain **v, unsigned int nr,
+		      uint64_t *due_ms)
+{
+	bool active = false, failed = false;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		struct engine_drained what = { 0 };
+		uint64_t due = clock_ms();
+		enum engine_migrate ret = engine_drain_step(v[i]->engine, nid, due, &what);
+
+		if (ret == ENGINE_MIGRATE_NONE)
+			continue;
+		if (what.retired)
+			bell_ring(&r->d->client_bell, CLIENTS_RETIRED);
+		if (ret == ENGINE_MIGRATE_DONE) {
+			failed |= what.err != 0;
+			add(r, nid, v[i], &what);
+			continue;
+		}
+		due += ret == ENGINE_MIGRATE_WAIT ? ANSWERS_MS : 0;
+		*due_ms = due < *due_ms ? due : *due_ms;
+		active = true;
+	}
+	for (unsigned int i = 0; failed && i < nr; i++)
+		engine_drain_end(v[i]->engine, nid);
+	if (!active)
+		finish(r, nid, v, nr);
+}
+
+void drains_step(struct drains *r, struct domain **v, unsigned int nr, uint64_t *due_ms)
+{
+	for (int nid = 0; nid < r->d->topology->nr_nodes; nid++) {
+		struct drains_node n;
+
+		drains_look(r, nid, &n);
+		if (n.active)
+			step_node(r, nid, v, nr, due_ms);
+	}
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drain.c - a range of frames is emptied while clients run, and taken out of use.
+ *
+ * The range is isolated first (pool/range.h): what becomes free in it stays free, so it fills no
+ * faster than it empties. Windows in it are windows no more. The mover then takes what stands there
+ * elsewhere (migrate.c), and goes through the range again as long as something is left, since a
+ * page may have been on its way to a frame when the mover came by. A frame that has lost its pages
+ * is retired until its grace period is over. When all are free the pageblocks are taken out.
+ *
+ * Safe because nothing here frees or moves a frame: the mover does, with all that it keeps, and the
+ * grace period does. Taking out needs that every frame is free, and looks again under the zone's
+ * lock. Who is late therefore costs time and nothing else.
+ *
+ * It ends: rounds of the mover end by themselves, they come ever less often, and after DRAIN_MS, or
+ * 1 ms for each frame in use if that is more, everything is undone: the pageblocks are in use again
+ * with their types. What was moved stays moved. Who kept the first frame that is left is named.
+ */
+#include "engine/drain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/layout.h"
+#include "engine/migrate.h"
+#include "engine/settle.h"
+#include "pool/range.h"
+
+#define DRAIN_MS 15000u    /* a grace period, and clients that are slow */
+#define ROUND_MS 50u       /* after a round of the mover the next begins; then twice that ... */
+#define ROUND_MAX_MS 1000u /* ... at most */
+#define VISIT 8192u        /* frame numbers looked at under one hold of the lock */
+
+struct drain {
+	struct migrate_range of;
+	uint64_t limit_ms;             /* 0: not known yet */
+	uint64_t round_ms, backoff_ms; /* when the mover begins again */
+	uint64_t frames;               /* in use at the start */
+	uint32_t next;                 /* all before it are free */
+	bool moving;                   /* the mover has the range */
+	bool cancelled;
+	struct engine_culprit culprit; /* the last that the mover named in this range */
+};
+
+void drain_free(struct engine *e)
+{
+	for (int nid = 0; nid < ENGINE_NODES; nid++)
+		free(e->drain[nid]);
+}
+
+/* Isolate it. Undone by whoever fails later. */
+static int isolate(struct engine *e, uint32_t first, uint32_t end, uint32_t *frame) NEEDS(e->lock)
+{
+	struct pool_culprit who;
+	int err;
+
+	layout_leave(e, first, end);
+	err = range_isolate(&e->pool, first, end, &who);
+	*frame = who.frame;
+	return err;
+}
+
+static int begin(struct engine *e, const struct migrate_range *r, uint32_t *frame) NEEDS(e->lock)
+{
+	struct pool_counts c;
+	struct drain *d;
+	int err;
+
+	if (e->drain[r->from] || e->migrate[r->from])
+		return -EALREADY;
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return -ENOMEM;
+	err = isolate(e, r->first, r->end, frame);
+	if (err) {
+		free(d);
+		return err;
+	}
+	pool_counts(&e->pool, r->from, &c);
+	d->of = *r;
+	d->next = r->first;
+	d->frames = c.used + c.retired;
+	d->backoff_ms = ROUND_MS;
+	e->drain[r->from] = d;
+	count_bytes(e, sizeof(*d));
+	return 0;
+}
+
+/* Whole pageblocks of the node's zone? */
+static bool is_range(const struct engine *e, int nid, uint32_t first, uint32_t end)
+{
+	uint32_t zone = e->pool.zone_frames, start, size;
+
+	if (nid < 0 || nid >= e->nr_nodes)
+		return false;
+	start = (uint32_t)nid * zone;
+	size = end - start;
+	return first >= start && first < end && size <= zone &&
+	       (first - start) % PAGEBLOCK_FRAMES == 0 &&
+	       (size % PAGEBLOCK_FRAMES == 0 || size == zone);
+}
+
+int engine_offline(struct engine *e, int nid, uint32_t first, uint32_t end, int to, uint32_t *frame)
+{
+	struct migrate_range r = { .from = nid, .to = to, .first = first, .end = end };
+	int err;
+
+	*frame = POOL_NONE;
+	if (!is_range(e, nid, first, end) || to < 0 || to >= e->nr_nodes)
+		return -EINVAL;
+	if (to == nid && end - first == e->pool.zone_frames)
+		return -EINVAL;
+	engine_lock(e);
+	err = begin(e, &r, frame);
+	engine_unlock(e);
+	return err;
+}
+
+int engine_online(struct engine *e, int nid, uint32_t first, uint32_t end)
+{
+	int err;
+
+	if (!is_range(e, nid, first, end))
+		return -EINVAL;
+	engine_lock(e);
+	err = range_online(&e->pool, first, end);
+	engine_unlock(e);
+	return err;
+}
+
+void engine_drain_end(struct engine *e, int nid)
+{
+	engine_lock(e);
+	if (e->drain[nid])
+		e->drain[nid]->cancelled = true;
+	engine_unlock(e);
+	engine_migrate_end(e, nid);
+}
+
+/* --- a step --- */
+
+/* It is over. On failure everything is in use again. */
+static enum engine_migrate finish(struct engine *e, int nid, int err, struct engine_drained *out)
+	NEEDS(e->lock)
+{
+	struct drain *d = e->drain[nid];
+
+	if (err)
+		range_undo_isolate(&e->pool, d->of.first, d->of.end);
+	out->err = err;
+	e->drain[nid] = NULL;
+	free(d);
+	count_bytes(e, -(int64_t)sizeof(*d));
+	return ENGINE_MIGRATE_DONE;
+}
+
+static bool is_live(struct engine *e, uint32_t frame) NEEDS(e->lock)
+{
+	uint32_t node = pool_word(&e->pool, frame);
+
+	return node != POOL_NONE && stable_node(&e->stable, node)->state == STABLE_LIVE;
+}
+
+/* Say what keeps the range: what the mover found last, or else this frame. */
+static void name(struct engine *e, const struct drain *d, uint32_t frame,
+		 struct engine_drained *out) NEEDS(e->lock)
+{
+	out->culprit = d->culprit;
+	if (d->culprit.why && is_live(e, d->culprit.frame))
+		return;
+	out->culprit = (struct engine_culprit){ .frame = frame };
+	out->why = is_live(e, frame) ? "in use" : "retired: processes may still map it";
+}
+
+/*
+ * First frame that is not free, or POOL_NONE; and a later one that the mover can take, or where to
+ * look on for it. What was found free stays free, because it is isolated.
+ */
+static uint32_t first_used(struct engine *e, struct drain *d, uint32_t *live) NEEDS(e->lock)
+{
+	uint32_t first = pool_next_used(&e->pool, d->next, d->of.end), stop;
+
+	d->next = first == POOL_NONE ? d->of.end : first;
+	stop = d->of.end - d->next > VISIT ? d->next + VISIT : d->of.end;
+	*live = first;
+	while (*live != POOL_NONE && !is_live(e, *live))
+		*live = pool_next_used(&e->pool, *live + 1, stop);
+	if (*live == POOL_NONE && stop < d->of.end)
+		*live = stop;
+	return first;
+}
+
+static enum engine_migrate look(struct engine *e, int nid, uint64_t now, struct engine_drained *out)
+	NEEDS(e->lock)
+{
+	struct drain *d = e->drain[nid];
+	uint32_t live, f = first_used(e, d, &live);
+	int err = 0;
+
+	if (f == POOL_NONE && !d->cancelled) {
+		struct pool_culprit who;
+
+		err = range_take_out(&e->pool, d->of.first, d->of.end, &who);
+		if (!err)
+			return finish(e, nid, 0, out);
+		out->culprit.frame = who.frame;
+		out->why = who.why;
+	}
+	if (d->cancelled || now >= d->limit_ms) {
+		if (f != POOL_NONE)
+			name(e, d, live == POOL_NONE ? f : live, out);
+		err = d->culprit.why == MOVE_NO_MEMORY ? -ENOMEM : -EBUSY;
+		return finish(e, nid, d->cancelled ? -ECANCELED : err, out);
+	}
+	if (live == POOL_NONE || now < d->round_ms) /* for the grace period, or a frame's node */
+		return ENGINE_MIGRATE_WAIT;
+	d->moving = !migrate_begin(e, &d->of);
+	d->round_ms = now + d->backoff_ms;
+	d->backoff_ms = d->backoff_ms * 2 < ROUND_MAX_MS ? d->backoff_ms * 2 : ROUND_MAX_MS;
+	return d->moving ? ENGINE_MIGRATE_MORE : ENGINE_MIGRATE_WAIT;
+}
+
+enum engine_migrate engine_drain_step(struct engine *e, int nid, uint64_t now_ms,
+				      struct engine_drained *out)
+{
+	enum engine_migrate ret = ENGINE_MIGRATE_NONE;
+	struct engine_migrated moved = { 0 };
+	bool moving;
+	struct drain *d;
+
+	engine_lock(e);
+	d = e->drain[nid];
+	moving = d && d->moving;
+	if (d && !d->limit_ms)
+		d->limit_ms = now_ms + (d->frames > DRAIN_MS ? d->frames : DRAIN_MS);
+	engine_unlock(e);
+	if (moving && now_ms >= d->limit_ms)
+		engine_migrate_end(e, nid);
+	if (moving)
+		ret = engine_migrate_step(e, nid, now_ms, &moved);
+	if (d && (!moving || ret <= ENGINE_MIGRATE_DONE)) {
+		engine_lock(e);
+		d->moving = false;
+		if (moved.culprit.why)
+			d->culprit = moved.culprit;
+		out->retired = moved.frames > 0 || moving;
+		ret = look(e, nid, now_ms, out);
+		engine_unlock(e);
+	} else if (moved.culprit.why) {
+		d->culprit = moved.culprit;
+	}
+	engine_migrated_add(&out->moved, &moved);
+	return ret;
+}

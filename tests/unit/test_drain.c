@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_drain.c - frames taken out of use while clients stand on them. fake_check() holds every byte
+ * and every count after each step.
+ */
+#include "fake.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "engine/core.h"
+#include "engine/settle.h"
+
+enum { ZONE = 4096, NR = 100, BLOCK = PAGEBLOCK_FRAMES };
+#define BASE 0x7f0000000000ull
+
+static struct fake *world(int nodes, int clients)
+{
+	struct fake *w = fake_new(nodes, ZONE, 0);
+
+	for (int i = 0; i < clients; i++)
+		fake_fill_unique(fake_client(w, BASE + (uint64_t)i * 0x10000000, NR), 0, NR, 1000);
+	fake_passes(w, 3);
+	return w;
+}
+
+/* First frame of the pageblock that page 0 stands in. */
+static uint32_t block_of(const struct fake *w)
+{
+	return fake_frame(w->client[0], 0) / BLOCK * BLOCK;
+}
+
+static int offline(struct fake *w, uint32_t first, uint32_t end, int to)
+{
+	uint32_t frame;
+
+	return engine_offline(w->e, (int)(first / ZONE), first, end, to, &frame);
+}
+
+static void answer_all(struct fake *w)
+{
+	for (int i = 0; i < w->nr_clients; i++)
+		if (w->client[i]) {
+			fake_agent_run(w->client[i]);
+			fake_agent_answer(w->client[i]);
+		}
+}
+
+/* Carry it on; agents answer, and grace periods end, if the test says so. */
+static void drain(struct fake *w, bool answers, bool grace)
+{
+	uint64_t start = w->now_ms;
+
+	while (fake_drain_step(w)) {
+		fake_check(w);
+		if (answers)
+			answer_all(w);
+		if (grace)
+			engine_epoch_free(w->e, engine_epoch(w->e));
+		fake_check(w);
+		w->now_ms += 5;
+		ck_assert_uint_lt(w->now_ms - start, 40000);
+	}
+	fake_check(w);
+}
+
+/* Frames of a range that are used or retired. */
+static int used_in(struct fake *w, uint32_t first, uint32_t end)
+{
+	int nr = 0;
+
+	engine_lock(w->e);
+	for (uint32_t f = first; f < end; f++)
+		nr += pool_is_used(&w->e->pool, f);
+	engine_unlock(w->e);
+	return nr;
+}
+
+static void must_be_in_use(struct fake *w)
+{
+	struct pool_counts c;
+
+	for (int nid = 0; nid < w->nr_nodes; nid++) {
+		engine_zone_counts(w->e, nid, &c);
+		ck_assert_uint_eq(c.isolated, 0);
+		ck_assert_uint_eq(c.offline, 0);
+	}
+}
+
+/* A pageblock that pages stand on, mostly a window: all go elsewhere in the zone. */
+START_TEST(one_pageblock)
+{
+	struct fake *w = world(1, 3);
+	uint32_t first = block_of(w);
+	struct pool_counts c;
+
+	ck_assert_int_eq(used_in(w, first, first + BLOCK), NR);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	drain(w, true, true);
+	ck_assert_int_eq(w->drained.err, 0);
+	ck_assert_uint_eq(w->drained.moved.frames, NR);
+	ck_assert_int_eq(used_in(w, first, first + BLOCK), 0);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_uint_ne(fake_frame(w->client[i], 0), FAKE_NO_FRAME);
+		ck_assert_uint_eq(fake_vmas(w->client[i]), 0);
+	}
+	engine_zone_counts(w->e, 0, &c);
+	ck_assert_uint_eq(c.offline, 1);
+	ck_assert_uint_eq(c.isolated, 0);
+	/* Nothing comes there, however much is merged; and again once it is in use. */
+	for (int i = 0; i < 2; i++) {
+		uint64_t base = BASE + 0x20000000 + (uint64_t)i * 0x10000000;
+
+		fake_exit(w->client[i]);
+		fake_fill_unique(fake_client(w, base, 3 * BLOCK), 0, 3 * BLOCK, 1 << 20);
+	}
+	fake_passes(w, 3);
+	ck_assert_int_eq(used_in(w, first, first + BLOCK), 0);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), -EBUSY);
+	ck_assert_int_eq(engine_online(w->e, 0, first, first + BLOCK), 0);
+	must_be_in_use(w);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	drain(w, true, true);
+	ck_assert_int_eq(w->drained.err, 0);
+	fake_free(w);
+}
+END_TEST
+
+/* Pages that are written, withdrawn and merged meanwhile. */
+static void disturb(struct fake *w)
+{
+	int64_t budget = 1000;
+	struct fake_client *c = w->client[fake_rand(&w->rng) % (uint64_t)w->nr_clients];
+	uint32_t page = (uint32_t)(fake_rand(&w->rng) % NR);
+
+	if (!c)
+		return;
+	switch (fake_rand(&w->rng) % 4) {
+	case 0:
+		fake_store(c, page, 1000 + page);
+		break;
+	case 1:
+		fake_store(c, page, 5000 + page);
+		break;
+	case 2:
+		fake_dontneed(c, page, 1);
+		break;
+	default:
+		engine_scan(w->e, 0, &budget);
+		engine_flush(w->e, ENGINE_FLUSH_ALL);
+	}
+}
+
+START_TEST(whole_zone)
+{
+	struct fake *w = world(2, 4);
+
+	ck_assert_int_eq(offline(w, 0, ZONE, 0), -EINVAL); /* there is no room in itself */
+	ck_assert_int_eq(offline(w, 0, ZONE, 1), 0);
+	while (fake_drain_step(w)) {
+		for (int i = 0; _i && i < 10; i++) {
+			answer_all(w);
+			disturb(w);
+		}
+		fake_check(w);
+		answer_all(w);
+		engine_epoch_free(w->e, engine_epoch(w->e));
+		fake_check(w);
+		w->now_ms += 5;
+	}
+	ck_assert_int_eq(w->drained.err, 0);
+	ck_assert_int_eq(used_in(w, 0, ZONE), 0);
+	fake_passes(w, 3);
+	ck_assert_int_eq(used_in(w, 0, ZONE), 0);
+	ck_assert_int_eq(engine_online(w->e, 0, 0, ZONE), 0);
+	must_be_in_use(w);
+	fake_free(w);
+}
+END_TEST
+
+/* What cannot go in time is named, and all is as before. */
+START_TEST(who_keeps_it)
+{
+	struct fake *w = world(1, 2);
+	uint32_t first = block_of(w);
+	bool answers = _i, grace = !_i;
+
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	drain(w, answers, grace);
+	ck_assert_int_eq(w->drained.err, -EBUSY);
+	if (_i) {
+		ck_assert_int_eq(strncmp(w->drained.why, "retired", 7), 0);
+	} else {
+		ck_assert_int_eq(w->drained.culprit.why, MOVE_SILENT);
+		ck_assert_uint_eq(w->drained.culprit.client, w->client[0]->id);
+	}
+	ck_assert_uint_ge(w->drained.culprit.frame, first);
+	ck_assert_uint_lt(w->drained.culprit.frame, first + BLOCK);
+	must_be_in_use(w);
+	answer_all(w);
+	fake_passes(w, 3);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	drain(w, true, true);
+	ck_assert_int_eq(w->drained.err, 0);
+	fake_free(w);
+}
+END_TEST
+
+START_TEST(cancelled)
+{
+	struct fake *w = world(1, 2);
+	uint32_t first = block_of(w);
+
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	for (int i = 0; i < _i; i++)
+		fake_drain_step(w);
+	engine_drain_end(w->e, 0);
+	drain(w, true, true);
+	ck_assert_int_eq(w->drained.err, -ECANCELED);
+	must_be_in_use(w);
+	fake_passes(w, 2);
+	fake_free(w);
+}
+END_TEST
+
+/* There is no room for new frames beside the old ones. */
+START_TEST(no_room)
+{
+	struct fake *w = world(1, 2);
+	uint32_t first = block_of(w);
+
+	w->max_frames = NR;
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	drain(w, true, false);
+	ck_assert_int_eq(w->drained.err, -ENOMEM);
+	must_be_in_use(w);
+	fake_free(w);
+}
+END_TEST
+
+/* Both the range that one drains and the node are taken. */
+START_TEST(bad_input)
+{
+	struct fake *w = world(2, 2);
+	uint32_t first = block_of(w);
+
+	ck_assert_int_eq(offline(w, first, first, 0), -EINVAL);
+	ck_assert_int_eq(offline(w, first + BLOCK, first, 0), -EINVAL);
+	ck_assert_int_eq(offline(w, first, first + BLOCK - 1, 0), -EINVAL);
+	ck_assert_int_eq(offline(w, first + 1, first + BLOCK + 1, 0), -EINVAL);
+	ck_assert_int_eq(offline(w, ZONE - BLOCK, ZONE + BLOCK, 0), -EINVAL);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 2), -EINVAL);
+	ck_assert_int_eq(offline(w, 2 * ZONE, 2 * ZONE + BLOCK, 0), -EINVAL);
+	ck_assert_int_eq(engine_online(w->e, 0, ZONE, ZONE + BLOCK), -EINVAL);
+	ck_assert_int_eq(engine_online(w->e, 0, 5, 5), -EINVAL);
+	ck_assert_int_eq(engine_migrate(w->e, 0, 1), 0);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), -EALREADY);
+	fake_migrate(w);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), -EALREADY);
+	ck_assert_int_eq(engine_migrate(w->e, 0, 1), -EALREADY);
+	drain(w, true, true);
+	fake_free(w);
+}
+END_TEST
+
+Suite *suite_drain(void)
+{
+	Suite *s = suite_create("drain");
+	TCase *tc = engine_case("drain");
+
+	tcase_add_test(tc, one_pageblock);
+	tcase_add_loop_test(tc, whole_zone, 0, 2);
+	tcase_add_loop_test(tc, who_keeps_it, 0, 2);
+	tcase_add_loop_test(tc, cancelled, 0, 4);
+	tcase_add_test(tc, no_room);
+	tcase_add_test(tc, bad_input);
+	suite_add_tcase(s, tc);
+	return s;
+}

@@ -46,7 +46,7 @@ enum { EXIT_OWN = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 
 struct options {
 	const char *mode, *malloc_mode;
-	const char *runtime_dir, *preload, *domain;
+	const char *runtime_dir, *view, *preload, *domain;
 	bool fixed_layout, respect_dontdump;
 };
 
@@ -97,6 +97,8 @@ static const char usage_text[] =
 	"                       (MADV_DONTDUMP): keys and the like\n"
 	"  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
 	"                       $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user)\n"
+	"  --view DIR           where ksmd-fs is mounted: the program finds its own\n"
+	"                       /proc/self/ksm_stat and ksm_merging_pages there\n"
 	"  --preload FILE       use this libksm-preload.so\n"
 	"  --help, --version\n"
 	"\n"
@@ -108,7 +110,7 @@ static void usage(FILE *to)
 	fputs(usage_text, to);
 }
 
-enum { FIXED = 1, MADVISE, MALLOC, DOMAIN, DONTDUMP, RUNTIME_DIR, PRELOAD, HELP, VERSION };
+enum { FIXED = 1, MADVISE, MALLOC, DOMAIN, DONTDUMP, RUNTIME_DIR, VIEW, PRELOAD, HELP, VERSION };
 static const struct option opts[] = {
 	{ "fixed-layout", no_argument, NULL, FIXED },
 	{ "madvise-only", no_argument, NULL, MADVISE },
@@ -116,6 +118,7 @@ static const struct option opts[] = {
 	{ "domain", required_argument, NULL, DOMAIN },
 	{ "respect-dontdump", no_argument, NULL, DONTDUMP },
 	{ "runtime-dir", required_argument, NULL, RUNTIME_DIR },
+	{ "view", required_argument, NULL, VIEW },
 	{ "preload", required_argument, NULL, PRELOAD },
 	{ "help", no_argument, NULL, HELP },
 	{ "version", no_argument, NULL, VERSION },
@@ -154,6 +157,9 @@ static void parse(int argc, char **argv, struct options *o)
 			if (!*optarg)
 				die("--runtime-dir is empty");
 			o->runtime_dir = optarg;
+			break;
+		case VIEW:
+			o->view = optarg;
 			break;
 		case PRELOAD:
 			o->preload = optarg;
@@ -224,24 +230,24 @@ static void set_preload(const char *path)
 	free(value);
 }
 
-/* The program may change its directory before it looks for the daemon. */
-static void set_runtime_dir(const char *dir)
+/* `dir`, else what the variable says. The program may change its directory before it looks. */
+static void set_dir(const char *var, const char *dir)
 {
 	char cwd[PATH_MAX], *value;
 
 	if (!dir)
-		dir = getenv(KSM_DIR_VAR);
+		dir = getenv(var);
 	if (!dir || !*dir)
 		return;
 	if (*dir == '/') {
-		set(KSM_DIR_VAR, dir);
+		set(var, dir);
 		return;
 	}
 	if (!getcwd(cwd, sizeof(cwd)))
 		die("current directory: %s", strerror(errno));
 	if (asprintf(&value, "%s/%s", cwd, dir) < 0)
 		die("out of memory");
-	set(KSM_DIR_VAR, value);
+	set(var, value);
 	free(value);
 }
 
@@ -445,7 +451,8 @@ int main(int argc, char **argv)
 	}
 	find_preload(o.preload, preload);
 	set_preload(preload);
-	set_runtime_dir(o.runtime_dir);
+	set_dir(KSM_DIR_VAR, o.runtime_dir);
+	set_dir(KSM_RUN_VIEW, o.view);
 	if (!getenv(KSM_RUN_MERGE_ANY))
 		set(KSM_RUN_MERGE_ANY, "0"); /* a place for what the program says later */
 	set(KSM_RUN_MODE, o.mode);

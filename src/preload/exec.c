@@ -32,10 +32,10 @@
 
 #define PRELOAD_VAR "LD_PRELOAD"
 /*
- * Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, domain,
+ * Variables that may be added: LD_PRELOAD, mode, malloc, runtime directory, view, domain,
  * respect-dontdump, merge-any; and NULL.
  */
-#define NR_ADDED 8
+#define NR_ADDED 9
 /*
  * Stack that an environment may take here. The kernel refuses one whose pointers and strings fill a
  * quarter of the stack, and programs try that.
@@ -107,7 +107,8 @@ static size_t env_room(char *const envp[])
 		n++;
 	return (n + NR_ADDED) * sizeof(char *) + sizeof(PRELOAD_VAR) + 2 + strlen(preload.path) +
 	       (list ? strlen(list) : 0) + sizeof(KSM_DIR_VAR) + 2 + strlen(preload.runtime_dir) +
-	       sizeof(KSM_DOMAIN_VAR) + 1 + KSM_LABEL_SIZE;
+	       sizeof(KSM_RUN_VIEW) + 2 + strlen(preload.view) + sizeof(KSM_DOMAIN_VAR) + 1 +
+	       KSM_LABEL_SIZE;
 }
 
 /* The environment with what is missing, in `room`. Strings are shared with envp. */
@@ -150,6 +151,11 @@ static char **env_build(void *room, char *const envp[])
 		out[n++] = KSM_RUN_RESPECT_DONTDUMP "=1";
 	if (*preload.runtime_dir && !find_value(envp, KSM_DIR_VAR)) {
 		sprintf(text, "%s=%s", KSM_DIR_VAR, preload.runtime_dir);
+		out[n++] = text;
+		text += strlen(text) + 1;
+	}
+	if (*preload.view && !find_value(envp, KSM_RUN_VIEW)) {
+		sprintf(text, "%s=%s", KSM_RUN_VIEW, preload.view);
 		out[n++] = text;
 		text += strlen(text) + 1;
 	}

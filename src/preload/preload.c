@@ -119,10 +119,10 @@ static enum preload_mode mode_of(const char *v)
 }
 
 /* Keeps a copy, because programs write over their initial environment to change their title. */
-static void copy_runtime_dir(const char *dir)
+static void copy_dir(char to[static PATH_MAX], const char *dir)
 {
-	if (dir && strlen(dir) < sizeof(preload.runtime_dir))
-		strcpy(preload.runtime_dir, dir);
+	if (dir && strlen(dir) < PATH_MAX)
+		strcpy(to, dir);
 }
 
 static void copy_domain(const char *name)
@@ -139,7 +139,8 @@ void preload_setup_slow(void)
 	preload.native_malloc = v && strcmp(v, KSM_RUN_MALLOC_NATIVE) == 0;
 	v = initial_env(KSM_RUN_RESPECT_DONTDUMP);
 	preload.respect_dontdump = v && strcmp(v, "1") == 0;
-	copy_runtime_dir(initial_env(KSM_DIR_VAR));
+	copy_dir(preload.runtime_dir, initial_env(KSM_DIR_VAR));
+	copy_dir(preload.view, initial_env(KSM_RUN_VIEW));
 	copy_domain(initial_env(KSM_DOMAIN_VAR));
 	preload.mode = preload.wanted_mode;
 	if (program_is_go() || program_is_daemon())

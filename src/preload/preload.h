@@ -11,6 +11,7 @@
  *	preload.c  the settings, read at the first interposed call
  *	memory.c   mmap and its family, brk, mlock, mbind, shmat
  *	process.c  fork, clone, prctl
+ *	view.c     open and fopen: the program's own /proc/self/ksm_*
  *	rights.c   unshare, setns, capset: with no agent beside
  *	exec.c     exec and posix_spawn: the settings survive the program's own environment
  *	syscall.c  syscall(2), which reaches all of these by number
@@ -43,6 +44,7 @@ struct preload {
 	bool native_malloc;
 	bool respect_dontdump;
 	char runtime_dir[PATH_MAX]; /* KSM_DIR_VAR, or empty */
+	char view[PATH_MAX];        /* KSM_RUN_VIEW, or empty */
 	char path[PATH_MAX];        /* of this object, for LD_PRELOAD; empty when it is not known */
 	char domain[KSM_LABEL_SIZE]; /* KSM_DOMAIN at the start; empty: none */
 };

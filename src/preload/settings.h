@@ -21,6 +21,9 @@
 /* "1": memory that the program keeps out of core dumps is not offered (MADV_DONTDUMP). */
 #define KSM_RUN_RESPECT_DONTDUMP "KSM_RUN_RESPECT_DONTDUMP"
 
+/* Where ksmd-fs is mounted: the program's own /proc/self/ksm_* are found there. */
+#define KSM_RUN_VIEW "KSM_RUN_VIEW"
+
 /* "1": PR_SET_MEMORY_MERGE was in force in the process that called exec; else "0". */
 #define KSM_RUN_MERGE_ANY "KSM_RUN_MERGE_ANY"
 

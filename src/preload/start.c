@@ -19,6 +19,7 @@
 #include "preload/exec.h"
 #include "preload/process.h"
 #include "preload/settings.h"
+#include "preload/view.h"
 #include "wire/kernel_abi.h"
 
 /* The heap grows by at least so much at a time: the agent learns of it in a few large steps. */
@@ -91,6 +92,7 @@ __attribute__((constructor)) static void preload_start(void)
 	find_path();
 	process_resolve();
 	exec_resolve();
+	view_resolve();
 	if (!preload_active())
 		return;
 	if (!preload.native_malloc)

@@ -142,9 +142,9 @@ class View(unittest.TestCase):
         return subprocess.run([BUILD / "ksmdctl", "--runtime-dir", self.run_dir, *args],
                               capture_output=True, text=True, check=True).stdout
 
-    def program(self, code):
+    def program(self, code, *options):
         """A Python program that is merged; it says a line when it has done `code`, and waits."""
-        p = subprocess.Popen([BUILD / "ksm-run", sys.executable, "-c",
+        p = subprocess.Popen([BUILD / "ksm-run", *options, sys.executable, "-c",
                               code + "\nprint('ready', flush=True)\nimport sys\nsys.stdin.read()"],
                              env={**os.environ, "KSMD_RUNTIME_DIR": str(self.run_dir)},
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -278,9 +278,57 @@ class View(unittest.TestCase):
                          (self.mnt / "proc/self"))
         self.assertIsNone(p.poll())
         self.assertEqual(os.readlink(self.mnt / "proc/self"), str(os.getpid()))
-        self.assertEqual(load(self.mnt / "proc/self/ksm_stat"), "ENOENT")
+        # The test is no client: as the kernel says of a process of which nothing is merged.
+        self.assertEqual(load(self.mnt / "proc/self/ksm_merging_pages"), "0\n")
+        self.assertEqual(load(self.mnt / "proc/self/ksm_stat"),
+                         "ksm_rmap_items 0\nksm_zero_pages 0\nksm_merging_pages 0\n"
+                         "ksm_process_profit 0\nksm_merge_any: no\nksm_mergeable: no\n")
+        self.assertEqual(load(self.mnt / "proc/1/ksm_stat"), "ENOENT")
         for bad in ("0", "-1", "+1", "1x", "99999999999999999999", "self2"):
             self.assertEqual(load(self.mnt / "proc" / bad / "ksm_stat"), "ENOENT", bad)
+
+    def test_self_is_the_process_of_a_thread(self):
+        seen = []
+        t = threading.Thread(target=lambda: seen.append(os.readlink(self.mnt / "proc/self")))
+        t.start()
+        t.join(PATIENCE)
+        self.assertEqual(seen, [str(os.getpid())])
+
+    def test_a_program_finds_its_own_files(self):
+        """By its own name or number, through each call that opens files. Seen to fail, all of it,
+        with the object of a program that runs without --view.
+        """
+        code = f"""
+import ctypes, os, subprocess, time
+x = bytearray(b'ab' * (8 << 20))
+def own(name='self'):
+    return open('/proc/%s/ksm_merging_pages' % name).read()
+end = time.monotonic() + {PATIENCE}
+while own() == '0\\n' and time.monotonic() < end:
+    time.sleep(.01)
+assert int(own()) > 0 and int(own(os.getpid())) > 0 and int(own('thread-self')) == 0
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+f = ctypes.c_void_p(libc.fopen(b'/proc/self/ksm_stat', b'r'))
+buf = ctypes.create_string_buffer(400)
+n = libc.fread(buf, 1, 399, f)
+assert int(buf.raw[:n].split(b'ksm_merging_pages ')[1].split()[0]) > 0
+fd = libc.openat(-100, b'/proc/self/ksm_merging_pages', 0)
+assert int(os.read(fd, 99)) > 0
+assert libc.open(ctypes.c_void_p(1), 0) == -1 and libc.fopen(b'/nothing', b'r') is None
+# Another's is the kernel's, and a child that runs another program finds its own.
+assert int(own(os.getppid())) == 0
+said = subprocess.run(['sh', '-c', 'cat /proc/self/ksm_stat; readlink {self.mnt}/proc/self; '
+                       'echo $KSM_RUN_VIEW'], stdout=-1, text=True).stdout.split()
+assert said[0] == 'ksm_rmap_items' and said[-1] == '{self.mnt}', said
+# What is open goes with who reads it: a child's is the child's.
+pid = os.fork()
+if not pid:
+    os._exit(0 if open('/proc/self/ksm_merging_pages').read() ==
+             os.pread(fd, 99, 0).decode() else 1)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+        self.program(code, "--view", self.mnt)
 
     # ---- all attributes ----
 
@@ -414,6 +462,7 @@ class View(unittest.TestCase):
 # The preloaded object, by which a program takes part, is not built with a sanitizer.
 if not (BUILD / "libksm-preload.so").exists():
     for name in ("test_ksm_stat_is_the_kernels", "test_self_is_who_asks",
+                 "test_a_program_finds_its_own_files",
                  "test_every_attribute_has_a_file", "test_a_store_that_waits_keeps_nobody",
                  "test_a_signal_ends_the_wait"):
         delattr(View, name)

@@ -44,6 +44,25 @@ struct open_file {
 static char socket_path[108]; /* set before the first thread starts; sun_path's size */
 static struct call_pool pool = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+/* The kernel names the thread that asks, and a program is known by its first. */
+static pid_t caller_process(void)
+{
+	pid_t thread = fuse_get_context()->pid, process = 0;
+	char path[40], *line = NULL;
+	size_t size = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)thread);
+	f = fopen(path, "re");
+	while (f && !process && getline(&line, &size, f) > 0)
+		if (!strncmp(line, "Tgid:", 5))
+			process = (pid_t)strtol(line + 5, NULL, 10);
+	if (f)
+		fclose(f);
+	free(line);
+	return process ? process : thread;
+}
+
 static void set_view(struct tree_view *v)
 {
 	const struct fuse_context *ctx = fuse_get_context();
@@ -54,6 +73,7 @@ static void set_view(struct tree_view *v)
 	v->who.gid = ctx->gid;
 	v->who.nr_groups = 0;
 	v->groups = getuid() == 0 ? fuse_getgroups : NULL;
+	v->process = caller_process;
 }
 
 static int find(const char *path, struct tree_view *v, struct tree_node *n)
@@ -91,7 +111,7 @@ static int view_readlink(const char *path, char *buf, size_t size)
 		return err;
 	if (n.kind != TREE_SELF)
 		return -EINVAL;
-	snprintf(buf, size, "%d", (int)fuse_get_context()->pid);
+	snprintf(buf, size, "%d", (int)caller_process());
 	return 0;
 }
 

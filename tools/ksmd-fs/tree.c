@@ -60,6 +60,7 @@ static const struct stat_line {
 	{ "ksm_merge_any: %s\n", "ksm_merge_any", true },
 	{ "ksm_mergeable: %s\n", "ksm_mergeable", true },
 };
+#define NR_STAT_LINES (sizeof(stat_lines) / sizeof(stat_lines[0]))
 
 static const char *const root_names[] = { "kernel/", "ksmd/", "proc/", NULL };
 static const char *const kernel_names[] = { "mm/", NULL };
@@ -171,6 +172,13 @@ static int find_attr(const struct tree_view *v, const char *path, struct tree_no
 	return 0;
 }
 
+static void name_client_file(struct tree_node *n, unsigned long pid, enum tree_kind kind)
+{
+	n->kind = kind;
+	snprintf(n->path, sizeof(n->path), "client/%lu%s", pid,
+		 kind == TREE_ATTR ? "/ksm_merging_pages" : "");
+}
+
 /* /proc/PID or a file below: there while the client is, for those who may see it. */
 static int find_client(const struct tree_view *v, const char *path, struct tree_node *n)
 {
@@ -183,18 +191,18 @@ static int find_client(const struct tree_view *v, const char *path, struct tree_
 		return -ENOENT;
 	err = ask(v, &uid, "get client/%lu/uid", pid);
 	text_free(&uid);
-	if (err)
+	n->own = v->process() == (pid_t)pid;
+	if (err && !(err == -ENOENT && n->own))
 		return err;
 	if (!*end) {
-		*n = (struct tree_node){ TREE_DIR, MODE_DIR, "", client_names };
+		*n = (struct tree_node){ .kind = TREE_DIR,
+					 .mode = MODE_DIR,
+					 .names = client_names };
 		return 0;
 	}
 	n->mode = MODE_FILE;
-	n->kind = !strcmp(end, "/ksm_stat") ? TREE_STAT : TREE_ATTR;
-	if (n->kind == TREE_ATTR && strcmp(end, "/ksm_merging_pages"))
-		return -ENOENT;
-	snprintf(n->path, sizeof(n->path), "client/%lu%s", pid, n->kind == TREE_ATTR ? end : "");
-	return 0;
+	name_client_file(n, pid, !strcmp(end, "/ksm_stat") ? TREE_STAT : TREE_ATTR);
+	return n->kind == TREE_ATTR && strcmp(end, "/ksm_merging_pages") ? -ENOENT : 0;
 }
 
 static int find_kernel_attr(const char *name, struct tree_node *n)
@@ -282,7 +290,7 @@ static int read_stat(const struct tree_view *v, const char *client, struct text 
 	text_add(&dump, "", 1);
 	if (!err && dump.failed)
 		err = -ENOMEM;
-	for (size_t i = 0; !err && i < sizeof(stat_lines) / sizeof(stat_lines[0]); i++) {
+	for (size_t i = 0; !err && i < NR_STAT_LINES; i++) {
 		const struct stat_line *l = &stat_lines[i];
 		size_t len;
 		const char *value = talk_dumped(dump.data, l->name, &len);
@@ -302,9 +310,28 @@ static int read_stat(const struct tree_view *v, const char *client, struct text 
 	return err ? err : out->failed ? -ENOMEM : 0;
 }
 
+/* What the kernel says of a process of which nothing is merged. */
+static int read_nothing(const struct tree_node *n, struct text *out)
+{
+	if (n->kind == TREE_ATTR)
+		text_printf(out, "0\n");
+	for (size_t i = 0; n->kind == TREE_STAT && i < NR_STAT_LINES; i++)
+		text_printf(out, stat_lines[i].format, stat_lines[i].yes_no ? "no" : "0");
+	return out->failed ? -ENOMEM : 0;
+}
+
 int tree_read(const struct tree_view *v, const struct tree_node *n, struct text *out)
 {
-	return n->kind == TREE_STAT ? read_stat(v, n->path, out) : ask(v, out, "get %s", n->path);
+	struct tree_node at = *n;
+	int err;
+
+	if (n->own)
+		name_client_file(&at, (unsigned long)v->process(), n->kind);
+	if (n->kind == TREE_STAT)
+		err = read_stat(v, at.path, out);
+	else
+		err = ask(v, out, "get %s", at.path);
+	return err == -ENOENT && n->own ? read_nothing(n, out) : err;
 }
 
 /*

@@ -5,7 +5,8 @@
  *	/kernel/mm/ksm/NAME          the names that the kernel has in /sys, and no other
  *	/proc/PID/ksm_stat           one of the daemon's clients, in the kernel's format
  *	/proc/PID/ksm_merging_pages
- *	/proc/self                   the process that asks
+ *	/proc/self                   the process that asks; all zeros when it is no client, as the
+ *	                             kernel says of a process that it has not merged
  *	/ksmd/...                    all attributes, as `ksmdctl ls` shows them
  *
  * A bind mount of /kernel/mm/ksm over the kernel's directory serves every tool that reads it,
@@ -35,6 +36,7 @@ enum tree_kind {
 struct tree_node {
 	enum tree_kind kind;
 	mode_t mode; /* with its type */
+	bool own;    /* of the process that asks, whether it is a client or not; see tree_read() */
 	char path[TREE_PATH_MAX];
 	const char *const *names; /* of a TREE_DIR, the last is NULL */
 };
@@ -50,6 +52,7 @@ struct tree_view {
 	 * as much as all the rest of a look at a fixed path.
 	 */
 	int (*groups)(int size, gid_t *list);
+	pid_t (*process)(void); /* its process, which costs as much */
 };
 
 /*
@@ -64,7 +67,10 @@ int tree_find(const struct tree_view *v, const char *path, struct tree_node *n);
  */
 int tree_list(const struct tree_view *v, const struct tree_node *n, struct text *out);
 
-/* Append what a file holds at present. Returns as call_say() does. */
+/*
+ * Append what a file holds at present. A process's own file that a child has inherited, open, is
+ * the child's own. Returns as call_say() does.
+ */
 int tree_read(const struct tree_view *v, const struct tree_node *n, struct text *out);
 
 /*

@@ -41,11 +41,13 @@ void mailbox_poke(void)
 
 void mailbox_hasten(void)
 {
-	uint64_t now = kit_now_ms(), until = now + FIRST_TRY_MS;
 	uint32_t later = TRY_LATER;
+	uint64_t now, until;
 
-	if (!atomic_load(&mailbox.tid))
-		return; /* no agent */
+	if (!atomic_load(&mailbox.tid) || atomic_load(&mailbox.first_try) == TRY_OVER)
+		return; /* no agent, or nothing to wait for */
+	now = kit_now_ms();
+	until = now + FIRST_TRY_MS;
 	if (atomic_compare_exchange_strong(&mailbox.first_try, &later, TRY_AT_ONCE))
 		mailbox_poke();
 	for (; atomic_load(&mailbox.first_try) == TRY_AT_ONCE && !atomic_load(&mailbox.disabled) &&

@@ -14,6 +14,7 @@
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
 #include "client/client.h"
+#include "client/mailbox.h"
 #include "client/maps.h"
 #include "client/ops.h"
 #include "client/ops_process.h"
@@ -33,12 +34,18 @@ static uint16_t left_out_by_flags(int flags) NEEDS(as.lock)
 	return why;
 }
 
+/*
+ * Under PR_SET_MEMORY_MERGE, which a child inherits, every mapping is asked to be merged. For small
+ * ones, which a child makes on its way to exec, it may wait until the agent connects by itself.
+ */
+#define ASKED_MIN_BYTES (64u << 10)
+
 long ksmc_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t off)
 {
 	bool fixed = flags & MAP_FIXED;
 	bool anon = (flags & MAP_ANONYMOUS) && (flags & MAP_TYPE) == MAP_PRIVATE;
 	struct as_guard g;
-	bool offer = false;
+	bool offer = false, asked = false;
 	uint64_t end;
 	long r;
 
@@ -58,6 +65,7 @@ long ksmc_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t off)
 		bool policy = as.offer_min_pages &&
 			      len >= as.offer_min_pages * (size_t)KSM_PAGE_SIZE;
 
+		asked = as.merge_any && len >= ASKED_MIN_BYTES;
 		offer = policy || as.merge_any;
 		if (as_set((uint64_t)r, end, (uint8_t)prot, offer ? AS_WANTED : 0,
 			   left_out_by_flags(flags)) < 0)
@@ -66,6 +74,8 @@ long ksmc_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t off)
 			as_event(KSM_MSG_ADD, (uint64_t)r, end);
 	}
 	ops_leave(&g, offer);
+	if (asked)
+		mailbox_hasten();
 	return r;
 }
 

@@ -13,9 +13,9 @@
 set -eu
 
 BUILD='gcc libc6-dev make pkg-config liburcu-dev libxxhash-dev libnuma-dev libseccomp-dev
-libsystemd-dev libfuse3-dev'
+libsystemd-dev libfuse3-dev systemtap-sdt-dev'
 RUN='redis-server redis-tools python3 memcached'
-TEST='check libbsd-dev nginx-light valgrind socat strace systemd
+TEST='check libbsd-dev nginx-light valgrind socat strace systemd bpftrace
 qemu-system-x86'
 FUZZ='clang libclang-rt-14-dev llvm'
 MODEL='spin'

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/container.h"
+#include "base/usdt.h"
 #include "daemon/daemon.h"
 #include "daemon/session_send.h"
 
@@ -112,6 +113,7 @@ void clients_enter(struct session *s)
 	rcu_read_lock();
 	cds_lfht_add(s->clients->by_pid, pid_hash(s->pid), &s->by_pid);
 	rcu_read_unlock();
+	USDT(ksm_enter, (struct mm_slot *)s->mm, s->pid);
 }
 
 /* Out of the table, the trees and the counters. */
@@ -119,6 +121,7 @@ static void leave(struct session *s)
 {
 	struct clients *c = s->clients;
 
+	USDT(ksm_exit, (struct mm_slot *)s->mm, s->pid);
 	loop_unwatch(&s->pidfd_watch);
 	rcu_read_lock();
 	cds_lfht_del(c->by_pid, &s->by_pid);

@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "base/span.h"
+#include "base/usdt.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
 
@@ -59,7 +60,7 @@ static uint64_t cpu_ns(const struct scan_pass *p)
 
 /* Tells a pass that found something from one that did not. */
 struct findings {
-	uint64_t pages_scanned, nr_orders;
+	uint64_t pages_scanned, nr_orders, rmap_items;
 };
 
 static struct findings find(struct domain **v, unsigned int nr)
@@ -72,6 +73,7 @@ static struct findings find(struct domain **v, unsigned int nr)
 		f.nr_orders += engine_nr_orders(v[i]->engine);
 	}
 	f.pages_scanned = c.total.pages_scanned;
+	f.rmap_items = c.pages_tracked;
 	return f;
 }
 
@@ -104,8 +106,16 @@ static uint64_t owe_pass(struct scan_pass *p, uint64_t orders)
 	return count_passes(p, orders);
 }
 
+/* Of the pass under way; those that ended and are not counted yet have had theirs. */
+static uint64_t pass_number(const struct scan_pass *p)
+{
+	return p->d->full_scans + p->owed;
+}
+
 static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
 {
+	struct findings f;
+
 	for (unsigned int i = 0; i < nr; i++) {
 		v[i]->pass_done = false;
 		if (v[i]->nr_clients)
@@ -115,7 +125,9 @@ static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
 	p->start_ms = p->flushed_ms = clock_ms();
 	p->start_cpu_ns = cpu_ns(p);
 	p->pages = 0;
-	p->scanned = find(v, nr).pages_scanned;
+	f = find(v, nr);
+	p->scanned = f.pages_scanned;
+	USDT(ksm_start_scan, (int)pass_number(p), (uint32_t)f.rmap_items);
 }
 
 static void advise(struct scan_pass *p)
@@ -141,8 +153,10 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 {
 	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS), max = knob(p, KNOB_MAX_IDLE_MILLISECS);
 	struct findings f = find(v, nr);
-	uint64_t orders = owe_pass(p, f.nr_orders);
+	uint64_t orders;
 
+	USDT(ksm_stop_scan, (int)pass_number(p), (uint32_t)f.rmap_items);
+	orders = owe_pass(p, f.nr_orders);
 	p->under_way = false;
 	advise(p);
 	if (orders) {

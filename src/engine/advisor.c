@@ -10,6 +10,7 @@
  * and counts as it is.
  */
 #include "base/span.h"
+#include "base/usdt.h"
 #include "engine/advisor.h"
 
 #define EWMA_WEIGHT 30 /* percent that the newest value counts for */
@@ -45,7 +46,9 @@ uint32_t advisor_pages_to_scan(struct advisor *a, const struct advisor_input *in
 	pages = u64_min(pages * u64_min(change, UINT32_MAX) / 100, UINT32_MAX);
 	pages = u64_min(pages, at_least_1(now / cpu_percent) * knob_get(k, KNOB_ADVISOR_MAX_CPU));
 	pages = u64_min(u64_max(pages, min), max);
+	pages = at_least_1(pages);
 	a->scan_time = scan_time;
 	a->change = change;
-	return (uint32_t)at_least_1(pages);
+	USDT(ksm_advisor, scan_time, pages, (uint32_t)cpu_percent);
+	return (uint32_t)pages;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "engine/order.h"
+#include "base/usdt.h"
 #include "engine/block.h"
 #include "engine/budget.h"
 #include "engine/follow.h"
@@ -361,12 +362,40 @@ static void move_outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enu
 						     MOVE_REFUSED;
 }
 
+/* As the kernel's tracepoints have it: an errno, and -EFAULT for contents that differ. */
+static int trace_error(enum ksm_res res)
+{
+	static const int err[KSM_RES_NR] = {
+		[KSM_RES_NONE] = -EFAULT,  [KSM_RES_MERGED] = 0,
+		[KSM_RES_BUSY] = -EBUSY,   [KSM_RES_DIFFERENT] = -EFAULT,
+		[KSM_RES_GONE] = -ENOENT,  [KSM_RES_NOMEM] = -ENOMEM,
+		[KSM_RES_STALE] = -EAGAIN, [KSM_RES_FORK_SHARED] = -EBUSY,
+	};
+
+	return err[res];
+}
+
+/* Zeros have no frame; their number stands for the kernel's page of zeros. */
+static void trace_outcome(const struct mm_slot *mm, const struct rmap_block *b, unsigned int slot,
+			  enum ksm_res res) NEEDS(mm->e->lock)
+{
+	uint64_t frame = ordered_frame(mm->e, b, slot);
+
+	if (frame == KSM_FRAME_ZERO)
+		USDT(ksm_merge_one_page, frame, &b->item[slot], mm, trace_error(res));
+	else
+		USDT(ksm_merge_with_ksm_page,
+		     stable_node(&mm->e->stable, ordered_node(mm->e, b, slot)), frame,
+		     &b->item[slot], mm, trace_error(res));
+}
+
 static void outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum ksm_res res)
 	NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	uint32_t node = b->item[slot].s.node;
 
+	trace_outcome(mm, b, slot, res);
 	if (rmap_state(b, slot) == RMAP_MERGED) {
 		move_outcome(mm, bi, slot, res);
 		return;

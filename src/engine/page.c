@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "engine/page.h"
+#include "base/usdt.h"
 #include "engine/block.h"
 #include "engine/crowd.h"
 #include "engine/unstable.h"
@@ -144,6 +145,7 @@ static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsig
 		stable_node(&e->stable, it->s.node)->nr_ordered--;
 		return it->s.node;
 	case RMAP_MERGED:
+		USDT(ksm_remove_rmap_item, (uint64_t)bound_frame(e, b, slot), it, block_mm(b));
 		move_unlink(e, b, bi, slot);
 		site_unlink(e, it);
 		return it->s.node;

@@ -12,6 +12,7 @@
  * could change while another's was being set.
  */
 #include "engine/settle.h"
+#include "base/usdt.h"
 #include "engine/allow.h"
 #include "engine/crowd.h"
 #include "engine/page.h"
@@ -25,6 +26,7 @@ static void drop_node(struct engine *e, uint32_t node) NEEDS(e->lock)
 
 	if ((n->filling && filled) || n->isolated)
 		return; /* whoever writes its bytes, or has it isolated, touches it again */
+	USDT(ksm_remove_ksm_page, (uint64_t)frame);
 	if (n->told) {
 		stable_retire(&e->stable, node, e->epoch);
 		pool_retire(&e->pool, frame);

@@ -27,6 +27,12 @@ static int emulated_prefer(struct numa_topology *t, int nid)
 	return 0;
 }
 
+static uint64_t emulated_moves(struct numa_topology *t)
+{
+	(void)t;
+	return 0;
+}
+
 static void emulated_free(struct numa_topology *t)
 {
 	free(t);
@@ -35,6 +41,7 @@ static void emulated_free(struct numa_topology *t)
 static const struct numa_topology_ops emulated_ops = {
 	.page_nids = emulated_page_nids,
 	.prefer = emulated_prefer,
+	.moves = emulated_moves,
 	.free = emulated_free,
 };
 

@@ -19,7 +19,9 @@
 #include <numa.h>
 #include <numaif.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_OS_NODES 1024 /* CONFIG_NODES_SHIFT is at most 10 */
 
@@ -44,7 +46,9 @@ static void libnuma_page_nids(struct numa_topology *t, pid_t pid, const uint64_t
 
 	for (int i = 0; i < nr; i++)
 		page[i] = (void *)(uintptr_t)addr[i];
-	known = t->query(t->query_arg, pid, page, nr, status) == 0;
+	/* Whoever else asks for us has an address space of its own. */
+	known = pid ? t->query(t->query_arg, pid, page, nr, status) == 0 :
+		      query(NULL, 0, page, nr, status) == 0;
 	for (int i = 0; i < nr; i++) {
 		int os = known ? status[i] : -1;
 
@@ -83,6 +87,22 @@ static int libnuma_unbind(struct numa_topology *t, void *addr, size_t len)
 		       0;
 }
 
+static uint64_t libnuma_moves(struct numa_topology *t)
+{
+	static const char key[] = "pgmigrate_success ";
+	uint64_t nr = 0;
+	char line[128];
+	FILE *f;
+
+	f = t->nr_nodes > 1 ? fopen("/proc/vmstat", "re") : NULL;
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, sizeof(key) - 1))
+			nr = strtoull(line + sizeof(key) - 1, NULL, 10);
+	if (f)
+		fclose(f);
+	return nr;
+}
+
 static void libnuma_free(struct numa_topology *t)
 {
 	free(t);
@@ -92,6 +112,7 @@ static const struct numa_topology_ops libnuma_ops = {
 	.page_nids = libnuma_page_nids,
 	.prefer = libnuma_prefer,
 	.unbind = libnuma_unbind,
+	.moves = libnuma_moves,
 	.free = libnuma_free,
 };
 

@@ -20,8 +20,9 @@ struct numa_topology;
 
 struct numa_topology_ops {
 	/*
-	 * Write the node of each of nr pages of process pid to nids, -1 where it is not known: the
-	 * page is not there, is being migrated, or the process may not be asked about.
+	 * Write the node of each of nr pages of process pid (0: the calling one) to nids, -1 where
+	 * it is not known: the page is not there, is being migrated, or the process may not be
+	 * asked about.
 	 * nr <= NUMA_MAX_QUERY.
 	 */
 	void (*page_nids)(struct numa_topology *t, pid_t pid, const uint64_t *addr, int nr,
@@ -37,6 +38,8 @@ struct numa_topology_ops {
 	 * nothing.
 	 */
 	int (*unbind)(struct numa_topology *t, void *addr, size_t len);
+	/* Pages that the kernel has migrated so far, as it counts; not all moves are. */
+	uint64_t (*moves)(struct numa_topology *t);
 	void (*free)(struct numa_topology *t);
 };
 

@@ -180,6 +180,31 @@ int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
 	return err;
 }
 
+/*
+ * The kernel tells of pages that are mapped and present. To map a frame as present would fill a
+ * hole, which is why it must have contents.
+ */
+void arena_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+{
+	struct arena *a = arena;
+	size_t len = (size_t)nr << KSM_PAGE_SHIFT;
+	uint64_t addr[KSM_ORDER_PAGES];
+	char *p;
+
+	for (uint32_t i = 0; i < nr; i++)
+		nids[i] = a->topology->query ? -1 : (int)((frame + i) / a->zone_frames);
+	if (!a->topology->query)
+		return;
+	p = mmap(NULL, len, PROT_READ, MAP_SHARED, a->file.fd, frame_offset(frame));
+	if (p == MAP_FAILED)
+		return;
+	for (uint32_t i = 0; i < nr; i++)
+		addr[i] = (uint64_t)(uintptr_t)p + ((uint64_t)i << KSM_PAGE_SHIFT);
+	if (!madvise(p, len, MADV_POPULATE_READ))
+		a->topology->ops->page_nids(a->topology, 0, addr, (int)nr, nids);
+	munmap(p, len);
+}
+
 uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish)
 {
 	struct arena *a = arena;

@@ -79,6 +79,7 @@ const struct engine_ops client_ops = {
 	.send_order = session_send_order,
 	.frame_write = arena_frame_write,
 	.frame_copy = arena_frame_copy,
+	.frame_nids = arena_frame_nids,
 	.frames_allow = arena_frames_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = arena_frame_free,

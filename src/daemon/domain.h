@@ -40,6 +40,7 @@ struct domain {
 	_Atomic bool mixed;     /* somebody else's client has been in it; never false again */
 	struct charge charge;   /* client thread only, until the last reference goes */
 	_Atomic bool pass_done; /* scan thread and crew: its part of the pass is complete */
+	bool surveyed;          /* mover's thread: has been, in this round (node_watch.h) */
 	_Atomic unsigned int refs;
 	_Atomic unsigned int nr_clients; /* rises under the table lock only */
 	TAILQ_HEAD(, session) members;   /* client thread only: those that are not dropped */

@@ -411,10 +411,9 @@ static void stop_scan(struct service *s)
 }
 
 /* Its thread comes when somebody asks for it. */
-static int allow_mover(struct service *s)
+static int start_mover(struct service *s)
 {
-	(void)s;
-	return 0;
+	return mover_watch(&s->mover);
 }
 
 static void stop_mover(struct service *s)
@@ -461,7 +460,7 @@ static const struct step {
 	/* The scan thread and the mover end before the clients go. */
 	{ "client thread", start_clients, stop_clients },
 	{ "scan thread", start_scan, stop_scan },
-	{ "mover thread", allow_mover, stop_mover },
+	{ "mover thread", start_mover, stop_mover },
 };
 #define NR_STEPS (sizeof(steps) / sizeof(steps[0]))
 

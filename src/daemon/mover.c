@@ -90,6 +90,7 @@ static uint64_t step(struct mover *m)
 		if (m->to[nid])
 			step_node(m, nid, v, nr, &due_ms);
 	drains_step(&m->drains, v, nr, &due_ms);
+	due_ms = u64_min(due_ms, node_watch_step(&m->watch, m->d->topology, v, nr));
 	domain_snapshot_free(v, nr);
 	return due_ms;
 }
@@ -117,6 +118,15 @@ static int start(struct mover *m)
 		pthread_setname_np(m->thread, "ksmd-move");
 	m->started = true;
 	return 0;
+}
+
+int mover_watch(struct mover *m)
+{
+	int err = m->d->topology->nr_nodes > 1 ? start(m) : 0;
+
+	if (!err && m->started)
+		bell_ring(&m->bell, MOVER_WORK);
+	return err;
 }
 
 void mover_stop(struct mover *m)

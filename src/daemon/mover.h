@@ -16,6 +16,7 @@
 #include "base/guard.h"
 #include "daemon/bell.h"
 #include "daemon/drains.h"
+#include "daemon/node_watch.h"
 #include "engine/engine.h"
 #include "numa/numa_topology.h"
 
@@ -27,6 +28,7 @@ struct mover {
 	bool started; /* main thread */
 	struct bell bell;
 	struct drains drains;
+	struct node_watch watch;
 	_Atomic int to[NUMA_MAX_NODES]; /* node that this one is being emptied to, plus 1; or 0 */
 	struct lock lock;               /* a leaf; covers `done` */
 	struct mover_counts {
@@ -39,6 +41,8 @@ struct mover {
 /* All but mover_counts() are for the main thread. Returns 0 or -errno. */
 int mover_init(struct mover *m, struct daemon *d);
 void mover_deinit(struct mover *m);
+/* Where there are several nodes the thread looks after them from here on. Returns 0 or -errno. */
+int mover_watch(struct mover *m);
 /*
  * Ends the thread, if there is one; no other may be begun. What is under way stays as it is, and
  * whole: each page is on a frame of its contents.

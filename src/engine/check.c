@@ -202,8 +202,9 @@ static int check_node(struct check *c, uint32_t n) NEEDS(c->e->lock)
 			   (moving == node->nr_moving && !moving == (node->to == NIL)));
 	REQUIRE(c, c->ordered[n] == node->nr_ordered);
 	REQUIRE(c, !node->nr_items || node->told);
-	REQUIRE(c, node->state != STABLE_LIVE ||
-			   node->root == tree_root(e, pool_nid(&e->pool, node->frame)));
+	REQUIRE(c, node->nid < e->nr_nodes &&
+			   (node->state != STABLE_LIVE || node->root == tree_root(e, node->nid)));
+	REQUIRE(c, node->away == (node->nid != pool_nid(&e->pool, node->frame)));
 	return 0;
 }
 

@@ -333,7 +333,7 @@ static uint32_t adopted_node(struct engine *e, uint32_t frame) NEEDS(e->lock)
 		return NIL; /* no client was told of it yet: not true */
 	n->told = 1;
 	if (n->state == STABLE_RETIRED) {
-		stable_revive(&e->stable, node, tree_root(e, pool_nid(&e->pool, frame)));
+		stable_revive(&e->stable, node, tree_root(e, n->nid));
 		pool_revive(&e->pool, frame);
 	}
 	return node;

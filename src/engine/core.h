@@ -264,6 +264,7 @@ struct engine {
 	uint64_t left[KSM_LEFT_NR];
 	struct engine_totals total;
 
+	uint32_t survey_next;                  /* block that the survey comes to next: survey.c */
 	struct migrate *migrate[ENGINE_NODES]; /* the job that empties a node; NULL: none */
 	struct drain *drain[ENGINE_NODES];     /* the one that takes frames of it out of use */
 	uint32_t nr_copying;                   /* frames that get their bytes, and then a node */

@@ -69,6 +69,7 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	out->stable_node_dups += e->stable.nr_dups;
 	out->frames_used += e->pool.nr_used;
 	out->frames_retired += e->stable.nr_retired;
+	out->frames_away += e->stable.nr_away;
 	engine_totals_add(&out->total, &e->total);
 	out->metadata_bytes += metadata_bytes(e);
 	left_out(e->left, e->nr_state, out->left_out);

@@ -93,6 +93,11 @@ struct engine_ops {
 	uint32_t (*frames_allow)(void *arena, uint32_t least, uint32_t wish);
 	/* The same for bytes of the engine's records of a client, which are on its user. */
 	uint64_t (*memory_allow)(void *client, uint64_t least, uint64_t wish);
+	/*
+	 * [unlocked] Node on which each of nr contiguous frames with contents lies, in nids[];
+	 * unknown is -1. nr <= KSM_ORDER_PAGES. Not called when nr_nodes is 1.
+	 */
+	void (*frame_nids)(void *arena, uint32_t frame, uint32_t nr, int *nids);
 	/* Give the memory of nr contiguous frames back. Must not fail. */
 	void (*frame_free)(void *arena, uint32_t frame, uint32_t nr);
 	/* The last reference to a client's mm_slot is gone: free the client. Any context. */
@@ -291,6 +296,13 @@ enum engine_migrate engine_drain_step(struct engine *e, int nid, uint64_t now_ms
 				      struct engine_drained *out);
 void engine_drain_end(struct engine *e, int nid);
 
+/*
+ * Ask where pages and frames lie, of about nr pages, and have trees follow what has gone to another
+ * node (survey.c). One thread at a time. Each call goes on where the last one stopped; true: all
+ * have been asked since the last time that it was true.
+ */
+bool engine_survey(struct engine *e, uint32_t nr);
+
 /* What is counted since the engine began, and never falls. All are uint64_t. */
 struct engine_totals {
 	uint64_t pages_scanned;  /* pages whose contents were read and hashed */
@@ -300,6 +312,7 @@ struct engine_totals {
 	uint64_t pages_merged;   /* sites placed */
 	uint64_t pages_migrated; /* sites moved to another frame of their contents */
 	uint64_t orders, order_pages_failed;
+	uint64_t pages_followed, frames_followed; /* seen on another node than before */
 };
 /* Adds to *to, so that what an engine has counted outlives it. */
 void engine_totals_add(struct engine_totals *to, const struct engine_totals *from);
@@ -314,6 +327,7 @@ struct engine_counters {
 	uint64_t zero_pages;
 	uint64_t stable_node_chains, stable_node_dups;
 	uint64_t frames_used, frames_retired;
+	uint64_t frames_away; /* do not lie on the node that they were made for */
 	struct engine_totals total;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];

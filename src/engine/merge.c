@@ -141,7 +141,7 @@ uint32_t merge_pair(struct engine *e, uint32_t bi, unsigned int slot, uint32_t p
 	unsigned int pslot = partner % BLOCK_PAGES;
 
 	if (frame != POOL_NONE) {
-		node = stable_new(&e->stable, tree_root(e, nid), hash, frame);
+		node = stable_new(&e->stable, tree_root(e, nid), nid, hash, frame);
 		if (node == NIL)
 			pool_free(&e->pool, POOL_NO_CACHE, frame, 1, false);
 	}

@@ -350,7 +350,7 @@ static void adopt_copy(struct engine *e, struct migrate *j, struct move *m, bool
 	/* A dup of it, or another mover, may have been there first. */
 	m->collides = n->nr_items && find(e, j, m) != NIL;
 	if (!failed && n->nr_items && !m->collides)
-		m->to = stable_new(&e->stable, tree_root(e, j->of.to), n->hash, frame);
+		m->to = stable_new(&e->stable, tree_root(e, j->of.to), j->of.to, n->hash, frame);
 	if (m->to == NIL) {
 		m->no_memory = n->nr_items && !m->collides;
 		pool_free(&e->pool, POOL_NO_CACHE, frame, 1, true);

@@ -94,19 +94,25 @@ uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limi
 	return best;
 }
 
+/* A node that no site is moving from. */
+static void make_live(struct stable_node *n)
+{
+	n->state = STABLE_LIVE;
+	n->to = CTREE_NIL;
+	n->nr_moving = 0;
+}
+
 /* Put the node into the tree, as head: the newest frame of a content has room. */
 static void link_live(struct stable *s, uint32_t i, int root)
 {
 	struct stable_node *n = stable_node(s, i), *h;
 	uint32_t head;
 
-	n->state = STABLE_LIVE;
-	n->to = CTREE_NIL;
-	n->nr_moving = 0;
 	n->root = (uint8_t)root;
 	n->in_tree = 1;
 	n->dup_prev = n->dup_next = i;
 	s->nr_live++;
+	s->nr_away += n->away;
 	head = st_insert(s, ctree_root(s->root, root, n->hash), i);
 	if (head == CTREE_NIL)
 		return;
@@ -129,8 +135,9 @@ static void unlink_live(struct stable *s, uint32_t i)
 	struct stable_node *n = stable_node(s, i);
 	uint32_t other = n->dup_next;
 
-	assert(n->state == STABLE_LIVE && !n->nr_items && !n->nr_ordered && !n->isolated);
+	assert(n->state == STABLE_LIVE && !n->isolated);
 	s->nr_live--;
+	s->nr_away -= n->away;
 	if (other == i) {
 		st_erase(s, ctree_root(s->root, n->root, n->hash), i);
 		return;
@@ -148,7 +155,7 @@ static void unlink_live(struct stable *s, uint32_t i)
 	}
 }
 
-uint32_t stable_new(struct stable *s, int root, uint64_t hash, uint32_t frame)
+uint32_t stable_new(struct stable *s, int root, int nid, uint64_t hash, uint32_t frame)
 {
 	uint32_t i = slab_alloc(&s->nodes);
 	struct stable_node *n;
@@ -158,13 +165,31 @@ uint32_t stable_new(struct stable *s, int root, uint64_t hash, uint32_t frame)
 	n = stable_node(s, i);
 	n->hash = hash;
 	n->frame = frame;
+	n->nid = (uint8_t)nid;
 	n->first = CTREE_NIL;
+	make_live(n);
 	link_live(s, i, root);
 	return i;
 }
 
+void stable_set_nid(struct stable *s, uint32_t i, int nid, int root, bool away)
+{
+	struct stable_node *n = stable_node(s, i);
+
+	unlink_live(s, i);
+	n->nid = (uint8_t)nid;
+	n->away = away;
+	link_live(s, i, root);
+}
+
+static bool is_empty(const struct stable_node *n)
+{
+	return !n->nr_items && !n->nr_ordered;
+}
+
 void stable_free(struct stable *s, uint32_t n)
 {
+	assert(is_empty(stable_node(s, n)));
 	unlink_live(s, n);
 	slab_free(&s->nodes, n);
 }
@@ -173,6 +198,7 @@ void stable_retire(struct stable *s, uint32_t i, uint64_t epoch)
 {
 	struct stable_node *n = stable_node(s, i);
 
+	assert(is_empty(n));
 	unlink_live(s, i);
 	n->state = STABLE_RETIRED;
 	n->in_tree = 0;
@@ -207,6 +233,7 @@ static void unlink_retired(struct stable *s, uint32_t i)
 void stable_revive(struct stable *s, uint32_t n, int root)
 {
 	unlink_retired(s, n);
+	make_live(stable_node(s, n));
 	link_live(s, n, root);
 }
 
@@ -318,7 +345,7 @@ static int check_dups(struct stable *s, uint32_t head, const char **why)
 int stable_check(struct stable *s, const char **why)
 {
 	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0;
-	uint64_t retired = 0, in_trees = 0, epoch = 0, isolated = 0, nr;
+	uint64_t retired = 0, in_trees = 0, epoch = 0, isolated = 0, away = 0, nr;
 
 	*why = "touched node";
 	if (s->touched != CTREE_NIL)
@@ -335,6 +362,7 @@ int stable_check(struct stable *s, const char **why)
 		shared += n->nr_items > 0;
 		dups += n->dup_next != i;
 		isolated += n->isolated;
+		away += n->away;
 		heads += n->in_tree;
 		chains += n->in_tree && n->dup_next != i;
 		*why = "live node without sites or orders";
@@ -360,8 +388,8 @@ int stable_check(struct stable *s, const char **why)
 	*why = "stable counters";
 	return live == s->nr_live && shared == s->nr_shared && chains == s->nr_chains &&
 			       dups == s->nr_dups && retired == s->nr_retired &&
-			       isolated == s->nr_isolated && heads == in_trees &&
-			       live + retired == s->nodes.nr ?
+			       isolated == s->nr_isolated && away == s->nr_away &&
+			       heads == in_trees && live + retired == s->nodes.nr ?
 		       0 :
 		       -1;
 }

@@ -53,6 +53,8 @@ struct stable_node {
 	uint8_t told;    /* a client has heard of the frame, so it may be mapped */
 	uint8_t in_tree; /* head of its content */
 	uint8_t root;    /* tree it belongs to */
+	uint8_t nid;     /* NUMA node that its frame lies on, as far as is known */
+	bool away;       /* that is not the one that the frame was made for */
 	uint8_t filling; /* enum stable_fill */
 	bool touched;    /* on the list of nodes to be settled */
 	bool isolated;   /* migrate.c has it: no page joins it, and it is not dropped */
@@ -70,6 +72,7 @@ struct stable {
 	uint64_t nr_chains; /* contents with two or more live frames */
 	uint64_t nr_dups;   /* live frames of those */
 	uint64_t nr_isolated;
+	uint64_t nr_away; /* live nodes that are */
 };
 
 int stable_init(struct stable *s, int nr_nodes); /* 0 or -ENOMEM */
@@ -95,7 +98,12 @@ static inline bool stable_takes(const struct stable_node *n, uint32_t limit)
 	return !n->isolated && n->nr_items + n->nr_ordered < limit;
 }
 /* New LIVE node, dup if the content is known. CTREE_NIL for want of memory. */
-uint32_t stable_new(struct stable *s, int root, uint64_t hash, uint32_t frame);
+uint32_t stable_new(struct stable *s, int root, int nid, uint64_t hash, uint32_t frame);
+/*
+ * The frame of a LIVE node lies on NUMA node `nid`, so the node goes to the tree `root` of that,
+ * where it is a dup if its content is there. Its sites and orders stay with it.
+ */
+void stable_set_nid(struct stable *s, uint32_t n, int nid, int root, bool away);
 /* Take a node without sites and orders out of its tree, and free it. */
 void stable_free(struct stable *s, uint32_t n);
 /* The same, but keep it in the list of retired ones. */

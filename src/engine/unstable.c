@@ -35,7 +35,7 @@ bool unstable_insert(struct engine *e, int root, uint32_t item)
  * The item has no room for the number of its tree; the way up finds it, and the engine walks it
  * only when there is more than one tree.
  */
-void unstable_erase(struct engine *e, uint32_t item)
+int unstable_root(struct engine *e, uint32_t item)
 {
 	uint64_t hash = item_hash(rmap_item(e, item));
 	uint32_t top;
@@ -46,7 +46,14 @@ void unstable_erase(struct engine *e, uint32_t item)
 		while (*ctree_root(e->unstable_root, r, hash) != top)
 			r++;
 	}
-	ut_erase(e, ctree_root(e->unstable_root, r, hash), item);
+	return r;
+}
+
+void unstable_erase(struct engine *e, uint32_t item)
+{
+	uint64_t hash = item_hash(rmap_item(e, item));
+
+	ut_erase(e, ctree_root(e->unstable_root, unstable_root(e, item), hash), item);
 }
 
 int unstable_check(struct engine *e)

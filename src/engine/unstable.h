@@ -12,6 +12,8 @@ void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsi
 uint32_t unstable_find(struct engine *e, int root, uint64_t hash) NEEDS(e->lock);
 /* False: the content is there already. */
 bool unstable_insert(struct engine *e, int root, uint32_t item) NEEDS(e->lock);
+/* Number of the tree that the item is in. */
+int unstable_root(struct engine *e, uint32_t item) NEEDS(e->lock);
 void unstable_erase(struct engine *e, uint32_t item) NEEDS(e->lock);
 /* Verify the trees and recount. 0 or -1. */
 int unstable_check(struct engine *e) NEEDS(e->lock);

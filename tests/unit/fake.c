@@ -152,13 +152,31 @@ static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 	return i ? (ssize_t)(i * PAGE) : -EFAULT;
 }
 
+static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+{
+	const struct fake *w = arena;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		/* The kernel would fill a hole. */
+		must(w->frame_tag[frame + i] != FAKE_FREE_TAG);
+		nids[i] = w->frame_nid[frame + i] ?
+				  w->frame_nid[frame + i] - 1 :
+				  (int)((frame + i) * (uint64_t)w->nr_nodes / w->nr_frames);
+	}
+}
+
 static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 {
 	struct fake_client *c = client;
-	int i;
 
-	for (i = 0; i < nr; i++)
-		nids[i] = c->page[(addr[i] - c->base) / PAGE].nid;
+	for (int i = 0; i < nr; i++) {
+		const struct fake_page *p = &c->page[(addr[i] - c->base) / PAGE];
+
+		if (p->how == FAKE_FILE)
+			op_frame_nids(c->w, p->frame, 1, nids + i);
+		else
+			nids[i] = p->nid;
+	}
 }
 
 static int op_send(void *client, struct ksm_msg_order *order)
@@ -259,6 +277,7 @@ static void op_frame_free(void *arena, uint32_t frame, uint32_t nr)
 	w->frames_freed += nr;
 	for (i = 0; i < nr; i++)
 		w->frame_tag[frame + i] = FAKE_FREE_TAG;
+	memset(w->frame_nid + frame, 0, nr);
 	for (k = 0; k < w->nr_clients; k++)
 		for (p = 0; w->client[k] && p < w->client[k]->nr; p++)
 			must_msg(w->client[k]->page[p].how != FAKE_FILE ||
@@ -283,6 +302,7 @@ static const struct engine_ops fake_ops = {
 	.send_order = op_send,
 	.frame_write = op_frame_write,
 	.frame_copy = op_frame_copy,
+	.frame_nids = op_frame_nids,
 	.frames_allow = op_frames_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = op_frame_free,
@@ -311,6 +331,7 @@ struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames)
 	w->frame_tag = malloc(w->nr_frames * sizeof(*w->frame_tag));
 	for (i = 0; i < w->nr_frames; i++)
 		w->frame_tag[i] = FAKE_FREE_TAG;
+	w->frame_nid = calloc(w->nr_frames, 1);
 	w->rng = w->now_ms = 1;
 	w->e = engine_new(&cfg);
 	ck_assert_ptr_nonnull(w->e);
@@ -343,6 +364,7 @@ void fake_free(struct fake *w)
 	engine_free(w->e);
 	ck_assert_int_eq(w->released, exited);
 	free(w->frame_tag);
+	free(w->frame_nid);
 	free(w);
 }
 

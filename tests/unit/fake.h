@@ -31,7 +31,7 @@ struct fake_page {
 	enum fake_how how;
 	uint32_t frame; /* FAKE_FILE; FAKE_ANON in a mapping of a frame: cow is set */
 	bool written, cow, pinned, offered;
-	uint8_t nid; /* or FAKE_NID_UNKNOWN */
+	uint8_t nid; /* FAKE_ANON: where it lies, or FAKE_NID_UNKNOWN */
 };
 
 struct fake_order {
@@ -66,6 +66,7 @@ struct fake {
 	uint64_t max_memory;          /* of records of each client; 0: no limit */
 	uint32_t max_frames, allowed; /* what frames_allow() says at most, and said last */
 	uint64_t *frame_tag;          /* FAKE_FREE_TAG when it has no content */
+	uint8_t *frame_nid;           /* node that it lies on, plus 1; 0: the one of its zone */
 	struct fake_client *client[64];
 	int nr_clients;
 	int released;    /* client_release calls; atomic */

@@ -177,6 +177,10 @@ void model_step(struct fake *w, uint64_t *rng)
 	case 15:
 		for (i = p; i < p + n; i++)
 			c->page[i].nid = (uint8_t)rnd(rng, (uint32_t)w->nr_nodes);
+		if (c->page[p].how == FAKE_FILE)
+			w->frame_nid[c->page[p].frame] =
+				(uint8_t)(1 + rnd(rng, (uint32_t)w->nr_nodes));
+		engine_survey(w->e, rnd(rng, 200));
 		break;
 	case 16:
 	case 17:

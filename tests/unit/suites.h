@@ -29,6 +29,7 @@ Suite *suite_vma(void);
 Suite *suite_workers(void);
 Suite *suite_follow(void);
 Suite *suite_drain(void);
+Suite *suite_survey(void);
 Suite *suite_migrate(void);
 Suite *suite_model(void);
 Suite *suite_memory(void);

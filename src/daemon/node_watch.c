@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* node_watch.c - see node_watch.h. */
+#include "daemon/node_watch.h"
+
+#include "base/clock.h"
+#include "base/span.h"
+
+#define LOOK_MS 250     /* between two looks at the hint: 33 us each */
+#define IDLE_MS 1000    /* the same without clients */
+#define SLICE_PAGES 512 /* asked between two looks at the clock: a quarter of a millisecond */
+#define SLICE_MS 5
+#define PAUSE_MS 45 /* after a slice: a round takes a tenth of a core */
+#define SLOW_MS 60000
+/* Parts of a core: no round begins before the last one has been paid for. */
+#define HINT_PARTS 20
+#define SLOW_PARTS 200
+
+/* Is it so long ago that the last round ended that it took no more than one part in so many? */
+static bool paid(const struct node_watch *w, uint64_t now, uint64_t parts)
+{
+	return (now - w->ended_ms) * 1000000 >= w->cost_ns * parts;
+}
+
+static void begin(struct node_watch *w, uint64_t hint, struct domain **v, unsigned int nr)
+{
+	w->under_way = true;
+	w->hint = hint;
+	w->cost_ns = 0;
+	for (unsigned int i = 0; i < nr; i++)
+		v[i]->surveyed = false;
+}
+
+/* Go on for a slice of time. True: the round is over. */
+static bool go_on(struct node_watch *w, struct domain **v, unsigned int nr)
+{
+	uint64_t begun = clock_thread_cpu_ns(), end = clock_ms() + SLICE_MS;
+	unsigned int i = 0;
+
+	while (i < nr && clock_ms() < end) {
+		if (!v[i]->surveyed)
+			v[i]->surveyed = engine_survey(v[i]->engine, SLICE_PAGES);
+		i += v[i]->surveyed;
+	}
+	w->cost_ns += clock_thread_cpu_ns() - begun;
+	return i == nr;
+}
+
+uint64_t node_watch_step(struct node_watch *w, struct numa_topology *t, struct domain **v,
+			 unsigned int nr)
+{
+	uint64_t now = clock_ms(), hint;
+
+	if (t->nr_nodes == 1)
+		return CLOCK_NEVER;
+	if (now < w->due_ms)
+		return w->due_ms;
+	if (!w->under_way && nr) {
+		hint = t->ops->moves(t);
+		if ((hint != w->hint && paid(w, now, HINT_PARTS)) ||
+		    (now - w->ended_ms >= SLOW_MS && paid(w, now, SLOW_PARTS)))
+			begin(w, hint, v, nr);
+	}
+	if (w->under_way && go_on(w, v, nr)) {
+		w->under_way = false;
+		w->ended_ms = clock_ms();
+	}
+	w->due_ms = clock_ms() + (w->under_way ? PAUSE_MS : nr ? LOOK_MS : IDLE_MS);
+	return w->due_ms;
+}

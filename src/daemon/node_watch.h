@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * node_watch.h - when to ask where clients' pages and frames lie (engine_survey()).
+ *
+ * The kernel counts the pages that it migrates. That is a hint, and no proof: where it rose a round
+ * begins, so what moved is followed at once. But some moves are not counted, so there is a slow
+ * round every minute besides. A round takes a bounded share of a core, however much there is.
+ *
+ * The mover's thread alone calls these.
+ */
+#ifndef KSMD_NODE_WATCH_H
+#define KSMD_NODE_WATCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/domain.h"
+#include "numa/numa_topology.h"
+
+struct node_watch {
+	uint64_t due_ms;            /* of the next step */
+	uint64_t hint;              /* what the kernel had counted when the last round began */
+	uint64_t ended_ms, cost_ns; /* of the last round; cost: CPU time of this one, or the last */
+	bool under_way;
+};
+
+/* On a machine with one node nothing is due. Returns when the next step is, in ms; or never. */
+uint64_t node_watch_step(struct node_watch *w, struct numa_topology *t, struct domain **v,
+			 unsigned int nr);
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_survey.c - trees follow what has gone to another node. fake_check() holds every byte and
+ * every count after each step.
+ */
+#include "fake.h"
+#include "suites.h"
+
+#include "engine/core.h"
+#include "engine/settle.h"
+
+enum { ZONE = 4096, NR = 100, NODES = 2 };
+#define BASE 0x7f0000000000ull
+
+static struct fake_client *client_on(struct fake *w, int i, uint8_t nid)
+{
+	struct fake_client *c = fake_client(w, BASE + (uint64_t)i * 0x10000000, NR);
+
+	for (uint32_t p = 0; p < NR; p++)
+		c->page[p].nid = nid;
+	fake_fill_unique(c, 0, NR, 1000);
+	return c;
+}
+
+static struct fake *world(void)
+{
+	struct fake *w = fake_new(NODES, ZONE, 0);
+
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
+	fake_pass(w);
+	return w;
+}
+
+static void survey(struct fake *w)
+{
+	int n = 0;
+
+	while (!engine_survey(w->e, 10))
+		ck_assert_int_lt(n++, 1000);
+	fake_check(w);
+}
+
+static void expect(struct fake *w, uint64_t shared, uint64_t sharing)
+{
+	struct engine_counters n = fake_counters(w);
+
+	ck_assert_uint_eq(n.pages_shared, shared);
+	ck_assert_uint_eq(n.pages_sharing, sharing);
+}
+
+/* Seen to fail (nothing is merged) when pages in the unstable tree are not asked about. */
+START_TEST(calm_pages)
+{
+	struct fake *w = world();
+	struct fake_client *a = client_on(w, 0, 0);
+	uint64_t reads;
+
+	client_on(w, 1, 1);
+	fake_passes(w, 3);
+	survey(w);
+	reads = w->reads;
+	fake_passes(w, 2);
+	ck_assert_uint_eq(w->reads, reads); /* nothing moved: nothing is read */
+	expect(w, 0, 0);
+	for (uint32_t p = 0; p < NR; p++)
+		a->page[p].nid = 1;
+	survey(w);
+	ck_assert_uint_eq(fake_counters(w).total.pages_followed, NR);
+	fake_passes(w, 2);
+	expect(w, NR, NR);
+	fake_free(w);
+}
+END_TEST
+
+/* The same for those in crowds. */
+START_TEST(waiting_pages)
+{
+	struct fake *w = world();
+	struct fake_client *a;
+
+	fake_set(w, KNOB_MIN_SHARERS, 2);
+	fake_set(w, KNOB_MERGE_DELAY_MILLISECS, 1000000);
+	a = client_on(w, 0, 0);
+	client_on(w, 1, 0);
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_waiting, 2 * NR);
+	for (uint32_t p = 0; p < NR; p++)
+		a->page[p].nid = 1;
+	survey(w);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_waiting, 0);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 2 * NR);
+	fake_free(w);
+}
+END_TEST
+
+/* Seen to fail (the third client is alone) when a stable node stays in the tree of its number. */
+START_TEST(frames)
+{
+	struct fake *w = world();
+	struct fake_client *a = client_on(w, 0, 0), *c;
+
+	client_on(w, 1, 0);
+	fake_passes(w, 3);
+	expect(w, NR, NR);
+	for (uint32_t p = 0; p < NR; p++)
+		w->frame_nid[fake_frame(a, p)] = 2;
+	survey(w);
+	ck_assert_uint_eq(fake_counters(w).total.frames_followed, NR);
+	ck_assert_uint_eq(fake_counters(w).frames_away, NR);
+	c = client_on(w, 2, 1);
+	fake_passes(w, 3);
+	expect(w, NR, 2 * NR);
+	ck_assert_uint_eq(fake_frame(c, 5), fake_frame(a, 5));
+	/* And back. */
+	for (uint32_t p = 0; p < NR; p++)
+		w->frame_nid[fake_frame(a, p)] = 1;
+	survey(w);
+	ck_assert_uint_eq(fake_counters(w).frames_away, 0);
+	client_on(w, 3, 0);
+	fake_passes(w, 3);
+	expect(w, NR, 3 * NR);
+	fake_free(w);
+}
+END_TEST
+
+/* The contents stand there already: the frames become dups of each other. */
+START_TEST(twins)
+{
+	struct fake *w = world();
+	struct fake_client *a = client_on(w, 0, 0);
+
+	client_on(w, 1, 0);
+	client_on(w, 2, 1);
+	client_on(w, 3, 1);
+	fake_passes(w, 3);
+	expect(w, 2 * NR, 2 * NR);
+	for (uint32_t p = 0; p < NR; p++)
+		w->frame_nid[fake_frame(a, p)] = 2;
+	survey(w);
+	ck_assert_uint_eq(fake_counters(w).stable_node_chains, NR);
+	ck_assert_uint_eq(fake_counters(w).stable_node_dups, 2 * NR);
+	fake_free(w);
+}
+END_TEST
+
+/* A site that has been written says nothing of its frame. Seen to fail when it is believed. */
+START_TEST(written_sites)
+{
+	struct fake *w = world();
+	struct fake_client *c[2];
+
+	c[0] = client_on(w, 0, 0);
+	c[1] = client_on(w, 1, 0);
+	fake_passes(w, 3);
+	for (int i = 0; i < 2; i++)
+		for (uint32_t p = 0; p < NR; p++) {
+			fake_store(c[i], p, 5000 + p);
+			c[i]->page[p].nid = 1;
+		}
+	survey(w);
+	ck_assert_uint_eq(fake_counters(w).total.frames_followed, 0);
+	fake_passes(w, 3);
+	expect(w, NR, NR);
+	fake_free(w);
+}
+END_TEST
+
+Suite *suite_survey(void)
+{
+	Suite *s = suite_create("survey");
+	TCase *tc = engine_case("survey");
+
+	tcase_add_test(tc, calm_pages);
+	tcase_add_test(tc, waiting_pages);
+	tcase_add_test(tc, frames);
+	tcase_add_test(tc, twins);
+	tcase_add_test(tc, written_sites);
+	suite_add_tcase(s, tc);
+	return s;
+}

@@ -22,6 +22,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 	*walk_end = start;
 	if (s->state == SESSION_DEAD)
 		return -ESRCH;
+	session_order_check(s); /* before these pages are tracked */
 	return track_written(s->fds[CLIENT_PAGEMAP], start, end, dense, v, max, walk_end);
 }
 
@@ -32,6 +33,17 @@ static int op_look(void *client, uint64_t start, uint64_t end, struct track_rang
 	if (s->state == SESSION_DEAD)
 		return -ESRCH;
 	return track_look(s->fds[CLIENT_PAGEMAP], start, end, v, max);
+}
+
+static int op_clean(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		    uint64_t *walk_end)
+{
+	struct session *s = client;
+
+	*walk_end = start;
+	if (s->state == SESSION_DEAD)
+		return -ESRCH;
+	return track_clean(s->fds[CLIENT_PAGEMAP], start, end, v, max, walk_end);
 }
 
 static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
@@ -74,6 +86,7 @@ static void op_client_release(void *client)
 const struct engine_ops client_ops = {
 	.track = op_track,
 	.look = op_look,
+	.clean = op_clean,
 	.read = op_read,
 	.nid = op_nid,
 	.send_order = session_send_order,

@@ -17,6 +17,7 @@
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
 #include "daemon/epochs.h"
+#include "daemon/session_answer.h"
 #include "daemon/session_range.h"
 #include "daemon/unmerge.h"
 
@@ -36,6 +37,8 @@ static void answer(struct bell *b, uint32_t bits)
 		unmerge_poll(c);
 	if (bits & CLIENTS_RETIRED)
 		clients_epochs_soon(c);
+	if (bits & CLIENTS_LIAR)
+		session_answer_liars(c);
 	if (bits & CLIENTS_STOP)
 		loop_stop(&c->loop);
 }

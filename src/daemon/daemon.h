@@ -49,6 +49,7 @@ enum client_bell {
 	CLIENTS_UNMERGE = 2, /* the unmerge job is in UNMERGE_SEND, or is to hurry */
 	CLIENTS_RETIRED = 4, /* a domain has retired frames, or may be gone: start a grace period */
 	CLIENTS_PING = 8,    /* the main thread asks for a sign of life: beats[BEAT_CLIENTS] */
+	CLIENTS_LIAR = 16,   /* a worker found that a client lies about its merges */
 };
 enum scan_bell {
 	SCAN_STOP = 1,

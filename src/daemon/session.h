@@ -43,12 +43,21 @@ struct order_sent {
 	uint64_t addr;
 };
 
+#define CLAIMS_KEPT 8u
+/* What a client says of its pages: session_answer.c. */
+struct claims {
+	struct claim {
+		uint64_t addr, mask; /* pages of a block that are said to be merged */
+	} v[CLAIMS_KEPT];            /* to be looked at; what comes when there are so many is not */
+	uint32_t nr;
+	uint32_t checked, lies; /* pages that were looked at; those that were not so */
+};
+
 /* What is left to do of a change of the address space: session_range.c. */
 struct range_work {
 	uint32_t type; /* KSM_MSG_*; 0: nothing. The client's messages wait until it is */
 	uint64_t seq;
-	struct span all, left;
-	bool told; /* the engine has been; what is clean there is looked at */
+	struct span left;
 	bool queued;
 	uint32_t frame;            /* ADOPT: of the first page left */
 	TAILQ_ENTRY(session) link; /* in clients.working */
@@ -114,8 +123,8 @@ struct session {
 	_Atomic uint64_t waiting_ms; /* since when it has answered nothing, while nr_orders > 0 */
 	_Atomic bool unmerging;      /* UNMERGE was sent and not answered: no orders until then */
 
-	/* Claims of merged pages that were looked at, and those found false: session_answer.c. */
-	uint32_t nr_done, claims_checked, claims_false;
+	uint32_t nr_done;     /* orders answered */
+	struct claims claims; /* session_answer.c; send_lock */
 
 	/* Facts from HELLO and INFO; any thread reads them. */
 	_Atomic uint32_t flags, max_map_count;

@@ -6,5 +6,7 @@
 #include "daemon/session.h"
 
 void session_answer(struct session *s, const union ksm_msg *msg);
+/* Drop those that lie about their merges. */
+void session_answer_liars(struct clients *c);
 
 #endif

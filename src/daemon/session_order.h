@@ -16,8 +16,16 @@
  * -errno.
  */
 int session_send_order(void *client, struct ksm_msg_order *order);
-/* The address of an order sent not long ago; false when it is not known any more. */
-bool session_order_addr(struct session *s, uint32_t id, uint64_t *addr) NEEDS_NOT(s->send_lock);
+/* These pages of an order are said to be merged. */
+void session_order_claim(struct session *s, uint32_t id, uint64_t mask) NEEDS_NOT(s->send_lock);
+/*
+ * For workers: look at the claims that wait, and have a liar dropped. It waits for the client's
+ * mmap_lock.
+ */
+void session_order_check(struct session *s) NEEDS_NOT(s->send_lock);
+/* Is it a liar? *lies of *checked pages were not as it said. */
+bool session_order_lies(struct session *s, uint32_t *lies, uint32_t *checked)
+	NEEDS_NOT(s->send_lock);
 /* An order was answered: the client is alive. */
 void session_order_answered(struct session *s);
 

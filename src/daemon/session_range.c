@@ -9,9 +9,9 @@
  * keep their order. That a range is changed in parts is as if the client had named the parts one
  * after the other; the number of the message takes effect after the last.
  *
- * Done at once, an ADD over 16 GiB of zero pages took 725 ms of this thread; an ADOPT took 3 s, and
- * 369 MB of records. An ADOPT of frames that do not exist leaves no record now (the
- * engine's client.c). Regions are limited to as many as a process can have mappings.
+ * Done at once, an ADOPT took 3 s of this thread, and 369 MB of records. An ADOPT of frames that do
+ * not exist leaves no record now (the engine's client.c). Regions are limited to as many as a
+ * process can have mappings. What a range holds is looked at by workers (the engine's unseen.h).
  */
 #include "daemon/session_range.h"
 
@@ -24,22 +24,12 @@
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
 #include "daemon/session_send.h"
-#include "daemon/track.h"
 
 #define SLICE_MS 2
 #define ADOPT_PAGES 2048 /* of a part: 0.5 ms */
 #define FEW_REGIONS 4096 /* not worth asking for */
 #define ASK_AGAIN_MS 1000
 #define SYSTEM_MAX_MAP_COUNT "/proc/sys/vm/max_map_count"
-/*
- * How much is looked at in one call. Pieces are small, because the kernel holds the client's
- * mmap_lock meanwhile. But a client may name terabytes that are not there: where a piece had
- * nothing, the next page that is there is looked for first. That ends at this page, so it costs
- * only as much as there are page tables with nothing in them.
- */
-#define CLEAN_BYTES (16ull << 20) /* 0.1 ms where all pages are there */
-#define HOLE_BYTES (64ull << 30)  /* 16 ms where all page tables are there, and empty */
-#define CLEAN_RANGES 256          /* of one call */
 
 static bool check_seq(struct session *s, uint64_t seq)
 {
@@ -71,29 +61,6 @@ static bool check_range(struct session *s, const struct ksm_msg_range *r)
 	client_fail(s, ERR_PROTOCOL, EINVAL, "not a range: %#llx to %#llx",
 		    (unsigned long long)r->start, (unsigned long long)r->end);
 	return false;
-}
-
-/*
- * The scan may have come to a range between what the client did and what it says here. Then the
- * engine has taken the pages that are there now for those of before, which this message makes it
- * forget, and tracking does not report these again. Only the page tables know them.
- */
-static void see_part(struct session *s, struct range_work *w)
-{
-	struct track_range v[CLEAN_RANGES];
-	uint64_t start = w->left.start, next;
-	int n = track_clean(s->fds[CLIENT_PAGEMAP], start,
-			    start + u64_min(CLEAN_BYTES, span_len(w->left)), v, CLEAN_RANGES,
-			    &next);
-
-	if (n > 0)
-		engine_see_clean(s->mm, v, n);
-	/* Out of memory, or the process is ending: what is missed is merged when it is written. */
-	w->left.start = n < 0 || next <= start ? w->left.end : next;
-	if (!n && !span_empty(w->left))
-		w->left.start =
-			track_next_present(s->fds[CLIENT_PAGEMAP], w->left.start,
-					   w->left.start + u64_min(HOLE_BYTES, span_len(w->left)));
 }
 
 static int add_part(struct session *s, struct range_work *w)
@@ -138,19 +105,11 @@ static bool advance(struct session *s)
 	struct range_work *w = &s->work;
 	int err;
 
-	if (w->told) {
-		see_part(s, w);
-		return !span_empty(w->left);
-	}
 	err = tell_part(s, w);
 	if (!err && !span_empty(w->left))
 		return true;
 	took_in(s, w->seq, err);
-	if (err || (w->type != KSM_MSG_ADD && w->type != KSM_MSG_FORGET))
-		return false;
-	w->left = w->all;
-	w->told = true;
-	return true;
+	return false;
 }
 
 /* False: there is more to do at that time. */
@@ -186,9 +145,7 @@ static void queue(struct session *s)
 /* Begin a change of `at`; what takes long is queued. */
 static void change(struct session *s, uint32_t type, uint64_t seq, struct span at, uint32_t frame)
 {
-	s->work = (struct range_work){
-		.type = type, .seq = seq, .all = at, .left = at, .frame = frame
-	};
+	s->work = (struct range_work){ .type = type, .seq = seq, .left = at, .frame = frame };
 	if (work_until(s, clock_ms() + SLICE_MS)) {
 		finish(s);
 		return;

@@ -203,22 +203,6 @@ int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v
 	return n < 0 ? n : o.nr;
 }
 
-uint64_t track_next_present(int pagemap, uint64_t start, uint64_t end)
-{
-	struct kabi_page_region first;
-	struct kabi_pm_scan_arg arg = {
-		.start = start,
-		.end = end,
-		.vec = (uintptr_t)&first,
-		.vec_len = 1,
-		.max_pages = 1,
-		.category_mask = KABI_PAGE_IS_PRESENT,
-		.return_mask = KABI_PAGE_IS_PRESENT,
-	};
-
-	return scan(pagemap, &arg) > 0 ? first.start : end;
-}
-
 uint64_t track_private_pages(int pagemap, uint64_t addr, uint64_t claimed)
 {
 	struct kabi_page_region vec[KSM_ORDER_PAGES];

@@ -28,11 +28,6 @@ int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v,
 int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
 		uint64_t *walk_end);
 /*
- * The first page from start on that is there, or end. Costs as much as there are page tables with
- * nothing in them before it; end as well when the kernel does not tell.
- */
-uint64_t track_next_present(int pagemap, uint64_t start, uint64_t end);
-/*
  * Which of the `claimed` pages of the block at addr are present as private memory and were not
  * written since they were last scanned? Those are plainly neither mapped from a file nor given
  * back, nor private again by now. Returns the bit mask, 0 when the kernel does not tell.

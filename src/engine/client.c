@@ -183,6 +183,8 @@ int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end)
 		return -EINVAL;
 	engine_lock(mm->e);
 	r = mm->dead ? -EINVAL : add_region(mm, at);
+	if (!r)
+		unseen_note(&mm->unseen, at);
 	engine_unlock(mm->e);
 	return r;
 }
@@ -314,6 +316,7 @@ int engine_region_forget(struct mm_slot *mm, uint64_t start, uint64_t end)
 	engine_lock(mm->e);
 	glance_race(mm, at);
 	page_drop_range(mm, at);
+	unseen_note(&mm->unseen, at);
 	engine_unlock(mm->e);
 	return 0;
 }

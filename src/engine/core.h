@@ -25,6 +25,7 @@
 #include "engine/engine.h"
 #include "engine/rmap.h"
 #include "engine/stable.h"
+#include "engine/unseen.h"
 #include "pool/pool.h"
 
 #define PAGE_SHIFT KSM_PAGE_SHIFT
@@ -137,6 +138,9 @@ struct mm_slot {
 
 	enum engine_move_failed move_failed; /* of its last site that was to move and did not */
 	bool move_silent; /* it left such an order unanswered, and has answered none since */
+
+	struct unseen unseen;     /* to be looked at by the next pass that comes to this client */
+	struct unseen unseen_now; /* by the one that is at it, until it has tracked everything */
 
 	uint64_t tracked_seq; /* counts pages that begin or cease to be tracked */
 	struct dense_map dense;

@@ -63,6 +63,12 @@ struct engine_ops {
 	 */
 	int (*look)(void *client, uint64_t start, uint64_t end, struct track_range *v, int max);
 	/*
+	 * [unlocked] Runs of present pages that are tracked and were not written since they were
+	 * reported; arms nothing. Returns as track().
+	 */
+	int (*clean)(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		     uint64_t *walk_end);
+	/*
 	 * [unlocked] Read client memory. Returns bytes (fewer where a page cannot be read), or a
 	 * negative errno.
 	 */
@@ -151,7 +157,8 @@ void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_c
 /*
  * Ranges, in bytes, page aligned, start < end <= 2^47. ADD of what is there already is fine; DEL
  * and FORGET of what is not there, too. DEL drops tracking; FORGET keeps the range offered but
- * drops what is known of its pages, which count as new when tracking shows them. Return 0, -EINVAL
+ * drops what is known of its pages, which count as new when tracking shows them. The next pass
+ * looks for pages in the ranges of both that tracking will not report (unseen.h). Return 0, -EINVAL
  * (a bad range; ADD: the client has exited) or -ENOMEM.
  */
 int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end);
@@ -166,11 +173,6 @@ struct span engine_part(struct mm_slot *mm, struct span at);
 struct span engine_part_to_add(struct mm_slot *mm, struct span at);
 /* Regions that the client offers. */
 uint32_t engine_nr_regions(struct mm_slot *mm);
-/*
- * Pages that are there although tracking will not report them. The engine begins to track those
- * that it does not know.
- */
-void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr);
 /*
  * The client says that pages already stand on frames (it was forked, or moved them). A page that is
  * tracked and said to stand on an unknown or freed frame is counted KSM_LEFT_FOREIGN. Retired

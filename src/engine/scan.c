@@ -64,13 +64,35 @@ static void track_pal(struct scan_worker *w, struct mm_slot *mm, struct span at,
 	mm_put(pal);
 }
 
+/* Where this pass has to look itself, because tracking will not report. Returns 0 or -ESRCH. */
+static int look_unseen(struct scan_worker *w, struct mm_slot *mm, struct span at,
+		       struct track_range *v, int64_t *budget)
+{
+	int r = 0;
+
+	/* Only the worker that scans the client changes this list. */
+	for (uint32_t i = 0; i < mm->unseen_now.nr && !r; i++) {
+		struct span part = span_clip(mm->unseen_now.at[i], at);
+
+		if (span_empty(part))
+			continue;
+		--*budget;
+		charge_clean(w, span_len(part) / PAGE_BYTES, budget);
+		r = see_clean(w, mm, part, v);
+	}
+	return r;
+}
+
 /* Track one stretch of a region. Returns 0 or as read_pages(); the cursor moves on. */
 static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span at, int64_t *budget)
 {
 	struct track_range v[SEE_RANGES];
 	bool dense = dense_stretch(mm, &at);
-	int n = see_track(w, mm, &at, dense, v), r = 0;
+	int n, r = look_unseen(w, mm, at, v, budget);
 
+	if (r)
+		return r;
+	n = see_track(w, mm, &at, dense, v);
 	w->at.addr = at.end;
 	if (n)
 		w->track_pages = TRACK_MIN_PAGES;
@@ -190,6 +212,7 @@ static void start_pending(struct scan_worker *w, struct mm_slot *mm)
 {
 	engine_lock(mm->e);
 	block_list_next_pass(mm);
+	mm->unseen_now.nr = 0;
 	engine_unlock(mm->e);
 	w->at.phase = SCAN_PENDING;
 }
@@ -261,6 +284,7 @@ static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct
 	budget_requeue(mm);
 	retry_shared(mm);
 	dense_update(mm);
+	unseen_move(&mm->unseen_now, &mm->unseen);
 	return mm;
 }
 

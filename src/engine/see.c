@@ -20,6 +20,9 @@
  * the first two rules.
  *
  * What tracking could not look at any more (TRACK_UNKNOWN) is treated like a page that raced.
+ *
+ * A look for pages that tracking will not report (unseen.h) tells only of pages that are not known:
+ * of the others tracking knows better.
  */
 #include <errno.h>
 
@@ -132,11 +135,24 @@ static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum tr
 
 /* --- ranges --- */
 
-/*
- * Pages of `at`, which lies in region r. t: NULL when the report is not from change tracking, which
- * knows better of pages that are known.
- */
-static void see_run(const struct glance *t, struct mm_slot *mm, struct region *r, struct span at,
+/* What a worker saw in a glance, and whether change tracking said so. */
+struct sight {
+	const struct glance *t;
+	bool tracked;
+};
+
+static void see_slot(const struct sight *s, struct mm_slot *mm, uint32_t bi, uint64_t addr,
+		     enum track_kind kind) NEEDS(mm->e->lock)
+{
+	unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;
+	bool raced = glance_raced(s->t, addr);
+
+	if (s->tracked || (!raced && rmap_state(rmap_block(mm->e, bi), slot) == RMAP_ABSENT))
+		see_page(mm, bi, slot, kind, raced);
+}
+
+/* Pages of `at`, which lies in region r. */
+static void see_run(const struct sight *s, struct mm_slot *mm, struct region *r, struct span at,
 		    enum track_kind kind) NEEDS(mm->e->lock)
 {
 	while (!span_empty(at)) {
@@ -147,18 +163,14 @@ static void see_run(const struct glance *t, struct mm_slot *mm, struct region *r
 		bi = kind == TRACK_ZERO ? block_find(mm, key) : block_get(mm, key, r);
 		if (bi == NIL)
 			continue; /* nothing known of zero pages, or no memory to know it */
-		for (uint64_t addr = part.start; addr < part.end; addr += PAGE_BYTES) {
-			unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;
-
-			if (t || rmap_state(rmap_block(mm->e, bi), slot) == RMAP_ABSENT)
-				see_page(mm, bi, slot, kind, t && glance_raced(t, addr));
-		}
+		for (uint64_t addr = part.start; addr < part.end; addr += PAGE_BYTES)
+			see_slot(s, mm, bi, addr, kind);
 		block_put(mm, bi);
 	}
 }
 
 /* The parts of a reported range that are still offered. */
-static void see_range(const struct glance *t, struct mm_slot *mm, const struct track_range *v)
+static void see_range(const struct sight *s, struct mm_slot *mm, const struct track_range *v)
 	NEEDS(mm->e->lock)
 {
 	const struct region_array *a = mm->regions;
@@ -167,12 +179,13 @@ static void see_range(const struct glance *t, struct mm_slot *mm, const struct t
 	struct region *r;
 
 	for (; (r = region_on(a, p)) && r->at.start < v->at.end; p = region_after(a, p))
-		see_run(t, mm, r, span_clip(v->at, r->at), v->kind);
+		see_run(s, mm, r, span_clip(v->at, r->at), v->kind);
 }
 
 int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool dense,
 	      struct track_range *v)
 {
+	const struct sight s = { &w->glance, true };
 	uint64_t walk_end;
 	bool open;
 	int n;
@@ -186,7 +199,7 @@ int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool d
 	n = mm->e->ops->track(mm->client, at->start, at->end, dense, v, SEE_RANGES, &walk_end);
 	engine_lock(mm->e);
 	for (int i = 0; i < n && !mm->dead; i++)
-		see_range(&w->glance, mm, &v[i]);
+		see_range(&s, mm, &v[i]);
 	glance_close(&w->glance, mm);
 	engine_unlock(mm->e);
 	if (n >= 0 && walk_end > at->start && walk_end < at->end)
@@ -194,12 +207,42 @@ int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool d
 	return n;
 }
 
-void engine_see_clean(struct mm_slot *mm, const struct track_range *v, int nr)
+/* One call. at->start: where to go on. Returns 0 or -ESRCH. */
+static int see_clean_part(struct scan_worker *w, struct mm_slot *mm, struct span *at,
+			  struct track_range *v)
 {
+	const struct sight s = { &w->glance, false };
+	struct span part = *at;
+	uint64_t walk_end = 0;
+	bool open;
+	int n;
+
 	engine_lock(mm->e);
-	for (int i = 0; i < nr && !mm->dead; i++)
-		see_range(NULL, mm, &v[i]);
+	open = glance_open(&w->glance, mm, &part);
+	if (!open) /* a block with an order under way: not now */
+		unseen_note(&mm->unseen, part);
 	engine_unlock(mm->e);
+	at->start = part.end;
+	if (!open)
+		return 0;
+	n = mm->e->ops->clean(mm->client, part.start, part.end, v, SEE_RANGES, &walk_end);
+	engine_lock(mm->e);
+	for (int i = 0; i < n && !mm->dead; i++)
+		see_range(&s, mm, &v[i]);
+	glance_close(&w->glance, mm);
+	engine_unlock(mm->e);
+	if (n > 0 && walk_end > part.start && walk_end < part.end)
+		at->start = walk_end;
+	return n == -ESRCH ? n : 0;
+}
+
+int see_clean(struct scan_worker *w, struct mm_slot *mm, struct span at, struct track_range *v)
+{
+	int r = 0;
+
+	while (!span_empty(at) && !r)
+		r = see_clean_part(w, mm, &at, v);
+	return r;
 }
 
 /* --- sites in doubt --- */

@@ -672,8 +672,8 @@ static long fn_replace_block(const long a[6])
 
 /*
  * The daemon scans replaced memory before it hears of the replacement. Seen to fail without
- * engine_see_clean() in session_range.c: the daemon took the pages for the old ones, forgot them
- * with these, and did not look again until a thread wrote to them.
+ * look_unseen() in scan.c: the daemon took the pages for the old ones, forgot them with these, and
+ * did not look again until a thread wrote to them.
  */
 START_TEST(memory_is_replaced_unheard)
 {

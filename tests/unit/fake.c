@@ -114,6 +114,34 @@ static int op_look(void *client, uint64_t start, uint64_t end, struct track_rang
 	return n;
 }
 
+/* Present, and not written since it was reported. */
+static int op_clean(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		    uint64_t *walk_end)
+{
+	struct fake_client *c = client;
+	int n = 0;
+
+	*walk_end = start;
+	if (c->gone)
+		return -ESRCH;
+	c->w->cleans++;
+	for (uint64_t at = start; at < end && n < max; at += PAGE) {
+		const struct fake_page *p = &c->page[(at - c->base) / PAGE];
+
+		must(at >= c->base && at < c->base + c->nr * PAGE);
+		*walk_end = at + PAGE;
+		if (!p->written && p->how != FAKE_NOT_THERE)
+			v[n++] = (struct track_range){ { at, at + PAGE }, kind_of(p) };
+	}
+	if (c->w->in_clean) {
+		void (*fn)(struct fake_client *) = c->w->in_clean;
+
+		c->w->in_clean = NULL;
+		fn(c);
+	}
+	return n;
+}
+
 static uint64_t tag_read(const struct fake_client *c, uint32_t page)
 {
 	const struct fake_page *p = &c->page[page];
@@ -297,6 +325,7 @@ static void op_release(void *client)
 static const struct engine_ops fake_ops = {
 	.track = op_track,
 	.look = op_look,
+	.clean = op_clean,
 	.read = op_read,
 	.nid = op_nid,
 	.send_order = op_send,

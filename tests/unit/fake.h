@@ -71,7 +71,7 @@ struct fake {
 	int nr_clients;
 	int released;    /* client_release calls; atomic */
 	int write_fails; /* frame_write calls that are to fail */
-	uint64_t writes, copies, frees, frames_freed, reads, looks, sent;
+	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, sent;
 	int fail_percent; /* of the pages of an order */
 	uint64_t rng, now_ms;
 	struct engine_migrated migrated; /* of all steps */
@@ -80,6 +80,7 @@ struct fake {
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
 	void (*in_look)(struct fake_client *c);
+	void (*in_clean)(struct fake_client *c);
 	/*
 	 * Called once, in the next frame_write or frame_copy: the engine fills new frames without
 	 * its lock, too.

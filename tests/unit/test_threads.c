@@ -52,6 +52,12 @@ static int op_look(void *client, uint64_t start, uint64_t end, struct track_rang
 	return op_track(client, start, end, false, v, max, &walk_end);
 }
 
+static int op_clean(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		    uint64_t *walk_end)
+{
+	return op_track(client, start, end, false, v, max, walk_end);
+}
+
 static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 {
 	size_t i;
@@ -117,6 +123,7 @@ static uint64_t op_memory_allow(void *client, uint64_t least, uint64_t wish)
 static const struct engine_ops ops = {
 	.track = op_track,
 	.look = op_look,
+	.clean = op_clean,
 	.read = op_read,
 	.send_order = op_send,
 	.frame_write = op_write,

@@ -27,6 +27,9 @@ struct node_values {
 	uint64_t success, fail, collisions, failed[MOVE_FAILED_NR - 1];
 	char culprit[128];
 	char offline[32], offline_result[160];
+	struct compacts_node c;
+	uint64_t compacting;
+	char compact_mappings[64];
 };
 
 struct zone_values {
@@ -102,6 +105,14 @@ static void look_drains(struct daemon *d, int nid, struct node_values *v)
 		show_drained(&n, v->offline_result, sizeof(v->offline_result));
 }
 
+static void look_compacts(struct daemon *d, int nid, struct node_values *v)
+{
+	mover_compacted(d->mover, nid, &v->c);
+	v->compacting = v->c.active;
+	snprintf(v->compact_mappings, sizeof(v->compact_mappings), "%llu %llu",
+		 (unsigned long long)v->c.sum.vmas_before, (unsigned long long)v->c.sum.vmas_after);
+}
+
 static int look_node(void *owner, uint64_t nid, void *values)
 {
 	struct daemon *d = owner;
@@ -116,6 +127,7 @@ static int look_node(void *owner, uint64_t nid, void *values)
 	v->frames_end = (nid + 1) * t->zone_frames;
 	look_mover(d, (int)nid, v);
 	look_drains(d, (int)nid, v);
+	look_compacts(d, (int)nid, v);
 	return 0;
 }
 
@@ -294,6 +306,19 @@ static int store_online(void *owner, uint64_t nid, const struct attr *a, const c
 	return err ? err : mover_online(d->mover, (int)nid, first, end);
 }
 
+static int store_compact(void *owner, uint64_t nid, const struct attr *a, const char *value)
+{
+	struct daemon *d = owner;
+
+	(void)a;
+	if (!strcmp(value, "1"))
+		return mover_compact(d->mover, (int)nid);
+	if (strcmp(value, "0") != 0)
+		return -EINVAL;
+	mover_compact_end(d->mover, (int)nid);
+	return 0;
+}
+
 /* What is out of use is in zone/N. */
 static void show_nothing(const struct attr *a, const void *values, struct text *out)
 {
@@ -344,6 +369,29 @@ static const struct attr node_attrs[] = {
 		.store = store_online,
 		.root = true,
 	},
+	{
+		.name = "compact",
+		.help = "1 empty sparse pageblocks of the node into others, in all domains; 0 end "
+			"that. 1 while it is under way",
+		.at = offsetof(struct node_values, compacting),
+		.show = attr_show_u64,
+		.store = store_compact,
+		.root = true,
+	},
+	NODE("compact_success", c.success, "runs that freed a pageblock, since the start"),
+	NODE("compact_fail", c.fail, "runs that freed none, since the start"),
+	NODE("compact_stall", c.stall,
+	     "runs begun because a window could not be had, or most free frames were of no use"),
+	NODE("compact_deferred", c.deferred,
+	     "such runs that were not begun: frames were wanting, or the last ones had failed"),
+	NODE("compact_pageblocks", c.sum.pageblocks, "pageblocks freed, since the start"),
+	NODE("compact_skipped", c.sum.skipped,
+	     "pageblocks not begun, because no room or more mappings were the price"),
+	NODE("migrate_scanned", c.sum.migrate_scanned, "frames looked at for what can move"),
+	NODE("free_scanned", c.sum.free_scanned, "frames looked at for room"),
+	NODE("isolated", c.sum.isolated, "frames that were to be moved"),
+	NODE("compact_mappings", compact_mappings,
+	     "mappings that merging had added before and after the last run"),
 };
 
 #define ZONE(name, field, help) ATTR_FIELD(struct zone_values, field, name, help)
@@ -382,6 +430,45 @@ static const struct attr run_attrs[] = {
 	  .show = show_extfrag },
 };
 
+static int look_nothing(void *owner, uint64_t subject, void *values)
+{
+	(void)owner;
+	(void)subject;
+	(void)values;
+	return 0;
+}
+
+/* All nodes. Those on which something moves already are passed over. */
+static int store_compact_memory(void *owner, uint64_t subject, const struct attr *a,
+				const char *value)
+{
+	struct daemon *d = owner;
+	int err = 0;
+
+	(void)subject;
+	(void)a;
+	if (strcmp(value, "1") != 0)
+		return -EINVAL;
+	for (int nid = 0; nid < d->topology->nr_nodes && (!err || err == -EALREADY); nid++)
+		err = mover_compact(d->mover, nid);
+	return err == -EALREADY ? 0 : err;
+}
+
+static const struct attr memory_attrs[] = {
+	{
+		.name = "compact_memory",
+		.help = "1 compacts all nodes, as node/N/compact does",
+		.show = show_nothing,
+		.store = store_compact_memory,
+		.root = true,
+	},
+};
+
+static const struct attr_group memory_group = {
+	.name = "ksm",
+	ATTR_TABLE(memory_attrs),
+	.gather = look_nothing,
+};
 static const struct attr_group node_group = {
 	.name = "node",
 	ATTR_TABLE(node_attrs),
@@ -412,4 +499,5 @@ void group_node_register(struct attr_tree *t, struct daemon *d)
 	attr_register(t, &node_group, d);
 	attr_register(t, &zone_group, d);
 	attr_register(t, &run_group, d);
+	attr_register(t, &memory_group, d);
 }

@@ -17,7 +17,7 @@
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
 
-enum { MOVER_WORK = 1, MOVER_STOP = 2 };
+enum { MOVER_WORK = 1, MOVER_STOP = 2, MOVER_WANT = 4 };
 
 #define ANSWERS_MS 1 /* between two looks for answers */
 
@@ -26,6 +26,7 @@ int mover_init(struct mover *m, struct daemon *d)
 	m->d = d;
 	lock_init(&m->lock);
 	drains_init(&m->drains, d);
+	compacts_init(&m->compacts, d);
 	return bell_init(&m->bell);
 }
 
@@ -80,7 +81,7 @@ static void step_node(struct mover *m, int nid, struct domain **v, unsigned int 
 		m->to[nid] = 0;
 }
 
-static uint64_t step(struct mover *m)
+static uint64_t step(struct mover *m, bool want)
 {
 	uint64_t due_ms = CLOCK_NEVER;
 	unsigned int nr;
@@ -91,6 +92,9 @@ static uint64_t step(struct mover *m)
 			step_node(m, nid, v, nr, &due_ms);
 	drains_step(&m->drains, v, nr, &due_ms);
 	due_ms = u64_min(due_ms, node_watch_step(&m->watch, m->d->topology, v, nr));
+	if (want)
+		compacts_want(&m->compacts, v, nr);
+	compacts_step(&m->compacts, v, nr, &due_ms);
 	domain_snapshot_free(v, nr);
 	return due_ms;
 }
@@ -99,25 +103,30 @@ static void *mover_main(void *arg)
 {
 	struct mover *m = arg;
 	uint64_t due_ms = CLOCK_NEVER;
+	uint32_t rung;
 
 	rcu_register_thread();
 	crew_nice();
-	while (!(bell_wait(&m->bell, due_ms) & MOVER_STOP))
-		due_ms = step(m);
+	while (!((rung = bell_wait(&m->bell, due_ms)) & MOVER_STOP))
+		due_ms = step(m, rung & MOVER_WANT);
 	rcu_unregister_thread();
 	return NULL;
 }
 
 static int start(struct mover *m)
 {
-	int err = m->started ? 0 : pthread_create(&m->thread, NULL, mover_main, m);
+	int err = 0;
 
-	if (err)
-		return -err;
-	if (!m->started)
+	lock_take(&m->lock);
+	if (m->stopped)
+		err = ESHUTDOWN;
+	else if (!m->started)
+		err = pthread_create(&m->thread, NULL, mover_main, m);
+	if (!err && !m->started)
 		pthread_setname_np(m->thread, "ksmd-move");
-	m->started = true;
-	return 0;
+	m->started |= !err;
+	lock_give(&m->lock);
+	return -err;
 }
 
 int mover_watch(struct mover *m)
@@ -131,17 +140,23 @@ int mover_watch(struct mover *m)
 
 void mover_stop(struct mover *m)
 {
-	if (!m->started)
+	bool started;
+
+	lock_take(&m->lock);
+	m->stopped = true;
+	started = m->started;
+	lock_give(&m->lock);
+	if (!started)
 		return;
 	bell_ring(&m->bell, MOVER_STOP);
 	pthread_join(m->thread, NULL);
-	m->started = false;
 }
 
 void mover_deinit(struct mover *m)
 {
 	bell_deinit(&m->bell);
 	drains_deinit(&m->drains);
+	compacts_deinit(&m->compacts);
 	lock_deinit(&m->lock);
 }
 
@@ -186,8 +201,7 @@ void mover_end(struct mover *m, int from)
 
 	end_all(from, v, nr);
 	domain_snapshot_free(v, nr);
-	if (m->started)
-		bell_ring(&m->bell, MOVER_WORK);
+	bell_ring(&m->bell, MOVER_WORK);
 }
 
 int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end)
@@ -196,16 +210,41 @@ int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end)
 
 	if (!err)
 		err = drains_begin(&m->drains, nid, first, end);
-	if (m->started)
-		bell_ring(&m->bell, MOVER_WORK);
+	bell_ring(&m->bell, MOVER_WORK);
 	return err;
 }
 
 void mover_offline_end(struct mover *m, int nid)
 {
 	drains_end(&m->drains, nid);
-	if (m->started)
-		bell_ring(&m->bell, MOVER_WORK);
+	bell_ring(&m->bell, MOVER_WORK);
+}
+
+int mover_compact(struct mover *m, int nid)
+{
+	int err = start(m);
+
+	if (!err)
+		err = compacts_begin(&m->compacts, nid);
+	bell_ring(&m->bell, MOVER_WORK);
+	return err;
+}
+
+void mover_compact_end(struct mover *m, int nid)
+{
+	compacts_end(&m->compacts, nid);
+	bell_ring(&m->bell, MOVER_WORK);
+}
+
+void mover_compacted(struct mover *m, int nid, struct compacts_node *out)
+{
+	compacts_look(&m->compacts, nid, out);
+}
+
+void mover_want(struct mover *m)
+{
+	if (!start(m))
+		bell_ring(&m->bell, MOVER_WANT);
 }
 
 int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end)

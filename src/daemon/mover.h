@@ -15,6 +15,7 @@
 
 #include "base/guard.h"
 #include "daemon/bell.h"
+#include "daemon/compacts.h"
 #include "daemon/drains.h"
 #include "daemon/node_watch.h"
 #include "engine/engine.h"
@@ -25,12 +26,14 @@ struct daemon;
 struct mover {
 	struct daemon *d;
 	pthread_t thread;
-	bool started; /* main thread */
+	/* Under `lock`. The scan thread, too, may be the first to ask for something. */
+	bool started, stopped;
 	struct bell bell;
 	struct drains drains;
 	struct node_watch watch;
+	struct compacts compacts;
 	_Atomic int to[NUMA_MAX_NODES]; /* node that this one is being emptied to, plus 1; or 0 */
-	struct lock lock;               /* a leaf; covers `done` */
+	struct lock lock;               /* a leaf; covers `done`, too */
 	struct mover_counts {
 		struct engine_migrated sum; /* since the start; `culprit` is the last one */
 		uint32_t domain;            /* its domain */
@@ -38,7 +41,7 @@ struct mover {
 	} done[NUMA_MAX_NODES];
 };
 
-/* All but mover_counts() are for the main thread. Returns 0 or -errno. */
+/* All but mover_counts() and mover_want() are for the main thread. Returns 0 or -errno. */
 int mover_init(struct mover *m, struct daemon *d);
 void mover_deinit(struct mover *m);
 /* Where there are several nodes the thread looks after them from here on. Returns 0 or -errno. */
@@ -60,6 +63,12 @@ void mover_end(struct mover *m, int from);
 int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end);
 void mover_offline_end(struct mover *m, int nid);
 int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end);
+/* As compacts_begin(); or -errno: there is no thread. And the reverse. */
+int mover_compact(struct mover *m, int nid);
+void mover_compact_end(struct mover *m, int nid);
+void mover_compacted(struct mover *m, int nid, struct compacts_node *out);
+/* Scan thread: an engine may want it. It is looked at soon. */
+void mover_want(struct mover *m);
 /* The range that is being taken out of use, or was last. */
 void mover_drained(struct mover *m, int nid, struct drains_node *out);
 /* What has become of frames of a node. Returns the node that it is being emptied to, or -1. */

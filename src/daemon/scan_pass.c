@@ -30,6 +30,7 @@
 #include "base/usdt.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
+#include "daemon/mover.h"
 
 /* Pages between two looks at `run` and at the request to stop: a millisecond of work, so that a
  * large pages_to_scan delays neither. */
@@ -149,6 +150,18 @@ static void advise(struct scan_pass *p)
 }
 
 /* Returns how long to sleep now. */
+/* Where windows cannot be had, frames are to be moved together. */
+static void want_compaction(const struct scan_pass *p, struct domain **v, unsigned int nr)
+{
+	bool wants = false;
+
+	for (int nid = 0; nid < p->d->topology->nr_nodes; nid++)
+		for (unsigned int i = 0; i < nr && !wants; i++)
+			wants = engine_wants_compaction(v[i]->engine, nid);
+	if (wants)
+		mover_want(p->d->mover);
+}
+
 static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr)
 {
 	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS), max = knob(p, KNOB_MAX_IDLE_MILLISECS);
@@ -159,6 +172,7 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 	orders = owe_pass(p, f.nr_orders);
 	p->under_way = false;
 	advise(p);
+	want_compaction(p, v, nr);
 	if (orders) {
 		p->pause_ms = 0;
 		p->polls = ANSWERS_POLLS;

@@ -238,6 +238,7 @@ struct scan_worker {
 
 struct migrate;
 struct drain;
+struct compact;
 
 struct engine {
 	const struct engine_ops *ops;
@@ -271,7 +272,12 @@ struct engine {
 	uint32_t survey_next;                  /* block that the survey comes to next: survey.c */
 	struct migrate *migrate[ENGINE_NODES]; /* the job that empties a node; NULL: none */
 	struct drain *drain[ENGINE_NODES];     /* the one that takes frames of it out of use */
-	uint32_t nr_copying;                   /* frames that get their bytes, and then a node */
+	struct compact *compact[ENGINE_NODES]; /* the one that frees pageblocks of it */
+	uint64_t wants_pageblock;              /* bit per node: a window could not be had */
+	struct compact_defer {
+		uint8_t shift, passed; /* 2^shift - 1 wishes are passed over; so many were */
+	} compact_defer[ENGINE_NODES];
+	uint32_t nr_copying; /* frames that get their bytes, and then a node */
 
 	/*
 	 * A pass. Workers have done the clients up to next_scan, or are at them (nr_scanning), or

@@ -66,7 +66,7 @@ static int begin(struct engine *e, const struct migrate_range *r, uint32_t *fram
 	struct drain *d;
 	int err;
 
-	if (e->drain[r->from] || e->migrate[r->from])
+	if (e->drain[r->from] || e->compact[r->from] || e->migrate[r->from])
 		return -EALREADY;
 	d = calloc(1, sizeof(*d));
 	if (!d)

@@ -305,6 +305,31 @@ void engine_drain_end(struct engine *e, int nid);
  */
 bool engine_survey(struct engine *e, uint32_t nr);
 
+/*
+ * Compaction: frames of sparse pageblocks of a zone are moved together (compact.c). `direct`: it
+ * was asked for because a pageblock could not be had; it is passed over where that is for want of
+ * frames (extfrag_threshold) or has failed lately, and ends as soon as one is free. Returns 0,
+ * -EINVAL (no such node), -EALREADY (something moves on that node), -EAGAIN (passed over) or
+ * -ENOMEM. engine_compact_step() carries it on as engine_drain_step() does; with
+ * ENGINE_MIGRATE_DONE it fills in *out. engine_compact_end() has it end.
+ */
+struct engine_compacted {
+	uint64_t pageblocks; /* that have become free */
+	uint64_t skipped;    /* that were not begun, because it would not have paid */
+	uint64_t migrate_scanned, free_scanned, isolated; /* frames */
+	uint64_t vmas_before, vmas_after;                 /* mappings that merging has added */
+	bool retired;                                     /* frames have been, in this step */
+};
+int engine_compact(struct engine *e, int nid, bool direct);
+/*
+ * Has a client gone without a window since the last direct compaction was asked for, or are most of
+ * the zone's numbers free and of no use for one? Then another is due.
+ */
+bool engine_wants_compaction(struct engine *e, int nid);
+enum engine_migrate engine_compact_step(struct engine *e, int nid, uint64_t now_ms,
+					struct engine_compacted *out);
+void engine_compact_end(struct engine *e, int nid);
+
 /* What is counted since the engine began, and never falls. All are uint64_t. */
 struct engine_totals {
 	uint64_t pages_scanned;  /* pages whose contents were read and hashed */

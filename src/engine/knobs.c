@@ -85,6 +85,9 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_MAX_RETIRED_FRAMES] = { "max_retired_frames", 131072, 0, NO_MAX,
 		"a domain with so many retired frames gets no new ones until processes that may "
 		"map these have moved on", FORM_UINT },
+	[KNOB_EXTFRAG_THRESHOLD] = { "extfrag_threshold", 500, 0, 1000,
+		"a zone without a free pageblock is compacted when one is wanted and its "
+		"extfrag_index, in thousandths, is above this", FORM_UINT },
 };
 /* clang-format on */
 

@@ -37,6 +37,7 @@ enum knob_id {
 	KNOB_MIN_SHARERS,           /* nor this: fork families that must hold contents */
 	KNOB_MERGE_DELAY_MILLISECS, /* nor this: longest random wait before merging */
 	KNOB_MAX_RETIRED_FRAMES,    /* nor this: retired frames at which a domain makes no more */
+	KNOB_EXTFRAG_THRESHOLD,     /* as vm.extfrag_threshold: when to compact for a window */
 	KNOB_NR
 };
 

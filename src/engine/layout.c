@@ -99,8 +99,10 @@ static bool window_add(struct mm_slot *mm, uint32_t i, uint32_t key, int nid) NE
 					     key >> WINDOW_NID_BITS);
 	struct window *w;
 
-	if (frame == POOL_NONE)
+	if (frame == POOL_NONE) {
+		mm->e->wants_pageblock |= bit64((unsigned int)nid);
 		return false;
+	}
 	w = realloc(mm->window, (mm->nr_windows + 1) * sizeof(*w));
 	if (!w) {
 		pool_window_release(&mm->e->pool, frame);

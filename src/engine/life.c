@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "engine/core.h"
+#include "engine/compact.h"
 #include "engine/crowd.h"
 #include "engine/drain.h"
 #include "engine/hash.h"
@@ -56,6 +57,7 @@ static void engine_free_parts(struct engine *e)
 	read_drop_buffers(e);
 	migrate_free(e);
 	drain_free(e);
+	compact_free(e);
 	free(e);
 }
 

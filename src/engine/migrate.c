@@ -110,7 +110,7 @@ int engine_migrate(struct engine *e, int from, int to)
 	all.first = (uint32_t)from * e->pool.zone_frames;
 	all.end = all.first + e->pool.zone_frames;
 	engine_lock(e);
-	err = e->drain[from] ? -EALREADY : migrate_begin(e, &all);
+	err = e->drain[from] || e->compact[from] ? -EALREADY : migrate_begin(e, &all);
 	engine_unlock(e);
 	return err;
 }

@@ -99,7 +99,7 @@ static void set_knob(struct actors *as, struct input *in)
 	unsigned int i = take8(in);
 
 	if (i >= 0xf0) {
-		attr_set(&as->w->groups.tree, moves[i % 8][0], moves[i % 8][1]);
+		attr_set(&as->w->groups.tree, moves[i % 10][0], moves[i % 10][1]);
 		return;
 	}
 	i %= sizeof(sets) / sizeof(sets[0]);

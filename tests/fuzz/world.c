@@ -120,6 +120,37 @@ int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end)
 	return err;
 }
 
+int mover_compact(struct mover *m, int nid)
+{
+	struct daemon *d = (struct daemon *)(void *)m;
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&d->domains, &nr);
+	int err = 0;
+
+	for (unsigned int i = 0; i < nr && !err; i++)
+		err = engine_compact(v[i]->engine, nid, engine_wants_compaction(v[i]->engine, nid));
+	domain_snapshot_free(v, nr);
+	return err;
+}
+
+void mover_compact_end(struct mover *m, int nid)
+{
+	struct daemon *d = (struct daemon *)(void *)m;
+	unsigned int nr;
+	struct domain **v = domain_table_snapshot(&d->domains, &nr);
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_compact_end(v[i]->engine, nid);
+	domain_snapshot_free(v, nr);
+}
+
+void mover_compacted(struct mover *m, int nid, struct compacts_node *out)
+{
+	(void)m;
+	(void)nid;
+	*out = (struct compacts_node){ 0 };
+}
+
 void mover_drained(struct mover *m, int nid, struct drains_node *out)
 {
 	(void)m;
@@ -288,8 +319,10 @@ static void scan(struct domain *d, void *arg)
 	for (int nid = 0; nid < a->w->d.topology->nr_nodes; nid++) {
 		struct engine_migrated done = { 0 };
 		struct engine_drained drained = { 0 };
+		struct engine_compacted compacted = { 0 };
 
-		if (!engine_drain_step(d->engine, nid, os_now_ms(), &drained))
+		if (!engine_drain_step(d->engine, nid, os_now_ms(), &drained) &&
+		    !engine_compact_step(d->engine, nid, os_now_ms(), &compacted))
 			engine_migrate_step(d->engine, nid, os_now_ms(), &done);
 	}
 	if (engine_nr_retired(d->engine))

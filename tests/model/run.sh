@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# Check the model of grace periods, then check that it fails without each of its protections.
+# Check the models of grace periods and of isolation, then check that they fail without each of
+# their protections.
 #
 #	tests/model/run.sh DIR
 #
@@ -12,15 +13,15 @@
 
 set -u
 
-model=$(cd "$(dirname "$0")" && pwd)/grace.pml
+models=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1" && cd "$1" || exit 2
-export model
+export models
 
-# verify NAME WANTED_ERRORS FLAGS...
+# verify MODEL NAME WANTED_ERRORS FLAGS...
 verify()
 {
-	local name=$1 want=$2 errors
-	shift 2
+	local model=$models/$1.pml name=$1_$2 want=$3 errors
+	shift 3
 
 	rm -rf "$name" && mkdir "$name" && cd "$name" || exit 2
 	{
@@ -45,16 +46,20 @@ export -f verify
 two='-DNPROC=2 -DEPOCHS=3'
 moves='-DNPROC=2 -DEPOCHS=2 -DMOVES'
 out=$({
-	echo "complete 0 $two"
-	echo "complete_moves 0 $moves"
+	echo "grace complete 0 $two"
+	echo "grace complete_moves 0 $moves"
 	for broken in OLDER STALE SWAP UNCONFIRMED INHERIT EARLY_DROP GRACE; do
-		echo "BROKEN_$broken 1 $two -DBROKEN_$broken"
+		echo "grace BROKEN_$broken 1 $two -DBROKEN_$broken"
 	done
-	echo "BROKEN_FOREIGN 1 $moves -DBROKEN_FOREIGN"
+	echo "grace BROKEN_FOREIGN 1 $moves -DBROKEN_FOREIGN"
+	echo "isolate complete 0 -DMOVERS=3"
+	for broken in TWICE FREE CLEAR JOIN STALE TOUCH; do
+		echo "isolate BROKEN_$broken 1 -DBROKEN_$broken"
+	done
 } | xargs -P 2 -L 1 bash -c 'verify "$@"' -)
 echo "$out"
 checks=$(grep -c '^ok: \|^FAILED: ' <<<"$out")
 failed=$((checks - $(grep -c '^ok: ' <<<"$out")))
-[ "$checks" -eq 10 ] || failed=$((10 - checks + failed)) checks=10
+[ "$checks" -eq 17 ] || failed=$((17 - checks + failed)) checks=17
 echo "$((((checks - failed) * 100) / checks))%: Checks: $checks, Failures: $failed, Errors: 0"
 [ "$failed" -eq 0 ]

@@ -222,19 +222,39 @@ static void drain(struct job *j)
 		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
 }
 
+static void compact(struct job *j)
+{
+	unsigned int nid = (unsigned int)below(j, 2);
+	char path[32] = "ksm/compact_memory";
+	const char *value = "1";
+	int r;
+
+	if (below(j, 2)) {
+		snprintf(path, sizeof(path), "node/%u/compact", nid);
+		value = below(j, 8) ? "1" : "0";
+	}
+	r = ctl_set(j->daemon, path, value);
+	daemon_must_live(j);
+	j->compactions += !r;
+	if (r && r != -ENOENT && r != -EALREADY)
+		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
+}
+
 static bool is_under_way(struct job *j, const char *fmt, int nid)
 {
 	char path[32], buf[32];
 
 	snprintf(path, sizeof(path), fmt, nid);
-	return ctl_get(j->daemon, path, buf, sizeof(buf)) > 0 && strcmp(buf, "none") != 0;
+	return ctl_get(j->daemon, path, buf, sizeof(buf)) > 0 && strcmp(buf, "none") != 0 &&
+	       strcmp(buf, "0") != 0;
 }
 
 bool daemon_moves(struct job *j)
 {
 	for (int nid = 0; nid < 4; nid++)
 		if (is_under_way(j, "node/%d/migrate_to", nid) ||
-		    is_under_way(j, "node/%d/offline", nid))
+		    is_under_way(j, "node/%d/offline", nid) ||
+		    is_under_way(j, "node/%d/compact", nid))
 			return true;
 	return false;
 }
@@ -312,8 +332,10 @@ void daemon_disturb(struct job *j)
 		turn_a_knob(j);
 	} else if (kind < 42) {
 		move(j);
-	} else if (kind < 50) {
+	} else if (kind < 48) {
 		drain(j);
+	} else if (kind < 52) {
+		compact(j);
 	} else if (kind < 60) {
 		daemon_hurry(j);
 	} else if (kind < 67) {

@@ -22,7 +22,7 @@ struct job {
 	uint64_t unmerges, calms;
 	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
 	uint64_t moves, migrated, seen_migrated; /* asked for; pages */
-	uint64_t drains;                         /* asked for */
+	uint64_t drains, compactions;            /* asked for */
 	uint64_t best_share;     /* percent of tracked pages on frames, at the best audit */
 	uint64_t ended_since_up; /* actors that ended since the daemon was started */
 	uint64_t pages_on_frames, pages_offered; /* at the last audit */

@@ -650,6 +650,16 @@ int fake_drain_step(struct fake *w)
 	return left;
 }
 
+int fake_compact_step(struct fake *w)
+{
+	int left = 0;
+
+	for (int nid = 0; nid < w->nr_nodes; nid++)
+		left += engine_compact_step(w->e, nid, w->now_ms, &w->compacted) >=
+			ENGINE_MIGRATE_MORE;
+	return left;
+}
+
 void fake_migrate(struct fake *w)
 {
 	int n = 0;

@@ -74,8 +74,9 @@ struct fake {
 	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, sent;
 	int fail_percent; /* of the pages of an order */
 	uint64_t rng, now_ms;
-	struct engine_migrated migrated; /* of all steps */
-	struct engine_drained drained;   /* the same; and how the last drain ended */
+	struct engine_migrated migrated;   /* of all steps */
+	struct engine_compacted compacted; /* as the last one ended */
+	struct engine_drained drained;     /* the same; and how the last drain ended */
 	/* Called once, in the next track or read call (the unlocked part of a scan). */
 	void (*in_track)(struct fake_client *c);
 	void (*in_read)(struct fake_client *c);
@@ -134,6 +135,7 @@ void fake_orders(struct fake *w);
 int fake_migrate_step(struct fake *w);
 /* The same for frames that are taken out of use. */
 int fake_drain_step(struct fake *w);
+int fake_compact_step(struct fake *w);
 /* Carry them on, with all orders carried out and answered, until all have ended. */
 void fake_migrate(struct fake *w);
 /* engine_check(), and every byte of every client. */

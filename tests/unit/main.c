@@ -33,6 +33,7 @@ int main(void)
 	srunner_add_suite(sr, suite_workers());
 	srunner_add_suite(sr, suite_follow());
 	srunner_add_suite(sr, suite_migrate());
+	srunner_add_suite(sr, suite_compact());
 	srunner_add_suite(sr, suite_drain());
 	srunner_add_suite(sr, suite_survey());
 	srunner_add_suite(sr, suite_model());

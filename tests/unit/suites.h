@@ -28,6 +28,7 @@ Suite *suite_scan(void);
 Suite *suite_vma(void);
 Suite *suite_workers(void);
 Suite *suite_follow(void);
+Suite *suite_compact(void);
 Suite *suite_drain(void);
 Suite *suite_survey(void);
 Suite *suite_migrate(void);

@@ -40,6 +40,7 @@ static const struct {
 					 "86400001" },
 	[KNOB_MAX_RETIRED_FRAMES] = { "max_retired_frames", 131072, "0", "-1", "4294967295",
 				      "4294967296" },
+	[KNOB_EXTFRAG_THRESHOLD] = { "extfrag_threshold", 500, "0", "-1", "1000", "1001" },
 };
 
 START_TEST(names_and_defaults)

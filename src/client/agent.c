@@ -139,14 +139,14 @@ static void forget_kit(struct agent *a)
 static void *thread_main(void *delay_ms)
 {
 	struct agent *a = &agent;
-	uint64_t urg = 1ull << (SIGURG - 1), all = ~0ull, glibc = ~GLIBC_SIGNALS;
+	uint64_t poke = 1ull << (MAILBOX_SIGNAL - 1), all = ~0ull, glibc = ~GLIBC_SIGNALS;
 	/* A table of its own, and empty; the program's stays as it is. */
 	bool alone = sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) == 0;
 
 	atomic_store(&mailbox.last_tid, (int32_t)sysc0(SYS_gettid));
 	if (alone) {
 		sysc5(SYS_prctl, PR_SET_NAME, "ksm-agent", 0, 0, 0);
-		a->kit.sigfd = (int)sysc4(SYS_signalfd4, -1, &urg, sizeof(urg),
+		a->kit.sigfd = (int)sysc4(SYS_signalfd4, -1, &poke, sizeof(poke),
 					  SFD_CLOEXEC | SFD_NONBLOCK);
 	}
 	if (!alone || a->kit.sigfd < 0) {

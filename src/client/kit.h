@@ -28,7 +28,7 @@
  */
 struct kit {
 	int32_t owner; /* ID of the agent's thread; 0: none runs */
-	int sigfd;     /* SIGURG of program threads that wake the agent */
+	int sigfd;     /* signals of program threads that wake the agent */
 	int mem, pagemap, maps;
 	int uffd_async;  /* WP_ASYNC: change tracking; every offered range is registered here */
 	int uffd_sync;   /* MISSING and WP: makes threads wait during a transaction */

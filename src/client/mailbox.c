@@ -2,9 +2,12 @@
 /*
  * mailbox.c - requests of program threads to the agent.
  *
- * The agent is woken by SIGURG, sent to its thread alone, which has it blocked and reads it from a
- * signalfd. The program's own use of SIGURG is not touched; should the signal ever get elsewhere,
- * its default is to do nothing.
+ * The agent is woken by a signal, sent to its thread alone, which has it blocked and reads it from
+ * a signalfd. (No descriptor would do: the agent has a table of its own.) A signalfd also takes
+ * what waits for the process as a whole, so a signal that programs use would be taken from them:
+ * PostgreSQL's processes wake each other by SIGURG, blocked and read from signalfds, and waited for
+ * ever. MAILBOX_SIGNAL is for a coprocessor that nobody has. Should a program send it all the same,
+ * the agent gives it back (wait.c).
  *
  * A program thread waits on a futex in the mailbox with all its signals blocked. It looks again
  * every second, so that it goes on when the agent was disabled or ended meanwhile.
@@ -35,7 +38,7 @@ void mailbox_poke(void)
 	 * gets nowhere would leave `poked` set for ever. */
 	if (tid <= 0 || atomic_exchange(&mailbox.poked, 1))
 		return;
-	if (sysc3(SYS_tgkill, mailbox.pid, tid, SIGURG) < 0)
+	if (sysc3(SYS_tgkill, mailbox.pid, tid, MAILBOX_SIGNAL) < 0)
 		atomic_store(&mailbox.poked, 0); /* it has ended */
 }
 

@@ -10,6 +10,7 @@
 #ifndef KSM_MAILBOX_H
 #define KSM_MAILBOX_H
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,6 +18,9 @@
 #include "base/guard.h"
 #include "base/span.h"
 #include "wire/wire.h"
+
+/* What wakes the agent; see mailbox.c. */
+#define MAILBOX_SIGNAL SIGSTKFLT
 
 /* Kinds of work that a program thread asks of the agent. */
 enum request { REQ_NONE, REQ_UNSHARE, REQ_STAT };

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <linux/kcmp.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/signalfd.h>
 #include <time.h>
 
@@ -56,12 +57,35 @@ void wait_serve_request(struct link *l)
 	mailbox_finish(kind);
 }
 
+/*
+ * The signal was sent to the process, and another thread has it blocked, too, or was about to
+ * handle it. The kernel lets us send with another thread's words only what sigqueue(3) sends. Sleep
+ * a little, because until the program takes it the signalfd is ready to read.
+ */
+static void give_back(const struct signalfd_siginfo *si)
+{
+	struct timespec ts = { 0, 5000000 };
+	siginfo_t info = { .si_signo = MAILBOX_SIGNAL, .si_code = si->ssi_code };
+
+	info.si_pid = (pid_t)si->ssi_pid;
+	info.si_uid = si->ssi_uid;
+	info.si_ptr = (void *)(uintptr_t)si->ssi_ptr;
+	if (si->ssi_code >= 0 || sysc3(SYS_rt_sigqueueinfo, mailbox.pid, MAILBOX_SIGNAL, &info) < 0)
+		sysc2(SYS_kill, mailbox.pid, MAILBOX_SIGNAL);
+	sysc2(SYS_nanosleep, &ts, NULL);
+}
+
+/* A read takes what was sent to the thread first. */
 static void drain_pokes(int sigfd)
 {
-	struct signalfd_siginfo si[4];
+	struct signalfd_siginfo si;
 
-	while (sysc3(SYS_read, sigfd, si, sizeof(si)) > 0)
-		;
+	while (sysc3(SYS_read, sigfd, &si, sizeof(si)) == (long)sizeof(si)) {
+		if (si.ssi_code == SI_TKILL)
+			continue; /* to this thread, and by a vfork child perhaps */
+		give_back(&si);
+		break;
+	}
 	atomic_store(&mailbox.poked, 0);
 }
 

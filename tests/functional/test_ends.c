@@ -17,6 +17,7 @@
 #include <linux/capability.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -426,6 +427,30 @@ static int small_stack(void)
 	return swapcontext(&back, &small);
 }
 
+/* Each is for the process, and blocked until somebody asks: the agent must not take it. */
+static int waits_for_signals(void)
+{
+	const int nr[] = { SIGURG, SIGSTKFLT, SIGUSR1, SIGWINCH, SIGCHLD };
+	union sigval v = { .sival_int = 4711 };
+	siginfo_t si;
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	for (int i = 0; i < 50; i++) {
+		int sig = nr[i % 5], r;
+
+		r = i % 2 ? kill(getpid(), sig) : sigqueue(getpid(), sig, v);
+		usleep(2000); /* so that the agent has time */
+		if (r || sigtimedwait(&all, &si, &(struct timespec){ WAIT_MS / 1000, 0 }) != sig) {
+			printf("signal %d: %s\n", sig, strerror(errno));
+			return 91;
+		}
+		printf("%d", i % 2 ? si.si_code : si.si_value.sival_int / 4711);
+	}
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*fn)(void);
@@ -448,6 +473,7 @@ static const struct {
 	PROGRAM(changes_all_the_time),
 	PROGRAM(changes_while_users_change),
 	PROGRAM(small_stack),
+	PROGRAM(waits_for_signals),
 #undef PROGRAM
 };
 enum { NR_PROGRAMS = sizeof(programs) / sizeof(programs[0]) };

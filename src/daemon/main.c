@@ -405,9 +405,18 @@ static int start_scan(struct service *s)
 	return scan_start(s->d.scan);
 }
 
+/*
+ * A client can keep a call of the scan thread waiting: it holds its mmap_lock, or its page is one
+ * of a FUSE file. The kernel ends such a call with the process, and clients keep what they have
+ * whatever the end is like.
+ */
 static void stop_scan(struct service *s)
 {
-	scan_stop(s->d.scan);
+	if (scan_stop(s->d.scan))
+		return;
+	log_msg(LOG_WARNING, "a client keeps the scan thread waiting: ends without it");
+	close_dir(s);
+	_exit(EXIT_SUCCESS);
 }
 
 /* Its thread comes when somebody asks for it. */

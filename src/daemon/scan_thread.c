@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 #include <urcu.h>
 
 #include "base/clock.h"
@@ -19,7 +20,8 @@
 
 /* A store of 0 to `run` is answered after so long at the latest, with time to spare to 10 s. */
 #define REST_MS 8000
-#define LOOK_MS 1 /* clients answer within milliseconds */
+#define STOP_MS 500 /* its slice of work takes milliseconds */
+#define LOOK_MS 1   /* clients answer within milliseconds */
 
 struct scan {
 	struct daemon *d;
@@ -155,14 +157,20 @@ int scan_start(struct scan *s)
 	return 0;
 }
 
-void scan_stop(struct scan *s)
+bool scan_stop(struct scan *s)
 {
+	struct timespec until;
+
 	if (!s->started)
-		return;
+		return true;
 	s->stop = true;
 	bell_ring(&s->d->scan_bell, SCAN_STOP);
-	pthread_join(s->thread, NULL);
-	s->started = false;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += STOP_MS * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	s->started = pthread_timedjoin_np(s->thread, NULL, &until);
+	return !s->started;
 }
 
 void scan_free(struct scan *s)

@@ -7,6 +7,7 @@
 #ifndef KSMD_SCAN_THREAD_H
 #define KSMD_SCAN_THREAD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct daemon;
@@ -16,8 +17,12 @@ struct scan;
 struct scan *scan_new(struct daemon *d);
 /* Returns 0 or -errno. */
 int scan_start(struct scan *s);
-/* Ends the thread after the slice of work that it is in. Fine when it was never started. */
-void scan_stop(struct scan *s);
+/*
+ * Ends the thread after the slice of work that it is in. Fine when it was never started. False: it
+ * has not ended in half a second, because a call waits for a client's memory. Then it may go on at
+ * any time with all that it uses.
+ */
+bool scan_stop(struct scan *s);
 /* After scan_stop(), when no thread is left that rings. */
 void scan_free(struct scan *s);
 

@@ -128,6 +128,29 @@ START_TEST(watchdog_sees_a_blocked_thread)
 }
 END_TEST
 
+/*
+ * A client can make the scan thread wait for as long as it likes; the end does not. Seen to fail
+ * (no end) with scan_stop() joining the thread however long that takes.
+ */
+START_TEST(ends_without_a_blocked_thread)
+{
+	struct daemon *d = daemon_start_in(dir, NULL);
+	uint64_t begin;
+	pid_t tid;
+
+	expect_word("READY=1");
+	tid = thread_named(d->pid, "ksmd-scan");
+	ck_assert_int_eq(ptrace(PTRACE_SEIZE, tid, 0, 0), 0);
+	ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, tid, 0, 0), 0);
+	ck_assert_int_eq(waitpid(tid, NULL, __WALL), tid);
+	begin = harness_now_ms();
+	kill(d->pid, SIGTERM);
+	ck_assert_int_eq(waitpid(tid, NULL, __WALL), tid); /* it ends with the process */
+	daemon_stop(d);
+	ck_assert_uint_lt(harness_now_ms() - begin, 10000); /* 1,000 are promised */
+}
+END_TEST
+
 /* ---- sockets ---- */
 
 /* A daemon that is passed these descriptors, in that order. */
@@ -217,6 +240,7 @@ int main(void)
 	tcase_set_timeout(t, 180);
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_loop_test(t, watchdog_sees_a_blocked_thread, 0, 2);
+	tcase_add_test(t, ends_without_a_blocked_thread);
 	tcase_add_loop_test(t, passed_sockets_are_served, 0, 2);
 	tcase_add_loop_test(t, strange_sockets_are_refused, 0, 4);
 	suite_add_tcase(s, t);

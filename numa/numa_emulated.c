@@ -27,6 +27,13 @@ static int emulated_prefer(struct numa_topology *t, int nid)
 	return 0;
 }
 
+static uint64_t emulated_room(struct numa_topology *t, int nid)
+{
+	(void)t;
+	(void)nid;
+	return 0;
+}
+
 static uint64_t emulated_moves(struct numa_topology *t)
 {
 	(void)t;
@@ -41,6 +48,7 @@ static void emulated_free(struct numa_topology *t)
 static const struct numa_topology_ops emulated_ops = {
 	.page_nids = emulated_page_nids,
 	.prefer = emulated_prefer,
+	.room = emulated_room,
 	.moves = emulated_moves,
 	.free = emulated_free,
 };

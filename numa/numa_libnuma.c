@@ -87,6 +87,28 @@ static int libnuma_unbind(struct numa_topology *t, void *addr, size_t len)
 		       0;
 }
 
+static int libnuma_move(struct numa_topology *t, const uint64_t *addr, int nr, int nid)
+{
+	int to[NUMA_MAX_QUERY], status[NUMA_MAX_QUERY];
+	void *page[NUMA_MAX_QUERY];
+
+	for (int i = 0; i < nr; i++) {
+		page[i] = (void *)(uintptr_t)addr[i];
+		to[i] = t->os_node[nid];
+	}
+	/* A page that could not be moved is no error; whoever wants to know where it is asks. */
+	if (move_pages(0, (unsigned long)nr, page, to, status, MPOL_MF_MOVE_ALL) >= 0)
+		return 0;
+	return errno == EPERM || errno == ENOSYS ? -errno : 0;
+}
+
+static uint64_t libnuma_room(struct numa_topology *t, int nid)
+{
+	long long room;
+
+	return numa_node_size64(t->os_node[nid], &room) > 0 && room > 0 ? (uint64_t)room : 0;
+}
+
 static uint64_t libnuma_moves(struct numa_topology *t)
 {
 	static const char key[] = "pgmigrate_success ";
@@ -112,6 +134,8 @@ static const struct numa_topology_ops libnuma_ops = {
 	.page_nids = libnuma_page_nids,
 	.prefer = libnuma_prefer,
 	.unbind = libnuma_unbind,
+	.move = libnuma_move,
+	.room = libnuma_room,
 	.moves = libnuma_moves,
 	.free = libnuma_free,
 };

@@ -38,6 +38,14 @@ struct numa_topology_ops {
 	 * nothing.
 	 */
 	int (*unbind)(struct numa_topology *t, void *addr, size_t len);
+	/*
+	 * Move pages of the calling process to node nid, under all their mappings, as many as can
+	 * be. nr <= NUMA_MAX_QUERY. Returns 0 or -errno (-EPERM: that takes CAP_SYS_NICE). NULL
+	 * where pages cannot be moved.
+	 */
+	int (*move)(struct numa_topology *t, const uint64_t *addr, int nr, int nid);
+	/* Bytes that are free on the node. */
+	uint64_t (*room)(struct numa_topology *t, int nid);
 	/* Pages that the kernel has migrated so far, as it counts; not all moves are. */
 	uint64_t (*moves)(struct numa_topology *t);
 	void (*free)(struct numa_topology *t);

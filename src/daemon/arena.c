@@ -181,28 +181,58 @@ int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
 }
 
 /*
- * The kernel tells of pages that are mapped and present. To map a frame as present would fill a
- * hole, which is why it must have contents.
+ * The frames at an address, present, or NULL; and the address of each. To map a frame as present
+ * fills a hole, which is why it must have contents.
  */
-void arena_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+static void *map_frames(const struct arena *a, uint32_t frame, uint32_t nr, uint64_t *addr)
 {
-	struct arena *a = arena;
 	size_t len = (size_t)nr << KSM_PAGE_SHIFT;
-	uint64_t addr[KSM_ORDER_PAGES];
-	char *p;
+	void *p = mmap(NULL, len, PROT_READ, MAP_SHARED, a->file.fd, frame_offset(frame));
 
-	for (uint32_t i = 0; i < nr; i++)
-		nids[i] = a->topology->query ? -1 : (int)((frame + i) / a->zone_frames);
-	if (!a->topology->query)
-		return;
-	p = mmap(NULL, len, PROT_READ, MAP_SHARED, a->file.fd, frame_offset(frame));
 	if (p == MAP_FAILED)
-		return;
+		return NULL;
 	for (uint32_t i = 0; i < nr; i++)
 		addr[i] = (uint64_t)(uintptr_t)p + ((uint64_t)i << KSM_PAGE_SHIFT);
 	if (!madvise(p, len, MADV_POPULATE_READ))
-		a->topology->ops->page_nids(a->topology, 0, addr, (int)nr, nids);
+		return p;
 	munmap(p, len);
+	return NULL;
+}
+
+void arena_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+{
+	struct arena *a = arena;
+	uint64_t addr[KSM_ORDER_PAGES];
+	void *p;
+
+	for (uint32_t i = 0; i < nr; i++)
+		nids[i] = a->topology->query ? -1 : (int)((frame + i) / a->zone_frames);
+	p = a->topology->query ? map_frames(a, frame, nr, addr) : NULL;
+	if (!p)
+		return;
+	a->topology->ops->page_nids(a->topology, 0, addr, (int)nr, nids);
+	munmap(p, (size_t)nr << KSM_PAGE_SHIFT);
+}
+
+int arena_frame_move(void *arena, uint32_t frame, uint32_t nr, int to, int *nids)
+{
+	struct arena *a = arena;
+	uint64_t addr[KSM_ORDER_PAGES];
+	void *p;
+	int err;
+
+	for (uint32_t i = 0; i < nr; i++)
+		nids[i] = -1;
+	if (!a->topology->ops->move)
+		return -ENOSYS;
+	p = map_frames(a, frame, nr, addr);
+	if (!p)
+		return 0; /* no memory now */
+	err = a->topology->ops->move(a->topology, addr, (int)nr, to);
+	munmap(p, (size_t)nr << KSM_PAGE_SHIFT);
+	if (!err)
+		arena_frame_nids(a, frame, nr, nids);
+	return err;
 }
 
 uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish)

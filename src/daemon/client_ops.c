@@ -93,6 +93,7 @@ const struct engine_ops client_ops = {
 	.frame_write = arena_frame_write,
 	.frame_copy = arena_frame_copy,
 	.frame_nids = arena_frame_nids,
+	.frame_move = arena_frame_move,
 	.frames_allow = arena_frames_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = arena_frame_free,

@@ -12,6 +12,7 @@
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
 #include "daemon/client_view.h"
+#include "daemon/mover.h"
 #include "daemon/profit.h"
 
 static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
@@ -20,7 +21,7 @@ struct ksm_values {
 	struct engine_counters c;
 	uint64_t added_vmas, nr_short;
 	int64_t general_profit;
-	uint64_t orders;
+	uint64_t orders, frames_brought;
 	uint64_t left_out[KSM_LEFT_NR];
 };
 
@@ -36,6 +37,7 @@ static int gather(void *owner, uint64_t subject, void *values)
 	v->added_vmas = s.added_vmas;
 	v->nr_short = s.nr_short;
 	v->orders = domain_table_orders(&d->domains);
+	v->frames_brought = d->mover->watch.brought;
 	v->general_profit = profit_bytes(v->c.pages_sharing + v->c.zero_pages, v->c.metadata_bytes,
 					 s.added_vmas);
 	for (int i = 0; i < KSM_LEFT_NR; i++)
@@ -82,7 +84,9 @@ static const struct attr attrs[] = {
 	KSM("frames_retired", c.frames_retired,
 	    "frames without a page, kept until no process can map them any more"),
 	KSM("frames_away", c.frames_away,
-	    "frames that lie on another NUMA node than they were made for"),
+	    "frames that could not be made on their NUMA node, and lie elsewhere for now"),
+	KSM("frames_brought_back", frames_brought,
+	    "frames moved to their NUMA node when that had room again, since the start"),
 	KSM("pages_followed", c.total.pages_followed,
 	    "unmerged pages seen on another node than before, since the start"),
 	KSM("frames_followed", c.total.frames_followed,

@@ -11,6 +11,9 @@
 #define SLICE_MS 5
 #define PAUSE_MS 45 /* after a slice: a round takes a tenth of a core */
 #define SLOW_MS 60000
+#define BRING_MS 1000    /* between two looks whether frames are to be brought back */
+#define BRING_PAUSE_MS 5 /* between two steps of that */
+#define ROOM_BYTES (64ull << 20)
 /* Parts of a core: no round begins before the last one has been paid for. */
 #define HINT_PARTS 20
 #define SLOW_PARTS 200
@@ -45,6 +48,41 @@ static bool go_on(struct node_watch *w, struct domain **v, unsigned int nr)
 	return i == nr;
 }
 
+/* Frames that could not be made on a node come back when it has so much room. */
+static bool has_room(struct numa_topology *t, int nid)
+{
+	return t->ops->room(t, nid) >= ROOM_BYTES;
+}
+
+static bool any_away(struct domain **v, unsigned int nr)
+{
+	struct engine_counters c = { 0 };
+
+	for (unsigned int i = 0; i < nr; i++)
+		engine_counters(v[i]->engine, &c);
+	return c.frames_away > 0;
+}
+
+/* One step for a node in all domains; every node has its turn. */
+static void bring_back(struct node_watch *w, struct numa_topology *t, struct domain **v,
+		       unsigned int nr)
+{
+	bool done = true;
+	uint64_t placed = 0;
+
+	if (!w->bringing) {
+		w->bringing = any_away(v, nr);
+		w->bring_to = 0;
+	}
+	if (w->bringing && has_room(t, w->bring_to))
+		for (unsigned int i = 0; i < nr; i++)
+			done &= engine_bring_back(v[i]->engine, w->bring_to, &placed);
+	w->brought += placed;
+	if (done && w->bringing)
+		w->bringing = ++w->bring_to < t->nr_nodes;
+	w->bring_ms = clock_ms() + (w->bringing ? BRING_PAUSE_MS : BRING_MS);
+}
+
 uint64_t node_watch_step(struct node_watch *w, struct numa_topology *t, struct domain **v,
 			 unsigned int nr)
 {
@@ -64,6 +102,10 @@ uint64_t node_watch_step(struct node_watch *w, struct numa_topology *t, struct d
 		w->under_way = false;
 		w->ended_ms = clock_ms();
 	}
+	if (nr && now >= w->bring_ms)
+		bring_back(w, t, v, nr);
 	w->due_ms = clock_ms() + (w->under_way ? PAUSE_MS : nr ? LOOK_MS : IDLE_MS);
+	if (w->bringing)
+		w->due_ms = u64_min(w->due_ms, w->bring_ms);
 	return w->due_ms;
 }

@@ -22,6 +22,10 @@ struct node_watch {
 	uint64_t hint;              /* what the kernel had counted when the last round began */
 	uint64_t ended_ms, cost_ns; /* of the last round; cost: CPU time of this one, or the last */
 	bool under_way;
+	uint64_t bring_ms; /* when frames are brought back next */
+	int bring_to;      /* node to which they are being */
+	bool bringing;
+	_Atomic uint64_t brought; /* frames that were, since the start; any thread reads it */
 };
 
 /* On a machine with one node nothing is due. Returns when the next step is, in ms; or never. */

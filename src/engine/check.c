@@ -204,7 +204,6 @@ static int check_node(struct check *c, uint32_t n) NEEDS(c->e->lock)
 	REQUIRE(c, !node->nr_items || node->told);
 	REQUIRE(c, node->nid < e->nr_nodes &&
 			   (node->state != STABLE_LIVE || node->root == tree_root(e, node->nid)));
-	REQUIRE(c, node->away == (node->nid != pool_nid(&e->pool, node->frame)));
 	return 0;
 }
 

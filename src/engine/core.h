@@ -172,6 +172,7 @@ struct fill {
 	uint32_t node[BLOCK_PAGES], frame[BLOCK_PAGES];
 	uint32_t partner[BLOCK_PAGES]; /* item that was in the unstable tree or a crowd */
 	uint8_t page[BLOCK_PAGES];     /* where in the buffer */
+	int nid[BLOCK_PAGES];          /* node that it came to lie on, or NID_UNKNOWN */
 	bool failed[BLOCK_PAGES];
 };
 
@@ -270,6 +271,7 @@ struct engine {
 	struct engine_totals total;
 
 	uint32_t survey_next;                  /* block that the survey comes to next: survey.c */
+	uint32_t bring_next;                   /* frame that engine_bring_back() comes to next */
 	struct migrate *migrate[ENGINE_NODES]; /* the job that empties a node; NULL: none */
 	struct drain *drain[ENGINE_NODES];     /* the one that takes frames of it out of use */
 	struct compact *compact[ENGINE_NODES]; /* the one that frees pageblocks of it */

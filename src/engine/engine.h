@@ -104,6 +104,12 @@ struct engine_ops {
 	 * unknown is -1. nr <= KSM_ORDER_PAGES. Not called when nr_nodes is 1.
 	 */
 	void (*frame_nids)(void *arena, uint32_t frame, uint32_t nr, int *nids);
+	/*
+	 * [unlocked] Have nr contiguous frames with contents moved to node `to`, under all their
+	 * mappings. nids[] and nr are as for frame_nids(). Returns 0, also where a frame could not
+	 * be moved, or -errno: none will be, as we may not.
+	 */
+	int (*frame_move)(void *arena, uint32_t frame, uint32_t nr, int to, int *nids);
 	/* Give the memory of nr contiguous frames back. Must not fail. */
 	void (*frame_free)(void *arena, uint32_t frame, uint32_t nr);
 	/* The last reference to a client's mm_slot is gone: free the client. Any context. */
@@ -330,6 +336,13 @@ enum engine_migrate engine_compact_step(struct engine *e, int nid, uint64_t now_
 					struct engine_compacted *out);
 void engine_compact_end(struct engine *e, int nid);
 
+/*
+ * Have frames moved to node `nid` that could not be made there (place.c), for a millisecond's work;
+ * adds to *placed how many were. One thread at a time. True: there is nothing more to do now. Call
+ * it when the node has room.
+ */
+bool engine_bring_back(struct engine *e, int nid, uint64_t *placed);
+
 /* What is counted since the engine began, and never falls. All are uint64_t. */
 struct engine_totals {
 	uint64_t pages_scanned;  /* pages whose contents were read and hashed */
@@ -354,7 +367,7 @@ struct engine_counters {
 	uint64_t zero_pages;
 	uint64_t stable_node_chains, stable_node_dups;
 	uint64_t frames_used, frames_retired;
-	uint64_t frames_away; /* do not lie on the node that they were made for */
+	uint64_t frames_away; /* could not be made on their node, and lie elsewhere for now */
 	struct engine_totals total;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];

@@ -77,7 +77,17 @@ static void write_frames(struct fill *f, struct engine *e, const unsigned char *
 		r = e->ops->frame_write(e->arena, f->frame[i], buf + f->page[i] * PAGE_BYTES,
 					to - i);
 		memset(f->failed + i, r < 0, to - i);
+		for (uint32_t k = i; k < to; k++)
+			f->nid[k] = NID_UNKNOWN;
+		if (!r && e->nr_nodes > 1)
+			e->ops->frame_nids(e->arena, f->frame[i], to - i, f->nid + i);
 	}
+}
+
+/* Its node was full. */
+static bool is_away(const struct engine *e, const struct fill *f, uint32_t i) NEEDS(e->lock)
+{
+	return f->nid[i] != NID_UNKNOWN && f->nid[i] != stable_node(&e->stable, f->node[i])->nid;
 }
 
 /* Nothing of it was sent, so all that is bound to a node without bytes is on the ready lists. */
@@ -125,6 +135,8 @@ void fill_write(struct fill *f, struct engine *e, const unsigned char *buf)
 		stable_node(&e->stable, f->node[i])->filling = f->failed[i] ? STABLE_FILL_FAILED :
 									      STABLE_FILLED;
 		failed |= f->failed[i];
+		if (is_away(e, f, i))
+			stable_set_away(&e->stable, f->node[i]);
 	}
 	if (failed)
 		unbind_all_failed(e);

@@ -172,14 +172,23 @@ uint32_t stable_new(struct stable *s, int root, int nid, uint64_t hash, uint32_t
 	return i;
 }
 
-void stable_set_nid(struct stable *s, uint32_t i, int nid, int root, bool away)
+void stable_set_nid(struct stable *s, uint32_t i, int nid, int root)
 {
 	struct stable_node *n = stable_node(s, i);
 
-	unlink_live(s, i);
+	s->nr_away -= n->away;
+	n->away = false;
 	n->nid = (uint8_t)nid;
-	n->away = away;
+	if (n->root == root)
+		return;
+	unlink_live(s, i);
 	link_live(s, i, root);
+}
+
+void stable_set_away(struct stable *s, uint32_t n)
+{
+	s->nr_away += !stable_node(s, n)->away;
+	stable_node(s, n)->away = true;
 }
 
 static bool is_empty(const struct stable_node *n)

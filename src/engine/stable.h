@@ -53,8 +53,8 @@ struct stable_node {
 	uint8_t told;    /* a client has heard of the frame, so it may be mapped */
 	uint8_t in_tree; /* head of its content */
 	uint8_t root;    /* tree it belongs to */
-	uint8_t nid;     /* NUMA node that its frame lies on, as far as is known */
-	bool away;       /* that is not the one that the frame was made for */
+	uint8_t nid;     /* NUMA node that it counts for: its frame lies there, or is to */
+	bool away;       /* it could not be made there, and lies elsewhere for now */
 	uint8_t filling; /* enum stable_fill */
 	bool touched;    /* on the list of nodes to be settled */
 	bool isolated;   /* migrate.c has it: no page joins it, and it is not dropped */
@@ -103,7 +103,9 @@ uint32_t stable_new(struct stable *s, int root, int nid, uint64_t hash, uint32_t
  * The frame of a LIVE node lies on NUMA node `nid`, so the node goes to the tree `root` of that,
  * where it is a dup if its content is there. Its sites and orders stay with it.
  */
-void stable_set_nid(struct stable *s, uint32_t n, int nid, int root, bool away);
+void stable_set_nid(struct stable *s, uint32_t n, int nid, int root);
+/* The frame of a LIVE node could not be made on its NUMA node. */
+void stable_set_away(struct stable *s, uint32_t n);
 /* Take a node without sites and orders out of its tree, and free it. */
 void stable_free(struct stable *s, uint32_t n);
 /* The same, but keep it in the list of retired ones. */

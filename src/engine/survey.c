@@ -53,7 +53,7 @@ static bool matters(struct engine *e, const struct rmap_block *b, uint32_t item)
 		return !e->merge_across;
 	case RMAP_MERGED:
 		n = stable_node(&e->stable, b->item[slot].s.node);
-		return n->first == item && !n->isolated && !n->filling;
+		return n->first == item && !n->isolated && !n->filling && !n->away;
 	default:
 		return false;
 	}
@@ -149,8 +149,7 @@ static void take_frames(struct engine *e, const struct doubted *d) NEEDS(e->lock
 		if (nid < 0 || nid >= e->nr_nodes ||
 		    nid == stable_node(&e->stable, d->node[i])->nid)
 			continue;
-		stable_set_nid(&e->stable, d->node[i], nid, tree_root(e, nid),
-			       nid != pool_nid(&e->pool, d->frame[i]));
+		stable_set_nid(&e->stable, d->node[i], nid, tree_root(e, nid));
 		e->total.frames_followed++;
 	}
 }

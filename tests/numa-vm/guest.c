@@ -218,6 +218,34 @@ START_TEST(frames_that_move)
 }
 END_TEST
 
+/* F: frames for which their node has no room are made elsewhere, and come back when it has. */
+START_TEST(full_node)
+{
+	struct daemon *d = start(0);
+	struct puppet *p = puppet_on(0), *q = puppet_on(0), *hog = puppet_on(0);
+	long a, b;
+
+	ck_assert_int_eq(ctl_set(d, "ksm/run", "0"), 0);
+	a = puppet_call(p, fn_offer_on, PAGES, 1, 1, 0);
+	b = puppet_call(q, fn_offer_on, PAGES, 1, 1, 0);
+	ck_assert_int_gt(puppet_call(hog, fn_fill_node, 0), 0);
+	ck_assert_int_eq(ctl_set(d, "ksm/run", "1"), 0);
+	expect_counts(d, PAGES, PAGES);
+	ck_assert_uint_gt(ctl_get_u64(d, "ksm/frames_away"), 0);
+	ck_assert_int_lt(puppet_call(p, fn_where, a, PAGES, 0), PAGES);
+	expect_whole(p, a, PAGES, 1);
+	puppet_kill(hog);
+	wait_counter(d, "frames_away", 0);
+	ck_assert_uint_gt(ctl_get_u64(d, "ksm/frames_brought_back"), 0);
+	expect_on(p, a, PAGES, 0);
+	expect_whole(p, a, PAGES, 1);
+	expect_whole(q, b, PAGES, 1);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
 /* G: memory with a policy merges. */
 START_TEST(memory_with_a_policy)
 {
@@ -255,6 +283,7 @@ static void add(SRunner *sr, const char *name)
 	} else if (!strcmp(name, "following")) {
 		tcase_add_test(tc, calm_pages_that_move);
 		tcase_add_test(tc, frames_that_move);
+		tcase_add_test(tc, full_node);
 	} else {
 		harness_die("no suite %s", name);
 	}

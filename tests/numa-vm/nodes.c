@@ -109,6 +109,43 @@ long fn_mbind(const long a[6])
 		       0;
 }
 
+static void *page[MAX_PAGES];
+static int status[MAX_PAGES], to[MAX_PAGES];
+
+static void name_pages(long addr, long pages, int node)
+{
+	if (pages > MAX_PAGES)
+		harness_die("%ld pages", pages);
+	for (long i = 0; i < pages; i++) {
+		page[i] = (void *)(addr + i * (long)PUPPET_PAGE);
+		status[i] = -ENOENT;
+		to[i] = node;
+	}
+}
+
+long fn_fill_node(const long a[6])
+{
+	enum { CHUNK = 256 };
+	long nr = 0;
+
+	/* Preferred: a process that may have no other memory is killed when that is full. */
+	if (fn_policy((const long[6]){ MPOL_PREFERRED, a[0] }))
+		return -errno;
+	for (;;) {
+		char *m = mmap(NULL, CHUNK * PUPPET_PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+		if (m == MAP_FAILED)
+			return -errno;
+		name_pages((long)m, CHUNK, 0);
+		if (move_pages(0, CHUNK, page, NULL, status, 0) < 0)
+			return -errno;
+		if (status[CHUNK - 1] != (int)a[0])
+			return nr;
+		nr += CHUNK;
+	}
+}
+
 long fn_policy_at(const long a[6])
 {
 	int mode;
@@ -133,20 +170,6 @@ long fn_offer_on(const long a[6])
 	if (!err && ksm_madvise((void *)addr, (size_t)a[0] * PUPPET_PAGE, MADV_MERGEABLE))
 		err = -errno;
 	return err ? err : addr;
-}
-
-static void *page[MAX_PAGES];
-static int status[MAX_PAGES], to[MAX_PAGES];
-
-static void name_pages(long addr, long pages, int node)
-{
-	if (pages > MAX_PAGES)
-		harness_die("%ld pages", pages);
-	for (long i = 0; i < pages; i++) {
-		page[i] = (void *)(addr + i * (long)PUPPET_PAGE);
-		status[i] = -ENOENT;
-		to[i] = node;
-	}
 }
 
 long fn_where(const long a[6])

@@ -21,6 +21,7 @@ long node_meminfo(int node, const char *key);
 long fn_run_on(const long a[6]);    /* (node): on its CPUs from now on */
 long fn_policy(const long a[6]);    /* (mode, node): set_mempolicy */
 long fn_mbind(const long a[6]);     /* (addr, pages, mode, node, flags), past the library */
+long fn_fill_node(const long a[6]); /* (node): takes memory until that is full; pages taken */
 long fn_policy_at(const long a[6]); /* (addr): mode of the mapping's policy there */
 /* (pages, content, step, node): maps, fills on that node, without a policy, and offers; address */
 long fn_offer_on(const long a[6]);

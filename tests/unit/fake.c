@@ -193,6 +193,19 @@ static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
 	}
 }
 
+static int op_frame_move(void *arena, uint32_t frame, uint32_t nr, int to, int *nids)
+{
+	struct fake *w = arena;
+
+	if (w->move_fails < 0)
+		return w->move_fails;
+	for (uint32_t i = 0; i < nr; i++)
+		if (!w->move_fails || !--w->move_fails)
+			w->frame_nid[frame + i] = (uint8_t)(to + 1);
+	op_frame_nids(w, frame, nr, nids);
+	return 0;
+}
+
 static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 {
 	struct fake_client *c = client;
@@ -243,6 +256,7 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 		/* A frame's bytes never change while it is in use. */
 		must(w->frame_tag[frame + i] == FAKE_FREE_TAG);
 		w->frame_tag[frame + i] = in[0];
+		w->frame_nid[frame + i] = w->full_nid;
 	}
 	return 0;
 }
@@ -332,6 +346,7 @@ static const struct engine_ops fake_ops = {
 	.frame_write = op_frame_write,
 	.frame_copy = op_frame_copy,
 	.frame_nids = op_frame_nids,
+	.frame_move = op_frame_move,
 	.frames_allow = op_frames_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = op_frame_free,

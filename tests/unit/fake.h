@@ -66,6 +66,8 @@ struct fake {
 	uint64_t max_memory;          /* of records of each client; 0: no limit */
 	uint32_t max_frames, allowed; /* what frames_allow() says at most, and said last */
 	uint64_t *frame_tag;          /* FAKE_FREE_TAG when it has no content */
+	uint8_t full_nid;             /* where all frames come to lie, plus 1; 0: where wanted */
+	int move_fails;               /* frames that cannot be moved; or the error of frame_move */
 	uint8_t *frame_nid;           /* node that it lies on, plus 1; 0: the one of its zone */
 	struct fake_client *client[64];
 	int nr_clients;

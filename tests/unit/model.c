@@ -86,6 +86,7 @@ void model_step(struct fake *w, uint64_t *rng)
 {
 	struct fake_client *c = any(w, rng);
 	uint32_t p, n, i;
+	uint64_t placed = 0;
 	int64_t budget = 1 + rnd(rng, 300);
 	int alive = 0, k;
 
@@ -181,6 +182,9 @@ void model_step(struct fake *w, uint64_t *rng)
 			w->frame_nid[c->page[p].frame] =
 				(uint8_t)(1 + rnd(rng, (uint32_t)w->nr_nodes));
 		engine_survey(w->e, rnd(rng, 200));
+		w->full_nid = rnd(rng, 4) ? 0 : (uint8_t)(1 + rnd(rng, (uint32_t)w->nr_nodes));
+		w->move_fails = (int)rnd(rng, 3);
+		engine_bring_back(w->e, (int)rnd(rng, (uint32_t)w->nr_nodes), &placed);
 		break;
 	case 16:
 	case 17:

@@ -32,7 +32,7 @@
 
 #include "base/text.h"
 
-#define ATTR_GROUPS_MAX 16u   /* the daemon registers fourteen */
+#define ATTR_GROUPS_MAX 16u   /* the daemon registers fifteen */
 #define ATTR_VALUES_MAX 2048u /* bytes; the largest group fills in some 500 */
 
 /* Outcomes of attr_set() and attr_finish() besides 0 and -errno. */

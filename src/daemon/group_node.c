@@ -189,7 +189,7 @@ static int look_runs(void *owner, uint64_t nid, void *values)
 	for (unsigned int i = 0; i < nr; i++) {
 		uint64_t runs[POOL_ORDERS];
 
-		engine_zone_runs(d[i]->engine, (int)nid, runs);
+		engine_zone_runs(d[i]->engine, (int)nid, POOL_TYPES, runs);
 		for (unsigned int o = 0; o < POOL_ORDERS; o++)
 			v->runs[o] += runs[o];
 	}

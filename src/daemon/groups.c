@@ -9,6 +9,7 @@
 #include "daemon/group_ksm.h"
 #include "daemon/group_limit.h"
 #include "daemon/group_node.h"
+#include "daemon/group_pool.h"
 #include "daemon/group_scan.h"
 #include "daemon/group_user.h"
 
@@ -26,5 +27,6 @@ void groups_register(struct groups *g, struct daemon *d)
 	group_domain_register(t, d);
 	group_limit_register(t, d);
 	group_node_register(t, d);
+	group_pool_register(t, d);
 	group_user_register(t, &d->accounts);
 }

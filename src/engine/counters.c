@@ -105,9 +105,14 @@ void engine_zone_counts(struct engine *e, int nid, struct pool_counts *out)
 	pool_counts(&e->pool, nid, out);
 }
 
-void engine_zone_runs(struct engine *e, int nid, uint64_t *nr)
+void engine_zone_runs(struct engine *e, int nid, unsigned int type, uint64_t *nr)
 {
-	index_runs(&e->pool, nid, POOL_TYPES, nr);
+	index_runs(&e->pool, nid, type, nr);
+}
+
+bool engine_zone_map(struct engine *e, int nid, uint32_t *extent, char *map)
+{
+	return index_map(&e->pool, nid, extent, map);
 }
 
 int engine_rmap_walk(struct engine *e, uint32_t frame,

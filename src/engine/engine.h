@@ -381,8 +381,13 @@ void engine_counters(struct engine *e, struct engine_counters *out);
  */
 struct pool_counts;
 void engine_zone_counts(struct engine *e, int nid, struct pool_counts *out);
-/* Its free runs by order, those of isolated pageblocks left out. nr has room for POOL_ORDERS. */
-void engine_zone_runs(struct engine *e, int nid, uint64_t *nr);
+/*
+ * Its free runs by order, of one type or (POOL_TYPES) of all, those of isolated pageblocks left
+ * out. nr has room for POOL_ORDERS.
+ */
+void engine_zone_runs(struct engine *e, int nid, unsigned int type, uint64_t *nr);
+/* What its pageblocks are: index_map() in pool/index.h. */
+bool engine_zone_map(struct engine *e, int nid, uint32_t *extent, char *map);
 
 struct mm_counters {
 	uint64_t rmap_items, merging_pages, zero_pages;

@@ -54,3 +54,44 @@ int index_fragmentation(const uint64_t nr[POOL_ORDERS], unsigned int order)
 		return INDEX_FITS;
 	return (int)(1000 - (1000 + (frames_from(nr, 0) * 1000 >> order)) / runs);
 }
+
+static void draw(const struct zone *z, const struct extent *x, uint32_t b, char at[2])
+	NEEDS(z->lock)
+{
+	static const char kinds[POOL_TYPES] = {
+		[POOL_UNMOVABLE] = 'u', [POOL_MOVABLE] = 'm', [POOL_RESERVE] = 'r'
+	};
+	uint64_t bit = u64_bit(b % EXTENT_PAGEBLOCKS);
+	const struct pageblock *pb = x->pb[b % EXTENT_PAGEBLOCKS];
+	uint32_t tenths;
+
+	if (!pb) {
+		memset(at,
+		       b >= z->nr_blocks ? ' ' :
+		       x->offline & bit  ? 'x' :
+		       x->isolated & bit ? 'I' :
+					   '-',
+		       2);
+		return;
+	}
+	tenths = ((pb->n[POOL_USED] + pb->n[POOL_RETIRED]) * 10u + pb->nr - 1) / pb->nr;
+	at[0] = pb->window ? 'w' : kinds[pb->type];
+	if (pb->isolated)
+		at[0] = (char)(at[0] - 'a' + 'A');
+	at[1] = (char)('0' + (tenths < 9 ? tenths : 9));
+}
+
+bool index_map(struct pool *p, int nid, uint32_t *extent, char map[INDEX_MAP_CHARS])
+{
+	struct zone *z = &p->zone[nid];
+	bool found;
+
+	lock_take(&z->lock);
+	while (*extent < z->max_ext && !z->ext[*extent])
+		++*extent;
+	found = *extent < z->max_ext;
+	for (uint32_t i = 0; found && i < EXTENT_PAGEBLOCKS; i++)
+		draw(z, z->ext[*extent], *extent * EXTENT_PAGEBLOCKS + i, map + (size_t)2 * i);
+	lock_give(&z->lock);
+	return found;
+}

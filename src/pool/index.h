@@ -12,6 +12,7 @@
 #include "pool/pool.h"
 
 #define INDEX_FITS (-1000)
+#define INDEX_MAP_CHARS (2 * EXTENT_PAGEBLOCKS)
 
 /* Free runs of each order that are not isolated, of one type or (type == POOL_TYPES) of all. */
 void index_runs(struct pool *p, int nid, unsigned int type, uint64_t nr[POOL_ORDERS]);
@@ -22,5 +23,13 @@ int index_unusable(const uint64_t nr[POOL_ORDERS], unsigned int order);
  * fragmentation. INDEX_FITS: there is such a run, and the index means nothing.
  */
 int index_fragmentation(const uint64_t nr[POOL_ORDERS], unsigned int order);
+
+/*
+ * What the pageblocks of the zone's first extent from *extent on are, two characters each: of what
+ * kind (m movable, u unmovable, r reserve, w window; a capital: isolated) and how many tenths of
+ * it are used or retired, rounded up, but 9 at most; "--" absent, "II" absent and isolated, "xx"
+ * out of use, "  " beyond the zone. *extent becomes its number. False: there is none.
+ */
+bool index_map(struct pool *p, int nid, uint32_t *extent, char map[INDEX_MAP_CHARS]);
 
 #endif

@@ -94,6 +94,7 @@ START_TEST(pageblock_and_back)
 	struct puppet *p = puppet_new(), *q = puppet_new();
 	long a = puppet_call(p, fn_offer, PAGES, 1, 1), b = puppet_call(q, fn_offer, PAGES, 1, 1);
 	uint64_t block, one;
+	char map[4096];
 
 	wait_counter(d, "pages_sharing", PAGES);
 	wait_counter(d, "orders", 0);
@@ -103,6 +104,14 @@ START_TEST(pageblock_and_back)
 	ck_assert_int_eq(begin(d, "offline", block, block + BLOCK), 0);
 	ck_assert_str_eq(result(d), "done");
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/pageblocks_offline"), 1);
+	/* The domain is number 1, and its zone 0 has subject 64. */
+	ck_assert_uint_eq(ctl_get_u64(d, "pool/64/domain"), 1);
+	ck_assert_uint_eq(ctl_get_u64(d, "pool/64/used"), ctl_get_u64(d, "zone/0/used"));
+	ck_assert_int_gt(ctl_get(d, "pool/64/map", map, sizeof(map)), 0);
+	ck_assert_msg(strstr(map, "xx"), "%s", map);
+	ck_assert_int_gt(ctl_get(d, "pool/64/pagetypeinfo", map, sizeof(map)), 0);
+	ck_assert_int_eq(ctl_get(d, "pool/65/map", map, sizeof(map)), -ENOENT); /* one node */
+	ck_assert_int_eq(ctl_get(d, "pool/0/map", map, sizeof(map)), -ENOENT);
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/isolated"), 0);
 	ck_assert_int_eq(on_frames(p->pid, a, PAGES, block, block + BLOCK, &one), 0);
 	ck_assert_int_eq(on_frames(q->pid, b, PAGES, block, block + BLOCK, &one), 0);

@@ -516,6 +516,35 @@ START_TEST(taken_out_by_its_owner)
 }
 END_TEST
 
+START_TEST(map_of_pageblocks)
+{
+	static const char want[] = "m1xxM1--w0m9";
+	char map[INDEX_MAP_CHARS];
+	struct range_job job = { 0 };
+	struct pool_culprit who;
+	uint32_t x = 0;
+	struct world w;
+
+	make(&w, 1, 8 * B + 100, false);
+	ck_assert(!index_map(&w.p, 0, &x, map));
+	take(&w, 5);
+	take(&w, 2 * B + 9);
+	for (uint32_t f = 5 * B; f < 6 * B; f++)
+		take(&w, f);
+	ck_assert_int_eq(range_isolate(&w.p, 2 * B, 3 * B, &who), 0);
+	ck_assert_int_eq(range_offline(&w.p, B, 2 * B, &job), 0);
+	ck_assert_uint_eq(pool_window_reserve(&w.p, 0, 4 * B, 0), 4 * B);
+	x = 0;
+	ck_assert(index_map(&w.p, 0, &x, map));
+	ck_assert_uint_eq(x, 0);
+	ck_assert_msg(!memcmp(map, want, sizeof(want) - 1), "%.*s", (int)sizeof(want) - 1, map);
+	ck_assert_int_eq(memcmp(map + 16, "--  ", 4), 0); /* the last is short */
+	x = 1;
+	ck_assert(!index_map(&w.p, 0, &x, map));
+	pool_deinit(&w.p);
+}
+END_TEST
+
 START_TEST(offline_and_online)
 {
 	struct range_job job = { 0 };
@@ -768,6 +797,7 @@ Suite *suite_range(void)
 	tcase_add_test(tc, contents_move_out_of_the_way);
 	tcase_add_test(tc, no_room_elsewhere);
 	tcase_add_test(tc, taken_out_by_its_owner);
+	tcase_add_test(tc, map_of_pageblocks);
 	tcase_add_test(tc, offline_and_online);
 	tcase_add_test(tc, taken_again_while_offlining);
 	tcase_add_test(tc, retired_cancelled_and_late);

@@ -9,9 +9,9 @@
  *
  * The loader ignores LD_PRELOAD in silence for programs that are set-user-ID or have no dynamic
  * loader at all. Such a program runs just as well without us, but a user who asked for merging
- * wants to know: ksm-run looks at the program first, and says so on the standard error.
+ * wants to know: ksm-run looks at the program first, and says so on the standard error. Others do
+ * not start with the object (target.h), and get none.
  */
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "preload/settings.h"
+#include "preload/target.h"
 #include "wire/label.h"
 #include "wire/runtime_dir.h"
 #include "wire/trust.h"
@@ -271,22 +272,18 @@ static bool find_program(const char *name, char path[static PATH_MAX])
 	return false;
 }
 
-/* Why the loader would not load us into this ELF file; NULL when it would. */
-static const char *elf_objection(int fd, const Elf64_Ehdr *eh)
+/* Why the loader would not load us into this file; NULL when it would. */
+static const char *elf_objection(enum target t)
 {
-	Elf64_Phdr ph;
+	static const char *const why[] = {
+		[TARGET_FITS] = NULL,
+		[TARGET_STATIC] = "it is statically linked",
+		[TARGET_OTHER_CLASS] = "it is not a 64-bit program",
+		[TARGET_OTHER_LOADER] = "it is for another C library",
+		[TARGET_SANITIZED] = "its sanitizer has to be loaded first",
+	};
 
-	if (eh->e_ident[EI_CLASS] != ELFCLASS64)
-		return "it is not a 64-bit program";
-	for (int i = 0; i < eh->e_phnum; i++) {
-		off_t at = (off_t)eh->e_phoff + (off_t)i * eh->e_phentsize;
-
-		if (pread(fd, &ph, sizeof(ph), at) != sizeof(ph))
-			return NULL;
-		if (ph.p_type == PT_INTERP)
-			return NULL;
-	}
-	return "it is statically linked";
+	return why[t];
 }
 
 static const char *privilege_objection(int fd)
@@ -304,20 +301,24 @@ static const char *privilege_objection(int fd)
 	return NULL;
 }
 
-/* Say so when LD_PRELOAD will have no effect. A script is judged by its interpreter. */
-static void check_program(const char *name, int depth)
+/*
+ * Say so when LD_PRELOAD will have no effect. A script is judged by its interpreter. False: the
+ * program would not start with it.
+ */
+static bool check_program(const char *name, int depth)
 {
+	enum target t = TARGET_FITS;
 	char path[PATH_MAX], line[256];
 	const char *why = NULL;
-	Elf64_Ehdr eh;
+	bool fits = true;
 	ssize_t n;
 	int fd;
 
 	if (!find_program(name, path))
-		return; /* exec says why */
+		return true; /* exec says why */
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return; /* may be executable and not readable */
+		return true; /* may be executable and not readable */
 	n = pread(fd, line, sizeof(line) - 1, 0);
 	if (n > 2 && line[0] == '#' && line[1] == '!' && depth < SCRIPTS_MAX) {
 		char *p = line + 2;
@@ -326,16 +327,28 @@ static void check_program(const char *name, int depth)
 		p += strspn(p, " \t");
 		p[strcspn(p, " \t\n")] = '\0';
 		if (*p == '/')
-			check_program(p, depth + 1);
-	} else if (pread(fd, &eh, sizeof(eh), 0) == sizeof(eh) &&
-		   memcmp(eh.e_ident, ELFMAG, SELFMAG) == 0) {
-		why = elf_objection(fd, &eh);
+			fits = check_program(p, depth + 1);
+	} else if (n > 0) {
+		t = target_of(fd);
+		why = elf_objection(t);
 		if (!why)
 			why = privilege_objection(fd);
 	}
 	close(fd);
 	if (why)
 		say("warning: %s: %s, so its memory is not offered", path, why);
+	return fits && (t == TARGET_FITS || t == TARGET_STATIC);
+}
+
+/* Say so when the user preloads a sanitizer. False: its program would not start with ours. */
+static bool check_list(void)
+{
+	const char *list = getenv("LD_PRELOAD");
+
+	if (!list || !target_list_is_sanitized(list))
+		return true;
+	say("warning: %s has to be loaded first, so the program's memory is not offered", list);
+	return false;
 }
 
 /*
@@ -450,7 +463,8 @@ int main(int argc, char **argv)
 		return EXIT_OWN;
 	}
 	find_preload(o.preload, preload);
-	set_preload(preload);
+	if (check_program(argv[optind], 0) && check_list())
+		set_preload(preload);
 	set_dir(KSM_DIR_VAR, o.runtime_dir);
 	set_dir(KSM_RUN_VIEW, o.view);
 	if (!getenv(KSM_RUN_MERGE_ANY))
@@ -467,7 +481,6 @@ int main(int argc, char **argv)
 		if (was < 0 || personality((unsigned long)was | ADDR_NO_RANDOMIZE) < 0)
 			die("--fixed-layout: %s", strerror(errno));
 	}
-	check_program(argv[optind], 0);
 	check_daemon(getenv(KSM_DOMAIN_VAR));
 	execvp(argv[optind], argv + optind);
 	err = errno;

@@ -19,16 +19,18 @@
 #include "client/sysc.h"
 #include "wire/wire.h"
 
+#define USER_ASK (-1) /* no operation on a signal mask */
+
 /* May the page of addr be read? *last is the page found to be readable last, 0 at first. */
 static inline bool user_page(uintptr_t *last, const void *addr)
 {
 	uintptr_t page = page_down((uintptr_t)addr);
-	char c;
-	struct iovec here = { &c, 1 }, there = { (void *)addr, 1 };
 
 	if (page == *last && page)
 		return true;
-	if (sysc6(SYS_process_vm_readv, sysc0(SYS_getpid), (long)&here, 1, (long)&there, 1, 0) ==
+	/* It reads the set before it looks at what is to be done with that. Sandboxes that kill
+	 * for process_vm_readv(2) allow this call. */
+	if (sysc4(SYS_rt_sigprocmask, USER_ASK, (uintptr_t)addr & ~(uintptr_t)7, NULL, 8) ==
 	    -EFAULT)
 		return false;
 	*last = page; /* or a sandbox forbids to ask: as if there were no check */

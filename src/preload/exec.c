@@ -9,6 +9,8 @@
  * KSM_RUN_MERGE_ANY is not a setting but the state of this process, and is always written again. So
  * is a domain that the process has joined since it was started.
  *
+ * A program that cannot start with the object (target.h) does not get it, and runs unmerged.
+ *
  * system(3) and popen(3) use the program's `environ` inside the C library. They lose the settings
  * only where the program has wiped that; the state stands there, too (exec_note_merge_any()).
  */
@@ -27,7 +29,9 @@
 #include "client/client.h"
 #include "client/user.h"
 #include "preload/preload.h"
+#include "preload/rights.h"
 #include "preload/settings.h"
+#include "preload/target.h"
 #include "wire/runtime_dir.h"
 
 #define PRELOAD_VAR "LD_PRELOAD"
@@ -72,14 +76,32 @@ static const char *find_value(char *const envp[], const char *name)
 	return v;
 }
 
-static bool lists_us(const char *list)
+/* Where the list of LD_PRELOAD names this object; NULL: it does not. */
+static const char *find_us(const char *list)
 {
 	size_t n = strlen(preload.path);
 
-	for (const char *p = list; (p = strstr(p, preload.path)); p += n)
+	for (const char *p = list; n && (p = strstr(p, preload.path)); p += n)
 		if ((p == list || strchr(" :", p[-1])) && strchr(" :", p[n]))
-			return true;
-	return false;
+			return p;
+	return NULL;
+}
+
+static bool lists_us(const char *list)
+{
+	return find_us(list) != NULL;
+}
+
+/* The entry of LD_PRELOAD without this object, which it names, at `text`. Returns its end. */
+static char *without_us(char *text, const char *list)
+{
+	const char *us = find_us(list), *rest = us + strlen(preload.path);
+	size_t before = (size_t)(us - list);
+
+	if (before && !*rest)
+		before--; /* the separator */
+	text += sprintf(text, "%s=%.*s%s", PRELOAD_VAR, (int)before, list, rest + (*rest != '\0'));
+	return text + 1;
 }
 
 /* Does the entry ask for the domain that this process asked for when it was started? */
@@ -111,8 +133,26 @@ static size_t env_room(char *const envp[])
 	       KSM_LABEL_SIZE;
 }
 
-/* The environment with what is missing, in `room`. Strings are shared with envp. */
-static char **env_build(void *room, char *const envp[])
+/* The entry of LD_PRELOAD if it has to be another one than that of envp; see env_build(). */
+static char *preload_entry(char **out, size_t *n, char *text, const char *list, bool fits)
+{
+	if (fits && !(list && lists_us(list))) {
+		out[(*n)++] = text;
+		text += sprintf(text, "%s=%s%s%s", PRELOAD_VAR, preload.path,
+				list && *list ? ":" : "", list ? list : "") +
+			1;
+	} else if (!fits && strcmp(list, preload.path) != 0) {
+		out[(*n)++] = text;
+		text = without_us(text, list);
+	}
+	return text;
+}
+
+/*
+ * The environment with what is missing, in `room`. Strings are shared with envp. It names this
+ * object if the program `fits`, and does not otherwise.
+ */
+static char **env_build(void *room, char *const envp[], bool fits)
 {
 	static char *const mode[] = {
 		[PRELOAD_UNSET] = KSM_RUN_MODE "=" KSM_RUN_MODE_AUTO,
@@ -121,7 +161,7 @@ static char **env_build(void *room, char *const envp[])
 		[PRELOAD_AUTO] = KSM_RUN_MODE "=" KSM_RUN_MODE_AUTO,
 	};
 	const char *list = find_value(envp, PRELOAD_VAR);
-	bool have_list = !*preload.path || (list && lists_us(list));
+	bool have_list = !*preload.path || fits == (list && lists_us(list));
 	char **out = room, *text, domain[KSM_LABEL_SIZE];
 	bool joined;
 	size_t n = 0;
@@ -136,12 +176,8 @@ static char **env_build(void *room, char *const envp[])
 		    (have_list || !value_of(envp[i], PRELOAD_VAR)))
 			out[n++] = envp[i];
 	text = (char *)&out[n + NR_ADDED];
-	if (!have_list) {
-		out[n++] = text;
-		text += sprintf(text, "%s=%s%s%s", PRELOAD_VAR, preload.path,
-				list && *list ? ":" : "", list ? list : "") +
-			1;
-	}
+	if (!have_list)
+		text = preload_entry(out, &n, text, list, fits);
 	if (!find_value(envp, KSM_RUN_MODE))
 		out[n++] = mode[preload.wanted_mode];
 	if (!find_value(envp, KSM_RUN_MALLOC))
@@ -168,19 +204,28 @@ static char **env_build(void *room, char *const envp[])
 	return out;
 }
 
+/* A list that begins with a sanitizer ends the program when it does so no longer. */
+static bool list_fits(char *const envp[])
+{
+	const char *list = find_value(envp, PRELOAD_VAR);
+
+	return !list || lists_us(list) || !target_list_is_sanitized(list);
+}
+
 /*
- * The environment to go on with. One that cannot be read or is too large goes to the kernel as it
- * is, which refuses it. A macro, because the environment lies on the stack of the caller.
+ * The environment to go on with; `fits` says whether the program may get the object. One that
+ * cannot be read or is too large goes to the kernel as it is, which refuses it. A macro, because
+ * the environment lies on the stack of the caller.
  */
-#define ENV_ALLOCA(envp)                                                                           \
+#define ENV_ALLOCA(envp, fits)                                                                     \
 	({                                                                                         \
 		char *const *env_ = (envp);                                                        \
-		if (user_strings(env_)) {                                                          \
+		if (rights_filtered() || user_strings(env_)) {                                     \
 			size_t room_;                                                              \
 			preload_setup();                                                           \
 			room_ = env_room(env_);                                                    \
 			if (room_ <= ENV_ROOM_MAX)                                                 \
-				env_ = env_build(alloca(room_), env_);                             \
+				env_ = env_build(alloca(room_), env_, list_fits(env_) && (fits));  \
 		}                                                                                  \
 		env_;                                                                              \
 	})
@@ -195,18 +240,29 @@ void exec_note_merge_any(bool on)
 	}
 }
 
+/*
+ * May the program be looked at before it is started? A filter of system calls may kill for it, and
+ * a path that cannot be read is the kernel's to refuse.
+ */
+static bool may_look(const char *path)
+{
+	char *const string[] = { (char *)path, NULL };
+
+	return *preload.path && !rights_filtered() && user_strings(string);
+}
+
 /* ---- exec ---- */
 
 long proc_execve(const char *path, char *const argv[], char *const envp[])
 {
-	char *const *env = ENV_ALLOCA(envp);
+	char *const *env = ENV_ALLOCA(envp, !may_look(path) || target_fits(AT_FDCWD, path, 0));
 
 	return sysc3(SYS_execve, path, argv, env);
 }
 
 long proc_execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	char *const *env = ENV_ALLOCA(envp);
+	char *const *env = ENV_ALLOCA(envp, !may_look(path) || target_fits(dir, path, flags));
 
 	return sysc5(SYS_execveat, dir, path, argv, env, flags);
 }
@@ -214,7 +270,7 @@ long proc_execveat(int dir, const char *path, char *const argv[], char *const en
 static int search_and_exec(const char *file, char *const argv[], char *const envp[])
 {
 	execvpe_fn real = (execvpe_fn)preload_next(&next_execvpe, "execvpe");
-	char *const *env = ENV_ALLOCA(envp);
+	char *const *env = ENV_ALLOCA(envp, !may_look(file) || target_fits_in_path(file));
 
 	return real(file, argv, env);
 }
@@ -310,7 +366,7 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
 	spawn_fn real = (spawn_fn)preload_next(&next_spawn, "posix_spawn");
-	char *const *env = ENV_ALLOCA(envp);
+	char *const *env = ENV_ALLOCA(envp, !may_look(path) || target_fits(AT_FDCWD, path, 0));
 
 	return real(pid, path, actions, attr, argv, env);
 }
@@ -319,7 +375,7 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 			const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
 	spawn_fn real = (spawn_fn)preload_next(&next_spawnp, "posix_spawnp");
-	char *const *env = ENV_ALLOCA(envp);
+	char *const *env = ENV_ALLOCA(envp, !may_look(file) || target_fits_in_path(file));
 
 	return real(pid, file, actions, attr, argv, env);
 }

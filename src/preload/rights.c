@@ -47,6 +47,11 @@ void rights_note_filter(void)
 	atomic_store(&filtered, true);
 }
 
+bool rights_filtered(void)
+{
+	return atomic_load(&filtered);
+}
+
 long rights_call(long nr, long a, long b, long c, long d, long e)
 {
 	bool ended = preload_active() && ksmc_step_aside();

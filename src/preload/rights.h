@@ -8,8 +8,9 @@
 /* Make the call with no agent beside it. Returns its result or -errno. */
 long rights_call(long nr, long a, long b, long c, long d, long e);
 long rights_unshare(int flags);
-/* A filter of system calls is about to hold for the calling thread, or for all. */
+/* A filter of system calls may hold from now on, for the calling thread or for all. Has it? */
 void rights_note_filter(void);
+bool rights_filtered(void);
 /* Does this operation of prctl(2) change what the calling thread may do? */
 bool rights_prctl(int op);
 

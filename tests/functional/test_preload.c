@@ -1015,6 +1015,67 @@ START_TEST(says_when_static)
 }
 END_TEST
 
+/* Run a command of the shell with the name of a directory. */
+static int shell(const char *format, const char *dir)
+{
+	char command[2048];
+	int n = snprintf(command, sizeof(command), format, dir, dir, dir, dir);
+
+	ck_assert_int_lt(n, sizeof(command));
+	return system(command); /* NOLINT(cert-env33-c) */
+}
+
+/* A program that exits with 0 if it was not given the object. */
+static const char make_source[] = "cat > %s/a.c <<'END'\n"
+				  "#include <stdlib.h>\n"
+				  "#include <string.h>\n"
+				  "int main(void)\n"
+				  "{\n"
+				  "	const char *list = getenv(\"LD_PRELOAD\");\n"
+				  "	return list && strstr(list, \"libksm-preload.so\");\n"
+				  "}\n"
+				  "END\n";
+
+static const char *const make_program[] = {
+	/* The loader is another file than this program's. */
+	"l=$(LC_ALL=C readelf -l /bin/sh | sed -n 's/.*interpreter: \\(.*\\)]/\\1/p') && "
+	"cp -L $l %s/ld.so && "
+	"cc -o %s/a %s/a.c -Wl,--dynamic-linker=%s/ld.so",
+	"cc -fsanitize=address -o %s/a %s/a.c", /* the shared runtime, as gcc has it */
+};
+
+/* Programs that would not start with the object start without it, whoever starts them. */
+START_TEST(starts_uncovered)
+{
+	char dir[] = "/tmp/ksm-test.XXXXXX", program[64], script[64];
+
+	setenv("KSMD_RUNTIME_DIR", "/nonexistent", 1);
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(program, sizeof(program), "%s/a", dir);
+	snprintf(script, sizeof(script), "%s/script", dir);
+	if (shell(make_source, dir) || shell(make_program[_i], dir)) {
+		printf("SKIP: this program cannot be made here\n");
+	} else {
+		const char *const direct[] = { program, NULL };
+		const char *const child[] = { "sh", "-c", "\"$0\"; exit $?", program, NULL };
+		const char *const environment[] = { "env", "-i", program, NULL };
+		const char *const scripts[] = { "sh", "-c", "\"$0\"; exit $?", script, NULL };
+		const char *const covered[] = { "sh", "-c", "exec sh -c 'test \"$LD_PRELOAD\"'",
+						NULL };
+		const char *const *const runs[] = { direct, child, environment, scripts, covered };
+
+		ck_assert_int_eq(shell("printf '#!%s/a\\n' > %s/script; chmod +x %s/script", dir),
+				 0);
+		for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
+			struct program p = run(NULL, runs[i]);
+
+			ck_assert_int_eq(end(&p), 0);
+		}
+	}
+	ck_assert_int_eq(shell("rm -r %s", dir), 0);
+}
+END_TEST
+
 /* KSM_RUN_MODE=off keeps a program out of everything. */
 START_TEST(off)
 {
@@ -1059,6 +1120,7 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(t, busy_programs, 0, 2);
 	tcase_add_test(t, exit_states);
 	tcase_add_test(t, says_when_static);
+	tcase_add_loop_test(t, starts_uncovered, 0, 2);
 	tcase_add_test(t, off);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

@@ -170,6 +170,11 @@ static void *thread_main(void *delay_ms)
 	return NULL;
 }
 
+bool agent_is_main(uintptr_t thread)
+{
+	return thread == (uintptr_t)thread_main;
+}
+
 /* ---- its start ---- */
 
 static int try_start(struct heritage *h, uintptr_t delay_ms, size_t size)

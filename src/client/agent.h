@@ -38,6 +38,8 @@ extern struct agent agent;
 
 /* See connect_find_daemon(). */
 void agent_find_daemon(const char *dir);
+/* Is this the address of what the agent's thread runs? */
+bool agent_is_main(uintptr_t thread);
 /* See ksmc_defer_agent(). */
 void agent_defer(void);
 /*

@@ -54,6 +54,9 @@ struct LOCK_TYPE("address space") as_lock {
 
 struct as_range; /* as_ranges.h */
 
+/* Threads of the program that may end at the same time: leaving.h. */
+#define AS_LEAVING 256
+
 /* NUMA policies that ranges have: as_advice.h. */
 #define AS_POLICIES 32
 #define AS_POLICY_NODES 1024 /* no kernel has more: mm/Kconfig, at most 10 bits */
@@ -90,6 +93,8 @@ struct as {
 	char domain[KSM_LABEL_SIZE]; /* that the process asks for: as_domain.h */
 	bool domain_known;           /* somebody has said which */
 	_Atomic uint32_t domain_nr;  /* by 2 higher after a change; read without the lock */
+	_Atomic uint32_t nr_leaving; /* read also without the lock */
+	int32_t leaving[AS_LEAVING]; /* their thread IDs */
 	struct as_policy policy[AS_POLICIES];
 	uint32_t nr_policies; /* they only become more, so a range's number stays valid */
 };

@@ -52,6 +52,7 @@ void as_reset_child(void) UNCHECKED_LOCKING
 	as.copied = NULL; /* the parent's; a page of it stays mapped */
 	as.nr_events = 0;
 	as.overflow = false;
+	as.nr_leaving = 0;
 	if (as.editing) {
 		as.nr = 0;
 		as.editing = 0;

@@ -66,6 +66,14 @@ void ksmc_connect_at_once(void);
 bool ksmc_step_aside(void);
 void ksmc_step_back(bool ended);
 
+/*
+ * Each thread of the program calls the first when it begins, and the second when it is about to
+ * end: leaving.c says why. ksmc_is_agent(): is the function at that address what the agent runs?
+ */
+void ksmc_thread_begins(void);
+void ksmc_thread_ends(void);
+bool ksmc_is_agent(uintptr_t thread);
+
 /* Say where the daemon is; without this call the environment does, when the agent first starts. */
 void ksmc_set_runtime_dir(const char *dir);
 

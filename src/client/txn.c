@@ -47,6 +47,7 @@
 #include "client/exclusive.h"
 #include "client/inplace.h"
 #include "client/io.h"
+#include "client/leaving.h"
 #include "client/mend.h"
 #include "client/pageset.h"
 #include "client/sysc.h"
@@ -55,6 +56,7 @@
 
 #define MAX_GAP 4u      /* pages; see above */
 #define MOVE_TRIES 16   /* of a page that is locked, or of which a fork is being announced */
+#define LEAVING_MS 2    /* for threads that are about to end; the daemon asks again */
 #define COPY_TRIES 1000 /* of a page that nothing known keeps from going back */
 
 /*
@@ -568,8 +570,7 @@ void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t ne
 {
 	bool stale;
 
-	as_agent_lock();
-	stale = as.nr_events || as.overflow || m->seq != newest;
+	stale = !leaving_lock(LEAVING_MS) || as.nr_events || as.overflow || m->seq != newest;
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
 		result[i] = m->frame[i] == KSM_FRAME_NONE ? KSM_RES_NONE :
 			    stale                         ? KSM_RES_STALE :

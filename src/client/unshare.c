@@ -27,9 +27,12 @@
 #include "client/aside.h"
 #include "client/hold.h"
 #include "client/io.h"
+#include "client/leaving.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
+
+#define LEAVING_MS 100 /* for threads that are about to end */
 
 /* A run of frames in one range of as.h, at most HOLD_MAX_PAGES long. */
 struct step {
@@ -162,7 +165,10 @@ static bool fit(struct step *st, struct headroom *room)
 	return !span_empty(st->run);
 }
 
-/* The lock is given back after each step, so that a wrapper waits for one step at most. */
+/*
+ * The lock is given back after each step, so that a wrapper waits for one step at most. (A thread
+ * that hangs at its end may hang for the caller.)
+ */
 static int unshare_steps(const struct kit *k, struct span rest, bool all, struct headroom *room)
 {
 	struct step st;
@@ -170,7 +176,7 @@ static int unshare_steps(const struct kit *k, struct span rest, bool all, struct
 	int err = 0;
 
 	while (more && !err) {
-		as_agent_lock();
+		leaving_lock(LEAVING_MS);
 		more = next_step(rest, &st);
 		if (more && !fit(&st, room)) {
 			as_unlock();

@@ -12,6 +12,7 @@
  *	memory.c   mmap and its family, brk, mlock, mbind, shmat
  *	process.c  fork, clone, prctl
  *	view.c     open and fopen: the program's own /proc/self/ksm_*
+ *	thread.c   pthread_create: threads say when they are about to end
  *	rights.c   unshare, setns, capset: with no agent beside
  *	exec.c     exec and posix_spawn: the settings survive the program's own environment
  *	syscall.c  syscall(2), which reaches all of these by number

@@ -19,6 +19,7 @@
 #include "preload/exec.h"
 #include "preload/process.h"
 #include "preload/settings.h"
+#include "preload/thread.h"
 #include "preload/view.h"
 #include "wire/kernel_abi.h"
 
@@ -92,6 +93,7 @@ __attribute__((constructor)) static void preload_start(void)
 	find_path();
 	process_resolve();
 	exec_resolve();
+	thread_resolve();
 	view_resolve();
 	if (!preload_active())
 		return;

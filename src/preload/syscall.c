@@ -132,6 +132,8 @@ static bool rights_call_by_number(long nr, const long a[static 6], long *r)
 	case SYS_exit:
 		if (sysc0(SYS_gettid) == sysc0(SYS_getpid))
 			ksmc_step_aside();
+		else
+			ksmc_thread_ends();
 		return false;
 	case SYS_seccomp:
 		rights_note_filter();

@@ -1291,6 +1291,67 @@ START_TEST(test_raw_forks_lose_nothing)
 }
 END_TEST
 
+struct robust {
+	pthread_mutex_t *mutex;
+	_Atomic bool over;
+};
+
+static void *dies_holding(void *mutex)
+{
+	pthread_mutex_lock(mutex);
+	ksmc_thread_ends(); /* as the preloaded object does */
+	usleep(500);        /* destructors of others */
+	return NULL;
+}
+
+static void *kills_owners(void *arg)
+{
+	struct robust *r = arg;
+
+	for (int i = 0; i < 1000; i++) {
+		struct timespec patience;
+		pthread_t t;
+
+		pthread_create(&t, NULL, dies_holding, r->mutex);
+		pthread_join(t, NULL);
+		clock_gettime(CLOCK_REALTIME, &patience);
+		patience.tv_sec += WAIT_MS / 1000;
+		if (pthread_mutex_timedlock(r->mutex, &patience) != EOWNERDEAD)
+			harness_die("nobody heard of the end of owner %d", i);
+		pthread_mutex_consistent(r->mutex);
+		pthread_mutex_unlock(r->mutex);
+	}
+	r->over = true;
+	return NULL;
+}
+
+/*
+ * The kernel tells of an owner's end in the mutex, and does not wait for a page that is in the
+ * staging area. Seen to fail at once when leaving_lock() waits for nobody.
+ */
+START_TEST(test_ends_of_threads_are_heard_of)
+{
+	struct puppet p;
+	uint8_t *mem, res[64];
+	pthread_mutexattr_t a;
+	struct robust r = { .over = false };
+	pthread_t t;
+
+	start_joined(&p, &mem, 64);
+	for (int i = 0; i < 64; i++)
+		mem[i * PAGE + PAGE - 1] ^= 1; /* none is equal; all go back */
+	r.mutex = (void *)mem;
+	pthread_mutexattr_init(&a);
+	pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(r.mutex, &a);
+	pthread_create(&t, NULL, kills_owners, &r);
+	while (!r.over)
+		order(&p, mem, 64, 0, res);
+	pthread_join(t, NULL);
+	fake_stop();
+}
+END_TEST
+
 static void *spin_forker(void *arg)
 {
 	struct storm *s = arg;
@@ -2043,11 +2104,12 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("agent");
-	TCase *tc = tcase_create("agent");
+	TCase *tc = tcase_create("agent"), *te = tcase_create("ends_of_threads");
 	SRunner *sr = srunner_create(s);
 	int failed;
 
 	tcase_set_timeout(tc, 150); /* of 31 s that all of them take where nothing else runs */
+	tcase_set_timeout(te, 150); /* of 31 s that all of them take where nothing else runs */
 	tcase_add_test(tc, test_merge_maps_frames);
 	tcase_add_test(tc, test_different_pages_stay);
 	tcase_add_test(tc, test_zero_pages_are_given_back);
@@ -2076,6 +2138,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_page_in_a_pipe, 0, 3);
 	tcase_add_test(tc, test_writers_lose_nothing);
 	tcase_add_test(tc, test_raw_forks_lose_nothing);
+	tcase_add_test(te, test_ends_of_threads_are_heard_of);
 	tcase_add_test(tc, test_raw_forks_go_on_after_unmerge);
 	tcase_add_test(tc, test_change_of_user_reconnects);
 	tcase_add_test(tc, test_mremap_under_a_change_of_user);
@@ -2097,6 +2160,7 @@ int main(void)
 	tcase_add_test(tc, test_child_forgets_what_it_did_not_inherit);
 	tcase_add_test(tc, test_sandboxed_child_unmerges_alone);
 	suite_add_tcase(s, tc);
+	suite_add_tcase(s, te);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);

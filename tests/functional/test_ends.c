@@ -451,6 +451,120 @@ static int waits_for_signals(void)
 	return 0;
 }
 
+/* ---- what the kernel writes for a thread that ends ---- */
+
+enum { NR_THREADS = 64, STACK_PAGES = 32, WORDS_S = 2 };
+
+static void *dies_holding(void *mutex)
+{
+	pthread_mutex_lock(mutex);
+	return NULL;
+}
+
+static void *does_nothing(void *arg)
+{
+	return arg;
+}
+
+static char *fresh_pages(void)
+{
+	char *p = mmap(NULL, NR_THREADS * STACK_PAGES * PG, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		_exit(93);
+	return p;
+}
+
+static struct timespec in_seconds(int s)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	ts.tv_sec += s;
+	return ts;
+}
+
+/* Their owners end without giving them up. Returns how many nobody gets any more. */
+static int lost_mutexes(pthread_mutex_t *m[NR_THREADS])
+{
+	struct timespec patience = in_seconds(20);
+	pthread_t t[NR_THREADS];
+	int lost = 0;
+
+	for (int i = 0; i < NR_THREADS; i++) {
+		if (pthread_create(&t[i], NULL, dies_holding, m[i]))
+			_exit(92);
+		if (i % 8 == 7)
+			usleep(1000);
+	}
+	for (int i = 0; i < NR_THREADS; i++)
+		pthread_join(t[i], NULL);
+	for (int i = 0; i < NR_THREADS && !lost; i++) {
+		lost += pthread_mutex_timedlock(m[i], &patience) != EOWNERDEAD;
+		pthread_mutex_consistent(m[i]);
+		pthread_mutex_unlock(m[i]);
+	}
+	return lost;
+}
+
+/* Mutexes in memory of equal pages, which is merged meanwhile. */
+static int robust_mutexes(void)
+{
+	struct timespec end = in_seconds(WORDS_S);
+	int lost = 0;
+
+	while (time(NULL) < end.tv_sec && !lost) {
+		char *p = fresh_pages();
+		pthread_mutex_t *m[NR_THREADS];
+		pthread_mutexattr_t a;
+
+		pthread_mutexattr_init(&a);
+		pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
+		for (int i = 0; i < NR_THREADS; i++) {
+			m[i] = (void *)(p + i * PG);
+			pthread_mutex_init(m[i], &a);
+		}
+		for (int i = 0; i < 20 && !lost; i++) {
+			lost = lost_mutexes(m);
+			usleep(15000);
+		}
+		munmap(p, NR_THREADS * STACK_PAGES * PG);
+	}
+	printf("%d lost\n", lost);
+	return 0;
+}
+
+/* Threads on stacks in such memory, and what pthread_join() waits for in it. */
+static int stacks_of_its_own(void)
+{
+	struct timespec end = in_seconds(WORDS_S);
+	int lost = 0;
+
+	while (time(NULL) < end.tv_sec && !lost) {
+		char *p = fresh_pages();
+		pthread_t t[NR_THREADS];
+		struct timespec patience;
+
+		for (int i = 0; i < NR_THREADS; i++) {
+			pthread_attr_t a;
+
+			pthread_attr_init(&a);
+			pthread_attr_setstack(&a, p + i * STACK_PAGES * PG, STACK_PAGES * PG);
+			if (pthread_create(&t[i], &a, does_nothing, NULL))
+				_exit(92);
+			if (i % 8 == 7)
+				usleep(1000);
+		}
+		patience = in_seconds(20);
+		for (int i = 0; i < NR_THREADS && !lost; i++)
+			lost += pthread_timedjoin_np(t[i], NULL, &patience) != 0;
+		munmap(p, NR_THREADS * STACK_PAGES * PG);
+	}
+	printf("%d lost\n", lost);
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*fn)(void);
@@ -473,6 +587,8 @@ static const struct {
 	PROGRAM(changes_all_the_time),
 	PROGRAM(changes_while_users_change),
 	PROGRAM(small_stack),
+	PROGRAM(robust_mutexes),
+	PROGRAM(stacks_of_its_own),
 	PROGRAM(waits_for_signals),
 #undef PROGRAM
 };
@@ -532,8 +648,11 @@ static struct outcome run(const char *name, bool covered)
 START_TEST(ends_as_without)
 {
 	struct daemon *d = daemon_start(NULL);
-	struct outcome want = run(programs[_i].name, false), is = run(programs[_i].name, true);
+	struct outcome want, is;
 
+	daemon_hasten(d);
+	want = run(programs[_i].name, false);
+	is = run(programs[_i].name, true);
 	ck_assert_msg(want.status == is.status, "%s: status %x and not %x", programs[_i].name,
 		      is.status, want.status);
 	ck_assert_str_eq(is.out, want.out);

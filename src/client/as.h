@@ -54,6 +54,9 @@ struct LOCK_TYPE("address space") as_lock {
 
 struct as_range; /* as_ranges.h */
 
+/* What may be learned: enum ksmc_learn. */
+enum { AS_LEARN_ALL, AS_LEARN_HEAP, AS_LEARN_NONE };
+
 /* Threads of the program that may end at the same time: leaving.h. */
 #define AS_LEAVING 256
 
@@ -87,7 +90,8 @@ struct as {
 	bool exclude_all;
 	_Atomic bool active; /* anything is known at all; read without the lock */
 	size_t offer_min_pages;
-	uint8_t learn; /* enum ksmc_learn: what may be offered although it was not mapped here */
+	uint8_t learn;       /* AS_LEARN_*: what may be offered although it was not mapped here */
+	_Atomic bool unseen; /* there are ranges with AS_UNSEEN, or were; read without the lock */
 	uint64_t nr_frame_pages;
 	uint64_t frame_moves;        /* counts moves of memory with frames */
 	char domain[KSM_LABEL_SIZE]; /* that the process asks for: as_domain.h */

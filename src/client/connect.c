@@ -63,7 +63,7 @@ bool connect_open_self(struct kit *k)
 	reopen(&k->mem, "/proc/self/mem");
 	reopen(&k->pagemap, "/proc/self/pagemap");
 	reopen(&k->maps, "/proc/self/maps");
-	return k->mem >= 0 && k->pagemap >= 0;
+	return k->mem >= 0 && k->pagemap >= 0 && k->maps >= 0;
 }
 
 /* Returns 0, -EPERM: it is nobody whom this process obeys, or -ENOENT: nobody listens there. */

@@ -38,11 +38,16 @@ struct maps_scratch {
 extern struct maps_scratch maps_scratch;
 
 /*
- * Call fn for each mapping that overlaps [start, end), ascending. Returns the number of mappings
- * in the process, or a negative errno. Opens and closes one descriptor in the caller's table.
+ * Call fn for each mapping that overlaps [start, end), ascending. Returns a number of mappings, or
+ * a negative errno: of those in the process if the end is UINT64_MAX or the range is empty, and
+ * else of no less than those that overlap. Opens and closes one descriptor in the caller's table.
  */
 int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct maps_entry *e),
 	      void *arg);
+
+/* The same for the agent, which has a large stack and a descriptor of /proc/self/maps. */
+int maps_walk_in(int fd, uint64_t start, uint64_t end,
+		 void (*fn)(void *arg, const struct maps_entry *e), void *arg);
 
 /* How many mappings the process has; 0: that cannot be told. */
 uint32_t maps_count(void);

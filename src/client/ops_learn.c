@@ -4,29 +4,20 @@
  *
  * The table knows what was mapped through the library. A program may offer other memory, too, and
  * the kernel says of it in /proc/self/maps what it is. The library's own tables lie among it and
- * are forgotten at the end.
+ * are forgotten at the end. Memory that it knows already costs no look: the kernel would say
+ * nothing else, unless the program mapped it by itself behind the library's back.
  *
  * A program without /proc, or without a free descriptor, gets what it asked for all the same. What
- * cannot be looked at goes into the table as memory that is left out, and is never merged.
+ * cannot be looked at goes into the table unseen (as_unseen.c).
  */
 #include "client/ops_learn.h"
-
-#include <errno.h>
-#include <string.h>
-#include <sys/mman.h>
 
 #include "client/agent.h"
 #include "client/as_life.h"
 #include "client/as_ranges.h"
-#include "client/client.h"
+#include "client/as_unseen.h"
+#include "client/aside.h"
 #include "client/maps.h"
-#include "client/sysc.h"
-
-static bool may_learn(const struct maps_entry *e) NEEDS(as.lock)
-{
-	return as.learn == KSMC_LEARN_ALL ||
-	       (as.learn == KSMC_LEARN_HEAP && !strcmp(e->name, "[heap]"));
-}
 
 static void learn_mapping(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 {
@@ -35,8 +26,8 @@ static void learn_mapping(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 
 	l->gap |= part.start != l->end;
 	l->end = part.end;
-	if (maps_is_anon(e) && part.end <= KSM_ADDR_END && may_learn(e) &&
-	    as_fill(part.start, part.end, e->prot, 0, 0) < 0)
+	if (as_may_learn(e) &&
+	    (as_unseen_see(part, e) < 0 || as_fill(part.start, part.end, e->prot, 0, 0) < 0))
 		l->nomem = true;
 	if (l->shared && e->shared && part.end <= KSM_ADDR_END &&
 	    as_fill(part.start, part.end, e->prot, 0, 1u << KSM_LEFT_SHARED) < 0)
@@ -52,31 +43,31 @@ static size_t most_learned(size_t nr_maps) NEEDS(as.lock)
 	return 2 * (nr_maps + as.nr) + 8;
 }
 
-/* The kernel shows nothing of the span. Like shared memory, what is not known is the kernel's. */
-static void learn_nothing(struct learned *l) NEEDS(as.lock)
+/* Is the span mapped, whatever it is? No descriptor is needed for that. */
+static void ask_for_gap(struct learned *l)
 {
-	uint64_t end = u64_min(l->span.end, KSM_ADDR_END);
-
-	if (as_fill(l->span.start, end, 0, 0, 1u << KSM_LEFT_SHARED) < 0)
-		l->nomem = true;
 	l->end = l->span.end;
-	/* MS_ASYNC says whether there is a gap, does nothing else, and needs no descriptor. */
-	l->gap = sysc3(SYS_msync, l->span.start, span_len(l->span), MS_ASYNC) == -ENOMEM;
+	l->gap = aside_has_gap(l->span.start, l->span.end);
 }
 
 void ops_learn(struct learned *l)
 {
-	bool known = as_covers(l->span.start, l->span.end);
-	int nr = known ? 0 : maps_walk(0, 0, NULL, NULL);
+	struct span s = l->span;
+	int nr;
 
-	if (!known && as_reserve(most_learned(nr < 0 ? 0 : (size_t)nr)) < 0) {
+	if (as_has_seen(s)) {
+		ask_for_gap(l);
+		return;
+	}
+	nr = maps_walk(s.start, s.end, NULL, NULL);
+	if (as_reserve(most_learned(nr < 0 ? 0 : (size_t)nr)) < 0) {
 		l->nomem = true;
 		return;
 	}
-	if (nr < 0 || maps_walk(l->span.start, l->span.end, learn_mapping, l) < 0)
-		learn_nothing(l);
-	if (!known) {
-		as_clear_own();
-		agent_clear_own();
+	if (nr < 0 || maps_walk(s.start, s.end, learn_mapping, l) < 0) {
+		ask_for_gap(l);
+		l->nomem |= as_unseen_fill(s) < 0;
 	}
+	as_clear_own();
+	agent_clear_own();
 }

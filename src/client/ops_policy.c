@@ -38,6 +38,9 @@ void ksmc_set_learn(enum ksmc_learn learn)
 	if (ksmc_init() < 0)
 		return;
 	ops_enter(&g);
+	_Static_assert(KSMC_LEARN_HEAP == (int)AS_LEARN_HEAP &&
+			       KSMC_LEARN_NONE == (int)AS_LEARN_NONE,
+		       "the same numbers");
 	as.learn = (uint8_t)learn;
 	as_leave(&g);
 }

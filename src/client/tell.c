@@ -21,6 +21,7 @@
 #include "client/as.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
+#include "client/as_unseen.h"
 #include "client/aside.h"
 #include "client/hold.h"
 #include "client/maps.h"
@@ -294,7 +295,7 @@ static bool adopt_range(struct link *l, struct span range, struct span told)
 	struct adopt_ctx c = { .l = l, .range = range, .told = told, .ok = true };
 
 	/* Without this check, frames that were not seen would be taken for not there. */
-	return maps_walk(range.start, range.end, adopt_mapping, &c) >= 0 && c.ok;
+	return maps_walk_in(l->kit->maps, range.start, range.end, adopt_mapping, &c) >= 0 && c.ok;
 }
 
 /* ---- ranges ---- */
@@ -357,6 +358,7 @@ static bool pass_on(struct link *l, const struct as_event *e, struct span told, 
 	case KSM_MSG_FORGET:
 		return send_range(l, KSM_MSG_FORGET, s) && offer_parts(l, s, false, afresh);
 	default:
+		as_unseen_ask(l->kit->maps, s);
 		return offer_parts(l, s, true, afresh);
 	}
 }

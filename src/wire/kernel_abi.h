@@ -65,6 +65,11 @@ struct kabi_procmap_query {
 	uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
 	uint64_t vma_name_addr, build_id_addr;
 };
+#define KABI_PROCMAP_READABLE 1u
+#define KABI_PROCMAP_WRITABLE 2u
+#define KABI_PROCMAP_EXECUTABLE 4u
+#define KABI_PROCMAP_SHARED 8u
+#define KABI_PROCMAP_QUERY_OR_NEXT 0x10u /* the next mapping, if none is at query_addr */
 #define KABI_PROCMAP_QUERY _IOWR('f', 17, struct kabi_procmap_query)
 
 #ifndef MADV_POPULATE_READ

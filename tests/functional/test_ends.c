@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -401,6 +402,45 @@ static int changes_while_users_change(void)
 
 static char quiet[16 * 4096] __attribute__((aligned(4096))); /* nobody has offered it */
 
+/* Calls about single pages, for which the library would like to read /proc/self/maps. */
+static int calls_about_pages(void)
+{
+	char *known =
+		mmap(NULL, 64 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	memset(quiet, 1, sizeof(quiet));
+	memset(known, 2, 64 * PG);
+	say("mlock", mlock(quiet, PG));
+	say("mlock known", mlock(known, PG));
+	say("DONTDUMP", madvise(quiet + 2 * PG, PG, MADV_DONTDUMP));
+	say("DONTFORK", madvise(quiet + 4 * PG, PG, MADV_DONTFORK));
+	say("WIPEONFORK", madvise(quiet + 6 * PG, PG, MADV_WIPEONFORK));
+	say("DONTDUMP known", madvise(known + 8 * PG, PG, MADV_DONTDUMP));
+	say("MERGEABLE", madvise(quiet + 8 * PG, PG, MADV_MERGEABLE));
+	say("MERGEABLE known", madvise(known, 32 * PG, MADV_MERGEABLE));
+	say("gap", madvise(known, 1l << 40, MADV_MERGEABLE));
+	say("mlockall", mlockall(MCL_CURRENT));
+	say("munlockall", munlockall());
+	return 0;
+}
+
+static int no_descriptors(void)
+{
+	struct rlimit few = { 64, 64 };
+
+	setrlimit(RLIMIT_NOFILE, &few);
+	while (open("/dev/null", O_RDONLY) >= 0)
+		;
+	return calls_about_pages();
+}
+
+static int no_proc(void)
+{
+	if (chroot("/usr") || chdir("/"))
+		printf("chroot: %s\n", strerror(errno));
+	return calls_about_pages();
+}
+
 static ucontext_t back, small;
 
 static void call_on_small_stack(void)
@@ -586,6 +626,8 @@ static const struct {
 	PROGRAM(has_no_more_rights),
 	PROGRAM(changes_all_the_time),
 	PROGRAM(changes_while_users_change),
+	PROGRAM(no_descriptors),
+	PROGRAM(no_proc),
 	PROGRAM(small_stack),
 	PROGRAM(robust_mutexes),
 	PROGRAM(stacks_of_its_own),

@@ -893,6 +893,10 @@ static long played(long nr, long a, long b, long c, long d, long e, long f)
 		return do_close((int)a);
 	case SYS_pread64:
 		return do_pread((int)a, (void *)b, (uint64_t)c, (uint64_t)d);
+	case SYS_lseek:
+		MUST(a == FD_MAPS);
+		k.maps_at = 0;
+		return 0;
 	case SYS_mincore:
 		return do_mincore((uint64_t)a, (uint64_t)b, (uint8_t *)c);
 	case SYS_openat:
@@ -942,6 +946,7 @@ static void set_scene(void)
 	agent.kit.sigfd = FD_SIG;
 	agent.kit.mem = FD_MEM;
 	agent.kit.pagemap = FD_PAGEMAP;
+	agent.kit.maps = FD_MAPS;
 	agent.kit.uffd_async = agent.kit.uffd_sync = agent.kit.arena = -1;
 	as_agent_lock();
 	as_clear(0, 1ull << 47);

@@ -28,6 +28,9 @@ mandir     = $(PREFIX)/share/man
 pcdir      = $(libdir)/pkgconfig
 preloaddir = $(libdir)/ksmd-user
 benchdir   = $(PREFIX)/share/ksmd-user/ksm-bench-python
+bashdir    = $(PREFIX)/share/bash-completion/completions
+zshdir     = $(PREFIX)/share/zsh/site-functions
+fishdir    = $(PREFIX)/share/fish/vendor_completions.d
 
 CPPFLAGS_ALL = -DURCU_INLINE_SMALL_FUNCTIONS -Iinclude -Isrc -I. -D_GNU_SOURCE \
 	       -DKSMD_VERSION='"$(VERSION)"' $(CPPFLAGS)
@@ -83,7 +86,7 @@ VM_SRC      := $(filter-out tests/numa-vm/init.c,$(wildcard tests/numa-vm/*.c))
 ALL_SRC     := $(sort $(wildcard src/*/*.c numa/*.c tools/*.c tools/*/*.c tests/*/*.c))
 MAN_SRC     := $(wildcard docs/man/*.[1-8])
 # Units and the like, which a package or an operator puts where the system wants them.
-PACKAGING := $(wildcard tools/packaging/*)
+PACKAGING := $(filter-out %/debian %/deb.sh,$(wildcard tools/packaging/*))
 
 FUNC_NAMES  := $(sort $(notdir $(basename $(FUNC_SRC) $(FUNC_PY))))
 FUNC_BIN    := $(addprefix $(BUILD)/tests/functional/,$(FUNC_NAMES))
@@ -125,9 +128,9 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all help run test check bench bench-docs install clean asan tsan clang format-check tidy \
-	house vm tests run-tests torture faults fuzz fuzz-build fuzzers model \
-	setup-build setup-run setup-test setup-fuzz setup-model FORCE
+.PHONY: all help run test check bench bench-docs install uninstall clean asan tsan clang \
+	format-check tidy house vm tests run-tests torture faults fuzz fuzz-build fuzzers model \
+	deb setup-build setup-run setup-test setup-fuzz setup-model setup-deb FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD) $(BENCH_DIR)
@@ -434,7 +437,7 @@ tidy:
 
 # ---- running -------------------------------------------------------------------------------
 
-setup-build setup-run setup-test setup-fuzz setup-model: setup-%:
+setup-build setup-run setup-test setup-fuzz setup-model setup-deb: setup-%:
 	@tools/setup.sh $*
 
 ## run           demonstration: merge the memory of unmodified programs, and check their data
@@ -489,8 +492,28 @@ install: all
 	install -m 644 $(BENCH_PY) $(DESTDIR)$(benchdir)
 	printf '%s\n' "$$PC_FILE" >$(DESTDIR)$(pcdir)/libksm.pc
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ksmd-user/packaging $(PACKAGING)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ksmd-user tools/packaging/ksm-run.conf
+	install -D -m 644 -t $(DESTDIR)$(bashdir) tools/completion/ksmdctl.bash
+	install -D -m 644 -t $(DESTDIR)$(zshdir) tools/completion/_ksmdctl
+	install -D -m 644 -t $(DESTDIR)$(fishdir) tools/completion/ksmdctl.fish
+	mv $(DESTDIR)$(bashdir)/ksmdctl.bash $(DESTDIR)$(bashdir)/ksmdctl
+	$(foreach p,$(filter-out ksmdctl,$(notdir $(PROGRAMS))), \
+		ln -sf ksmdctl $(DESTDIR)$(bashdir)/$(p) && \
+		ln -sf ksmdctl.fish $(DESTDIR)$(fishdir)/$(p).fish &&) true
 	$(foreach m,$(MAN_SRC),install -D -m 644 $(m) \
 		$(DESTDIR)$(mandir)/man$(patsubst .%,%,$(suffix $(m)))/$(notdir $(m)) &&) true
+
+## uninstall     remove what install puts into $(DESTDIR)$(PREFIX)
+uninstall:
+	@all=$$(mktemp -d) && trap 'rm -rf "$$all"' EXIT && \
+	$(MAKE) --no-print-directory install DESTDIR="$$all" >/dev/null && cd "$$all" && \
+	find . ! -type d -printf '%P\0' | (cd $(or $(DESTDIR),/) && xargs -0 rm -f) && \
+	find . -depth -type d -path '*/ks*' -printf '%P\0' | \
+		(cd $(or $(DESTDIR),/) && xargs -0 rmdir --ignore-fail-on-non-empty)
+
+## deb           Debian packages of the last commit, into build/deb
+deb: setup-deb
+	@tools/packaging/deb.sh $(BUILD)/deb
 
 ## clean         remove build/
 clean:

@@ -16,6 +16,9 @@ ASAN_SKIP += test_limits
 CHECK_SKIP += test_limits
 # Each step of each life, of which every run takes some.
 CHECK_SKIP += test_faults test_call_faults
+# Packages have no sanitizer in them, and take a minute to build.
+ASAN_SKIP += test_package
+CHECK_SKIP += test_package
 # It boots a system, into which it installs what is built without a sanitizer.
 ASAN_SKIP += test_systemd
 # Sanitizers' run times do not bear the faults, nor being traced at their end.

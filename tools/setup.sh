@@ -3,7 +3,7 @@
 #
 # Install the Debian packages that a target of the Makefile needs, and only when some are missing.
 #
-#	tools/setup.sh build|run|test|fuzz|model|lint...
+#	tools/setup.sh build|run|test|fuzz|model|deb|lint...
 #
 # Packages of servers start them on installation, which a demonstration has no business doing: a
 # policy-rc.d (the interface that invoke-rc.d and deb-systemd-invoke ask) forbids it while apt
@@ -16,14 +16,15 @@ BUILD='gcc libc6-dev make pkg-config liburcu-dev libxxhash-dev libnuma-dev libse
 libsystemd-dev libfuse3-dev systemtap-sdt-dev'
 RUN='redis-server redis-tools python3 memcached'
 TEST='check libbsd-dev nginx-light valgrind socat strace systemd bpftrace
-qemu-system-x86'
+qemu-system-x86 fish zsh'
 FUZZ='clang libclang-rt-14-dev llvm'
 MODEL='spin'
+DEB='debhelper dpkg-dev lintian'
 LINT='clang clang-tidy clang-format'
 
 usage()
 {
-	echo "usage: tools/setup.sh build|run|test|fuzz|model|lint..." >&2
+	echo "usage: tools/setup.sh build|run|test|fuzz|model|deb|lint..." >&2
 	exit 2
 }
 
@@ -46,9 +47,10 @@ for group in "$@"; do
 	case $group in
 	build) ;;
 	run) wanted="$wanted $RUN" ;;
-	test) wanted="$wanted $RUN $TEST $FUZZ $MODEL" ;;
+	test) wanted="$wanted $RUN $TEST $FUZZ $MODEL $DEB" ;;
 	fuzz) wanted="$wanted $FUZZ check" ;;
 	model) wanted="$wanted $MODEL" ;;
+	deb) wanted="$wanted $DEB" ;;
 	lint) wanted="$wanted $LINT" ;;
 	*) usage ;;
 	esac

@@ -61,6 +61,10 @@ mkdir -p "$E/ksmd-user.service.d"
 cp "$units/ksmd-user.service" "$units/ksmd-user.socket" "$E/"
 printf '[Service]\nWatchdogSec=%s\n' "$6" >"$E/ksmd-user.service.d/short.conf"
 cp "$units/ksmd-user.sysusers" "$R/usr/lib/sysusers.d/ksmd-user.conf"
+cp "$units/ksmd-user.tmpfiles" "$R/usr/lib/tmpfiles.d/ksmd-user.conf"
+mkdir "$E/work.service.d"
+cp "$units/ksm-run.conf" "$E/work.service.d/"
+printf '[Service]\nUser=member\nExecStart=/usr/bin/python3 /tmp/work.py\n' >"$E/work.service"
 printf '%s' "$5" >"$R/root/check.sh"
 cat >"$E/check.service" <<X
 [Service]
@@ -131,6 +135,17 @@ grep -E '^(Uid|NoNewPrivs|Seccomp):' /proc/$pid/status
 echo "== merged"
 for i in 1 2; do as member ksm-run python3 /tmp/work.py & done
 merged
+echo "== service"
+systemctl start work.service
+pid=$(systemctl show -p MainPID --value work.service)
+for i in $(seq 300); do
+	n=$(ksmdctl get client/$pid/ksm_merging_pages 2>/dev/null)
+	[ "${n:-0}" -gt 2000 ] && break
+	sleep 0.1
+done
+echo "${n:-0}"
+systemctl stop work.service
+pid=$(daemon)
 echo "== stranger"
 as stranger ksm-run python3 /tmp/work.py &
 for i in $(seq 100); do
@@ -219,6 +234,9 @@ class Systemd(unittest.TestCase):
 
     def test_it_merges(self):
         self.assertGreater(int(self.part("merged")[0]), 2000)
+
+    def test_a_drop_in_runs_a_service_under_ksm_run(self):
+        self.assertGreater(int(self.part("service")[0]), 2000)
 
     def test_strangers_are_refused(self):
         self.assertGreater(int(self.part("stranger")[0]), 0)

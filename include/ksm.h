@@ -10,7 +10,8 @@
  *
  * All functions may be called from any thread and from signal handlers that may call munmap(2).
  * While no daemon runs they do what the system call does, and an offer takes effect when a daemon
- * appears. None of them waits for the daemon, except ksm_stat(), for two seconds at most.
+ * appears. None of them waits for the daemon, except ksm_stat(), for two seconds at most, and
+ * ksm_merge(), for as long as it is told.
  */
 #ifndef KSM_H
 #define KSM_H
@@ -47,7 +48,8 @@ struct ksm_stat {
 	 * the daemon serves only members of certain groups. EPERM: the process does not obey the
 	 * daemon. Another user runs it or can write its directory: neither root, nor this user,
 	 * nor the system's user for the daemon. EDOM: the operator does not let the process join
-	 * the domain that it asks for. EINVAL: that is no name of a domain. EPROTONOSUPPORT: the
+	 * the domain that it asks for. EINVAL: that is no name of a domain. ECANCELED: the process
+	 * was released (ksmdctl release), and has not been told to join again. EPROTONOSUPPORT: the
 	 * daemon is of another version than the library. Other errors are the daemon's own.
 	 */
 	uint32_t refused;
@@ -129,6 +131,18 @@ KSM_API int ksm_merge_any(bool enable);
  * same).
  */
 KSM_API int ksm_join(const char *domain);
+
+/*
+ * Offer the range [addr, addr + length) as MADV_MERGEABLE does, and wait until it has been merged:
+ * when the call returns 0 the daemon has compared every page of it that has not been written since
+ * the call began, and those that have a like stand on frames. Other threads go on meanwhile.
+ *
+ * Returns 0, or -1 with errno as ksm_madvise(); or ETIMEDOUT (not within timeout_ms milliseconds;
+ * it goes on in the background), ENOTCONN (no daemon serves this process, or it ended), EAGAIN (the
+ * daemon does not merge at present: `run` is not 1), EINVAL (also a negative timeout), or the error
+ * that ksm_stat() shows as `refused`. The range is offered in all of these cases but EINVAL.
+ */
+KSM_API int ksm_merge(void *addr, size_t length, int timeout_ms);
 
 /*
  * Fill *st. Returns 0 (with connected = 0 and zero counts when no daemon serves this process), or

@@ -30,6 +30,7 @@
 #include "client/connect.h"
 #include "client/io.h"
 #include "client/mailbox.h"
+#include "client/release.h"
 #include "client/serve.h"
 #include "client/sysc.h"
 #include "client/unshare.h"
@@ -66,6 +67,50 @@ static bool refused(void)
 	       error == EPROTONOSUPPORT;
 }
 
+/* Nothing of the connection is left, nor of what the agent tracked. The newest arena is known. */
+static void forget_kit(struct agent *a)
+{
+	int *fd[] = { &a->kit.uffd_sync, &a->kit.uffd_async, &a->kit.mem,  &a->kit.pagemap,
+		      &a->kit.maps,      &a->kit.arena,      &a->kit.sigfd };
+
+	for (size_t i = 0; i < sizeof(fd) / sizeof(fd[0]); i++)
+		kit_close(fd[i]);
+	as_agent_lock();
+	kit_end(&a->kit);
+	as_unlock();
+	a->link = (struct link)LINK_NONE(&a->kit);
+}
+
+/* A table of descriptors of its own, empty; the program's stays as it is. False: a sandbox. */
+static bool open_kit(struct agent *a)
+{
+	uint64_t poke = 1ull << (MAILBOX_SIGNAL - 1);
+
+	if (sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE))
+		return false;
+	a->kit.owner = (int32_t)sysc0(SYS_gettid);
+	a->kit.sigfd =
+		(int)sysc4(SYS_signalfd4, -1, &poke, sizeof(poke), SFD_CLOEXEC | SFD_NONBLOCK);
+	return a->kit.sigfd >= 0;
+}
+
+/*
+ * Until the process is told to join. Whoever saved it to disk meanwhile may have given the thread
+ * the program's descriptors, so it takes a table of its own again.
+ */
+static void stay_released(struct agent *a)
+{
+	atomic_store(&mailbox.refused, ECANCELED);
+	forget_kit(a);
+	a->kit.owner = (int32_t)sysc0(SYS_gettid);
+	if (!release_wait(&a->link))
+		return;
+	atomic_store(&mailbox.refused, 0);
+	atomic_store(&a->heritage.released, false);
+	if (!open_kit(a))
+		mailbox_disable();
+}
+
 static void loop(struct agent *a, uint64_t delay_ms)
 {
 	uint64_t until = kit_now_ms() + delay_ms;
@@ -73,6 +118,14 @@ static void loop(struct agent *a, uint64_t delay_ms)
 
 	while (!mailbox_ending()) {
 		uint64_t now = kit_now_ms();
+
+		if (atomic_load(&a->heritage.released)) {
+			stay_released(a);
+			until = delay_ms = 0;
+			if (a->kit.sigfd < 0)
+				return;
+			continue;
+		}
 
 		if (atomic_load(&mailbox.first_try) == TRY_AT_ONCE)
 			until = now;
@@ -119,37 +172,16 @@ static void end_with_program(void)
 		sysc1(SYS_exit, code);
 }
 
-/* Nothing of the connection is left, nor of what the agent tracked. The newest arena is known. */
-static void forget_kit(struct agent *a)
-{
-	int fd[] = { a->kit.uffd_sync, a->kit.uffd_async, a->kit.mem,  a->kit.pagemap,
-		     a->kit.maps,      a->kit.arena,      a->kit.sigfd };
-
-	for (size_t i = 0; i < sizeof(fd) / sizeof(fd[0]); i++)
-		kit_close(&fd[i]);
-	as_agent_lock();
-	kit_end(&a->kit);
-	as_unlock();
-	a->link = (struct link)LINK_NONE(&a->kit);
-	if (atomic_load(&mailbox.disabled))
-		atomic_store(&mailbox.tid, 0);
-}
-
 /* A sandbox (seccomp) may refuse what the agent needs: then it ends at once. */
 static void *thread_main(void *delay_ms)
 {
 	struct agent *a = &agent;
-	uint64_t poke = 1ull << (MAILBOX_SIGNAL - 1), all = ~0ull, glibc = ~GLIBC_SIGNALS;
-	/* A table of its own, and empty; the program's stays as it is. */
-	bool alone = sysc3(SYS_close_range, 0, ~0u, CLOSE_RANGE_UNSHARE) == 0;
+	uint64_t all = ~0ull, glibc = ~GLIBC_SIGNALS;
+	bool ok = open_kit(a);
 
 	atomic_store(&mailbox.last_tid, (int32_t)sysc0(SYS_gettid));
-	if (alone) {
-		sysc5(SYS_prctl, PR_SET_NAME, "ksm-agent", 0, 0, 0);
-		a->kit.sigfd = (int)sysc4(SYS_signalfd4, -1, &poke, sizeof(poke),
-					  SFD_CLOEXEC | SFD_NONBLOCK);
-	}
-	if (!alone || a->kit.sigfd < 0) {
+	sysc5(SYS_prctl, PR_SET_NAME, KSM_AGENT_NAME, 0, 0, 0);
+	if (!ok) {
 		mailbox_disable();
 		atomic_store(&mailbox.tid, 0);
 		return NULL;
@@ -157,12 +189,13 @@ static void *thread_main(void *delay_ms)
 	/* glibc's own signals, too, which pthread_sigmask() leaves alone: see wait_for(). */
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all));
 	heap_begin(&a->heritage.heap);
-	a->kit.owner = (int32_t)sysc0(SYS_gettid);
 	atomic_store(&mailbox.poked, 0); /* the last agent may have left one unread */
 	atomic_store_explicit(&mailbox.tid, a->kit.owner, memory_order_release);
 	connect_open_self(&a->kit);
 	loop(a, (uintptr_t)delay_ms);
 	forget_kit(a);
+	if (atomic_load(&mailbox.disabled))
+		atomic_store(&mailbox.tid, 0);
 	/* The C library waits at a thread's end for the answer to a change of the user. */
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &glibc, NULL, sizeof(glibc));
 	if (atomic_load(&mailbox.disabled))

@@ -28,6 +28,8 @@ long ksmc_mbind(void *addr, size_t len, int mode, const unsigned long *mask, uns
 long ksmc_ioctl(int fd, unsigned long request, void *arg);
 long ksmc_vmsplice(int fd, const struct iovec *iov, size_t nr, unsigned int flags);
 
+long ksmc_merge(void *addr, size_t len, int timeout_ms);
+
 /*
  * Offer policy for memory that nobody asked about (ksm-run): private anonymous mappings of at
  * least min_pages pages are offered as if madvised. 0 switches that off (the default).

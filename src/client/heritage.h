@@ -23,6 +23,7 @@
  * ends_ms and nr_ends belong to the thread that set mailbox.ending.
  */
 struct heritage {
+	_Atomic bool released;     /* no connection until the process is told to join */
 	_Atomic uint32_t deferred; /* start the agent only when told to: ksmc_defer_agent() */
 	int32_t pid;               /* of the process that last started it; 0: none did */
 	/* glibc has forgotten the parent's threads in a child, and with them their stacks. */

@@ -83,3 +83,8 @@ int ksm_stat(struct ksm_stat *st)
 {
 	return (int)to_errno(ksmc_stat(st));
 }
+
+int ksm_merge(void *addr, size_t length, int timeout_ms)
+{
+	return (int)to_errno(ksmc_merge(addr, length, timeout_ms));
+}

@@ -42,9 +42,9 @@ int link_send(const struct link *l, const void *m, size_t len)
 	return r < 0 ? (int)r : 0;
 }
 
-int link_ask(struct link *l)
+int link_ask(struct link *l, uint32_t flags)
 {
-	struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, l->stat_id + 1 };
+	struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, l->stat_id + 1, flags, 0 };
 	int r = link_send(l, &m, sizeof(m));
 
 	if (!r)

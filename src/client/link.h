@@ -57,7 +57,7 @@ bool link_same_identity(const struct link *l);
 /* Send one message without waiting. Returns 0, -EAGAIN (no room), or another -errno. */
 int link_send(const struct link *l, const void *m, size_t len);
 /* Send the next STAT without waiting; stat_id moves on if it went out. Returns as link_send(). */
-int link_ask(struct link *l);
+int link_ask(struct link *l, uint32_t flags);
 /*
  * Receive one message without waiting. Returns its length, 0 at the end of the connection, or
  * -errno: -EAGAIN for none, -EPROTO for a message of a wrong size or of no known type. The caller

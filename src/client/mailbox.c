@@ -131,7 +131,8 @@ int mailbox_unshare(uint64_t start, uint64_t end)
 	return r ? r : mailbox.result;
 }
 
-int mailbox_stat(struct ksm_msg_stat_reply *out)
+static int ask(enum request kind, struct ksm_msg_stat_reply *out, int timeout_ms)
+	NEEDS(mailbox.lock)
 {
 	int r;
 
@@ -139,11 +140,21 @@ int mailbox_stat(struct ksm_msg_stat_reply *out)
 		return -ENOTCONN;
 	mailbox.result = 0;
 	mailbox.nr++;
-	r = request(REQ_STAT, STAT_TIMEOUT_MS);
+	r = request(kind, timeout_ms);
 	if (!r)
 		r = mailbox.result;
 	*out = mailbox.stat;
 	return r;
+}
+
+int mailbox_stat(struct ksm_msg_stat_reply *out)
+{
+	return ask(REQ_STAT, out, STAT_TIMEOUT_MS);
+}
+
+int mailbox_passes(struct ksm_msg_stat_reply *out, int timeout_ms)
+{
+	return ask(REQ_PASSES, out, timeout_ms);
 }
 
 void mailbox_finish(enum request kind)

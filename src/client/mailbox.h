@@ -23,7 +23,7 @@
 #define MAILBOX_SIGNAL SIGSTKFLT
 
 /* Kinds of work that a program thread asks of the agent. */
-enum request { REQ_NONE, REQ_UNSHARE, REQ_STAT };
+enum request { REQ_NONE, REQ_UNSHARE, REQ_STAT, REQ_PASSES };
 
 /*
  * The agent's first try to connect: it may take its time, a program thread waits for it, it is over
@@ -49,7 +49,7 @@ struct mailbox {
 	struct mailbox_lock lock;
 	_Atomic uint32_t kind; /* enum request; back to REQ_NONE when done */
 	struct span range;     /* of REQ_UNSHARE */
-	uint64_t nr;           /* counts requests of kind REQ_STAT */
+	uint64_t nr;           /* counts requests of kinds REQ_STAT and REQ_PASSES */
 	int32_t result;        /* 0 or -errno */
 	struct ksm_msg_stat_reply stat;
 
@@ -89,6 +89,11 @@ void mailbox_end(const uint64_t *sigmask) GIVES(mailbox.lock);
 int mailbox_unshare(uint64_t start, uint64_t end) NEEDS(mailbox.lock);
 /* Ask the daemon. Waits at most 2 s. Returns 0, -ENOTCONN, -ETIMEDOUT, or -ENOSYS as above. */
 int mailbox_stat(struct ksm_msg_stat_reply *out) NEEDS(mailbox.lock);
+/*
+ * The same once the daemon has heard of everything that was offered before, and it is to make no
+ * long pauses now. Waits at most timeout_ms.
+ */
+int mailbox_passes(struct ksm_msg_stat_reply *out, int timeout_ms) NEEDS(mailbox.lock);
 
 /* The agent's side. */
 

@@ -13,7 +13,7 @@
  *	ops_uffd.c      ioctl of a userfaultfd of the program's own
  *	ops_policy.c    what is offered without being asked: prctl, ksm-run, the heap
  *	ops_process.c   first use, forks, the start of the agent
- *	ops_query.c     ksm_stat
+ *	ops_query.c     ksm_stat, ksm_merge
  *
  * ops_learn.h and ops_withdraw.h are the two ways of a range: into the table, and off its frames.
  */

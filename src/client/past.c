@@ -139,9 +139,9 @@ bool past_ask(struct past *p, struct link *l)
 
 	p->due_ms = kit_now_ms() + ASK_MS;
 	/* An answer to this must not take the place of one to the program. */
-	if (mailbox_kind() == REQ_STAT)
+	if (mailbox_kind() == REQ_STAT || mailbox_kind() == REQ_PASSES)
 		return true;
-	r = link_ask(l);
+	r = link_ask(l, 0);
 	if (!r)
 		p->stat = l->stat_id;
 	return !r || r == -EAGAIN || r == -EINTR;

@@ -136,6 +136,14 @@ void sentinel_answer(struct sentinels *s, uint64_t id, uint64_t arena_file)
 		drop_prev(s);
 }
 
+void sentinel_drop_all(struct sentinels *s)
+{
+	unmap_old(s);
+	unmap_page(&s->prev);
+	unmap_page(&s->newest);
+	s->epoch_stat = s->adopt_stat = 0;
+}
+
 /*
  * The daemon of the domain that the process has left must not wait for it: frames of that domain
  * may be reused when no process of its epochs is left. So stand on none of them, nor on those of
@@ -157,8 +165,6 @@ void sentinel_leave_domain(struct sentinels *s, const struct link *l)
 			return;
 		as_agent_lock();
 	} while (as.frame_moves != moves); /* perhaps to where it had looked before */
-	unmap_old(s);
-	unmap_page(&s->prev);
-	unmap_page(&s->newest);
+	sentinel_drop_all(s);
 	as_unlock();
 }

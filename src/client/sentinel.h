@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client/as.h"
 #include "client/link.h"
 #include "wire/wire.h"
 
@@ -52,6 +53,8 @@ void sentinel_drop_old(struct sentinels *s, uint64_t arena_file);
  * held, or this is a forked child with one thread.
  */
 void sentinel_retire(struct sentinels *s);
+/* Nothing stands on any frame: drop all. */
+void sentinel_drop_all(struct sentinels *s) NEEDS(as.lock);
 /* If the process has changed its user, stand on no frames and drop the sentinels. */
 void sentinel_leave_domain(struct sentinels *s, const struct link *l);
 

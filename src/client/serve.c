@@ -15,6 +15,7 @@
 #include "client/as_queue.h"
 #include "client/connect.h"
 #include "client/mailbox.h"
+#include "client/release.h"
 #include "client/sysc.h"
 #include "client/tell.h"
 #include "client/txn.h"
@@ -30,10 +31,11 @@ static bool on_stat(struct link *l, struct heritage *h, const struct ksm_msg_sta
 	if (m->id > l->stat_id)
 		return false; /* nobody has asked */
 	sentinel_answer(&h->sentinels, m->id, arena_file);
-	if (mailbox_kind() == REQ_STAT && m->id == l->reply_id) {
+	if ((mailbox_kind() == REQ_STAT || mailbox_kind() == REQ_PASSES) &&
+	    l->reply_for == mailbox.nr && m->id == l->reply_id) {
 		mailbox.stat = *m;
 		mailbox.result = 0;
-		mailbox_finish(REQ_STAT);
+		mailbox_finish(mailbox_kind());
 	}
 	if (!h->past.due_ms)
 		return true;
@@ -79,6 +81,22 @@ static bool on_unmerge(struct link *l, const struct ksm_msg_unmerge *m)
 	return tell_message(l, &done, sizeof(done));
 }
 
+/* False: it is done, and the connection is to end; or that is broken. */
+static bool on_release(struct link *l, struct heritage *h, const struct ksm_msg_unmerge *m)
+{
+	struct ksm_msg_unmerge done = *m;
+
+	done.hdr.type = KSM_MSG_RELEASE_DONE;
+	done.error = -release_all(l->kit, &h->sentinels);
+	if (!done.error) {
+		atomic_store(&h->released, true);
+		tell_message(l, &done, sizeof(done));
+		return false;
+	}
+	tell_anew();
+	return tell_message(l, &done, sizeof(done));
+}
+
 /* Closes the descriptors in f. */
 static bool on_message(struct link *l, struct heritage *h, const union ksm_msg *m,
 		       struct link_fds *f)
@@ -91,6 +109,8 @@ static bool on_message(struct link *l, struct heritage *h, const union ksm_msg *
 		return on_order(l, &m->order);
 	case KSM_MSG_UNMERGE:
 		return on_unmerge(l, &m->unmerge);
+	case KSM_MSG_RELEASE:
+		return on_release(l, h, &m->unmerge);
 	case KSM_MSG_STAT_REPLY:
 		return on_stat(l, h, &m->stat_reply);
 	default:
@@ -117,6 +137,7 @@ static bool receive_all(struct link *l, struct heritage *h)
 		}
 		if (!on_message(l, h, &m, &f) || !tell_events(l))
 			return false;
+		wait_ask_passes(l);
 		/* Orders may keep coming for seconds; program threads must not wait for that. */
 		wait_for(l, 0, 0);
 		if (mailbox_ending())
@@ -152,7 +173,10 @@ static bool do_what_is_due(struct link *l, struct heritage *h)
 	if (h->past.due_ms && kit_now_ms() >= h->past.due_ms && !past_ask(&h->past, l))
 		return false;
 	heap_poll(&h->heap);
-	return tell_events(l);
+	if (!tell_events(l))
+		return false;
+	wait_ask_passes(l);
+	return true;
 }
 
 static void serve(struct link *l, struct heritage *h)
@@ -177,7 +201,7 @@ bool serve_connection(struct link *l, struct heritage *h)
 	atomic_store(&mailbox.connected, 0);
 	sentinel_leave_domain(&h->sentinels, l);
 	link_end(l);
-	if (mailbox_kind() == REQ_STAT)
+	if (mailbox_kind() == REQ_STAT || mailbox_kind() == REQ_PASSES)
 		wait_serve_request(l); /* whose answer will not come */
 	return greeted;
 }

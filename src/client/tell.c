@@ -55,7 +55,7 @@ bool tell_message(struct link *l, const void *m, size_t len)
 
 bool tell_stat(struct link *l, uint64_t *id)
 {
-	struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, ++l->stat_id };
+	struct ksm_msg_stat m = { { KSM_MSG_STAT, sizeof(m) }, ++l->stat_id, 0, 0 };
 
 	*id = m.id;
 	return tell_message(l, &m, sizeof(m));

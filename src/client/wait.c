@@ -23,13 +23,13 @@
 #define LOOK_MS 10000
 
 /* Returns what to tell the program thread, or -EINPROGRESS: the daemon's answer finishes it. */
-static int ask_for_program(struct link *l)
+static int ask_for_program(struct link *l, uint32_t flags)
 {
 	if (!mailbox_connected())
 		return -ENOTCONN;
 	if (l->reply_for == mailbox.nr)
 		return -EINPROGRESS;
-	if (link_ask(l) < 0)
+	if (link_ask(l, flags) < 0)
 		return -ETIMEDOUT;
 	l->reply_for = mailbox.nr;
 	l->reply_id = l->stat_id;
@@ -46,7 +46,13 @@ void wait_serve_request(struct link *l)
 		r = unshare_range(l->kit, mailbox.range.start, mailbox.range.end, NULL);
 		break;
 	case REQ_STAT:
-		r = ask_for_program(l);
+		r = ask_for_program(l, 0);
+		break;
+	case REQ_PASSES:
+		/* Not in the middle of telling what is offered: wait_ask_passes(). */
+		if (mailbox_connected())
+			return;
+		r = -ENOTCONN;
 		break;
 	default:
 		return;
@@ -55,6 +61,19 @@ void wait_serve_request(struct link *l)
 		return;
 	mailbox.result = r;
 	mailbox_finish(kind);
+}
+
+void wait_ask_passes(struct link *l)
+{
+	int r;
+
+	if (mailbox_kind() != REQ_PASSES)
+		return;
+	r = ask_for_program(l, KSM_STAT_HURRY);
+	if (r == -EINPROGRESS)
+		return;
+	mailbox.result = r;
+	mailbox_finish(REQ_PASSES);
 }
 
 /*
@@ -83,6 +102,8 @@ static void drain_pokes(int sigfd)
 	while (sysc3(SYS_read, sigfd, &si, sizeof(si)) == (long)sizeof(si)) {
 		if (si.ssi_code == SI_TKILL)
 			continue; /* to this thread, and by a vfork child perhaps */
+		if (si.ssi_code == SI_QUEUE && si.ssi_int == KSM_JOIN_VALUE)
+			continue; /* sent twice: release.c */
 		give_back(&si);
 		break;
 	}
@@ -99,6 +120,14 @@ static bool first_thread_ended(const struct kit *k)
 	return sysc5(SYS_kcmp, mailbox.pid, k->owner, KCMP_VM, 0, 0) > 0;
 }
 
+void wait_look_for_end(const struct kit *k)
+{
+	if (!first_thread_ended(k))
+		return;
+	mailbox_disable();
+	atomic_store(&mailbox.ending, true);
+}
+
 short wait_for(struct link *l, short events, int timeout_ms)
 {
 	struct pollfd p[2] = { { l->kit->sigfd, POLLIN, 0 }, { l->sock, events, 0 } };
@@ -111,10 +140,8 @@ short wait_for(struct link *l, short events, int timeout_ms)
 
 	if (r > 0 && p[0].revents)
 		drain_pokes(l->kit->sigfd);
-	if (r == 0 && timeout_ms && first_thread_ended(l->kit)) {
-		mailbox_disable();
-		atomic_store(&mailbox.ending, true);
-	}
+	if (r == 0 && timeout_ms)
+		wait_look_for_end(l->kit);
 	if (mailbox_ending())
 		return POLLHUP;
 	wait_serve_request(l);

@@ -17,6 +17,10 @@
  * POLLHUP when the agent is to end (mailbox_ending()).
  */
 short wait_for(struct link *l, short events, int timeout_ms);
+/* The daemon has been told all that is known: ask it about passes if a program thread wants it. */
+void wait_ask_passes(struct link *l);
+/* Has the program's first thread ended? Then the agent is to end, too. */
+void wait_look_for_end(const struct kit *k);
 /* Serve the request of a program thread, if there is one, without sleeping. */
 void wait_serve_request(struct link *l);
 

@@ -16,10 +16,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include <urcu.h>
 
+#include "base/clock.h"
 #include "daemon/attr.h"
 #include "daemon/clients.h"
+#include "daemon/daemon.h"
 
 #define RANGES 64 /* in one answer */
 
@@ -53,6 +56,14 @@ static void say_range(const struct engine_range *r, struct text *out)
 	text_printf(out, "\n");
 }
 
+/* The client, if the viewer may know of it. In an RCU read section. */
+static struct session *find(void *clients, uint64_t pid, const struct attr_viewer *v)
+{
+	struct session *s = pid <= INT32_MAX ? clients_find(clients, (pid_t)pid) : NULL;
+
+	return s && (v->is_operator || s->uid == v->uid) ? s : NULL;
+}
+
 int client_act_why(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
 		   struct text *out, struct text *why)
 {
@@ -66,8 +77,8 @@ int client_act_why(void *clients, uint64_t pid, const struct attr_viewer *v, con
 		return -EINVAL;
 	}
 	rcu_read_lock();
-	s = pid <= INT32_MAX ? clients_find(clients, (pid_t)pid) : NULL;
-	if (s && (v->is_operator || s->uid == v->uid))
+	s = find(clients, pid, v);
+	if (s)
 		nr = engine_why(s->mm, from, range, RANGES, &from);
 	rcu_read_unlock();
 	if (nr < 0)
@@ -80,4 +91,98 @@ int client_act_why(void *clients, uint64_t pid, const struct attr_viewer *v, con
 	if (from < KSM_ADDR_END)
 		text_printf(out, "next 0x%" PRIx64 "\n", from);
 	return 0;
+}
+
+/* ---- release ---- */
+
+static int release_ask(struct session *s)
+{
+	int was = s->release;
+
+	if (s->state != SESSION_READY)
+		return -EAGAIN;
+	if (was <= 0 && atomic_compare_exchange_strong(&s->release, &was, RELEASE_ASKED))
+		bell_ring(&s->d->client_bell, CLIENTS_RELEASE);
+	return 0;
+}
+
+static int release_look(const struct session *s, struct text *why)
+{
+	int is = s->release;
+
+	if (is >= 0)
+		return is ? -EINPROGRESS : 0;
+	if (is == -EBUSY)
+		text_printf(why, "some of its memory is pinned or sealed, and stays on frames");
+	else if (is == -ENOMEM)
+		text_printf(why, "private memory takes more than its limits leave room for");
+	return is;
+}
+
+int client_act_release(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
+		       struct text *out, struct text *why)
+{
+	struct session *s;
+	int ret = -ENOENT;
+
+	(void)out;
+	if (*args && strcmp(args, "look"))
+		return -EINVAL;
+	rcu_read_lock();
+	s = find(clients, pid, v);
+	if (s)
+		ret = *args ? release_look(s, why) : release_ask(s);
+	rcu_read_unlock();
+	return ret;
+}
+
+/* ---- merge ---- */
+
+/* Every page is looked at in the first of these; what was written before it, in the second. */
+#define PASSES 2
+/* A client that runs answers an order within this; one that does not within that is stopped. */
+#define ANSWER_MS 100
+#define SILENT_MS 2000
+
+static int merge_look(struct session *s, uint64_t number, struct text *why)
+{
+	struct daemon *d = s->d;
+	uint64_t silent;
+
+	if (knob_get(&d->knobs, KNOB_RUN) != KSM_RUN_MERGE ||
+	    !knob_get(&d->knobs, KNOB_PAGES_TO_SCAN)) {
+		text_printf(why, "nothing is being merged: see ksm/run and ksm/pages_to_scan");
+		return -EAGAIN;
+	}
+	engine_mm_hurry(s->mm);
+	bell_ring(&d->scan_bell, SCAN_HINT);
+	if (!session_told(s) || d->passes_done < number)
+		return -EINPROGRESS;
+	/* A pass is complete without the answers of those that answer nothing. */
+	silent = s->nr_orders && number ? clock_ms() - s->waiting_ms : 0;
+	if (silent < ANSWER_MS)
+		return 0;
+	if (silent < SILENT_MS)
+		return -EINPROGRESS;
+	text_printf(why, "client %d does not answer its orders", (int)s->pid);
+	return -ETIMEDOUT;
+}
+
+int client_act_merge(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
+		     struct text *out, struct text *why)
+{
+	uint64_t number = 0;
+	struct session *s;
+	int ret = -ENOENT;
+
+	if (*args && !parse_number(args, &number))
+		return -EINVAL;
+	rcu_read_lock();
+	s = find(clients, pid, v);
+	if (s)
+		ret = merge_look(s, number, why);
+	if (!ret && !*args)
+		text_printf(out, "%" PRIu64 "\n", s->d->passes_begun + PASSES);
+	rcu_read_unlock();
+	return ret;
 }

@@ -22,4 +22,19 @@ struct attr_viewer;
 int client_act_why(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
 		   struct text *out, struct text *why);
 
+/*
+ * release: ask it to make all its memory private and to keep away until it is told to join. Then,
+ * again and again: release look. That is refused with -EINPROGRESS while the client is at it, with
+ * another -errno when it could not, and with -ENOENT when it has gone, which is what was wanted.
+ */
+int client_act_release(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
+		       struct text *out, struct text *why);
+/*
+ * merge: have the daemon make no longer pauses than need be, and answer with the number of the pass
+ * after which what is there now has been merged. merge NUMBER: -EINPROGRESS until that pass is
+ * complete and its orders are answered; -ETIMEDOUT when this client does not answer its own.
+ */
+int client_act_merge(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
+		     struct text *out, struct text *why);
+
 #endif

@@ -17,6 +17,7 @@
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
 #include "daemon/epochs.h"
+#include "daemon/release.h"
 #include "daemon/session_answer.h"
 #include "daemon/session_range.h"
 #include "daemon/unmerge.h"
@@ -35,6 +36,8 @@ static void answer(struct bell *b, uint32_t bits)
 		c->d->beats[BEAT_CLIENTS]++;
 	if (bits & CLIENTS_UNMERGE)
 		unmerge_poll(c);
+	if (bits & CLIENTS_RELEASE)
+		release_poll(c);
 	if (bits & CLIENTS_RETIRED)
 		clients_epochs_soon(c);
 	if (bits & CLIENTS_LIAR)

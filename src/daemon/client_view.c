@@ -20,6 +20,7 @@ static void view(struct session *s, struct client_view *v)
 	v->domain_id = s->domain->id;
 	v->merge_any = s->flags & KSM_INFO_MERGE_ANY;
 	v->stalled = session_stalled(s);
+	v->ready = session_told(s);
 	v->short_of_memory = s->flags & KSM_INFO_SHORT;
 	v->max_map_count = s->max_map_count;
 	v->agent_cpu_ns = s->agent_cpu_ns;

@@ -20,7 +20,7 @@ struct client_view {
 	pid_t pid;
 	uid_t uid;
 	uint32_t id, domain_id;
-	bool merge_any, stalled, short_of_memory;
+	bool merge_any, stalled, short_of_memory, ready;
 	uint32_t max_map_count;
 	uint64_t agent_cpu_ns, connected_ms;
 	uint64_t left_out[KSM_LEFT_NR]; /* the client's own reasons and ours */

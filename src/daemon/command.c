@@ -45,6 +45,8 @@ static const char *explain(int error)
 		return "there is no such node with memory";
 	case ELOOP:
 		return "that is the same node";
+	case EINPROGRESS:
+		return "that is under way";
 	case EALREADY:
 		return "that is under way already";
 	case EADDRINUSE:

@@ -50,6 +50,7 @@ enum client_bell {
 	CLIENTS_RETIRED = 4, /* a domain has retired frames, or may be gone: start a grace period */
 	CLIENTS_PING = 8,    /* the main thread asks for a sign of life: beats[BEAT_CLIENTS] */
 	CLIENTS_LIAR = 16,   /* a worker found that a client lies about its merges */
+	CLIENTS_RELEASE = 32, /* a session's `release` is RELEASE_ASKED */
 };
 enum scan_bell {
 	SCAN_STOP = 1,
@@ -75,6 +76,12 @@ struct daemon {
 	/* Each is made and ended by its owner, after and before all who ring it: see main.c. */
 	struct bell main_bell, client_bell, scan_bell;
 	_Atomic uint32_t beats[NR_BEATS];
+	/*
+	 * Passes that were begun, and those that are complete and answered. A pass that is given
+	 * up is begun again under its number, so a pass of a higher number than passes_begun said
+	 * begins later than that was said.
+	 */
+	_Atomic uint64_t passes_begun, passes_done;
 	_Atomic uint64_t full_scans; /* complete passes; 0 after everything was unmerged */
 	uint64_t arena_limit;        /* bytes that the vault has room for; 0: no limit. Set once */
 	int uffd_dev;                /* /dev/userfaultfd; clients get copies */

@@ -19,7 +19,7 @@ static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
 struct client_values {
 	struct client_view view;
 	char comm[64];
-	uint64_t uid, domain, merge_any, mergeable, stalled, short_of_memory;
+	uint64_t uid, domain, merge_any, mergeable, stalled, short_of_memory, ready;
 	uint64_t nr_vmas, max_map_count, connected_seconds;
 };
 
@@ -58,6 +58,7 @@ static int gather(void *owner, uint64_t pid, void *values)
 	v->merge_any = v->view.merge_any;
 	v->mergeable = v->view.mm.region_bytes > 0;
 	v->stalled = v->view.stalled;
+	v->ready = v->view.ready;
 	v->short_of_memory = v->view.short_of_memory;
 	v->nr_vmas = v->view.mm.nr_vmas;
 	v->max_map_count = v->view.max_map_count;
@@ -102,6 +103,7 @@ static const struct attr attrs[] = {
 	CLIENT("stalled", stalled, "1: it answers no orders, and is given none"),
 	CLIENT("short_of_memory", short_of_memory,
 	       "1: it keeps frames because giving them up would exceed its memory limit"),
+	CLIENT("ready", ready, "1: the daemon knows of all that it offered when it connected"),
 	CLIENT("connected_seconds", connected_seconds, "time since it connected"),
 	CLIENT("cow_breaks", view.mm.cow_breaks, "merged pages found written, since it connected"),
 	CLIENT("orders", view.mm.orders, "orders waiting or under way"),
@@ -114,6 +116,14 @@ static const struct attr_action actions[] = {
 	  "what has become of its pages, range by range from ADDRESS on: \"START-END\", then "
 	  "\"NAME PAGES\" for each kind; \"next ADDRESS\" when there is more",
 	  client_act_why },
+	{ "release",
+	  "make all its memory private, and keep away until it is told to join; with look: how far "
+	  "that has come",
+	  client_act_release },
+	{ "merge",
+	  "the number of the pass after which what is there now has been merged; with a number: "
+	  "whether that pass is complete",
+	  client_act_merge },
 };
 
 static const struct attr_group group = {

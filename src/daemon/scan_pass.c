@@ -93,6 +93,7 @@ static uint64_t count_passes(struct scan_pass *p, uint64_t orders)
 		p->given_up = orders;
 	if (p->owed && orders <= p->given_up) {
 		p->d->full_scans += p->owed;
+		p->d->passes_done += p->owed;
 		p->owed = 0;
 	}
 	return orders - p->given_up;
@@ -123,6 +124,7 @@ static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
 			arena_drop_policy(v[i]->arena);
 	}
 	p->under_way = true;
+	p->d->passes_begun = p->d->passes_done + p->owed + 1;
 	p->start_ms = p->flushed_ms = clock_ms();
 	p->start_cpu_ns = cpu_ns(p);
 	p->pages = 0;

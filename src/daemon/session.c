@@ -14,6 +14,8 @@
 /* A client answers orders within milliseconds unless an operator or a debugger has stopped it, and
  * waiting for that does no harm; so the time is generous. */
 #define STALL_MS 10000
+/* A client tells of all it has within some milliseconds, and sends INFO a moment later. */
+#define TOLD_MS 5000
 
 bool session_move(struct session *s, enum session_state to)
 {
@@ -97,6 +99,11 @@ void session_free(struct session *s)
 bool session_stalled(const struct session *s)
 {
 	return s->nr_orders && clock_ms() - s->waiting_ms > STALL_MS;
+}
+
+bool session_told(const struct session *s)
+{
+	return s->state == SESSION_READY && (s->has_told || clock_ms() - s->accepted_ms > TOLD_MS);
 }
 
 int64_t session_profit(const struct mm_counters *c)

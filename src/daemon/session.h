@@ -53,6 +53,12 @@ struct claims {
 	uint32_t checked, lies; /* pages that were looked at; those that were not so */
 };
 
+enum session_release {
+	RELEASE_NONE,
+	RELEASE_ASKED, /* by the main thread */
+	RELEASE_SENT,  /* the client is at it */
+};
+
 /* What is left to do of a change of the address space: session_range.c. */
 struct range_work {
 	uint32_t type; /* KSM_MSG_*; 0: nothing. The client's messages wait until it is */
@@ -67,6 +73,7 @@ struct range_work {
 #define WANT_EPOCH 1u
 #define WANT_UNMERGE 2u
 #define WANT_STAT 4u
+#define WANT_RELEASE 8u
 
 /*
  * The client thread alone uses fields without a remark, and those that do not change once the
@@ -112,6 +119,10 @@ struct session {
 	bool unmerge_awaited; /* by the job under way */
 	bool unmerge_refused; /* it could not; the next store of `run` 2 asks it again */
 
+	/* enum session_release, or -errno of the last try. The main thread asks, the client
+	 * thread goes on from there. */
+	_Atomic int release;
+
 	struct range_work work;
 	struct span exit; /* once it is dropped: what the engine still knows of it */
 
@@ -127,6 +138,7 @@ struct session {
 	struct claims claims; /* session_answer.c; send_lock */
 
 	/* Facts from HELLO and INFO; any thread reads them. */
+	_Atomic bool has_told; /* an INFO came: everything that it had at its start was told */
 	_Atomic uint32_t flags, max_map_count;
 	_Atomic uint64_t agent_cpu_ns;
 	_Atomic uint64_t left_out[KSM_LEFT_CLIENT_NR];
@@ -151,6 +163,11 @@ int session_charge_client(struct session *s);
 
 /* Does it leave orders unanswered for long? Any thread. */
 bool session_stalled(const struct session *s);
+/*
+ * Has it told of all that it offered when it connected? One that goes on telling for long is taken
+ * for one that has. Any thread.
+ */
+bool session_told(const struct session *s);
 /* Bytes that a client saves, less all that is spent on it. */
 int64_t session_profit(const struct mm_counters *c);
 

@@ -15,6 +15,7 @@
 #include "daemon/daemon.h"
 #include "daemon/epochs.h"
 #include "daemon/join.h"
+#include "daemon/release.h"
 #include "daemon/rights.h"
 #include "daemon/session_answer.h"
 #include "daemon/session_info.h"
@@ -40,6 +41,7 @@ static const struct rule {
 	[KSM_MSG_ADOPT] = { IN_READY, session_range_adopt },
 	[KSM_MSG_ORDER_DONE] = { IN_READY, session_answer },
 	[KSM_MSG_UNMERGE_DONE] = { IN_READY, unmerge_done },
+	[KSM_MSG_RELEASE_DONE] = { IN_READY, release_done },
 	[KSM_MSG_EPOCH_DONE] = { IN_READY, epochs_done },
 	[KSM_MSG_STAT] = { IN_READY, session_info_stat },
 	[KSM_MSG_INFO] = { IN_READY, session_info },

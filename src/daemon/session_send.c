@@ -112,6 +112,13 @@ static int send_unmerge(struct session *s)
 	return err;
 }
 
+static int send_release(struct session *s)
+{
+	struct ksm_msg_unmerge msg = { .hdr = { KSM_MSG_RELEASE, sizeof(msg) } };
+
+	return session_send(s, &msg.hdr, NULL, 0);
+}
+
 /* A client drops sentinels by the answer, so it comes even when there is no room now. */
 static int send_stat(struct session *s)
 {
@@ -123,6 +130,10 @@ static int send_stat(struct session *s)
 
 	mm_counters(s->mm, &c);
 	reply.full_scans = s->d->full_scans;
+	reply.passes_begun = s->d->passes_begun;
+	reply.passes_done = s->d->passes_done;
+	reply.merging = knob_get(&s->d->knobs, KNOB_RUN) == KSM_RUN_MERGE &&
+			knob_get(&s->d->knobs, KNOB_PAGES_TO_SCAN);
 	reply.rmap_items = c.rmap_items;
 	reply.zero_pages = c.zero_pages;
 	reply.merging_pages = c.merging_pages;
@@ -139,6 +150,8 @@ void session_flush(struct session *s)
 		s->want &= ~WANT_UNMERGE;
 	if ((s->want & WANT_EPOCH) && send_epoch(s) != -EAGAIN)
 		s->want &= ~WANT_EPOCH;
+	if ((s->want & WANT_RELEASE) && send_release(s) != -EAGAIN)
+		s->want &= ~WANT_RELEASE;
 	if ((s->want & WANT_STAT) && send_stat(s) != -EAGAIN)
 		s->want &= ~WANT_STAT;
 	session_listen(s);

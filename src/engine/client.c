@@ -95,6 +95,14 @@ void engine_mm_exit(struct mm_slot *mm)
 	engine_unlock(mm->e);
 }
 
+void engine_mm_hurry(struct mm_slot *mm)
+{
+	engine_lock(mm->e);
+	/* One is taken off at the beginning of a pass, so three cover two whole ones. */
+	mm->hurry = 3;
+	engine_unlock(mm->e);
+}
+
 void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count)
 {
 	engine_lock(mm->e);

@@ -141,6 +141,7 @@ struct mm_slot {
 
 	struct unseen unseen;     /* to be looked at by the next pass that comes to this client */
 	struct unseen unseen_now; /* by the one that is at it, until it has tracked everything */
+	unsigned int hurry;       /* passes in which no page sits out because it is written often */
 
 	uint64_t tracked_seq; /* counts pages that begin or cease to be tracked */
 	struct dense_map dense;

@@ -161,6 +161,12 @@ void engine_mm_set_family(struct mm_slot *mm, uint64_t family);
 void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count);
 
 /*
+ * Somebody waits until the client's pages are merged: in the pass under way and the two after it no
+ * page sits out because it was written often (smart_scan).
+ */
+void engine_mm_hurry(struct mm_slot *mm);
+
+/*
  * Ranges, in bytes, page aligned, start < end <= 2^47. ADD of what is there already is fine; DEL
  * and FORGET of what is not there, too. DEL drops tracking; FORGET keeps the range offered but
  * drops what is known of its pages, which count as new when tracking shows them. The next pass

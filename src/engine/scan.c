@@ -146,8 +146,10 @@ static bool skip_pass(struct engine *e, struct rmap_block *b, unsigned int slot)
 	 * A page that a client refuses because it is pinned keeps its age whatever the knob
 	 * says: that state lasts long, and each try costs an order.
 	 */
-	if (!(age >> 4) ||
-	    !(knob_get(e->knobs, KNOB_SMART_SCAN) || (b->state[slot] & RMAP_LEFT_PINNED)))
+	if (!(age >> 4))
+		return false;
+	if (!(b->state[slot] & RMAP_LEFT_PINNED) &&
+	    (!knob_get(e->knobs, KNOB_SMART_SCAN) || block_mm(b)->hurry))
 		return false;
 	item_set_age(&b->item[slot], (uint8_t)(age - (1 << 4)));
 	e->total.pages_skipped++;
@@ -280,6 +282,7 @@ static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct
 		return NULL;
 	mm_is_of(mm, e);
 	e->next_scan = mm->serial + 1;
+	mm->hurry -= mm->hurry > 0;
 	w->at = (struct scan_cursor){ .serial = mm->serial };
 	budget_requeue(mm);
 	retry_shared(mm);

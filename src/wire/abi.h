@@ -85,6 +85,16 @@ enum ksm_left_out {
 			"fork_shared", "cow_broken", "vma_budget", "foreign", "arena_limit"        \
 	}
 
+/*
+ * An agent that was told to release its process has no connection through which it could be told
+ * to come back. A signal with this value (rt_tgsigqueueinfo(2)) does that. The kernel lets the
+ * program's own user and root send it, and nobody else. It would end a process that does not expect
+ * it, so it goes to a thread of this name that waits for it, and to no other.
+ */
+#define KSM_JOIN_SIGNAL 16 /* SIGSTKFLT */
+#define KSM_JOIN_VALUE 0x6b736d6a
+#define KSM_AGENT_NAME "ksm-agent"
+
 /* Outcome of one page of an order. */
 enum ksm_res {
 	KSM_RES_NONE,        /* the page is not part of the order */

@@ -24,7 +24,7 @@
 #include "wire/abi.h"
 #include "wire/label.h"
 
-#define KSM_WIRE_VERSION 2
+#define KSM_WIRE_VERSION 3
 #define KSM_CLIENT_SOCKET "client.sock"
 #define KSM_CONTROL_SOCKET "control.sock"
 
@@ -45,6 +45,8 @@ enum ksm_msg_type {
 	KSM_MSG_EPOCH_DONE,   /* C: did so */
 	KSM_MSG_STAT,         /* C: asks for its counters */
 	KSM_MSG_STAT_REPLY,   /* D: answers */
+	KSM_MSG_RELEASE,      /* D: asks for private memory, and for no sign of merging */
+	KSM_MSG_RELEASE_DONE, /* C: did so and hangs up, or could not */
 	KSM_MSG_INFO,         /* C: tells facts about itself that changed */
 	KSM_MSG_ERROR,        /* D: says why, and drops the connection */
 	KSM_MSG_NR
@@ -110,11 +112,11 @@ struct ksm_msg_order_done {
 	uint8_t result[KSM_ORDER_PAGES]; /* enum ksm_res */
 };
 
-/* UNMERGE, UNMERGE_DONE */
+/* UNMERGE, UNMERGE_DONE, RELEASE, RELEASE_DONE */
 struct ksm_msg_unmerge {
 	struct ksm_msg_hdr hdr;
 	uint32_t id;
-	int32_t error; /* 0 or a positive errno: ENOMEM */
+	int32_t error; /* 0 or a positive errno: ENOMEM; EBUSY: pinned or sealed */
 };
 
 /* EPOCH, EPOCH_DONE */
@@ -126,7 +128,10 @@ struct ksm_msg_epoch {
 struct ksm_msg_stat {
 	struct ksm_msg_hdr hdr;
 	uint64_t id;
+	uint32_t flags; /* KSM_STAT_* */
+	uint32_t reserved;
 };
+#define KSM_STAT_HURRY 1u /* somebody waits for passes: make no longer pauses than need be */
 
 struct ksm_msg_stat_reply {
 	struct ksm_msg_hdr hdr;
@@ -134,6 +139,10 @@ struct ksm_msg_stat_reply {
 	uint64_t rmap_items, zero_pages, merging_pages;
 	int64_t process_profit;
 	uint64_t full_scans; /* passes of the whole daemon */
+	/* The same without a fall to 0; those begun count the one that is under way. */
+	uint64_t passes_begun, passes_done;
+	uint32_t merging; /* 1: passes are made and what they find is merged */
+	uint32_t reserved;
 };
 
 struct ksm_msg_info {
@@ -188,6 +197,8 @@ static inline uint32_t ksm_msg_size(uint32_t type)
 		[KSM_MSG_EPOCH_DONE] = sizeof(struct ksm_msg_epoch),
 		[KSM_MSG_STAT] = sizeof(struct ksm_msg_stat),
 		[KSM_MSG_STAT_REPLY] = sizeof(struct ksm_msg_stat_reply),
+		[KSM_MSG_RELEASE] = sizeof(struct ksm_msg_unmerge),
+		[KSM_MSG_RELEASE_DONE] = sizeof(struct ksm_msg_unmerge),
 		[KSM_MSG_INFO] = sizeof(struct ksm_msg_info),
 		[KSM_MSG_ERROR] = sizeof(struct ksm_msg_error),
 	};

@@ -6,6 +6,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
 #include "tests/lib/puppet.h"
@@ -129,11 +131,11 @@ START_TEST(why_tells_what_became_of_each_page)
 	long unique, zeros, broken = 7;
 
 	begin(&w);
+	ck_assert_int_eq(ctl_set(w.d, "ksm/use_zero_pages", "1"), 0);
 	unique = puppet_call(w.p, fn_offer, UNIQUE, 5000, 1);
 	zeros = puppet_call(w.p, fn_offer, UNIQUE, 0, 0);
 	ck_assert_int_gt(unique, 0);
 	ck_assert_int_gt(zeros, 0);
-	ck_assert_int_eq(ctl_set(w.d, "ksm/use_zero_pages", "1"), 0);
 	wait_until(ctl_client_u64(w.d, w.p->pid, "ksm_zero_pages") == UNIQUE, WAIT_MS, "zeros");
 	wait_until(why(w.d, w.p->pid).pages[WHY_UNIQUE] == UNIQUE, WAIT_MS, "unique");
 	y = why(w.d, w.p->pid);
@@ -236,6 +238,15 @@ static int ctl(const char *args)
 	return WEXITSTATUS(system(line));
 }
 
+/* The same with the process ID behind it. */
+static int ctl_of(const char *args, pid_t pid)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "%s %d", args, (int)pid);
+	return ctl(line);
+}
+
 /* Seen to fail when a reason has no entry in kinds.c. */
 START_TEST(each_reason_is_explained)
 {
@@ -273,6 +284,327 @@ START_TEST(why_for_people)
 }
 END_TEST
 
+/* ---- release and join ---- */
+
+static bool is_client(struct daemon *d, pid_t pid)
+{
+	char path[64], buf[64];
+
+	snprintf(path, sizeof(path), "client/%d/uid", (int)pid);
+	return ctl_get(d, path, buf, sizeof(buf)) >= 0;
+}
+
+/* The number that a command prints, which is given the process ID. */
+static int count_lines(const char *how, pid_t pid)
+{
+	char line[256], buf[16] = "";
+	FILE *f;
+
+	snprintf(line, sizeof(line), how, (int)pid);
+	f = popen(line, "r");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_ptr_nonnull(fgets(buf, sizeof(buf), f));
+	pclose(f);
+	return atoi(buf);
+}
+
+/* Nothing that a program without us has not. */
+static void check_clean(pid_t pid)
+{
+	ck_assert_int_eq(count_lines("grep -cE 'ksm-(arena|sentinel)' /proc/%d/maps", pid), 0);
+	ck_assert_int_eq(count_lines("grep -cE '^VmFlags.* u[wm]' /proc/%d/smaps", pid), 0);
+	ck_assert_int_eq(count_lines("find /proc/%d/task/*/fd -lname '*userfaultfd*' | wc -l", pid),
+			 0);
+	ck_assert_int_eq(count_lines("find $(grep -lx ksm-agent /proc/%d/task/*/comm | "
+				     "sed s/comm$/fd/) -mindepth 1 | wc -l",
+				     pid),
+			 0);
+}
+
+static long fn_refused(const long a[6])
+{
+	struct ksm_stat st = { .size = sizeof(st) };
+
+	(void)a;
+	return ksm_stat(&st) ? -errno : (long)st.refused;
+}
+
+/* Seen to fail when sentinels stay, and when pages that were written stay where they are. */
+START_TEST(release_leaves_nothing)
+{
+	struct world w;
+	struct puppet *child;
+
+	begin(&w);
+	ck_assert_int_eq(puppet_pages_on_frames(w.p, w.mem, NR), NR);
+	puppet_call(w.p, fn_fill, w.mem, 5, 3000, 1);
+	ck_assert_int_eq(ctl_of("release", w.p->pid), 0);
+	check_clean(w.p->pid);
+	ck_assert(!is_client(w.d, w.p->pid));
+	ck_assert_int_eq(puppet_call(w.p, fn_check, w.mem, 5, 3000, 1), 0);
+	ck_assert_int_eq(puppet_call(w.p, fn_check, w.mem + 5 * 4096L, NR - 5, 6, 1), 0);
+	ck_assert_int_eq(pages_on_frames(w.p->pid, w.mem, NR), 0);
+	ck_assert_int_eq(puppet_call(w.p, fn_refused), ECANCELED);
+	/* It keeps away from the next daemon, too, and so does a child. */
+	child = puppet_fork(w.p);
+	daemon_kill(w.d);
+	daemon_restart(w.d, NULL);
+	daemon_hasten(w.d);
+	wait_until(is_client(w.d, w.q->pid), WAIT_MS, "the other comes back");
+	wait_full_scans(w.d, 2, WAIT_MS);
+	ck_assert(!is_client(w.d, w.p->pid));
+	ck_assert(!is_client(w.d, child->pid));
+	check_clean(w.p->pid);
+	ck_assert_int_eq(puppet_call(child, fn_check, w.mem, 5, 3000, 1), 0);
+	ck_assert_int_eq(ctl_of("join", child->pid), 0);
+	puppet_end(child);
+	ck_assert(!is_client(w.d, w.p->pid));
+	/* What it offers meanwhile is merged when it has come back. */
+	ck_assert_int_gt(puppet_call(w.p, fn_offer, UNIQUE, 1, 1), 0);
+	ck_assert_int_eq(ctl_of("join", w.p->pid), 0);
+	ck_assert_int_eq(ctl_of("merge --wait", w.p->pid), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(w.p, w.mem, NR), NR - 5);
+	end(&w);
+}
+END_TEST
+
+static long fn_open_direct(const long a[6])
+{
+	char path[] = "/var/tmp/test_act.XXXXXX";
+	int fd = mkostemp(path, O_DIRECT);
+
+	(void)a;
+	if (fd >= 0)
+		unlink(path);
+	return fd >= 0 ? fd : -errno;
+}
+
+static long fn_close(const long a[6])
+{
+	return close((int)a[0]);
+}
+
+/* Pages that were written since may be pinned by direct I/O. Then nothing is released. */
+START_TEST(release_is_refused_whole)
+{
+	struct world w;
+	long fd;
+
+	begin(&w);
+	ck_assert_int_eq(puppet_pages_on_frames(w.p, w.mem, NR), NR);
+	puppet_call(w.p, fn_fill, w.mem, 5, 3000, 1);
+	fd = puppet_call(w.p, fn_open_direct);
+	if (fd < 0) {
+		printf("SKIP: no O_DIRECT in /var/tmp\n");
+	} else {
+		ck_assert_int_eq(ctl_of("release", w.p->pid), 1);
+		ck_assert(is_client(w.d, w.p->pid));
+		ck_assert_int_eq(puppet_call(w.p, fn_check, w.mem, 5, 3000, 1), 0);
+		ck_assert_int_eq(puppet_call(w.p, fn_check, w.mem + 5 * 4096L, NR - 5, 6, 1), 0);
+		/* It goes on as a client. */
+		ck_assert_int_eq(ctl_of("merge --wait", w.p->pid), 0);
+		ck_assert_int_eq(puppet_pages_on_frames(w.p, w.mem, NR), NR - 5);
+		ck_assert_int_eq(puppet_call(w.p, fn_close, fd), 0);
+		ck_assert_int_eq(ctl_of("release", w.p->pid), 0);
+		check_clean(w.p->pid);
+	}
+	end(&w);
+}
+END_TEST
+
+static void act_as_stranger(struct daemon *d)
+{
+	pid_t pid = (pid_t)atoi(getenv("VICTIM_PID"));
+	char buf[ANSWER];
+
+	ck_assert_int_eq(act(d, pid, "release", buf), -ENOENT);
+	ck_assert_int_eq(act(d, pid, "merge", buf), -ENOENT);
+	ck_assert_int_eq(ctl_of("release", pid), 1);
+	ck_assert_int_eq(ctl_of("join", pid), 1);
+}
+
+static void act_as_owner(struct daemon *d)
+{
+	pid_t pid = (pid_t)atoi(getenv("VICTIM_PID"));
+
+	(void)d;
+	ck_assert_int_eq(ctl_of("release", pid), 0);
+	ck_assert_int_eq(ctl_of("join", pid), 0);
+	ck_assert_int_eq(ctl_of("merge --wait", pid), 0);
+}
+
+START_TEST(ones_own_programs_alone)
+{
+	struct user owner = { VICTIM, VICTIM, 0, 0 }, stranger = { STRANGER, STRANGER, 0, 0 };
+	struct world w;
+	char pid[16];
+
+	if (not_root())
+		return;
+	begin_as(&w, VICTIM);
+	snprintf(pid, sizeof(pid), "%d", (int)w.p->pid);
+	setenv("VICTIM_PID", pid, 1);
+	as_user(&stranger, act_as_stranger, w.d);
+	ck_assert_int_eq(pages_on_frames(w.p->pid, w.mem, NR) > 0, 1);
+	as_user(&owner, act_as_owner, w.d);
+	end(&w);
+}
+END_TEST
+
+/* A command in the background. */
+static pid_t spawn_ctl(const char *args, pid_t pid)
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(ctl_of(args, pid));
+	ck_assert_int_gt(child, 0);
+	return child;
+}
+
+static int exit_code(pid_t child)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+START_TEST(release_and_bad_clients)
+{
+	char buf[ANSWER];
+	struct world w;
+	pid_t a, b;
+
+	begin(&w);
+	ck_assert_int_eq(ctl_of("release", getpid()), 1);
+	ck_assert_int_eq(ctl_of("join", getpid()), 1);
+	ck_assert_int_eq(ctl("release x"), 2);
+	ck_assert_int_eq(ctl("join 0"), 1);
+	ck_assert_int_eq(ctl("release 999999999"), 1);
+	ck_assert_int_eq(act(w.d, w.p->pid, "release now", buf), -EINVAL);
+	ck_assert_int_eq(act(w.d, w.p->pid, "release look", buf), 0);
+	/* Two at once. */
+	a = spawn_ctl("release", w.p->pid);
+	b = spawn_ctl("join", w.p->pid);
+	ck_assert_int_ge(exit_code(b), 0);
+	exit_code(a);
+	ck_assert_int_eq(ctl_of("join", w.p->pid), 0);
+	a = spawn_ctl("release", w.p->pid);
+	b = spawn_ctl("release", w.p->pid);
+	ck_assert_int_eq(exit_code(a) && exit_code(b), 0);
+	wait_until(!is_client(w.d, w.p->pid), WAIT_MS, "one of them did it");
+	ck_assert_int_eq(ctl_of("join", w.p->pid), 0);
+	/* Stopped: it is named, and does it later. */
+	ck_assert_int_eq(kill(w.p->pid, SIGSTOP), 0);
+	ck_assert_int_eq(ctl_of("release --timeout 0.2", w.p->pid), 1);
+	ck_assert(is_client(w.d, w.p->pid));
+	ck_assert_int_eq(kill(w.p->pid, SIGCONT), 0);
+	wait_until(!is_client(w.d, w.p->pid), WAIT_MS, "released when it goes on");
+	/* Dead in the middle. */
+	ck_assert_int_eq(kill(w.q->pid, SIGSTOP), 0);
+	a = spawn_ctl("release", w.q->pid);
+	wait_until(act(w.d, w.q->pid, "release look", buf) == -EINPROGRESS, WAIT_MS, "asked");
+	puppet_kill(w.q);
+	ck_assert_int_eq(exit_code(a), 1);
+	puppet_end(w.p);
+	daemon_stop(w.d);
+}
+END_TEST
+
+/* ---- merge ---- */
+
+static long fn_ksm_merge(const long a[6])
+{
+	return ksm_merge((void *)a[0], (size_t)a[1], (int)a[2]) ? -errno : 0;
+}
+
+/*
+ * When the call returns it is done: nothing is waited for afterwards. Seen to fail when the daemon
+ * is asked before it has heard of the memory.
+ */
+START_TEST(merge_returns_when_it_is_done)
+{
+	struct world w;
+
+	begin(&w);
+	for (int i = 0; i < 10; i++) {
+		long a = puppet_call(w.p, fn_map, NR, 0, 0), b = puppet_call(w.q, fn_map, NR, 0, 0);
+
+		ck_assert_int_eq(puppet_call(w.p, fn_fill, a, NR, 10000 + i * 1000, 1), 0);
+		ck_assert_int_eq(puppet_call(w.q, fn_fill, b, NR, 10000 + i * 1000, 1), 0);
+		ck_assert_int_eq(puppet_call(w.p, fn_madvise, a, NR * 4096L, MADV_MERGEABLE), 0);
+		ck_assert_int_eq(puppet_call(w.q, fn_ksm_merge, b, NR * 4096L, WAIT_MS), 0);
+		ck_assert_int_eq(puppet_pages_on_frames(w.q, b, NR), NR);
+		/* Written since, and to be merged again. */
+		ck_assert_int_eq(puppet_call(w.q, fn_fill, b, NR, 10000 + i * 1000, 1), 0);
+		ck_assert_int_eq(puppet_call(w.q, fn_ksm_merge, b, NR * 4096L, WAIT_MS), 0);
+		ck_assert_int_eq(puppet_pages_on_frames(w.q, b, NR), NR);
+	}
+	end(&w);
+}
+END_TEST
+
+START_TEST(merge_says_what_is_wrong)
+{
+	struct world w;
+	struct puppet *fresh;
+	long mem, len = NR * 4096L;
+	char buf[ANSWER];
+
+	begin(&w);
+	mem = w.mem;
+	ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, mem + 1, len, WAIT_MS), -EINVAL);
+	ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, mem, len, -1), -EINVAL);
+	ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, mem, len, 0), -ETIMEDOUT);
+	ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, 4096, 4096, WAIT_MS), -ENOMEM);
+	ck_assert_int_eq(act(w.d, w.p->pid, "merge x", buf), -EINVAL);
+	ck_assert_int_eq(act(w.d, w.p->pid, "merge 99999999999", buf), -EINPROGRESS);
+	ck_assert_int_eq(ctl_of("merge --wait", getpid()), 1);
+	ck_assert_int_eq(ctl("merge x"), 2);
+	ck_assert_int_eq(ctl_set(w.d, "ksm/run", "0"), 0);
+	ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, mem, len, WAIT_MS), -EAGAIN);
+	ck_assert_int_eq(ctl_of("merge", w.p->pid), 1);
+	ck_assert_int_eq(ctl_set(w.d, "ksm/run", "1"), 0);
+	ck_assert_int_eq(ctl_of("merge", w.p->pid), 0);
+	ck_assert_int_eq(ctl_of("release", w.p->pid), 0);
+	ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, mem, len, WAIT_MS), -ECANCELED);
+	ck_assert_int_eq(ctl_of("join", w.p->pid), 0);
+	/* A daemon that is stopped delays no longer than told, one that is gone not at all. */
+	ck_assert_int_eq(kill(w.d->pid, SIGSTOP), 0);
+	ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, mem, len, 100), -ETIMEDOUT);
+	ck_assert_int_eq(kill(w.d->pid, SIGCONT), 0);
+	ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, mem, len, WAIT_MS), 0);
+	daemon_kill(w.d);
+	fresh = puppet_new();
+	mem = puppet_call(fresh, fn_map, NR, 0, 0);
+	ck_assert_int_eq(puppet_call(fresh, fn_ksm_merge, mem, len, WAIT_MS), -ENOTCONN);
+	puppet_end(fresh);
+	daemon_restart(w.d, NULL);
+	end(&w);
+}
+END_TEST
+
+/* One that is stopped is named; the other is merged all the same. */
+START_TEST(merge_among_stopped_clients)
+{
+	struct world w;
+	long b;
+
+	begin(&w);
+	ck_assert_int_gt(puppet_call(w.p, fn_offer, NR, 5000, 1), 0);
+	ck_assert_int_eq(ctl_of("merge --wait", w.p->pid), 0);
+	ck_assert_int_eq(kill(w.p->pid, SIGSTOP), 0);
+	b = puppet_call(w.q, fn_offer, NR, 5000, 1);
+	ck_assert_int_eq(ctl_of("merge --wait", w.q->pid), 0);
+	ck_assert_int_eq(puppet_pages_on_frames(w.q, b, NR), NR);
+	ck_assert_int_eq(ctl_of("merge --wait --timeout 30", w.p->pid), 1);
+	ck_assert_int_eq(kill(w.p->pid, SIGCONT), 0);
+	ck_assert_int_eq(ctl_of("merge --wait", w.p->pid), 0);
+	end(&w);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("actions");
@@ -286,6 +618,13 @@ int main(void)
 	tcase_add_test(tc, why_keeps_secrets);
 	tcase_add_test(tc, each_reason_is_explained);
 	tcase_add_test(tc, why_for_people);
+	tcase_add_test(tc, release_leaves_nothing);
+	tcase_add_test(tc, release_is_refused_whole);
+	tcase_add_test(tc, ones_own_programs_alone);
+	tcase_add_test(tc, release_and_bad_clients);
+	tcase_add_test(tc, merge_returns_when_it_is_done);
+	tcase_add_test(tc, merge_says_what_is_wrong);
+	tcase_add_test(tc, merge_among_stopped_clients);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

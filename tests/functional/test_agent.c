@@ -168,9 +168,17 @@ static void fake_recv(struct puppet *p, uint32_t type, union ksm_msg *m)
 		ck_assert_msg(n >= (ssize_t)sizeof(m->hdr), "recv: %s", strerror(errno));
 		ck_assert_uint_eq(n, ksm_msg_size(m->hdr.type));
 		if (m->hdr.type == KSM_MSG_STAT) {
-			struct ksm_msg_stat_reply r = {
-				{ KSM_MSG_STAT_REPLY, sizeof(r) }, m->stat.id, 1, 2, 3, 4, 5
-			};
+			struct ksm_msg_stat_reply r = { { KSM_MSG_STAT_REPLY, sizeof(r) },
+							m->stat.id,
+							1,
+							2,
+							3,
+							4,
+							5,
+							0,
+							0,
+							0,
+							0 };
 
 			send(p->sock, &r, sizeof(r), 0);
 		}

@@ -260,7 +260,7 @@ static bool has_foreign(const struct actor *a)
 static void on_welcome(struct actor *a, const struct ksm_msg_welcome *m, struct os_msg *msg)
 {
 	struct ksm_msg_ready ready = { { KSM_MSG_READY, sizeof(ready) } };
-	struct ksm_msg_stat stat = { { KSM_MSG_STAT, sizeof(stat) }, 0 };
+	struct ksm_msg_stat stat = { { KSM_MSG_STAT, sizeof(stat) }, 0, 0, 0 };
 
 	os_must(msg->nr_files == 3 && !a->ready && msg->file[1]->inode->arena);
 	os_must(msg->file[2]->lock_sh);
@@ -289,7 +289,7 @@ static void on_welcome(struct actor *a, const struct ksm_msg_welcome *m, struct 
 static void on_epoch(struct actor *a, const struct ksm_msg_epoch *m, struct os_msg *msg)
 {
 	struct ksm_msg_epoch done = { { KSM_MSG_EPOCH_DONE, sizeof(done) }, m->epoch };
-	struct ksm_msg_stat ask = { { KSM_MSG_STAT, sizeof(ask) }, 0 };
+	struct ksm_msg_stat ask = { { KSM_MSG_STAT, sizeof(ask) }, 0, 0, 0 };
 
 	os_must(msg->nr_files == 1 && m->epoch > a->epoch && msg->file[0]->lock_sh);
 	a->epoch = m->epoch;

@@ -295,10 +295,10 @@ static void act(uint8_t what)
 
 static long do_recvmsg(struct msghdr *mh)
 {
-	static const uint8_t types[] = { KSM_MSG_ORDER,   KSM_MSG_ORDER,      KSM_MSG_ORDER,
-					 KSM_MSG_EPOCH,   KSM_MSG_UNMERGE,    KSM_MSG_STAT_REPLY,
-					 KSM_MSG_WELCOME, KSM_MSG_ERROR,      KSM_MSG_HELLO,
-					 KSM_MSG_NR,      KSM_MSG_ORDER_DONE, 0 };
+	static const uint8_t types[] = { KSM_MSG_ORDER,   KSM_MSG_ORDER,   KSM_MSG_ORDER,
+					 KSM_MSG_EPOCH,   KSM_MSG_UNMERGE, KSM_MSG_STAT_REPLY,
+					 KSM_MSG_WELCOME, KSM_MSG_ERROR,   KSM_MSG_HELLO,
+					 KSM_MSG_NR,      KSM_MSG_RELEASE, 0 };
 	union ksm_msg m = { 0 };
 	uint8_t kind = take8(), shape;
 	uint32_t len;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "tools/ksmdctl/ask.h"
+#include "tools/ksmdctl/act.h"
 #include "tools/ksmdctl/die.h"
 #include "tools/ksmdctl/kinds.h"
 #include "tools/ksmdctl/metrics.h"
@@ -31,6 +32,9 @@ static const char usage_text[] =
 	"  status            what is saved, how fast, for whom, and what was left out\n"
 	"  top               the same, again and again; q or Ctrl-C ends\n"
 	"  why PID           what has become of its memory, range by range, and the reasons\n"
+	"  merge PID         have its memory merged now; with --wait: until that is done\n"
+	"  release PID       make its memory private until it is to join, as for a checkpoint\n"
+	"  join PID          have a released program come back\n"
 	"  help [REASON]     what a reason means and what to do about it\n"
 	"  metrics           all that you may see, as OpenMetrics (Prometheus)\n"
 	"\n"
@@ -38,6 +42,8 @@ static const char usage_text[] =
 	"                    $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user]\n"
 	"  --json            get, ls, status, why: print JSON\n"
 	"  -a, --all         why: every range, not just those with most memory\n"
+	"  -w, --wait        merge: wait until everything that is there now has been merged\n"
+	"  -t, --timeout SEC merge, release, join: wait no longer [30]\n"
 	"  -d, --delay SEC   top: seconds between two reports [1]\n"
 	"  -n, --count N     top: end after N reports\n"
 	"  --help, --version\n"
@@ -46,14 +52,24 @@ static const char usage_text[] =
 
 struct options {
 	const char *runtime_dir;
-	bool json, modes, all;
-	double delay;        /* seconds */
-	unsigned long count; /* 0: until told to stop */
+	bool json, modes, all, wait;
+	double delay, timeout; /* seconds */
+	unsigned long count;   /* 0: until told to stop */
 };
 
 __attribute__((noreturn)) static void bad_usage(const char *what)
 {
 	die(EXIT_USAGE, "%s; see ksmdctl --help", what);
+}
+
+static double seconds(const char *text, const char *what)
+{
+	char *end;
+	double v = strtod(text, &end);
+
+	if (end == text || *end || !(v >= 0.01 && v <= 86400))
+		bad_usage(what);
+	return v;
 }
 
 static void parse_options(int argc, char **argv, struct options *o)
@@ -62,6 +78,8 @@ static void parse_options(int argc, char **argv, struct options *o)
 		{ "runtime-dir", required_argument, NULL, 'r' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "all", no_argument, NULL, 'a' },
+		{ "wait", no_argument, NULL, 'w' },
+		{ "timeout", required_argument, NULL, 't' },
 		{ "delay", required_argument, NULL, 'd' },
 		{ "count", required_argument, NULL, 'n' },
 		{ "help", no_argument, NULL, 'h' },
@@ -71,15 +89,17 @@ static void parse_options(int argc, char **argv, struct options *o)
 	char *end;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "d:n:la", longopts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "d:n:lawt:", longopts, NULL)) != -1) {
 		if (c == 'r') {
 			o->runtime_dir = optarg;
 		} else if (c == 'j') {
 			o->json = true;
 		} else if (c == 'd') {
-			o->delay = strtod(optarg, &end);
-			if (end == optarg || *end || !(o->delay >= 0.01 && o->delay <= 86400))
-				bad_usage("--delay takes seconds, from 0.01 to 86400");
+			o->delay = seconds(optarg, "--delay takes seconds, from 0.01 to 86400");
+		} else if (c == 't') {
+			o->timeout = seconds(optarg, "--timeout takes seconds, from 0.01 to 86400");
+		} else if (c == 'w') {
+			o->wait = true;
 		} else if (c == 'n') {
 			o->count = strtoul(optarg, &end, 10);
 			if (*optarg < '0' || *optarg > '9' || *end || !o->count)
@@ -142,6 +162,21 @@ static void why(struct talk *c, const struct options *o, char **arg)
 	cmd_why(c, arg[0], o->all, o->json);
 }
 
+static void merge(struct talk *c, const struct options *o, char **arg)
+{
+	cmd_merge(c, arg[0], o->wait, o->timeout);
+}
+
+static void release(struct talk *c, const struct options *o, char **arg)
+{
+	cmd_release(c, arg[0], o->timeout);
+}
+
+static void join(struct talk *c, const struct options *o, char **arg)
+{
+	cmd_join(c, arg[0], o->timeout);
+}
+
 static void help(struct talk *c, const struct options *o, char **arg)
 {
 	(void)c;
@@ -154,9 +189,10 @@ static const struct command {
 	int min_args, max_args;
 	void (*run)(struct talk *c, const struct options *o, char **arg); /* arg ends with NULL */
 } commands[] = {
-	{ "get", 1, 1, get },       { "set", 2, 2, set },   { "ls", 0, 1, ls },
-	{ "status", 0, 0, status }, { "top", 0, 0, top },   { "metrics", 0, 0, metrics },
-	{ "why", 1, 1, why },       { "help", 0, 1, help },
+	{ "get", 1, 1, get },         { "set", 2, 2, set },   { "ls", 0, 1, ls },
+	{ "status", 0, 0, status },   { "top", 0, 0, top },   { "metrics", 0, 0, metrics },
+	{ "why", 1, 1, why },         { "help", 0, 1, help }, { "merge", 1, 1, merge },
+	{ "release", 1, 1, release }, { "join", 1, 1, join },
 };
 
 static const struct command *find_command(const char *name)
@@ -169,7 +205,7 @@ static const struct command *find_command(const char *name)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .delay = 1 };
+	struct options o = { .delay = 1, .timeout = 30 };
 	const struct command *cmd;
 	struct talk c;
 	int nr_args;

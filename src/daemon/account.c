@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,11 @@ struct account {
 	uint64_t held[ACCOUNT_NR];
 	uint64_t refused[ACCOUNT_NR];
 	uint64_t sum;
+	struct {
+		uint64_t ms, since_ms; /* in calls since then; one began at that time */
+		unsigned int calls;
+	} waited;
+	_Atomic uint64_t alone_until_ms;
 };
 
 void account_table_init(struct account_table *t)
@@ -165,6 +171,32 @@ void charge_drop(struct charge *c)
 	drop_if_empty(t, c->account);
 	c->account = NULL;
 	lock_give(&t->lock);
+}
+
+struct account *charge_account(const struct charge *c)
+{
+	return c->account;
+}
+
+void account_waited(struct account_table *t, struct account *a, uint64_t ms, uint64_t now_ms)
+{
+	lock_take(&t->lock);
+	/* Before this call it was less than a fifth of the time: begin with this one. */
+	if (!a->waited.calls || now_ms - ms - a->waited.since_ms > 5 * a->waited.ms) {
+		a->waited.since_ms = now_ms - ms;
+		a->waited.ms = a->waited.calls = 0;
+	}
+	a->waited.ms += ms;
+	if (++a->waited.calls >= WAITED_CALLS && a->waited.ms >= WAITED_ENOUGH_MS) {
+		a->alone_until_ms = now_ms + 4 * a->waited.ms;
+		a->waited.calls = 0;
+	}
+	lock_give(&t->lock);
+}
+
+bool account_left_alone(const struct account *a, uint64_t now_ms)
+{
+	return atomic_load_explicit(&a->alone_until_ms, memory_order_relaxed) > now_ms;
 }
 
 static void copy_view(const struct account *a, struct account_view *v)

@@ -90,6 +90,20 @@ static inline int charge_set(struct account_table *t, struct charge *c, uid_t ui
 /* Give everything back. Cheap to repeat. */
 void charge_drop(struct charge *c);
 
+/*
+ * Time of the workers. A client can keep a call that looks at its memory waiting, and the worker
+ * with it, which then serves nobody else: it holds its own mmap_lock. So a user for whom workers
+ * have waited a fifth of the time, in several calls and WAITED_ENOUGH_MS at least, is left alone
+ * four times as long. The account stays while the charge holds anything. Any thread; now_ms never
+ * goes back.
+ */
+#define WAITED_ENOUGH_MS 2000u
+#define WAITED_CALLS 3u
+struct account *charge_account(const struct charge *c);
+/* A call for this user took `ms`, in which the worker slept. */
+void account_waited(struct account_table *t, struct account *a, uint64_t ms, uint64_t now_ms);
+bool account_left_alone(const struct account *a, uint64_t now_ms);
+
 /* What one user holds; zeros for a user that holds nothing. */
 struct account_view {
 	uid_t uid;

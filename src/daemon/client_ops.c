@@ -5,62 +5,132 @@
  * Workers call these while the client thread may drop the session. The descriptors stay open until
  * the engine's last reference is gone, and keep naming the address space of the client even when
  * its pid is reused; so a late call at worst looks at a process that is ending.
+ *
+ * A call that looks at a client's memory waits for its mmap_lock. A client can hold that for
+ * seconds, and nobody is scanned meanwhile. So calls that wait are counted for the user
+ * (account.h), who is left alone when they were too many: what is asked about his clients then is
+ * answered as if they were gone, which ends their part of a pass. A worker that had to wait for the
+ * processor has not slept, and that counts for nothing.
  */
 #include "daemon/client_ops.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
 
+#include "base/clock.h"
 #include "daemon/daemon.h"
 #include "daemon/session_order.h"
 #include "daemon/track.h"
+
+#define WAITED_MS 2       /* what took less was no wait */
+#define CLOSER_LOOKS 1000 /* calls after one that was slow: asking whether we slept costs 0.3 us */
+
+struct call {
+	uint64_t begun_ms;
+	long sleeps; /* of this thread so far; -1: not asked */
+};
+
+static long sleeps(void)
+{
+	struct rusage u;
+
+	return getrusage(RUSAGE_THREAD, &u) ? -1 : u.ru_nvcsw;
+}
+
+/* False: make no call for this client now. */
+static bool call_begin(struct call *c, struct session *s)
+{
+	c->begun_ms = clock_ms();
+	if (s->state == SESSION_DEAD || account_left_alone(s->account, c->begun_ms))
+		return false;
+	c->sleeps = s->slow_calls > 0 ? sleeps() : -1;
+	return true;
+}
+
+static void call_end(const struct call *c, struct session *s)
+{
+	uint64_t now = clock_ms();
+
+	if (s->slow_calls > 0)
+		s->slow_calls--;
+	if (now - c->begun_ms < WAITED_MS)
+		return;
+	s->slow_calls = CLOSER_LOOKS;
+	if (c->sleeps >= 0 && sleeps() != c->sleeps)
+		account_waited(&s->d->accounts, s->account, now - c->begun_ms, now);
+}
 
 static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		    int max, uint64_t *walk_end)
 {
 	struct session *s = client;
+	struct call c;
+	int n;
 
 	*walk_end = start;
-	if (s->state == SESSION_DEAD)
+	if (!call_begin(&c, s))
 		return -ESRCH;
 	session_order_check(s); /* before these pages are tracked */
-	return track_written(s->fds[CLIENT_PAGEMAP], start, end, dense, v, max, walk_end);
+	n = track_written(s->fds[CLIENT_PAGEMAP], start, end, dense, v, max, walk_end);
+	call_end(&c, s);
+	return n;
 }
 
 static int op_look(void *client, uint64_t start, uint64_t end, struct track_range *v, int max)
 {
 	struct session *s = client;
+	struct call c;
+	int n;
 
-	if (s->state == SESSION_DEAD)
+	if (!call_begin(&c, s))
 		return -ESRCH;
-	return track_look(s->fds[CLIENT_PAGEMAP], start, end, v, max);
+	n = track_look(s->fds[CLIENT_PAGEMAP], start, end, v, max);
+	call_end(&c, s);
+	return n;
 }
 
 static int op_clean(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
 		    uint64_t *walk_end)
 {
 	struct session *s = client;
+	struct call c;
+	int n;
 
 	*walk_end = start;
-	if (s->state == SESSION_DEAD)
+	if (!call_begin(&c, s))
 		return -ESRCH;
-	return track_clean(s->fds[CLIENT_PAGEMAP], start, end, v, max, walk_end);
+	n = track_clean(s->fds[CLIENT_PAGEMAP], start, end, v, max, walk_end);
+	call_end(&c, s);
+	return n;
 }
 
 static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 {
 	struct session *s = client;
+	struct call c;
+	ssize_t n;
 
-	return track_read(s->fds[CLIENT_MEM], addr, buf, len);
+	if (!call_begin(&c, s))
+		return -ESRCH;
+	n = track_read(s->fds[CLIENT_MEM], addr, buf, len);
+	call_end(&c, s);
+	return n;
 }
 
 static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 {
 	struct session *s = client;
 	struct numa_topology *t = s->d->topology;
+	struct call c;
 
+	memset(nids, 0, (size_t)nr * sizeof(*nids));
+	if (!call_begin(&c, s))
+		return;
 	for (int i = 0; i < nr; i += NUMA_MAX_QUERY)
 		t->ops->page_nids(t, s->pid, addr + i,
 				  nr - i < NUMA_MAX_QUERY ? nr - i : NUMA_MAX_QUERY, nids + i);
+	call_end(&c, s);
 }
 
 static uint64_t op_memory_allow(void *client, uint64_t least, uint64_t wish)

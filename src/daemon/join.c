@@ -124,6 +124,7 @@ static int become_client(struct session *s, const struct ksm_msg_hello *hello)
 	err = join_domain(s, hello->domain);
 	if (!err)
 		err = session_charge_client(s);
+	s->account = charge_account(&s->charge);
 	if (!err)
 		err = enter(s, hello);
 	if (!err)

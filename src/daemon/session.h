@@ -90,6 +90,7 @@ struct session {
 	uid_t uid;
 	uint64_t accepted_ms;
 	struct charge charge;            /* what it costs its user */
+	struct account *account;         /* that it is charged to, from HELLO on; any thread */
 	struct charge records;           /* and the engine's records of it; the engine's lock */
 	TAILQ_ENTRY(session) link;       /* in clients.all, or clients.dead */
 	TAILQ_ENTRY(session) unfinished; /* in clients.unfinished until READY */
@@ -136,6 +137,8 @@ struct session {
 
 	uint32_t nr_done;     /* orders answered */
 	struct claims claims; /* session_answer.c; send_lock */
+
+	_Atomic int slow_calls; /* so many calls are looked at more closely: client_ops.c */
 
 	/* Facts from HELLO and INFO; any thread reads them. */
 	_Atomic bool has_told; /* an INFO came: everything that it had at its start was told */

@@ -190,6 +190,43 @@ START_TEST(threads_leave_nothing)
 }
 END_TEST
 
+/*
+ * Workers wait for clients of a user. One long wait (the daemon was stopped) does nothing, nor do
+ * many short ones that are a tenth of the time. Who waits on purpose gets a quarter of it. Seen to
+ * fail without the count of calls, without the share of the time, and when nobody is left alone.
+ */
+START_TEST(who_keeps_workers_waiting_is_left_alone)
+{
+	uint64_t now = 1000, waited = 0, begin;
+	struct charge c = { 0 };
+	struct account_table t;
+	struct account *a;
+
+	account_table_init(&t);
+	ck_assert_int_eq(charge_set(&t, &c, 1, ACCOUNT_PLACES, 1), 0);
+	a = charge_account(&c);
+	now += 60000;
+	account_waited(&t, a, 60000, now);
+	ck_assert(!account_left_alone(a, now));
+	now += 1000000;
+	for (int i = 0; i < 1000; i++, now += 100) {
+		account_waited(&t, a, 10, now);
+		ck_assert(!account_left_alone(a, now));
+	}
+	for (begin = now; now < begin + 1000000; now++) {
+		if (account_left_alone(a, now))
+			continue;
+		now += 3000;
+		waited += 3000;
+		account_waited(&t, a, 3000, now);
+	}
+	ck_assert_uint_ge(waited, 150000);
+	ck_assert_uint_le(waited, 250000);
+	charge_drop(&c);
+	account_table_deinit(&t);
+}
+END_TEST
+
 Suite *suite_account(void)
 {
 	Suite *s = suite_create("account");
@@ -201,6 +238,7 @@ Suite *suite_account(void)
 	tcase_add_test(tc, users_have_shares);
 	tcase_add_test(tc, lists_users_in_order);
 	tcase_add_test(tc, threads_leave_nothing);
+	tcase_add_test(tc, who_keeps_workers_waiting_is_left_alone);
 	suite_add_tcase(s, tc);
 	return s;
 }

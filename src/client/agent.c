@@ -19,6 +19,7 @@
 #include <linux/close_range.h>
 #include <linux/prctl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
@@ -215,6 +216,7 @@ static int try_start(struct heritage *h, uintptr_t delay_ms, size_t size)
 	pthread_attr_t attr;
 	pthread_t thread;
 	sigset_t all, old;
+	long policy;
 	int r;
 
 	if (!h->stack) {
@@ -223,6 +225,10 @@ static int try_start(struct heritage *h, uintptr_t delay_ms, size_t size)
 	}
 	if (!h->stack || pthread_attr_init(&attr))
 		return -ENOMEM;
+	/* Not the priority of the thread that starts it, perhaps for a moment only: urgent.h. */
+	policy = sysc1(SYS_sched_getscheduler, 0) & ~SCHED_RESET_ON_FORK;
+	if (policy == SCHED_FIFO || policy == SCHED_RR)
+		pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstack(&attr, h->stack, h->stack_size);
 	sigfillset(&all);

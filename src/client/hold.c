@@ -24,6 +24,7 @@
 #include "client/as.h"
 #include "client/io.h"
 #include "client/maps.h"
+#include "client/procdir.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
@@ -132,51 +133,9 @@ static bool fd_can_pin(const char *dir, const char *name)
 	return (flags & O_DIRECT) || strstr(buf, "SqMask:");
 }
 
-struct dirent64 {
-	uint64_t ino;
-	int64_t off;
-	uint16_t len;
-	uint8_t type;
-	char name[];
-};
-
-/* Does any entry of a directory of numbers answer yes? Also where that cannot be told. */
-static bool any_entry(const char *dir, bool (*yes)(void *arg, const char *dir, const char *name),
-		      void *arg)
-{
-	_Alignas(8) char buf[2048];
-	long fd = sysc4(SYS_openat, AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	bool found = fd < 0 && fd != -ENOENT; /* -ENOENT: a thread that has ended */
-
-	while (fd >= 0 && !found) {
-		long n = sysc3(SYS_getdents64, fd, buf, sizeof(buf));
-
-		found = n < 0 && n != -ENOENT;
-		if (n <= 0)
-			break;
-		for (long at = 0; at < n && !found; at += ((struct dirent64 *)(buf + at))->len) {
-			const char *name = ((struct dirent64 *)(buf + at))->name;
-
-			found = name[0] != '.' && yes(arg, dir, name);
-		}
-	}
-	if (fd >= 0)
-		sysc1(SYS_close, fd);
-	return found;
-}
-
 static bool look_at_fd(void *arg, const char *dir, const char *name)
 {
 	return ++*(int *)arg > MAX_FDS || fd_can_pin(dir, name);
-}
-
-static int32_t number(const char *s)
-{
-	int32_t v = 0;
-
-	for (; *s >= '0' && *s <= '9'; s++)
-		v = v * 10 + (*s - '0');
-	return v;
 }
 
 struct tables {
@@ -189,7 +148,7 @@ struct tables {
 static bool look_at_table(void *arg, const char *tasks, const char *name)
 {
 	struct tables *t = arg;
-	int32_t tid = number(name);
+	int32_t tid = procdir_number(name);
 	char dir[64];
 
 	t->seen_agent |= tid == t->agent;
@@ -198,7 +157,7 @@ static bool look_at_table(void *arg, const char *tasks, const char *name)
 		return false;
 	join(dir, tasks, name);
 	strcat(dir, "/fdinfo");
-	return any_entry(dir, look_at_fd, &t->nr_fds);
+	return procdir_any(dir, look_at_fd, &t->nr_fds);
 }
 
 /* Threads may have tables of their own, by unshare(CLONE_FILES), as the agent has. */
@@ -207,7 +166,7 @@ static bool has_direct_io(int32_t agent)
 	struct tables t = { .agent = agent, .first = (int32_t)sysc0(SYS_getpid) };
 
 	/* If the agent is not in the list, that is of another PID namespace, and says nothing. */
-	return any_entry("/proc/self/task", look_at_table, &t) || !t.seen_agent;
+	return procdir_any("/proc/self/task", look_at_table, &t) || !t.seen_agent;
 }
 
 static void find_aio(void *arg, const struct maps_entry *e)

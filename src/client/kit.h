@@ -30,9 +30,12 @@ struct kit {
 	int32_t owner; /* ID of the agent's thread; 0: none runs */
 	int sigfd;     /* signals of program threads that wake the agent */
 	int mem, pagemap, maps;
-	int uffd_async;  /* WP_ASYNC: change tracking; every offered range is registered here */
-	int uffd_sync;   /* MISSING and WP: makes threads wait during a transaction */
-	bool event_fork; /* uffd_sync tells of forks */
+	int uffd_async;   /* WP_ASYNC: change tracking; every offered range is registered here */
+	int uffd_sync;    /* MISSING and WP: makes threads wait during a transaction */
+	bool event_fork;  /* uffd_sync tells of forks */
+	bool urgent;      /* the agent has a real-time priority: urgent.h */
+	int priority;     /* the highest of the program's threads; 0: none is real-time */
+	uint64_t look_ms; /* when to look again for that */
 	/* The kernel promises no more memory than there is: vm.overcommit_memory, looked at again
 	 * with every INFO. */
 	bool commit_limited;

@@ -20,6 +20,7 @@
 #include "client/tell.h"
 #include "client/txn.h"
 #include "client/unshare.h"
+#include "client/urgent.h"
 #include "client/wait.h"
 
 /* ---- messages of the daemon ---- */
@@ -48,10 +49,14 @@ static bool on_stat(struct link *l, struct heritage *h, const struct ksm_msg_sta
 static bool on_order(struct link *l, const struct ksm_msg_order *m)
 {
 	struct ksm_msg_order_done done = { { KSM_MSG_ORDER_DONE, sizeof(done) }, m->id, 0, { 0 } };
+	bool may;
 
 	if (m->addr % KIT_ORDER_BYTES)
 		return false;
-	txn_execute(l->kit, m, l->sent_seq, done.result);
+	may = urgent_begin(l->kit);
+	/* An order that must not be begun is answered as one that is out of date. */
+	txn_execute(l->kit, m, may ? l->sent_seq : ~m->seq, done.result);
+	urgent_rest(l->kit);
 	/* Now, with no page in hand, and not in the middle of the next order: threads that wait for
 	 * its pages would wait for the length of another program's time slice. */
 	sysc0(SYS_sched_yield);
@@ -74,7 +79,9 @@ static bool on_unmerge(struct link *l, const struct ksm_msg_unmerge *m)
 	struct headroom room = { 0 };
 
 	done.hdr.type = KSM_MSG_UNMERGE_DONE;
+	urgent_begin(l->kit);
 	done.error = -unshare_range(l->kit, 0, KSM_ADDR_END, &room);
+	urgent_rest(l->kit);
 	tell_short(l, done.error);
 	if (done.error)
 		tell_anew();

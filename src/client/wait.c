@@ -18,6 +18,7 @@
 #include "client/mailbox.h"
 #include "client/sysc.h"
 #include "client/unshare.h"
+#include "client/urgent.h"
 
 /* So often an agent that nobody wakes looks whether the program has ended. */
 #define LOOK_MS 10000
@@ -43,7 +44,9 @@ void wait_serve_request(struct link *l)
 
 	switch (kind) {
 	case REQ_UNSHARE:
+		urgent_begin(l->kit);
 		r = unshare_range(l->kit, mailbox.range.start, mailbox.range.end, NULL);
+		urgent_rest(l->kit);
 		break;
 	case REQ_STAT:
 		r = ask_for_program(l, 0);

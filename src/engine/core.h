@@ -129,7 +129,8 @@ struct mm_slot {
 	uint64_t vmas_reserved; /* held back for orders under way */
 	int refused_level;      /* budget level when an order was refused last */
 	bool vmas_released;     /* the shares kept for longer runs are open to single pages */
-	uint64_t fork_left;     /* of left[], when retry.c looked last */
+	/* Of left[], when there were more or some merged; merged pages when retry.c asked last. */
+	uint64_t fork_left, fork_merged;
 	uint32_t fork_passed, fork_interval; /* passes since it asked again; until it does */
 	enum engine_flush flush_owed; /* the last flush could not send all that it should have */
 

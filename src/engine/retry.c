@@ -5,7 +5,9 @@
  * A page that several processes of a fork map is one page already: merging it in one of them would
  * free nothing. It becomes worth it when the others have written to their copies or have gone, and
  * then nothing is written here that change tracking could report. So all such pages of a client
- * are tried again together, soon while their number changes, and ever less often while it does not.
+ * are tried again together: soon when there are more than there were, or when enough of them have
+ * merged, and ever less often otherwise. That there are fewer says nothing. Those that were tried may
+ * just wait for a partner, which is tried by its own client later; then all of them are back.
  */
 #include "engine/retry.h"
 
@@ -15,10 +17,18 @@
 #define INTERVAL_MIN 4u
 #define INTERVAL_MAX 256u
 
-/* Has the number changed by more than an eighth? Some pages come and go with every try. */
-static bool has_changed(uint64_t was, uint64_t is)
+static void begin(struct mm_slot *mm)
 {
-	return is > was + was / 8 || is < was - was / 8;
+	mm->fork_left = mm->left[KSM_LEFT_FORK_SHARED];
+	mm->fork_merged = mm->nr_state[RMAP_MERGED];
+	mm->fork_passed = 0;
+	mm->fork_interval = INTERVAL_MIN;
+}
+
+/* By more than an eighth: some pages come and go with every try. */
+static bool has_grown(uint64_t was, uint64_t is, uint64_t of)
+{
+	return is > was + of / 8;
 }
 
 void retry_shared(struct mm_slot *mm)
@@ -27,15 +37,15 @@ void retry_shared(struct mm_slot *mm)
 
 	if (mm->nr_ready || mm->nr_orders)
 		return; /* pages that are being tried are not among them */
-	if (!left || has_changed(mm->fork_left, left)) {
-		mm->fork_left = left;
-		mm->fork_passed = 0;
-		mm->fork_interval = INTERVAL_MIN;
+	if (has_grown(mm->fork_left, left, mm->fork_left) ||
+	    has_grown(mm->fork_merged, mm->nr_state[RMAP_MERGED], mm->fork_left)) {
+		begin(mm);
 		return;
 	}
-	if (++mm->fork_passed < mm->fork_interval)
+	if (!left || ++mm->fork_passed < mm->fork_interval)
 		return;
 	mm->fork_passed = 0;
+	mm->fork_merged = mm->nr_state[RMAP_MERGED];
 	if (mm->fork_interval < INTERVAL_MAX)
 		mm->fork_interval *= 2;
 	for (uint32_t i = 0; i < mm->table.cap; i++) {

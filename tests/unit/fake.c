@@ -553,6 +553,8 @@ static enum ksm_res merge_one(struct fake_client *c, uint32_t i, uint32_t frame)
 	}
 	if (p->pinned)
 		return KSM_RES_BUSY;
+	if (p->inherited)
+		return KSM_RES_FORK_SHARED;
 	if (!p->offered || p->how == FAKE_NOT_THERE || p->how == FAKE_ZERO)
 		return KSM_RES_GONE;
 	/* Memory in a mapping of frames is merged in place, but cannot be given back. */

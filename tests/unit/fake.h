@@ -31,7 +31,8 @@ struct fake_page {
 	enum fake_how how;
 	uint32_t frame; /* FAKE_FILE; FAKE_ANON in a mapping of a frame: cow is set */
 	bool written, cow, pinned, offered;
-	uint8_t nid; /* FAKE_ANON: where it lies, or FAKE_NID_UNKNOWN */
+	bool inherited; /* another process of a fork maps it, too */
+	uint8_t nid;    /* FAKE_ANON: where it lies, or FAKE_NID_UNKNOWN */
 };
 
 struct fake_order {

@@ -465,6 +465,60 @@ static struct fake_client *fork_client(struct fake *w, struct fake_client *p)
 	return c;
 }
 
+static void inherit(struct fake_client *c, uint32_t from, uint32_t nr, uint64_t tag)
+{
+	fake_fill_unique(c, from, nr, tag);
+	for (uint32_t i = from; i < from + nr; i++)
+		c->page[i].inherited = true;
+}
+
+static void passes_and_epochs(struct fake *w, int n)
+{
+	for (; n; n--) {
+		fake_pass(w);
+		engine_epoch_free(w->e, engine_epoch_advance(w->e) - 1);
+	}
+}
+
+/*
+ * Each of three clients has pages in common with each other one, and a fork of each shares them.
+ * The clients get more of them one after the other, so they are tried in different passes, and what
+ * one tries waits for its partner. Until a page is tried in one pass of 256 that takes seven tries.
+ */
+START_TEST(pages_of_a_fork_are_tried_less_and_less)
+{
+	enum { NR = 60, MORE = 40, TRIES = 7 + 2000 / 256 };
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *c[3], *other = fake_client(w, BASE, 256);
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < 3; i++)
+		c[i] = fake_client(w, BASE, 256);
+	for (uint32_t i = 0; i < 3; i++) {
+		inherit(c[i], 0, NR, 1000 * (i + 1));
+		inherit(c[i], NR, NR, 1000 * ((i + 1) % 3 + 1));
+		pages += 2 * NR;
+	}
+	fake_passes(w, 6);
+	ck_assert_uint_eq(fake_counters(w).left_out[KSM_LEFT_FORK_SHARED], pages);
+	for (uint32_t i = 0; i < 3; i++) {
+		inherit(c[i], 2 * NR, MORE, 10000 * (i + 1));
+		inherit(other, i * MORE, MORE, 10000 * (i + 1));
+		fake_passes(w, (int)i + 1);
+		pages += 2 * MORE;
+	}
+	passes_and_epochs(w, 2000);
+	ck_assert_uint_le(fake_counters(w).total.order_pages_failed, (TRIES + 5) * pages);
+	/* The others have gone. */
+	for (uint32_t i = 0; i < 2 * NR; i++)
+		for (uint32_t k = 0; k < 3; k++)
+			c[k]->page[i].inherited = false;
+	passes_and_epochs(w, 600);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 3 * NR);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(adopt_and_revive)
 {
 	struct fake *w = fake_new(1, 4096, 0);
@@ -786,6 +840,7 @@ Suite *suite_merge(void)
 	tcase_add_test(tc, client_that_takes_nothing);
 	tcase_add_test(tc, unmerge_everything);
 	tcase_add_test(tc, two_engines);
+	tcase_add_test(tc, pages_of_a_fork_are_tried_less_and_less);
 	suite_add_tcase(s, tc);
 	return s;
 }

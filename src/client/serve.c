@@ -172,10 +172,21 @@ static int next_timeout(const struct link *l, const struct heritage *h)
 	return heap_is_offered(&h->heap) ? until_due(t, now + h->heap.poll_ms, now) : t;
 }
 
+/*
+ * Orders have come to a rest. They may have been the last for frames that a process of another
+ * domain left to this one: a worker that has changed its user stands on frames of its parent's.
+ */
+static bool tell_rest(struct link *l, struct heritage *h)
+{
+	if (h->sentinels.nr_old && !h->sentinels.adopt_stat)
+		sentinel_drop_old(&h->sentinels, l->kit->arena_file);
+	return tell_info(l);
+}
+
 /* False: the connection is broken. */
 static bool do_what_is_due(struct link *l, struct heritage *h)
 {
-	if (l->info_due_ms && kit_now_ms() >= l->info_due_ms && !tell_info(l))
+	if (l->info_due_ms && kit_now_ms() >= l->info_due_ms && !tell_rest(l, h))
 		return false;
 	if (h->past.due_ms && kit_now_ms() >= h->past.due_ms && !past_ask(&h->past, l))
 		return false;

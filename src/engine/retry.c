@@ -6,8 +6,8 @@
  * free nothing. It becomes worth it when the others have written to their copies or have gone, and
  * then nothing is written here that change tracking could report. So all such pages of a client
  * are tried again together: soon when there are more than there were, or when enough of them have
- * merged, and ever less often otherwise. That there are fewer says nothing. Those that were tried may
- * just wait for a partner, which is tried by its own client later; then all of them are back.
+ * merged, and ever less often otherwise. That there are fewer says nothing. Those that were tried
+ * may just wait for a partner, which is tried by its own client later; then all of them are back.
  */
 #include "engine/retry.h"
 

@@ -118,12 +118,14 @@ long ops_discard(uint64_t start, uint64_t end, int advice)
 	long r;
 
 	ops_enter(&g);
-	/* Does this kernel know the advice? It says so for an empty range. */
-	if (as_frames_next(&at, &run_end, end) && !sysc3(SYS_madvise, start, 0, advice)) {
-		done = start;
-		r = discard_range(&done, end, advice);
-	} else {
+	if (!as_frames_next(&at, &run_end, end)) {
 		r = sysc3(SYS_madvise, start, end - start, advice);
+	} else {
+		done = start;
+		/* Does this kernel know the advice? It says so for an empty range. */
+		r = sysc3(SYS_madvise, start, 0, advice);
+		if (!r)
+			r = discard_range(&done, end, advice);
 	}
 	/* What still stands on frames is not told: the daemon would reuse them. */
 	if (done > start && as_knows(start, done))

@@ -27,6 +27,8 @@
 /* A first try takes a millisecond, unless the daemon is stopped or the machine is very busy. Less
  * than a second, for ts.tv_nsec. */
 #define FIRST_TRY_MS 200
+#define HEARD_MS 200 /* it takes a tenth of a millisecond */
+#define LATE_MS 1000
 
 struct mailbox mailbox;
 
@@ -102,12 +104,14 @@ void mailbox_end(const uint64_t *sigmask) UNCHECKED_LOCKING
 static int request(enum request kind, int timeout_ms)
 {
 	uint64_t until = kit_now_ms() + (uint64_t)timeout_ms;
+	struct timespec ts = { 1, 0 };
+
+	if (timeout_ms != FOREVER && timeout_ms < 1000)
+		ts = (struct timespec){ 0, timeout_ms * 1000000l };
 
 	atomic_store_explicit(&mailbox.kind, kind, memory_order_release);
 	mailbox_poke();
 	while (mailbox_kind() == kind) {
-		struct timespec ts = { 1, 0 };
-
 		if (atomic_load(&mailbox.disabled) || mailbox_ending() ||
 		    !atomic_load(&mailbox.tid)) {
 			atomic_store(&mailbox.kind, REQ_NONE);
@@ -155,6 +159,14 @@ int mailbox_stat(struct ksm_msg_stat_reply *out)
 int mailbox_passes(struct ksm_msg_stat_reply *out, int timeout_ms)
 {
 	return ask(REQ_PASSES, out, timeout_ms);
+}
+
+void mailbox_heard(void)
+{
+	struct ksm_msg_stat_reply none;
+
+	if (kit_now_ms() >= mailbox.late_ms && ask(REQ_STAT, &none, HEARD_MS) == -ETIMEDOUT)
+		mailbox.late_ms = kit_now_ms() + LATE_MS;
 }
 
 void mailbox_finish(enum request kind)

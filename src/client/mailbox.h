@@ -41,9 +41,9 @@ struct LOCK_TYPE("mailbox") mailbox_lock {
  * holds the lock. A forked child assigns the whole of it: it has neither the agent nor the
  * threads.
  *
- * lock covers range and nr, which are written before kind is. The agent reads them while kind is
- * set; it writes result and stat, and then kind. Every other field is atomic on its own, except
- * pid, which is written before tid leaves 0.
+ * lock covers late_ms, and range and nr, which are written before kind is. The agent reads these
+ * two while kind is set; it writes result and stat, and then kind. Every other field is atomic on
+ * its own, except pid, which is written before tid leaves 0.
  */
 struct mailbox {
 	struct mailbox_lock lock;
@@ -52,6 +52,7 @@ struct mailbox {
 	uint64_t nr;           /* counts requests of kinds REQ_STAT and REQ_PASSES */
 	int32_t result;        /* 0 or -errno */
 	struct ksm_msg_stat_reply stat;
+	uint64_t late_ms; /* the daemon did not answer in time; until then nobody waits again */
 
 	int32_t pid;                /* of the process in which tid runs */
 	_Atomic int32_t tid;        /* the agent's thread; 0: it does not run, -1: it starts */
@@ -94,6 +95,12 @@ int mailbox_stat(struct ksm_msg_stat_reply *out) NEEDS(mailbox.lock);
  * long pauses now. Waits at most timeout_ms.
  */
 int mailbox_passes(struct ksm_msg_stat_reply *out, int timeout_ms) NEEDS(mailbox.lock);
+
+/*
+ * Wait until the daemon has heard of every change so far, 0.2 s at most: then its counters show
+ * them. One that took longer is not waited for in the second that follows.
+ */
+void mailbox_heard(void) NEEDS(mailbox.lock);
 
 /* The agent's side. */
 

@@ -5,6 +5,9 @@
  * The agent un-shares page by page and must not merge again between the steps, nor may the lock be
  * held while a thread waits for it. So the range is marked (AS_UNSHARING) until it is done. The
  * request lock of mailbox.h serialises withdrawals, so nobody else takes the mark away.
+ *
+ * Where the program itself says that it wants no merging any more, it may look at the counters
+ * next, and finds them as they are then: the daemon has heard of it when the call returns.
  */
 #include "client/ops_withdraw.h"
 
@@ -64,6 +67,8 @@ long ops_withdraw(uint64_t start, uint64_t end, int why)
 	if (!r)
 		as_event(KSM_MSG_DEL, start, end);
 	ops_leave(&g, false);
+	if (!r && why < 0)
+		mailbox_heard();
 	mailbox_end(&sigmask);
 	return r;
 }

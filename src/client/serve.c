@@ -199,9 +199,12 @@ static bool do_what_is_due(struct link *l, struct heritage *h)
 
 static void serve(struct link *l, struct heritage *h)
 {
-	while (!mailbox_ending() && tell_events(l) && link_same_identity(l) && do_what_is_due(l, h))
+	while (!mailbox_ending() && tell_events(l) && link_same_identity(l) &&
+	       do_what_is_due(l, h)) {
+		wait_serve_request(l);
 		if (wait_for(l, POLLIN, next_timeout(l, h)) && !receive_all(l, h))
 			return;
+	}
 }
 
 bool serve_connection(struct link *l, struct heritage *h)

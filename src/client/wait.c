@@ -15,6 +15,7 @@
 #include <sys/signalfd.h>
 #include <time.h>
 
+#include "client/as.h"
 #include "client/mailbox.h"
 #include "client/sysc.h"
 #include "client/unshare.h"
@@ -23,11 +24,27 @@
 /* So often an agent that nobody wakes looks whether the program has ended. */
 #define LOOK_MS 10000
 
-/* Returns what to tell the program thread, or -EINPROGRESS: the daemon's answer finishes it. */
+/* What was done before the thread asked, and the daemon has yet to hear. */
+static bool events_wait(void)
+{
+	bool any;
+
+	as_agent_lock();
+	any = as.nr_events || as.overflow;
+	as_unlock();
+	return any;
+}
+
+/*
+ * Returns what to tell the program thread, or -EINPROGRESS: the daemon's answer finishes it. That
+ * shows all that the thread did before it asked: serve() asks when it has told that.
+ */
 static int ask_for_program(struct link *l, uint32_t flags)
 {
 	if (!mailbox_connected())
 		return -ENOTCONN;
+	if (events_wait())
+		return -EINPROGRESS;
 	if (l->reply_for == mailbox.nr)
 		return -EINPROGRESS;
 	if (link_ask(l, flags) < 0)

@@ -105,6 +105,17 @@ static int op_clean(void *client, uint64_t start, uint64_t end, struct track_ran
 	return n;
 }
 
+static int op_written(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		      uint64_t *walk_end)
+{
+	struct session *s = client;
+
+	*walk_end = start;
+	if (s->state == SESSION_DEAD)
+		return -ESRCH;
+	return track_peek(s->fds[CLIENT_PAGEMAP], start, end, v, max, walk_end);
+}
+
 static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 {
 	struct session *s = client;
@@ -157,6 +168,7 @@ const struct engine_ops client_ops = {
 	.track = op_track,
 	.look = op_look,
 	.clean = op_clean,
+	.written = op_written,
 	.read = op_read,
 	.nid = op_nid,
 	.send_order = session_send_order,

@@ -37,6 +37,7 @@
 #include "numa/numa_topology.h"
 
 struct clients;
+struct looker;
 struct mover;
 struct scan;
 
@@ -72,6 +73,7 @@ struct daemon {
 	struct clients *clients;
 	struct scan *scan;
 	struct mover *mover;
+	struct looker *looker;
 	struct unmerge_job unmerge;
 	/* Each is made and ended by its owner, after and before all who ring it: see main.c. */
 	struct bell main_bell, client_bell, scan_bell;

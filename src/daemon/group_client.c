@@ -10,6 +10,9 @@
 #include "daemon/attr.h"
 #include "daemon/client_act.h"
 #include "daemon/client_view.h"
+#include "daemon/clients.h"
+#include "daemon/daemon.h"
+#include "daemon/looker.h"
 #include "daemon/profit.h"
 
 static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
@@ -48,9 +51,14 @@ static void read_comm(pid_t pid, char *buf, size_t size)
 
 static int gather(void *owner, uint64_t pid, void *values)
 {
+	struct clients *clients = owner;
 	struct client_values *v = values;
 
 	if (pid > INT32_MAX || client_view(owner, (pid_t)pid, &v->view))
+		return -ENOENT;
+	/* Again: what it has written meanwhile counts no more. */
+	looker_look(clients->d->looker, (pid_t)pid);
+	if (client_view(clients, (pid_t)pid, &v->view))
 		return -ENOENT;
 	read_comm(v->view.pid, v->comm, sizeof(v->comm));
 	v->uid = v->view.uid;

@@ -12,6 +12,7 @@
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
 #include "daemon/client_view.h"
+#include "daemon/looker.h"
 #include "daemon/mover.h"
 #include "daemon/profit.h"
 
@@ -32,6 +33,7 @@ static int gather(void *owner, uint64_t subject, void *values)
 	struct client_totals s;
 
 	(void)subject;
+	looker_look(d->looker, 0);
 	domain_table_counters(&d->domains, &v->c);
 	client_totals(d->clients, &s);
 	v->added_vmas = s.added_vmas;

@@ -28,6 +28,7 @@
 #include "daemon/daemon.h"
 #include "daemon/groups.h"
 #include "daemon/limits.h"
+#include "daemon/looker.h"
 #include "daemon/manager.h"
 #include "daemon/mover.h"
 #include "daemon/options.h"
@@ -48,6 +49,7 @@ struct service {
 	struct control *control;
 	struct watchdog watchdog;
 	struct mover mover;
+	struct looker looker;
 };
 
 /* ---- what the start rests on ---- */
@@ -362,6 +364,17 @@ static void free_mover(struct service *s)
 	mover_deinit(&s->mover);
 }
 
+static int new_looker(struct service *s)
+{
+	s->d.looker = &s->looker;
+	return looker_init(&s->looker, &s->d);
+}
+
+static void free_looker(struct service *s)
+{
+	looker_deinit(&s->looker);
+}
+
 /* ---- what serves ---- */
 
 static int confine_self(struct service *s)
@@ -419,10 +432,21 @@ static void stop_scan(struct service *s)
 	_exit(EXIT_SUCCESS);
 }
 
-/* Its thread comes when somebody asks for it. */
+/* Its thread, and the looker's, comes when somebody asks for it. */
 static int start_mover(struct service *s)
 {
 	return mover_watch(&s->mover);
+}
+
+static int allow_looker(struct service *s)
+{
+	(void)s;
+	return 0;
+}
+
+static void stop_looker(struct service *s)
+{
+	looker_stop(&s->looker);
 }
 
 static void stop_mover(struct service *s)
@@ -461,15 +485,17 @@ static const struct step {
 	/* It ends after the client thread, because what clients say reaches it until then. */
 	{ "scan", new_scan, free_scan },
 	{ "mover", new_mover, free_mover },
+	{ "looker", new_looker, free_looker },
 	{ "control socket", open_control, close_control },
 	/* All that needs more rights is open, and there is no thread yet that would keep them. */
 	{ "confinement", confine_self, NULL },
 	{ "closer", start_closer, NULL },
 	{ "undertaker", start_domains, NULL }, /* deinit_domains() ends it */
-	/* The scan thread and the mover end before the clients go. */
+	/* The scan thread, the mover and the looker end before the clients go. */
 	{ "client thread", start_clients, stop_clients },
 	{ "scan thread", start_scan, stop_scan },
 	{ "mover thread", start_mover, stop_mover },
+	{ "looker thread", allow_looker, stop_looker },
 };
 #define NR_STEPS (sizeof(steps) / sizeof(steps[0]))
 

@@ -171,6 +171,27 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 	return o.nr;
 }
 
+int track_peek(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
+	       uint64_t *walk_end)
+{
+	struct kabi_page_region runs[VEC_LEN];
+	struct out o = { .v = v, .max = max };
+	struct kabi_pm_scan_arg arg = {
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)runs,
+		.vec_len = VEC_LEN,
+		.category_mask = TRACKED,
+		.return_mask = KABI_PAGE_IS_WRITTEN,
+	};
+	int n = scan(pagemap, &arg), err = n > 0 ? classify_all(pagemap, runs, n, &o) : 0;
+
+	*walk_end = n < 0 ? start : arg.walk_end;
+	if (o.nr == max) /* there may be no room for all of them */
+		*walk_end = v[max - 1].at.end;
+	return n < 0 ? n : err ? err : o.nr;
+}
+
 int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max)
 {
 	struct kabi_page_region all = { .start = start, .end = end };

@@ -19,6 +19,9 @@
  */
 int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		  int max, uint64_t *walk_end);
+/* See engine_ops.written: the same without arming. */
+int track_peek(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
+	       uint64_t *walk_end);
 /* See engine_ops.look. */
 int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max);
 /*

@@ -292,6 +292,7 @@ struct engine {
 	uint32_t nr_scanning, nr_parked;
 	struct scan_cursor parked[ENGINE_WORKERS];
 	struct scan_worker worker[ENGINE_WORKERS];
+	struct glance looker; /* of engine_look() */
 };
 
 /* Inline: every step down the unstable tree takes one. */

@@ -69,6 +69,12 @@ struct engine_ops {
 	int (*clean)(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
 		     uint64_t *walk_end);
 	/*
+	 * [unlocked] Runs of present pages in [start, end) written since track() has told of them
+	 * last; arms nothing, so that track() will tell of them again. Everything else as track().
+	 */
+	int (*written)(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		       uint64_t *walk_end);
+	/*
 	 * [unlocked] Read client memory. Returns bytes (fewer where a page cannot be read), or a
 	 * negative errno.
 	 */
@@ -149,6 +155,8 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id);
 void engine_mm_exit(struct mm_slot *mm);
 void mm_get(struct mm_slot *mm);
 void mm_put(struct mm_slot *mm);
+/* mm_get() by who has no reference, in an RCU read section. False: it is too late. */
+bool mm_get_live(struct mm_slot *mm);
 /*
  * Clients of one family came from each other by fork(2), with no execve(2) since: min_sharers
  * counts them as one. Before the client offers anything; else it is a family of its own.
@@ -192,6 +200,13 @@ uint32_t engine_nr_regions(struct mm_slot *mm);
  * -ENOMEM.
  */
 int engine_adopt(struct mm_slot *mm, uint64_t addr, uint32_t nr, uint32_t frame);
+
+/*
+ * Look whether a part of what merging has placed was written since, from *addr on, so that counters
+ * show the present; *addr: where to go on. One thread at a time for each engine. Returns 1 when
+ * there is more, 0 at the end, or -ESRCH: the client is gone.
+ */
+int engine_look(struct mm_slot *mm, uint64_t *addr);
 
 /* Outcome of an order. Returns 0, or -EPROTO when no such order is under way (client lies). */
 int engine_order_done(struct mm_slot *mm, uint32_t id, const uint8_t result[KSM_ORDER_PAGES]);

@@ -9,6 +9,7 @@
  * that changes what lies inside is noted.
  *
  * Several workers may glance at one client: its own, and those that follow another client into it.
+ * So may who looks at it before its counters are read (engine_look()).
  */
 #include "engine/glance.h"
 
@@ -53,11 +54,17 @@ static void note(struct glance *t, struct span at)
 	last->end = u64_max(last->end, at.end);
 }
 
+/* That of a worker, or behind these the looker's. */
+static struct glance *glance_of(struct engine *e, unsigned int i) NEEDS(e->lock)
+{
+	return i < ENGINE_WORKERS ? &e->worker[i].glance : &e->looker;
+}
+
 void glance_race(struct mm_slot *mm, struct span at)
 {
-	for (unsigned int i = 0; i < ENGINE_WORKERS; i++)
-		if (mm->e->worker[i].glance.mm == mm)
-			note(&mm->e->worker[i].glance, at);
+	for (unsigned int i = 0; i <= ENGINE_WORKERS; i++)
+		if (glance_of(mm->e, i)->mm == mm)
+			note(glance_of(mm->e, i), at);
 }
 
 bool glance_raced(const struct glance *t, uint64_t addr)
@@ -70,8 +77,8 @@ bool glance_raced(const struct glance *t, uint64_t addr)
 
 bool glance_meets(const struct mm_slot *mm, struct span at)
 {
-	for (unsigned int i = 0; i < ENGINE_WORKERS; i++) {
-		const struct glance *t = &mm->e->worker[i].glance;
+	for (unsigned int i = 0; i <= ENGINE_WORKERS; i++) {
+		const struct glance *t = glance_of(mm->e, i);
 
 		if (t->mm == mm && span_meets(t->at, at))
 			return true;

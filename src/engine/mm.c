@@ -21,6 +21,11 @@ void mm_get(struct mm_slot *mm)
 	urcu_ref_get(&mm->ref);
 }
 
+bool mm_get_live(struct mm_slot *mm)
+{
+	return urcu_ref_get_unless_zero(&mm->ref);
+}
+
 static void mm_free_rcu(struct rcu_head *h)
 {
 	struct mm_slot *mm = caa_container_of(h, struct mm_slot, rcu);

@@ -23,6 +23,10 @@
  *
  * A look for pages that tracking will not report (unseen.h) tells only of pages that are not known:
  * of the others tracking knows better.
+ *
+ * engine_look() asks what tracking would say, and obeys the first two rules. It takes pages off
+ * their frames, and zero pages out of the count, and leaves all else, such as how old a page is, to
+ * tracking, which will report them again. So a pass finds the same whether somebody looked or not.
  */
 #include <errno.h>
 
@@ -243,6 +247,75 @@ int see_clean(struct scan_worker *w, struct mm_slot *mm, struct span at, struct 
 	while (!span_empty(at) && !r)
 		r = see_clean_part(w, mm, &at, v);
 	return r;
+}
+
+/* --- before counters are read --- */
+
+/* So much at a time: the glance is short, and orders wait for it. */
+#define LOOK_BYTES (32ull << 20)
+
+static void look_at_page(struct mm_slot *mm, uint32_t bi, unsigned int slot) NEEDS(mm->e->lock)
+{
+	enum rmap_state state = rmap_state(rmap_block(mm->e, bi), slot);
+
+	if (state == RMAP_ZEROED) {
+		page_set(mm->e, bi, slot, RMAP_ABSENT, 0);
+	} else if (state == RMAP_MERGED) {
+		page_set(mm->e, bi, slot, RMAP_COWED, 0);
+		mm->e->total.cow_breaks++;
+		mm->cow_breaks++;
+	}
+}
+
+static void look_at_run(const struct glance *t, struct mm_slot *mm, struct span at)
+	NEEDS(mm->e->lock)
+{
+	while (!span_empty(at)) {
+		uint32_t key = (uint32_t)(at.start / BLOCK_BYTES), bi = block_find(mm, key);
+		struct span part = span_clip(at, block_span(key));
+
+		at.start = part.end;
+		if (bi == NIL)
+			continue;
+		for (uint64_t addr = part.start; addr < part.end; addr += PAGE_BYTES)
+			if (!glance_raced(t, addr))
+				look_at_page(mm, bi, addr / PAGE_BYTES % BLOCK_PAGES);
+		block_put(mm, bi);
+	}
+}
+
+int engine_look(struct mm_slot *mm, uint64_t *addr)
+{
+	struct engine *e = mm->e;
+	struct region *r = region_next(mm, *addr);
+	struct track_range v[SEE_RANGES];
+	struct span at;
+	bool any, open;
+	int n;
+
+	if (!r)
+		return 0;
+	at.start = u64_max(*addr, r->at.start);
+	at.end = u64_min(r->at.end, at.start + LOOK_BYTES);
+	region_put(r);
+	engine_lock(e);
+	mm_is_of(mm, e);
+	any = mm->nr_state[RMAP_MERGED] + mm->nr_state[RMAP_ZEROED] > 0;
+	open = any && glance_open(&e->looker, mm, &at);
+	engine_unlock(e);
+	*addr = at.end;
+	if (!open)
+		return any;
+	n = e->ops->written(mm->client, at.start, at.end, v, SEE_RANGES, addr);
+	engine_lock(e);
+	for (int i = 0; i < n && !mm->dead; i++)
+		if (v[i].kind == TRACK_ANON)
+			look_at_run(&e->looker, mm, v[i].at);
+	glance_close(&e->looker, mm);
+	engine_unlock(e);
+	if (n < 0 || *addr <= at.start)
+		*addr = at.end;
+	return n == -ESRCH ? n : 1;
 }
 
 /* --- sites in doubt --- */

@@ -142,6 +142,31 @@ static int op_clean(void *client, uint64_t start, uint64_t end, struct track_ran
 	return n;
 }
 
+/* Like op_track, and what was written stays so. */
+static int op_written(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,
+		      uint64_t *walk_end)
+{
+	struct fake_client *c = client;
+	void (*fn)(struct fake_client * c) = c->w->in_look;
+	uint64_t at;
+	int n = 0;
+
+	if (c->gone)
+		return -ESRCH;
+	for (at = start; at < end && n < max; at += PAGE) {
+		struct fake_page *p = &c->page[(at - c->base) / PAGE];
+
+		must(at >= c->base && at < c->base + c->nr * PAGE);
+		if (p->written && p->how != FAKE_NOT_THERE)
+			v[n++] = (struct track_range){ { at, at + PAGE }, kind_of(p) };
+	}
+	*walk_end = at;
+	c->w->in_look = NULL;
+	if (fn)
+		fn(c);
+	return n;
+}
+
 static uint64_t tag_read(const struct fake_client *c, uint32_t page)
 {
 	const struct fake_page *p = &c->page[page];
@@ -340,6 +365,7 @@ static const struct engine_ops fake_ops = {
 	.track = op_track,
 	.look = op_look,
 	.clean = op_clean,
+	.written = op_written,
 	.read = op_read,
 	.nid = op_nid,
 	.send_order = op_send,
@@ -643,6 +669,14 @@ void fake_orders(struct fake *w)
 			}
 		ck_assert_int_lt(n++, 100000);
 	}
+}
+
+void fake_look(struct fake_client *c)
+{
+	uint64_t addr = 0;
+
+	while (engine_look(c->mm, &addr) > 0)
+		;
 }
 
 int fake_migrate_step(struct fake *w)

@@ -134,6 +134,8 @@ void fake_pass(struct fake *w);
 void fake_passes(struct fake *w, int n);
 /* Send, run and answer until nothing is left. */
 void fake_orders(struct fake *w);
+/* Look at all of a client before its counters are read. */
+void fake_look(struct fake_client *c);
 /* One step of each migration that is under way. Returns how many have not ended. */
 int fake_migrate_step(struct fake *w);
 /* The same for frames that are taken out of use. */

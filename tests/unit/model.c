@@ -99,7 +99,7 @@ void model_step(struct fake *w, uint64_t *rng)
 	}
 	p = rnd(rng, PAGES);
 	n = 1 + rnd(rng, PAGES - p < 40 ? PAGES - p : 40);
-	switch (rnd(rng, 29)) {
+	switch (rnd(rng, 30)) {
 	case 0:
 	case 1:
 	case 2:
@@ -174,6 +174,9 @@ void model_step(struct fake *w, uint64_t *rng)
 		if (rnd(rng, 100) == 0)
 			engine_migrate_end(w->e, (int)rnd(rng, (uint32_t)w->nr_nodes));
 		fake_migrate_step(w);
+		break;
+	case 29:
+		fake_look(c);
 		break;
 	case 15:
 		for (i = p; i < p + n; i++)

@@ -246,6 +246,84 @@ START_TEST(cow_counts_down)
 }
 END_TEST
 
+/*
+ * Who reads counters has the client looked at first. What was written is neither merged nor a zero
+ * page any more, and the passes that follow are as if nobody had looked.
+ */
+START_TEST(look_counts_what_was_written)
+{
+	uint64_t scanned[2];
+
+	for (int look = 0; look < 2; look++) {
+		struct fake *w = fake_new(1, 4096, 0);
+		struct fake_client *a = fake_client(w, BASE, 200);
+		struct mm_counters m;
+
+		fake_set(w, KNOB_USE_ZERO_PAGES, 1);
+		fake_fill(a, 0, 100, 7);
+		fake_fill(a, 100, 100, FAKE_ZERO_TAG);
+		fake_passes(w, 2);
+		ck_assert_uint_eq(fake_counters(w).zero_pages, 100);
+		ck_assert_uint_eq(fake_counters(w).pages_sharing, 99);
+		fake_fill(a, 0, 40, 8);
+		fake_fill(a, 100, 30, 9);
+		if (look) {
+			fake_look(a);
+			fake_check(w);
+			mm_counters(a->mm, &m);
+			ck_assert_uint_eq(m.merging_pages, 60);
+			ck_assert_uint_eq(m.zero_pages, 70);
+			ck_assert_uint_eq(m.left_out[KSM_LEFT_COW_BROKEN], 40);
+			ck_assert_uint_eq(fake_counters(w).pages_sharing, 59);
+		}
+		fake_pass(w);
+		/* The broken ones wait until they are calm. */
+		ck_assert_uint_eq(fake_counters(w).pages_sharing, 59 + 29);
+		fake_passes(w, 20);
+		scanned[look] = fake_counters(w).total.pages_scanned;
+		ck_assert_uint_eq(fake_counters(w).pages_sharing, 59 + 39 + 29);
+		fake_free(w);
+	}
+	ck_assert_uint_eq(scanned[0], scanned[1]);
+}
+END_TEST
+
+static struct fake_client *looked_at;
+
+static void put_on_a_frame_again(struct fake_client *c)
+{
+	/* mremap of a merged page over the private one whose write was just seen */
+	c->page[5].how = FAKE_FILE;
+	c->page[5].frame = fake_frame(looked_at, 0);
+	c->page[5].tag = looked_at->page[0].tag;
+	ck_assert_int_eq(engine_adopt(c->mm, c->base + 5 * PAGE, 1, c->page[5].frame), 0);
+}
+
+/* What a message says while somebody looks is newer. Seen to fail without the test for a race. */
+START_TEST(look_believes_no_race)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 10);
+
+	fake_fill(a, 0, 10, 7);
+	fake_passes(w, 2);
+	fake_store(a, 5, 3);
+	looked_at = a;
+	w->in_look = put_on_a_frame_again;
+	fake_look(a);
+	fake_check(w);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 9);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 0);
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 9);
+	/* A client that is gone is not looked at. */
+	a->gone = true;
+	fake_look(a);
+	a->gone = false;
+	fake_free(w);
+}
+END_TEST
+
 /* Seen to fail with ZEROED pages left out of the counter. */
 START_TEST(zero_pages)
 {
@@ -825,6 +903,8 @@ Suite *suite_merge(void)
 	tcase_add_loop_test(tc, unknown_node_is_no_node, 0, 2);
 	tcase_add_test(tc, merge_across_nodes_changes);
 	tcase_add_test(tc, cow_counts_down);
+	tcase_add_test(tc, look_counts_what_was_written);
+	tcase_add_test(tc, look_believes_no_race);
 	tcase_add_test(tc, zero_pages);
 	tcase_add_loop_test(tc, exit_under_orders, 0, 5);
 	tcase_add_test(tc, withdrawn_under_orders);

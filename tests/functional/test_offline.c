@@ -153,7 +153,7 @@ static long fn_write_and_check(const long a[6])
 			_exit(bad ? 1 : 0);
 		if (child > 0)
 			waitpid(child, &status, 0);
-		bad += status != 0;
+		bad += status ? 1000000 + status : 0;
 	}
 	for (unsigned long i = 0; i < PAGES; i++)
 		page_fill((char *)a[0] + i * PUPPET_PAGE, 1 + i);

@@ -7,7 +7,8 @@ CHECK_SKIP += test_client_socket test_lifecycle
 # It waits for clients that never answer.
 CHECK_SKIP += test_unmerge
 # The benchmark's own sums, but main() and what it needs alone.
-$(BUILD)/tests/functional/test_bench: $(call objs,$(filter-out %/ksm-bench.c,$(BENCH_SRC)))
+BENCH_SUMS := $(filter-out %/ksm-bench.c %/frames.c,$(BENCH_SRC))
+$(BUILD)/tests/functional/test_bench: $(call objs,$(BENCH_SUMS))
 LIBS_test_bench = -lm
 # A minute of its own.
 CHECK_SKIP += torture

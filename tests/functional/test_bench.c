@@ -283,6 +283,15 @@ START_TEST(restore_without_need)
 }
 END_TEST
 
+/* Every run that is physically possible is had when what is in the way is moved, and none else. */
+START_TEST(pool_gives_what_is_possible)
+{
+	ck_assert_int_eq(RUN("pool"), 0);
+	ck_assert_ptr_nonnull(strstr(get("out"), "| left | 0 of 250 | 0 % |"));
+	ck_assert_ptr_nonnull(strstr(get("out"), "| moved | 250 of 250 | 100 % |"));
+}
+END_TEST
+
 /* What the file of saved knobs must never make us write. */
 static const char *const damaged[] = {
 	"",
@@ -419,6 +428,7 @@ static Suite *bench_suite(void)
 	tcase_add_test(tc, end_of_python_restores_knobs);
 	tcase_add_loop_test(tc, next_run_restores_knobs, 0, 2);
 	tcase_add_test(tc, restore_without_need);
+	tcase_add_test(tc, pool_gives_what_is_possible);
 	tcase_add_loop_test(tc, damaged_file_is_refused, 0, NR_DAMAGED);
 	tcase_add_test(tc, others_merged_memory_is_left_alone);
 	tcase_add_test(tc, one_at_a_time);

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 
 #include "costs.h"
+#include "frames.h"
 #include "kernel.h"
 #include "lock.h"
 #include "python.h"
@@ -55,6 +56,8 @@ int main(int argc, char **argv)
 		return tenant_main(atoi(argv[2]));
 	if (argc == 2 && !strcmp(argv[1], "costs"))
 		return costs_print() ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (argc == 2 && !strcmp(argv[1], "pool"))
+		return frames_print() ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (argc == 2 && !strcmp(argv[1], "restore"))
 		return restore_main();
 	if (argc >= 2 && (!strcmp(argv[1], "kernel") || !strcmp(argv[1], "growth")))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line of ksm-bench, except for what needs no Python: costs and restore."""
+"""The command line of ksm-bench, except for what needs no Python: costs, pool, restore."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB]
        ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]
        ksm-bench report [FILE...] [--summary|--figures] [--svg FILE]
                         [--update FILE.md]
-       ksm-bench costs
+       ksm-bench costs | pool
        ksm-bench restore
 
 kernel   compare with the kernel's KSM; needs root, because the kernel's knobs
@@ -42,6 +42,7 @@ growth   workload growth on ksmd-user alone; --size: of each process, in the
          large case.
 report   Markdown tables, and a plot, of what --json wrote.
 costs    what this machine asks for the steps that any merge is made of.
+pool     what the pool of frames costs, and what it can give when fragmented.
 restore  put the kernel's knobs back after a run was killed with its watchdog
          (the next run does that, too).
 

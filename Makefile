@@ -130,7 +130,8 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .SECONDARY:
 .PHONY: all help run test check bench bench-docs install uninstall clean asan tsan clang \
 	format-check tidy house vm tests run-tests torture faults fuzz fuzz-build fuzzers model \
-	deb setup-build setup-run setup-test setup-fuzz setup-model setup-deb FORCE
+	deb setup-build setup-run setup-test setup-fuzz setup-model setup-deb \
+	setup-programs programs FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD) $(BENCH_DIR)
@@ -366,6 +367,20 @@ $(BUILD)/tests/valgrind: Makefile $(UNIT_BIN)
 	@printf '#!/bin/sh\nexec %s/tests/valgrind.sh "$$KSM_BUILD/tests/unit"\n' \
 		'$(CURDIR)' >$@ && chmod +x $@
 
+# Unmodified programs of Debian's archive, while the daemon is killed. Those that cannot be had are
+# skipped.
+PROGRAMS_TIMEOUT = 600
+$(BUILD)/tests/programs: Makefile
+	@mkdir -p $(@D)
+	@printf '#!/bin/sh\nexec python3 -B %s/tests/programs/test_programs.py "$$@"\n' \
+		'$(CURDIR)' >$@ && chmod +x $@
+
+## programs      databases, servers, languages, guests, tools: as they are, while daemons die
+programs: setup-programs
+	@$(MAKE) --no-print-directory all $(BUILD)/tests/programs
+	@KSM_TEST_TIMEOUT=$(PROGRAMS_TIMEOUT) tests/run.sh --label programs --build $(BUILD) \
+		-- $(BUILD)/tests/programs
+
 # ---- all of them ---------------------------------------------------------------------------
 
 # Which system calls a serving daemon makes, and whether its filter allows them.
@@ -396,6 +411,11 @@ test: setup-test
 	-@KSM_TEST_TIMEOUT=900 \
 		tests/run.sh --label plain --build $(BUILD) --results $(BUILD)/results -- \
 		$(addprefix $(BUILD)/tests/,model valgrind confine vm)
+	@tools/setup.sh programs
+	@$(MAKE) --no-print-directory $(BUILD)/tests/programs
+	-@KSM_TEST_TIMEOUT=$(PROGRAMS_TIMEOUT) \
+		tests/run.sh --label programs --build $(BUILD) --results $(BUILD)/results -- \
+		$(BUILD)/tests/programs
 	@tests/run.sh --total $(BUILD)/results
 
 ## check         the fast tests of the plain build, under two minutes
@@ -437,7 +457,8 @@ tidy:
 
 # ---- running -------------------------------------------------------------------------------
 
-setup-build setup-run setup-test setup-fuzz setup-model setup-deb: setup-%:
+setup-build setup-run setup-test setup-fuzz setup-model setup-deb setup-programs: \
+		setup-%:
 	@tools/setup.sh $*
 
 ## run           demonstration: merge the memory of unmodified programs, and check their data

@@ -67,9 +67,9 @@ NUMA_SRC    := $(wildcard numa/*.c)
 CLIENT_SRC  := $(wildcard src/client/*.c)
 PRELOAD_SRC := $(wildcard src/preload/*.c)
 BENCH_SRC   := $(wildcard tools/bench/*.c)
-KSMDCTL_SRC := $(wildcard tools/control/*.c tools/ksmdctl/*.c)
+KSMDCTL_SRC := $(wildcard tools/control/*.c tools/memory/*.c tools/ksmdctl/*.c)
 KSMD_FS_SRC := $(wildcard tools/control/*.c tools/ksmd-fs/*.c)
-KSM_RUN_SRC := $(wildcard tools/ksm-run.c tools/ksm-run/*.c) src/preload/target.c
+KSM_RUN_SRC := $(wildcard tools/ksm-run.c tools/ksm-run/*.c tools/memory/*.c) src/preload/target.c
 UNIT_SRC    := $(wildcard tests/unit/*.c)
 # The torture: actors come in two kinds, its schedule in one (see tests/torture/torture.c).
 ACTOR_SRC   := $(addprefix tests/torture/,common.c world.c actor.c \

@@ -32,6 +32,7 @@
 
 #include "preload/settings.h"
 #include "preload/target.h"
+#include "tools/memory/watch.h"
 #include "wire/label.h"
 #include "wire/runtime_dir.h"
 #include "wire/trust.h"
@@ -48,7 +49,7 @@ enum { EXIT_OWN = 125, EXIT_CANNOT_RUN = 126, EXIT_NOT_FOUND = 127 };
 struct options {
 	const char *mode, *malloc_mode;
 	const char *runtime_dir, *view, *preload, *domain;
-	bool fixed_layout, respect_dontdump;
+	bool fixed_layout, respect_dontdump, estimate;
 };
 
 static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -98,6 +99,8 @@ static const char usage_text[] =
 	"                       (MADV_DONTDUMP): keys and the like\n"
 	"  --runtime-dir DIR    where the daemon is (default $KSMD_RUNTIME_DIR, else\n"
 	"                       $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user)\n"
+	"  --estimate           merge nothing: say on standard error what merging would save, when\n"
+	"                       COMMAND ends and whenever ksm-run gets SIGUSR1\n"
 	"  --view DIR           where ksmd-fs is mounted: the program finds its own\n"
 	"                       /proc/self/ksm_stat and ksm_merging_pages there\n"
 	"  --preload FILE       use this libksm-preload.so\n"
@@ -111,7 +114,19 @@ static void usage(FILE *to)
 	fputs(usage_text, to);
 }
 
-enum { FIXED = 1, MADVISE, MALLOC, DOMAIN, DONTDUMP, RUNTIME_DIR, VIEW, PRELOAD, HELP, VERSION };
+enum {
+	FIXED = 1,
+	MADVISE,
+	MALLOC,
+	DOMAIN,
+	DONTDUMP,
+	RUNTIME_DIR,
+	ESTIMATE,
+	VIEW,
+	PRELOAD,
+	HELP,
+	VERSION
+};
 static const struct option opts[] = {
 	{ "fixed-layout", no_argument, NULL, FIXED },
 	{ "madvise-only", no_argument, NULL, MADVISE },
@@ -119,6 +134,7 @@ static const struct option opts[] = {
 	{ "domain", required_argument, NULL, DOMAIN },
 	{ "respect-dontdump", no_argument, NULL, DONTDUMP },
 	{ "runtime-dir", required_argument, NULL, RUNTIME_DIR },
+	{ "estimate", no_argument, NULL, ESTIMATE },
 	{ "view", required_argument, NULL, VIEW },
 	{ "preload", required_argument, NULL, PRELOAD },
 	{ "help", no_argument, NULL, HELP },
@@ -158,6 +174,9 @@ static void parse(int argc, char **argv, struct options *o)
 			if (!*optarg)
 				die("--runtime-dir is empty");
 			o->runtime_dir = optarg;
+			break;
+		case ESTIMATE:
+			o->estimate = true;
 			break;
 		case VIEW:
 			o->view = optarg;
@@ -451,6 +470,14 @@ static void check_daemon(const char *domain)
 		close(sock);
 }
 
+static void fix_layout(void)
+{
+	int was = personality(PERSONALITY_QUERY);
+
+	if (was < 0 || personality((unsigned long)was | ADDR_NO_RANDOMIZE) < 0)
+		die("--fixed-layout: %s", strerror(errno));
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .mode = KSM_RUN_MODE_AUTO, .malloc_mode = KSM_RUN_MALLOC_HEAP };
@@ -462,6 +489,10 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return EXIT_OWN;
 	}
+	if (o.fixed_layout)
+		fix_layout();
+	if (o.estimate)
+		return watch_run(argv + optind);
 	find_preload(o.preload, preload);
 	if (check_program(argv[optind], 0) && check_list())
 		set_preload(preload);
@@ -475,12 +506,6 @@ int main(int argc, char **argv)
 		set(KSM_DOMAIN_VAR, o.domain);
 	if (o.respect_dontdump)
 		set(KSM_RUN_RESPECT_DONTDUMP, "1");
-	if (o.fixed_layout) {
-		int was = personality(PERSONALITY_QUERY);
-
-		if (was < 0 || personality((unsigned long)was | ADDR_NO_RANDOMIZE) < 0)
-			die("--fixed-layout: %s", strerror(errno));
-	}
 	check_daemon(getenv(KSM_DOMAIN_VAR));
 	execvp(argv[optind], argv + optind);
 	err = errno;

@@ -15,6 +15,7 @@
 #include "tools/ksmdctl/ask.h"
 #include "tools/ksmdctl/act.h"
 #include "tools/ksmdctl/die.h"
+#include "tools/ksmdctl/forecast.h"
 #include "tools/ksmdctl/kinds.h"
 #include "tools/ksmdctl/metrics.h"
 #include "tools/ksmdctl/paths.h"
@@ -32,6 +33,7 @@ static const char usage_text[] =
 	"  status            what is saved, how fast, for whom, and what was left out\n"
 	"  top               the same, again and again; q or Ctrl-C ends\n"
 	"  why PID           what has become of its memory, range by range, and the reasons\n"
+	"  estimate PID...   what merging the memory of programs would save; nothing is merged\n"
 	"  merge PID         have its memory merged now; with --wait: until that is done\n"
 	"  release PID       make its memory private until it is to join, as for a checkpoint\n"
 	"  join PID          have a released program come back\n"
@@ -40,7 +42,7 @@ static const char usage_text[] =
 	"\n"
 	"  --runtime-dir DIR where the daemon is [$KSMD_RUNTIME_DIR, else\n"
 	"                    $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user]\n"
-	"  --json            get, ls, status, why: print JSON\n"
+	"  --json            get, ls, status, why, estimate: print JSON\n"
 	"  -a, --all         why: every range, not just those with most memory\n"
 	"  -w, --wait        merge: wait until everything that is there now has been merged\n"
 	"  -t, --timeout SEC merge, release, join: wait no longer [30]\n"
@@ -177,6 +179,12 @@ static void join(struct talk *c, const struct options *o, char **arg)
 	cmd_join(c, arg[0], o->timeout);
 }
 
+static void estimate(struct talk *c, const struct options *o, char **arg)
+{
+	(void)c;
+	cmd_estimate(arg, o->json);
+}
+
 static void help(struct talk *c, const struct options *o, char **arg)
 {
 	(void)c;
@@ -192,7 +200,7 @@ static const struct command {
 	{ "get", 1, 1, get },         { "set", 2, 2, set },   { "ls", 0, 1, ls },
 	{ "status", 0, 0, status },   { "top", 0, 0, top },   { "metrics", 0, 0, metrics },
 	{ "why", 1, 1, why },         { "help", 0, 1, help }, { "merge", 1, 1, merge },
-	{ "release", 1, 1, release }, { "join", 1, 1, join },
+	{ "release", 1, 1, release }, { "join", 1, 1, join }, { "estimate", 1, 1024, estimate },
 };
 
 static const struct command *find_command(const char *name)
@@ -209,6 +217,7 @@ int main(int argc, char **argv)
 	const struct command *cmd;
 	struct talk c;
 	int nr_args;
+	bool asks;
 
 	parse_options(argc, argv, &o);
 	if (optind == argc)
@@ -219,10 +228,11 @@ int main(int argc, char **argv)
 		bad_usage("wrong number of arguments");
 	if (o.modes && cmd->run != ls)
 		bad_usage("-l goes with ls");
-	if (cmd->run != help)
+	asks = cmd->run != help && cmd->run != estimate;
+	if (asks)
 		ctl_open(&c, o.runtime_dir);
 	cmd->run(&c, &o, argv + optind + 1);
-	if (cmd->run != help)
+	if (asks)
 		talk_close(&c);
 	return fflush(stdout) || ferror(stdout) ? EXIT_REFUSED : EXIT_OK;
 }

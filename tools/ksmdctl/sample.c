@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "tools/ksmdctl/ask.h"
+#include "tools/ksmdctl/clients.h"
 
 double now_seconds(void)
 {
@@ -13,6 +14,13 @@ double now_seconds(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static int64_t agents_ns;
+
+static void add_agent(struct talk *c, const char *dir, bool first)
+{
+	agents_ns = (first ? 0 : agents_ns) + ctl_number(c, dir, "agent_cpu_ns");
 }
 
 void take_sample(struct talk *c, struct sample *s)
@@ -39,6 +47,9 @@ void take_sample(struct talk *c, struct sample *s)
 	s->added_vmas = ctl_number(c, "ksm", "added_vmas");
 	s->frames_used = ctl_number(c, "ksm", "frames_used");
 	s->frames_retired = ctl_number(c, "ksm", "frames_retired");
+	agents_ns = 0;
+	each_client(c, add_agent, INT32_MAX);
+	s->agent_ns = agents_ns;
 	/* Last and together: the counters that rates are made of. */
 	s->scanned = ctl_number(c, "ksm", "pages_scanned");
 	s->merged = ctl_number(c, "ksm", "pages_merged");

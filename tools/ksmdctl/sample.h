@@ -16,6 +16,7 @@ struct sample {
 	bool whole; /* false: sums over all users are not for us to see; run and clients are set */
 	int64_t run, shared, sharing, unshared, unstable, zero, tracked;
 	int64_t scanned, merged, full_scans, cpu_ns, cow_breaks;
+	int64_t agent_ns; /* of all clients that there are */
 	int64_t profit, metadata, added_vmas, frames_used, frames_retired, clients;
 };
 

@@ -61,18 +61,25 @@ static void print_summary(const struct sample *s, const struct rates *r)
 	printf("saved     %s net: %s of memory less %s of metadata\n", human((double)s->profit),
 	       human((double)(s->sharing + s->zero) * PAGE),
 	       human((double)(s->sharing + s->zero) * PAGE - (double)s->profit));
+	printf("memory    %s is there and looked at: %s merged, %s unique so far, %s changing; %s of "
+	       "zeros given back\n",
+	       human((double)(s->tracked - s->zero) * PAGE),
+	       human((double)(s->shared + s->sharing) * PAGE), human((double)s->unshared * PAGE),
+	       human((double)s->unstable * PAGE), human((double)s->zero * PAGE));
+	printf("cost      %.1f %% of a CPU to scan now; so far %.1f s to scan and %.1f s in agents; %" PRId64
+	       " mappings\n",
+	       r->cpu_percent, (double)s->cpu_ns / 1e9, (double)s->agent_ns / 1e9, s->added_vmas);
 	printf("pages     %" PRId64 " shared, %" PRId64 " sharing, %" PRId64 " unshared, %" PRId64
 	       " volatile, %" PRId64 " zero\n",
 	       s->shared, s->sharing, s->unshared, s->unstable, s->zero);
 	printf("frames    %" PRId64 " used, %" PRId64 " retired; %" PRId64
-	       " mappings added; %" PRId64 " merged pages written since\n",
-	       s->frames_used, s->frames_retired, s->added_vmas, s->cow_breaks);
-	printf("scanning  %.0f pages/s read, %.0f pages/s merged, %.1f %% CPU, %" PRId64
-	       " full scans\n",
-	       r->scanned, r->merged, r->cpu_percent, s->full_scans);
+	       " merged pages written since\n",
+	       s->frames_used, s->frames_retired, s->cow_breaks);
+	printf("scanning  %.0f pages/s read, %.0f pages/s merged, %" PRId64 " full scans\n",
+	       r->scanned, r->merged, s->full_scans);
 }
 
-/* "pinned 3, stack 16": the reasons that apply. */
+/* "pinned 3.0 MiB, stack 16.0 KiB": the reasons that apply. */
 static void print_left_out(struct talk *c, const char *dir)
 {
 	int64_t pages[KSM_LEFT_NR];
@@ -83,7 +90,8 @@ static void print_left_out(struct talk *c, const char *dir)
 	for (int i = 0; i < KSM_LEFT_NR; i++) {
 		if (!pages[i])
 			continue;
-		printf("%s%s %" PRId64, any ? ", " : "", left_out_name(i), pages[i]);
+		printf("%s%s %s", any ? ", " : "", left_out_name(i),
+		       human((double)pages[i] * PAGE));
 		any = true;
 	}
 	if (!any)
@@ -98,16 +106,16 @@ static void print_client(struct talk *c, const char *dir, bool first)
 	if (!comm)
 		return;
 	if (first)
-		printf("\n%7s %-15s %6s %10s %10s %10s %8s  %s\n", "PID", "PROGRAM", "UID",
-		       "OFFERED", "MERGED", "PROFIT", "MAPPINGS", "LEFT OUT (PAGES)");
-	printf("%7s %-15.15s %6" PRId64 " %10s %10s %10s %8" PRId64 "  ", strchr(dir, '/') + 1,
-	       comm, ctl_number(c, dir, "uid"),
+		printf("\n%7s %-15s %6s %10s %10s %10s %8s %8s  %s\n", "PID", "PROGRAM", "UID",
+		       "OFFERED", "MERGED", "PROFIT", "MAPPINGS", "CPU", "LEFT OUT");
+	printf("%7s %-15.15s %6" PRId64 " %10s %10s %10s %8" PRId64 " %6.1f s  ",
+	       strchr(dir, '/') + 1, comm, ctl_number(c, dir, "uid"),
 	       human((double)ctl_number(c, dir, "ksm_rmap_items") * PAGE),
 	       human((double)(ctl_number(c, dir, "ksm_merging_pages") +
 			      ctl_number(c, dir, "ksm_zero_pages")) *
 		     PAGE),
 	       human((double)ctl_number(c, dir, "ksm_process_profit")),
-	       ctl_number(c, dir, "nr_vmas"));
+	       ctl_number(c, dir, "nr_vmas"), (double)ctl_number(c, dir, "agent_cpu_ns") / 1e9);
 	if (ctl_number(c, dir, "stalled"))
 		fputs("STALLED; ", stdout);
 	print_left_out(c, dir);
@@ -132,6 +140,8 @@ void print_status(struct talk *c, const struct sample *s, const struct rates *r,
 		printf("clients   %" PRId64 ", of which yours:\n", s->clients);
 	}
 	each_client(c, print_client, max);
+	if (s->clients)
+		puts("\nksmdctl why PID says more of a client, ksmdctl help REASON of a reason");
 }
 
 void cmd_status(struct talk *c, bool json)

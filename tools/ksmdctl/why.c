@@ -19,7 +19,7 @@
 #include "tools/ksmdctl/die.h"
 #include "tools/ksmdctl/json.h"
 #include "tools/ksmdctl/kinds.h"
-#include "tools/ksmdctl/smaps.h"
+#include "tools/memory/smaps.h"
 #include "wire/abi.h"
 
 #define MIB 1048576.0

@@ -5,7 +5,7 @@
  * A mapping has a line as in /proc/PID/maps and then lines "Field: value", of which VmFlags is the
  * last (Documentation/filesystems/proc.rst).
  */
-#include "tools/ksmdctl/smaps.h"
+#include "tools/memory/smaps.h"
 
 #include <ctype.h>
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* smaps.h - what /proc/PID/smaps says of a process's mappings. */
-#ifndef KSMDCTL_SMAPS_H
-#define KSMDCTL_SMAPS_H
+#ifndef KSM_TOOLS_SMAPS_H
+#define KSM_TOOLS_SMAPS_H
 
 #include <stdint.h>
 #include <stdio.h>

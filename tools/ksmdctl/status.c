@@ -56,6 +56,38 @@ static void print_head(struct talk *c, const struct sample *s)
 	free(domain);
 }
 
+/* Bytes of memory that programs could still have, swap included; 0: not known. */
+static int64_t available(void)
+{
+	static const char *const names[] = { "MemAvailable:", "SwapFree:" };
+	FILE *f = fopen("/proc/meminfo", "re");
+	int64_t kib, sum = 0;
+	char line[256], name[64];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s %" SCNd64, name, &kib) == 2 &&
+		    (!strcmp(name, names[0]) || !strcmp(name, names[1])))
+			sum += kib * 1024;
+	if (f)
+		fclose(f);
+	return sum;
+}
+
+/*
+ * What is shared is promised more than once. A frame goes only when its last page has been
+ * written, so until then each of them needs a page of its own besides.
+ */
+static void print_debt(const struct sample *s)
+{
+	double debt = (double)(s->shared + s->sharing + s->zero) * PAGE;
+	double have = (double)available();
+
+	printf("debt      %s would be needed if all of that were written at once", human(debt));
+	if (have > 0)
+		printf("; %s are available%s", human(have), debt > have ? ": TOO LITTLE" : "");
+	putchar('\n');
+}
+
 static void print_summary(const struct sample *s, const struct rates *r)
 {
 	printf("saved     %s net: %s of memory less %s of metadata\n", human((double)s->profit),
@@ -66,6 +98,7 @@ static void print_summary(const struct sample *s, const struct rates *r)
 	       human((double)(s->tracked - s->zero) * PAGE),
 	       human((double)(s->shared + s->sharing) * PAGE), human((double)s->unshared * PAGE),
 	       human((double)s->unstable * PAGE), human((double)s->zero * PAGE));
+	print_debt(s);
 	printf("cost      %.1f %% of a CPU to scan now; so far %.1f s to scan and %.1f s in agents; %" PRId64
 	       " mappings\n",
 	       r->cpu_percent, (double)s->cpu_ns / 1e9, (double)s->agent_ns / 1e9, s->added_vmas);

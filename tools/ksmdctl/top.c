@@ -47,10 +47,10 @@ static int client_lines(void)
 {
 	struct winsize w;
 
-	/* 12 lines stand above the first client, and 2 below the last. */
+	/* 13 lines stand above the first client, and 2 below the last. */
 	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) || w.ws_row == 0)
 		return INT32_MAX;
-	return w.ws_row > 15 ? w.ws_row - 14 : 1;
+	return w.ws_row > 16 ? w.ws_row - 15 : 1;
 }
 
 static void top_loop(struct talk *c, double delay, unsigned long count)

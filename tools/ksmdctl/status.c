@@ -93,15 +93,14 @@ static void print_summary(const struct sample *s, const struct rates *r)
 	printf("saved     %s net: %s of memory less %s of metadata\n", human((double)s->profit),
 	       human((double)(s->sharing + s->zero) * PAGE),
 	       human((double)(s->sharing + s->zero) * PAGE - (double)s->profit));
-	printf("memory    %s is there and looked at: %s merged, %s unique so far, %s changing; %s of "
-	       "zeros given back\n",
+	printf("memory    %s there and looked at: %s merged, %s unique so far, %s changing\n",
 	       human((double)(s->tracked - s->zero) * PAGE),
 	       human((double)(s->shared + s->sharing) * PAGE), human((double)s->unshared * PAGE),
-	       human((double)s->unstable * PAGE), human((double)s->zero * PAGE));
+	       human((double)s->unstable * PAGE));
 	print_debt(s);
-	printf("cost      %.1f %% of a CPU to scan now; so far %.1f s to scan and %.1f s in agents; %" PRId64
-	       " mappings\n",
-	       r->cpu_percent, (double)s->cpu_ns / 1e9, (double)s->agent_ns / 1e9, s->added_vmas);
+	printf("cost      %.1f %% of a CPU to scan, %.1f s so far; %.1f s in agents; ",
+	       r->cpu_percent, (double)s->cpu_ns / 1e9, (double)s->agent_ns / 1e9);
+	printf("%" PRId64 " mappings\n", s->added_vmas);
 	printf("pages     %" PRId64 " shared, %" PRId64 " sharing, %" PRId64 " unshared, %" PRId64
 	       " volatile, %" PRId64 " zero\n",
 	       s->shared, s->sharing, s->unshared, s->unstable, s->zero);

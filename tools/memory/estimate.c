@@ -365,7 +365,7 @@ static void print_processes(const struct estimate_result *r, FILE *f)
 		fprintf(f, "%8d %8.1f MiB %8.1f MiB %8.1f MiB %10" PRIu64 "%s\n", (int)p->pid,
 			mib(p->pages), mib(p->mergeable), mib(p->on_frames), p->mappings,
 			p->mappings > p->max_mappings * BUDGET_PERCENT / 100 ?
-				"  more than its budget: raise vm.max_map_count, or less is merged" :
+				"  beyond its budget: see vm.max_map_count" :
 				"");
 	}
 }

@@ -533,7 +533,7 @@ START_TEST(merge_returns_when_it_is_done)
 
 		ck_assert_int_eq(puppet_call(w.p, fn_fill, a, NR, 10000 + i * 1000, 1), 0);
 		ck_assert_int_eq(puppet_call(w.q, fn_fill, b, NR, 10000 + i * 1000, 1), 0);
-		ck_assert_int_eq(puppet_call(w.p, fn_madvise, a, NR * 4096L, MADV_MERGEABLE), 0);
+		ck_assert_int_eq(puppet_call(w.p, fn_ksm_merge, a, NR * 4096L, WAIT_MS), 0);
 		ck_assert_int_eq(puppet_call(w.q, fn_ksm_merge, b, NR * 4096L, WAIT_MS), 0);
 		ck_assert_int_eq(puppet_pages_on_frames(w.q, b, NR), NR);
 		/* Written since, and to be merged again. */

@@ -1345,6 +1345,10 @@ START_TEST(test_ends_of_threads_are_heard_of)
 	struct robust r = { .over = false };
 	pthread_t t;
 
+#ifdef __SANITIZE_THREAD__
+	printf("SKIP: the sanitizer does not know that an owner can die\n");
+	return;
+#endif
 	start_joined(&p, &mem, 64);
 	for (int i = 0; i < 64; i++)
 		mem[i * PAGE + PAGE - 1] ^= 1; /* none is equal; all go back */

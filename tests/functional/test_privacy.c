@@ -321,7 +321,10 @@ static void scene_begin(struct scene *s, const char *mode)
 	puppet_call(s->victim, fn_set_comm);
 	s->mem = puppet_call(s->victim, fn_offer, NR, 7000, 1);
 	ck_assert_int_gt(s->mem, 0);
-	wait_until(ctl_get_u64(s->d, "ksm/clients") == 2, WAIT_MS, "both have joined");
+	/* The stranger sees of itself when it has told all: that is to be over. */
+	wait_until(ctl_client_u64(s->d, s->stranger->pid, "ready") &&
+			   ctl_client_u64(s->d, s->victim->pid, "ready"),
+		   WAIT_MS, "both have joined");
 }
 
 static void scene_end(struct scene *s)

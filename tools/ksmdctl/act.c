@@ -129,10 +129,11 @@ __attribute__((noreturn)) static void refused(const struct target *t, const char
 /* ---- release and join ---- */
 
 /*
- * Does the thread wait for the signal? Otherwise that would end the process. The kernel does not
- * show as blocked what rt_sigtimedwait(2) waits for; but all others are.
+ * Does the thread wait for the signal, having let go of everything? Otherwise the signal might end
+ * the process. The agent blocks all signals; what it waits for in rt_sigtimedwait(2), and that
+ * alone, the kernel shows as not blocked.
  */
-static bool blocks_signals(const char *pid, pid_t tid)
+static bool waits_to_join(const char *pid, pid_t tid)
 {
 	unsigned long long mask = 0;
 	char path[400], line[256];
@@ -144,11 +145,11 @@ static bool blocks_signals(const char *pid, pid_t tid)
 		;
 	if (f)
 		fclose(f);
-	return (mask & STANDARD_SIGNALS) == STANDARD_SIGNALS;
+	return (mask & (STANDARD_SIGNALS | SIGNAL_BIT(KSM_JOIN_SIGNAL))) == STANDARD_SIGNALS;
 }
 
-/* The agent's thread, or 0. *open_fds: it has descriptors, or nobody knows. */
-static pid_t find_agent(const char *pid, bool *open_fds)
+/* The agent's thread, or 0. */
+static pid_t find_agent(const char *pid)
 {
 	char path[400], name[32];
 	struct dirent *d;
@@ -162,22 +163,21 @@ static pid_t find_agent(const char *pid, bool *open_fds)
 
 		snprintf(path, sizeof(path), "/proc/%s/task/%s/comm", pid, d->d_name);
 		f = *d->d_name == '.' ? NULL : fopen(path, "re");
-		if (f && fgets(name, sizeof(name), f) && !strcmp(name, KSM_AGENT_NAME "\n")) {
+		if (f && fgets(name, sizeof(name), f) && !strcmp(name, KSM_AGENT_NAME "\n"))
 			tid = atoi(d->d_name);
-			snprintf(path, sizeof(path), "/proc/%s/task/%s/fd", pid, d->d_name);
-		}
 		if (f)
 			fclose(f);
 	}
 	if (tasks)
 		closedir(tasks);
-	tasks = tid ? opendir(path) : NULL;
-	*open_fds = tid && !tasks;
-	while (tasks && (d = readdir(tasks)))
-		*open_fds |= *d->d_name != '.';
-	if (tasks)
-		closedir(tasks);
 	return tid;
+}
+
+static bool is_at_rest(const char *pid)
+{
+	pid_t tid = find_agent(pid);
+
+	return tid && waits_to_join(pid, tid);
 }
 
 void cmd_release(struct talk *c, const char *pid, double seconds)
@@ -185,7 +185,6 @@ void cmd_release(struct talk *c, const char *pid, double seconds)
 	struct target t;
 	const char *err;
 	char *body;
-	bool open_fds;
 
 	aim(c, &t, pid, seconds);
 	free(ctl_ask(c, "do %s/release", t.dir));
@@ -202,7 +201,7 @@ void cmd_release(struct talk *c, const char *pid, double seconds)
 	do
 		if (!is_alive(&t))
 			die(EXIT_REFUSED, "ESRCH: process %s ended meanwhile", pid);
-	while ((!find_agent(pid, &open_fds) || open_fds) && !is_client(c, &t) && nap(&t));
+	while (!is_at_rest(pid) && !is_client(c, &t) && nap(&t));
 	if (is_client(c, &t))
 		die(EXIT_REFUSED, "EAGAIN: client %s (%s) has come back", pid, t.comm);
 }
@@ -222,7 +221,6 @@ void cmd_join(struct talk *c, const char *pid, double seconds)
 {
 	double again = 0;
 	struct target t;
-	bool open_fds;
 	pid_t tid;
 	int err;
 
@@ -230,12 +228,14 @@ void cmd_join(struct talk *c, const char *pid, double seconds)
 	while (!ctl_number(c, t.dir, "ready")) {
 		if (!is_client(c, &t) && now_seconds() >= again) {
 			again = now_seconds() + SIGNAL_SECONDS;
-			tid = find_agent(pid, &open_fds);
+			tid = find_agent(pid);
 			if (!tid)
 				die(EXIT_REFUSED, "ESRCH: no process %s with an agent of libksm",
 				    pid);
-			/* With descriptors it is on its way to a daemon already. */
-			err = open_fds || !blocks_signals(pid, tid) ? 0 : wake(pid, tid);
+			/* If it does not wait it is on its way to a daemon already. */
+			err = kill(atoi(pid), 0) ? -errno : 0;
+			if (!err && waits_to_join(pid, tid))
+				err = wake(pid, tid);
 			if (err)
 				die(EXIT_REFUSED, "%s: process %s: %s", strerrorname_np(-err), pid,
 				    strerror(-err));

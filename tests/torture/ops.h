@@ -7,6 +7,16 @@
 
 #include "tests/torture/actor.h"
 
+/*
+ * ops_process.c: how often threads of this process have begun, and ended, to offer all memory. That
+ * offers also what another thread withdraws at the same time. (A child forked in the middle of one
+ * keeps the difference.)
+ */
+struct offers {
+	_Atomic unsigned int begun, ended;
+};
+extern struct offers offers_of_all;
+
 /* ops_io.c */
 void make_pipe(int fd[2]);
 /*

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "tests/torture/actor.h"
+#include "tests/torture/ops.h"
 
 #define NOBODY 47001
 extern char **environ;
@@ -490,14 +491,18 @@ static bool short_thread(struct piece *p)
 	return true;
 }
 
+struct offers offers_of_all;
+
 static bool merge_any(struct piece *p)
 {
 	bool on = odds(75);
 
 	(void)p;
 	log_begin(OP_MERGE_ANY, NULL, on);
+	atomic_fetch_add(&offers_of_all.begun, on);
 	if (call_merge_any(on) && errno != ENOMEM)
 		fail_call("merge_any", errno);
+	atomic_fetch_add(&offers_of_all.ended, on);
 	log_end(0);
 	my_seat()->ops[OP_MERGE_ANY]++;
 	return false;

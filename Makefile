@@ -49,6 +49,7 @@ URCU_LIBS   = $(shell $(PKGCONFIG) --libs liburcu liburcu-cds 2>/dev/null || \
 		echo -lurcu -lurcu-common -lurcu-cds)
 CHECK_LIBS  = $(shell $(PKGCONFIG) --libs check 2>/dev/null || echo -lcheck -lsubunit -lrt -lm)
 FUSE_CFLAGS = $(shell $(PKGCONFIG) --cflags fuse3 2>/dev/null || echo -I/usr/include/fuse3)
+HTTP_LIBS   = $(shell $(PKGCONFIG) --libs libmicrohttpd 2>/dev/null || echo -lmicrohttpd)
 FUSE_LIBS   = $(shell $(PKGCONFIG) --libs fuse3 2>/dev/null || echo -lfuse3)
 DAEMON_LIBS = $(URCU_LIBS) -lxxhash -lnuma -lseccomp -lsystemd -lpthread
 BENCH_LIBS  = $(DAEMON_LIBS) -lm
@@ -69,6 +70,7 @@ PRELOAD_SRC := $(wildcard src/preload/*.c)
 BENCH_SRC   := $(wildcard tools/bench/*.c)
 KSMDCTL_SRC := $(wildcard tools/control/*.c tools/memory/*.c tools/ksmdctl/*.c)
 KSMD_FS_SRC := $(wildcard tools/control/*.c tools/ksmd-fs/*.c)
+METRICS_SRC := $(wildcard tools/ksmd-metrics/*.c)
 KSM_RUN_SRC := $(wildcard tools/ksm-run.c tools/ksm-run/*.c tools/memory/*.c) src/preload/target.c
 UNIT_SRC    := $(wildcard tests/unit/*.c)
 # The torture: actors come in two kinds, its schedule in one (see tests/torture/torture.c).
@@ -117,7 +119,7 @@ ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-f
 TSAN_FLAGS := -fsanitize=thread -fno-omit-frame-pointer --param tsan-distinguish-volatile=1
 TSAN_OBJ   := $(if $(findstring thread,$(SANITIZE)),$(BUILD)/obj/tests/lib/tsan_volatile.o)
 
-PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmdctl ksmd-fs ksm-run ksm-bench)
+PROGRAMS := $(addprefix $(BUILD)/,ksmd-user ksmdctl ksmd-fs ksmd-metrics ksm-run ksm-bench)
 LIBS     := $(addprefix $(BUILD)/,libksm.so libksm.a)
 # What ksm-bench decides and reports with: a folder of Python, which is run as it is.
 BENCH_PY := $(wildcard tools/bench/python/*.py)
@@ -199,6 +201,9 @@ $(O)/tools/ksmd-fs/%.o: tools/ksmd-fs/%.c $(STAMP)
 
 $(BUILD)/ksmd-fs: $(call objs,$(KSMD_FS_SRC))
 	$(call link,$(FUSE_LIBS) -lsystemd -lpthread)
+
+$(BUILD)/ksmd-metrics: $(call objs,$(METRICS_SRC))
+	$(call link,$(HTTP_LIBS) -lpthread)
 
 $(BUILD)/ksm-run: $(call objs,$(KSM_RUN_SRC))
 	$(call link,)
@@ -513,7 +518,8 @@ install: all
 	install -m 644 $(BENCH_PY) $(DESTDIR)$(benchdir)
 	printf '%s\n' "$$PC_FILE" >$(DESTDIR)$(pcdir)/libksm.pc
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ksmd-user/packaging $(PACKAGING)
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ksmd-user tools/packaging/ksm-run.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ksmd-user \
+		tools/packaging/ksm-run.conf tools/grafana/grafana.json
 	install -D -m 644 -t $(DESTDIR)$(bashdir) tools/completion/ksmdctl.bash
 	install -D -m 644 -t $(DESTDIR)$(zshdir) tools/completion/_ksmdctl
 	install -D -m 644 -t $(DESTDIR)$(fishdir) tools/completion/ksmdctl.fish

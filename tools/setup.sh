@@ -13,7 +13,7 @@
 set -eu
 
 BUILD='gcc libc6-dev make pkg-config liburcu-dev libxxhash-dev libnuma-dev libseccomp-dev
-libsystemd-dev libfuse3-dev systemtap-sdt-dev'
+libsystemd-dev libfuse3-dev systemtap-sdt-dev libmicrohttpd-dev'
 RUN='redis-server redis-tools python3 memcached'
 TEST='check libbsd-dev nginx-light valgrind socat strace systemd bpftrace
 qemu-system-x86 fish zsh mandoc procps'

@@ -5,10 +5,13 @@ The parser takes what the specification (OpenMetrics 1.0.0) allows and nothing e
 of families that are used here.
 """
 
+import http.client
+import json
 import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -143,6 +146,72 @@ class Metrics(unittest.TestCase):
                     self.assertIn(f"{family}_total", names)
                     nr += 1
         self.assertGreaterEqual(nr, 10)
+
+    def test_the_dashboard_names_what_is_there(self):
+        board = json.loads((TOP / "tools" / "grafana" / "grafana.json").read_text())
+        used = set()
+        for panel in board["panels"]:
+            for target in panel["targets"]:
+                used |= set(re.findall(r"\b(?:node_)?ksmd_[a-z_]+", target["expr"]))
+        self.assertGreater(len(used), 15)
+        self.assertLessEqual(used, {k[0] for k in self.metrics()})
+
+    def serve(self):
+        """ksmd-metrics, on a port that was free a moment ago."""
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.start([BUILD / "ksmd-metrics", "--listen", f"127.0.0.1:{self.port}", "--runtime-dir",
+                    self.dir / "run"])
+        self.wait("the listener", lambda: self.http("/") == 404)
+
+    def http(self, path, method="GET", **headers):
+        """The status, or of 200 the text. None: no answer."""
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            c.request(method, path, headers=headers)
+            r = c.getresponse()
+            text = r.read().decode()
+            return text if r.status == 200 else r.status
+        except OSError:
+            return None
+        finally:
+            c.close()
+
+    def test_http_serves_totals_only(self):
+        self.serve()
+        m = parse(self.http("/metrics"))
+        self.assertEqual(m[("node_ksmd_run", ())], 1)
+        self.assertIn(("node_ksmd_pages_shared", ()), m)
+        for name, labels in m:
+            self.assertNotRegex(name, "^ksmd_(client|user|domain)_")
+            self.assertLessEqual({n for n, _ in labels} & {"pid", "uid", "comm", "domain"}, set())
+
+    def test_http_refuses_what_it_does_not_serve(self):
+        self.serve()
+        self.assertEqual(self.http("/metrics", "POST"), 405)
+        self.assertEqual(self.http("/metrics", Host="rebound.example:80"), 403)
+        self.assertEqual(self.http("/metrics", Host="127.0.0.1.example"), 403)
+        for address in ("0.0.0.0:9999", "[::]:9999", "127.0.0.1", "127.0.0.1:0", "localhost:80"):
+            done = subprocess.run([BUILD / "ksmd-metrics", "--listen", address], timeout=PATIENCE,
+                                  capture_output=True, check=False)
+            self.assertEqual(done.returncode, 2, address)
+
+    def test_http_without_a_daemon(self):
+        self.serve()
+        self.ctl("get", "daemon/pid")
+        os.kill(int(self.get("daemon/pid")), 9)
+        self.wait("the end", lambda: self.http("/metrics") == 503)
+
+    def test_http_does_not_wait_for_the_slow(self):
+        """Silent ones, and some that ask and do not read, fill it; they are ended before long."""
+        self.serve()
+        for i in range(40):
+            s = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+            self.addCleanup(s.close)
+            if i % 2:
+                s.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertIn("node_ksmd_run", self.http("/metrics"))
 
     def test_clients(self):
         code = f"import time; open('/proc/self/comm', 'w').write({STRANGE!r}); time.sleep(600)"

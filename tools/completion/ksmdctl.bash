@@ -145,4 +145,4 @@ _ksmd_other()
 
 complete -F _ksmdctl ksmdctl
 complete -F _ksm_run ksm-run
-complete -F _ksmd_other ksmd-user ksmd-fs ksm-bench
+complete -F _ksmd_other ksmd-user ksmd-fs ksmd-metrics ksm-bench

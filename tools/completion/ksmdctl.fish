@@ -51,7 +51,7 @@ end
 
 complete -c ksm-run -f -n '__ksm_run_no_command; and string match -q -- "-*" (commandline -ct)' \
     -a "(__ksmd_options ksm-run)"
-for program in ksmdctl ksmd-user ksmd-fs ksm-bench
+for program in ksmdctl ksmd-user ksmd-fs ksmd-metrics ksm-bench
     complete -c $program -f -n 'string match -q -- "-*" (commandline -ct)' -a "(__ksmd_options $program)"
     complete -c $program -l runtime-dir -x -a '(__fish_complete_directories)'
 end
@@ -75,5 +75,6 @@ complete -c ksmd-user -l log-level -x -a 'error warning info debug'
 complete -c ksmd-user -l domains-file -r
 complete -c ksmd-user -l allow-group -x -a '(__fish_complete_groups)'
 complete -c ksmd-user -l admin-group -x -a '(__fish_complete_groups)'
+complete -c ksmd-metrics -f
 complete -c ksmd-fs -x -a '(__fish_complete_directories)'
 complete -c ksm-bench -f -a '(ksm-bench --help 2>/dev/null | string match -rg "^([a-z]+) ")'

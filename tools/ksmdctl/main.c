@@ -38,7 +38,8 @@ static const char usage_text[] =
 	"  release PID       make its memory private until it is to join, as for a checkpoint\n"
 	"  join PID          have a released program come back\n"
 	"  help [REASON]     what a reason means and what to do about it\n"
-	"  metrics           all that you may see, as OpenMetrics (Prometheus)\n"
+	"  metrics [totals]  all that you may see, as OpenMetrics (Prometheus); totals: only\n"
+	"                    what tells of no one client, user or domain\n"
 	"\n"
 	"  --runtime-dir DIR where the daemon is [$KSMD_RUNTIME_DIR, else\n"
 	"                    $XDG_RUNTIME_DIR/ksmd-user, else root's in /run/ksmd-user]\n"
@@ -155,8 +156,9 @@ static void top(struct talk *c, const struct options *o, char **arg)
 static void metrics(struct talk *c, const struct options *o, char **arg)
 {
 	(void)o;
-	(void)arg;
-	cmd_metrics(c);
+	if (arg[0] && strcmp(arg[0], "totals") != 0)
+		bad_usage("metrics takes nothing, or totals");
+	cmd_metrics(c, arg[0]);
 }
 
 static void why(struct talk *c, const struct options *o, char **arg)
@@ -198,7 +200,7 @@ static const struct command {
 	void (*run)(struct talk *c, const struct options *o, char **arg); /* arg ends with NULL */
 } commands[] = {
 	{ "get", 1, 1, get },         { "set", 2, 2, set },   { "ls", 0, 1, ls },
-	{ "status", 0, 0, status },   { "top", 0, 0, top },   { "metrics", 0, 0, metrics },
+	{ "status", 0, 0, status },   { "top", 0, 0, top },   { "metrics", 0, 1, metrics },
 	{ "why", 1, 1, why },         { "help", 0, 1, help }, { "merge", 1, 1, merge },
 	{ "release", 1, 1, release }, { "join", 1, 1, join }, { "estimate", 1, 1024, estimate },
 };

@@ -189,7 +189,9 @@ static struct shape shape_of(const struct group *g, const struct family *f)
 	bool ksm = !strcmp(g->name, "ksm"), node = ksm && ONE_OF(nodes, f);
 	int len = (int)f->name_len;
 	const char *unit = "";
-	struct shape s = { .counter = ONE_OF(counters, f), .scale = "" };
+	/* What is counted since a start never falls, and most help texts say so. */
+	bool grows = memmem(f->help, f->help_len, "since the start", 15);
+	struct shape s = { .counter = grows || ONE_OF(counters, f), .scale = "" };
 
 	if (ends_with(f, "_ns")) {
 		len -= 3;
@@ -311,13 +313,21 @@ static void add_group(struct talk *c, struct text *out, const char *name)
 	free(help);
 }
 
-void cmd_metrics(struct talk *c)
+/* What tells of one client, user or domain is not for those of whom nobody knows who they are. */
+static bool is_total(const char *group)
+{
+	return strcmp(group, "client") != 0 && strcmp(group, "user") != 0 &&
+	       strcmp(group, "domain") != 0;
+}
+
+void cmd_metrics(struct talk *c, bool totals)
 {
 	char *groups = ctl_ask(c, "ls help"), *save = NULL;
 	struct text out = { 0 };
 
 	for (char *n = strtok_r(groups, "\n/", &save); n; n = strtok_r(NULL, "\n/", &save))
-		add_group(c, &out, n);
+		if (!totals || is_total(n))
+			add_group(c, &out, n);
 	text_printf(&out, "# EOF\n");
 	free(groups);
 	if (out.failed)

@@ -3,8 +3,11 @@
 #ifndef KSMDCTL_METRICS_H
 #define KSMDCTL_METRICS_H
 
+#include <stdbool.h>
+
 struct talk;
 
-void cmd_metrics(struct talk *c);
+/* totals: leave out what tells of one client, user or domain. */
+void cmd_metrics(struct talk *c, bool totals);
 
 #endif

@@ -88,13 +88,27 @@ static const char *result(struct daemon *d)
 	return buf;
 }
 
+/* What ksmdctl says. Returns its exit status. */
+static int ksmdctl(struct daemon *d, const char *args, char *buf, size_t size)
+{
+	char line[1024];
+	FILE *f;
+
+	snprintf(line, sizeof(line), "exec \"%s\" --runtime-dir \"%s\" %s 2>&1",
+		 build_path("ksmdctl"), d->dir, args);
+	f = popen(line, "r"); /* NOLINT(cert-env33-c) */
+	ck_assert_ptr_nonnull(f);
+	buf[fread(buf, 1, size - 1, f)] = '\0';
+	return pclose(f);
+}
+
 START_TEST(pageblock_and_back)
 {
 	struct daemon *d = start("emulated:1");
 	struct puppet *p = puppet_new(), *q = puppet_new();
 	long a = puppet_call(p, fn_offer, PAGES, 1, 1), b = puppet_call(q, fn_offer, PAGES, 1, 1);
 	uint64_t block, one;
-	char map[4096];
+	char map[16384];
 
 	wait_counter(d, "pages_sharing", PAGES);
 	wait_counter(d, "orders", 0);
@@ -119,6 +133,10 @@ START_TEST(pageblock_and_back)
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), PAGES);
 	ck_assert_int_eq(puppet_call(p, fn_check, a, PAGES, 1, 1), 0);
 	ck_assert_int_eq(puppet_call(q, fn_check, b, PAGES, 1, 1), 0);
+	ck_assert_int_eq(ksmdctl(d, "pool", map, sizeof(map)), 0);
+	ck_assert_msg(strchr(strstr(map, "domain 1 node 0: 600 frames"), 'x'), "%s", map);
+	ck_assert_int_eq(ksmdctl(d, "pool svg", map, sizeof(map)), 0);
+	ck_assert_msg(strstr(map, "<rect ") && strstr(map, "</svg>"), "%s", map);
 	ck_assert_int_eq(begin(d, "offline", block, block + BLOCK), -EADDRINUSE);
 	ck_assert_int_eq(begin(d, "online", block, block + BLOCK), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/pageblocks_offline"), 0);

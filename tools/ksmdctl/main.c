@@ -19,6 +19,7 @@
 #include "tools/ksmdctl/kinds.h"
 #include "tools/ksmdctl/metrics.h"
 #include "tools/ksmdctl/paths.h"
+#include "tools/ksmdctl/pool.h"
 #include "tools/ksmdctl/status.h"
 #include "tools/ksmdctl/top.h"
 #include "tools/ksmdctl/why.h"
@@ -38,6 +39,7 @@ static const char usage_text[] =
 	"  release PID       make its memory private until it is to join, as for a checkpoint\n"
 	"  join PID          have a released program come back\n"
 	"  help [REASON]     what a reason means and what to do about it\n"
+	"  pool [svg]        a map of the pageblocks of frames, or an image of it\n"
 	"  metrics [totals]  all that you may see, as OpenMetrics (Prometheus); totals: only\n"
 	"                    what tells of no one client, user or domain\n"
 	"\n"
@@ -187,6 +189,14 @@ static void estimate(struct talk *c, const struct options *o, char **arg)
 	cmd_estimate(arg, o->json);
 }
 
+static void pool(struct talk *c, const struct options *o, char **arg)
+{
+	(void)o;
+	if (arg[0] && strcmp(arg[0], "svg") != 0)
+		bad_usage("pool takes svg, or nothing");
+	cmd_pool(c, arg[0] != NULL);
+}
+
 static void help(struct talk *c, const struct options *o, char **arg)
 {
 	(void)c;
@@ -199,10 +209,19 @@ static const struct command {
 	int min_args, max_args;
 	void (*run)(struct talk *c, const struct options *o, char **arg); /* arg ends with NULL */
 } commands[] = {
-	{ "get", 1, 1, get },         { "set", 2, 2, set },   { "ls", 0, 1, ls },
-	{ "status", 0, 0, status },   { "top", 0, 0, top },   { "metrics", 0, 1, metrics },
-	{ "why", 1, 1, why },         { "help", 0, 1, help }, { "merge", 1, 1, merge },
-	{ "release", 1, 1, release }, { "join", 1, 1, join }, { "estimate", 1, 1024, estimate },
+	{ "get", 1, 1, get },
+	{ "set", 2, 2, set },
+	{ "ls", 0, 1, ls },
+	{ "status", 0, 0, status },
+	{ "top", 0, 0, top },
+	{ "metrics", 0, 1, metrics },
+	{ "why", 1, 1, why },
+	{ "help", 0, 1, help },
+	{ "pool", 0, 1, pool },
+	{ "merge", 1, 1, merge },
+	{ "release", 1, 1, release },
+	{ "join", 1, 1, join },
+	{ "estimate", 1, 1024, estimate },
 };
 
 static const struct command *find_command(const char *name)

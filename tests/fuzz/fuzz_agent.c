@@ -507,7 +507,9 @@ static long do_mremap(uint64_t from, uint64_t len, int flags, uint64_t to)
 	for (uint64_t at = 0; at < len; at += PAGE) {
 		unsigned int i = number(to + at);
 
-		MUST(k.page[i] == FRAME || k.page[i] == ABSENT);
+		/* A page that was written may leave the mapping, too: with its bytes. */
+		MUST(k.page[i] == FRAME || k.page[i] == ABSENT ||
+		     (k.page[i] == ANON && !memcmp(page_at(i), (const void *)(from + at), PAGE)));
 		memcpy(page_at(i), (const void *)(from + at), PAGE);
 		k.page[i] = ANON;
 		k.hole[i] = NO_HOLE;

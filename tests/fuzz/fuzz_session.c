@@ -99,7 +99,8 @@ static void set_knob(struct actors *as, struct input *in)
 	unsigned int i = take8(in);
 
 	if (i >= 0xf0) {
-		attr_set(&as->w->groups.tree, moves[i % 10][0], moves[i % 10][1]);
+		i %= sizeof(moves) / sizeof(moves[0]);
+		attr_set(&as->w->groups.tree, moves[i][0], moves[i][1]);
 		return;
 	}
 	i %= sizeof(sets) / sizeof(sets[0]);

@@ -64,7 +64,7 @@ static int open_new(struct talk *t, const char *path, const struct caller *who)
 
 /* ---- connections at rest ---- */
 
-static bool same_caller(const struct caller *a, const struct caller *b)
+bool caller_same(const struct caller *a, const struct caller *b)
 {
 	return a->uid == b->uid && a->gid == b->gid && a->nr_groups == b->nr_groups &&
 	       !memcmp(a->groups, b->groups, (size_t)a->nr_groups * sizeof(a->groups[0]));
@@ -86,7 +86,7 @@ static bool take(struct call_pool *pool, const struct caller *who, struct talk *
 
 	pthread_mutex_lock(&pool->lock);
 	for (unsigned int i = pool->nr; i-- && !found;)
-		if (same_caller(&pool->v[i].who, who)) {
+		if (caller_same(&pool->v[i].who, who)) {
 			*t = pool->v[i].talk;
 			pool->nr--;
 			memmove(&pool->v[i], &pool->v[i + 1], (pool->nr - i) * sizeof(pool->v[0]));

@@ -33,6 +33,8 @@ struct caller {
 	int nr_groups;
 };
 
+bool caller_same(const struct caller *a, const struct caller *b);
+
 /* Connections at rest. Any thread may use a pool. */
 #define CALL_KEPT 8 /* half of what the daemon grants a user */
 struct call_pool {

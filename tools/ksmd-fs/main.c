@@ -43,6 +43,7 @@ struct open_file {
 
 static char socket_path[108]; /* set before the first thread starts; sun_path's size */
 static struct call_pool pool = { .lock = PTHREAD_MUTEX_INITIALIZER };
+static struct snapshot snapshot = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* The kernel names the thread that asks, and a program is known by its first. */
 static pid_t caller_process(void)
@@ -68,6 +69,7 @@ static void set_view(struct tree_view *v)
 	const struct fuse_context *ctx = fuse_get_context();
 
 	v->pool = &pool;
+	v->snapshot = &snapshot;
 	v->socket = socket_path;
 	v->who.uid = ctx->uid;
 	v->who.gid = ctx->gid;
@@ -169,6 +171,7 @@ static int view_open(const char *path, struct fuse_file_info *fi)
 	pthread_mutex_init(&f->lock, NULL);
 	fi->fh = (uintptr_t)f;
 	fi->direct_io = 1;
+	fi->noflush = 1;
 	return 0;
 }
 

@@ -79,12 +79,19 @@ static const struct fixed_dir {
 
 /* ---- the daemon's answers ---- */
 
-static int say(const struct tree_view *v, const char *line, bool store, struct text *body)
+static struct caller caller_of(const struct tree_view *v)
 {
 	struct caller who = v->who;
-	int n = v->groups ? v->groups(CALL_GROUPS_MAX, who.groups) : 0;
+	int n = v->groups && who.uid ? v->groups(CALL_GROUPS_MAX, who.groups) : 0;
 
 	who.nr_groups = n < 0 ? 0 : n > CALL_GROUPS_MAX ? CALL_GROUPS_MAX : n;
+	return who;
+}
+
+static int say(const struct tree_view *v, const char *line, bool store, struct text *body)
+{
+	struct caller who = caller_of(v);
+
 	return call_say(v->pool, v->socket, &who, line, store, body);
 }
 
@@ -209,7 +216,8 @@ static int find_kernel_attr(const char *name, struct tree_node *n)
 {
 	for (size_t i = 0; i < NR_KERNEL_ATTRS; i++)
 		if (!strcmp(kernel_attrs[i].name, name)) {
-			n->kind = TREE_ATTR;
+			n->kind = TREE_KERNEL;
+			n->file = (unsigned int)i;
 			n->mode = kernel_attrs[i].mode;
 			snprintf(n->path, sizeof(n->path), "ksm/%s", name);
 			return 0;
@@ -320,6 +328,39 @@ static int read_nothing(const struct tree_node *n, struct text *out)
 	return out->failed ? -ENOMEM : 0;
 }
 
+/* Who waits for passes, or for a write to show, does so with these. */
+static bool never_old(const char *name)
+{
+	return !strcmp(name, "full_scans") || !strcmp(name, "ksm_zero_pages");
+}
+
+/* One look for all of the kernel's files that are read now, if the caller may see this one. */
+static int read_kernel(const struct tree_view *v, const struct tree_node *n, struct text *out)
+{
+	const char *name = kernel_attrs[n->file].name;
+	struct caller who = caller_of(v);
+	struct text dump = { 0 };
+	uint64_t stores = snapshot_stores(v->snapshot);
+	const char *value = NULL;
+	size_t len;
+	int err;
+
+	if (!never_old(name) && snapshot_serve(v->snapshot, &who, n->file, name, out))
+		return 0;
+	err = call_say(v->pool, v->socket, &who, "dump ksm", false, &dump);
+	text_add(&dump, "", 1);
+	if (!err && !dump.failed)
+		value = talk_dumped(dump.data, name, &len);
+	if (value) {
+		text_add(out, value, len);
+		text_add(out, "\n", 1);
+		snapshot_keep(v->snapshot, &who, n->file, &dump, stores);
+		return out->failed ? -ENOMEM : 0;
+	}
+	text_free(&dump);
+	return ask(v, out, "get %s", n->path);
+}
+
 int tree_read(const struct tree_view *v, const struct tree_node *n, struct text *out)
 {
 	struct tree_node at = *n;
@@ -327,6 +368,8 @@ int tree_read(const struct tree_view *v, const struct tree_node *n, struct text 
 
 	if (n->own)
 		name_client_file(&at, (unsigned long)v->process(), n->kind);
+	if (n->kind == TREE_KERNEL)
+		return read_kernel(v, n, out);
 	if (n->kind == TREE_STAT)
 		err = read_stat(v, at.path, out);
 	else
@@ -365,6 +408,7 @@ ssize_t tree_write(const struct tree_view *v, const struct tree_node *n, const c
 	add_value(&line, value, used);
 	text_add(&line, "", 1);
 	err = line.failed ? -ENOMEM : say(v, line.data, true, &none);
+	snapshot_drop(v->snapshot);
 	text_free(&line);
 	text_free(&none);
 	return err ? err : (ssize_t)taken;

@@ -10,8 +10,9 @@
  *	/ksmd/...                    all attributes, as `ksmdctl ls` shows them
  *
  * A bind mount of /kernel/mm/ksm over the kernel's directory serves every tool that reads it,
- * because the directory has the kernel's names alone. The view keeps nothing: each look at a path
- * that is not fixed asks the daemon, which answers as the caller's user may know.
+ * because the directory has the kernel's names alone. Each look at a path that is not fixed asks
+ * the daemon, which answers as the caller's user may know. Nothing is kept but, for a moment, what
+ * a look at the kernel's attributes has shown (snapshot.h).
  */
 #ifndef KSMD_FS_TREE_H
 #define KSMD_FS_TREE_H
@@ -19,6 +20,7 @@
 #include <sys/types.h>
 
 #include "tools/ksmd-fs/call.h"
+#include "tools/ksmd-fs/snapshot.h"
 
 #define TREE_PATH_MAX 512 /* bytes of a control path; the longest has 60 */
 
@@ -29,14 +31,16 @@ enum tree_kind {
 	TREE_CLIENTS, /* /proc */
 	TREE_ATTRS,   /* a directory of the daemon's: `path` */
 	TREE_ATTR,    /* an attribute: `path` */
+	TREE_KERNEL,  /* one of the kernel's: `path`, `file` */
 	TREE_STAT,    /* `path` is the client's directory */
 	TREE_SELF,
 };
 
 struct tree_node {
 	enum tree_kind kind;
-	mode_t mode; /* with its type */
-	bool own;    /* of the process that asks, whether it is a client or not; see tree_read() */
+	mode_t mode;       /* with its type */
+	unsigned int file; /* its number among the kernel's */
+	bool own; /* of the process that asks, whether it is a client or not; see tree_read() */
 	char path[TREE_PATH_MAX];
 	const char *const *names; /* of a TREE_DIR, the last is NULL */
 };
@@ -44,12 +48,13 @@ struct tree_node {
 /* Who asks, and where the daemon is. */
 struct tree_view {
 	struct call_pool *pool;
+	struct snapshot *snapshot;
 	const char *socket;
 	struct caller who;
 	/*
-	 * Its supplementary groups, as getgroups(2); NULL: they do not matter. They are asked for
-	 * only when the daemon is: the kernel shows them in a file of /proc, and reading that costs
-	 * as much as all the rest of a look at a fixed path.
+	 * Its supplementary groups, as getgroups(2); NULL: they do not matter, as those of root.
+	 * They are asked for only when the daemon is: the kernel shows them in a file of /proc, and
+	 * reading that costs as much as all the rest of a look at a fixed path.
 	 */
 	int (*groups)(int size, gid_t *list);
 	pid_t (*process)(void); /* its process, which costs as much */

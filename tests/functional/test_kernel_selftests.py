@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""The kernel's own tests of KSM, unmodified, against the service in the kernel's place.
+
+tools/testing/selftests/mm/ksm_tests.c and ksm_functional_tests.c come from Debian's package
+linux-source-6.12. It is fetched, not installed, and only what the two need is unpacked and kept in
+the build directory. Where that cannot be done the tests are skipped, and say why. The view lies
+over /sys/kernel/mm/ksm in a mount namespace of the test's own, and ksm-run leads the programs'
+/proc/self/ksm_* there.
+
+What cannot pass is in CANNOT and, with its reason, in docs/compatibility.md; all else has to.
+"""
+
+import functools
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import checkline  # noqa: E402
+import debian  # noqa: E402
+from view import BUILD, TOP, WHY_NOT, Fixture, own_namespace  # noqa: E402
+
+PACKAGE = "linux-source-6.12"
+INSTALLED = pathlib.Path(f"/usr/src/{PACKAGE}.tar.xz")
+WANTED = ["tools/testing/selftests/mm/*.[ch]", "tools/testing/selftests/*.h", "include/vdso/*.h",
+          "tools/include/uapi/linux/fs.h", "tools/include/uapi/linux/prctl.h"]
+CACHE = BUILD / "kernel-selftests"
+PROGRAMS = ("ksm_tests", "ksm_functional_tests")
+UNPACK_LIMIT = 120  # seconds
+RUN_LIMIT = 100     # of one program; the longest takes 3
+
+CANNOT = {"test_prot_none"}
+
+# As tools/testing/selftests/mm/run_vmtests.sh calls it, and what else it can do.
+KSM_TESTS = ["-H -s 100", "-P -s 100", "-M -p 10", "-U", "-Z -p 10 -z 0", "-Z -p 10 -z 1",
+             "-D -s 100", "-C", "-M -p 10 -t 1", "-U -t 1", "-M -p 257", "-M -p 4000"]
+NUMA_TESTS = ["-N -m 1", "-N -m 0"]
+
+
+def archive(at):
+    """The package's tar archive on the standard output of a command for sh."""
+    if INSTALLED.exists():
+        return f"cat {INSTALLED}"
+    debian.fetch(PACKAGE, at)
+    return f"dpkg-deb --fsys-tarfile {PACKAGE}_*.deb | tar -xO ./usr/src/{PACKAGE}.tar.xz"
+
+
+def build(at):
+    headers = at / "headers"
+    (headers / "linux").mkdir(parents=True)
+    for name in ("fs.h", "prctl.h"):
+        shutil.copy(at / "tools/include/uapi/linux" / name, headers / "linux")
+    source = at / "tools/testing/selftests/mm"
+    for name in PROGRAMS:
+        # Without optimisation: test_prctl_fork_exec passes an array of arguments to execv(3) that
+        # has no NULL at its end, and the word behind it on the stack is one only then.
+        debian.run(["gcc", "-O0", "-w", "-D_GNU_SOURCE=", f"-I{at}",
+                    f"-I{at}/tools/testing/selftests", f"-isystem{headers}", "-o", str(at / name),
+                    f"{name}.c", "vm_util.c", "thp_settings.c", "-lnuma", "-lrt", "-lpthread"],
+                   60, cwd=source)
+
+
+def make(at):
+    wanted = " ".join(f"'*/{w}'" for w in WANTED)
+    debian.run(["sh", "-ec", f"{archive(at)} | xz -dc -T0 | tar -x --strip-components=1 "
+                f"--wildcards {wanted}"], UNPACK_LIMIT, cwd=at)
+    build(at)
+
+
+@functools.cache
+def why_missing():
+    try:
+        debian.kept(CACHE, make)
+    except debian.Missing as e:
+        return f"the kernel's tests: {e}"
+    return None
+
+
+def results(output):
+    """TAP's lines by the name of the function that was running; "" when none was named."""
+    name, found = "", {}
+    for line in re.sub(r"(?<=.)# \[RUN\]", "\n# [RUN]", output).splitlines():
+        running = re.match(r"# \[RUN\] (\w+)", line)
+        said = re.match(r"(not ok|ok) \d+ ?(.*)", line)
+        if running:
+            name = running[1]
+            found.setdefault(name, [])
+        elif said:
+            found.setdefault(name, []).append((said[1], said[2]))
+    return found
+
+
+@unittest.skipIf(WHY_NOT, WHY_NOT)
+@unittest.skipIf(not (BUILD / "libksm-preload.so").exists(), "no preloaded object in this build")
+class KernelSelftests(Fixture):
+    maxDiff = None
+
+    def setUp(self):
+        if why_missing():
+            self.skipTest(why_missing())
+        super().setUp()
+
+    def say(self, program, *args):
+        """What one of the programs says in the kernel's place."""
+        with self.over_the_kernels_place():
+            done = subprocess.run(
+                [BUILD / "ksm-run", "--madvise-only", "--view", self.mnt, f"./{program}", *args],
+                env={**os.environ, "KSMD_RUNTIME_DIR": str(self.run_dir)}, cwd=CACHE, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=RUN_LIMIT, check=False)
+        return done.stdout
+
+    def test_ksm_functional_tests(self):
+        for _ in range(3):
+            said = self.say("ksm_functional_tests")
+            found = results(said)
+            self.assertEqual(len(found), 9, said)
+            for name, lines in found.items():
+                with self.subTest(name):
+                    if name in CANNOT:
+                        self.assertEqual([ok for ok, _ in lines], ["not ok"],
+                                         f"{name} can pass now: take it from CANNOT\n{said}")
+                    else:
+                        self.assertEqual([ok for ok, _ in lines], ["ok"], said)
+                        self.assertNotIn("# SKIP", lines[0][1], said)
+
+    def test_ksm_tests(self):
+        for args in KSM_TESTS:
+            with self.subTest(args):
+                said = self.say("ksm_tests", *args.split())
+                lines = results(said).get("", [])
+                self.assertEqual([ok for ok, _ in lines], ["ok"], said)
+                self.assertNotIn("# SKIP", lines[0][1], said)
+        # They put the knobs back.
+        self.assertEqual(self.ctl("get", "ksm/run"), "1\n")
+
+    def test_ksm_tests_of_nodes(self):
+        for args in NUMA_TESTS:
+            said = self.say("ksm_tests", *args.split())
+            lines = results(said).get("", [])
+            self.assertEqual([ok for ok, _ in lines], ["ok"], said)
+            if "# SKIP" in lines[0][1]:
+                self.skipTest("ksm_tests -N: this machine has one node with memory; "
+                              "test_ksm_behaviour.c does the same on an emulated machine")
+
+    def test_what_cannot_pass_is_written_down(self):
+        doc = (TOP / "docs/compatibility.md").read_text(encoding="utf-8")
+        for name in CANNOT:
+            self.assertIn(f"`{name}`", doc)
+
+
+if __name__ == "__main__":
+    if not WHY_NOT:
+        own_namespace()
+    checkline.main()

@@ -28,9 +28,10 @@ static inline bool user_page(uintptr_t *last, const void *addr)
 
 	if (page == *last && page)
 		return true;
-	/* It reads the set before it looks at what is to be done with that. Sandboxes that kill
-	 * for process_vm_readv(2) allow this call. */
-	if (sysc4(SYS_rt_sigprocmask, USER_ASK, (uintptr_t)addr & ~(uintptr_t)7, NULL, 8) ==
+	/* It reads the set before it looks at what is to be done with that, unless it is at NULL:
+	 * so in the first page, too, another place is asked for. Sandboxes that kill for
+	 * process_vm_readv(2) allow this call. */
+	if (sysc4(SYS_rt_sigprocmask, USER_ASK, ((uintptr_t)addr & ~(uintptr_t)7) | 8, NULL, 8) ==
 	    -EFAULT)
 		return false;
 	*last = page; /* or a sandbox forbids to ask: as if there were no check */

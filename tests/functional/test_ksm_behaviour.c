@@ -272,6 +272,18 @@ START_TEST(processes_end_while_merging)
 }
 END_TEST
 
+/* Write all pages again and again, a pass after each time, and then leave them alone for some. */
+static int unrest(struct daemon *d, struct puppet *p, long at, int content)
+{
+	for (int i = 0; i < 4; i++) {
+		content += PAGES;
+		ck_assert_int_eq(puppet_call(p, fn_fill, at, PAGES, content, 1), 0);
+		wait_full_scans(d, 1, WAIT_MS);
+	}
+	wait_full_scans(d, 4, WAIT_MS);
+	return content;
+}
+
 /* As ksm07: pages_skipped grows with smart_scan, and without it does not. */
 START_TEST(skipped_pages)
 {
@@ -283,16 +295,13 @@ START_TEST(skipped_pages)
 
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set(d, "ksm/smart_scan", "1"), 0);
-	wait_until((puppet_call(p, fn_fill, at, PAGES, content += PAGES, 1),
-		    wait_full_scans(d, 1, WAIT_MS), ctl_get_u64(d, "ksm/pages_skipped") > 0),
-		   WAIT_MS, "pages that keep changing are passed over");
+	wait_until((content = unrest(d, p, at, content), ctl_get_u64(d, "ksm/pages_skipped") > 0),
+		   WAIT_MS, "pages that kept changing are passed over");
 	ck_assert_int_eq(ctl_set(d, "ksm/smart_scan", "0"), 0);
 	wait_full_scans(d, 2, WAIT_MS);
 	skipped = ctl_get_u64(d, "ksm/pages_skipped");
-	for (int i = 0; i < 10; i++) {
-		puppet_call(p, fn_fill, at, PAGES, content += PAGES, 1);
-		wait_full_scans(d, 1, WAIT_MS);
-	}
+	for (int i = 0; i < 3; i++)
+		content = unrest(d, p, at, content);
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_skipped"), skipped);
 	ck_assert_int_eq(puppet_call(p, fn_check, at, PAGES, content, 1), 0);
 	puppet_end(p);

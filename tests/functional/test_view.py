@@ -286,7 +286,7 @@ assert os.waitpid(pid, 0)[1] == 0
         p = self.program("x = bytearray(b'ab' * (8 << 20))")
         await_("merging", lambda: int(load(self.ksm / "pages_sharing")) > 100)
         os.kill(self.daemon.pid, signal.SIGSTOP)
-        reader = subprocess.Popen(["cat", self.ksm / "pages_shared"], stdout=subprocess.DEVNULL)
+        reader = subprocess.Popen(["cat", self.ksm / "full_scans"], stdout=subprocess.DEVNULL)
         self.addCleanup(self.end, reader)
         await_("the reader's wait", lambda: pathlib.Path(f"/proc/{reader.pid}/wchan").read_text(
             encoding="ascii").startswith("request_wait") or "fuse" in pathlib.Path(

@@ -21,6 +21,7 @@
 #include <urcu.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "daemon/client_view.h"
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
@@ -28,6 +29,7 @@
 enum { LOOKER_LOOK = 1, LOOKER_STOP = 2, LOOKER_DONE = 4 };
 
 #define LOOKER_WAIT_MS 100
+#define STOP_MS 400 /* beside the scan thread's half second: SIGTERM ends the daemon in a second */
 #define LOOK_NS 10000000u /* less than that, so that who waits sees it done */
 
 #define ONE_PART 10u
@@ -108,13 +110,13 @@ static void *looker_main(void *arg)
 	return NULL;
 }
 
-void looker_stop(struct looker *l)
+bool looker_stop(struct looker *l)
 {
 	if (!l->started)
-		return;
+		return true;
 	bell_ring(&l->bell, LOOKER_STOP);
-	pthread_join(l->thread, NULL);
-	l->started = false;
+	l->started = !thread_join_within(l->thread, STOP_MS);
+	return !l->started;
 }
 
 /* ---- the main thread ---- */

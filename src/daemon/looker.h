@@ -37,8 +37,11 @@ struct looker {
 /* For the main thread. Returns 0 or -errno. */
 int looker_init(struct looker *l, struct daemon *d);
 void looker_deinit(struct looker *l);
-/* Ends the thread, if there is one; no other may be begun. */
-void looker_stop(struct looker *l);
+/*
+ * Ends the thread, if there is one; no other may be begun. False: it has not ended in 0.4 s, as in
+ * scan_stop().
+ */
+bool looker_stop(struct looker *l);
 
 /*
  * Look at what a client (0: every client) has written of what merging has placed, so that counters

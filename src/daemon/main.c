@@ -423,13 +423,17 @@ static int start_scan(struct service *s)
  * of a FUSE file. The kernel ends such a call with the process, and clients keep what they have
  * whatever the end is like.
  */
-static void stop_scan(struct service *s)
+_Noreturn static void end_without(struct service *s, const char *thread)
 {
-	if (scan_stop(s->d.scan))
-		return;
-	log_msg(LOG_WARNING, "a client keeps the scan thread waiting: ends without it");
+	log_msg(LOG_WARNING, "a client keeps the %s thread waiting: ends without it", thread);
 	close_dir(s);
 	_exit(EXIT_SUCCESS);
+}
+
+static void stop_scan(struct service *s)
+{
+	if (!scan_stop(s->d.scan))
+		end_without(s, "scan");
 }
 
 /* Its thread, and the looker's, comes when somebody asks for it. */
@@ -446,7 +450,8 @@ static int allow_looker(struct service *s)
 
 static void stop_looker(struct service *s)
 {
-	looker_stop(&s->looker);
+	if (!looker_stop(&s->looker))
+		end_without(s, "looker's");
 }
 
 static void stop_mover(struct service *s)

@@ -12,6 +12,7 @@
 #include <urcu.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "daemon/client_view.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
@@ -159,17 +160,11 @@ int scan_start(struct scan *s)
 
 bool scan_stop(struct scan *s)
 {
-	struct timespec until;
-
 	if (!s->started)
 		return true;
 	s->stop = true;
 	bell_ring(&s->d->scan_bell, SCAN_STOP);
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += STOP_MS * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
-	s->started = pthread_timedjoin_np(s->thread, NULL, &until);
+	s->started = !thread_join_within(s->thread, STOP_MS);
 	return !s->started;
 }
 

@@ -329,7 +329,7 @@ static long fn_refused(const long a[6])
 	return ksm_stat(&st) ? -errno : (long)st.refused;
 }
 
-/* Seen to fail when sentinels stay, and when pages that were written stay where they are. */
+/* No sentinel, and no page in a mapping of frames: those that were written leave it, too. */
 START_TEST(release_leaves_nothing)
 {
 	struct world w;
@@ -520,8 +520,8 @@ static long fn_ksm_merge(const long a[6])
 }
 
 /*
- * When the call returns it is done: nothing is waited for afterwards. Seen to fail when the daemon
- * is asked before it has heard of the memory.
+ * When the call returns it is done: nothing is waited for afterwards. So the daemon is asked when
+ * it has heard of the memory.
  */
 START_TEST(merge_returns_when_it_is_done)
 {

@@ -365,8 +365,7 @@ static void change_memory(void)
  * A process can hold its mmap_lock for seconds, by mprotect() over many page tables. So the thread
  * that serves everybody makes no call that takes it, while clients offer memory, merge it, and take
  * it back. (A member whose zero pages filled 128 MiB of page tables kept a bystander waiting for
- * 4.7 s; now 10 ms.) Seen to fail when it looks for unseen pages after ADD, and when it checks what
- * a client claims.
+ * 4.7 s; now 10 ms.) Seen to fail when it checks what a client claims.
  */
 START_TEST(nobody_waits_for_an_address_space)
 {

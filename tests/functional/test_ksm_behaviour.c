@@ -310,8 +310,8 @@ START_TEST(skipped_pages)
 END_TEST
 
 /*
- * A child that inherits PR_SET_MEMORY_MERGE is connected when it has mapped something. Seen to fail
- * without mailbox_hasten() in ksmc_mmap().
+ * A child that inherits PR_SET_MEMORY_MERGE is connected when it has mapped something
+ * (mailbox_hasten()).
  */
 START_TEST(inherited_wish_needs_no_word)
 {

@@ -165,7 +165,7 @@ START_TEST(merge_across_nodes)
 }
 END_TEST
 
-/* Seen to fail when an unknown node counts as node 0. */
+/* It is not node 0: where each node has a tree the page meets nobody until its node is known. */
 START_TEST(unknown_node_is_no_node)
 {
 	struct fake *w = fake_new(2, 4096, 0);

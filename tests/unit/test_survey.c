@@ -164,7 +164,7 @@ START_TEST(written_sites)
 }
 END_TEST
 
-/* Seen to fail when nobody asks where frames came to lie: the tree of the other node gets them. */
+/* Where a node is full its frames come to lie elsewhere, and go to the tree of that node. */
 START_TEST(full_node)
 {
 	struct fake *w = world();

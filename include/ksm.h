@@ -10,8 +10,9 @@
  *
  * All functions may be called from any thread and from signal handlers that may call munmap(2).
  * While no daemon runs they do what the system call does, and an offer takes effect when a daemon
- * appears. None of them waits for the daemon, except ksm_stat(), for two seconds at most, and
- * ksm_merge(), for as long as it is told.
+ * appears. None of them waits for the daemon, except ksm_stat(), for two seconds at most,
+ * ksm_merge(), for as long as it is told, and what takes an offer back (MADV_UNMERGEABLE,
+ * ksm_merge_any(false)), until the daemon has heard of it: 0.1 ms, and 0.2 s of a second at most.
  */
 #ifndef KSM_H
 #define KSM_H

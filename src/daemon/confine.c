@@ -125,16 +125,10 @@ static const int allowed[] = {
 	SCMP_SYS(move_pages),
 };
 
-static const int allowed_witness[] = {
-	SCMP_SYS(recvmsg), SCMP_SYS(sendmsg),    SCMP_SYS(ioctl),
-	SCMP_SYS(close),   SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
-};
-
-static const int allowed_surveyor[] = {
-	SCMP_SYS(recvfrom),
-	SCMP_SYS(sendto),
-	SCMP_SYS(exit_group),
-	SCMP_SYS(rt_sigreturn),
+/* Of a process beside the daemon (beside.h). */
+static const int allowed_beside[] = {
+	SCMP_SYS(recvmsg),    SCMP_SYS(sendmsg),      SCMP_SYS(close),
+	SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn),
 };
 
 static int fill_list(scmp_filter_ctx ctx, const int *call, size_t nr)
@@ -167,18 +161,23 @@ static int fill(scmp_filter_ctx ctx)
 	return err;
 }
 
+static int fill_beside(scmp_filter_ctx ctx)
+{
+	return fill_list(ctx, allowed_beside, sizeof(allowed_beside) / sizeof(allowed_beside[0]));
+}
+
 static int fill_witness(scmp_filter_ctx ctx)
 {
-	return fill_list(ctx, allowed_witness,
-			 sizeof(allowed_witness) / sizeof(allowed_witness[0]));
+	int err = fill_beside(ctx);
+
+	return err ? err : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 0);
 }
 
 /* move_pages(2) without nodes to move to tells where pages lie, and no more. */
 static int fill_surveyor(scmp_filter_ctx ctx)
 {
 	const struct scmp_arg_cmp to_none = SCMP_A3(SCMP_CMP_EQ, 0, 0);
-	int err = fill_list(ctx, allowed_surveyor,
-			    sizeof(allowed_surveyor) / sizeof(allowed_surveyor[0]));
+	int err = fill_beside(ctx);
 
 	if (!err)
 		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(move_pages), 1,

@@ -2,10 +2,9 @@
 /*
  * witness.h - a process of the daemon's that says in which namespaces a client lives.
  *
- * The kernel shows the namespaces of a process only to those who may trace it. The serving daemon
- * has no such right and should not: with it a fault in the daemon could read every process. So the
- * witness, a process of its own, keeps CAP_SYS_PTRACE, if the daemon was started with it. It can do
- * one thing: take a pidfd and answer with descriptors of the user and the pid namespace. A
+ * The kernel shows the namespaces of a process only to those who may trace it, which beside.h says
+ * the daemon may not. The witness keeps CAP_SYS_PTRACE, if the daemon was started with it. It can
+ * do one thing: take a pidfd and answer with descriptors of the user and the pid namespace. A
  * descriptor keeps its namespace alive, so that the number by which we know it is not used again
  * meanwhile.
  *
@@ -15,16 +14,15 @@
 #ifndef KSMD_WITNESS_H
 #define KSMD_WITNESS_H
 
-#include <stdbool.h>
 #include <stdint.h>
+
+#include "daemon/beside.h"
 
 enum { NS_USER, NS_PID, NS_NR };
 
 /* The client thread alone asks. */
 struct witness {
-	int sock;            /* to the witness; -1: there is none (any more) */
-	uint32_t nr;         /* of the newest question */
-	bool late;           /* its answer is owed, and not waited for any more */
+	struct beside beside;
 	uint64_t own[NS_NR]; /* the daemon's namespaces, by inode; 0: it cannot see them */
 };
 
@@ -38,8 +36,7 @@ void witness_stop(struct witness *w);
 /*
  * The namespaces of a living process: ns[] are descriptors, owned by the caller, id[] their inodes.
  * Returns 0, or -errno, and then there is nothing to close: -EACCES (not for our eyes), -ENOTTY
- * (an old kernel), -ENOTCONN (there is no witness, or none any more), -EAGAIN. The last says
- * that it did not answer within two seconds; until it has, it is not asked and nobody waits again.
+ * (an old kernel), -EMFILE (of ours), or an error of beside_ask()'s.
  */
 int witness_ask(struct witness *w, int pidfd, int ns[NS_NR], uint64_t id[NS_NR]);
 

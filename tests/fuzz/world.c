@@ -225,7 +225,7 @@ bool world_start(struct world *w, enum domain_mode mode, int nr_nodes)
 	w->d.topology_spec = "emulated";
 	w->d.start_ms = 1;
 	w->d.allowed.all = true;
-	w->d.witness.sock = -1;
+	w->d.witness.beside.sock = -1;
 	labels_parse(&w->d.labels, rules, &why);
 	w->d.domains.mode = mode;
 	w->d.domains.ops = &client_ops;

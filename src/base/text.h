@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h - a string that grows.
+ * text.h - a string that grows; and numbers that were written by others.
  *
  * When an allocation fails the string stays as it is and `failed` is set. Callers can therefore add
  * piece after piece and look at `failed` once, at the end.
@@ -8,9 +8,11 @@
 #ifndef KSM_TEXT_H
 #define KSM_TEXT_H
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +73,31 @@ static inline void text_consume(struct text *t, size_t n)
 	memmove(t->data, t->data + n, t->len);
 	if (!t->len)
 		text_free(t);
+}
+
+/*
+ * The number that `s` begins with, in `base` 10, or 0: as in C. A sign or a blank is none, unlike
+ * for strtoull(). *end is behind it. Returns 0, -EINVAL (no number; *end is s) or -ERANGE (beyond
+ * 64 bits). *v counts only with 0.
+ */
+static inline int text_leading_number(const char *s, int base, uint64_t *v, char **end)
+{
+	*end = (char *)s;
+	*v = 0;
+	if (*s < '0' || *s > '9')
+		return -EINVAL;
+	errno = 0;
+	*v = strtoull(s, end, base);
+	return -errno;
+}
+
+/* The same, and nothing else may stand in `s`; that is -EINVAL, too. */
+static inline int text_number(const char *s, int base, uint64_t *v)
+{
+	char *end;
+	int err = text_leading_number(s, base, v, &end);
+
+	return *end ? -EINVAL : err;
 }
 
 #endif

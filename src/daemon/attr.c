@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/text.h"
+
 #define MODE_DIR 0555u
 #define MODE_READ 0444u
 #define MODE_SET 0644u
@@ -101,18 +103,6 @@ static char *next_component(char **rest)
 	return c;
 }
 
-/* A decimal number without sign or leading blank. */
-static bool parse_subject(const char *s, uint64_t *v)
-{
-	char *end;
-
-	if (*s < '0' || *s > '9')
-		return false;
-	errno = 0;
-	*v = strtoull(s, &end, 10);
-	return !errno && !*end;
-}
-
 static bool find_attr(struct target *t, const char *name)
 {
 	for (const struct attr_member *m = t->first; m < t->end; m++)
@@ -181,7 +171,7 @@ static int resolve(const struct attr_tree *tree, const char *path, struct target
 		if (!c)
 			return 0;
 		t->has_subject = true;
-		if (!parse_subject(c, &t->subject))
+		if (text_number(c, 10, &t->subject))
 			return -ENOENT;
 	}
 	return resolve_leaf(t, &rest);

@@ -20,6 +20,7 @@
 #include <urcu.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "daemon/attr.h"
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
@@ -27,18 +28,6 @@
 #define RANGES 64 /* in one answer */
 
 static const char *const why_names[WHY_NR] = ENGINE_WHY_NAMES;
-
-/* A number without sign, to the end of `s`. */
-static bool parse_number(const char *s, uint64_t *v)
-{
-	char *end;
-
-	if (*s < '0' || *s > '9')
-		return false;
-	errno = 0;
-	*v = strtoull(s, &end, 0);
-	return !errno && !*end;
-}
 
 static void fold(struct engine_range *r)
 {
@@ -72,7 +61,7 @@ int client_act_why(void *clients, uint64_t pid, const struct attr_viewer *v, con
 	uint64_t from = 0;
 	int nr = -1;
 
-	if (*args && !parse_number(args, &from)) {
+	if (*args && text_number(args, 0, &from)) {
 		text_printf(why, "that is no address");
 		return -EINVAL;
 	}
@@ -175,7 +164,7 @@ int client_act_merge(void *clients, uint64_t pid, const struct attr_viewer *v, c
 	struct session *s;
 	int ret = -ENOENT;
 
-	if (*args && !parse_number(args, &number))
+	if (*args && text_number(args, 0, &number))
 		return -EINVAL;
 	rcu_read_lock();
 	s = find(clients, pid, v);

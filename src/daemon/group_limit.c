@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/text.h"
 #include "daemon/account.h"
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
@@ -34,14 +35,11 @@ static void show(const struct attr *a, const void *values, struct text *out)
 static int parse(const char *s, uint64_t *v)
 {
 	char *end;
+	int err = text_leading_number(s, 10, v, &end);
 
-	if (*s < '0' || *s > '9')
-		return -EINVAL;
-	errno = 0;
-	*v = strtoull(s, &end, 10);
 	while (*end == ' ' || *end == '\n')
 		end++;
-	return errno || *end || *v >> 56 ? -EINVAL : 0;
+	return err || *end || *v >> 56 ? -EINVAL : 0;
 }
 
 static int store(void *owner, uint64_t subject, const struct attr *a, const char *value)

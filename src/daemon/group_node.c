@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
 #include "daemon/mover.h"
@@ -245,20 +246,20 @@ static void list(void *owner, struct attr_list *l)
 static int store_migrate_to(void *owner, uint64_t nid, const struct attr *a, const char *value)
 {
 	struct daemon *d = owner;
-	unsigned long to;
-	char *end;
+	uint64_t to;
+	int err;
 
 	(void)a;
 	if (!strcmp(value, "none")) {
 		mover_end(d->mover, (int)nid);
 		return 0;
 	}
-	if (*value < '0' || *value > '9')
-		return -EINVAL;
-	to = strtoul(value, &end, 10);
-	if (*end)
-		return -EINVAL;
-	return mover_begin(d->mover, (int)nid, to < NUMA_MAX_NODES ? (int)to : NUMA_MAX_NODES);
+	err = text_number(value, 10, &to);
+	if (err == -EINVAL)
+		return err;
+	if (err || to > NUMA_MAX_NODES)
+		to = NUMA_MAX_NODES;
+	return mover_begin(d->mover, (int)nid, (int)to);
 }
 
 /* "all", or "FIRST END": frames of a node. 0 or -EINVAL. */

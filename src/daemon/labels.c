@@ -20,19 +20,6 @@
 
 /* ---- one line ---- */
 
-static bool parse_number(const char *s, uint32_t *id)
-{
-	unsigned long long v;
-	char *end;
-
-	if (*s < '0' || *s > '9')
-		return false;
-	errno = 0;
-	v = strtoull(s, &end, 10);
-	*id = (uint32_t)v;
-	return !errno && !*end && v < UINT32_MAX;
-}
-
 static bool user_named(const char *name, uid_t *uid)
 {
 	struct passwd entry, *found = NULL;
@@ -82,7 +69,7 @@ static const char *parse_user(struct label_rule *r, const char *s)
 		return NULL;
 	}
 	r->has_uid = true;
-	if (!parse_number(s, &r->uid) && !user_named(s, &r->uid))
+	if (!peer_id_parse(s, &r->uid) && !user_named(s, &r->uid))
 		return "no such user";
 	return r->uid == OVERFLOW_UID ? "the overflow user is nobody" : NULL;
 }
@@ -92,7 +79,7 @@ static const char *parse_group(struct label_rule *r, const char *s)
 	if (r->has_gid)
 		return "two groups";
 	r->has_gid = true;
-	if (!parse_number(s, &r->gid) && !group_named(s, &r->gid))
+	if (!peer_id_parse(s, &r->gid) && !group_named(s, &r->gid))
 		return "no such group";
 	return r->gid == OVERFLOW_UID ? "the overflow group is nobody" : NULL;
 }

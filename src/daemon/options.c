@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "daemon/labels.h"
 #include "wire/abi.h"
 
@@ -54,14 +55,9 @@ static const char usage[] =
 /* MiB as a number of bytes. Frame numbers have 31 bits: below 8 TiB. */
 static bool parse_limit(const char *s, uint64_t *bytes)
 {
-	unsigned long long mib;
-	char *end;
+	uint64_t mib;
 
-	if (*s < '0' || *s > '9')
-		return false;
-	errno = 0;
-	mib = strtoull(s, &end, 10);
-	if (errno || *end || mib >= (1ull << 31) / FRAMES_PER_MIB)
+	if (text_number(s, 10, &mib) || mib >= (1ull << 31) / FRAMES_PER_MIB)
 		return false;
 	*bytes = mib << 20;
 	return true;

@@ -18,20 +18,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 #define OVERFLOW_GID 65534u /* what the kernel shows unless sysctl changed it */
 #define FEW_GROUPS 64
 
-static bool parse_gid(const char *s, gid_t *gid)
+bool peer_id_parse(const char *s, uint32_t *id)
 {
-	unsigned long long v;
-	char *end;
+	uint64_t v;
 
-	if (*s < '0' || *s > '9')
+	if (text_number(s, 10, &v) || v >= UINT32_MAX)
 		return false;
-	errno = 0;
-	v = strtoull(s, &end, 10);
-	*gid = (gid_t)v;
-	return !errno && !*end && v < UINT32_MAX;
+	*id = (uint32_t)v;
+	return true;
 }
 
 int group_set_add(struct group_set *g, const char *name)
@@ -43,7 +42,7 @@ int group_set_add(struct group_set *g, const char *name)
 		g->all = true;
 		return 0;
 	}
-	if (!parse_gid(name, &gid)) {
+	if (!peer_id_parse(name, &gid)) {
 		entry = getgrnam(name);
 		if (!entry)
 			return -ENOENT;

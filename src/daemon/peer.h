@@ -9,6 +9,7 @@
 #define KSMD_PEER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -24,6 +25,9 @@ struct group_set {
 	unsigned int nr;
 	gid_t gid[GROUP_SET_MAX];
 };
+
+/* The number of a user or a group: decimal, and not the one that is nobody's. */
+bool peer_id_parse(const char *s, uint32_t *id);
 
 /*
  * Add a group by its name or number, or everybody by the word "all". Returns 0, -ENOENT (there is

@@ -6,8 +6,7 @@
 
 #include "base/clock.h"
 #include "daemon/daemon.h"
-
-#define ANSWERS_MS 2 /* between two looks for answers, or for frames that are free */
+#include "daemon/pace.h"
 
 void compacts_init(struct compacts *c, struct daemon *d)
 {
@@ -103,20 +102,17 @@ static void step_node(struct compacts *c, int nid, struct domain **v, unsigned i
 
 	for (unsigned int i = 0; i < nr; i++) {
 		struct engine_compacted what = { 0 };
-		uint64_t due = clock_ms();
-		enum engine_migrate ret = engine_compact_step(v[i]->engine, nid, due, &what);
+		uint64_t now = clock_ms();
+		enum engine_migrate ret = engine_compact_step(v[i]->engine, nid, now, &what);
 
 		if (ret == ENGINE_MIGRATE_NONE)
 			continue;
 		if (what.retired)
 			bell_ring(&c->d->client_bell, CLIENTS_RETIRED);
-		if (ret == ENGINE_MIGRATE_DONE) {
+		if (pace_next(ret, now, PACE_FREE_MS, due_ms))
+			active = true;
+		else
 			add(c, nid, &what);
-			continue;
-		}
-		due += ret == ENGINE_MIGRATE_WAIT ? ANSWERS_MS : 0;
-		*due_ms = due < *due_ms ? due : *due_ms;
-		active = true;
 	}
 	if (active)
 		return;

@@ -7,8 +7,7 @@
 #include "base/clock.h"
 #include "daemon/client_view.h"
 #include "daemon/daemon.h"
-
-#define ANSWERS_MS 2 /* between two looks for answers, or for frames that are free */
+#include "daemon/pace.h"
 
 void drains_init(struct drains *r, struct daemon *d)
 {
@@ -134,21 +133,19 @@ static void step_node(struct drains *r, int nid, struct domain **v, unsigned int
 
 	for (unsigned int i = 0; i < nr; i++) {
 		struct engine_drained what = { 0 };
-		uint64_t due = clock_ms();
-		enum engine_migrate ret = engine_drain_step(v[i]->engine, nid, due, &what);
+		uint64_t now = clock_ms();
+		enum engine_migrate ret = engine_drain_step(v[i]->engine, nid, now, &what);
 
 		if (ret == ENGINE_MIGRATE_NONE)
 			continue;
 		if (what.retired)
 			bell_ring(&r->d->client_bell, CLIENTS_RETIRED);
-		if (ret == ENGINE_MIGRATE_DONE) {
-			failed |= what.err != 0;
-			add(r, nid, v[i], &what);
+		if (pace_next(ret, now, PACE_FREE_MS, due_ms)) {
+			active = true;
 			continue;
 		}
-		due += ret == ENGINE_MIGRATE_WAIT ? ANSWERS_MS : 0;
-		*due_ms = due < *due_ms ? due : *due_ms;
-		active = true;
+		failed |= what.err != 0;
+		add(r, nid, v[i], &what);
 	}
 	for (unsigned int i = 0; failed && i < nr; i++)
 		engine_drain_end(v[i]->engine, nid);

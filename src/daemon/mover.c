@@ -16,10 +16,9 @@
 #include "daemon/client_view.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
+#include "daemon/pace.h"
 
 enum { MOVER_WORK = 1, MOVER_STOP = 2, MOVER_WANT = 4 };
-
-#define ANSWERS_MS 1 /* between two looks for answers */
 
 int mover_init(struct mover *m, struct daemon *d)
 {
@@ -58,23 +57,15 @@ static void step_node(struct mover *m, int nid, struct domain **v, unsigned int 
 
 	for (unsigned int i = 0; i < nr; i++) {
 		struct engine_migrated done = { 0 };
-		uint64_t now = clock_ms(), due = now;
+		uint64_t now = clock_ms();
+		enum engine_migrate ret = engine_migrate_step(v[i]->engine, nid, now, &done);
 
-		switch (engine_migrate_step(v[i]->engine, nid, now, &done)) {
-		case ENGINE_MIGRATE_NONE:
+		if (ret == ENGINE_MIGRATE_NONE)
 			continue;
-		case ENGINE_MIGRATE_WAIT:
-			due += ANSWERS_MS;
-			/* fall through */
-		case ENGINE_MIGRATE_MORE:
+		if (pace_next(ret, now, PACE_ANSWERS_MS, due_ms))
 			active = true;
-			*due_ms = due < *due_ms ? due : *due_ms;
-			break;
-		case ENGINE_MIGRATE_DONE:
-			/* Frames have been retired. */
+		else /* Frames have been retired. */
 			bell_ring(&m->d->client_bell, CLIENTS_RETIRED);
-			break;
-		}
 		add(m, nid, v[i], &done);
 	}
 	if (!active)

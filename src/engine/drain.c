@@ -48,15 +48,16 @@ void drain_free(struct engine *e)
 		free(e->drain[nid]);
 }
 
-/* Isolate it. Undone by whoever fails later. */
+/* Isolate it. On failure nothing has changed. */
 static int isolate(struct engine *e, uint32_t first, uint32_t end, uint32_t *frame) NEEDS(e->lock)
 {
 	struct pool_culprit who;
 	int err;
 
-	layout_leave(e, first, end);
-	err = range_isolate(&e->pool, first, end, &who);
+	err = range_isolate_windows(&e->pool, first, end, &who);
 	*frame = who.frame;
+	if (!err)
+		layout_leave(e, first, end);
 	return err;
 }
 

@@ -177,8 +177,6 @@ void layout_leave(struct engine *e, uint32_t first, uint32_t end)
 
 			if (w->frame < first || w->frame >= end)
 				mm->window[kept++] = *w;
-			else
-				pool_window_release(&e->pool, w->frame);
 		}
 		windows_remove(mm, kept, i);
 	}

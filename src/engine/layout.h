@@ -19,8 +19,8 @@ uint32_t layout_frame(struct engine *e, uint32_t bi, unsigned int slot, uint32_t
 void layout_trim(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
 
 /*
- * Windows whose pageblocks lie among the frames [first, end) are windows no more, so these frames
- * can be isolated. A page that comes to such a stretch begins another window elsewhere.
+ * The pool has ended the windows among the frames [first, end): range_isolate_windows(). A page
+ * that comes to such a stretch begins another window elsewhere.
  */
 void layout_leave(struct engine *e, uint32_t first, uint32_t end) NEEDS(e->lock);
 

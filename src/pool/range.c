@@ -63,7 +63,8 @@ static uint32_t fixed_in(const struct part *r, const struct pageblock *pb)
 	return POOL_NONE;
 }
 
-static int may_isolate(const struct part *r, uint32_t b, struct pool_culprit *who) NEEDS(r->z->lock)
+static int may_isolate(const struct part *r, uint32_t b, bool windows, struct pool_culprit *who)
+	NEEDS(r->z->lock)
 {
 	const struct extent *x = zone_extent(r->z, b);
 	const struct pageblock *pb;
@@ -78,7 +79,7 @@ static int may_isolate(const struct part *r, uint32_t b, struct pool_culprit *wh
 	pb = x->pb[b % EXTENT_PAGEBLOCKS];
 	if (!pb)
 		return 0;
-	if (pb->window)
+	if (pb->window && !windows)
 		return blame(who, frame, "a window", -EBUSY);
 	if (pb->n[POOL_HELD])
 		return blame(who, frame, "a large folio in use", -EBUSY);
@@ -128,16 +129,29 @@ static int isolate_blocks(struct zone *z, uint32_t first, uint32_t last) NEEDS(z
 	return 0;
 }
 
-static int isolate(const struct part *r, struct pool_culprit *who)
+static void end_windows(struct zone *z, uint32_t first, uint32_t last) NEEDS(z->lock)
+{
+	for (uint32_t b = first; b <= last; b++) {
+		const struct pageblock *pb = zone_pageblock(z, b);
+
+		if (pb && pb->window)
+			choice_window_end(z, b);
+	}
+}
+
+/* `windows`: those in it are none any more. */
+static int isolate(const struct part *r, bool windows, struct pool_culprit *who)
 {
 	int err = 0;
 
 	*who = (struct pool_culprit){ .frame = POOL_NONE };
 	zone_lock_all(r->z);
 	for (uint32_t b = r->first; b <= r->last && !err; b++)
-		err = may_isolate(r, b, who);
+		err = may_isolate(r, b, windows, who);
 	if (!err)
 		err = isolate_blocks(r->z, r->first, r->last);
+	if (!err && windows)
+		end_windows(r->z, r->first, r->last);
 	zone_unlock_all(r->z);
 	return err;
 }
@@ -149,7 +163,8 @@ static void undo(const struct part *r)
 	zone_unlock_all(r->z);
 }
 
-int range_isolate(struct pool *p, uint32_t start, uint32_t end, struct pool_culprit *who)
+static int isolate_range(struct pool *p, uint32_t start, uint32_t end, bool windows,
+			 struct pool_culprit *who)
 {
 	struct part r;
 	int err;
@@ -157,10 +172,20 @@ int range_isolate(struct pool *p, uint32_t start, uint32_t end, struct pool_culp
 	*who = (struct pool_culprit){ .frame = POOL_NONE };
 	if (!part_of(p, start, end, &r))
 		return -EINVAL;
-	err = isolate(&r, who);
+	err = isolate(&r, windows, who);
 	if (!err)
 		pool_moment(p, r.z, POOL_AT_ISOLATED, r.lo);
 	return err;
+}
+
+int range_isolate(struct pool *p, uint32_t start, uint32_t end, struct pool_culprit *who)
+{
+	return isolate_range(p, start, end, false, who);
+}
+
+int range_isolate_windows(struct pool *p, uint32_t start, uint32_t end, struct pool_culprit *who)
+{
+	return isolate_range(p, start, end, true, who);
 }
 
 int range_undo_isolate(struct pool *p, uint32_t start, uint32_t end)
@@ -378,7 +403,7 @@ int range_alloc(struct pool *p, uint32_t start, uint32_t end, struct range_job *
 		return -EINVAL;
 	if (!pool_charge(p, end - start))
 		return -ENOMEM;
-	err = isolate(&r, &job->who);
+	err = isolate(&r, false, &job->who);
 	if (err) {
 		pool_uncharge(p, end - start);
 		return err;
@@ -498,7 +523,7 @@ int range_offline(struct pool *p, uint32_t start, uint32_t end, struct range_job
 	job->who = (struct pool_culprit){ .frame = POOL_NONE };
 	if (!part_of(p, start, end, &r) || !is_whole(&r))
 		return -EINVAL;
-	err = isolate(&r, &job->who);
+	err = isolate(&r, false, &job->who);
 	if (err)
 		return err;
 	pool_moment(p, r.z, POOL_AT_ISOLATED, r.lo);

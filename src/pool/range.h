@@ -37,6 +37,11 @@ struct range_job {
  * are held, or a frame in the range cannot move; *who says which. -ENOMEM. Then nothing changed.
  */
 int range_isolate(struct pool *p, uint32_t start, uint32_t end, struct pool_culprit *who);
+/*
+ * The same, but windows in it do not refuse. Once it returns 0 they are none any more; their owner
+ * forgets them, and does not release them. On failure they are as they were.
+ */
+int range_isolate_windows(struct pool *p, uint32_t start, uint32_t end, struct pool_culprit *who);
 /* The reverse. Pageblocks that are not isolated stay as they are. 0 or -EINVAL. */
 int range_undo_isolate(struct pool *p, uint32_t start, uint32_t end);
 

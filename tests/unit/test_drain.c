@@ -179,6 +179,28 @@ START_TEST(whole_zone)
 }
 END_TEST
 
+/* Where one pageblock of a range is out of use already, the windows in the others stay. */
+START_TEST(refused_keeps_windows)
+{
+	struct fake *w = world(1, 3);
+	uint32_t first = block_of(w), other = first ? first - BLOCK : BLOCK, a, b;
+	struct pool_counts before, after;
+
+	ck_assert_int_eq(offline(w, other, other + BLOCK, 0), 0);
+	drain(w, true, true);
+	ck_assert_int_eq(w->drained.err, 0);
+	engine_zone_counts(w->e, 0, &before);
+	ck_assert_uint_gt(before.window, 0);
+	a = other < first ? other : first;
+	b = other < first ? first : other;
+	ck_assert_int_eq(offline(w, a, b + BLOCK, 0), -EBUSY);
+	engine_zone_counts(w->e, 0, &after);
+	ck_assert_mem_eq(&before, &after, sizeof(before));
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
 /* What cannot go in time is named, and all is as before. */
 START_TEST(who_keeps_it)
 {
@@ -272,6 +294,7 @@ Suite *suite_drain(void)
 
 	tcase_add_test(tc, one_pageblock);
 	tcase_add_loop_test(tc, whole_zone, 0, 2);
+	tcase_add_test(tc, refused_keeps_windows);
 	tcase_add_loop_test(tc, who_keeps_it, 0, 2);
 	tcase_add_loop_test(tc, cancelled, 0, 4);
 	tcase_add_test(tc, no_room);

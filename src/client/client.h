@@ -93,10 +93,11 @@ long ksmc_set_merge_any(bool enable);
 bool ksmc_get_merge_any(void);
 
 /*
- * Declare the main heap (brk): the agent asks brk(0) from time to time and offers what was added.
- * The caller has made sure that nothing shrinks the heap behind the library's back.
+ * Declare the main heap (brk) from the address `from` on: what is there is offered, and the agent
+ * asks brk(0) from time to time and offers what was added. The second call does nothing. The caller
+ * has made sure that nothing shrinks the heap behind the library's back.
  */
-void ksmc_heap_offer(void);
+void ksmc_heap_offer(uint64_t from);
 /* brk(2), for a program that moves the break by an interposed brk or sbrk. */
 long ksmc_brk(void *addr);
 

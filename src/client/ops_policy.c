@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/span.h"
 #include "client/agent.h"
 #include "client/as_domain.h"
 #include "client/as_queue.h"
@@ -16,6 +17,7 @@
 #include "client/client.h"
 #include "client/mailbox.h"
 #include "client/ops.h"
+#include "client/ops_learn.h"
 #include "client/ops_process.h"
 #include "client/ops_withdraw.h"
 #include "client/sysc.h"
@@ -115,10 +117,23 @@ long ksmc_join(const char *domain)
 	return r;
 }
 
-void ksmc_heap_offer(void)
+/* Without memory for the table the older part stays out; the agent offers what is added later. */
+void ksmc_heap_offer(uint64_t from)
 {
+	struct learned l = { .span = { page_up(from), 0 }, .end = page_up(from) };
+	struct as_guard g;
+
 	if (ksmc_init() < 0)
 		return;
-	agent_offer_heap(page_up((uint64_t)sysc1(SYS_brk, 0)));
-	agent_start(false);
+	ops_enter(&g);
+	if (!agent_offers_heap()) {
+		l.span.end = u64_max(page_down((uint64_t)sysc1(SYS_brk, 0)), l.span.start);
+		if (!span_empty(l.span)) {
+			ops_learn(&l);
+			as_edit(l.span.start, l.span.end, want_any, 0);
+			as_event(KSM_MSG_ADD, l.span.start, l.span.end);
+		}
+		agent_offer_heap(l.span.end);
+	}
+	ops_leave(&g, true);
 }

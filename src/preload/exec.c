@@ -181,8 +181,8 @@ static char **env_build(void *room, char *const envp[], bool fits)
 	if (!find_value(envp, KSM_RUN_MODE))
 		out[n++] = mode[preload.wanted_mode];
 	if (!find_value(envp, KSM_RUN_MALLOC))
-		out[n++] = preload.native_malloc ? KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_NATIVE :
-						   KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_HEAP;
+		out[n++] = preload.wanted_native_malloc ? KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_NATIVE :
+							  KSM_RUN_MALLOC "=" KSM_RUN_MALLOC_HEAP;
 	if (preload.respect_dontdump && !find_value(envp, KSM_RUN_RESPECT_DONTDUMP))
 		out[n++] = KSM_RUN_RESPECT_DONTDUMP "=1";
 	if (*preload.runtime_dir && !find_value(envp, KSM_DIR_VAR)) {

@@ -27,6 +27,7 @@
 
 #include "client/client.h"
 #include "client/user.h"
+#include "preload/malloc.h"
 #include "preload/preload.h"
 #include "wire/abi.h"
 #include "wire/kernel_abi.h"
@@ -111,6 +112,8 @@ long mem_madvise(void *addr, size_t len, int advice)
 		return sysc3(SYS_madvise, addr, len, advice);
 	r = ksmc_madvise(addr, len, advice);
 	if (advice == MADV_MERGEABLE) {
+		if (preload.heap_when_asked)
+			malloc_offer_heap();
 		ksmc_start_agent();
 		ksmc_connect_at_once();
 	}

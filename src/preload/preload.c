@@ -98,7 +98,8 @@ static bool program_is_daemon(void)
 
 /*
  * QEMU says of its guests' memory whether it may be merged (-machine mem-merge=), and its user
- * relies on that. So only what it asks for is offered.
+ * relies on that. So only the mappings that it asks for are offered; and its heap, which has copies
+ * of what it loads into guests, once it has asked for any. Without that all stays as it is.
  */
 static bool program_says_itself(void)
 {
@@ -136,7 +137,7 @@ void preload_setup_slow(void)
 	const char *v = initial_env(KSM_RUN_MALLOC);
 
 	preload.wanted_mode = mode_of(initial_env(KSM_RUN_MODE));
-	preload.native_malloc = v && strcmp(v, KSM_RUN_MALLOC_NATIVE) == 0;
+	preload.wanted_native_malloc = v && strcmp(v, KSM_RUN_MALLOC_NATIVE) == 0;
 	v = initial_env(KSM_RUN_RESPECT_DONTDUMP);
 	preload.respect_dontdump = v && strcmp(v, "1") == 0;
 	copy_dir(preload.runtime_dir, initial_env(KSM_DIR_VAR));
@@ -147,8 +148,12 @@ void preload_setup_slow(void)
 		preload.mode = PRELOAD_OFF;
 	if (preload.mode == PRELOAD_OFF)
 		return;
-	if (preload.mode == PRELOAD_AUTO && program_says_itself())
+	preload.native_malloc = preload.wanted_native_malloc;
+	if (program_says_itself()) {
+		preload.heap_when_asked = preload.mode == PRELOAD_AUTO;
+		preload.native_malloc |= !preload.heap_when_asked;
 		preload.mode = PRELOAD_MADVISE;
+	}
 	ksmc_set_domain(preload.domain);
 	if (*preload.runtime_dir)
 		ksmc_set_runtime_dir(preload.runtime_dir);

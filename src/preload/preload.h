@@ -16,6 +16,7 @@
  *	rights.c   unshare, setns, capset: with no agent beside
  *	exec.c     exec and posix_spawn: the settings survive the program's own environment
  *	syscall.c  syscall(2), which reaches all of these by number
+ *	malloc.c   malloc in the main heap, which is offered
  *	start.c    the constructor: malloc, the main heap, the agent
  */
 #ifndef KSM_PRELOAD_H
@@ -42,7 +43,9 @@ struct preload {
 	/* Set once by preload_setup(), at the first interposed call, before there are threads. */
 	enum preload_mode wanted_mode; /* as the settings say */
 	enum preload_mode mode;        /* as it is for this program */
+	bool wanted_native_malloc;     /* the same for malloc */
 	bool native_malloc;
+	bool heap_when_asked; /* the heap is offered once the program asks for merging */
 	bool respect_dontdump;
 	char runtime_dir[PATH_MAX]; /* KSM_DIR_VAR, or empty */
 	char view[PATH_MAX];        /* KSM_RUN_VIEW, or empty */

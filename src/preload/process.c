@@ -22,6 +22,7 @@
 
 #include "client/client.h"
 #include "preload/exec.h"
+#include "preload/malloc.h"
 #include "preload/preload.h"
 #include "preload/rights.h"
 #include "wire/kernel_abi.h"
@@ -179,8 +180,7 @@ long proc_merge_any(bool enable)
 		return r;
 	exec_note_merge_any(enable);
 	if (enable) {
-		if (!preload.native_malloc)
-			ksmc_heap_offer();
+		malloc_offer_heap();
 		ksmc_start_agent();
 	}
 	return 0;

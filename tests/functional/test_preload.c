@@ -507,6 +507,31 @@ static int inside_hold_heap(void)
 	return hold(malloc(4 * MIB), 4 * MIB);
 }
 
+/* QEMU's way: some of its heap is older than its first wish for merging, and most is younger. */
+static int inside_hold_heap_and_ask(void)
+{
+	static unsigned char *small[32];
+	const size_t len = MIB / 16;
+	int r;
+
+	for (unsigned int i = 0; i < 32; i++)
+		fill(small[i] = malloc(len), len, 10 + i);
+	EXPECT(!madvise(map(PG), PG, MADV_MERGEABLE));
+	r = hold(malloc(4 * MIB), 4 * MIB);
+	for (unsigned int i = 0; i < 32; i++)
+		EXPECT(is_filled(small[i], len, 10 + i));
+	return r;
+}
+
+/* ... and without a wish it has the C library's malloc. */
+static int inside_hold_native_heap(void)
+{
+	unsigned char *p = malloc(4 * MIB);
+
+	EXPECT(mallinfo2().hblks == 1);
+	return hold(p, 4 * MIB);
+}
+
 static int inside_hold_asked_for(void)
 {
 	unsigned char *p = map(4 * MIB);
@@ -729,6 +754,8 @@ static const struct {
 	INSIDE(too_large),
 	INSIDE(hold_heap),
 	INSIDE(hold_asked_for),
+	INSIDE(hold_heap_and_ask),
+	INSIDE(hold_native_heap),
 	INSIDE(hold_and_lock),
 	INSIDE(busy),
 };
@@ -783,6 +810,18 @@ static struct program run_inside(const char *const options[], const char *name)
 {
 	const char *const argv[] = { self, "--inside", name, NULL };
 
+	return run(options, argv);
+}
+
+/* The same for a program that has QEMU's name; the link is in `dir`. */
+static struct program run_inside_as_qemu(const char *const options[], const char *name,
+					 const char *dir)
+{
+	char path[4200];
+	const char *const argv[] = { path, "--inside", name, NULL };
+
+	snprintf(path, sizeof(path), "%s/qemu-system-test", dir);
+	ck_assert(!symlink(self, path) || errno == EEXIST);
 	return run(options, argv);
 }
 
@@ -910,6 +949,44 @@ START_TEST(merges)
 }
 END_TEST
 #define NR_MERGES 9
+
+/* The heap of a program that says itself what may be merged follows its word. */
+START_TEST(heap_when_asked)
+{
+	static const struct {
+		const char *const *options;
+		const char *name;
+		bool merges;
+	} runs[] = {
+		{ NULL, "hold_heap_and_ask", true },
+		{ NULL, "hold_native_heap", false },
+		{ asked, "hold_native_heap", false },
+	};
+	/* What it had before it asked lies between other things. */
+	const uint64_t pages = 4 * MIB / PG - 2 + 2 * MIB / PG * 7 / 8;
+	struct daemon *d = daemon_start(NULL);
+	struct program p[2];
+
+	daemon_hasten(d);
+	for (int i = 0; i < 2; i++)
+		p[i] = run_inside_as_qemu(runs[_i].options, runs[_i].name, d->dir);
+	for (int i = 0; i < 2; i++)
+		wait_ready(&p[i]);
+	if (runs[_i].merges) {
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= pages, WAIT_MS, "merged");
+	} else {
+		for (int i = 0; i < 10; i++)
+			usleep(50000);
+		ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(write(p[i].in, "x", 1), 1);
+		ck_assert_int_eq(end(&p[i]), 0);
+	}
+	daemon_stop(d);
+}
+END_TEST
+#define NR_HEAP_WHEN_ASKED 3
 
 START_TEST(everything_locked)
 {
@@ -1116,6 +1193,7 @@ int main(int argc, char **argv)
 	tcase_add_loop_test(t, with_daemon, 0, NR_WITH_DAEMON);
 	tcase_add_test(t, merge_any_of_the_kernel);
 	tcase_add_loop_test(t, merges, 0, NR_MERGES);
+	tcase_add_loop_test(t, heap_when_asked, 0, NR_HEAP_WHEN_ASKED);
 	tcase_add_test(t, everything_locked);
 	tcase_add_loop_test(t, busy_programs, 0, 2);
 	tcase_add_test(t, exit_states);

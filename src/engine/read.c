@@ -31,12 +31,17 @@
 
 /* --- the buffer --- */
 
-/* Buffers are kept while there is something to read; an engine at rest needs none. */
+/*
+ * Buffers are kept while there is something to read; an engine at rest needs none. They begin with
+ * a page: where source and target of a copy differ by a few bytes within their pages, each load
+ * seems to the processor to depend on the store before it. 16 bytes more, as malloc() gives, make
+ * reading a client's page cost 2.8 us in place of 1.2 (AMD EPYC).
+ */
 static bool make_buffer(struct scan_worker *w, struct engine *e)
 {
 	if (w->buf)
 		return true;
-	w->buf = malloc(BUF_BYTES);
+	w->buf = aligned_alloc(PAGE_BYTES, BUF_BYTES);
 	if (w->buf)
 		count_bytes(e, BUF_BYTES);
 	return w->buf;

@@ -132,9 +132,24 @@ static bool start(struct looker *l)
 
 static bool fill(struct purse *p, uint64_t now_ns, uint64_t part, uint64_t max_ns)
 {
-	p->left_ns = u64_min(max_ns, p->left_ns + (now_ns - p->filled_ns) / part);
+	uint64_t more = u64_min((now_ns - p->filled_ns) / part, max_ns + LOOK_NS);
+
+	p->left_ns += (int64_t)more;
+	if (p->left_ns > (int64_t)max_ns)
+		p->left_ns = (int64_t)max_ns;
 	p->filled_ns = now_ns;
-	return p->left_ns;
+	return p->left_ns > 0;
+}
+
+/*
+ * A look may begin with a little left and cost more: that is owed. But no more is owed than a look
+ * takes by itself, so that whoever keeps the looker waiting stops nobody's looks for long.
+ */
+static void spend(struct purse *p, uint64_t ns)
+{
+	p->left_ns -= (int64_t)u64_min(ns, INT64_MAX / 2);
+	if (p->left_ns < -(int64_t)LOOK_NS)
+		p->left_ns = -(int64_t)LOOK_NS;
 }
 
 static bool answered(const struct looker *l)
@@ -156,5 +171,5 @@ void looker_look(struct looker *l, pid_t pid)
 	bell_ring(&l->bell, LOOKER_LOOK);
 	while (!answered(l) && clock_ms() < until_ms)
 		bell_wait(&l->answered, until_ms);
-	p->left_ns -= u64_min(p->left_ns, clock_ns() - now_ns);
+	spend(p, clock_ns() - now_ns);
 }

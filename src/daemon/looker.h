@@ -19,7 +19,8 @@ struct daemon;
 
 /* Time that may be spent: a part of the time that passes, and so much at once. */
 struct purse {
-	uint64_t left_ns, filled_ns; /* filled_ns: when it was filled last */
+	int64_t left_ns;    /* negative: a debt, because a look cost more than there was */
+	uint64_t filled_ns; /* when it was filled last */
 };
 
 struct looker {

@@ -35,7 +35,7 @@
  * Buffers are kept while there is something to read; an engine at rest needs none. They begin with
  * a page: where source and target of a copy differ by a few bytes within their pages, each load
  * seems to the processor to depend on the store before it. 16 bytes more, as malloc() gives, make
- * reading a client's page cost 2.8 us in place of 1.2 (AMD EPYC).
+ * reading a client's page cost 2.8 us in place of 1.2 on one machine of today.
  */
 static bool make_buffer(struct scan_worker *w, struct engine *e)
 {

@@ -90,7 +90,7 @@ static const char usage_text[] =
 	"                       and lose that protection against exploits\n"
 	"  --madvise-only       offer only what the program itself asks for with\n"
 	"                       madvise(MADV_MERGEABLE) or prctl(PR_SET_MEMORY_MERGE)\n"
-	"  --malloc=heap        keep all malloc memory in the main heap and offer that (default)\n"
+	"  --malloc=heap        keep malloc memory where it is seen, and offer it (default)\n"
 	"  --malloc=native      leave malloc alone; its memory is not offered\n"
 	"  --domain NAME        share pages only with the programs in this domain; the operator\n"
 	"                       says who may join it, and whoever may not runs unmerged.\n"

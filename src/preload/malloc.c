@@ -5,7 +5,8 @@
  * The C library's malloc asks for memory from within, where no interposer sees it. So it is told to
  * take all of its memory from the main heap, which it then never gives back to the kernel. The
  * agent notices growth by asking for the break now and then, and nothing else happens to a heap.
- * One arena, no mappings, no trimming; malloc_trim() does nothing and says so (returns 0).
+ * One arena, no mappings, no trimming; malloc_trim() does nothing and says so (returns 0). Large
+ * blocks have mappings through us: large.c.
  *
  * A program that says itself what may be merged (QEMU) keeps its malloc as it is until it has asked
  * for the first time. What malloc has mapped by then is not known to the library and stays out.
@@ -18,6 +19,7 @@
 #include <stdint.h>
 
 #include "client/client.h"
+#include "preload/large.h"
 #include "preload/preload.h"
 
 /* The heap grows by at least so much at a time: the agent learns of it in a few large steps. */
@@ -35,15 +37,19 @@ void malloc_resolve(void)
 	preload_next(&next_mallopt, "mallopt");
 	preload_next(&next_malloc_trim, "malloc_trim");
 	heap_start = (uint64_t)sysc1(SYS_brk, 0);
+	large_resolve();
 }
 
-/* What the start has chosen stays; a wish for something else is accepted as if it were done. */
+/* The start has chosen the heap. A wish for something else is accepted as if it were done. */
 EXPORT int mallopt(int param, int value)
 {
-	if (atomic_load(&kept) && (param == M_TRIM_THRESHOLD || param == M_MMAP_MAX ||
-				   param == M_MMAP_THRESHOLD || param == M_ARENA_MAX))
-		return 1;
-	return ((mallopt_fn)preload_next(&next_mallopt, "mallopt"))(param, value);
+	bool ours = param == M_TRIM_THRESHOLD || param == M_MMAP_MAX || param == M_MMAP_THRESHOLD;
+
+	if (!atomic_load(&kept) || (!ours && param != M_ARENA_MAX))
+		return ((mallopt_fn)preload_next(&next_mallopt, "mallopt"))(param, value);
+	if (ours)
+		large_mallopt(param, value);
+	return 1;
 }
 
 EXPORT int malloc_trim(size_t pad)
@@ -63,6 +69,7 @@ void malloc_keep_in_heap(void)
 	set(M_ARENA_MAX, 1);
 	set(M_TRIM_THRESHOLD, -1);
 	set(M_TOP_PAD, HEAP_STEP);
+	large_begin();
 }
 
 void malloc_offer_heap(void)

@@ -164,9 +164,8 @@ void preload_setup_slow(void)
 	ksmc_set_offer_policy(preload.mode == PRELOAD_AUTO ? OFFER_MIN_PAGES : 0);
 }
 
-void *preload_next(void **kept, const char *name)
+void *preload_next_slow(void **kept, const char *name)
 {
-	if (!*kept)
-		*kept = dlsym(RTLD_NEXT, name);
+	*kept = dlsym(RTLD_NEXT, name);
 	return *kept;
 }

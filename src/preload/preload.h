@@ -17,6 +17,7 @@
  *	exec.c     exec and posix_spawn: the settings survive the program's own environment
  *	syscall.c  syscall(2), which reaches all of these by number
  *	malloc.c   malloc in the main heap, which is offered
+ *	large.c    large blocks of malloc have mappings of their own
  *	start.c    the constructor: malloc, the main heap, the agent
  */
 #ifndef KSM_PRELOAD_H
@@ -81,7 +82,12 @@ static inline long preload_ret(long r)
 	return -1;
 }
 
+void *preload_next_slow(void **kept, const char *name);
+
 /* Returns the same function further down the search order, and keeps its address in *kept. */
-void *preload_next(void **kept, const char *name);
+static inline void *preload_next(void **kept, const char *name)
+{
+	return __builtin_expect(*kept != NULL, 1) ? *kept : preload_next_slow(kept, name);
+}
 
 #endif

@@ -326,29 +326,85 @@ static int inside_copy_and_wait(void)
 	return 0;
 }
 
-/* All of malloc lies between the start of the heap and the break, and nothing is given back. */
+/* Small blocks lie between the start of the heap and the break, and nothing of it is given back. */
 static int inside_heap(void)
 {
-	char *start = sbrk(0), *big, *end;
-	struct mallinfo2 info;
+	enum { NR = 1024 };
+	const size_t len = MIB / 16;
+	char *start = sbrk(0), *end, *big;
+	static char *block[NR];
 
-	EXPECT(mallopt(M_MMAP_THRESHOLD, 4096) == 1 && mallopt(M_TRIM_THRESHOLD, 0) == 1);
-	big = malloc(64 * MIB);
-	memset(big, 1, 64 * MIB);
+	for (int i = 0; i < NR; i++)
+		memset(block[i] = malloc(len), i, len);
 	end = sbrk(0);
-	EXPECT(big < end && end - start >= (long)(64 * MIB));
-	free(big);
-	EXPECT(malloc_trim(0) == 0);
-	info = mallinfo2();
-	EXPECT(info.hblks == 0);
-	EXPECT(sbrk(0) == end);
+	for (int i = 0; i < NR; i++) {
+		EXPECT(block[i] < end);
+		free(block[i]);
+	}
+	EXPECT(end - start >= (long)((NR - 32) * len) && malloc_trim(0) == 0 && sbrk(0) == end);
 	/* The program may move the break, too, and malloc copes with that. */
 	EXPECT(sbrk(MIB) == end && (char *)sbrk(0) == end + MIB);
 	memset(end, 2, MIB);
+	EXPECT(mallopt(M_MMAP_MAX, 0) == 1);
 	big = malloc(100 * MIB);
 	memset(big, 3, 100 * MIB);
+	EXPECT(mallinfo2().hblks == 0 && big < (char *)sbrk(0));
 	for (size_t i = 0; i < MIB; i++)
 		EXPECT(end[i] == 2);
+	return 0;
+}
+
+static bool is_there(uintptr_t p)
+{
+	return !sysc3(SYS_msync, p & ~(PG - 1), PG, MS_ASYNC);
+}
+
+/* Large blocks are mapped, at the same place in a page, and given back when they are freed. */
+static int inside_large_blocks(void)
+{
+	const size_t len = 64 * MIB; /* more than the threshold can become */
+	unsigned char *p = calloc(len, 1), *q = malloc(len);
+	uintptr_t at = (uintptr_t)q;
+	volatile size_t all = SIZE_MAX; /* the compiler is not to know */
+	void *aligned;
+
+	for (size_t i = 0; i < len; i += PG)
+		EXPECT(!p[i]);
+	EXPECT((uintptr_t)p % PG == 16 && (uintptr_t)q % PG == 16);
+	EXPECT(malloc_usable_size(p) >= len && mallinfo2().hblks == 2);
+	EXPECT(mallinfo2().hblkhd == 2 * (len + PG));
+	errno = 77;
+	free(q);
+	EXPECT(errno == 77 && !is_there(at));
+	EXPECT(mallinfo2().hblks == 1);
+	/* It grows, shrinks, and comes out of the heap and goes. */
+	fill(p, len, 3);
+	EXPECT((p = realloc(p, 2 * len)) && is_filled(p, len, 3));
+	EXPECT((p = realloc(p, MIB)) && is_filled(p, MIB, 3) && malloc_usable_size(p) < len);
+	at = (uintptr_t)p;
+	EXPECT(!realloc(p, 0) && !is_there(at) && mallinfo2().hblks == 0);
+	fill(p = malloc(PG), PG, 4);
+	EXPECT((p = realloc(p, len)) && is_filled(p, PG, 4) && mallinfo2().hblks == 1);
+	at = (uintptr_t)p;
+	free(p);
+	EXPECT(!is_there(at));
+	/* What is impossible fails as ever. */
+	errno = 0;
+	EXPECT(!malloc(all) && errno == ENOMEM && !calloc(all / 2, 3));
+	EXPECT(!posix_memalign(&aligned, 4 * PG, len) && (aligned = realloc(aligned, 2 * len)));
+	free(aligned);
+	/* A block of a size that was freed before is taken from the heap. */
+	fill(p = malloc(4 * MIB), 4 * MIB, 5);
+	EXPECT(mallinfo2().hblks == 1 && is_filled(p, 4 * MIB, 5));
+	free(p);
+	fill(p = malloc(4 * MIB), 4 * MIB, 6);
+	EXPECT(is_filled(p, 4 * MIB, 6));
+	EXPECT(p < (unsigned char *)sbrk(0) && mallinfo2().hblks == 0);
+	free(p);
+	EXPECT(mallopt(M_MMAP_THRESHOLD, (int)MIB) == 1);
+	fill(p = malloc(16 * MIB), 16 * MIB, 7);
+	EXPECT(mallinfo2().hblks == 1 && is_filled(p, 16 * MIB, 7));
+	free(p);
 	return 0;
 }
 
@@ -505,6 +561,18 @@ static int inside_hold_mapping(void)
 static int inside_hold_heap(void)
 {
 	return hold(malloc(4 * MIB), 4 * MIB);
+}
+
+/* What stands before a large block in the heap differs, and where it begins in a page does not. */
+static int inside_hold_large_block(void)
+{
+	unsigned char *before = malloc(16 + (size_t)getpid() % 200 * 16);
+	int r;
+
+	*(volatile unsigned char *)before = 1;
+	r = hold(malloc(4 * MIB), 4 * MIB);
+	free(before);
+	return r;
 }
 
 /* QEMU's way: some of its heap is older than its first wish for merging, and most is younger. */
@@ -748,12 +816,14 @@ static const struct {
 	INSIDE(copy_and_wait),
 	INSIDE(heap),
 	INSIDE(native_heap),
+	INSIDE(large_blocks),
 	INSIDE(calls),
 	INSIDE(bad_pointers),
 	INSIDE(hold_mapping),
 	INSIDE(too_large),
 	INSIDE(hold_heap),
 	INSIDE(hold_asked_for),
+	INSIDE(hold_large_block),
 	INSIDE(hold_heap_and_ask),
 	INSIDE(hold_native_heap),
 	INSIDE(hold_and_lock),
@@ -873,20 +943,28 @@ START_TEST(without_daemon)
 		{ NULL, "bad_pointers" },
 		{ NULL, "too_large" },
 		{ NULL, "copy_and_wait" },
+		{ NULL, "large_blocks" },
+		{ native, "large_blocks" },
+		{ asked, "large_blocks" },
 	};
 
 	setenv("KSMD_RUNTIME_DIR", "/nonexistent", 1);
 	ck_assert_int_eq(run_to_end(runs[_i].options, runs[_i].name), 0);
 }
 END_TEST
-#define NR_WITHOUT_DAEMON 13
+#define NR_WITHOUT_DAEMON 16
 
 START_TEST(with_daemon)
 {
-	static const char *const names[] = {
-		"exec_keeps_settings", "merge_any_over_exec", "copies",         "heap", "calls",
-		"copy_and_wait",       "merge_any_by_system", "own_userfaultfd"
-	};
+	static const char *const names[] = { "exec_keeps_settings",
+					     "merge_any_over_exec",
+					     "copies",
+					     "heap",
+					     "calls",
+					     "copy_and_wait",
+					     "merge_any_by_system",
+					     "own_userfaultfd",
+					     "large_blocks" };
 	struct daemon *d = daemon_start(NULL);
 
 	daemon_hasten(d);
@@ -894,7 +972,7 @@ START_TEST(with_daemon)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_WITH_DAEMON 8
+#define NR_WITH_DAEMON 9
 
 /* As a service manager does: the kernel is told before the program starts. */
 START_TEST(merge_any_of_the_kernel)
@@ -921,7 +999,7 @@ START_TEST(merges)
 		{ NULL, "hold_asked_for", true },   { asked, "hold_mapping", false },
 		{ asked, "hold_heap", false },      { asked, "hold_asked_for", true },
 		{ native, "hold_mapping", true },   { native, "hold_heap", false },
-		{ native, "hold_asked_for", true },
+		{ native, "hold_asked_for", true }, { NULL, "hold_large_block", true },
 	};
 	/* All but the pages at the ends of the range, which malloc's own data share. */
 	const uint64_t pages = 4 * MIB / PG - 2;
@@ -948,7 +1026,7 @@ START_TEST(merges)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_MERGES 9
+#define NR_MERGES 10
 
 /* The heap of a program that says itself what may be merged follows its word. */
 START_TEST(heap_when_asked)

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* large.h - large blocks of malloc have mappings of their own, as without us. */
+#ifndef KSM_PRELOAD_LARGE_H
+#define KSM_PRELOAD_LARGE_H
+
+/* In the constructor. */
+void large_resolve(void);
+/* The C library maps no blocks itself any more: do it here, if malloc is the C library's. */
+void large_begin(void);
+/* mallopt() with M_MMAP_THRESHOLD, M_MMAP_MAX or M_TRIM_THRESHOLD. */
+void large_mallopt(int param, int value);
+
+#endif

@@ -14,6 +14,10 @@
  * PRESENT leaves out holes and swapped pages. WPALLOWED leaves out mappings where tracking is not
  * set up (yet): the kernel calls all their pages written, every time. (With PM_SCAN_WP_MATCHING it
  * skips these by itself.) A dense range is walked for WRITTEN alone, at half the cost per page.
+ *
+ * A range may be terabytes long. The kernel holds the client's mmap_lock for all of a call, and
+ * passes over 512 GiB without page tables as fast as over a page. So calls are for 128 MiB at first
+ * and grow as long as they are quick: what bounds them is time, not addresses.
  */
 #include "daemon/track.h"
 
@@ -21,12 +25,20 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/span.h"
 #include "wire/kernel_abi.h"
 #include "wire/wire.h"
 
 #define VEC_LEN 256 /* regions per call: as many as a caller has room for ranges; 6 KiB of stack */
 #define CLEAN_PAGES 32768 /* pages per call of track_clean(): who takes them in holds a lock */
+#define STEP_BYTES (128ull << 20) /* of address space, for one call at first */
+#define STEP_GROWS 8u
+#define QUICK_NS 20000u  /* a call that took less is followed by a longer one, */
+#define SLOW_NS 100000u  /* one that took more by a shorter one */
+#define LOOK_NS 1000000u /* for all calls of one look */
+/* After so many written pages the caller gets them: he has to read each, a millisecond in all. */
+#define FOUND_BYTES (512 * (uint64_t)KSM_PAGE_SIZE)
 #define TRACKED (KABI_PAGE_IS_WPALLOWED | KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_WRITTEN)
 /* Runs closer together than this are classified by one call: walking over a clean page costs about
  * a hundredth of a system call. */
@@ -37,6 +49,37 @@ struct out {
 	struct track_range *v;
 	int nr, max;
 };
+
+/* How far the calls of one look reach. */
+struct pace {
+	uint64_t step, begun_ns, call_ns;
+};
+
+static struct pace pace_begin(uint64_t start, uint64_t end)
+{
+	/* What one call does needs no clock. */
+	uint64_t now = end - start > STEP_BYTES ? clock_ns() : 0;
+
+	return (struct pace){ .step = STEP_BYTES, .begun_ns = now, .call_ns = now };
+}
+
+static uint64_t pace_end(const struct pace *p, uint64_t start, uint64_t end)
+{
+	return end - start > p->step ? start + p->step : end;
+}
+
+/* After a call. False: the look has taken long enough. */
+static bool pace_next(struct pace *p)
+{
+	uint64_t now = clock_ns(), took = now - p->call_ns;
+
+	p->call_ns = now;
+	if (took < QUICK_NS)
+		p->step *= STEP_GROWS;
+	else if (took > SLOW_NS)
+		p->step = u64_max(p->step / STEP_GROWS, STEP_BYTES);
+	return now - p->begun_ns < LOOK_NS;
+}
 
 static int scan(int pagemap, struct kabi_pm_scan_arg *arg)
 {
@@ -132,8 +175,10 @@ static void emit_unknown(struct out *o, const struct kabi_page_region *runs, int
 int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		  int max, uint64_t *walk_end)
 {
+	struct pace pace = pace_begin(start, end);
 	struct kabi_page_region runs[VEC_LEN];
 	struct out o = { .v = v, .max = max };
+	uint64_t found = 0;
 
 	*walk_end = start;
 	while (start < end) {
@@ -142,7 +187,7 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 		struct kabi_pm_scan_arg arg = {
 			.flags = KABI_PM_SCAN_WP_MATCHING,
 			.start = start,
-			.end = end,
+			.end = pace_end(&pace, start, end),
 			.vec = (uintptr_t)runs,
 			.vec_len = VEC_LEN,
 			.max_pages = (uint64_t)(max - o.nr),
@@ -164,8 +209,12 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 		if (arg.walk_end <= start)
 			break;
 		start = *walk_end = arg.walk_end;
+		for (int i = 0; i < n; i++)
+			found += runs[i].end - runs[i].start;
 		/* Ranges are few where runs are long: go on while there is room worth a call. */
-		if (o.nr > max / 2)
+		if (o.nr > max / 2 || found >= FOUND_BYTES)
+			break;
+		if (start < end && pace.begun_ns && !pace_next(&pace))
 			break;
 	}
 	return o.nr;
@@ -204,11 +253,10 @@ int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v,
 int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
 		uint64_t *walk_end)
 {
+	struct pace pace = pace_begin(start, end);
 	struct kabi_page_region vec[VEC_LEN];
 	struct out o = { .v = v, .max = max };
 	struct kabi_pm_scan_arg arg = {
-		.start = start,
-		.end = end,
 		.vec = (uintptr_t)vec,
 		.vec_len = (uint64_t)(max < VEC_LEN ? max : VEC_LEN),
 		.max_pages = CLEAN_PAGES,
@@ -216,11 +264,17 @@ int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v
 		.category_mask = TRACKED,
 		.return_mask = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
 	};
-	int n = scan(pagemap, &arg);
+	int n;
 
+	*walk_end = start;
+	do {
+		arg.start = *walk_end;
+		arg.end = pace_end(&pace, arg.start, end);
+		n = scan(pagemap, &arg);
+		*walk_end = n < 0 ? end : arg.walk_end;
+	} while (!n && *walk_end > arg.start && *walk_end < end && pace_next(&pace));
 	for (int i = 0; i < n; i++)
 		emit(&o, vec[i].start, vec[i].end, kind_of(vec[i].categories));
-	*walk_end = arg.walk_end;
 	return n < 0 ? n : o.nr;
 }
 

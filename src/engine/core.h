@@ -82,15 +82,18 @@ struct window {
 };
 
 /*
- * Runs of blocks in which every page is tracked. dense_update() makes them under the lock when
- * tracked_seq has moved on; the worker that scans the client reads them, and no other thread
- * touches them. They are a hint and may be out of date.
+ * Runs of blocks in which every page is tracked, and of blocks, close together, in which any is.
+ * dense_update() makes them under the lock when tracked_seq has moved on; the worker that scans the
+ * client reads them, and no other thread touches them. They are a hint and may be out of date.
  */
 struct dense_map {
-	struct dense_run {
-		uint32_t first, last; /* block keys, inclusive */
-	} * run;
-	uint32_t nr;
+	struct dense_runs {
+		struct dense_run {
+			uint32_t first, last; /* block keys, inclusive */
+		} * v;
+		uint32_t nr; /* sorted, disjoint */
+	} all, any;
+	bool blind;   /* there was no memory for `any` */
 	uint64_t seq; /* of the tracked_seq it was made for, plus 1 */
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* dense.h - where every page of a client is tracked. */
+/* dense.h - where pages of a client are tracked: every one, some, or none. */
 #ifndef KSM_DENSE_H
 #define KSM_DENSE_H
 
@@ -12,5 +12,10 @@ void dense_update(struct mm_slot *mm) NEEDS(mm->e->lock);
  * scans the client, with or without the lock.
  */
 bool dense_stretch(const struct mm_slot *mm, struct span *at);
+/*
+ * Where the bare range at `addr` ends, in which no page was tracked when the map was made: `addr`
+ * itself if it is not bare. Who may ask: as for dense_stretch().
+ */
+uint64_t dense_bare_until(const struct mm_slot *mm, uint64_t addr);
 
 #endif

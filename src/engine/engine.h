@@ -53,7 +53,9 @@ struct engine_ops {
 	 * arming missing pages too (which costs page tables) is a fair price for a faster walk.
 	 * Returns the number of runs. Whatever was armed again is among them, as TRACK_UNKNOWN if
 	 * need be. Or returns -ESRCH when the client is gone, or another negative errno: then
-	 * nothing was armed, and the engine skips the range.
+	 * nothing was armed, and the engine skips the range. The range may be terabytes of which
+	 * hardly any is there: the call returns after about a millisecond, and with what it has
+	 * when that is some hundred pages.
 	 */
 	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		     int max, uint64_t *walk_end);

@@ -34,7 +34,8 @@ static void mm_free_rcu(struct rcu_head *h)
 
 	array_free(e, mm->regions);
 	count_bytes(e, -(int64_t)sizeof(*mm));
-	free(mm->dense.run);
+	free(mm->dense.all.v);
+	free(mm->dense.any.v);
 	free(mm);
 	e->ops->client_release(client);
 	__atomic_fetch_sub(&e->nr_mms, 1, __ATOMIC_RELEASE);

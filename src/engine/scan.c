@@ -53,6 +53,7 @@ static void track_pal(struct scan_worker *w, struct mm_slot *mm, struct span at,
 	struct track_range v[SEE_RANGES];
 	struct mm_slot *pal;
 
+	at.end = u64_min(at.end, at.start + TRACK_MAX_PAGES * PAGE_BYTES);
 	engine_lock(mm->e);
 	pal = follow_untracked(mm, &at);
 	engine_unlock(mm->e);
@@ -74,11 +75,14 @@ static int look_unseen(struct scan_worker *w, struct mm_slot *mm, struct span at
 	for (uint32_t i = 0; i < mm->unseen_now.nr && !r; i++) {
 		struct span part = span_clip(mm->unseen_now.at[i], at);
 
-		if (span_empty(part))
-			continue;
-		--*budget;
-		charge_clean(w, span_len(part) / PAGE_BYTES, budget);
-		r = see_clean(w, mm, part, v);
+		/* Many addresses may have few pages: what there is, is what is paid for. */
+		while (!span_empty(part) && !r) {
+			uint64_t pages = 0;
+
+			r = see_clean(w, mm, &part, v, &pages);
+			--*budget;
+			charge_clean(w, pages, budget);
+		}
 	}
 	return r;
 }
@@ -87,7 +91,7 @@ static int look_unseen(struct scan_worker *w, struct mm_slot *mm, struct span at
 static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span at, int64_t *budget)
 {
 	struct track_range v[SEE_RANGES];
-	bool dense = dense_stretch(mm, &at);
+	bool dense = dense_stretch(mm, &at), bare = dense_bare_until(mm, at.start) > at.start;
 	int n, r = look_unseen(w, mm, at, v, budget);
 
 	if (r)
@@ -100,7 +104,8 @@ static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span a
 		w->track_pages *= 4;
 	if (n < 0)
 		return n == -ESRCH ? n : 0;
-	charge_clean(w, span_len(at) / PAGE_BYTES, budget);
+	if (!bare || span_len(at) <= TRACK_MAX_PAGES * PAGE_BYTES)
+		charge_clean(w, span_len(at) / PAGE_BYTES, budget);
 	if (n)
 		track_pal(w, mm, (struct span){ v[0].at.start, at.end }, budget);
 	for (int i = 0; i < n && !r; i++)
@@ -124,12 +129,18 @@ static uint64_t track_limit(struct mm_slot *mm)
 	return u64_max(TRACK_MIN_PAGES, u64_min(TRACK_MAX_PAGES, pages * TRACK_MAX_VMAS / vmas));
 }
 
-/* The stretch that comes next, in a region that the cursor has not passed. */
+/*
+ * The stretch that comes next, in a region that the cursor has not passed. A bare range is one
+ * stretch: the call goes as far as it may (engine.h).
+ */
 static struct span next_stretch(const struct scan_worker *w, struct mm_slot *mm,
 				const struct region *r)
 {
 	uint64_t start = u64_max(r->at.start, w->at.addr), pages = w->track_pages;
+	uint64_t bare = dense_bare_until(mm, start);
 
+	if (bare > start)
+		return (struct span){ start, u64_min(bare, r->at.end) };
 	if (pages > TRACK_MIN_PAGES)
 		pages = u64_min(pages, track_limit(mm));
 	return span_clip((struct span){ start, start + pages * PAGE_BYTES }, r->at);

@@ -211,9 +211,8 @@ int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool d
 	return n;
 }
 
-/* One call. at->start: where to go on. Returns 0 or -ESRCH. */
-static int see_clean_part(struct scan_worker *w, struct mm_slot *mm, struct span *at,
-			  struct track_range *v)
+int see_clean(struct scan_worker *w, struct mm_slot *mm, struct span *at, struct track_range *v,
+	      uint64_t *pages)
 {
 	const struct sight s = { &w->glance, false };
 	struct span part = *at;
@@ -231,28 +230,34 @@ static int see_clean_part(struct scan_worker *w, struct mm_slot *mm, struct span
 		return 0;
 	n = mm->e->ops->clean(mm->client, part.start, part.end, v, SEE_RANGES, &walk_end);
 	engine_lock(mm->e);
-	for (int i = 0; i < n && !mm->dead; i++)
+	for (int i = 0; i < n && !mm->dead; i++) {
 		see_range(&s, mm, &v[i]);
+		*pages += span_len(v[i].at) / PAGE_BYTES;
+	}
 	glance_close(&w->glance, mm);
 	engine_unlock(mm->e);
-	if (n > 0 && walk_end > part.start && walk_end < part.end)
+	if (n >= 0 && walk_end > part.start && walk_end < part.end)
 		at->start = walk_end;
 	return n == -ESRCH ? n : 0;
-}
-
-int see_clean(struct scan_worker *w, struct mm_slot *mm, struct span at, struct track_range *v)
-{
-	int r = 0;
-
-	while (!span_empty(at) && !r)
-		r = see_clean_part(w, mm, &at, v);
-	return r;
 }
 
 /* --- before counters are read --- */
 
 /* So much at a time: the glance is short, and orders wait for it. */
 #define LOOK_BYTES (32ull << 20)
+
+/* Where the first page may be that the engine knows of, if `at` has none; else where it begins. */
+static uint64_t skip_unknown(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
+{
+	uint32_t first = (uint32_t)(at.start / BLOCK_BYTES), key = first;
+
+	while (key <= (at.end - 1) / BLOCK_BYTES && block_find(mm, key) == NIL)
+		key++;
+	if (key <= (at.end - 1) / BLOCK_BYTES)
+		return at.start;
+	key = block_first_key(mm, first);
+	return key == UINT32_MAX ? UINT64_MAX : key * BLOCK_BYTES;
+}
 
 static void look_at_page(struct mm_slot *mm, uint32_t bi, unsigned int slot) NEEDS(mm->e->lock)
 {
@@ -291,6 +296,7 @@ int engine_look(struct mm_slot *mm, uint64_t *addr)
 	struct track_range v[SEE_RANGES];
 	struct span at;
 	bool any, open;
+	uint64_t start;
 	int n;
 
 	if (!r)
@@ -301,9 +307,10 @@ int engine_look(struct mm_slot *mm, uint64_t *addr)
 	engine_lock(e);
 	mm_is_of(mm, e);
 	any = mm->nr_state[RMAP_MERGED] + mm->nr_state[RMAP_ZEROED] > 0;
-	open = any && glance_open(&e->looker, mm, &at);
+	start = any ? skip_unknown(mm, at) : at.start;
+	open = any && start == at.start && glance_open(&e->looker, mm, &at);
 	engine_unlock(e);
-	*addr = at.end;
+	*addr = u64_max(at.end, start);
 	if (!open)
 		return any;
 	n = e->ops->written(mm->client, at.start, at.end, v, SEE_RANGES, addr);

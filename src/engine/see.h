@@ -15,11 +15,12 @@
 int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool dense,
 	      struct track_range *v) NEEDS_NOT(mm->e->lock);
 /*
- * [unlocked] Look for pages of `at` that are there though tracking will not report them (unseen.h),
- * with room for v[SEE_RANGES]. Returns 0 or -ESRCH.
+ * [unlocked] Look for pages that are there though tracking will not report them (unseen.h), from
+ * the start of *at on, with room for v[SEE_RANGES]. One call; at->start: where to go on. Adds the
+ * pages that it found to *pages. Returns 0 or -ESRCH.
  */
-int see_clean(struct scan_worker *w, struct mm_slot *mm, struct span at, struct track_range *v)
-	NEEDS_NOT(mm->e->lock);
+int see_clean(struct scan_worker *w, struct mm_slot *mm, struct span *at, struct track_range *v,
+	      uint64_t *pages) NEEDS_NOT(mm->e->lock);
 /*
  * [unlocked] Look at what is there now at the sites of this block that are pending. Returns 0 or
  * -ESRCH. Those that cannot be looked at stay pending.

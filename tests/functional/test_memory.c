@@ -635,6 +635,44 @@ START_TEST(kinds_left_alone)
 }
 END_TEST
 
+/*
+ * Programs reserve terabytes and use little of them. With the default knobs a pass that walked over
+ * these addresses would take hours; here pages in all of it merge, and so does what is written
+ * later.
+ */
+START_TEST(sparse_memory)
+{
+	static const long pages = 16l << 28; /* 16 TiB */
+	struct daemon *d = daemon_start(NULL);
+	struct puppet *p[2] = { puppet_new(), puppet_new() };
+	long a[2];
+
+	for (int i = 0; i < 2; i++) {
+		a[i] = puppet_call(p[i], fn_map, pages, 0,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+		if (a[i] < 0)
+			printf("SKIP: no room for 16 TiB of addresses\n");
+		for (long k = 0; k < 16 && a[i] > 0; k++)
+			puppet_call(p[i], fn_fill, a[i] + pages / 16 * k * PG, 1, 1 + k, 0);
+		if (a[i] > 0)
+			puppet_call(p[i], fn_madvise, a[i], pages * PG, MADV_MERGEABLE);
+	}
+	if (a[0] > 0 && a[1] > 0) {
+		wait_counter(d, "pages_sharing", 16);
+		for (int i = 0; i < 2; i++)
+			puppet_call(p[i], fn_fill, a[i] + (pages - 1) * PG, 1, 100, 0);
+		wait_counter(d, "pages_sharing", 17);
+		puppet_call(p[0], fn_fill, a[0] + pages / 2 * PG, 1, 200, 0);
+		wait_counter(d, "pages_sharing", 16);
+		ck_assert_int_eq(puppet_call(p[1], fn_munmap, a[1], pages * PG), 0);
+		wait_counter(d, "pages_sharing", 0);
+	}
+	puppet_end(p[0]);
+	puppet_end(p[1]);
+	daemon_stop(d);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("memory");
@@ -658,6 +696,7 @@ int main(void)
 	tcase_add_test(t, threads_write_while_merging);
 	tcase_add_test(t, many_odd_regions);
 	tcase_add_test(t, kinds_left_alone);
+	tcase_add_test(t, sparse_memory);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);

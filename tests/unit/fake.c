@@ -55,22 +55,27 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		    int max, uint64_t *walk_end)
 {
 	struct fake_client *c = client;
-	uint64_t at;
+	uint64_t at, found = 0;
 	int n = 0;
 
 	(void)dense; /* a faster way to the same answer */
 	if (c->gone)
 		return -ESRCH;
 	*walk_end = end;
-	for (at = start; at < end; at += PAGE) {
+	c->w->tracks++;
+	must(start >= c->base && end <= c->base + c->nr * PAGE + c->bare);
+	for (at = start; at < end && at < c->base + c->nr * PAGE; at += PAGE) {
 		struct fake_page *p;
 		enum track_kind kind;
 
-		must(at >= c->base && at < c->base + c->nr * PAGE);
 		p = &c->page[(at - c->base) / PAGE];
 		if (!p->written || p->how == FAKE_NOT_THERE)
 			continue;
 		kind = c->blind ? TRACK_UNKNOWN : kind_of(p);
+		if (found == 512) { /* as the daemon's */
+			*walk_end = at;
+			break;
+		}
 		if (n && v[n - 1].at.end == at && v[n - 1].kind == kind) {
 			v[n - 1].at.end += PAGE;
 		} else if (n == max) {
@@ -80,6 +85,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 			v[n++] = (struct track_range){ { at, at + PAGE }, kind };
 		}
 		p->written = false;
+		found++;
 	}
 	if (c->w->in_track) {
 		void (*fn)(struct fake_client *) = c->w->in_track;
@@ -125,10 +131,14 @@ static int op_clean(void *client, uint64_t start, uint64_t end, struct track_ran
 	if (c->gone)
 		return -ESRCH;
 	c->w->cleans++;
+	must(start >= c->base && end <= c->base + c->nr * PAGE + c->bare);
 	for (uint64_t at = start; at < end && n < max; at += PAGE) {
 		const struct fake_page *p = &c->page[(at - c->base) / PAGE];
 
-		must(at >= c->base && at < c->base + c->nr * PAGE);
+		if (at >= c->base + c->nr * PAGE) {
+			*walk_end = end;
+			break;
+		}
 		*walk_end = at + PAGE;
 		if (!p->written && p->how != FAKE_NOT_THERE)
 			v[n++] = (struct track_range){ { at, at + PAGE }, kind_of(p) };
@@ -153,10 +163,13 @@ static int op_written(void *client, uint64_t start, uint64_t end, struct track_r
 
 	if (c->gone)
 		return -ESRCH;
+	must(start >= c->base && end <= c->base + c->nr * PAGE + c->bare);
+	c->w->writtens++;
 	for (at = start; at < end && n < max; at += PAGE) {
 		struct fake_page *p = &c->page[(at - c->base) / PAGE];
 
-		must(at >= c->base && at < c->base + c->nr * PAGE);
+		if (at >= c->base + c->nr * PAGE)
+			continue;
 		if (p->written && p->how != FAKE_NOT_THERE)
 			v[n++] = (struct track_range){ { at, at + PAGE }, kind_of(p) };
 	}

@@ -47,6 +47,7 @@ struct fake_client {
 	struct fake *w;
 	struct mm_slot *mm;
 	uint64_t base; /* address of page 0 */
+	uint64_t bare; /* bytes behind the last page where nothing is and nothing comes */
 	uint32_t nr;
 	struct fake_page *page;
 	struct fake_order order[64];
@@ -74,7 +75,7 @@ struct fake {
 	int nr_clients;
 	int released;    /* client_release calls; atomic */
 	int write_fails; /* frame_write calls that are to fail */
-	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, sent;
+	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, tracks, writtens, sent;
 	int fail_percent; /* of the pages of an order */
 	uint64_t rng, now_ms;
 	struct engine_migrated migrated;   /* of all steps */

@@ -274,7 +274,7 @@ END_TEST
 
 /*
  * A block with an order under way is left out of the look, and looked at later. Seen to fail
- * without the note in see_clean_part(): 122 pages are known.
+ * without the note in see_clean(): 122 pages are known.
  */
 START_TEST(look_at_a_block_with_an_order)
 {

@@ -455,6 +455,40 @@ START_TEST(pinned_page_backs_off)
 }
 END_TEST
 
+/* Terabytes of addresses of which hardly any are used: a pass costs what is there. */
+START_TEST(bare_memory)
+{
+	const uint64_t base = 1ull << 44;
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, base, 400000);
+	uint64_t before;
+	int64_t budget;
+
+	a->bare = 32ull << 40;
+	ck_assert_int_eq(engine_region_add(a->mm, base, base + a->nr * PAGE + a->bare), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		fake_fill(a, i * 199000, 2, 7);
+	fake_passes(w, 4);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 5);
+	before = w->tracks;
+	budget = 1000;
+	ck_assert_int_eq(engine_scan(w->e, 0, &budget), ENGINE_SCAN_PASS);
+	ck_assert_uint_le(w->tracks - before, 6); /* three blocks, and what lies behind each */
+	ck_assert_int_ge(budget, 990);
+	/* Who looks before counters are read does not walk over it either, and finds a write. */
+	fake_store(a, 398000, 8);
+	before = w->writtens;
+	fake_look(a);
+	ck_assert_uint_le(w->writtens - before, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 4);
+	/* New pages in the middle are found. */
+	fake_fill(a, 250000, 2, 7);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 6);
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_scan(void)
 {
 	Suite *s = suite_create("scan");
@@ -477,6 +511,7 @@ Suite *suite_scan(void)
 	tcase_add_test(tc, unreadable_page);
 	tcase_add_test(tc, client_gone_without_exit);
 	tcase_add_test(tc, many_written_runs);
+	tcase_add_test(tc, bare_memory);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -110,13 +110,13 @@ static void hold(struct account_table *t, struct charge *c, enum account_unit un
 
 /* One step of a charge; it holds an account, which stays even if it is empty now. */
 static int move(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t least,
-		uint64_t wish) NEEDS(t->lock);
+		uint64_t wish, bool noted) NEEDS(t->lock);
 static int move(struct account_table *t, struct charge *c, enum account_unit unit, uint64_t least,
-		uint64_t wish)
+		uint64_t wish, bool noted)
 {
 	uint64_t now = c->held[unit], most;
 
-	if (wish > now) {
+	if (wish > now && !noted) {
 		most = room(t, c->account, c->common, unit);
 		most = most > wish - now ? wish : now + most;
 		if (most < least) {
@@ -139,8 +139,8 @@ static uint64_t held(const struct charge *c)
 	return sum;
 }
 
-int charge_some(struct account_table *t, struct charge *c, uid_t uid, enum account_unit unit,
-		uint64_t least, uint64_t wish)
+static int charge(struct account_table *t, struct charge *c, uid_t uid, enum account_unit unit,
+		  uint64_t least, uint64_t wish, bool noted)
 {
 	struct account *a;
 	int err = -ENOMEM;
@@ -150,13 +150,25 @@ int charge_some(struct account_table *t, struct charge *c, uid_t uid, enum accou
 	if (a) {
 		c->table = t;
 		c->account = a;
-		err = move(t, c, unit, least, wish);
+		err = move(t, c, unit, least, wish, noted);
 		if (!held(c))
 			c->account = NULL;
 		drop_if_empty(t, a);
 	}
 	lock_give(&t->lock);
 	return err;
+}
+
+int charge_some(struct account_table *t, struct charge *c, uid_t uid, enum account_unit unit,
+		uint64_t least, uint64_t wish)
+{
+	return charge(t, c, uid, unit, least, wish, false);
+}
+
+int charge_note(struct account_table *t, struct charge *c, uid_t uid, enum account_unit unit,
+		uint64_t n)
+{
+	return charge(t, c, uid, unit, n, n, true);
 }
 
 void charge_drop(struct charge *c)

@@ -33,6 +33,8 @@ enum account_unit {
 	ACCOUNT_DOMAINS, /* domains made for this user */
 	/* Frames of those domains, in use or allowed to their engines in advance. */
 	ACCOUNT_ARENA_BYTES,
+	/* Memory that would be needed if all that is merged in them were written. */
+	ACCOUNT_DEBT_BYTES,
 	ACCOUNT_CLOSERS, /* threads that are closing what the user passed */
 	ACCOUNT_NR
 };
@@ -41,7 +43,7 @@ enum account_unit {
 #define ACCOUNT_NAMES                                                                              \
 	{                                                                                          \
 		"places", "unfinished", "descriptors", "bytes", "domains", "arena_bytes",          \
-			"closers"                                                                  \
+			"debt_bytes", "closers"                                                    \
 	}
 
 #define ACCOUNT_BUCKETS 256u
@@ -87,6 +89,12 @@ static inline int charge_set(struct account_table *t, struct charge *c, uid_t ui
 {
 	return charge_some(t, c, uid, unit, n, n);
 }
+/*
+ * Have the charge hold so much of a unit although a limit may be below: it is there already.
+ * Returns 0 or -ENOMEM.
+ */
+int charge_note(struct account_table *t, struct charge *c, uid_t uid, enum account_unit unit,
+		uint64_t n);
 /* Give everything back. Cheap to repeat. */
 void charge_drop(struct charge *c);
 

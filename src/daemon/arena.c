@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/span.h"
 #include "wire/wire.h"
 
 #define MAX_ARENA_FRAMES (1ull << 31) /* numbers of frames stay far from KSM_FRAME_NONE */
@@ -243,6 +244,19 @@ uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish)
 	charge_some(a->accounts, &a->charge, a->uid, ACCOUNT_ARENA_BYTES,
 		    (uint64_t)least << KSM_PAGE_SHIFT, (uint64_t)wish << KSM_PAGE_SHIFT);
 	return (uint32_t)(a->charge.held[ACCOUNT_ARENA_BYTES] >> KSM_PAGE_SHIFT);
+}
+
+uint64_t arena_debt_allow(void *arena, uint64_t in_use, uint64_t least, uint64_t wish)
+{
+	const enum account_unit unit = ACCOUNT_DEBT_BYTES;
+	struct arena *a = arena;
+	uint64_t need = in_use << KSM_PAGE_SHIFT;
+
+	if (need > a->charge.held[unit])
+		charge_note(a->accounts, &a->charge, a->uid, unit, need);
+	charge_some(a->accounts, &a->charge, a->uid, unit, least << KSM_PAGE_SHIFT,
+		    wish << KSM_PAGE_SHIFT);
+	return u64_max(a->charge.held[unit] >> KSM_PAGE_SHIFT, in_use);
 }
 
 void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)

@@ -143,6 +143,14 @@ static int merge_look(struct session *s, uint64_t number, struct text *why)
 		text_printf(why, "nothing is being merged: see ksm/run and ksm/pages_to_scan");
 		return -EAGAIN;
 	}
+	if (engine_rest(s->domain->engine) != WHY_NR) {
+		text_printf(why, "nothing is being merged: %s",
+			    engine_rest(s->domain->engine) == WHY_DEBT ?
+				    "the limit of limit/debt_bytes is reached" :
+				    "memory is not short (ksm/merge_below_available, "
+				    "ksm/merge_on_pressure)");
+		return -EAGAIN;
+	}
 	engine_mm_hurry(s->mm);
 	bell_ring(&d->scan_bell, SCAN_HINT);
 	if (!session_told(s) || d->passes_done < number)

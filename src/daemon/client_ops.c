@@ -179,6 +179,7 @@ const struct engine_ops client_ops = {
 	.frame_nids = arena_frame_nids,
 	.frame_move = arena_frame_move,
 	.frames_allow = arena_frames_allow,
+	.debt_allow = arena_debt_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = arena_frame_free,
 	.client_release = op_client_release,

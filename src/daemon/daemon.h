@@ -31,6 +31,7 @@
 #include "daemon/domain.h"
 #include "daemon/labels.h"
 #include "daemon/peer.h"
+#include "daemon/shortage.h"
 #include "daemon/surveyor.h"
 #include "daemon/unmerge_job.h"
 #include "engine/knobs.h"
@@ -75,6 +76,7 @@ struct daemon {
 	struct mover *mover;
 	struct looker *looker;
 	struct unmerge_job unmerge;
+	struct shortage shortage; /* says itself what is whose */
 	/* Each is made and ended by its owner, after and before all who ring it: see main.c. */
 	struct bell main_bell, client_bell, scan_bell;
 	_Atomic uint32_t beats[NR_BEATS];

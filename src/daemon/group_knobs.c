@@ -73,6 +73,19 @@ static int store_run(struct daemon *d, const char *value, const struct knob_guar
 	return ATTR_PENDING;
 }
 
+/* The kernel may refuse to tell of pressure, so it is asked before anything is stored. */
+static int store_pressure(struct daemon *d, const char *value, const struct knob_guard *guard)
+{
+	struct ksm_knobs k;
+	int err;
+
+	knobs_init(&k);
+	err = knob_store(&k, KNOB_MERGE_ON_PRESSURE, value, guard);
+	if (!err)
+		err = shortage_watch(&d->shortage, knob_get(&k, KNOB_MERGE_ON_PRESSURE));
+	return err ? err : knob_store(&d->knobs, KNOB_MERGE_ON_PRESSURE, value, guard);
+}
+
 static int store(void *owner, uint64_t subject, const struct attr *a, const char *value)
 {
 	struct daemon *d = ((struct knob_group *)owner)->d;
@@ -86,6 +99,8 @@ static int store(void *owner, uint64_t subject, const struct attr *a, const char
 	guard.pages_shared = c.pages_shared > 0;
 	if (id == KNOB_RUN)
 		ret = store_run(d, value, &guard);
+	else if (id == KNOB_MERGE_ON_PRESSURE)
+		ret = store_pressure(d, value, &guard);
 	else
 		ret = knob_store(&d->knobs, id, value, &guard);
 	if (ret == 0 || ret == ATTR_PENDING)

@@ -23,6 +23,7 @@ struct ksm_values {
 	uint64_t added_vmas, nr_short;
 	int64_t general_profit;
 	uint64_t orders, frames_brought;
+	uint64_t held, debt_bytes, debt_limit_bytes;
 	uint64_t left_out[KSM_LEFT_NR];
 };
 
@@ -30,6 +31,7 @@ static int gather(void *owner, uint64_t subject, void *values)
 {
 	struct daemon *d = owner;
 	struct ksm_values *v = values;
+	struct account_limits limits;
 	struct client_totals s;
 
 	(void)subject;
@@ -38,6 +40,12 @@ static int gather(void *owner, uint64_t subject, void *values)
 	client_totals(d->clients, &s);
 	v->added_vmas = s.added_vmas;
 	v->nr_short = s.nr_short;
+	account_limits(&d->accounts, &limits);
+	v->held = d->shortage.held;
+	v->debt_bytes = v->c.pages_indebted << KSM_PAGE_SHIFT;
+	v->debt_limit_bytes = limits.most[ACCOUNT_DEBT_BYTES];
+	if (v->debt_limit_bytes == ACCOUNT_NO_LIMIT)
+		v->debt_limit_bytes = 0;
 	v->orders = domain_table_orders(&d->domains);
 	v->frames_brought = d->mover->watch.brought;
 	v->general_profit = profit_bytes(v->c.pages_sharing + v->c.zero_pages, v->c.metadata_bytes,
@@ -93,6 +101,16 @@ static const struct attr attrs[] = {
 	    "unmerged pages seen on another node than before, since the start"),
 	KSM("frames_followed", c.total.frames_followed,
 	    "frames seen on another node than before, since the start"),
+	KSM("debt_bytes", debt_bytes,
+	    "memory that would be needed if everything merged, zeros included, were written at "
+	    "once; pages about to be merged count"),
+	KSM("debt_limit_bytes", debt_limit_bytes,
+	    "what limit/debt_bytes comes to now; 0: no limit"),
+	KSM("domains_at_debt_limit", c.nr_indebted,
+	    "domains in which nothing is merged because of limit/debt_bytes, or a user's share"),
+	KSM("merging_held", held,
+	    "1 while nothing is merged because memory is not short: merge_below_available, "
+	    "merge_on_pressure"),
 	KSM("orders", orders, "orders waiting or under way"),
 	KSM("orders_given", c.total.orders, "orders given, since the start"),
 	KSM("order_pages_failed", c.total.order_pages_failed, "pages of them that were not merged"),

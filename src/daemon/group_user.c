@@ -49,6 +49,8 @@ static const struct attr attrs[] = {
 	USER("domains", ACCOUNT_DOMAINS, "domains made for this user"),
 	USER("arena_bytes", ACCOUNT_ARENA_BYTES,
 	     "memory of the frames of these domains, in steps of 64 frames"),
+	USER("debt_bytes", ACCOUNT_DEBT_BYTES,
+	     "memory that would be needed if all that is merged in them were written"),
 	USER("closers", ACCOUNT_CLOSERS, "threads that are closing what the user passed"),
 	ATTR_NUMBERS(struct account_view, refused, "refused", unit_names,
 		     "times that the user was refused something because of limit/, "

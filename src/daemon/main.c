@@ -330,6 +330,18 @@ static void stop_closer(struct service *s)
 	closer_stop(&s->d.closer);
 }
 
+static int init_shortage(struct service *s)
+{
+	shortage_init(&s->d.shortage, s->options.pressure, &s->loop, &s->d.scan_bell, SCAN_KICK,
+		      &s->d.accounts);
+	return 0;
+}
+
+static void deinit_shortage(struct service *s)
+{
+	shortage_deinit(&s->d.shortage);
+}
+
 static int new_clients(struct service *s)
 {
 	s->d.clients = client_thread_new(&s->d, s->dir.client);
@@ -489,6 +501,7 @@ static const struct step {
 	{ "domains", init_domains, deinit_domains },
 	/* It ends after the client thread, because what clients say reaches it until then. */
 	{ "scan", new_scan, free_scan },
+	{ "shortage", init_shortage, deinit_shortage },
 	{ "mover", new_mover, free_mover },
 	{ "looker", new_looker, free_looker },
 	{ "control socket", open_control, close_control },

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/labels.h"
+#include "daemon/shortage.h"
 #include "wire/abi.h"
 
 #define EXIT_USAGE 2
@@ -40,6 +41,9 @@ static const char usage[] =
 	"  --zone-span MiB         room for numbering the frames of a NUMA node, in each\n"
 	"                          domain; 0: four times the arena limit, or where there\n"
 	"                          is none the machine's memory [0]\n"
+	"  --pressure FILE         whose programs wait for memory, for the knob\n"
+	"                          merge_on_pressure: memory.pressure of a control group\n"
+	"                          [" SHORTAGE_PRESSURE_FILE ", of the machine]\n"
 	"  --allow-group NAME      who may be a client, besides root and the daemon's own\n"
 	"                          user: members of this group, by name or number; or all.\n"
 	"                          May be repeated [ksm, where that group exists]\n"
@@ -101,6 +105,11 @@ static void parse_option(struct options *o, int c)
 		if (!parse_limit(optarg, &o->zone_span))
 			options_bad_value("zone-span", optarg);
 		break;
+	case 'p':
+		if (*optarg != '/')
+			options_bad_value("pressure", optarg);
+		o->pressure = optarg;
+		break;
 	case 'g':
 		add_group(&o->allowed, "allow-group", optarg);
 		break;
@@ -134,6 +143,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "domains-file", required_argument, NULL, 'f' },
 		{ "arena-limit", required_argument, NULL, 'a' },
 		{ "zone-span", required_argument, NULL, 's' },
+		{ "pressure", required_argument, NULL, 'p' },
 		{ "allow-group", required_argument, NULL, 'g' },
 		{ "admin-group", required_argument, NULL, 'A' },
 		{ "log-level", required_argument, NULL, 'l' },
@@ -146,6 +156,7 @@ void options_parse(struct options *o, int argc, char **argv)
 	*o = (struct options){ .topology = "auto",
 			       .domain = DOMAIN_UID,
 			       .domains_file = LABELS_FILE,
+			       .pressure = SHORTAGE_PRESSURE_FILE,
 			       .arena_limit = ARENA_LIMIT_AUTO };
 	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1)
 		parse_option(o, c);

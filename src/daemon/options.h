@@ -16,6 +16,7 @@ struct options {
 	enum domain_mode domain;
 	const char *domains_file; /* who may join which named domain */
 	uint64_t arena_limit;     /* bytes; 0: no limit; ARENA_LIMIT_AUTO: by the memory there is */
+	const char *pressure;     /* the file that says how much programs wait for memory */
 	uint64_t zone_span;       /* bytes of frames of each zone; 0: the default */
 	/* Besides root and our own user: who may be a client, who may set knobs and see all. */
 	struct group_set allowed, operators;

@@ -311,6 +311,7 @@ static uint64_t batch(struct scan_pass *p)
 	int64_t budget = knob(p, KNOB_PAGES_TO_SCAN);
 	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS);
 	bool hold_over = clock_ms() - p->flushed_ms >= HOLD_MS;
+	bool held = shortage_holds(&p->d->shortage, &p->d->knobs, clock_ms());
 	unsigned int nr, active = 0, done = 0;
 	struct domain **v = domain_table_snapshot(&p->d->domains, &nr);
 
@@ -323,6 +324,7 @@ static uint64_t batch(struct scan_pass *p)
 		if (!v[i]->nr_clients)
 			continue;
 		active++;
+		engine_hold(v[i]->engine, held);
 		tick(p, v[i]->engine);
 		scan_domain(p, v[i], &budget);
 		engine_flush(v[i]->engine, v[i]->pass_done ? ENGINE_FLUSH_PASS :
@@ -340,6 +342,8 @@ static uint64_t batch(struct scan_pass *p)
 	} else if (!knob(p, KNOB_PAGES_TO_SCAN)) {
 		pause = CLOCK_NEVER; /* until a store rings the bell */
 	}
+	if (held && pause != CLOCK_NEVER)
+		pause = u64_min(pause, SHORTAGE_LOOK_MS);
 	domain_snapshot_free(v, nr);
 	p->cpu_ns = cpu_ns(p);
 	return pause;

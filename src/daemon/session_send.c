@@ -133,7 +133,8 @@ static int send_stat(struct session *s)
 	reply.passes_begun = s->d->passes_begun;
 	reply.passes_done = s->d->passes_done;
 	reply.merging = knob_get(&s->d->knobs, KNOB_RUN) == KSM_RUN_MERGE &&
-			knob_get(&s->d->knobs, KNOB_PAGES_TO_SCAN);
+			knob_get(&s->d->knobs, KNOB_PAGES_TO_SCAN) &&
+			engine_rest(s->domain->engine) == WHY_NR;
 	reply.rmap_items = c.rmap_items;
 	reply.zero_pages = c.zero_pages;
 	reply.merging_pages = c.merging_pages;

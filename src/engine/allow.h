@@ -11,6 +11,13 @@ bool allow_frame(struct engine *e) NEEDS(e->lock);
 void allow_less(struct engine *e) NEEDS(e->lock);
 
 /*
+ * May so many more pages be bound to frames, or given back? At most 64. False: the engine rests
+ * until allow_debt_again() finds that there is room.
+ */
+bool allow_debt(struct engine *e, uint64_t more) NEEDS(e->lock);
+void allow_debt_again(struct engine *e) NEEDS(e->lock);
+
+/*
  * May `more` bytes be spent on blocks and regions of this client? False: its user has its share.
  * Nobody can make the engine spend memory without end, by claims about pages for instance.
  */

@@ -261,6 +261,9 @@ struct engine {
 	struct stable stable;
 	struct pool pool;
 	uint32_t allowed;        /* frames that may be in use, never below pool.nr_used: allow.c */
+	uint64_t debt_allowed;   /* pages that may be merged or ordered: allow.c */
+	bool held;               /* nothing is to be merged for now; atomic, like the next */
+	bool indebted;           /* a page was not merged because debt_allowed was reached */
 	uint32_t *unstable_root; /* CTREE_SHARDS for each nid */
 	struct crowds crowds;
 	bool one_client;   /* the domain never has another: min_sharers means nothing */
@@ -342,6 +345,13 @@ static inline uint64_t block_mask(uint32_t key, struct span at)
 		return 0;
 	return mask64((unsigned int)((part.start - block.start) / PAGE_BYTES),
 		      (unsigned int)((part.end - block.start) / PAGE_BYTES));
+}
+
+/* Is anything to be read and merged at present? A worker that asks without the lock asks again. */
+static inline bool engine_rests(const struct engine *e)
+{
+	return __atomic_load_n(&e->held, __ATOMIC_RELAXED) ||
+	       __atomic_load_n(&e->indebted, __ATOMIC_RELAXED);
 }
 
 /* Number of the tree that contents of this NUMA node stand in. */

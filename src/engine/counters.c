@@ -70,6 +70,9 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	out->frames_used += e->pool.nr_used;
 	out->frames_retired += e->stable.nr_retired;
 	out->frames_away += e->stable.nr_away;
+	out->pages_indebted +=
+		e->nr_state[RMAP_MERGED] + e->nr_state[RMAP_ZEROED] + e->nr_state[RMAP_ORDERED];
+	out->nr_indebted += e->indebted;
 	engine_totals_add(&out->total, &e->total);
 	out->metadata_bytes += metadata_bytes(e);
 	left_out(e->left, e->nr_state, out->left_out);

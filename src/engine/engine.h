@@ -105,6 +105,12 @@ struct engine_ops {
 	 * that many cannot be had. Fewer than before can always be had.
 	 */
 	uint32_t (*frames_allow)(void *arena, uint32_t least, uint32_t wish);
+	/*
+	 * Pages that are merged, or ordered to be, would each need memory if all were written. So
+	 * many are; forks make more that nobody can refuse. Returns how many there may be: up to
+	 * `wish`, and in_use at least. Fewer than `least` count as a refusal.
+	 */
+	uint64_t (*debt_allow)(void *arena, uint64_t in_use, uint64_t least, uint64_t wish);
 	/* The same for bytes of the engine's records of a client, which are on its user. */
 	uint64_t (*memory_allow)(void *client, uint64_t least, uint64_t wish);
 	/*
@@ -243,6 +249,41 @@ void engine_flush(struct engine *e, enum engine_flush what);
  * called before scanning, again and again.
  */
 bool engine_tick(struct engine *e, uint64_t now_ms, uint64_t salt);
+/* What has become of a page that is tracked. `why` in ksmdctl has words for each. */
+enum engine_why {
+	WHY_MERGED,      /* it stands on a frame with others */
+	WHY_ALONE,       /* the others have left its frame */
+	WHY_ZERO,        /* it was zeros, and was given back */
+	WHY_ORDERED,     /* its order waits or is under way */
+	WHY_UNIQUE,      /* no other page has its contents so far */
+	WHY_FEW_SHARERS, /* too few hold its contents: min_sharers */
+	WHY_DELAYED,     /* it waits for merge_delay_millisecs */
+	WHY_NEW,         /* it has not been compared yet */
+	WHY_HELD,        /* and is not going to be for now: engine_hold() */
+	WHY_DEBT,        /* the same, because of debt_allow() */
+	WHY_VOLATILE,    /* it was written whenever it was looked at */
+	WHY_COW_BROKEN,
+	WHY_PINNED,
+	WHY_FORK_SHARED,
+	WHY_VMA_BUDGET,
+	WHY_ARENA_LIMIT,
+	WHY_FOREIGN, /* these six are counted as left out */
+	WHY_NR
+};
+#define ENGINE_WHY_NAMES                                                                           \
+	{                                                                                          \
+		"merged", "alone", "zero", "ordered", "unique", "few_sharers", "delayed", "new",   \
+			"held", "debt", "volatile", "cow_broken", "pinned", "fork_shared",         \
+			"vma_budget", "arena_limit", "foreign"                                     \
+	}
+
+/*
+ * Merge nothing until further notice: no page is read, and nothing is bound to a frame. What is
+ * merged stays, and scanning goes on where anything is, so that frames which are written go.
+ */
+void engine_hold(struct engine *e, bool hold);
+/* Why nothing is read and merged: WHY_HELD, WHY_DEBT, or WHY_NR when something is. */
+enum engine_why engine_rest(struct engine *e);
 /* Orders under way plus pages that wait to be ordered; 0 when merging has come to rest. */
 uint64_t engine_nr_orders(struct engine *e);
 /* Forget all orders not yet sent (before unmerging). */
@@ -390,7 +431,9 @@ struct engine_counters {
 	uint64_t zero_pages;
 	uint64_t stable_node_chains, stable_node_dups;
 	uint64_t frames_used, frames_retired;
-	uint64_t frames_away; /* could not be made on their node, and lie elsewhere for now */
+	uint64_t pages_indebted; /* merged, zeros that were given back, and ordered to be either */
+	uint64_t nr_indebted;    /* engines that merge nothing because of debt_allow() */
+	uint64_t frames_away;    /* could not be made on their node, and lie elsewhere for now */
 	struct engine_totals total;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];
@@ -423,31 +466,6 @@ struct mm_counters {
 };
 void mm_counters(struct mm_slot *mm, struct mm_counters *out);
 
-/* What has become of a page that is tracked. `why` in ksmdctl has words for each. */
-enum engine_why {
-	WHY_MERGED,      /* it stands on a frame with others */
-	WHY_ALONE,       /* the others have left its frame */
-	WHY_ZERO,        /* it was zeros, and was given back */
-	WHY_ORDERED,     /* its order waits or is under way */
-	WHY_UNIQUE,      /* no other page has its contents so far */
-	WHY_FEW_SHARERS, /* too few hold its contents: min_sharers */
-	WHY_DELAYED,     /* it waits for merge_delay_millisecs */
-	WHY_NEW,         /* it has not been compared yet */
-	WHY_VOLATILE,    /* it was written whenever it was looked at */
-	WHY_COW_BROKEN,
-	WHY_PINNED,
-	WHY_FORK_SHARED,
-	WHY_VMA_BUDGET,
-	WHY_ARENA_LIMIT,
-	WHY_FOREIGN, /* these six are counted as left out */
-	WHY_NR
-};
-#define ENGINE_WHY_NAMES                                                                           \
-	{                                                                                          \
-		"merged", "alone", "zero", "ordered", "unique", "few_sharers", "delayed", "new",   \
-			"volatile", "cow_broken", "pinned", "fork_shared", "vma_budget",           \
-			"arena_limit", "foreign"                                                   \
-	}
 /* Offered memory: a region or a part of one, and the pages of it that are tracked. */
 struct engine_range {
 	struct span at;

@@ -23,6 +23,7 @@ enum knob_form {
 	FORM_INT,   /* ERANGE above INT_MAX; a '-' is a number below every minimum of ours */
 	FORM_BOOL,  /* by the first letters: y t 1 on, n f 0 off */
 	FORM_MODE,  /* the name of an advisor */
+	FORM_SIZE,  /* ours: MiB, or a percentage with its sign; KNOB_PERCENT */
 };
 
 struct knob {
@@ -88,6 +89,12 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_EXTFRAG_THRESHOLD] = { "extfrag_threshold", 500, 0, 1000,
 		"a zone without a free pageblock is compacted when one is wanted and its "
 		"extfrag_index, in thousandths, is above this", FORM_UINT },
+	[KNOB_MERGE_BELOW_AVAILABLE] = { "merge_below_available", 0, 0, KNOB_PERCENT | 100,
+		"merge only while less memory than this is available (MemAvailable), in MiB, or in "
+		"percent of all memory (5%); 0 always; what is merged stays merged", FORM_SIZE },
+	[KNOB_MERGE_ON_PRESSURE] = { "merge_on_pressure", 0, 0, 100,
+		"merge only while programs wait for memory: percent of two seconds in which some "
+		"do (PSI); 0 always. With merge_below_available: while either holds", FORM_UINT },
 };
 /* clang-format on */
 
@@ -182,6 +189,17 @@ static int parse_advisor(const char *s, size_t len, uint64_t *out)
 	return -EINVAL;
 }
 
+/* A '%' makes it a percentage, of which there are a hundred. */
+static int parse_size(const char *s, size_t len, uint64_t *out)
+{
+	bool percent = len && s[len - 1] == '%';
+	int r = parse_number(s, len - percent, percent ? 100 : KNOB_PERCENT - 1, out);
+
+	if (!r && percent && *out)
+		*out |= KNOB_PERCENT;
+	return r ? -EINVAL : 0;
+}
+
 /* 0, or the error that the kernel's store returns. */
 static int parse(enum knob_id id, const char *value, uint64_t *out)
 {
@@ -192,6 +210,8 @@ static int parse(enum knob_id id, const char *value, uint64_t *out)
 		return parse_advisor(value, len, out);
 	case FORM_BOOL:
 		return parse_bool(value, out);
+	case FORM_SIZE:
+		return parse_size(value, len, out);
 	case FORM_ULONG:
 		return parse_number(value, len, UINT64_MAX, out);
 	case FORM_INT:
@@ -239,6 +259,8 @@ int knob_show(const struct ksm_knobs *k, enum knob_id id, char *buf, size_t size
 {
 	uint32_t v = knob_get(k, id);
 
+	if (knobs[id].form == FORM_SIZE && (v & KNOB_PERCENT))
+		return snprintf(buf, size, "%u%%", v & ~KNOB_PERCENT);
 	if (id != KNOB_ADVISOR_MODE)
 		return snprintf(buf, size, "%u", v);
 	return snprintf(buf, size, "%s",

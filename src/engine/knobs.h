@@ -38,12 +38,15 @@ enum knob_id {
 	KNOB_MERGE_DELAY_MILLISECS, /* nor this: longest random wait before merging */
 	KNOB_MAX_RETIRED_FRAMES,    /* nor this: retired frames at which a domain makes no more */
 	KNOB_EXTFRAG_THRESHOLD,     /* as vm.extfrag_threshold: when to compact for a window */
+	KNOB_MERGE_BELOW_AVAILABLE, /* nor this: merge only while less memory is available */
+	KNOB_MERGE_ON_PRESSURE,     /* nor this: or while programs wait for memory */
 	KNOB_NR
 };
 
 #define KNOB_MERGE_DELAY_MAX 86400000u /* a day */
 #define KNOB_MIN_SHARERS_MAX 8u        /* crowds count no more families */
 #define KNOB_SCAN_THREADS_MAX 8u       /* an engine has as many workers */
+#define KNOB_PERCENT (1u << 31)        /* an amount of memory is so many per cent, else MiB */
 
 struct ksm_knobs {
 	_Atomic uint32_t v[KNOB_NR];

@@ -282,34 +282,62 @@ uint64_t engine_nr_orders(struct engine *e)
 	return nr;
 }
 
-static void cancel_block(struct engine *e, uint32_t bi) NEEDS(e->lock)
+/* Its pages are looked at again later. `moves`: those of sites to other frames, too. */
+static void cancel_block(struct engine *e, uint32_t bi, bool moves) NEEDS(e->lock)
 {
-	const struct rmap_block *b = rmap_block(e, bi);
+	for (uint64_t m = rmap_block(e, bi)->ready; m; m &= m - 1) {
+		unsigned int slot = low_bit(m);
 
-	while (b->ready) {
-		unsigned int slot = low_bit(b->ready);
-
-		if (rmap_state(b, slot) == RMAP_MERGED) {
+		if (rmap_state(rmap_block(e, bi), slot) != RMAP_MERGED) {
+			page_set(e, bi, slot, RMAP_VOLATILE, 0);
+			page_pend(e, bi, slot, false);
+		} else if (moves) {
 			page_move_end(e, bi, slot);
-			continue;
 		}
-		page_set(e, bi, slot, RMAP_VOLATILE, 0);
-		page_pend(e, bi, slot, false);
+	}
+}
+
+static void cancel(struct engine *e, bool moves) NEEDS(e->lock)
+{
+	struct mm_slot *mm;
+
+	cds_list_for_each_entry(mm, &e->mms, list) {
+		mm_is_of(mm, e);
+		for (int list = READY_NEW; list <= READY_OLD; list++)
+			for (uint32_t bi = mm->blocks[list].first, next; bi != NIL; bi = next) {
+				next = rmap_block(e, bi)->link[LINK_READY].next;
+				cancel_block(e, bi, moves);
+			}
+		if (!mm->nr_ready)
+			mm->flush_owed = ENGINE_FLUSH_RIPE;
 	}
 }
 
 void engine_cancel_orders(struct engine *e)
 {
-	struct mm_slot *mm;
+	engine_lock(e);
+	cancel(e, true);
+	engine_unlock(e);
+}
+
+void engine_hold(struct engine *e, bool hold)
+{
+	engine_lock(e);
+	if (hold && !e->held)
+		cancel(e, false);
+	__atomic_store_n(&e->held, hold, __ATOMIC_RELAXED);
+	engine_unlock(e);
+}
+
+enum engine_why engine_rest(struct engine *e)
+{
+	enum engine_why why = WHY_NR;
 
 	engine_lock(e);
-	cds_list_for_each_entry(mm, &e->mms, list) {
-		for (int list = READY_NEW; list <= READY_OLD; list++)
-			while (mm->blocks[list].first != NIL)
-				cancel_block(e, mm->blocks[list].first);
-		mm->flush_owed = ENGINE_FLUSH_RIPE;
-	}
+	if (engine_rests(e))
+		why = e->held ? WHY_HELD : WHY_DEBT;
 	engine_unlock(e);
+	return why;
 }
 
 /* --- outcomes --- */

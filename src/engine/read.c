@@ -135,6 +135,11 @@ static void match_hashes(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 		if (!waits_for_hash(b, first + i) || (b->fresh & bit64(first + i)))
 			continue;
 		b->pending &= ~bit64(first + i);
+		/* Two pages are bound at most: it, and a partner. */
+		if (engine_rests(mm->e) || !allow_debt(mm->e, 2)) {
+			page_pend(mm->e, bi, first + i, false);
+			continue;
+		}
 		if (h->nid[i] == NID_UNKNOWN && !mm->e->merge_across) {
 			merge_later(mm->e, bi, first + i);
 			continue;
@@ -179,7 +184,8 @@ static unsigned int bind_unread(struct scan_worker *w, struct mm_slot *mm, uint3
 	if (!run.nr || !frames_agree(w, mm, pn, &run))
 		return 0;
 	engine_lock(mm->e);
-	nr = follow_bind(mm, key, first, &run);
+	nr = !engine_rests(mm->e) && allow_debt(mm->e, run.nr) ? follow_bind(mm, key, first, &run) :
+								 0;
 	if (nr) {
 		mm->e->total.pages_scanned += FOLLOW_SAMPLES;
 		apply_budget(w, mm, block_find(mm, key));

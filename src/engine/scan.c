@@ -108,7 +108,7 @@ static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span a
 		charge_clean(w, span_len(at) / PAGE_BYTES, budget);
 	if (n)
 		track_pal(w, mm, (struct span){ v[0].at.start, at.end }, budget);
-	for (int i = 0; i < n && !r; i++)
+	for (int i = 0; i < n && !r && !engine_rests(mm->e); i++)
 		r = read_new(w, mm, v[i].at, budget);
 	return r;
 }
@@ -189,7 +189,7 @@ static bool next_pending(struct mm_slot *mm, uint32_t *key, uint64_t *mask, bool
 
 		if (!waits_for_hash(b, slot))
 			*doubt = true;
-		else if (!skip_pass(mm->e, b, slot))
+		else if (!engine_rests(mm->e) && !skip_pass(mm->e, b, slot))
 			continue;
 		*mask &= ~bit64(slot);
 	}
@@ -283,16 +283,31 @@ static struct mm_slot *take_parked(struct scan_worker *w, struct engine *e) NEED
 	return NULL;
 }
 
+/*
+ * Is anything to be found out about this client? Nothing of its memory is to be read while the
+ * engine rests; but what stands on frames may be written, and the frames go then.
+ */
+static bool worth_a_look(const struct mm_slot *mm) NEEDS(mm->e->lock);
+static bool worth_a_look(const struct mm_slot *mm)
+{
+	return !engine_rests(mm->e) || mm->nr_state[RMAP_MERGED] || mm->nr_state[RMAP_ZEROED] ||
+	       mm->nr_state[RMAP_ORDERED];
+}
+
 /* The next client that no worker has been at in this pass. NULL: none. */
 static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct mm_slot *prev)
 	NEEDS(e->lock)
 {
 	struct mm_slot *mm = mm_from(e, prev, e->next_scan);
 
+	for (; mm; mm = mm_from(e, mm, e->next_scan)) {
+		mm_is_of(mm, e);
+		e->next_scan = mm->serial + 1;
+		if (worth_a_look(mm))
+			break;
+	}
 	if (!mm)
 		return NULL;
-	mm_is_of(mm, e);
-	e->next_scan = mm->serial + 1;
 	mm->hurry -= mm->hurry > 0;
 	w->at = (struct scan_cursor){ .serial = mm->serial };
 	budget_requeue(mm);

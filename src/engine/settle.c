@@ -36,6 +36,12 @@ static void drop_node(struct engine *e, uint32_t node) NEEDS(e->lock)
 	pool_free(&e->pool, POOL_NO_CACHE, frame, 1, filled); /* else it has no memory */
 }
 
+static bool may_merge(const struct engine *e) NEEDS(e->lock);
+static bool may_merge(const struct engine *e)
+{
+	return knob_get(e->knobs, KNOB_RUN) == KSM_RUN_MERGE && !engine_rests(e);
+}
+
 /*
  * A full node has lost a site: if a page of this content waits in the unstable tree (it came when
  * all frames were full), it takes the place. Change tracking never shows a calm page again, so
@@ -55,8 +61,14 @@ static void refill(struct engine *e, uint32_t node) NEEDS(e->lock)
 		return;
 	}
 	i = unstable_find(e, n->root, n->hash);
-	if (i != NIL)
+	if (i == NIL)
+		return;
+	if (may_merge(e) && allow_debt(e, 1)) {
 		page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
+		return;
+	}
+	page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_VOLATILE, 0);
+	page_pend(e, i / BLOCK_PAGES, i % BLOCK_PAGES, false); /* it finds the node then */
 }
 
 /* --- crowds --- */
@@ -71,6 +83,10 @@ static void bind_crowd(struct engine *e, uint32_t c) NEEDS(e->lock)
 		node = stable_pick(&e->stable, crowd->root, crowd->hash, limit);
 		if (node == NIL || stable_node(&e->stable, node)->filling > STABLE_FILLING)
 			return;
+		if (!allow_debt(e, 1)) {
+			e->crowds.halted = true;
+			return;
+		}
 		i = crowd_item(e, c, NIL);
 		page_set(e, i / BLOCK_PAGES, i % BLOCK_PAGES, RMAP_ORDERED, node);
 	}
@@ -111,7 +127,7 @@ static void settle_crowd(struct engine *e, uint32_t c) NEEDS(e->lock)
 			disband(e, c);
 		return;
 	}
-	if (knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE) {
+	if (!may_merge(e)) {
 		e->crowds.halted = true;
 		return;
 	}
@@ -123,6 +139,8 @@ static void settle_crowd(struct engine *e, uint32_t c) NEEDS(e->lock)
 	if (!crowd->ripe)
 		crowd_set_ripe(e, c);
 	bind_crowd(e, c);
+	if (engine_rests(e))
+		return;
 	if (crowd->nr == 1)
 		disband(e, c); /* no frame has room for it, and one alone gets none */
 	else if (crowd->nr)

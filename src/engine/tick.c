@@ -6,6 +6,7 @@
  * for the waits that begin until the next tick. settle.c does what follows for each crowd, so a
  * tick deals with a bounded number of them and lets the lock go.
  */
+#include "engine/allow.h"
 #include "engine/crowd.h"
 #include "engine/settle.h"
 
@@ -45,9 +46,10 @@ bool engine_tick(struct engine *e, uint64_t now_ms, uint64_t salt)
 	bool more;
 
 	engine_lock(e);
+	allow_debt_again(e);
 	e->crowds.now = now_ms;
 	e->crowds.salt = salt;
-	if (knob_get(e->knobs, KNOB_RUN) == KSM_RUN_MERGE && begin_sweep(e))
+	if (knob_get(e->knobs, KNOB_RUN) == KSM_RUN_MERGE && !engine_rests(e) && begin_sweep(e))
 		e->crowds.sweep = 0;
 	sweep(e, TICK_CROWDS);
 	while (nr < TICK_CROWDS && crowd_next_due(e) != NIL)

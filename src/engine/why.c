@@ -31,7 +31,10 @@ static enum engine_why why_waiting(const struct engine *e, const struct rmap_blo
 	return c->timed ? WHY_DELAYED : WHY_FEW_SHARERS;
 }
 
-static enum engine_why why_volatile(const struct rmap_block *b, unsigned int slot)
+static enum engine_why why_volatile(const struct engine *e, const struct rmap_block *b,
+				    unsigned int slot) NEEDS(e->lock);
+static enum engine_why why_volatile(const struct engine *e, const struct rmap_block *b,
+				    unsigned int slot)
 {
 	uint8_t left = rmap_left(b, slot);
 
@@ -43,6 +46,8 @@ static enum engine_why why_volatile(const struct rmap_block *b, unsigned int slo
 		return WHY_ARENA_LIMIT;
 	if (left & RMAP_LEFT_FORK)
 		return WHY_FORK_SHARED;
+	if (engine_rests(e))
+		return e->held ? WHY_HELD : WHY_DEBT;
 	/* Its age counts how often it was found written. */
 	return item_age(&b->item[slot]) & 0x0f ? WHY_VOLATILE : WHY_NEW;
 }
@@ -67,7 +72,7 @@ static enum engine_why why_page(const struct engine *e, const struct rmap_block 
 	case RMAP_FOREIGN:
 		return WHY_FOREIGN;
 	default:
-		return why_volatile(b, slot);
+		return why_volatile(e, b, slot);
 	}
 }
 

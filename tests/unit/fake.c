@@ -334,6 +334,16 @@ static uint32_t op_frames_allow(void *arena, uint32_t least, uint32_t wish)
 	return w->allowed;
 }
 
+static uint64_t op_debt_allow(void *arena, uint64_t in_use, uint64_t least, uint64_t wish)
+{
+	const struct fake *w = arena;
+
+	must(in_use <= least && (!wish || least <= wish));
+	if (w->max_debt && wish > w->max_debt)
+		wish = w->max_debt;
+	return wish > in_use ? wish : in_use;
+}
+
 static uint64_t op_memory_allow(void *client, uint64_t least, uint64_t wish)
 {
 	struct fake_client *c = client;
@@ -387,6 +397,7 @@ static const struct engine_ops fake_ops = {
 	.frame_nids = op_frame_nids,
 	.frame_move = op_frame_move,
 	.frames_allow = op_frames_allow,
+	.debt_allow = op_debt_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = op_frame_free,
 	.client_release = op_release,

@@ -67,6 +67,7 @@ struct fake {
 	uint32_t nr_frames;
 	uint64_t max_memory;          /* of records of each client; 0: no limit */
 	uint32_t max_frames, allowed; /* what frames_allow() says at most, and said last */
+	uint64_t max_debt;            /* what debt_allow() says at most; 0: no limit */
 	uint64_t *frame_tag;          /* FAKE_FREE_TAG when it has no content */
 	uint8_t full_nid;             /* where all frames come to lie, plus 1; 0: where wanted */
 	int move_fails;               /* frames that cannot be moved; or the error of frame_move */

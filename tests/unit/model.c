@@ -158,6 +158,10 @@ void model_step(struct fake *w, uint64_t *rng)
 		break;
 	case 24:
 		if (rnd(rng, 10) == 0)
+			engine_hold(w->e, rnd(rng, 4) == 0);
+		if (rnd(rng, 10) == 0)
+			w->max_debt = rnd(rng, 2) * (1 + rnd(rng, 300));
+		if (rnd(rng, 10) == 0)
 			fake_set(w, KNOB_MIN_SHARERS, rnd(rng, 4) + 1);
 		if (rnd(rng, 10) == 0)
 			fake_set(w, KNOB_MERGE_DELAY_MILLISECS, rnd(rng, 2) * rnd(rng, 100));

@@ -32,6 +32,7 @@ Suite *suite_follow(void);
 Suite *suite_compact(void);
 Suite *suite_drain(void);
 Suite *suite_survey(void);
+Suite *suite_hold(void);
 Suite *suite_migrate(void);
 Suite *suite_model(void);
 Suite *suite_memory(void);

@@ -120,6 +120,14 @@ static uint64_t op_memory_allow(void *client, uint64_t least, uint64_t wish)
 	return wish;
 }
 
+static uint64_t op_debt_allow(void *arena, uint64_t in_use, uint64_t least, uint64_t wish)
+{
+	(void)arena;
+	(void)in_use;
+	(void)least;
+	return wish;
+}
+
 static const struct engine_ops ops = {
 	.track = op_track,
 	.look = op_look,
@@ -128,6 +136,7 @@ static const struct engine_ops ops = {
 	.send_order = op_send,
 	.frame_write = op_write,
 	.frames_allow = op_allow,
+	.debt_allow = op_debt_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = op_free,
 	.client_release = op_release,

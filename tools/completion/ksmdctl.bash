@@ -32,7 +32,7 @@ _ksmd_option()
 		compopt -o filenames 2>/dev/null
 		return 0
 		;;
-	--domains-file | --preload | --svg | --update)
+	--domains-file | --pressure | --preload | --svg | --update)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		compopt -o filenames 2>/dev/null
 		return 0

@@ -42,6 +42,16 @@ const struct kind kinds[] = {
 	{ "new", "not compared yet",
 	  "The daemon has seen these pages, and has not found them calm or read them since.",
 	  NOTHING_YET, false },
+	{ "held", "not compared, because memory is not short",
+	  "ksm/merge_below_available or ksm/merge_on_pressure has merging wait until it is.",
+	  "Nothing: it is merged when memory becomes short. To merge at once, set both to 0.",
+	  false },
+	{ "debt", "not compared, because of the limit of the debt",
+	  "If all that is merged were written at once, so much memory would be needed that "
+	  "limit/debt_bytes (or this user's share of it) allows no more.",
+	  "Raise limit/debt_bytes; 0 is no limit. What limit/user_share_percent leaves to others "
+	  "is theirs.",
+	  false },
 	{ "volatile", "written too often",
 	  "These pages had been written again nearly each time that they were looked at. To merge "
 	  "them would cost more than it saves.",
@@ -80,7 +90,9 @@ const struct kind kinds[] = {
 	  "Raise the limit of its memory cgroup.", false },
 	{ "unseen", "not looked at yet",
 	  "The memory is offered and there, and the daemon knows nothing of it so far.",
-	  NOTHING_YET " ksm/run must be 1.", false },
+	  NOTHING_YET " ksm/run must be 1, and memory short where merging waits for that "
+		      "(ksm/merging_held).",
+	  false },
 	{ "swapped", "in swap", "What is not in memory is not compared.",
 	  "Nothing: it is looked at when the program uses it.", false },
 	{ "not_offered", "not offered",

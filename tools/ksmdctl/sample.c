@@ -47,6 +47,10 @@ void take_sample(struct talk *c, struct sample *s)
 	s->added_vmas = ctl_number(c, "ksm", "added_vmas");
 	s->frames_used = ctl_number(c, "ksm", "frames_used");
 	s->frames_retired = ctl_number(c, "ksm", "frames_retired");
+	s->debt = ctl_number(c, "ksm", "debt_bytes");
+	s->debt_limit = ctl_number(c, "ksm", "debt_limit_bytes");
+	s->held = ctl_number(c, "ksm", "merging_held");
+	s->nr_indebted = ctl_number(c, "ksm", "domains_at_debt_limit");
 	agents_ns = 0;
 	each_client(c, add_agent, INT32_MAX);
 	s->agent_ns = agents_ns;

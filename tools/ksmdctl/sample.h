@@ -18,6 +18,8 @@ struct sample {
 	int64_t scanned, merged, full_scans, cpu_ns, cow_breaks;
 	int64_t agent_ns; /* of all clients that there are */
 	int64_t profit, metadata, added_vmas, frames_used, frames_retired, clients;
+	int64_t debt, debt_limit; /* bytes; 0: no limit */
+	int64_t held, nr_indebted;
 };
 
 struct rates {

@@ -79,13 +79,18 @@ static int64_t available(void)
  */
 static void print_debt(const struct sample *s)
 {
-	double debt = (double)(s->shared + s->sharing + s->zero) * PAGE;
-	double have = (double)available();
+	double debt = (double)s->debt, have = (double)available();
 
 	printf("debt      %s would be needed if all of that were written at once", human(debt));
 	if (have > 0)
 		printf("; %s are available%s", human(have), debt > have ? ": TOO LITTLE" : "");
+	if (s->debt_limit)
+		printf("; limit %s%s", human((double)s->debt_limit),
+		       s->nr_indebted ? ", REACHED: nothing more is merged" : "");
 	putchar('\n');
+	if (s->held)
+		puts("held      nothing is merged while memory is not short "
+		     "(merge_below_available, merge_on_pressure)");
 }
 
 static void print_summary(const struct sample *s, const struct rates *r)

@@ -72,6 +72,7 @@ static const struct {
 	{ "ksm/max_page_sharing", "257" },
 	{ "ksm/use_zero_pages", "0" },
 	{ "ksm/smart_scan", "1" },
+	{ "vm/max_map_count", "65531" },
 	{ "ksm/advisor_mode", "none [scan-time]" },
 };
 enum { NR_KNOBS = sizeof(knobs) / sizeof(knobs[0]) };
@@ -88,6 +89,7 @@ static void setup(void)
 	snprintf(dir, sizeof(dir), "/tmp/ksm-test-bench.XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	ck_assert_int_eq(mkdir(in_dir("ksm"), 0700), 0);
+	ck_assert_int_eq(mkdir(in_dir("vm"), 0700), 0);
 	for (int i = 0; i < NR_KNOBS; i++)
 		put(knobs[i].name, knobs[i].value);
 	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
@@ -164,14 +166,16 @@ static bool no_ksmd(void)
 static bool merging(void)
 {
 	return !strcmp(get("ksm/sleep_millisecs"), "0") && !strcmp(get("ksm/run"), "1") &&
-	       !strcmp(get("ksm/advisor_mode"), "none");
+	       !strcmp(get("ksm/advisor_mode"), "none") &&
+	       !strcmp(get("vm/max_map_count"), "60000");
 }
 
 /* A run that is in the middle of merging, and will stay there. */
 static pid_t start_endless(void)
 {
-	pid_t pid = start((const char *const[]){ "kernel", "--only", "kernel", "--size", "1",
-						 "--limit", "600", NULL });
+	pid_t pid =
+		start((const char *const[]){ "kernel", "--only", "kernel", "--size", "1", "--limit",
+					     "600", "--max-map-count", "60000", NULL });
 
 	wait_until(merging(), WAIT_MS, "it merges");
 	return pid;

@@ -116,6 +116,7 @@ class Rounds(unittest.TestCase):
                            (["--rounds", "101"], "--rounds takes a number from 1 to 100"),
                            (["--smart-scan", "-1"], "--smart-scan takes a number from 0 to 1"),
                            (["--processes", "1001"], "--processes takes a number from 1 to 1000"),
+                           (["--max-map-count", "9"], "--max-map-count takes a number from 1024"),
                            (["--limit", "1x"], "--limit takes a number from 1 to 600"),
                            (["--only", "none"], "--only takes kernel or ksmd-user"),
                            (["--workload", "clones,nosuch"], 'there is no workload "nosuch"'),
@@ -142,6 +143,23 @@ class Rounds(unittest.TestCase):
         self.assertGreater(self.median(unique, "page_bytes"), 0)
         self.missing(clones, "page_bytes")
         self.assertEqual(self.median(zero, "merged_pct"), 100)
+
+    def test_measures_families_and_what_is_rewritten(self):
+        """Every byte is compared at the end of each; the user's status says that it was right."""
+        alternating, instagram, forked = self.user("--workload", "alternating,instagram,forked",
+                                                   "--processes", "3")
+        self.assertEqual(self.median(alternating, "merged_pct"), 100)
+        # Every second page of three processes: two of the three copies go.
+        self.assertGreater(self.median(alternating, "saved_mib"), 7)
+        self.assertLess(self.median(alternating, "saved_mib"), 9)
+        self.assertGreater(self.median(alternating, "page_vmas"), 0.5)
+        self.assertEqual(self.median(instagram, "merged_pct"), 100)
+        self.assertGreater(self.median(instagram, "rest_cpu_ms"), 0)
+        self.missing(instagram, "probes")
+        # Half is still shared by the fork and stays so; of the other half one copy stays.
+        self.assertGreater(self.median(forked, "saved_mib"), 6.5)
+        self.assertLess(self.median(forked, "saved_mib"), 8.5)
+        self.missing(forked, "merged_pct", "probes")
 
     def test_measures_the_merge_alone(self):
         (r,) = self.user("--workload", "clones", "--merge-only")

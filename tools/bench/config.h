@@ -23,8 +23,9 @@ enum { SIDE_KERNEL, SIDE_USER, SIDE_NR };
 struct bench_config {
 	struct workload workload;
 	unsigned int size_mib, processes;
-	int smart_scan;       /* 0, 1, or -1: as the kernel has it */
-	unsigned int limit_s; /* for merging to end */
+	int smart_scan;             /* 0, 1, or -1: as the kernel has it */
+	unsigned int limit_s;       /* for merging to end */
+	unsigned int max_map_count; /* mappings that a process may have; 0: as the machine has it */
 };
 
 #endif

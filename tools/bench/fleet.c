@@ -25,6 +25,11 @@
 #include "side.h"
 #include "stop.h"
 
+/* Of the socket of a tenant that another will fork. */
+struct child_end {
+	int own, child;
+};
+
 static int tenant_start(struct fleet_tenant *w)
 {
 	int sv[2], err = 0;
@@ -112,19 +117,27 @@ int fleet_command_one(struct fleet *f, int i, uint32_t op, uint32_t arg, struct 
 	return err ? err : reply_read(&f->w[i], r);
 }
 
-int fleet_start(struct fleet *f, struct side *s, uint64_t nr_pages)
+/* Make `nr` tenants of their own. */
+static int tenants_start(struct fleet *f, unsigned int nr)
 {
-	static struct tenant_reply r;
 	int err = 0;
 
-	f->nr = 0;
-	for (unsigned int i = 0; i < s->cfg->processes && !err; i++) {
+	for (unsigned int i = 0; i < nr && !err; i++) {
 		err = tenant_start(&f->w[f->nr]);
 		if (err)
 			complain("cannot start a tenant: %s", strerror(-err));
 		else
 			f->nr++;
 	}
+	return err;
+}
+
+/* Have them map and fill their memory. */
+static int tenants_setup(struct fleet *f, struct side *s, uint64_t nr_pages)
+{
+	static struct tenant_reply r;
+	int err = 0;
+
 	for (int i = 0; i < f->nr && !err; i++) {
 		struct tenant_cmd c = {
 			.op = TENANT_SETUP,
@@ -142,6 +155,66 @@ int fleet_start(struct fleet *f, struct side *s, uint64_t nr_pages)
 		f->w[i].end = r.v[1];
 	}
 	return err;
+}
+
+/* Have the first tenant fork one more, whose socket it has inherited. */
+static int child_start(struct fleet *f, const struct child_end *end)
+{
+	static struct tenant_reply r;
+	struct tenant_cmd c = { .op = TENANT_FORK,
+				.arg = (uint32_t)end->child,
+				.proc = (uint32_t)f->nr };
+	struct fleet_tenant *w = &f->w[f->nr];
+	int err = command_send(&f->w[0], &c);
+
+	err = err ? err : reply_read(&f->w[0], &r);
+	if (err)
+		return err;
+	*w = f->w[0];
+	w->pid = (pid_t)r.v[0];
+	w->fd = end->own;
+	f->nr++;
+	return 0;
+}
+
+/*
+ * A parent, and children that share its memory until they write. The sockets are there before the
+ * parent is, for it to inherit. This process adopts the children when the parent has ended.
+ */
+static int family_start(struct fleet *f, struct side *s, uint64_t nr_pages)
+{
+	static struct child_end end[BENCH_MAX_PROCESSES];
+	int nr = 0, children = (int)s->cfg->processes - 1, err = 0, sv[2];
+
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	for (; nr < children && !err; nr++) {
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv)) {
+			err = -errno;
+			break;
+		}
+		fcntl(sv[0], F_SETFD, FD_CLOEXEC);
+		end[nr] = (struct child_end){ sv[0], sv[1] };
+	}
+	err = err ? err : tenants_start(f, 1);
+	err = err ? err : tenants_setup(f, s, nr_pages);
+	for (int i = 0; i < nr && !err; i++)
+		err = child_start(f, &end[i]);
+	for (int i = 0; i < nr; i++)
+		close(end[i].child);
+	for (int i = f->nr ? f->nr - 1 : 0; i < nr; i++)
+		close(end[i].own);
+	return err ? err : fleet_command(f, TENANT_REWRITE, 0, NULL, NULL);
+}
+
+int fleet_start(struct fleet *f, struct side *s, uint64_t nr_pages)
+{
+	int err;
+
+	f->nr = 0;
+	if (s->cfg->workload.manner == MANNER_FORKED)
+		return family_start(f, s, nr_pages);
+	err = tenants_start(f, s->cfg->processes);
+	return err ? err : tenants_setup(f, s, nr_pages);
 }
 
 void fleet_stop(struct fleet *f)
@@ -172,7 +245,8 @@ static bool is_agent(const struct fleet_tenant *w, const char *tid)
 	char path[64], text[32];
 
 	if (!w->program)
-		return atoi(tid) != w->own_tid[0] && atoi(tid) != w->own_tid[1];
+		return atoi(tid) != w->own_tid[0] && atoi(tid) != w->own_tid[1] &&
+		       atoi(tid) != w->own_tid[2];
 	snprintf(path, sizeof(path), "/proc/%d/task/%.12s/comm", (int)w->pid, tid);
 	return file_read(path, text, sizeof(text)) > 0 && !strcmp(text, "ksm-agent\n");
 }

@@ -18,7 +18,7 @@ struct side;
 struct fleet_tenant {
 	pid_t pid;
 	int fd; /* to command it by; of a real program: to talk to it as its users do */
-	pid_t own_tid[2];
+	pid_t own_tid[3];
 	uint64_t start, end; /* addresses of the memory that is merged; 0: not known */
 	int program;         /* real program, from 1; 0: a tenant */
 };

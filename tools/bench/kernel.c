@@ -34,11 +34,13 @@
 
 #define KSM_DIR "/sys/kernel/mm/ksm/" /* in messages; knob_path() knows where they are */
 #define SAVED_FILE "ksm-bench.knobs"
+#define MAX_MAP_COUNT "max_map_count" /* of /proc/sys/vm: how many mappings a process may have */
 
 /*
  * In the order in which they are put back: the scan knobs can be set only while the advisor is off.
  */
 static const char *const knob_names[] = {
+	MAX_MAP_COUNT,
 	"sleep_millisecs",
 	"pages_to_scan",
 	"merge_across_nodes",
@@ -66,6 +68,8 @@ static const char *knob_path(const char *name, char *path, size_t size)
 {
 	char in_dir[64];
 
+	if (!strcmp(name, MAX_MAP_COUNT))
+		return file_of_machine("/proc/sys", "vm/" MAX_MAP_COUNT, path, size);
 	snprintf(in_dir, sizeof(in_dir), "ksm/%s", name);
 	return file_of_machine("/sys/kernel/mm", in_dir, path, size);
 }
@@ -362,6 +366,16 @@ static pid_t find_ksmd(void)
 	if (d)
 		closedir(d);
 	return found;
+}
+
+int kernel_max_map_count(unsigned int nr)
+{
+	char value[16];
+
+	if (!knobs.saved || !*kernel_knob_saved(MAX_MAP_COUNT))
+		return nr ? -EPERM : 0;
+	snprintf(value, sizeof(value), "%u", nr);
+	return kernel_set(MAX_MAP_COUNT, nr ? value : kernel_knob_saved(MAX_MAP_COUNT));
 }
 
 int kernel_start(const struct bench_config *cfg, pid_t *ksmd, struct round *out)

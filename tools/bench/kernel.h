@@ -20,6 +20,12 @@ int kernel_get(const char *name, uint64_t *value);
 int kernel_set(const char *name, const char *value);
 
 /*
+ * Let processes have `nr` mappings, or as many as before kernel_knobs_save() for 0. -EPERM: it has
+ * not been called, or the kernel has no such knob; then only 0 is possible.
+ */
+int kernel_max_map_count(unsigned int nr);
+
+/*
  * Keep every knob here and in a file, and fork a watchdog that puts them back if this process dies.
  * The caller holds bench_lock().
  */

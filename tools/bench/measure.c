@@ -12,8 +12,9 @@
  * the program did not make, and that of the registering calls. At the end of each run the tenants
  * check every byte.
  *
- * Real programs (real.c) have one run: they hold no probers, and nobody knows beforehand how many
- * of their pages are alike. So the curve of what was merged when gives their end.
+ * Real programs (real.c) and families have one run: they hold no probers, and nobody knows
+ * beforehand how many of their pages will be merged. So the curve of what was merged when gives
+ * their end. Neither have those that rewrite their pages themselves, or have few.
  *
  * A run that does not come to its end is given up after cfg->limit_s. The round keeps what is known
  * by then, the tenants check their bytes all the same, and a note says what is missing.
@@ -92,17 +93,19 @@ static int run_merge(struct run *r)
 	err = err ? err : run_cpu_ns(r, true, &cpu_registered);
 	err = err ? err : side_set(&r->side, "run", "1");
 	if (!err)
-		err = real ? progress_to_rest(r, start, &p) :
-			     progress_to_goal(r, start, r->expected, false, &p);
+		err = r->open_end ? progress_to_rest(r, start, &p) :
+				    progress_to_goal(r, start, r->expected, false, &p);
 	if (r->expected && (!err || err == -ETIME))
 		round_value(r->out, "merged_pct", 100.0 * (double)p.merged / (double)r->expected);
+	r->merged = p.merged;
 	if (!err && run_is_large(r))
 		err = fleet_agents_cpu_ns(&r->fleet, &agents);
 	if (err)
 		return err;
 	err = others(r, busy0, cpu_registered, start);
 	round_value(r->out, "merge_s", (double)p.ns / 1e9);
-	round_value(r->out, "cpu_s", (double)(p.cpu - cpu0 + agents + registered.cpu_ns) / 1e9);
+	r->merge_cpu_s = (double)(p.cpu - cpu0 + agents + registered.cpu_ns) / 1e9;
+	round_value(r->out, "cpu_s", r->merge_cpu_s);
 	if (!real)
 		round_value(r->out, "register_ms", (double)registered.wall_ns / 1e6);
 	return err;
@@ -155,7 +158,8 @@ static int measure_rest(struct run *r)
 	err = err ? err : side_get(&r->side, "full_scans", &scans0);
 	err = err ? err : run_cpu_ns(r, true, &cpu0);
 	if (!err)
-		err = r->cfg->workload.dirty ? rest_dirty(r) : rest_calm(r, scans0);
+		err = r->cfg->workload.manner == MANNER_DIRTY ? rest_dirty(r) :
+								rest_calm(r, scans0);
 	if (err == -ETIME) {
 		round_note(r->out, "%s: passes over calm memory take longer than %u s",
 			   side_name[r->side.id], r->cfg->limit_s / REST_MIN_PASSES);
@@ -217,7 +221,7 @@ static int run_undisturbed(struct run *r)
 	merge = err ? err : run_merge(r);
 	if (merge && merge != -ETIME)
 		return merge;
-	if (!merge && !r->expected && !real)
+	if (!merge && !r->expected && !r->open_end)
 		err = memory_of_page(r, &before);
 	if (!merge && !err)
 		err = measure_rest(r);
@@ -266,11 +270,23 @@ static int run_with(const struct bench_config *cfg, int side, struct round *out,
 	return err;
 }
 
+/*
+ * A prober writes back the word that it has read, so that it must be the only one that writes. In
+ * a family its stores would merge with nothing, and a few pages are not enough for it.
+ */
+static bool is_probed(const struct bench_config *cfg)
+{
+	enum manner m = cfg->workload.manner;
+
+	return cfg->workload.contents != CONTENTS_REAL && m != MANNER_CHURN && m != MANNER_SPARSE &&
+	       m != MANNER_FORKED;
+}
+
 int measure_round(const struct bench_config *cfg, int side, struct round *out)
 {
 	int err = run_with(cfg, side, out, run_undisturbed);
 
-	if (err || cfg->workload.contents == CONTENTS_REAL)
+	if (err || !is_probed(cfg))
 		return err;
 	return run_with(cfg, side, out, run_probed);
 }

@@ -27,6 +27,8 @@ int memory_saved(struct run *r, const struct memory *before)
 	saved = (double)before->fleet.pss - (double)after.pss;
 	vmas = (double)after.vmas - (double)before->fleet.vmas;
 	round_value(r->out, "vmas", vmas / clients);
+	if (r->merged)
+		round_value(r->out, "page_vmas", vmas / (double)r->merged);
 	if (!r->real)
 		round_value(r->out, "region_vmas",
 			    ((double)after.region_vmas - (double)before->fleet.region_vmas) /
@@ -35,6 +37,8 @@ int memory_saved(struct run *r, const struct memory *before)
 	net = saved - (double)metadata - vmas * KERNEL_VMA_BYTES -
 	      ((double)after.pte - (double)before->fleet.pte);
 	round_value(r->out, "saved_net_mib", net / 1048576);
+	if (r->merge_cpu_s > 0)
+		round_value(r->out, "saved_per_cpu", net / 1048576 / r->merge_cpu_s);
 	round_value(r->out, "saved_system_mib", (before->used - machine_used()) / 1048576);
 	return 0;
 }

@@ -8,9 +8,9 @@
  *
  * "begin SIDES" waits for the machine's lock; with "both" it keeps the kernel's knobs, too.
  *
- * "measure", followed by side, extent, contents, manner, MiB, processes, smart_scan and limit, is
- * one round. The extent is "all", or "merge" to end when all is merged; the manner is "plain",
- * "huge" or "dirty". Lines of round.h say what the round gave.
+ * "measure", followed by side, extent, contents, manner, MiB, processes, smart_scan, limit and
+ * max_map_count, is one round. The extent is "all", or "merge" to end when all is merged; contents
+ * and manner are those of workload.h. Lines of round.h say what the round gave.
  */
 #include "requests.h"
 
@@ -49,19 +49,19 @@ static int measure(const char *what, FILE *to)
 	struct bench_config cfg = { .smart_scan = -1 };
 	struct round out = { .to = to };
 	char side[16], extent[16], contents[16], manner[16];
-	int s, c;
+	int s, c, m;
 
-	if (sscanf(what, "%15s %15s %15s %15s %u %u %d %u", side, extent, contents, manner,
-		   &cfg.size_mib, &cfg.processes, &cfg.smart_scan, &cfg.limit_s) != 8)
+	if (sscanf(what, "%15s %15s %15s %15s %u %u %d %u %u", side, extent, contents, manner,
+		   &cfg.size_mib, &cfg.processes, &cfg.smart_scan, &cfg.limit_s,
+		   &cfg.max_map_count) != 9)
 		return -EINVAL;
 	s = place(side, side_name, SIDE_NR);
 	c = place(contents, contents_name, CONTENTS_NR);
-	if (s < 0 || c < 0 || !cfg.processes || cfg.processes > BENCH_MAX_PROCESSES ||
+	m = place(manner, manner_name, MANNER_NR);
+	if (s < 0 || c < 0 || m < 0 || !cfg.processes || cfg.processes > BENCH_MAX_PROCESSES ||
 	    cfg.limit_s > BENCH_MAX_LIMIT_S)
 		return -EINVAL;
-	cfg.workload = (struct workload){ .contents = (enum contents)c,
-					  .huge = !strcmp(manner, "huge"),
-					  .dirty = !strcmp(manner, "dirty") };
+	cfg.workload = (struct workload){ (enum contents)c, (enum manner)m };
 	return strcmp(extent, "merge") ? measure_round(&cfg, s, &out) : measure_cost(&cfg, s, &out);
 }
 

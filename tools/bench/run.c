@@ -4,9 +4,13 @@
 
 #include <string.h>
 
+#include "kernel.h"
 #include "real.h"
 
-enum { FEW = 8 }; /* processes whose agents are looked at in every poll */
+enum {
+	FEW = 8,           /* processes whose agents are looked at in every poll */
+	SPARSE_PAGES = 16, /* for each "MiB" of MANNER_SPARSE */
+};
 
 int run_start(struct run *r, const struct bench_config *cfg, int side, struct round *out)
 {
@@ -16,9 +20,16 @@ int run_start(struct run *r, const struct bench_config *cfg, int side, struct ro
 	r->cfg = cfg;
 	r->out = out;
 	r->nr_pages = (uint64_t)cfg->size_mib * (1048576 / BENCH_PAGE);
-	r->expected = workload_expected(cfg->workload.contents, cfg->processes, r->nr_pages);
+	if (cfg->workload.manner == MANNER_SPARSE)
+		r->nr_pages = (uint64_t)cfg->size_mib * SPARSE_PAGES;
 	r->real = cfg->workload.contents == CONTENTS_REAL;
-	err = side_start(&r->side, side, cfg, out);
+	/* What is still shared by a fork counts as merged with the kernel, and not with ours. */
+	r->open_end = r->real || cfg->workload.manner == MANNER_FORKED;
+	if (!r->open_end)
+		r->expected =
+			workload_expected(cfg->workload.contents, cfg->processes, r->nr_pages);
+	err = kernel_max_map_count(cfg->max_map_count);
+	err = err ? err : side_start(&r->side, side, cfg, out);
 	if (err)
 		return err;
 	return r->real ? real_start(&r->fleet, &r->side, cfg->size_mib) :

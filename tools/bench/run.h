@@ -16,7 +16,10 @@ struct run {
 	struct side side;
 	struct fleet fleet;
 	bool real;                   /* the processes are real programs, not tenants */
+	bool open_end;               /* nobody knows beforehand how much will be merged */
 	uint64_t nr_pages, expected; /* of a process; merged, of all */
+	uint64_t merged;             /* pages, at the last merge; 0: not known */
+	double merge_cpu_s;          /* spent until then; 0: not known */
 };
 /* Start the side, then the processes, filled and not registered. Undone by run_stop(). */
 int run_start(struct run *r, const struct bench_config *cfg, int side, struct round *out);

@@ -11,14 +11,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "churn.h"
 #include "config.h"
 #include "ksm.h"
 #include "rand.h"
@@ -29,14 +32,19 @@ enum {
 	CONNECT_TIMEOUT_MS = 10000,
 };
 
+/* Of MANNER_SPARSE: half of what x86-64 gives a process without asking for more. */
+#define SPARSE_BYTES (32ull << 40)
+
 struct tenant {
 	struct workload workload;
 	unsigned char *mem;
+	uint64_t stride;   /* bytes from a page to the next: BENCH_PAGE but where they are sparse */
 	uint64_t *content; /* of each page */
 	uint64_t nr_pages;
 	uint32_t proc, side;
 	uint64_t next_content; /* for rewrites: numbers that nobody else uses */
 	struct prober *prober; /* NULL: none runs */
+	struct churn *churn;   /* the same */
 };
 
 /* Pages of different numbers differ in their first word already: the factor is odd. */
@@ -64,26 +72,36 @@ static bool page_right(const uint64_t *p, uint64_t content)
 
 static uint64_t *page(const struct tenant *w, uint64_t i)
 {
-	return (uint64_t *)(w->mem + i * BENCH_PAGE);
+	return (uint64_t *)(w->mem + i * w->stride);
+}
+
+static size_t length(const struct tenant *w)
+{
+	return w->nr_pages * w->stride;
 }
 
 static int tenant_setup(struct tenant *w, const struct tenant_cmd *c, struct tenant_reply *r)
 {
-	size_t len = c->nr_pages * BENCH_PAGE;
+	size_t len;
 	unsigned char *m;
 
 	w->workload = c->workload;
 	w->nr_pages = c->nr_pages;
+	w->stride = BENCH_PAGE;
+	if (w->workload.manner == MANNER_SPARSE)
+		w->stride = SPARSE_BYTES / w->nr_pages & ~(uint64_t)(HUGE_BYTES - 1);
+	len = length(w);
 	w->proc = c->proc;
 	w->side = c->side;
 	w->next_content = (1ull << 40) * (c->proc + 1);
-	m = mmap(NULL, len + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		 0);
+	m = mmap(NULL, len + HUGE_BYTES, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m == MAP_FAILED)
 		return errno;
 	/* Page tables and huge pages must be alike in all processes and on both sides. */
 	w->mem = (unsigned char *)(((uintptr_t)m + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
-	if (madvise(m, len + HUGE_BYTES, w->workload.huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
+	if (madvise(m, len + HUGE_BYTES,
+		    w->workload.manner == MANNER_HUGE ? MADV_HUGEPAGE : MADV_NOHUGEPAGE))
 		return errno;
 	w->content = malloc(c->nr_pages * sizeof(*w->content));
 	if (!w->content)
@@ -110,9 +128,47 @@ static int wait_connected(uint64_t deadline)
 	}
 }
 
+/* A child like any other tenant, which shares its memory with this one; fd is its socket. */
+static int tenant_fork(struct tenant *w, const struct tenant_cmd *c, int *fd,
+		       struct tenant_reply *r)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return errno;
+	if (pid) {
+		r->v[0] = (uint64_t)pid;
+		r->v[1] = (uintptr_t)w->mem;
+		close((int)c->arg);
+		return 0;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	*fd = (int)c->arg;
+	close_range((unsigned int)*fd + 1, ~0u, 0); /* the parent's, and those of later children */
+	w->proc = c->proc;
+	return 0;
+}
+
+static int tenant_rewrite(struct tenant *w)
+{
+	for (uint64_t i = 0; i < w->nr_pages; i += 2)
+		page_fill(page(w, i), w->content[i]);
+	return 0;
+}
+
+static void rewrite_volatile(void *arg, uint64_t i)
+{
+	struct tenant *w = arg;
+
+	if (!workload_volatile(w->workload.contents, i))
+		return;
+	w->content[i] = w->next_content++;
+	page_fill(page(w, i), w->content[i]);
+}
+
 static int tenant_register(struct tenant *w, struct tenant_reply *r)
 {
-	size_t len = w->nr_pages * BENCH_PAGE;
+	size_t len = length(w);
 	uint64_t wall = clock_ns(), cpu = clock_thread_cpu_ns();
 	int err;
 
@@ -125,6 +181,8 @@ static int tenant_register(struct tenant *w, struct tenant_reply *r)
 	if (!err && w->side == SIDE_USER)
 		err = wait_connected(wall + CONNECT_TIMEOUT_MS * 1000000ull);
 	r->v[1] = clock_ns() - wall;
+	if (!err && w->workload.manner == MANNER_CHURN)
+		err = churn_start(&w->churn, rewrite_volatile, w, w->nr_pages);
 	return err;
 }
 
@@ -228,6 +286,7 @@ static int tenant_cow(struct tenant *w, uint32_t writes, struct tenant_reply *r)
 
 static int tenant_verify(struct tenant *w, struct tenant_reply *r)
 {
+	churn_stop(&w->churn);
 	for (uint64_t i = 0; i < w->nr_pages; i++) {
 		if (page_right(page(w, i), w->content[i]))
 			continue;
@@ -239,16 +298,21 @@ static int tenant_verify(struct tenant *w, struct tenant_reply *r)
 
 static int tenant_touch(struct tenant *w)
 {
+	churn_stop(&w->churn);
 	for (uint64_t i = 0; i < w->nr_pages; i++)
 		(void)*(volatile uint64_t *)page(w, i);
 	return 0;
 }
 
-static int tenant_do(struct tenant *w, const struct tenant_cmd *c, struct tenant_reply *r)
+static int tenant_do(struct tenant *w, const struct tenant_cmd *c, int *fd, struct tenant_reply *r)
 {
 	switch (c->op) {
 	case TENANT_SETUP:
 		return tenant_setup(w, c, r);
+	case TENANT_FORK:
+		return tenant_fork(w, c, fd, r);
+	case TENANT_REWRITE:
+		return tenant_rewrite(w);
 	case TENANT_REGISTER:
 		return tenant_register(w, r);
 	case TENANT_PROBE:
@@ -274,9 +338,12 @@ int tenant_main(int fd)
 	while (recv(fd, &c, sizeof(c), 0) == (ssize_t)sizeof(c)) {
 		memset(&r, 0, sizeof(r));
 		r.op = c.op;
-		r.error = tenant_do(&w, &c, &r);
+		r.error = tenant_do(&w, &c, &fd, &r);
+		if (!r.v[0] && c.op == TENANT_FORK && !r.error)
+			continue; /* the child: its parent answers */
 		r.tid[0] = getpid();
 		r.tid[1] = prober_tid(w.prober);
+		r.tid[2] = churn_tid(w.churn);
 		if (send(fd, &r, sizeof(r), MSG_NOSIGNAL) != (ssize_t)sizeof(r))
 			return 1;
 	}

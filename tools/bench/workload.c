@@ -10,8 +10,14 @@
 
 enum { TWIN_EVERY = 8 }; /* scattered: one page in so many has a twin */
 
-const char *const contents_name[CONTENTS_NR] = { "same",   "permuted", "scattered",
-						 "unique", "zero",     "real" };
+/* instagram, in percent of the pages: workloads.py has the source. */
+enum { ALIKE = 29, UNIQUE = 10 };
+
+const char *const contents_name[CONTENTS_NR] = { "same", "permuted", "scattered", "unique",
+						 "zero", "real",     "alternate", "instagram" };
+const char *const manner_name[MANNER_NR] = {
+	"plain", "huge", "dirty", "churn", "sparse", "forked",
+};
 
 static uint64_t mix(uint64_t x)
 {
@@ -51,6 +57,16 @@ static bool is_zero(uint32_t proc, uint64_t page)
 	return mix(page * 1024 + proc) & 1;
 }
 
+static bool is_alike(uint64_t page)
+{
+	return mix(page) % 100 < ALIKE;
+}
+
+bool workload_volatile(enum contents c, uint64_t page)
+{
+	return c == CONTENTS_INSTAGRAM && mix(page) % 100 >= ALIKE + UNIQUE;
+}
+
 uint64_t workload_content(enum contents c, uint32_t proc, uint64_t page, uint64_t nr_pages)
 {
 	uint64_t unique = (uint64_t)(proc + 1) * nr_pages + page + 1;
@@ -64,6 +80,10 @@ uint64_t workload_content(enum contents c, uint32_t proc, uint64_t page, uint64_
 		return unique;
 	case CONTENTS_ZERO:
 		return is_zero(proc, page) ? 0 : unique;
+	case CONTENTS_ALTERNATE:
+		return page % 2 ? unique : permute(page / 2, (nr_pages + 1) / 2, proc * 77) + 1;
+	case CONTENTS_INSTAGRAM:
+		return is_alike(page) ? page + 1 : unique;
 	default:
 		return page + 1;
 	}
@@ -77,6 +97,13 @@ uint64_t workload_expected(enum contents c, uint32_t processes, uint64_t nr_page
 		return 0;
 	if (c == CONTENTS_SCATTERED)
 		return (processes - 1) * ((nr_pages + TWIN_EVERY - 1) / TWIN_EVERY);
+	if (c == CONTENTS_ALTERNATE)
+		return (processes - 1) * ((nr_pages + 1) / 2);
+	if (c == CONTENTS_INSTAGRAM) {
+		for (uint64_t page = 0; page < nr_pages; page++)
+			nr += is_alike(page);
+		return (processes - 1) * nr;
+	}
 	if (c != CONTENTS_ZERO)
 		return (processes - 1) * nr_pages;
 	for (uint32_t proc = 0; proc < processes; proc++)

@@ -13,20 +13,35 @@ enum contents {
 	CONTENTS_UNIQUE,    /* no two pages alike */
 	CONTENTS_ZERO,      /* half of the pages are zeros; use_zero_pages is on, on both sides */
 	CONTENTS_REAL,      /* programs of this machine: real.c */
+	CONTENTS_ALTERNATE, /* every second page has a twin, in another order in each process */
+	CONTENTS_INSTAGRAM, /* 29 % alike in all, 10 % unique, 61 % rewritten all the time */
 	CONTENTS_NR
 };
 extern const char *const contents_name[CONTENTS_NR];
 
+/* How it lies there, and what its processes do with it. */
+enum manner {
+	MANNER_PLAIN,
+	MANNER_HUGE,   /* in transparent huge pages */
+	MANNER_DIRTY,  /* pages are rewritten between passes */
+	MANNER_CHURN,  /* the pages that workload_volatile() names are rewritten all the time */
+	MANNER_SPARSE, /* single pages, far apart in a vast reservation */
+	MANNER_FORKED, /* of a parent and its children, which have rewritten half of it */
+	MANNER_NR
+};
+extern const char *const manner_name[MANNER_NR];
+
 struct workload {
 	enum contents contents;
-	bool huge;  /* memory lies in transparent huge pages */
-	bool dirty; /* pages are rewritten between passes */
+	enum manner manner;
 };
 /*
  * The content number of page `page` of process `proc`: 0 stands for zeros, and pages of different
  * numbers hold different bytes.
  */
 uint64_t workload_content(enum contents c, uint32_t proc, uint64_t page, uint64_t nr_pages);
+/* Whether the page is one of those that its process rewrites all the time. */
+bool workload_volatile(enum contents c, uint64_t page);
 /*
  * Pages that pages_sharing + ksm_zero_pages reach when all is merged, of `processes` times
  * nr_pages. Returns 0 when nothing can merge or nobody knows.

@@ -26,7 +26,7 @@ USAGE = """\
 Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB]
                         [--processes N] [--rounds N] [--smart-scan 0|1]
                         [--only kernel|ksmd-user] [--limit SECONDS]
-                        [--merge-only] [--json]
+                        [--max-map-count N] [--merge-only] [--json]
        ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]
        ksm-bench report [FILE...] [--summary|--figures] [--svg FILE]
                         [--update FILE.md]
@@ -37,7 +37,8 @@ kernel   compare with the kernel's KSM; needs root, because the kernel's knobs
          are the machine's (they are put back afterwards). --only ksmd-user
          needs no root. --size is that of each process. --json: one line for
          each workload on standard output. --merge-only: end when all is merged
-         (for profiles).
+         (for profiles). --max-map-count: mappings that a process may have
+         (sysctl vm.max_map_count, which is put back; root).
 growth   workload growth on ksmd-user alone; --size: of each process, in the
          large case.
 report   Markdown tables, and a plot, of what --json wrote.
@@ -51,7 +52,8 @@ Workloads:
 
 # Options that take a number: least, most, default (0: as the workload has it, -1: as the kernel).
 NUMBERS = {"size": (1, 1 << 20, 0), "processes": (1, MAX_PROCESSES, 0),
-           "rounds": (1, MAX_ROUNDS, 3), "smart_scan": (0, 1, -1), "limit": (1, MAX_LIMIT_S, 60)}
+           "rounds": (1, MAX_ROUNDS, 3), "smart_scan": (0, 1, -1), "limit": (1, MAX_LIMIT_S, 60),
+           "max_map_count": (1024, (1 << 31) - 1, 0)}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,7 +66,7 @@ def _number(parser: _Parser, name: str, text: Optional[str]) -> int:
     least, most, default = NUMBERS[name]
     if text is None:
         return default
-    if re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
+    if re.fullmatch("[0-9]{1,10}", text) and least <= int(text) <= most:
         return int(text)
     parser.error(f'--{name.replace("_", "-")} takes a number from {least} to {most}, not "{text}"')
 
@@ -85,8 +87,9 @@ def _wanted(args: list[str], grows: bool) -> Wanted:
         workloads = named(a.workload)
     except ValueError as e:
         parser.error(str(e))
+    options = Options(n["smart_scan"], n["limit"], a.merge_only, n["max_map_count"])
     return Wanted(workloads, [a.only] if a.only else list(SIDES), n["size"], n["processes"],
-                  n["rounds"], a.json, Options(n["smart_scan"], n["limit"], a.merge_only))
+                  n["rounds"], a.json, options)
 
 
 def main(args: list[str]) -> int:

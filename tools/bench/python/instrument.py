@@ -46,6 +46,7 @@ class Options:
     smart_scan: int  # -1: as the kernel has it
     limit: int  # seconds for merging to end
     merge_only: bool
+    max_map_count: int  # mappings that a process may have; 0: as the workload has it
 
 
 def _end(text: str) -> End:
@@ -60,6 +61,7 @@ def _knob(text: str) -> str:
 
 class Instrument:
     def __init__(self) -> None:
+        self._keeps_knobs = False
         self._socket = socket.socket(fileno=0)
         self._answers = self._socket.makefile("r", encoding="ascii", errors="replace")
 
@@ -76,8 +78,13 @@ class Instrument:
 
     def begin(self, kernel: bool) -> End:
         """Wait until no other ksm-bench measures; with the kernel, keep its knobs."""
+        self._keeps_knobs = kernel
         (_, text), = self._ask(f"begin {'both' if kernel else 'user'}")
         return _end(text)
+
+    def _max_map_count(self, w: Workload, options: Options) -> int:
+        """0 where it cannot be put back."""
+        return (options.max_map_count or w.max_map_count) if self._keeps_knobs else 0
 
     def measure(self, side: str, w: Workload, processes: int, size_mib: int, options: Options
                 ) -> Measured:
@@ -85,7 +92,8 @@ class Instrument:
         m = Measured()
         extent = "merge" if options.merge_only else "all"
         for verb, text in self._ask(f"measure {side} {extent} {w.contents} {w.manner} {size_mib} "
-                                    f"{processes} {options.smart_scan} {options.limit}"):
+                                    f"{processes} {options.smart_scan} {options.limit} "
+                                    f"{self._max_map_count(w, options)}"):
             if verb == "value":
                 key, value = text.split()
                 m.values[BY_KEY[key].key] = float(value)

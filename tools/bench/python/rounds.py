@@ -140,7 +140,8 @@ class Run:
         return end
 
     def all(self) -> End:
-        worst = self.instrument.begin(KERNEL in self.wanted.sides)
+        worst = self.instrument.begin(KERNEL in self.wanted.sides
+                                      or self.wanted.options.max_map_count > 0)
         if worst != End.GOOD:
             return worst
         for w in self.wanted.workloads:

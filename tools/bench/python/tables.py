@@ -19,14 +19,15 @@ from targets import AT_MOST, TARGETS, Target, check, concerns
 BUSY_PCT = 15
 
 WORDS = {True: "yes", False: "**no**", None: "?"}
+FLOOR = "floor"
 
 SUMMARY_HEAD = """\
-| workload | what | wanted | seen: median (least..most of the rounds) | holds |
-|---|---|---|---|---|
+| workload | what | floor | wanted | seen: median (least..most of the rounds) | holds |
+|---|---|---|---|---|---|
 """
 SUMMARY_FOOT = """
 x: so many times better than the kernel's KSM (less time, less CPU, more memory saved); in
-`growth`, the quotient itself.
+`growth`, the quotient itself. "floor": not as good as wanted, and good enough to be of use.
 
 """
 FIGURES_HEAD = """\
@@ -56,8 +57,9 @@ def _summary_line(t: Target, r: Result, name: str) -> str:
     v = check(t, r)
     seen = _cell(v.seen, "x" if unit == "x" else "")
     why = f": {v.why}" if v.why else ""
-    return (f"| {name} | {metric.label} | {sign} {t.wanted:.3g}{space}{unit} | {seen} "
-            f"| {WORDS[v.holds]}{why} |\n")
+    word = FLOOR if v.floor and not v.holds else WORDS[v.holds]
+    return (f"| {name} | {metric.label} | {sign} {t.floor:.3g}{space}{unit} "
+            f"| {sign} {t.wanted:.3g}{space}{unit} | {seen} | {word}{why} |\n")
 
 
 def _doubts(results: list[Result]) -> Iterator[str]:
@@ -82,7 +84,7 @@ def summary(results: list[Result]) -> str:
     for i, r in enumerate(results):
         name = label(results, i)
         if r.skipped:
-            out.append(f"| {name} | all | | skipped: {r.skipped} | ? |\n")
+            out.append(f"| {name} | all | | | skipped: {r.skipped} | ? |\n")
         out += [_summary_line(t, r, name) for t in TARGETS if concerns(t, r)]
     return "".join([*out, SUMMARY_FOOT, *_doubts(results), "\n"])
 

@@ -12,7 +12,8 @@ class Workload(NamedTuple):
     size_mib: int  # of each process, by default; of real programs: their data
     processes: int
     contents: str = "same"  # enum contents of workload.h
-    manner: str = "plain"  # "huge": in transparent huge pages; "dirty": rewritten between passes
+    manner: str = "plain"  # enum manner of workload.h
+    max_map_count: int = 0  # mappings that each process may have; 0: as the machine has it
 
     @property
     def real(self) -> bool:
@@ -47,6 +48,16 @@ WORKLOADS = (
              manner="dirty"),
     Workload("many", "clones in many small processes", 4, 200),
     Workload("huge", "clones in transparent huge pages", 512, 2, manner="huge"),
+    # What the kernel allows by default: one mapping more would be needed for each page.
+    Workload("alternating", "every 2nd page has a twin, in another order in each process", 256, 2,
+             "alternate", max_map_count=65530),
+    # The shape of Instagram's workers, as published when PR_SET_MEMORY_MERGE was introduced: 39
+    # sharers for each frame, 61 % of the pages that are looked at volatile, 10 % unique.
+    Workload("instagram", "29 % alike in all, 10 % unique, 61 % rewritten twice a second", 16, 40,
+             "instagram", "churn"),
+    Workload("forked", "a parent and its children, which have rewritten half of what they share",
+             128, 4, manner="forked"),
+    Workload("sparse", "16 pages in 32 TiB, the same in each process", 1, 2, manner="sparse"),
     Workload("real", "redis-server and memcached, two of each with the same data", 64, 4, "real"),
     Workload("growth", "cost per page: 16 times the size; 200 processes against 2 of the same "
              "total", 4096, 2),

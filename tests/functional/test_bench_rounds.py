@@ -171,6 +171,16 @@ class Rounds(unittest.TestCase):
 
     # A build with a sanitizer has none, because its run time would have to be in every program.
     if (BUILD / "libksm-preload.so").exists():
+        def test_measures_a_server_beside_it(self):
+            (r,) = self.user("--workload", "corunner")
+            if r.skipped:
+                self.skipTest(r.skipped)
+            self.assertEqual(self.median(r, "merged_pct"), 100)
+            self.assertGreater(self.median(r, "beside_alone_us"), 0)
+            self.assertGreaterEqual(self.median(r, "beside_p999_us"),
+                                    self.median(r, "beside_p99_us"))
+            self.missing(r, "rest_cpu_ms", "probes")
+
         def test_measures_real_programs(self):
             (r,) = self.user("--workload", "real")
             if r.skipped:

@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "base/span.h"
+#include "corunner.h"
 #include "machine.h"
 #include "memory.h"
 #include "message.h"
@@ -39,7 +40,8 @@
 enum {
 	REST_PASSES = 10,
 	REST_MIN_PASSES = 2,
-	REST_MS = 5000, /* where ten passes take longer, fewer will do */
+	ALONE_MS = 3000, /* 12,000 questions: twelve beyond the 99.9th percentile */
+	REST_MS = 5000,  /* where ten passes take longer, fewer will do */
 	DIRTY_PASS_MS = 20000,
 	COW_WRITES = 4096,
 	COW_ENOUGH = 16, /* fewer say nothing */
@@ -64,12 +66,13 @@ static void on_register(void *arg, const struct tenant_reply *reply)
  * If the machine does something else besides, its figures are doubtful. /proc/stat counts in
  * hundredths of seconds, which is good enough to tell.
  */
-static int others(struct run *r, double busy0, uint64_t cpu0, uint64_t start)
+static int others(struct run *r, double busy0, uint64_t cpu0, uint64_t beside0, uint64_t start)
 {
 	uint64_t cpu1;
 	double elapsed = (double)(clock_ns() - start) / 1e9, busy = machine_busy_s() - busy0;
 	int err = run_cpu_ns(r, true, &cpu1);
 
+	busy -= (double)(corunner_cpu_ns(r->corunner) - beside0) / 1e9;
 	if (!err)
 		round_value(r->out, "others_pct",
 			    fmax(0, 100 * (busy - (double)(cpu1 - cpu0) / 1e9) / elapsed));
@@ -82,7 +85,7 @@ static int run_merge(struct run *r)
 	bool real = r->real;
 	struct registration registered = { 0 };
 	struct progress p = { 0 };
-	uint64_t start, cpu0, cpu_registered, agents = 0;
+	uint64_t start, cpu0, cpu_registered, beside0, agents = 0;
 	double busy0;
 	int err = run_cpu_ns(r, false, &cpu0);
 
@@ -90,6 +93,7 @@ static int run_merge(struct run *r)
 		err = fleet_command(&r->fleet, TENANT_REGISTER, 0, on_register, &registered);
 	start = clock_ns();
 	busy0 = machine_busy_s();
+	beside0 = corunner_cpu_ns(r->corunner);
 	err = err ? err : run_cpu_ns(r, true, &cpu_registered);
 	err = err ? err : side_set(&r->side, "run", "1");
 	if (!err)
@@ -102,7 +106,7 @@ static int run_merge(struct run *r)
 		err = fleet_agents_cpu_ns(&r->fleet, &agents);
 	if (err)
 		return err;
-	err = others(r, busy0, cpu_registered, start);
+	err = others(r, busy0, cpu_registered, beside0, start);
 	round_value(r->out, "merge_s", (double)p.ns / 1e9);
 	r->merge_cpu_s = (double)(p.cpu - cpu0 + agents + registered.cpu_ns) / 1e9;
 	round_value(r->out, "cpu_s", r->merge_cpu_s);
@@ -245,6 +249,40 @@ static int run_probed(struct run *r)
 	return err ? err : merge;
 }
 
+static int ask_alone(struct run *r, struct hist *h)
+{
+	int err = corunner_ask(r->corunner);
+
+	err = err ? err : stop_sleep_ms(ALONE_MS);
+	return err ? err : corunner_told(r->corunner, h);
+}
+
+/* Merge beside a server, and tell what its users feel of it. */
+static int run_beside(struct run *r)
+{
+	static struct hist alone, beside; /* too large for the stack */
+	double p99, p99_alone;
+	int merge, err = corunner_start(&r->corunner);
+
+	err = err ? err : ask_alone(r, &alone);
+	err = err ? err : corunner_ask(r->corunner);
+	merge = err ? err : run_merge(r);
+	if (merge && merge != -ETIME)
+		return merge;
+	err = corunner_told(r->corunner, &beside);
+	if (err)
+		return err;
+	p99 = hist_quantile(&beside, 0.99);
+	p99_alone = hist_quantile(&alone, 0.99);
+	round_value(r->out, "beside_alone_us", p99_alone / 1e3);
+	round_value(r->out, "beside_p50_us", hist_quantile(&beside, 0.5) / 1e3);
+	round_value(r->out, "beside_p99_us", p99 / 1e3);
+	round_value(r->out, "beside_p999_us", hist_quantile(&beside, 0.999) / 1e3);
+	round_value(r->out, "beside_excess_us", fmax(p99 - p99_alone, 1) / 1e3);
+	err = verify(r);
+	return err ? err : merge;
+}
+
 static int run_cost(struct run *r)
 {
 	int err = run_merge(r);
@@ -284,8 +322,11 @@ static bool is_probed(const struct bench_config *cfg)
 
 int measure_round(const struct bench_config *cfg, int side, struct round *out)
 {
-	int err = run_with(cfg, side, out, run_undisturbed);
+	int err;
 
+	if (cfg->workload.manner == MANNER_BESIDE)
+		return run_with(cfg, side, out, run_beside);
+	err = run_with(cfg, side, out, run_undisturbed);
 	if (err || !is_probed(cfg))
 		return err;
 	return run_with(cfg, side, out, run_probed);

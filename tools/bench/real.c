@@ -15,15 +15,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +29,7 @@
 #include "fleet.h"
 #include "message.h"
 #include "rand.h"
+#include "server.h"
 #include "side.h"
 #include "stop.h"
 #include "wire/kernel_abi.h"
@@ -42,7 +40,6 @@ enum {
 	BATCH_BYTES = 128 << 10,     /* sent before answers are read: fits the sockets' buffers */
 	NR_KINDS = 2,
 	START_MS = 10000,
-	ANSWER_MS = 30000,
 };
 
 /* A kind of program, and its protocol: formats of printf() for the number of a record. */
@@ -119,34 +116,6 @@ static int child_start(struct side *s, int kind, const char *sock, unsigned int 
 	return 0;
 }
 
-static int child_connect(struct fleet_tenant *w, const char *sock)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	uint64_t deadline = clock_ns() + START_MS * 1000000ull;
-
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", sock);
-	w->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (w->fd < 0)
-		return -errno;
-	while (connect(w->fd, (struct sockaddr *)&sa, sizeof(sa))) {
-		int status;
-
-		if (waitpid(w->pid, &status, WNOHANG) == w->pid) {
-			complain("%s ended at once, with status %#x", kinds[w->program - 1].program,
-				 status);
-			return -ECHILD;
-		}
-		if (clock_ns() > deadline) {
-			complain("%s does not listen on %s", kinds[w->program - 1].program, sock);
-			return -ETIMEDOUT;
-		}
-		if (stop_sleep_ms(10))
-			return -EINTR;
-	}
-	unlink(sock); /* it is connected; nobody else needs the name */
-	return 0;
-}
-
 /* Whether exec() kept the flag. */
 static int merges_any(const struct fleet_tenant *w)
 {
@@ -181,23 +150,6 @@ static int wait_clients(struct side *s, uint64_t nr)
 
 /* ---- talking ---- */
 
-static int transfer(int fd, char *buf, size_t len, bool out)
-{
-	while (len) {
-		struct pollfd p = { .fd = fd, .events = out ? POLLOUT : POLLIN };
-		ssize_t n;
-
-		if (poll(&p, 1, ANSWER_MS) <= 0)
-			return bench_stop ? -EINTR : -ETIMEDOUT;
-		n = out ? send(fd, buf, len, MSG_NOSIGNAL) : recv(fd, buf, len, 0);
-		if (n <= 0)
-			return n ? -errno : -ECONNRESET;
-		buf += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* What is gathered of one direction. */
 struct pile {
 	char bytes[BATCH_BYTES + MAX_TEXT];
@@ -224,9 +176,9 @@ static void put(struct pile *p, const char *fmt, uint64_t i, const char *record,
 /* Send what is gathered, and compare the answers. */
 static int batch_do(struct batch *b, struct fleet_tenant *w)
 {
-	int err = transfer(w->fd, b->ask.bytes, b->ask.nr, true);
+	int err = server_transfer(w->fd, b->ask.bytes, b->ask.nr, true);
 
-	err = err ? err : transfer(w->fd, b->got.bytes, b->want.nr, false);
+	err = err ? err : server_transfer(w->fd, b->got.bytes, b->want.nr, false);
 	if (!err && memcmp(b->got.bytes, b->want.bytes, b->want.nr) != 0)
 		err = -EILSEQ;
 	b->ask.nr = b->want.nr = 0;
@@ -283,7 +235,8 @@ int real_start(struct fleet *f, struct side *s, unsigned int size_mib)
 		err = child_start(s, (int)(i % NR_KINDS), sock, size_mib, w);
 		if (!err)
 			f->nr++;
-		err = err ? err : child_connect(w, sock);
+		err = err ? err :
+			    server_connect(w->pid, kinds[w->program - 1].program, sock, &w->fd);
 		if (!err && s->id == SIDE_KERNEL)
 			err = merges_any(w);
 		err = err ? err : records_do(w, size_mib, true);

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "corunner.h"
 #include "kernel.h"
 #include "real.h"
 
@@ -39,6 +40,7 @@ int run_start(struct run *r, const struct bench_config *cfg, int side, struct ro
 /* Processes first: while they live, what they have merged cannot be given up. */
 void run_stop(struct run *r)
 {
+	corunner_stop(&r->corunner);
 	fleet_stop(&r->fleet);
 	side_stop(&r->side);
 }

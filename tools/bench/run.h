@@ -10,11 +10,14 @@
 #include "round.h"
 #include "side.h"
 
+struct corunner;
+
 struct run {
 	const struct bench_config *cfg;
 	struct round *out;
 	struct side side;
 	struct fleet fleet;
+	struct corunner *corunner;   /* NULL: none */
 	bool real;                   /* the processes are real programs, not tenants */
 	bool open_end;               /* nobody knows beforehand how much will be merged */
 	uint64_t nr_pages, expected; /* of a process; merged, of all */

@@ -16,7 +16,7 @@ enum { ALIKE = 29, UNIQUE = 10 };
 const char *const contents_name[CONTENTS_NR] = { "same", "permuted", "scattered", "unique",
 						 "zero", "real",     "alternate", "instagram" };
 const char *const manner_name[MANNER_NR] = {
-	"plain", "huge", "dirty", "churn", "sparse", "forked",
+	"plain", "huge", "dirty", "churn", "sparse", "forked", "beside",
 };
 
 static uint64_t mix(uint64_t x)

@@ -27,6 +27,7 @@ enum manner {
 	MANNER_CHURN,  /* the pages that workload_volatile() names are rewritten all the time */
 	MANNER_SPARSE, /* single pages, far apart in a vast reservation */
 	MANNER_FORKED, /* of a parent and its children, which have rewritten half of it */
+	MANNER_BESIDE, /* beside a server that is not merged: corunner.c */
 	MANNER_NR
 };
 extern const char *const manner_name[MANNER_NR];

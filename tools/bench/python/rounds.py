@@ -23,7 +23,6 @@ from results import KERNEL, MAX_NOTES, NOTE, SIDES, USER, Result, dump, load
 from workloads import Workload
 
 PR_SET_MEMORY_MERGE = 67
-PROGRAMS = ("redis-server", "memcached")  # of the workload `real`: real.c
 
 # Of each round, in this order, on standard error.
 TOLD = (
@@ -55,12 +54,12 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _missing_program(sides: list[str]) -> str:
-    """Why real programs cannot run here, or ""."""
-    for program in PROGRAMS:
+def _missing_program(w: Workload, sides: list[str]) -> str:
+    """Why programs that the workload needs cannot run here, or ""."""
+    for program in w.programs:
         if not shutil.which(program):
             return f"{program} is not installed (tools/setup.sh run does)"
-    if KERNEL in sides and ctypes.CDLL(None).prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0):
+    if w.real and KERNEL in sides and ctypes.CDLL(None).prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0):
         return "this kernel has no prctl(PR_SET_MEMORY_MERGE)"
     return ""
 
@@ -115,7 +114,7 @@ class Run:
 
     def _skipped(self, w: Workload, r: Result) -> str:
         need, have = w.needs_mib(r.processes, r.size_mib), machine.available_mib()
-        missing = _missing_program(self.wanted.sides) if w.real else ""
+        missing = _missing_program(w, self.wanted.sides)
         if not missing and need > have:
             missing = f"it needs {need} MiB of memory, {have} MiB are available"
         return missing

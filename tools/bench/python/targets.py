@@ -64,6 +64,7 @@ TARGETS = (
     *_of("any", "load_p999_us", TIMES_BETTER, 1, 1),
     *_of("clones many huge", "store_p999_us", TIMES_BETTER, 1, 0.6),
     *_of("scattered permuted zero", "store_p999_us", TIMES_BETTER, 1, 0.2),
+    *_of("corunner", "beside_excess_us", TIMES_BETTER, 1 / 0.3, 1 / 0.7),
     *_of("unique", "page_bytes", AT_MOST, 20, 24),
     *_of("growth", "grow_size_cpu", AT_MOST, 1, 1.2),
     *_of("growth", "grow_size_wall", AT_MOST, 1, 1.2),

@@ -21,6 +21,13 @@ class Workload(NamedTuple):
         return self.contents == "real"
 
     @property
+    def programs(self) -> tuple[str, ...]:
+        """Those that it needs: real.c, corunner.c."""
+        if self.real:
+            return ("redis-server", "memcached")
+        return ("redis-server",) if self.manner == "beside" else ()
+
+    @property
     def growth(self) -> bool:
         """Several sizes of `clones`: growth.py."""
         return self.name == "growth"
@@ -58,6 +65,8 @@ WORKLOADS = (
     Workload("forked", "a parent and its children, which have rewritten half of what they share",
              128, 4, manner="forked"),
     Workload("sparse", "16 pages in 32 TiB, the same in each process", 1, 2, manner="sparse"),
+    Workload("corunner", "clones, beside a redis-server that is not merged and answers 4,000 "
+             "requests a second", 512, 2, manner="beside"),
     Workload("real", "redis-server and memcached, two of each with the same data", 64, 4, "real"),
     Workload("growth", "cost per page: 16 times the size; 200 processes against 2 of the same "
              "total", 4096, 2),

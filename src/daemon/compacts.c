@@ -65,13 +65,15 @@ void compacts_want(struct compacts *c, struct domain **v, unsigned int nr)
 {
 	for (int nid = 0; nid < c->d->topology->nr_nodes; nid++)
 		for (unsigned int i = 0; i < nr; i++) {
+			enum engine_want want = engine_wants_compaction(v[i]->engine, nid);
 			int err;
 
-			if (!engine_wants_compaction(v[i]->engine, nid))
+			if (!want)
 				continue;
 			err = engine_compact(v[i]->engine, nid, true);
 			lock_take(&c->lock);
-			c->node[nid].stall += !err;
+			c->node[nid].stall += !err && want == WANT_DIRECT;
+			c->node[nid].wake += !err && want == WANT_BACKGROUND;
 			c->node[nid].deferred += err == -EAGAIN;
 			c->node[nid].active |= !err;
 			lock_give(&c->lock);

@@ -22,10 +22,12 @@ struct compacts {
 	struct lock lock; /* a leaf; covers all below */
 	struct compacts_node {
 		bool active;
-		/* Since the start: runs that freed something, and that did not; begun unasked. */
-		uint64_t success, fail, stall;
-		uint64_t deferred;           /* unasked and passed over */
-		struct engine_compacted sum; /* vmas_*: of the last run of each domain, summed */
+		/* Since the start: runs that freed something, and that did not. */
+		uint64_t success, fail;
+		uint64_t stall, wake; /* of these, begun for a window; because of the score */
+		uint64_t deferred;    /* wishes that were passed over */
+		/* vmas_*: of the last run of each domain, summed. */
+		struct engine_compacted sum;
 	} node[NUMA_MAX_NODES];
 };
 

@@ -151,7 +151,6 @@ static void advise(struct scan_pass *p)
 				      memory_order_relaxed);
 }
 
-/* Returns how long to sleep now. */
 /* Where windows cannot be had, frames are to be moved together. */
 static void want_compaction(const struct scan_pass *p, struct domain **v, unsigned int nr)
 {
@@ -164,6 +163,7 @@ static void want_compaction(const struct scan_pass *p, struct domain **v, unsign
 		mover_want(p->d->mover);
 }
 
+/* Returns how long to sleep now. */
 static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr)
 {
 	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS), max = knob(p, KNOB_MAX_IDLE_MILLISECS);
@@ -314,6 +314,7 @@ static uint64_t batch(struct scan_pass *p)
 	bool held = shortage_holds(&p->d->shortage, &p->d->knobs, clock_ms());
 	unsigned int nr, active = 0, done = 0;
 	struct domain **v = domain_table_snapshot(&p->d->domains, &nr);
+	bool wants = false;
 
 	if (!p->under_way)
 		pass_begin(p, v, nr);
@@ -333,7 +334,11 @@ static uint64_t batch(struct scan_pass *p)
 		done += v[i]->pass_done;
 		if (engine_nr_retired(v[i]->engine))
 			bell_ring(&p->d->client_bell, CLIENTS_RETIRED);
+		wants |= engine_wants_pageblock(v[i]->engine);
 	}
+	/* Those pages that come to the scan later still get windows. */
+	if (wants)
+		mover_want(p->d->mover);
 	if (!active) {
 		p->under_way = false;
 		pause = CLOCK_NEVER;

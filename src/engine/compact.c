@@ -11,9 +11,8 @@
  * side. It goes whole to a gap that has room for all of it, so pages that share a mapping keep
  * sharing it. If the page to the left of its first one stands before such a gap, it goes there, and
  * two mappings become one. A pageblock is begun only if every one of its stretches has a place, and
- * if its clients would not need more mappings: those are counted beforehand, page by page, since a
- * page that was written, and lies in the mapping of the frames beside it, parts these when they
- * go. What would not pay is not begun.
+ * if its clients would not need more mappings, which is known beforehand (relocation.c). What would
+ * not pay is not begun.
  *
  * A pageblock is isolated, its new frames are taken, the mover does the rest (migrate.c), and it
  * stays isolated until its frames have had their grace period, or COMPACT_MS. Safe because nothing
@@ -24,25 +23,20 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine/allow.h"
-#include "engine/block.h"
 #include "engine/migrate.h"
 #include "engine/page.h"
+#include "engine/relocation.h"
 #include "engine/settle.h"
-#include "engine/vma.h"
 #include "pool/index.h"
 #include "pool/range.h"
 
 #define COMPACT_MS 15000u /* a pageblock waits for its grace period */
 #define WAITING 64u       /* pageblocks that do, at most */
 #define VISIT 64u         /* pageblocks that the migrate scanner passes by under one hold */
-#define SITES_MAX 8192u   /* of a pageblock: some milliseconds' work under the lock */
-#define HIDDEN 16u        /* pages without frames, side by side, that may lie in a mapping */
 #define SITES 32u         /* sites of which the page to the left is looked at */
-#define SCORE_MAX 80u /* above this a zone is compacted unasked, as the kernel does by default */
-#define DEFER_MAX 6u  /* after failures the next 1, 2, 4 .. 64 wishes are passed over */
+#define DEFER_MAX 6u      /* after failures the next 1, 2, 4 .. 64 wishes are passed over */
 
 struct compact {
 	int nid;
@@ -53,8 +47,8 @@ struct compact {
 	bool direct;       /* it ends as soon as a pageblock is free */
 	bool moving;
 	bool cancelled;
-	uint32_t block; /* that is being emptied: its first frame */
-	uint32_t target[PAGEBLOCK_FRAMES];
+	uint32_t block;        /* that is being emptied: its first frame */
+	struct relocation way; /* its frames, and the new ones that were taken for them */
 	uint32_t nr_waiting;
 	struct waiting {
 		uint32_t block;
@@ -190,121 +184,32 @@ static uint32_t place_at_top(struct engine *e, struct compact *c, uint32_t nr) N
 
 static void give_back(struct engine *e, struct compact *c) NEEDS(e->lock)
 {
-	for (uint32_t i = 0; i < PAGEBLOCK_FRAMES; i++) {
-		if (c->target[i] == POOL_NONE)
+	for (uint32_t i = 0; i < c->way.nr; i++) {
+		if (c->way.at[i].to == POOL_NONE)
 			continue;
-		pool_free(&e->pool, POOL_NO_CACHE, c->target[i], 1, false);
-		c->target[i] = POOL_NONE;
+		pool_free(&e->pool, POOL_NO_CACHE, c->way.at[i].to, 1, false);
 		e->nr_copying--;
 	}
+	c->way.nr = 0;
 }
 
-/* Take nr frames from `to` on for those from `off` on. They count as frames to be filled. */
-static bool take(struct engine *e, struct compact *c, uint32_t off, uint32_t to, uint32_t nr)
+/* Take nr frames from `to` on for those from f on. They count as frames to be filled. */
+static bool take(struct engine *e, struct compact *c, uint32_t f, uint32_t to, uint32_t nr)
 	NEEDS(e->lock)
 {
 	for (uint32_t i = 0; i < nr; i++) {
-		uint32_t f = allow_frame(e) ? pool_alloc(&e->pool, POOL_NO_CACHE, c->nid, to + i,
-							 POOL_NONE) :
-					      POOL_NONE;
+		uint32_t got = allow_frame(e) ? pool_alloc(&e->pool, POOL_NO_CACHE, c->nid, to + i,
+							   POOL_NONE) :
+						POOL_NONE;
 
-		if (f == POOL_NONE)
+		if (got == POOL_NONE)
 			return false;
 		e->nr_copying++;
-		c->target[off + i] = f;
-		if (f != to + i)
+		relocation_add(&c->way, f + i, got);
+		if (got != to + i)
 			return false;
 	}
 	return true;
-}
-
-/* The frame that a page's mapping would show afterwards. */
-static uint32_t frame_then(const struct compact *c, uint32_t frame, bool moves)
-{
-	return moves && frame >= c->block && frame < c->block + PAGEBLOCK_FRAMES &&
-			       c->target[frame - c->block] != POOL_NONE ?
-		       c->target[frame - c->block] :
-		       frame;
-}
-
-/* Of the page at pn: the frame that its mapping shows now, and would show; is it tracked? */
-struct view {
-	uint32_t now, then;
-	bool there;
-};
-
-static struct view view_at(const struct compact *c, const struct mm_slot *mm, uint64_t pn)
-	NEEDS(mm->e->lock)
-{
-	uint32_t bi = block_find(mm, (uint32_t)(pn >> BLOCK_SHIFT));
-	const struct rmap_block *b;
-	struct view v = { FRAME_NONE, FRAME_NONE, false };
-
-	if (bi == NIL)
-		return v;
-	b = rmap_block(mm->e, bi);
-	v.there = b->tracked & bit64(pn % BLOCK_PAGES);
-	v.now = vma_frame(mm->e, b, pn % BLOCK_PAGES);
-	v.then = frame_then(c, v.now, rmap_state(b, pn % BLOCK_PAGES) == RMAP_MERGED);
-	return v;
-}
-
-/*
- * Pages that were written after a merge and hashed again lie in the mapping of the frames beside
- * them, and nothing says so (vma.c). So pages without frames are taken for such if behind them the
- * frames go on as if they were. dir: -1 to the left, 1 to the right.
- */
-static bool is_spanned(const struct compact *c, const struct mm_slot *mm, uint64_t pn, int dir,
-		       uint32_t frame) NEEDS(mm->e->lock)
-{
-	for (unsigned int d = 1; d <= HIDDEN && (dir > 0 || pn >= d); d++) {
-		struct view v = view_at(c, mm, pn + (uint64_t)((int64_t)d * dir));
-
-		if (!v.there || v.now != FRAME_NONE)
-			return v.there && d > 1 && v.now == frame + d * (uint32_t)dir;
-	}
-	return false;
-}
-
-/* Mappings that its client would need more, or fewer, beside this site. */
-static int64_t site_costs(const struct compact *c, const struct mm_slot *mm, uint64_t pn)
-	NEEDS(mm->e->lock)
-{
-	struct view v = view_at(c, mm, pn), left = { FRAME_NONE, FRAME_NONE, false }, right;
-	int64_t more = 0;
-
-	if (pn)
-		left = view_at(c, mm, pn - 1);
-	right = view_at(c, mm, pn + 1);
-	more += (int64_t)vma_differ(left.then, v.then) - vma_differ(left.now, v.now);
-	/* Else it is counted at the page to the right. */
-	if (right.now == right.then)
-		more += (int64_t)vma_differ(v.then, right.then) - vma_differ(v.now, right.now);
-	return more + is_spanned(c, mm, pn, -1, v.now) + is_spanned(c, mm, pn, 1, v.now);
-}
-
-/* Would clients need more mappings? A page that was written parts those beside it, for one. */
-static bool costs_mappings(struct engine *e, const struct compact *c) NEEDS(e->lock)
-{
-	uint32_t sites = 0;
-	int64_t more = 0;
-
-	for (uint32_t i = 0; i < PAGEBLOCK_FRAMES; i++) {
-		uint32_t item;
-
-		if (c->target[i] == POOL_NONE)
-			continue;
-		item = stable_node(&e->stable, pool_word(&e->pool, c->block + i))->first;
-		for (; item != NIL; item = rmap_item(e, item)->s.next) {
-			const struct rmap_block *b = rmap_block(e, item / BLOCK_PAGES);
-
-			if (++sites > SITES_MAX)
-				return true;
-			mm_is_of(block_mm(b), e);
-			more += site_costs(c, block_mm(b), block_pn(b, item % BLOCK_PAGES));
-		}
-	}
-	return more > 0;
 }
 
 /* Find and take a place for the stretch; it may be one that joins. */
@@ -318,13 +223,14 @@ static bool plan_stretch(struct engine *e, struct compact *c, uint32_t f, uint32
 		if (to != POOL_NONE)
 			c->gap = to + nr;
 	}
-	return to != POOL_NONE && take(e, c, f - c->block, to, nr);
+	return to != POOL_NONE && take(e, c, f, to, nr);
 }
 
 /* A place for every stretch of the pageblock. False: it does not pay, and nothing is taken. */
 static bool plan(struct engine *e, struct compact *c) NEEDS(e->lock)
 {
 	uint32_t end = c->block + PAGEBLOCK_FRAMES, free = c->free, gap = c->gap;
+	uint32_t sites;
 	bool pays = true;
 
 	for (uint32_t f = c->block; pays && f < end;) {
@@ -336,7 +242,7 @@ static bool plan(struct engine *e, struct compact *c) NEEDS(e->lock)
 			pays = !is_stuck(e, f);
 		f += nr ? nr : 1;
 	}
-	if (pays && !costs_mappings(e, c))
+	if (pays && relocation_price(e, &c->way, &sites) <= 0)
 		return true;
 	give_back(e, c);
 	c->free = free;
@@ -360,7 +266,7 @@ static void begin_block(struct engine *e, struct compact *c) NEEDS(e->lock)
 				   .to = c->nid,
 				   .first = c->block,
 				   .end = c->block + PAGEBLOCK_FRAMES,
-				   .target = c->target };
+				   .way = &c->way };
 	struct pool_culprit who;
 
 	if (range_isolate(&e->pool, r.first, r.end, &who)) {
@@ -448,11 +354,10 @@ static bool is_vain(struct engine *e, int nid) NEEDS(e->lock)
 {
 	struct compact_defer *d = &e->compact_defer[nid];
 	uint64_t runs[POOL_ORDERS];
-	int index;
 
 	index_runs(&e->pool, nid, POOL_TYPES, runs);
-	index = index_fragmentation(runs, PAGEBLOCK_ORDER);
-	if (index == INDEX_FITS || index <= (int)knob_get(e->knobs, KNOB_EXTFRAG_THRESHOLD))
+	if (!index_worth_compacting(runs, PAGEBLOCK_ORDER,
+				    (int)knob_get(e->knobs, KNOB_EXTFRAG_THRESHOLD)))
 		return true;
 	if (d->passed + 1 >= 1 << d->shift)
 		return false;
@@ -478,7 +383,6 @@ static int begin(struct engine *e, int nid, bool direct) NEEDS(e->lock)
 	c->top = c->migrate + e->pool.zone_frames / PAGEBLOCK_FRAMES * PAGEBLOCK_FRAMES;
 	c->free = c->top;
 	c->too_long = PAGEBLOCK_FRAMES + 1;
-	memset(c->target, 0xff, sizeof(c->target));
 	c->done.vmas_before = mappings(e);
 	e->compact[nid] = c;
 	count_bytes(e, sizeof(*c));
@@ -491,23 +395,37 @@ static int begin(struct engine *e, int nid, bool direct) NEEDS(e->lock)
  */
 static bool is_fragmented(struct engine *e, int nid) NEEDS(e->lock)
 {
+	uint32_t eager = knob_get(e->knobs, KNOB_COMPACTION_PROACTIVENESS), least = 100 - eager;
 	uint64_t runs[POOL_ORDERS], percent;
 	struct pool_counts c;
 
 	pool_counts(&e->pool, nid, &c);
 	percent = (c.span - c.absent) * 100 / c.span;
-	if (percent < SCORE_MAX)
+	if (!eager || percent < least)
 		return false;
 	index_runs(&e->pool, nid, POOL_TYPES, runs);
-	return percent * (uint64_t)index_unusable(runs, PAGEBLOCK_ORDER) / 1000 >= SCORE_MAX;
+	return percent * (uint64_t)index_unusable(runs, PAGEBLOCK_ORDER) / 1000 >= least;
 }
 
-bool engine_wants_compaction(struct engine *e, int nid)
+enum engine_want engine_wants_compaction(struct engine *e, int nid)
+{
+	enum engine_want wants = WANT_NOTHING;
+
+	engine_lock(e);
+	if (e->wants_pageblock & bit64((unsigned int)nid))
+		wants = WANT_DIRECT;
+	else if (is_fragmented(e, nid))
+		wants = WANT_BACKGROUND;
+	engine_unlock(e);
+	return wants;
+}
+
+bool engine_wants_pageblock(struct engine *e)
 {
 	bool wants;
 
 	engine_lock(e);
-	wants = (e->wants_pageblock & bit64((unsigned int)nid)) || is_fragmented(e, nid);
+	wants = e->wants_pageblock;
 	engine_unlock(e);
 	return wants;
 }

@@ -392,10 +392,13 @@ struct engine_compacted {
 };
 int engine_compact(struct engine *e, int nid, bool direct);
 /*
- * Has a client gone without a window since the last direct compaction was asked for, or are most of
- * the zone's numbers free and of no use for one? Then another is due.
+ * Has a client gone without a window since direct compaction was asked for last (WANT_DIRECT), or
+ * are most of the zone's numbers free and of no use for one (WANT_BACKGROUND)? Then one is due.
  */
-bool engine_wants_compaction(struct engine *e, int nid);
+enum engine_want { WANT_NOTHING, WANT_DIRECT, WANT_BACKGROUND };
+enum engine_want engine_wants_compaction(struct engine *e, int nid);
+/* The first of these alone, for any node; cheap. */
+bool engine_wants_pageblock(struct engine *e);
 enum engine_migrate engine_compact_step(struct engine *e, int nid, uint64_t now_ms,
 					struct engine_compacted *out);
 void engine_compact_end(struct engine *e, int nid);

@@ -89,6 +89,9 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_EXTFRAG_THRESHOLD] = { "extfrag_threshold", 500, 0, 1000,
 		"a zone without a free pageblock is compacted when one is wanted and its "
 		"extfrag_index, in thousandths, is above this", FORM_UINT },
+	[KNOB_COMPACTION_PROACTIVENESS] = { "compaction_proactiveness", 20, 0, 100,
+		"frames are moved together unasked where fragmentation is at least 100 less this, "
+		"in percent; 0 nowhere", FORM_UINT },
 	[KNOB_MERGE_BELOW_AVAILABLE] = { "merge_below_available", 0, 0, KNOB_PERCENT | 100,
 		"merge only while less memory than this is available (MemAvailable), in MiB, or in "
 		"percent of all memory (5%); 0 always; what is merged stays merged", FORM_SIZE },

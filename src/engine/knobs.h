@@ -38,8 +38,9 @@ enum knob_id {
 	KNOB_MERGE_DELAY_MILLISECS, /* nor this: longest random wait before merging */
 	KNOB_MAX_RETIRED_FRAMES,    /* nor this: retired frames at which a domain makes no more */
 	KNOB_EXTFRAG_THRESHOLD,     /* as vm.extfrag_threshold: when to compact for a window */
-	KNOB_MERGE_BELOW_AVAILABLE, /* nor this: merge only while less memory is available */
-	KNOB_MERGE_ON_PRESSURE,     /* nor this: or while programs wait for memory */
+	KNOB_COMPACTION_PROACTIVENESS, /* as vm.compaction_proactiveness: 0 never unasked */
+	KNOB_MERGE_BELOW_AVAILABLE,    /* nor this: merge only while less memory is available */
+	KNOB_MERGE_ON_PRESSURE,        /* nor this: or while programs wait for memory */
 	KNOB_NR
 };
 

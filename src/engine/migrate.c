@@ -182,7 +182,7 @@ static void give_up(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->lo
 /* May the frame be moved, or moved once more? */
 static bool has_target(const struct migrate *j, uint32_t frame)
 {
-	return !j->of.target || j->of.target[frame - j->of.first] != POOL_NONE;
+	return !j->of.way || relocation_of(j->of.way, frame) != POOL_NONE;
 }
 
 /* --- isolate --- */
@@ -203,15 +203,28 @@ static bool isolate(struct engine *e, struct migrate *j, uint32_t node, uint64_t
 	return true;
 }
 
+/* The first frame from j->next on that is in use and to be moved, if it is below `stop`. */
+static uint32_t next_frame(const struct engine *e, const struct migrate *j, uint32_t stop)
+{
+	uint32_t i;
+
+	if (!j->of.way)
+		return pool_next_used(&e->pool, j->next, stop);
+	i = relocation_index(j->of.way, j->next);
+	return i < j->of.way->nr && j->of.way->at[i].from < stop ? j->of.way->at[i].from :
+								   POOL_NONE;
+}
+
 static void isolate_more(struct engine *e, struct migrate *j, uint64_t now) NEEDS(e->lock)
 {
-	uint32_t stop = j->of.end - j->next > VISIT ? j->next + VISIT : j->of.end;
+	uint32_t span = j->of.way ? j->of.end : VISIT; /* the way is short */
+	uint32_t stop = j->of.end - j->next > span ? j->next + span : j->of.end;
 	uint64_t sites = 0;
 
 	for (uint32_t i = 0; i < j->nr; i++)
 		sites += j->move[i].left;
 	while (j->nr < WINDOW && sites < WINDOW_SITES && j->next < stop) {
-		uint32_t f = pool_next_used(&e->pool, j->next, stop), node;
+		uint32_t f = next_frame(e, j, stop), node;
 
 		j->next = f == POOL_NONE ? stop : f + 1;
 		node = f == POOL_NONE ? POOL_NONE : pool_word(&e->pool, f);
@@ -233,7 +246,7 @@ static uint32_t find(struct engine *e, const struct migrate *j, const struct mov
 	int root = tree_root(e, j->of.to);
 	uint32_t n = NIL;
 
-	if (j->of.target)
+	if (j->of.way)
 		return NIL;
 	if (j->of.from != j->of.to)
 		return stable_pick_in(&e->stable, root, hash, limit, first, end);
@@ -259,9 +272,11 @@ static uint32_t take_frame(struct engine *e, struct migrate *j, const struct mov
 {
 	uint32_t wish = j->last == POOL_NONE ? POOL_NONE : j->last + 1, f;
 
-	if (j->of.target) {
-		f = j->of.target[m->frame - j->of.first];
-		j->of.target[m->frame - j->of.first] = POOL_NONE;
+	if (j->of.way) {
+		struct relocation_frame *to = &j->of.way->at[relocation_index(j->of.way, m->frame)];
+
+		f = to->to;
+		to->to = POOL_NONE;
 		return f;
 	}
 	if (!allow_frame(e))

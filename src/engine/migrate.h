@@ -4,17 +4,18 @@
 #define KSM_MIGRATE_H
 
 #include "engine/core.h"
+#include "engine/relocation.h"
 
 /* What of a zone is to be emptied, and where to. */
 struct migrate_range {
 	int from, to;        /* nodes; equal: elsewhere in the same zone, of which the range */
 	uint32_t first, end; /* [first, end) must be isolated then */
 	/*
-	 * NULL, or for each frame of the range the new frame that was taken for it, or POOL_NONE:
-	 * it is left alone. It outlives the job, which leaves POOL_NONE where it used a frame; what
-	 * is left is the caller's. No page is then moved to a frame that is there already.
+	 * NULL, or the frames of the range that move, each with the new frame that was taken for
+	 * it. It outlives the job, which leaves POOL_NONE where it used a frame; what is left is
+	 * the caller's. No page is then moved to a frame that is there already.
 	 */
-	uint32_t *target;
+	struct relocation *way;
 };
 
 /*

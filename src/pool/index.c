@@ -55,6 +55,11 @@ int index_fragmentation(const uint64_t nr[POOL_ORDERS], unsigned int order)
 	return (int)(1000 - (1000 + (frames_from(nr, 0) * 1000 >> order)) / runs);
 }
 
+bool index_worth_compacting(const uint64_t nr[POOL_ORDERS], unsigned int order, int threshold)
+{
+	return frames_from(nr, 0) >= 1u << order && index_fragmentation(nr, order) > threshold;
+}
+
 static void draw(const struct zone *z, const struct extent *x, uint32_t b, char at[2])
 	NEEDS(z->lock)
 {

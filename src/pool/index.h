@@ -23,6 +23,12 @@ int index_unusable(const uint64_t nr[POOL_ORDERS], unsigned int order);
  * fragmentation. INDEX_FITS: there is such a run, and the index means nothing.
  */
 int index_fragmentation(const uint64_t nr[POOL_ORDERS], unsigned int order);
+/*
+ * Is it worth moving frames together for a run of that order? Not if there is one, or fewer frames
+ * are free than it has (the kernel asks its watermarks), or the fragmentation index is not above
+ * `threshold`, 0..1000.
+ */
+bool index_worth_compacting(const uint64_t nr[POOL_ORDERS], unsigned int order, int threshold);
 
 /*
  * What the pageblocks of the zone's first extent from *extent on are, two characters each: of what

@@ -11,7 +11,7 @@
  * From large to small: pool, zone (one NUMA node), extent (64 pageblocks), pageblock (512 frames).
  * Rooms: pageblock (its free runs), zone (moves, lists, counts), choice (which frame), cache (free
  * frames of a thread), pool (this), range (isolation, contiguous ranges, offline), index (scores of
- * fragmentation).
+ * fragmentation), contig (runs made on demand).
  *
  * The pool knows numbers only. For each used frame it keeps one 32-bit word of its user, which it
  * never reads. What touches memory, contents or time comes in through struct pool_ops.

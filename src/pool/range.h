@@ -28,6 +28,7 @@ struct range_job {
 	uint64_t timeout_ms; /* to wait for frames that cannot be moved now */
 	bool anywhere;       /* other zones may take the contents */
 	bool cancel;         /* atomic; any thread may set it: the call ends with -ECANCELED */
+	bool stalled;        /* contig_alloc(): contents were to be moved */
 	struct pool_culprit who;
 };
 

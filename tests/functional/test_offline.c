@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_offline.c - frames are taken out of use, or moved together, under processes that stand on
- * them and go on.
+ * test_offline.c - frames are taken out of use under processes that stand on them and go on.
  *
  * /proc/PID/maps shows which frames pages stand on. Every page's contents are checked after every
  * drain.
@@ -296,60 +295,6 @@ START_TEST(two_domains)
 }
 END_TEST
 
-/*
- * The oldest client's windows hold few frames each, and it ends: what is left in them is moved
- * together, and the clients need no mapping more.
- */
-START_TEST(compaction)
-{
-	enum { BLOCKS = 6, PART = 100, ALL = BLOCKS * BLOCK };
-	struct daemon *d = start("emulated:1");
-	struct puppet *v[3];
-	uint64_t before, vmas[3] = { 0 };
-	long a[3];
-
-	for (int i = 0; i < 3; i++) {
-		v[i] = puppet_new();
-		a[i] = puppet_call(v[i], fn_offer, ALL, 1, 1);
-	}
-	wait_counter(d, "pages_sharing", 2 * ALL);
-	wait_counter(d, "orders", 0);
-	for (int i = 0; i < 3; i++)
-		for (long k = 0; k < BLOCKS; k++)
-			ck_assert_int_eq(puppet_call(v[i], fn_madvise,
-						     a[i] + (k * BLOCK + PART) * (long)PUPPET_PAGE,
-						     (BLOCK - PART) * PUPPET_PAGE, MADV_DONTNEED),
-					 0);
-	puppet_end(v[0]);
-	wait_counter(d, "pages_sharing", BLOCKS * PART);
-	wait_counter(d, "frames_used", BLOCKS * PART);
-	for (int i = 1; i < 3; i++)
-		vmas[i] = (uint64_t)mapping_count(v[i]->pid, 0);
-	before = ctl_get_u64(d, "zone/0/pageblocks");
-	ck_assert_uint_ge(before, BLOCKS);
-	ck_assert_int_eq(ctl_set(d, _i ? "ksm/compact_memory" : "node/0/compact", "1"), 0);
-	wait_until(ctl_get_u64(d, "node/0/compact") == 0, WAIT_MS, "it ends");
-	ck_assert_uint_eq(ctl_get_u64(d, "node/0/compact_success"), 1);
-	ck_assert_uint_lt(ctl_get_u64(d, "zone/0/pageblocks"), before);
-	ck_assert_uint_gt(ctl_get_u64(d, "node/0/isolated"), 0);
-	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/isolated"), 0);
-	for (int i = 1; i < 3; i++) {
-		ck_assert_uint_le(mapping_count(v[i]->pid, 0), vmas[i]);
-		for (long k = 0; k < BLOCKS; k++) {
-			long at = a[i] + k * BLOCK * (long)PUPPET_PAGE;
-
-			ck_assert_int_eq(puppet_call(v[i], fn_check, at, PART, 1 + k * BLOCK, 1),
-					 0);
-			ck_assert_int_eq(pages_on_frames(v[i]->pid, at, PART), PART);
-		}
-	}
-	wait_counter(d, "frames_used", BLOCKS * PART);
-	puppet_end(v[1]);
-	puppet_end(v[2]);
-	daemon_stop(d);
-}
-END_TEST
-
 START_TEST(bad_input)
 {
 	static const struct {
@@ -403,7 +348,6 @@ static Suite *offline_suite(void)
 	tcase_add_test(tc, whole_zone_under_load);
 	tcase_add_loop_test(tc, stopped_client, 0, 2);
 	tcase_add_test(tc, two_domains);
-	tcase_add_loop_test(tc, compaction, 0, 2);
 	tcase_add_test(tc, bad_input);
 	suite_add_tcase(s, tc);
 	return s;

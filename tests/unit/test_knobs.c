@@ -41,6 +41,8 @@ static const struct {
 	[KNOB_MAX_RETIRED_FRAMES] = { "max_retired_frames", 131072, "0", "-1", "4294967295",
 				      "4294967296" },
 	[KNOB_EXTFRAG_THRESHOLD] = { "extfrag_threshold", 500, "0", "-1", "1000", "1001" },
+	[KNOB_COMPACTION_PROACTIVENESS] = { "compaction_proactiveness", 20, "0", "-1", "100",
+					    "101" },
 	[KNOB_MERGE_BELOW_AVAILABLE] = { "merge_below_available", 0, "0", "-1", "100%", "101%" },
 	[KNOB_MERGE_ON_PRESSURE] = { "merge_on_pressure", 0, "0", "-1", "100", "101" },
 };

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "pool/contig.h"
 #include "pool/index.h"
 #include "pool/range.h"
 #include "fake.h"
@@ -490,6 +491,51 @@ END_TEST
 /* --- offline --- */
 
 /* The owner isolated the range, and empties it by itself. */
+/* A run that is wanted is made where frames are many and scattered, and not one move more. */
+START_TEST(run_made_on_demand)
+{
+	struct range_job job = { 0 };
+	struct world w;
+	uint32_t f;
+
+	make(&w, 2, 4 * B, false);
+	fill_out(&w);
+	for (f = 0; f < 4 * B; f += 2)
+		take(&w, f);
+	/* More than the mover may be asked for: nothing moves. */
+	ck_assert_uint_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 1000, &job), POOL_NONE);
+	ck_assert(!job.stalled);
+	ck_assert_str_eq(job.who.why, "too few frames are free");
+	ck_assert_uint_eq(contig_alloc(&w.p, 0, POOL_MAX_ORDER + 1, 500, &job), POOL_NONE);
+	ck_assert_uint_eq(w.moves, 0);
+	f = contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 500, &job);
+	ck_assert_uint_ne(f, POOL_NONE);
+	ck_assert_uint_eq(f % B, 0);
+	ck_assert(job.stalled);
+	ck_assert_uint_eq(w.moves, B / 2);
+	ck_assert_uint_eq(counts(&w, 0).used, 3 * B);
+	give(&w, f, B);
+	/* One is there: nothing is moved for it. */
+	f = contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 0, &job);
+	ck_assert_uint_ne(f, POOL_NONE);
+	ck_assert(!job.stalled);
+	ck_assert_uint_eq(w.moves, B / 2);
+	/* Frames are short: to move them would help nobody. */
+	while (counts(&w, 0).free > 3)
+		pool_alloc(&w.p, POOL_NO_CACHE, 0, POOL_NONE, POOL_NONE);
+	ck_assert_uint_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 500, &job), POOL_NONE);
+	ck_assert(!job.stalled);
+	ck_assert_str_eq(job.who.why, "too few frames are free");
+	/* Those that are there cannot move: it says which, and nothing stays isolated. */
+	give(&w, f, B / 2);
+	w.refuse = -EBUSY;
+	ck_assert_uint_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 0, &job), POOL_NONE);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	ck_assert_uint_eq(w.moves, B / 2);
+	pool_deinit(&w.p);
+}
+END_TEST
+
 START_TEST(taken_out_by_its_owner)
 {
 	struct pool_culprit who;
@@ -796,6 +842,7 @@ Suite *suite_range(void)
 	tcase_add_test(tc, half_of_a_pair);
 	tcase_add_test(tc, contents_move_out_of_the_way);
 	tcase_add_test(tc, no_room_elsewhere);
+	tcase_add_test(tc, run_made_on_demand);
 	tcase_add_test(tc, taken_out_by_its_owner);
 	tcase_add_test(tc, map_of_pageblocks);
 	tcase_add_test(tc, offline_and_online);

@@ -218,10 +218,22 @@ static ssize_t op_read(void *client, uint64_t addr, void *buf, size_t len)
 	return i ? (ssize_t)(i * PAGE) : -EFAULT;
 }
 
-static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+static bool fails(struct fake *w, enum fake_fault what)
 {
-	const struct fake *w = arena;
+	return w->fail_in[what] && !--w->fail_in[what];
+}
 
+static void run_hook(struct fake *w, void (**hook)(struct fake *w))
+{
+	void (*fn)(struct fake * w) = *hook;
+
+	*hook = NULL;
+	if (fn)
+		fn(w);
+}
+
+static void nids_of(const struct fake *w, uint32_t frame, uint32_t nr, int *nids)
+{
 	for (uint32_t i = 0; i < nr; i++) {
 		/* The kernel would fill a hole. */
 		must(w->frame_tag[frame + i] != FAKE_FREE_TAG);
@@ -231,16 +243,25 @@ static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
 	}
 }
 
+static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+{
+	struct fake *w = arena;
+
+	run_hook(w, &w->in_frames);
+	nids_of(w, frame, nr, nids);
+}
+
 static int op_frame_move(void *arena, uint32_t frame, uint32_t nr, int to, int *nids)
 {
 	struct fake *w = arena;
 
+	run_hook(w, &w->in_frames);
 	if (w->move_fails < 0)
 		return w->move_fails;
 	for (uint32_t i = 0; i < nr; i++)
 		if (!w->move_fails || !--w->move_fails)
 			w->frame_nid[frame + i] = (uint8_t)(to + 1);
-	op_frame_nids(w, frame, nr, nids);
+	nids_of(w, frame, nr, nids);
 	return 0;
 }
 
@@ -252,7 +273,7 @@ static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 		const struct fake_page *p = &c->page[(addr[i] - c->base) / PAGE];
 
 		if (p->how == FAKE_FILE)
-			op_frame_nids(c->w, p->frame, 1, nids + i);
+			nids_of(c->w, p->frame, 1, nids + i);
 		else
 			nids[i] = p->nid;
 	}
@@ -263,12 +284,13 @@ static int op_send(void *client, struct ksm_msg_order *order)
 	struct fake_client *c = client;
 	struct fake_order *o;
 
-	if (c->full || c->nr_orders == 64)
+	if (c->full || c->nr_orders == 64 || fails(c->w, FAKE_FAIL_SEND))
 		return -EAGAIN;
 	o = &c->order[c->nr_orders++];
 	memset(o, 0, sizeof(*o));
 	o->order = *order;
 	o->changes = c->changes;
+	o->held = fails(c->w, FAKE_FAIL_SILENT);
 	c->w->sent++;
 	return 0;
 }
@@ -277,15 +299,11 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 {
 	struct fake *w = arena;
 	const uint64_t *in = buf;
-	void (*hook)(struct fake * w) = w->in_write;
 	uint32_t i;
 
 	must(nr && frame + nr <= w->nr_frames);
 	w->writes++;
-	if (hook) {
-		w->in_write = NULL;
-		hook(w);
-	}
+	run_hook(w, &w->in_write);
 	if (w->write_fails) {
 		w->write_fails--;
 		return -ENOSPC;
@@ -302,13 +320,12 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 static int op_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
 {
 	struct fake *w = arena;
-	void (*hook)(struct fake * w) = w->in_write;
 
 	must(nr && from + nr <= w->nr_frames && to + nr <= w->nr_frames);
 	w->copies++;
-	w->in_write = NULL;
-	if (hook)
-		hook(w);
+	run_hook(w, &w->in_write);
+	if (fails(w, FAKE_FAIL_COPY))
+		return -ENOSPC;
 	if (w->write_fails) {
 		w->write_fails--;
 		return -ENOSPC;
@@ -327,6 +344,8 @@ static uint32_t op_frames_allow(void *arena, uint32_t least, uint32_t wish)
 	struct fake *w = arena;
 
 	must(least <= wish);
+	if (wish > w->allowed && fails(w, FAKE_FAIL_ALLOW))
+		return w->allowed;
 	if (wish <= w->allowed || wish <= w->max_frames)
 		w->allowed = wish;
 	else if (least <= w->max_frames)
@@ -486,6 +505,18 @@ struct fake_client *fake_client(struct fake *w, uint64_t base, uint32_t nr)
 	return c;
 }
 
+struct fake *fake_crowd(int nr_nodes, uint32_t zone_frames, int clients)
+{
+	struct fake *w = fake_new(nr_nodes, zone_frames, 0);
+
+	for (int i = 0; i < clients; i++)
+		fake_fill_unique(fake_client(w, FAKE_CROWD_BASE + (uint64_t)i * 0x10000000,
+					     FAKE_CROWD_PAGES),
+				 0, FAKE_CROWD_PAGES, 1000);
+	fake_passes(w, 3);
+	return w;
+}
+
 void fake_tick(struct fake *w, uint64_t ms)
 {
 	w->now_ms += ms;
@@ -601,6 +632,8 @@ static enum ksm_res merge_one(struct fake_client *c, uint32_t i, uint32_t frame)
 
 		return bad[fake_rand(&w->rng) % 3];
 	}
+	if (fails(w, FAKE_FAIL_ANSWER))
+		return w->fail_result;
 	if (p->pinned)
 		return KSM_RES_BUSY;
 	if (p->inherited)
@@ -637,7 +670,7 @@ void fake_agent_run(struct fake_client *c)
 	for (k = 0; k < c->nr_orders; k++) {
 		struct fake_order *o = &c->order[k];
 
-		if (o->done)
+		if (o->done || o->held)
 			continue;
 		o->done = true;
 		for (s = 0; s < KSM_ORDER_PAGES; s++) {
@@ -667,6 +700,22 @@ void fake_agent_answer(struct fake_client *c)
 	c->nr_orders = left;
 }
 
+void fake_release(struct fake *w)
+{
+	for (int i = 0; i < w->nr_clients; i++)
+		for (int k = 0; w->client[i] && k < w->client[i]->nr_orders; k++)
+			w->client[i]->order[k].held = false;
+}
+
+void fake_answer_all(struct fake *w)
+{
+	for (int i = 0; i < w->nr_clients; i++)
+		if (w->client[i]) {
+			fake_agent_run(w->client[i]);
+			fake_agent_answer(w->client[i]);
+		}
+}
+
 /* --- passes --- */
 
 void fake_scan(struct fake *w)
@@ -682,15 +731,11 @@ void fake_scan(struct fake *w)
 
 void fake_orders(struct fake *w)
 {
-	int i, n = 0;
+	int n = 0;
 
 	while (engine_nr_orders(w->e)) {
 		engine_flush(w->e, ENGINE_FLUSH_PASS);
-		for (i = 0; i < w->nr_clients; i++)
-			if (w->client[i]) {
-				fake_agent_run(w->client[i]);
-				fake_agent_answer(w->client[i]);
-			}
+		fake_answer_all(w);
 		ck_assert_int_lt(n++, 100000);
 	}
 }
@@ -741,11 +786,7 @@ void fake_migrate(struct fake *w)
 
 	while (fake_migrate_step(w)) {
 		fake_check(w);
-		for (int i = 0; i < w->nr_clients; i++)
-			if (w->client[i]) {
-				fake_agent_run(w->client[i]);
-				fake_agent_answer(w->client[i]);
-			}
+		fake_answer_all(w);
 		fake_check(w);
 		w->now_ms += 5;
 		ck_assert_int_lt(n++, 100000);

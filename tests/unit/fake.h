@@ -40,6 +40,17 @@ struct fake_order {
 	uint8_t result[KSM_ORDER_PAGES];
 	uint64_t changes; /* of the client when the order was sent */
 	bool done;        /* carried out, not answered */
+	bool held;        /* FAKE_FAIL_SILENT */
+};
+
+/* What can be had to fail once, at the nth time (fail_in). */
+enum fake_fault {
+	FAKE_FAIL_COPY,   /* a frame cannot get its bytes */
+	FAKE_FAIL_ALLOW,  /* there are to be no more frames */
+	FAKE_FAIL_SEND,   /* an order cannot be sent now */
+	FAKE_FAIL_ANSWER, /* a page of an order ends as fail_result */
+	FAKE_FAIL_SILENT, /* an order is not carried out until fake_release() */
+	FAKE_FAULTS
 };
 
 struct fake;
@@ -77,7 +88,9 @@ struct fake {
 	int released;    /* client_release calls; atomic */
 	int write_fails; /* frame_write calls that are to fail */
 	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, tracks, writtens, sent;
-	int fail_percent; /* of the pages of an order */
+	int fail_percent;                  /* of the pages of an order */
+	unsigned int fail_in[FAKE_FAULTS]; /* 0: never (again) */
+	enum ksm_res fail_result;
 	uint64_t rng, now_ms;
 	struct engine_migrated migrated;   /* of all steps */
 	struct engine_compacted compacted; /* as the last one ended */
@@ -92,6 +105,7 @@ struct fake {
 	 * its lock, too.
 	 */
 	void (*in_write)(struct fake *w);
+	void (*in_frames)(struct fake *w); /* the same, in frame_nids or frame_move */
 };
 #define FAKE_FREE_TAG 0xfeedfacedeadbeefull
 
@@ -113,6 +127,10 @@ struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames);
 void fake_free(struct fake *w); /* exits all clients, frees the engine, checks for leaks */
 void fake_set(struct fake *w, enum knob_id id, uint32_t v);
 
+/* So many clients with the same FAKE_CROWD_PAGES contents, all merged. */
+enum { FAKE_CROWD_PAGES = 100 };
+#define FAKE_CROWD_BASE 0x7f0000000000ull
+struct fake *fake_crowd(int nr_nodes, uint32_t zone_frames, int clients);
 /* nr pages at base, all offered, none present. */
 struct fake_client *fake_client(struct fake *w, uint64_t base, uint32_t nr);
 /* Let time pass, and the engine know it. */
@@ -129,6 +147,10 @@ void fake_dontneed(struct fake_client *c, uint32_t from, uint32_t nr);
 uint32_t fake_frame(const struct fake_client *c, uint32_t page);
 
 void fake_agent_run(struct fake_client *c);
+/* What was held back is carried out by the next fake_agent_run(). */
+void fake_release(struct fake *w);
+/* Agents carry out what they were sent, and answer. */
+void fake_answer_all(struct fake *w);
 void fake_agent_answer(struct fake_client *c);
 /* One pass without orders; a pass with all orders carried out; n such passes. All check. */
 void fake_scan(struct fake *w);

@@ -34,6 +34,7 @@ Suite *suite_drain(void);
 Suite *suite_survey(void);
 Suite *suite_hold(void);
 Suite *suite_migrate(void);
+Suite *suite_movers(void);
 Suite *suite_model(void);
 Suite *suite_memory(void);
 Suite *suite_threads(void);

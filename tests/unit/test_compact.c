@@ -44,15 +44,6 @@ static uint32_t pageblocks(struct fake *w)
 	return c.pageblocks;
 }
 
-static void answer_all(struct fake *w)
-{
-	for (int i = 0; i < w->nr_clients; i++)
-		if (w->client[i]) {
-			fake_agent_run(w->client[i]);
-			fake_agent_answer(w->client[i]);
-		}
-}
-
 static uint64_t all_vmas(const struct fake *w)
 {
 	uint64_t nr = 0;
@@ -70,7 +61,7 @@ static void compact(struct fake *w, bool answers, bool grace)
 	while (fake_compact_step(w)) {
 		fake_check(w);
 		if (answers)
-			answer_all(w);
+			fake_answer_all(w);
 		if (grace)
 			engine_epoch_free(w->e, engine_epoch(w->e));
 		fake_check(w);
@@ -178,7 +169,7 @@ START_TEST(while_clients_go_on)
 		uint32_t page = (uint32_t)(fake_rand(&w->rng) % (BLOCKS * BLOCK));
 
 		fake_check(w);
-		answer_all(w);
+		fake_answer_all(w);
 		if (_i && c && page % BLOCK < PART)
 			fake_store(c, page, 1000 * (page / BLOCK + 1) + page % BLOCK);
 		if (_i && n % 3 == 0) {
@@ -210,7 +201,7 @@ START_TEST(ends)
 	compact(w, _i, false);
 	ck_assert_uint_eq(w->compacted.pageblocks, 0);
 	pageblocks(w);
-	answer_all(w);
+	fake_answer_all(w);
 	engine_epoch_free(w->e, engine_epoch(w->e));
 	used = fake_counters(w).frames_used;
 	ck_assert_uint_eq(used, fake_counters(w).pages_shared);
@@ -230,7 +221,7 @@ START_TEST(cancelled)
 		fake_compact_step(w);
 	engine_compact_end(w->e, 0);
 	while (fake_compact_step(w)) {
-		answer_all(w);
+		fake_answer_all(w);
 		fake_check(w);
 		w->now_ms += 5;
 	}
@@ -256,7 +247,7 @@ START_TEST(passed_over)
 		ck_assert_int_eq(engine_compact(w->e, 0, true), 0);
 		engine_compact_end(w->e, 0); /* it frees nothing */
 		while (fake_compact_step(w))
-			answer_all(w);
+			fake_answer_all(w);
 	}
 	ck_assert_int_eq(engine_compact(w->e, 0, true), -EAGAIN);
 	compact(w, true, true); /* the operator's wish is not passed over; and it succeeds */
@@ -273,7 +264,7 @@ START_TEST(direct)
 	fake_set(w, KNOB_EXTFRAG_THRESHOLD, 0);
 	ck_assert_int_eq(engine_compact(w->e, 0, true), 0);
 	while (fake_compact_step(w)) {
-		answer_all(w);
+		fake_answer_all(w);
 		engine_epoch_free(w->e, engine_epoch(w->e));
 		fake_check(w);
 		w->now_ms += 5;

@@ -12,17 +12,12 @@
 #include "engine/core.h"
 #include "engine/settle.h"
 
-enum { ZONE = 4096, NR = 100, BLOCK = PAGEBLOCK_FRAMES };
-#define BASE 0x7f0000000000ull
+enum { ZONE = 4096, NR = FAKE_CROWD_PAGES, BLOCK = PAGEBLOCK_FRAMES };
+#define BASE FAKE_CROWD_BASE
 
 static struct fake *world(int nodes, int clients)
 {
-	struct fake *w = fake_new(nodes, ZONE, 0);
-
-	for (int i = 0; i < clients; i++)
-		fake_fill_unique(fake_client(w, BASE + (uint64_t)i * 0x10000000, NR), 0, NR, 1000);
-	fake_passes(w, 3);
-	return w;
+	return fake_crowd(nodes, ZONE, clients);
 }
 
 /* First frame of the pageblock that page 0 stands in. */
@@ -38,15 +33,6 @@ static int offline(struct fake *w, uint32_t first, uint32_t end, int to)
 	return engine_offline(w->e, (int)(first / ZONE), first, end, to, &frame);
 }
 
-static void answer_all(struct fake *w)
-{
-	for (int i = 0; i < w->nr_clients; i++)
-		if (w->client[i]) {
-			fake_agent_run(w->client[i]);
-			fake_agent_answer(w->client[i]);
-		}
-}
-
 /* Carry it on; agents answer, and grace periods end, if the test says so. */
 static void drain(struct fake *w, bool answers, bool grace)
 {
@@ -55,7 +41,7 @@ static void drain(struct fake *w, bool answers, bool grace)
 	while (fake_drain_step(w)) {
 		fake_check(w);
 		if (answers)
-			answer_all(w);
+			fake_answer_all(w);
 		if (grace)
 			engine_epoch_free(w->e, engine_epoch(w->e));
 		fake_check(w);
@@ -160,11 +146,11 @@ START_TEST(whole_zone)
 	ck_assert_int_eq(offline(w, 0, ZONE, 1), 0);
 	while (fake_drain_step(w)) {
 		for (int i = 0; _i && i < 10; i++) {
-			answer_all(w);
+			fake_answer_all(w);
 			disturb(w);
 		}
 		fake_check(w);
-		answer_all(w);
+		fake_answer_all(w);
 		engine_epoch_free(w->e, engine_epoch(w->e));
 		fake_check(w);
 		w->now_ms += 5;
@@ -220,7 +206,7 @@ START_TEST(who_keeps_it)
 	ck_assert_uint_ge(w->drained.culprit.frame, first);
 	ck_assert_uint_lt(w->drained.culprit.frame, first + BLOCK);
 	must_be_in_use(w);
-	answer_all(w);
+	fake_answer_all(w);
 	fake_passes(w, 3);
 	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
 	drain(w, true, true);

@@ -11,17 +11,12 @@
 #include "engine/core.h"
 #include "engine/settle.h"
 
-enum { ZONE = 4096, NR = 100 };
-#define BASE 0x7f0000000000ull
+enum { ZONE = 4096, NR = FAKE_CROWD_PAGES };
+#define BASE FAKE_CROWD_BASE
 
 static struct fake *world(int nodes, int clients)
 {
-	struct fake *w = fake_new(nodes, ZONE, 0);
-
-	for (int i = 0; i < clients; i++)
-		fake_fill_unique(fake_client(w, BASE + (uint64_t)i * 0x10000000, NR), 0, NR, 1000);
-	fake_passes(w, 3);
-	return w;
+	return fake_crowd(nodes, ZONE, clients);
 }
 
 static int zone_of(const struct fake_client *c, uint32_t page)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_threads.c - several threads add clients, change their memory and remove them while another
- * thread scans. It is worth most under ThreadSanitizer and AddressSanitizer: they see a use after
- * free.
+ * test_threads.c - several threads add clients, change their memory, fork and remove them while
+ * others scan, move frames between nodes, drain and compact, and look where pages lie. It is worth
+ * most under ThreadSanitizer and AddressSanitizer: they see a use after free.
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <urcu.h>
@@ -14,7 +16,9 @@
 #include "fake.h"
 #include "suites.h"
 
-enum { PAGES = 256, THREADS = 3, SCANNERS = 2, ROUNDS = 150 };
+enum { PAGES = 256, THREADS = 3, SCANNERS = 2, ROUNDS = 150, RESIDENTS = 2, FRAMES = 300 };
+enum { CALM = 32 }; /* of 256 looks at written pages so many show all as written */
+enum { NODES = 2, ZONE = 8 * PAGEBLOCK_FRAMES };
 #define BASE 0x7f0000000000ull
 
 struct world {
@@ -22,25 +26,35 @@ struct world {
 	struct ksm_knobs knobs;
 	int clients, released;   /* atomic */
 	unsigned int nr_workers; /* atomic */
+	bool calm;               /* pages are seldom written */
 	int stop;                /* atomic */
+	/* The mover's: what moves on each node, and how many have ended. */
+	enum job { NOTHING, MIGRATION, DRAIN, COMPACTION, JOBS } job[NODES];
+	unsigned int ended[JOBS];
+	uint64_t frames; /* that have moved */
+	int enough;      /* atomic: it has seen some of everything */
 };
 
 struct client {
 	struct world *w;
 	struct mm_slot *mm;
+	unsigned int tracked; /* calls of op_track(); atomic */
 	pthread_mutex_t lock;
 	uint32_t order[64];
 	int nr_orders;
 };
 
-/* Every page was written at some time; its content says which of 8 pages it is. */
+/* Every page was written, or (calm) was at some time; its content says which of 8 pages it is. */
 static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		    int max, uint64_t *walk_end)
 {
-	(void)client;
+	struct client *c = client;
+
 	(void)max;
 	(void)dense;
 	*walk_end = end;
+	if (c->w->calm && __atomic_fetch_add(&c->tracked, 1, __ATOMIC_RELAXED) % 256 >= CALM)
+		return 0;
 	v[0] = (struct track_range){ { start, end }, start / PAGE % 3 ? TRACK_ANON : TRACK_FILE };
 	return 1;
 }
@@ -91,10 +105,37 @@ static int op_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 	return 0;
 }
 
+static int op_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
+{
+	(void)from;
+	return op_write(arena, to, NULL, nr);
+}
+
+static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
+{
+	(void)client;
+	for (int i = 0; i < nr; i++)
+		nids[i] = addr[i] / PAGE % 16 == 5;
+}
+
+static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+{
+	(void)arena;
+	for (uint32_t i = 0; i < nr; i++)
+		nids[i] = (int)((frame + i) / ZONE) ^ ((frame + i) % 16 == 5);
+}
+
+static int op_frame_move(void *arena, uint32_t frame, uint32_t nr, int to, int *nids)
+{
+	(void)to;
+	op_frame_nids(arena, frame, nr, nids);
+	return 0;
+}
+
 static uint32_t op_allow(void *arena, uint32_t least, uint32_t wish)
 {
 	(void)arena;
-	return wish < 100 ? wish : least < 100 ? least : 100;
+	return wish < 300 ? wish : least < 300 ? least : 300;
 }
 
 static void op_free(void *arena, uint32_t frame, uint32_t nr)
@@ -135,6 +176,10 @@ static const struct engine_ops ops = {
 	.read = op_read,
 	.send_order = op_send,
 	.frame_write = op_write,
+	.frame_copy = op_copy,
+	.nid = op_nid,
+	.frame_nids = op_frame_nids,
+	.frame_move = op_frame_move,
 	.frames_allow = op_allow,
 	.debt_allow = op_debt_allow,
 	.memory_allow = op_memory_allow,
@@ -161,21 +206,49 @@ static void answer(struct client *c, uint64_t *rng)
 	}
 }
 
-static void live(struct world *w, uint64_t *rng)
+static struct client *client_new(struct world *w)
 {
 	struct client *c = calloc(1, sizeof(*c));
-	uint64_t a, b;
-	int i;
 
 	c->w = w;
 	pthread_mutex_init(&c->lock, NULL);
 	__atomic_fetch_add(&w->clients, 1, __ATOMIC_RELAXED);
 	c->mm = engine_mm_new(w->e, c, 7);
 	must(engine_region_add(c->mm, BASE, BASE + PAGES * PAGE) == 0);
+	return c;
+}
+
+static void client_end(struct client *c)
+{
+	struct mm_slot *mm = c->mm;
+
+	engine_mm_exit(mm);
+	mm_put(mm);
+}
+
+/* A child is there with some of the frames, while its parent goes. */
+static struct client *forked(struct client *parent, uint64_t *rng)
+{
+	struct client *c = client_new(parent->w);
+
+	engine_mm_set_family(c->mm, parent->mm->family);
+	for (uint64_t page = 0; page < PAGES; page += 3)
+		engine_adopt(c->mm, BASE + page * PAGE, 1,
+			     (uint32_t)(fake_rand(rng) % (NODES * ZONE)));
+	client_end(parent);
+	return c;
+}
+
+static void live(struct world *w, uint64_t *rng)
+{
+	struct client *c = client_new(w);
+	uint64_t a, b;
+	int i;
+
 	for (i = 0; i < 40; i++) {
 		a = fake_rand(rng) % PAGES;
 		b = a + 1 + fake_rand(rng) % (PAGES - a);
-		switch (fake_rand(rng) % 8) {
+		switch (fake_rand(rng) % 9) {
 		case 0:
 			must(!engine_region_del(c->mm, BASE + a * PAGE, BASE + b * PAGE));
 			break;
@@ -194,12 +267,15 @@ static void live(struct world *w, uint64_t *rng)
 		case 5:
 			engine_epoch_free(w->e, engine_epoch_advance(w->e) - 1);
 			break;
+		case 6:
+			if (i % 8 == 0)
+				c = forked(c, rng);
+			break;
 		default:
 			answer(c, rng);
 		}
 	}
-	engine_mm_exit(c->mm);
-	mm_put(c->mm);
+	client_end(c);
 }
 
 static void *clients_main(void *arg)
@@ -209,8 +285,27 @@ static void *clients_main(void *arg)
 	int i;
 
 	rcu_register_thread();
-	for (i = 0; i < ROUNDS; i++)
+	for (i = 0; i < ROUNDS || !__atomic_load_n(&w->enough, __ATOMIC_RELAXED); i++)
 		live(w, &rng);
+	rcu_unregister_thread();
+	return NULL;
+}
+
+/* A client that stays, with orders all the while, so there is something to move. */
+static void *resident_main(void *arg)
+{
+	struct world *w = arg;
+	uint64_t rng = (uint64_t)(uintptr_t)&rng;
+	struct client *c;
+
+	rcu_register_thread();
+	c = client_new(w);
+	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
+		answer(c, &rng);
+		engine_flush(w->e, ENGINE_FLUSH_RIPE);
+		sched_yield();
+	}
+	client_end(c);
 	rcu_unregister_thread();
 	return NULL;
 }
@@ -236,20 +331,122 @@ static void *scan_main(void *arg)
 	return NULL;
 }
 
-START_TEST(clients_come_and_go)
+/* Have a node begin with something, if nothing moves there. */
+static void begin(struct world *w, int nid, uint64_t *rng)
+{
+	enum job what = 1 + fake_rand(rng) % (JOBS - 1);
+	uint32_t first = (uint32_t)nid * ZONE, frame;
+	uint32_t part =
+		first + (uint32_t)(fake_rand(rng) % (ZONE / PAGEBLOCK_FRAMES)) * PAGEBLOCK_FRAMES;
+	int err;
+
+	engine_online(w->e, nid, first, first + ZONE);
+	if (what == MIGRATION)
+		err = engine_migrate(w->e, nid, !nid);
+	else if (what == COMPACTION)
+		err = engine_compact(w->e, nid, false);
+	else if (fake_rand(rng) % 2)
+		err = engine_offline(w->e, nid, first, first + ZONE, !nid, &frame);
+	else
+		err = engine_offline(w->e, nid, part, part + PAGEBLOCK_FRAMES, nid, &frame);
+	if (!err)
+		w->job[nid] = what;
+}
+
+static enum engine_migrate move_on(struct world *w, int nid, uint64_t now)
+{
+	struct engine_compacted compacted = { 0 };
+	struct engine_migrated moved = { 0 };
+	struct engine_drained drained = { 0 };
+	enum engine_migrate ret = ENGINE_MIGRATE_NONE;
+
+	if (w->job[nid] == MIGRATION)
+		ret = engine_migrate_step(w->e, nid, now, &moved);
+	else if (w->job[nid] == DRAIN)
+		ret = engine_drain_step(w->e, nid, now, &drained);
+	else if (w->job[nid] == COMPACTION)
+		ret = engine_compact_step(w->e, nid, now, &compacted);
+	w->frames += moved.frames + drained.moved.frames + compacted.isolated;
+	return ret;
+}
+
+static void *mover_main(void *arg)
+{
+	struct world *w = arg;
+	uint64_t rng = 4711, now = 1, placed = 0;
+
+	rcu_register_thread();
+	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE))
+		for (int nid = 0; nid < NODES; nid++) {
+			now += 1 + fake_rand(&rng) % 100;
+			if (move_on(w, nid, now) <= ENGINE_MIGRATE_DONE) {
+				w->ended[w->job[nid]]++;
+				w->job[nid] = NOTHING;
+				begin(w, nid, &rng);
+			}
+			engine_bring_back(w->e, nid, &placed);
+			if (w->frames >= FRAMES && w->ended[MIGRATION] && w->ended[DRAIN] &&
+			    w->ended[COMPACTION])
+				__atomic_store_n(&w->enough, 1, __ATOMIC_RELAXED);
+		}
+	rcu_unregister_thread();
+	return NULL;
+}
+
+/* It looks where pages lie, and sometimes has everything that moves end. */
+static void *looker_main(void *arg)
+{
+	struct world *w = arg;
+	uint64_t rng = 815;
+
+	rcu_register_thread();
+	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
+		int nid = (int)(fake_rand(&rng) % NODES);
+
+		engine_survey(w->e, 1000);
+		switch (fake_rand(&rng) % 300) {
+		case 0:
+			engine_migrate_end(w->e, nid);
+			break;
+		case 1:
+			engine_drain_end(w->e, nid);
+			break;
+		case 2:
+			engine_compact_end(w->e, nid);
+			break;
+		default:
+			sched_yield();
+		}
+	}
+	rcu_unregister_thread();
+	return NULL;
+}
+
+/* Movers: beside it frames move, and pages are looked for on other nodes. */
+static void clients_beside(bool movers)
 {
 	static struct world w;
-	struct engine_config cfg = {
-		.ops = &ops, .knobs = &w.knobs, .nr_nodes = 1, .zone_frames = 4096, .hash_seed = 1
-	};
-	pthread_t t[THREADS], scan[SCANNERS];
+	struct engine_config cfg = { .ops = &ops,
+				     .knobs = &w.knobs,
+				     .nr_nodes = movers ? NODES : 1,
+				     .zone_frames = ZONE,
+				     .hash_seed = 1 };
+	pthread_t t[THREADS], scan[SCANNERS], resident[RESIDENTS], mover, looker;
 	int i;
 
+	w.enough = !movers;
+	w.calm = movers;
 	knobs_init(&w.knobs);
 	w.e = engine_new(&cfg);
 	ck_assert_ptr_nonnull(w.e);
 	for (i = 0; i < SCANNERS; i++)
 		ck_assert_int_eq(pthread_create(&scan[i], NULL, scan_main, &w), 0);
+	for (i = 0; movers && i < RESIDENTS; i++)
+		ck_assert_int_eq(pthread_create(&resident[i], NULL, resident_main, &w), 0);
+	if (movers) {
+		ck_assert_int_eq(pthread_create(&mover, NULL, mover_main, &w), 0);
+		ck_assert_int_eq(pthread_create(&looker, NULL, looker_main, &w), 0);
+	}
 	for (i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_create(&t[i], NULL, clients_main, &w), 0);
 	for (i = 0; i < THREADS; i++)
@@ -257,9 +454,30 @@ START_TEST(clients_come_and_go)
 	__atomic_store_n(&w.stop, 1, __ATOMIC_RELEASE);
 	for (i = 0; i < SCANNERS; i++)
 		pthread_join(scan[i], NULL);
+	if (movers) {
+		pthread_join(mover, NULL);
+		pthread_join(looker, NULL);
+		for (i = 0; i < RESIDENTS; i++)
+			pthread_join(resident[i], NULL);
+		printf("%u migrations, %u drains, %u compactions; %llu frames moved\n",
+		       w.ended[MIGRATION], w.ended[DRAIN], w.ended[COMPACTION],
+		       (unsigned long long)w.frames);
+	}
 	engine_epoch_free(w.e, engine_epoch(w.e));
 	engine_free(w.e);
-	ck_assert_int_eq(w.released, THREADS * ROUNDS);
+	ck_assert_int_eq(w.released, w.clients);
+	ck_assert_int_ge(w.released, THREADS * ROUNDS);
+}
+
+START_TEST(clients_come_and_go)
+{
+	clients_beside(false);
+}
+END_TEST
+
+START_TEST(clients_beside_movers)
+{
+	clients_beside(true);
 }
 END_TEST
 
@@ -269,6 +487,7 @@ Suite *suite_threads(void)
 	TCase *tc = engine_case("threads");
 
 	tcase_add_test(tc, clients_come_and_go);
+	tcase_add_test(tc, clients_beside_movers);
 	suite_add_tcase(s, tc);
 	return s;
 }

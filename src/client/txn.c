@@ -5,18 +5,19 @@
  * For each stretch of eligible pages of the order the agent does this:
  *  1. It leaves change tracking and registers the stretch in the synchronous userfaultfd
  *     (MISSING).
- *  2. UFFDIO_MOVE takes the pages to the staging area. From here threads that touch them wait. The
- *     kernel refuses a page that is pinned for DMA, or was shared by a fork, with EBUSY; of the
- *     latter exclusive.c makes some movable, and then they are tried again.
- *  3. The agent compares them with the frames, byte for byte. Nobody can change the pages now,
- *     because they are mapped nowhere else; and frames never change.
- *     The frames are mapped and populated at an address of their own for that; those of short runs
- *     are read, and populated when nobody waits any more (aside.c).
- *  4. Where they are equal it moves the mapping of the frames over the pages. Pages of zeros that
- *     the daemon wants gone need none: the hole reads as zeros. Where they differ it moves the page
- *     back.
- *  5. It serves forks, leaves the userfaultfd, and wakes the waiting threads.
- *  6. It registers for tracking again, and drops the staging pages.
+ *  2. For each chunk of the stretch, some runs of pages whose frames are neighbours, too, it
+ *     a. maps the frames at an address of their own and populates them; those of short runs it
+ *        reads, and they are populated when nobody waits any more (aside.c).
+ *     b. UFFDIO_MOVE takes the pages to the staging area. From here threads that touch them wait.
+ *        The kernel refuses a page that is pinned for DMA, or was shared by a fork, with EBUSY; of
+ *        the latter exclusive.c makes some movable, and then they are tried again.
+ *     c. The agent compares them with the frames, byte for byte. Nobody can change the pages now,
+ *        because they are mapped nowhere else; and frames never change.
+ *     d. Where they are equal it moves the mapping of the frames over the pages. Pages of zeros
+ *        that the daemon wants gone need none: the hole reads as zeros. Where they differ it moves
+ *        the page back. Then it wakes the threads, to which the next chunk is nothing.
+ *  3. It serves forks, leaves the userfaultfd, and wakes the waiting threads.
+ *  4. It registers for tracking again, and drops the staging pages.
  *
  * A stretch may have small gaps of pages that are not in the order. Leaving and joining
  * userfaultfds splits and joins mappings and costs 7 us a stretch. Pages in the gap are taken for
@@ -50,10 +51,12 @@
 #include "client/leaving.h"
 #include "client/mend.h"
 #include "client/pageset.h"
+#include "client/staging.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
+#define CHUNK_RUNS 16u  /* some 100 us where each needs a mapping */
 #define MAX_GAP 4u      /* pages; see above */
 #define MOVE_TRIES 16   /* of a page that is locked, or of which a fork is being announced */
 #define LEAVING_MS 2    /* for threads that are about to end; the daemon asks again */
@@ -114,42 +117,6 @@ static uint8_t res_of_errno(long err)
 	}
 }
 
-/*
- * Say which pages of the block are in the staging area; the page tables know. The kernel's own
- * account of a partial UFFDIO_MOVE cannot be relied on. Linux 6.18 moves in batches, and was seen
- * to answer EEXIST with no bytes moved after it had moved pages, where a fork shares the page
- * behind them. (test_agent's raw forks lose pages when this is not looked up.) Where the page map
- * cannot be read mincore(2) answers, which does not know pages that were swapped out since.
- */
-static uint64_t staged(const struct kit *k)
-{
-	uint64_t entry[KSM_ORDER_PAGES], mask = 0;
-	uint8_t core[KSM_ORDER_PAGES] = { 0 };
-
-	if (!exclusive_pagemap(k, (uintptr_t)k->staging, KSM_ORDER_PAGES, entry)) {
-		sysc3(SYS_mincore, k->staging, KIT_ORDER_BYTES, core);
-		for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
-			mask |= (uint64_t)(core[i] & 1) << i;
-		return mask;
-	}
-	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++)
-		if (entry[i] & (KABI_PM_PRESENT | KABI_PM_SWAPPED))
-			mask |= pageset_bit(i);
-	return mask;
-}
-
-static long move(const struct kit *k, uint64_t dst, uint64_t src, unsigned int pages)
-{
-	struct kabi_uffdio_move mv = {
-		.dst = dst,
-		.src = src,
-		.len = (uint64_t)pages * KSM_PAGE_SIZE,
-		.mode = KABI_UFFDIO_MOVE_MODE_DONTWAKE,
-	};
-
-	return sysc3(SYS_ioctl, k->uffd_sync, KABI_UFFDIO_MOVE, &mv);
-}
-
 /* Move pages [from, to) of the block out; pages that refuse get their result and stay. */
 static void move_out(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
@@ -158,13 +125,14 @@ static void move_out(struct stretch *st, unsigned int from, unsigned int to) NEE
 
 	while (i < to) {
 		uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
-		long r = move(st->k, (uintptr_t)st->k->staging + off, st->m->addr + off, to - i);
+		long r = staging_move(st->k, (uintptr_t)st->k->staging + off, st->m->addr + off,
+				      to - i);
 
 		if (r == 0) {
 			st->moved |= pageset_range(i, to);
 			return;
 		}
-		st->moved |= staged(st->k) & pageset_range(from, to);
+		st->moved |= staging_pages(st->k) & pageset_range(from, to);
 		if (st->moved & pageset_bit(i)) {
 			tries = 0;
 			while (i < to && (st->moved & pageset_bit(i)))
@@ -177,12 +145,6 @@ static void move_out(struct stretch *st, unsigned int from, unsigned int to) NEE
 			tries = 0;
 		}
 	}
-}
-
-static void move_all_out(struct stretch *st) NEEDS(as.lock)
-{
-	for (unsigned int i = st->from, j; pageset_next(st->order, &i, &j); i = j)
-		move_out(st, i, j);
 }
 
 /*
@@ -218,8 +180,9 @@ static void move_back(struct stretch *st, unsigned int from, unsigned int to) NE
 
 	while (from < to) {
 		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
-		long r = move(st->k, st->m->addr + off, (uintptr_t)st->k->staging + off, to - from);
-		uint64_t left = r == 0 ? 0 : staged(st->k) & pageset_range(from, to);
+		long r = staging_move(st->k, st->m->addr + off, (uintptr_t)st->k->staging + off,
+				      to - from);
+		uint64_t left = r == 0 ? 0 : staging_pages(st->k) & pageset_range(from, to);
 
 		st->moved &= ~pageset_range(from, to) | left;
 		if (left & pageset_bit(from)) {
@@ -239,10 +202,24 @@ static bool page_is_zero(const uint8_t *p)
 	return !p[0] && !memcmp(p, p + 1, KSM_PAGE_SIZE - 1);
 }
 
-/* Frames that pages are to stand on, aside. */
-struct frames {
-	const uint8_t *bytes; /* their contents */
-	uint8_t *map;         /* their mapping; NULL: they are on the sheet */
+/*
+ * Pages [from, to) of the order that are replaced together: by neighbouring frames, which are
+ * prepared, or by a hole, as zeros.
+ */
+struct run {
+	unsigned int from, to;
+	const uint8_t *bytes; /* contents of the frames; NULL: zeros */
+	uint8_t *map;         /* their mapping aside; NULL: they are on the sheet */
+};
+
+/*
+ * Runs of one stretch whose pages are out at the same time. Threads that touch them wait until all
+ * of them are replaced, so there are not many, and what takes long is done before.
+ */
+struct chunk {
+	struct run run[CHUNK_RUNS];
+	unsigned int nr;
+	uint64_t pages;
 };
 
 /* Move the mapping of their frames over pages [i, to), which are equal to them. */
@@ -272,59 +249,36 @@ static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint
 	memset(st->result + i, KSM_RES_MERGED, to - i);
 }
 
-/* Compare pages [from, to) with their frames, and map these over the equal parts. */
-static void map_equal(struct stretch *st, unsigned int from, unsigned int to, struct frames f)
+/* Compare pages [from, to), which were moved, with their frames, and map the equal parts. */
+static void map_equal(struct stretch *st, const struct run *r, unsigned int from, unsigned int to)
 	NEEDS(as.lock)
 {
 	for (unsigned int i = from, j; i < to; i = j) {
-		size_t off = (size_t)(i - from) * KSM_PAGE_SIZE;
+		size_t off = (size_t)(i - r->from) * KSM_PAGE_SIZE;
 
-		for (j = i;
-		     j < to && !memcmp(st->k->staging + (size_t)j * KSM_PAGE_SIZE,
-				       f.bytes + (size_t)(j - from) * KSM_PAGE_SIZE, KSM_PAGE_SIZE);
+		for (j = i; j < to && !memcmp(st->k->staging + (size_t)j * KSM_PAGE_SIZE,
+					      r->bytes + (size_t)(j - r->from) * KSM_PAGE_SIZE,
+					      KSM_PAGE_SIZE);
 		     j++)
 			;
 		if (j > i)
-			map_frames(st, i, j, f.map ? f.map + off : NULL);
+			map_frames(st, i, j, r->map ? r->map + off : NULL);
 		else
 			st->result[j++] = KSM_RES_DIFFERENT;
 	}
 }
 
 /*
- * Unmap what was not moved into place of the frames at `at`, which stand for pages [from, to).
- * Where they were moved away, other threads may have mapped something by now.
+ * Unmap what was not moved into place of the frames of a run. Where they were moved away, other
+ * threads may have mapped something by now.
  */
-static void unmap_rest(const struct stretch *st, unsigned int from, unsigned int to, uint8_t *at)
+static void unmap_rest(const struct stretch *st, const struct run *r)
 {
-	uint64_t rest = pageset_range(from, to) & ~st->mapped;
+	uint64_t rest = pageset_range(r->from, r->to) & ~st->mapped;
 
-	for (unsigned int i = from, j; pageset_next(rest, &i, &j); i = j)
-		sysc2(SYS_munmap, at + (size_t)(i - from) * KSM_PAGE_SIZE,
+	for (unsigned int i = r->from, j; r->map && pageset_next(rest, &i, &j); i = j)
+		sysc2(SYS_munmap, r->map + (size_t)(i - r->from) * KSM_PAGE_SIZE,
 		      (long)(j - i) * KSM_PAGE_SIZE);
-}
-
-/* Compare moved pages [from, to), whose frames are contiguous, and map the equal parts. */
-static void compare_frames(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
-{
-	uint32_t first = st->m->frame[from];
-	size_t len = (size_t)(to - from) * KSM_PAGE_SIZE;
-	struct frames f = { st->k->buf, NULL };
-
-	if (first + (uint64_t)(to - from) > st->k->arena_pages) {
-		memset(st->result + from, KSM_RES_GONE, to - from);
-	} else if (aside_sheet_has(st->sheet, st->k, first, len, order_page(st->m, from))) {
-		if (io_pread_all(st->k->arena, st->k->buf, len, (uint64_t)first * KSM_PAGE_SIZE))
-			map_equal(st, from, to, f);
-	} else {
-		f.bytes = f.map = aside_frames(st->k, first, len, order_page(st->m, from));
-		if (!f.map) {
-			memset(st->result + from, KSM_RES_NOMEM, to - from);
-			return;
-		}
-		map_equal(st, from, to, f);
-		unmap_rest(st, from, to, f.map);
-	}
 }
 
 /* Let dumps have what stands on pieces of the sheet. */
@@ -342,40 +296,103 @@ static void fill_bare(const struct stretch *st)
 		      MADV_POPULATE_READ);
 }
 
-static void compare_all(struct stretch *st) NEEDS(as.lock)
+/* Have the frames of a run where they can be compared, and mapped at once. */
+static bool prepare(const struct stretch *st, struct run *r) NEEDS(as.lock)
 {
-	unsigned int i = st->from;
+	uint32_t first = st->m->frame[r->from];
+	size_t len = (size_t)(r->to - r->from) * KSM_PAGE_SIZE;
+	uint64_t at = order_page(st->m, r->from);
+	uint8_t *buf = st->k->buf + (size_t)r->from * KSM_PAGE_SIZE;
 
-	while (i < st->to) {
-		unsigned int j = i + 1;
+	if (first == KSM_FRAME_ZERO)
+		return true;
+	if (first + (uint64_t)(r->to - r->from) > st->k->arena_pages)
+		return false; /* GONE, as every page of the order is so far */
+	if (aside_sheet_has(st->sheet, st->k, first, len, at)) {
+		r->bytes = buf;
+		return io_pread_all(st->k->arena, buf, len, (uint64_t)first * KSM_PAGE_SIZE);
+	}
+	r->bytes = r->map = aside_frames(st->k, first, len, at);
+	if (!r->map)
+		memset(st->result + r->from, KSM_RES_NOMEM, r->to - r->from);
+	return r->map;
+}
 
-		if (!(st->moved & pageset_bit(i))) {
-			i++;
-			continue;
+/* Find the next run of the stretch, from page i on. False: there is none. */
+static bool next_run(const struct stretch *st, unsigned int i, struct run *r)
+{
+	const uint32_t *frame = st->m->frame;
+	unsigned int j;
+
+	if (!pageset_next(st->order, &i, &j))
+		return false;
+	*r = (struct run){ .from = i, .to = i + 1 };
+	while (r->to < j && frame[r->to] == frame[r->to - 1] + (frame[i] != KSM_FRAME_ZERO))
+		r->to++;
+	return true;
+}
+
+/* Prepare the next runs, from page i on. Returns the page behind them; 0: no page is left. */
+static unsigned int next_chunk(const struct stretch *st, unsigned int i, struct chunk *c)
+	NEEDS(as.lock)
+{
+	struct run r;
+
+	c->nr = 0;
+	c->pages = 0;
+	for (; c->nr < CHUNK_RUNS && next_run(st, i, &r); i = r.to)
+		if (prepare(st, &r)) {
+			c->run[c->nr++] = r;
+			c->pages |= pageset_range(r.from, r.to);
 		}
-		if (st->m->frame[i] == KSM_FRAME_ZERO) {
-			bool zero = page_is_zero(st->k->staging + (size_t)i * KSM_PAGE_SIZE);
+	return c->nr ? i : 0;
+}
 
-			st->result[i] = zero ? KSM_RES_MERGED : KSM_RES_DIFFERENT;
-			if (zero)
-				st->dropped |= pageset_bit(i);
-			i++;
+static void compare_zeros(struct stretch *st, const struct run *r)
+{
+	for (unsigned int i = r->from; i < r->to; i++) {
+		if (!(st->moved & pageset_bit(i)))
 			continue;
+		if (page_is_zero(st->k->staging + (size_t)i * KSM_PAGE_SIZE)) {
+			st->result[i] = KSM_RES_MERGED;
+			st->dropped |= pageset_bit(i);
+		} else {
+			st->result[i] = KSM_RES_DIFFERENT;
 		}
-		while (j < st->to && (st->moved & pageset_bit(j)) &&
-		       st->m->frame[j] == st->m->frame[j - 1] + 1)
-			j++;
-		compare_frames(st, i, j);
-		i = j;
 	}
 }
 
+static void compare_run(struct stretch *st, const struct run *r) NEEDS(as.lock)
+{
+	uint64_t moved = st->moved & pageset_range(r->from, r->to);
+
+	if (!r->bytes) {
+		compare_zeros(st, r);
+		return;
+	}
+	for (unsigned int i = r->from, j; pageset_next(moved, &i, &j); i = j)
+		map_equal(st, r, i, j);
+	unmap_rest(st, r);
+}
+
+/* A child that was made meanwhile gets its copies first. */
 static void return_the_rest(struct stretch *st) NEEDS(as.lock)
 {
 	uint64_t back = st->moved & ~st->mapped & ~st->dropped;
 
+	if (back)
+		uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
 	for (unsigned int i = 0, j; pageset_next(back, &i, &j); i = j)
 		move_back(st, i, j);
+}
+
+static void replace_chunk(struct stretch *st, const struct chunk *c) NEEDS(as.lock)
+{
+	for (unsigned int i = 0, j; pageset_next(c->pages, &i, &j); i = j)
+		move_out(st, i, j);
+	for (unsigned int i = 0; i < c->nr; i++)
+		compare_run(st, &c->run[i]);
+	return_the_rest(st);
 }
 
 /*
@@ -411,6 +428,7 @@ static int replace_pages(struct stretch *st) NEEDS(as.lock)
 {
 	uint64_t start = order_page(st->m, st->from);
 	uint64_t end = order_page(st->m, st->to);
+	struct chunk c;
 	int r;
 
 	uffd_unregister(st->k->uffd_async, start, end);
@@ -420,11 +438,14 @@ static int replace_pages(struct stretch *st) NEEDS(as.lock)
 		uffd_register(st->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 		return r;
 	}
-	move_all_out(st);
-	compare_all(st);
+	for (unsigned int i = st->from, next; (next = next_chunk(st, i, &c)); i = next) {
+		replace_chunk(st, &c);
+		/* Those that wait for these pages need not wait for the next ones, too. */
+		if (next < st->to)
+			uffd_wake(st->k->uffd_sync, order_page(st->m, i), order_page(st->m, next));
+	}
 	show_bare(st);
 	uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
-	return_the_rest(st);
 	resume_tracking(st, start, end);
 	/* For the last forks that saw it registered: threads wait for the event to be read. */
 	uffd_serve_forks(st->k, st->m->addr, 0, st->k->staging);
@@ -455,28 +476,6 @@ static void execute_stretch(struct stretch *st) NEEDS(as.lock)
 		if (r)
 			memset(st->result + i, res_of_errno(r), j - i);
 	}
-}
-
-/*
- * Make the staging area accessible for a transaction. It is the one range that is always
- * registered for missing pages, and nobody answers for it. mlockall(2) of the program wants to
- * fill every mapping that can be accessed, and would wait there for ever. So the area is
- * accessible only in a transaction, and staging_close() wakes a thread that ran into it to see
- * that it no longer is.
- *
- * It must not stay locked either: pages move between mappings that are both locked or both not,
- * and locked memory is not ours to replace.
- */
-static bool staging_open(const struct kit *k)
-{
-	sysc2(SYS_munlock, k->staging, KIT_ORDER_BYTES);
-	return sysc3(SYS_mprotect, k->staging, KIT_ORDER_BYTES, PROT_READ | PROT_WRITE) == 0;
-}
-
-static void staging_close(const struct kit *k)
-{
-	sysc3(SYS_mprotect, k->staging, KIT_ORDER_BYTES, PROT_NONE);
-	uffd_wake(k->uffd_sync, (uintptr_t)k->staging, (uintptr_t)k->staging + KIT_ORDER_BYTES);
 }
 
 /*

@@ -18,6 +18,10 @@
  * A range may be terabytes long. The kernel holds the client's mmap_lock for all of a call, and
  * passes over 512 GiB without page tables as fast as over a page. So calls are for 128 MiB at first
  * and grow as long as they are quick: what bounds them is time, not addresses.
+ *
+ * The kernel protects a huge page as one where the walk takes all of it, and splits it where the
+ * walk ends within. So no number of pages ends a walk. It ends after VEC_LEN runs, of which a huge
+ * page is at most one, or where the caller says, who keeps to the bounds of huge pages.
  */
 #include "daemon/track.h"
 
@@ -32,7 +36,8 @@
 
 #define VEC_LEN 256 /* regions per call: as many as a caller has room for ranges; 6 KiB of stack */
 #define CLEAN_PAGES 32768 /* pages per call of track_clean(): who takes them in holds a lock */
-#define STEP_BYTES (128ull << 20) /* of address space, for one call at first */
+#define HUGE_BYTES (512 * (uint64_t)KSM_PAGE_SIZE) /* of a huge page */
+#define STEP_BYTES (128ull << 20)                  /* of address space, for one call at first */
 #define STEP_GROWS 8u
 #define QUICK_NS 20000u  /* a call that took less is followed by a longer one, */
 #define SLOW_NS 100000u  /* one that took more by a shorter one */
@@ -48,6 +53,7 @@
 struct out {
 	struct track_range *v;
 	int nr, max;
+	bool full;
 };
 
 /* How far the calls of one look reach. */
@@ -65,7 +71,7 @@ static struct pace pace_begin(uint64_t start, uint64_t end)
 
 static uint64_t pace_end(const struct pace *p, uint64_t start, uint64_t end)
 {
-	return end - start > p->step ? start + p->step : end;
+	return end - start > p->step ? (start + p->step) / HUGE_BYTES * HUGE_BYTES : end;
 }
 
 /* After a call. False: the look has taken long enough. */
@@ -99,12 +105,15 @@ static enum track_kind kind_of(uint64_t categories)
 	return categories & KABI_PAGE_IS_FILE ? TRACK_FILE : TRACK_ANON;
 }
 
+/* Without room for it nothing is emitted any more. */
 static void emit(struct out *o, uint64_t start, uint64_t end, enum track_kind kind)
 {
-	if (o->nr && o->v[o->nr - 1].at.end == start && o->v[o->nr - 1].kind == kind)
+	if (!o->full && o->nr && o->v[o->nr - 1].at.end == start && o->v[o->nr - 1].kind == kind)
 		o->v[o->nr - 1].at.end = end;
-	else if (o->nr < o->max)
+	else if (o->nr < o->max && !o->full)
 		o->v[o->nr++] = (struct track_range){ { start, end }, kind };
+	else
+		o->full = true;
 }
 
 /*
@@ -182,15 +191,13 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 
 	*walk_end = start;
 	while (start < end) {
-		/* What is protected must be reported, and a page makes at most one range: so never
-		 * take more pages than there is room for. */
+		/* What is protected must be reported: take no more runs than there is room for. */
 		struct kabi_pm_scan_arg arg = {
 			.flags = KABI_PM_SCAN_WP_MATCHING,
 			.start = start,
 			.end = pace_end(&pace, start, end),
 			.vec = (uintptr_t)runs,
-			.vec_len = VEC_LEN,
-			.max_pages = (uint64_t)(max - o.nr),
+			.vec_len = (uint64_t)(max - o.nr < VEC_LEN ? max - o.nr : VEC_LEN),
 			/* Exactly this mask takes the kernel's fast walk. */
 			.category_mask = dense ? KABI_PAGE_IS_WRITTEN : TRACKED,
 			.return_mask = KABI_PAGE_IS_WRITTEN,
@@ -202,7 +209,9 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 		err = n ? classify_all(pagemap, runs, n, &o) : 0;
 		if (err == -ESRCH)
 			return err;
-		if (err) {
+		if (err || o.full) {
+			/* Pages of a run may be of more kinds than there is room for. */
+			o.full = false;
 			o.nr = known;
 			emit_unknown(&o, runs, n);
 		}

@@ -31,6 +31,7 @@
 #define PAGE_SHIFT KSM_PAGE_SHIFT
 #define PAGE_BYTES ((uint64_t)KSM_PAGE_SIZE)
 #define BLOCK_BYTES (PAGE_BYTES * BLOCK_PAGES)
+#define HUGE_BYTES (PAGE_BYTES * 512) /* of a huge page, and of what one page table maps */
 #define MM_MAX_ORDERS 64u /* orders under way per client; the low 6 bits of an order's id */
 #define FRAME_NONE KSM_FRAME_NONE
 #define NID_UNKNOWN (-1)
@@ -334,6 +335,16 @@ static inline uint64_t block_pn(const struct rmap_block *b, unsigned int slot)
 static inline struct span block_span(uint32_t key)
 {
 	return (struct span){ key * BLOCK_BYTES, (key + 1ull) * BLOCK_BYTES };
+}
+
+static inline uint64_t huge_down(uint64_t addr)
+{
+	return addr & ~(HUGE_BYTES - 1);
+}
+
+static inline uint64_t huge_up(uint64_t addr)
+{
+	return huge_down(addr + HUGE_BYTES - 1);
 }
 
 /* Pages of the block of that key which lie in `at`. */

@@ -17,7 +17,7 @@
 
 #include "engine/dense.h"
 
-/* Shorter dense runs are not worth a call of their own: 2 MiB, one page table. */
+/* Shorter dense runs are not worth a call of their own: one page table, or one huge page. */
 #define MIN_RUN 8u
 /* A gap in which nothing is tracked is worth one from 128 MiB on. */
 #define MIN_GAP 512u
@@ -44,6 +44,15 @@ static uint32_t tracked_blocks(const struct mm_slot *mm, uint64_t *entry) NEEDS(
 	return nr;
 }
 
+/* Calls end with dense runs, and are not to end within a huge page. */
+static struct dense_run within_huge(struct dense_run r)
+{
+	const uint32_t blocks = HUGE_BYTES / BLOCK_BYTES;
+
+	return (struct dense_run){ (r.first + blocks - 1) / blocks * blocks,
+				   (r.last + 1) / blocks * blocks - 1 };
+}
+
 /*
  * Join what lies no further apart than `gap` blocks, and keep runs of `least` or more. `full`: of
  * blocks with all pages alone. v may be NULL, to count.
@@ -64,7 +73,9 @@ static uint32_t make_runs(const uint64_t *entry, uint32_t nr, bool full, uint32_
 			run.last = key;
 			continue;
 		}
-		if (have && run.last - run.first + 1 >= least) {
+		if (full)
+			run = within_huge(run);
+		if (have && run.last + 1 >= run.first + least) {
 			if (v)
 				v[made] = run;
 			made++;

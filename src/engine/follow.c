@@ -173,7 +173,8 @@ struct mm_slot *follow_untracked(const struct mm_slot *mm, struct span *at)
 	r = region_at(pal, pn * PAGE_BYTES);
 	if (!r)
 		return NULL;
-	*at = span_clip((struct span){ pn * PAGE_BYTES, pn * PAGE_BYTES + len }, r->at);
+	*at = (struct span){ huge_down(pn * PAGE_BYTES), huge_up(pn * PAGE_BYTES + len) };
+	*at = span_clip(*at, r->at);
 	mm_get(pal);
 	return pal;
 }

@@ -131,19 +131,21 @@ static uint64_t track_limit(struct mm_slot *mm)
 
 /*
  * The stretch that comes next, in a region that the cursor has not passed. A bare range is one
- * stretch: the call goes as far as it may (engine.h).
+ * stretch: the call goes as far as it may (engine.h). It ends where a huge page does, since the
+ * kernel splits one of which it is to protect a part.
  */
 static struct span next_stretch(const struct scan_worker *w, struct mm_slot *mm,
 				const struct region *r)
 {
 	uint64_t start = u64_max(r->at.start, w->at.addr), pages = w->track_pages;
-	uint64_t bare = dense_bare_until(mm, start);
+	uint64_t bare = huge_down(dense_bare_until(mm, start)), end;
 
 	if (bare > start)
 		return (struct span){ start, u64_min(bare, r->at.end) };
 	if (pages > TRACK_MIN_PAGES)
 		pages = u64_min(pages, track_limit(mm));
-	return span_clip((struct span){ start, start + pages * PAGE_BYTES }, r->at);
+	end = huge_down(start + pages * PAGE_BYTES);
+	return span_clip((struct span){ start, end }, r->at);
 }
 
 /* --- phase 2: pages that were dirty before and are calm now --- */

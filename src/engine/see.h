@@ -5,7 +5,7 @@
 
 #include "engine/core.h"
 
-#define SEE_RANGES 256 /* written runs fetched per call */
+#define SEE_RANGES 512 /* written runs fetched per call */
 
 /*
  * [unlocked] Ask change tracking for *at and take in what it says. Returns the number of ranges in

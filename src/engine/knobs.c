@@ -21,7 +21,7 @@ enum knob_form {
 	FORM_UINT,  /* EINVAL for everything that is not an unsigned int */
 	FORM_ULONG, /* ERANGE above 64 bits */
 	FORM_INT,   /* ERANGE above INT_MAX; a '-' is a number below every minimum of ours */
-	FORM_BOOL,  /* by the first letters: y t 1 on, n f 0 off */
+	FORM_BOOL,  /* by the first letters: y t e 1 on, n f d 0 off */
 	FORM_MODE,  /* the name of an advisor */
 	FORM_SIZE,  /* ours: MiB, or a percentage with its sign; KNOB_PERCENT */
 };
@@ -173,9 +173,11 @@ static int parse_bool(const char *s, uint64_t *out)
 {
 	char first = (char)(*s | 0x20), second = *s ? (char)(s[1] | 0x20) : 0;
 
-	if (*s == '1' || first == 'y' || first == 't' || (first == 'o' && second == 'n'))
+	if (*s == '1' || first == 'y' || first == 't' || first == 'e' ||
+	    (first == 'o' && second == 'n'))
 		*out = 1;
-	else if (*s == '0' || first == 'n' || first == 'f' || (first == 'o' && second == 'f'))
+	else if (*s == '0' || first == 'n' || first == 'f' || first == 'd' ||
+		 (first == 'o' && second == 'f'))
 		*out = 0;
 	else
 		return -EINVAL;

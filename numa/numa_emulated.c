@@ -4,11 +4,18 @@
  *
  * Tests must be able to check placement on a machine with one node. The node of a page follows from
  * its address, in stripes of 2 MiB. So a test puts equal contents on chosen nodes by choosing
- * addresses, and a run repeats exactly. The memory itself lies anywhere, so prefer() does nothing.
+ * addresses, and a run repeats exactly. The memory itself lies anywhere, so prefer() does nothing:
+ * a new frame is taken to lie on the node of its zone, and one that was moved on the node that it
+ * was moved to, which the arena remembers.
+ *
+ * The node of a thread is that of its CPU: CPUs are dealt out to the nodes in turn. A machine of a
+ * test has few CPUs, so a thread can say where it is taken to run: its name ends with "@N"
+ * (PR_SET_NAME, pthread_setname_np()).
  */
 #include "numa/numa_emulated.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define STRIPE_SHIFT 21 /* 2 MiB: a block of 64 pages never spans two nodes */
 
@@ -40,6 +47,20 @@ static uint64_t emulated_moves(struct numa_topology *t)
 	return 0;
 }
 
+static int emulated_cpu_nid(struct numa_topology *t, int cpu, const char *name)
+{
+	const char *at = strrchr(name, '@');
+	char *end;
+	long nid;
+
+	if (at && at[1] >= '0' && at[1] <= '9') {
+		nid = strtol(at + 1, &end, 10);
+		if (!*end)
+			return nid < t->nr_nodes ? (int)nid : -1;
+	}
+	return cpu < 0 ? -1 : cpu % t->nr_nodes;
+}
+
 static void emulated_free(struct numa_topology *t)
 {
 	free(t);
@@ -50,6 +71,7 @@ static const struct numa_topology_ops emulated_ops = {
 	.prefer = emulated_prefer,
 	.room = emulated_room,
 	.moves = emulated_moves,
+	.cpu_nid = emulated_cpu_nid,
 	.free = emulated_free,
 };
 
@@ -61,7 +83,10 @@ struct numa_topology *numa_emulated_new(int nr_nodes)
 		return NULL;
 	t->ops = &emulated_ops;
 	t->nr_nodes = nr_nodes;
-	for (int nid = 0; nid < nr_nodes; nid++)
+	for (int nid = 0; nid < nr_nodes; nid++) {
 		t->os_node[nid] = nid;
+		for (int to = 0; to < nr_nodes; to++)
+			t->distance[nid][to] = nid == to ? NUMA_HERE : NUMA_EMULATED_FAR;
+	}
 	return t;
 }

@@ -5,7 +5,12 @@
 
 #include "numa/numa_topology.h"
 
-/* nr_nodes: 1..NUMA_MAX_NODES. Returns NULL with errno ENOMEM when memory is short. */
+#define NUMA_EMULATED_FAR 20 /* between any two nodes, unless told otherwise */
+
+/*
+ * nr_nodes: 1..NUMA_MAX_NODES; every two of them NUMA_EMULATED_FAR apart. Returns NULL with errno
+ * ENOMEM when memory is short.
+ */
 struct numa_topology *numa_emulated_new(int nr_nodes);
 
 #endif

@@ -125,6 +125,31 @@ static uint64_t libnuma_moves(struct numa_topology *t)
 	return nr;
 }
 
+/* Of the nodes with memory, the one that is nearest to a node without. */
+static int nearest(const struct numa_topology *t, int os)
+{
+	int best = 0;
+
+	for (int nid = 1; nid < t->nr_nodes; nid++)
+		if (numa_distance(os, t->os_node[nid]) < numa_distance(os, t->os_node[best]))
+			best = nid;
+	return best;
+}
+
+static int libnuma_cpu_nid(struct numa_topology *t, int cpu, const char *name)
+{
+	struct libnuma_topology *lt = (struct libnuma_topology *)t;
+	int os;
+
+	(void)name;
+	if (t->nr_nodes == 1)
+		return 0;
+	os = cpu < 0 ? -1 : numa_node_of_cpu(cpu);
+	if (os < 0 || os >= MAX_OS_NODES)
+		return -1;
+	return lt->nid_of[os] >= 0 ? lt->nid_of[os] : nearest(t, os);
+}
+
 static void libnuma_free(struct numa_topology *t)
 {
 	free(t);
@@ -137,6 +162,7 @@ static const struct numa_topology_ops libnuma_ops = {
 	.move = libnuma_move,
 	.room = libnuma_room,
 	.moves = libnuma_moves,
+	.cpu_nid = libnuma_cpu_nid,
 	.free = libnuma_free,
 };
 
@@ -156,6 +182,21 @@ static void number_nodes(struct libnuma_topology *lt)
 	}
 }
 
+/* The kernel says 0 where it does not know. */
+static void measure(struct numa_topology *t)
+{
+	for (int a = 0; a < t->nr_nodes; a++)
+		for (int b = 0; b < t->nr_nodes; b++) {
+			int d = t->nr_nodes > 1 ? numa_distance(t->os_node[a], t->os_node[b]) : 0;
+
+			if (a == b)
+				d = NUMA_HERE;
+			else if (d <= NUMA_HERE || d > NUMA_FAR)
+				d = d > NUMA_FAR ? NUMA_FAR : 2 * NUMA_HERE;
+			t->distance[a][b] = (uint8_t)d;
+		}
+}
+
 struct numa_topology *numa_libnuma_new(void)
 {
 	struct libnuma_topology *lt = calloc(1, sizeof(*lt));
@@ -171,5 +212,6 @@ struct numa_topology *numa_libnuma_new(void)
 		lt->nid_of[0] = 0;
 		lt->t.nr_nodes = 1;
 	}
+	measure(&lt->t);
 	return &lt->t;
 }

@@ -9,12 +9,17 @@
 #ifndef KSM_NUMA_TOPOLOGY_H
 #define KSM_NUMA_TOPOLOGY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #define NUMA_MAX_NODES 64
 #define NUMA_MAX_QUERY 512 /* pages; their addresses take 4 KiB of stack */
+
+/* Distances, as ACPI has them: 10 to itself; 20 means that access takes twice as long. */
+#define NUMA_HERE 10
+#define NUMA_FAR 254 /* 255 would be: not reachable */
 
 struct numa_topology;
 
@@ -44,6 +49,11 @@ struct numa_topology_ops {
 	 * where pages cannot be moved.
 	 */
 	int (*move)(struct numa_topology *t, const uint64_t *addr, int nr, int nid);
+	/*
+	 * Node of the CPU on which a thread of that name ran last, or the nearest node with memory;
+	 * -1 where it is not known.
+	 */
+	int (*cpu_nid)(struct numa_topology *t, int cpu, const char *name);
 	/* Bytes that are free on the node. */
 	uint64_t (*room)(struct numa_topology *t, int nid);
 	/* Pages that the kernel has migrated so far, as it counts; not all moves are. */
@@ -55,6 +65,8 @@ struct numa_topology {
 	const struct numa_topology_ops *ops;
 	int nr_nodes;                /* 1..NUMA_MAX_NODES; nodes are 0..nr_nodes - 1 */
 	int os_node[NUMA_MAX_NODES]; /* the kernel's number of each node */
+	uint8_t distance[NUMA_MAX_NODES][NUMA_MAX_NODES]; /* NUMA_HERE on the diagonal */
+	bool pretends_moves; /* without move(): a frame is taken to lie where it was moved to */
 	/*
 	 * How the kernel is asked where pages of a process lie: status[] gets what move_pages(2)
 	 * says. Returns 0 or -errno. NULL where there is nothing to ask. Whoever opened the

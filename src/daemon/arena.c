@@ -42,6 +42,39 @@ static int make_file(struct arena *a, const struct vault *v)
 	return vault_file_new(v, KSM_ARENA_NAME, size, VAULT_WRITTEN, &a->file);
 }
 
+static size_t nr_frames(const struct arena *a)
+{
+	return (size_t)a->zone_frames * (unsigned int)a->nr_nodes;
+}
+
+/* Where frames are taken to lie. It takes memory for those that were moved, and their neighbours. */
+static int make_pretended(struct arena *a)
+{
+	void *p;
+
+	if (!a->topology->pretends_moves)
+		return 0;
+	p = mmap(NULL, nr_frames(a), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	a->pretended = p;
+	return 0;
+}
+
+static int pretended_nid(const struct arena *a, uint32_t frame)
+{
+	int moved = a->pretended ? a->pretended[frame] : 0;
+
+	return moved ? moved - 1 : (int)(frame / a->zone_frames);
+}
+
+static void pretend(const struct arena *a, uint32_t frame, uint32_t nr, int nid)
+{
+	for (uint32_t i = 0; a->pretended && i < nr; i++)
+		a->pretended[frame + i] = (uint8_t)(nid + 1);
+}
+
 /* Frames that the machine's memory would fill. */
 static uint64_t machine_frames(void)
 {
@@ -80,6 +113,7 @@ struct arena *arena_new(struct numa_topology *t, const struct vault *v,
 	a->nr_nodes = t->nr_nodes;
 	a->zone_frames = zone_frames;
 	err = make_file(a, v);
+	err = err ? err : make_pretended(a);
 	if (!err && getrandom(&a->id, sizeof(a->id), 0) != sizeof(a->id))
 		err = -errno;
 	if (err) {
@@ -94,6 +128,8 @@ void arena_free(struct arena *a)
 {
 	if (!a)
 		return;
+	if (a->pretended)
+		munmap(a->pretended, nr_frames(a));
 	vault_file_close(&a->file);
 	charge_drop(&a->charge);
 	free(a);
@@ -207,7 +243,7 @@ void arena_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
 	void *p;
 
 	for (uint32_t i = 0; i < nr; i++)
-		nids[i] = a->topology->query ? -1 : (int)((frame + i) / a->zone_frames);
+		nids[i] = a->topology->query ? -1 : pretended_nid(a, frame + i);
 	p = a->topology->query ? map_frames(a, frame, nr, addr) : NULL;
 	if (!p)
 		return;
@@ -223,9 +259,10 @@ int arena_frame_move(void *arena, uint32_t frame, uint32_t nr, int to, int *nids
 	int err;
 
 	for (uint32_t i = 0; i < nr; i++)
-		nids[i] = -1;
+		nids[i] = a->pretended ? to : -1;
+	pretend(a, frame, nr, to);
 	if (!a->topology->ops->move)
-		return -ENOSYS;
+		return a->pretended ? 0 : -ENOSYS;
 	p = map_frames(a, frame, nr, addr);
 	if (!p)
 		return 0; /* no memory now */
@@ -263,6 +300,7 @@ void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)
 {
 	struct arena *a = arena;
 
+	pretend(a, frame, nr, -1);
 	/* The engine may use the frame again at once: without the hole it only keeps its memory. */
 	if (fallocate(a->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, frame_offset(frame),
 		      (off_t)nr << KSM_PAGE_SHIFT))

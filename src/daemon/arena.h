@@ -25,6 +25,11 @@ struct arena {
 	uint64_t id;          /* random; differs between any two arenas */
 	uint32_t zone_frames; /* node n owns [n * zone_frames, (n + 1) * zone_frames) */
 	int nr_nodes;
+	/*
+	 * NULL, or for each frame the node that it is taken to lie on, plus 1 (0: the one of its
+	 * zone): numa_topology.pretends_moves.
+	 */
+	_Atomic uint8_t *pretended;
 };
 
 /*

@@ -9,7 +9,7 @@
 #include "daemon/daemon.h"
 
 struct daemon_values {
-	char version[32], topology[32], domain_mode[16];
+	char version[32], topology[512], domain_mode[16];
 	uint64_t pid, uptime, rss_bytes, arena_limit_bytes, connections;
 };
 

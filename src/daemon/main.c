@@ -56,10 +56,12 @@ struct service {
 
 static int open_topology(struct service *s)
 {
+	char why[128];
+
 	s->d.topology_spec = s->options.topology;
-	s->d.topology = numa_topology_open(s->options.topology);
+	s->d.topology = numa_topology_open(s->options.topology, why, sizeof(why));
 	if (!s->d.topology && errno == EINVAL)
-		options_bad_value("topology", s->options.topology);
+		options_refuse("topology", s->options.topology, why);
 	return s->d.topology ? 0 : -errno;
 }
 

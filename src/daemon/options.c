@@ -26,9 +26,9 @@ static const char usage[] =
 	"  --runtime-dir DIR       sockets are made here [$KSMD_RUNTIME_DIR, else\n"
 	"                          /run/ksmd-user for root, else\n"
 	"                          $XDG_RUNTIME_DIR/ksmd-user]\n"
-	"  --topology auto|emulated:N\n"
+	"  --topology auto|emulated:N[,DISTANCES][,moves]\n"
 	"                          NUMA nodes of the machine, or N pretended ones\n"
-	"                          (1 to 64) [auto]\n"
+	"                          (1 to 64): ksmd-user(8) [auto]\n"
 	"  --domain uid|cgroup|namespace|process|shared\n"
 	"                          who may share pages, and read each other's shared\n"
 	"                          pages: processes of one user; of one user and cgroup;\n"
@@ -70,6 +70,12 @@ static bool parse_limit(const char *s, uint64_t *bytes)
 void options_bad_value(const char *option, const char *value)
 {
 	fprintf(stderr, "ksmd-user: --%s: not a valid value: %s\n", option, value);
+	exit(EXIT_USAGE);
+}
+
+void options_refuse(const char *option, const char *value, const char *why)
+{
+	fprintf(stderr, "ksmd-user: --%s: not a valid value: %s: %s\n", option, value, why);
 	exit(EXIT_USAGE);
 }
 

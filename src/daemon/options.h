@@ -29,5 +29,8 @@ struct options {
 void options_parse(struct options *o, int argc, char **argv);
 /* End the process because an option has no such value. */
 void options_bad_value(const char *option, const char *value) __attribute__((noreturn));
+/* The same, with the reason. */
+void options_refuse(const char *option, const char *value, const char *why)
+	__attribute__((noreturn));
 
 #endif

@@ -47,7 +47,7 @@ static size_t nr_frames(const struct arena *a)
 	return (size_t)a->zone_frames * (unsigned int)a->nr_nodes;
 }
 
-/* Where frames are taken to lie. It takes memory for those that were moved, and their neighbours. */
+/* Where frames are taken to lie. It takes memory for those that were moved and those beside. */
 static int make_pretended(struct arena *a)
 {
 	void *p;

@@ -32,8 +32,8 @@
 
 #include "base/text.h"
 
-#define ATTR_GROUPS_MAX 16u   /* the daemon registers fifteen */
-#define ATTR_VALUES_MAX 2048u /* bytes; the largest group fills in some 500 */
+#define ATTR_GROUPS_MAX 20u   /* the daemon registers sixteen */
+#define ATTR_VALUES_MAX 2048u /* bytes; the largest group fills in some 1,000 */
 
 /* Outcomes of attr_set() and attr_finish() besides 0 and -errno. */
 enum attr_outcome {

@@ -77,6 +77,7 @@ static struct domain *domain_new(struct domain_table *t, const struct domain_key
 		.ops = t->ops,
 		.knobs = t->knobs,
 		.nr_nodes = t->topology->nr_nodes,
+		.distance = t->topology->distance,
 		.one_client = key->kind == KIND_ALONE,
 		.hash_seed = t->hash_seed,
 	};

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/kernel_cost.h"
@@ -24,6 +26,8 @@ struct client_values {
 	char comm[64];
 	uint64_t uid, domain, merge_any, mergeable, stalled, short_of_memory, ready;
 	uint64_t nr_vmas, max_map_count, connected_seconds;
+	char node[16];
+	int nr_nodes;
 };
 
 /*
@@ -49,6 +53,17 @@ static void read_comm(pid_t pid, char *buf, size_t size)
 			*c = '?';
 }
 
+static void show_nodes(const struct attr *a, const void *values, struct text *out)
+{
+	const struct client_values *v = values;
+
+	(void)a;
+	for (int nid = 0; nid < v->nr_nodes; nid++)
+		text_printf(out, "%s%llu", nid ? " " : "",
+			    (unsigned long long)v->view.mm.on_nid[nid]);
+	text_printf(out, "\n");
+}
+
 static int gather(void *owner, uint64_t pid, void *values)
 {
 	struct clients *clients = owner;
@@ -71,6 +86,10 @@ static int gather(void *owner, uint64_t pid, void *values)
 	v->nr_vmas = v->view.mm.nr_vmas;
 	v->max_map_count = v->view.max_map_count;
 	v->connected_seconds = v->view.connected_ms / 1000;
+	v->nr_nodes = clients->d->topology->nr_nodes;
+	strcpy(v->node, "unknown");
+	if (v->view.mm.reader >= 0)
+		snprintf(v->node, sizeof(v->node), "%d", v->view.mm.reader);
 	return 0;
 }
 
@@ -116,6 +135,14 @@ static const struct attr attrs[] = {
 	CLIENT("cow_breaks", view.mm.cow_breaks, "merged pages found written, since it connected"),
 	CLIENT("orders", view.mm.orders, "orders waiting or under way"),
 	CLIENT("metadata_bytes", view.mm.metadata_bytes, "daemon memory spent on it"),
+	CLIENT("node", node, "node on which most of its threads were when sampled last"),
+	{ .name = "pages_on_nodes",
+	  .help = "ksm_merging_pages by the node of their frames",
+	  .show = show_nodes },
+	CLIENT("pages_local", view.mm.read_here,
+	       "ksm_merging_pages whose frames lie on its `node`; 0 while that is unknown"),
+	CLIENT("pages_remote", view.mm.read_remote,
+	       "the others: read from another node, taking each page to be read equally often"),
 	ATTR_NUMBERS(struct client_values, view.left_out, "left_out", left_names, "pages left out"),
 };
 

@@ -16,6 +16,7 @@
 #include "base/text.h"
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
+#include "daemon/looker.h"
 #include "daemon/mover.h"
 #include "numa/numa_topology.h"
 #include "pool/index.h"
@@ -31,6 +32,13 @@ struct node_values {
 	struct compacts_node c;
 	uint64_t compacting;
 	char compact_mappings[64];
+};
+
+/* Apart, because clients are counted for these. */
+struct place_values {
+	struct engine_node_counters c;
+	uint64_t moved, copied, joined, failed;
+	char distances[NUMA_MAX_NODES * 4];
 };
 
 struct zone_values {
@@ -234,6 +242,34 @@ static void show_extfrag(const struct attr *a, const void *values, struct text *
 	show_index(values, index_fragmentation, out);
 }
 
+static int look_place(void *owner, uint64_t nid, void *values)
+{
+	struct daemon *daemon = owner;
+	const struct numa_topology *t = daemon->topology;
+	struct place_values *v = values;
+	struct engine_steered steered;
+	struct domain **d;
+	unsigned int nr;
+	size_t len = 0;
+
+	if (nid >= (uint64_t)t->nr_nodes)
+		return -ENOENT;
+	looker_look(daemon->looker, 0);
+	d = domain_table_snapshot(&daemon->domains, &nr);
+	for (unsigned int i = 0; i < nr; i++)
+		engine_node_counters(d[i]->engine, (int)nid, &v->c);
+	domain_snapshot_free(d, nr);
+	steering_counts(&daemon->mover->steering, &steered);
+	v->moved = steered.to[nid].moved;
+	v->copied = steered.to[nid].copied;
+	v->joined = steered.to[nid].joined;
+	v->failed = steered.to[nid].failed;
+	for (int to = 0; to < t->nr_nodes; to++)
+		len += (size_t)snprintf(v->distances + len, sizeof(v->distances) - len, "%s%d",
+					to ? " " : "", t->distance[nid][to]);
+	return 0;
+}
+
 static void list(void *owner, struct attr_list *l)
 {
 	const struct daemon *d = owner;
@@ -397,6 +433,33 @@ static const struct attr node_attrs[] = {
 	     "mappings that merging had added before and after the last run"),
 };
 
+#define PLACE(name, field, help) ATTR_FIELD(struct place_values, field, name, help)
+static const struct attr place_attrs[] = {
+	ATTR_FIELD_ALL(struct place_values, distances, "distances",
+		       "from this node to each, 10 to itself; 20: access takes twice as long"),
+	PLACE("pages_shared", c.shared, "frames on this node that pages stand on"),
+	PLACE("pages_sharing", c.sharing, "pages beyond the first that stand on one of these"),
+	PLACE("replicas", c.copies,
+	      "of these, copies of frames with more pages on another node: merge_policy replicate"),
+	PLACE("frames_own", c.own, "frames of this node's zone that lie on it"),
+	PLACE("frames_elsewhere", c.elsewhere,
+	      "frames of this node's zone that lie on another: moved, or the node was full"),
+	PLACE("clients", c.readers, "clients most of whose threads run here, as sampled"),
+	PLACE("pages_local", c.read_here, "merged pages of these clients on frames of this node"),
+	PLACE("pages_remote", c.read_remote,
+	      "the same on frames of other nodes: an estimate of what is read from there, taking "
+	      "each page to be read equally often"),
+	PLACE("pages_distance", c.read_distance,
+	      "sum of the distances of both: by 10 times their number, the mean cost of access"),
+	PLACE("policy_moved", moved, "frames that merge_policy had moved here, since the start"),
+	PLACE("policy_copied", copied, "copies that it had made here, since the start"),
+	PLACE("policy_joined", joined,
+	      "frames of other nodes that it had given up for one of the same contents here, since "
+	      "the start"),
+	PLACE("policy_failed", failed,
+	      "times that it could not bring a frame here, since the start"),
+};
+
 #define ZONE(name, field, help) ATTR_FIELD(struct zone_values, field, name, help)
 static const struct attr zone_attrs[] = {
 	ZONE("node", nid, "node whose frames these are: node/N"),
@@ -480,6 +543,14 @@ static const struct attr_group node_group = {
 	.list = list,
 	.open = true,
 };
+static const struct attr_group place_group = {
+	.name = "node",
+	ATTR_TABLE(place_attrs),
+	.size = sizeof(struct place_values),
+	.gather = look_place,
+	.list = list,
+	.open = true,
+};
 static const struct attr_group zone_group = {
 	.name = "zone",
 	ATTR_TABLE(zone_attrs),
@@ -500,6 +571,7 @@ static const struct attr_group run_group = {
 void group_node_register(struct attr_tree *t, struct daemon *d)
 {
 	attr_register(t, &node_group, d);
+	attr_register(t, &place_group, d);
 	attr_register(t, &zone_group, d);
 	attr_register(t, &run_group, d);
 	attr_register(t, &memory_group, d);

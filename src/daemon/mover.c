@@ -22,11 +22,14 @@ enum { MOVER_WORK = 1, MOVER_STOP = 2, MOVER_WANT = 4 };
 
 int mover_init(struct mover *m, struct daemon *d)
 {
+	int err;
+
 	m->d = d;
 	lock_init(&m->lock);
 	drains_init(&m->drains, d);
 	compacts_init(&m->compacts, d);
-	return bell_init(&m->bell);
+	err = bell_init(&m->bell);
+	return err ? err : steering_init(&m->steering);
 }
 
 /* --- the thread --- */
@@ -75,6 +78,7 @@ static void step_node(struct mover *m, int nid, struct domain **v, unsigned int 
 static uint64_t step(struct mover *m, bool want)
 {
 	uint64_t due_ms = CLOCK_NEVER;
+	bool retired = false;
 	unsigned int nr;
 	struct domain **v = domain_table_snapshot(&m->d->domains, &nr);
 
@@ -83,6 +87,10 @@ static uint64_t step(struct mover *m, bool want)
 			step_node(m, nid, v, nr, &due_ms);
 	drains_step(&m->drains, v, nr, &due_ms);
 	due_ms = u64_min(due_ms, node_watch_step(&m->watch, m->d->topology, v, nr));
+	due_ms = u64_min(due_ms, steering_step(&m->steering, m->d->clients, &m->d->knobs,
+					       m->d->topology, v, nr, &retired));
+	if (retired)
+		bell_ring(&m->d->client_bell, CLIENTS_RETIRED);
 	if (want)
 		compacts_want(&m->compacts, v, nr);
 	compacts_step(&m->compacts, v, nr, &due_ms);
@@ -146,6 +154,7 @@ void mover_stop(struct mover *m)
 void mover_deinit(struct mover *m)
 {
 	bell_deinit(&m->bell);
+	steering_deinit(&m->steering);
 	drains_deinit(&m->drains);
 	compacts_deinit(&m->compacts);
 	lock_deinit(&m->lock);

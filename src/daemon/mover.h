@@ -18,6 +18,7 @@
 #include "daemon/compacts.h"
 #include "daemon/drains.h"
 #include "daemon/node_watch.h"
+#include "daemon/steering.h"
 #include "engine/engine.h"
 #include "numa/numa_topology.h"
 
@@ -31,6 +32,7 @@ struct mover {
 	struct bell bell;
 	struct drains drains;
 	struct node_watch watch;
+	struct steering steering;
 	struct compacts compacts;
 	_Atomic int to[NUMA_MAX_NODES]; /* node that this one is being emptied to, plus 1; or 0 */
 	struct lock lock;               /* a leaf; covers `done`, too */

@@ -21,7 +21,8 @@ struct check {
 	const char *why;
 	uint64_t nr_state[RMAP_NR], left[KSM_LEFT_NR];
 	uint64_t ready, orders, blocks;
-	uint32_t *ordered; /* orders per stable node */
+	uint32_t *ordered;             /* orders per stable node */
+	uint64_t on_nid[ENGINE_NODES]; /* sites by node, less what clients count */
 };
 
 #define REQUIRE(c, cond)                                                                           \
@@ -198,12 +199,13 @@ static int check_node(struct check *c, uint32_t n) NEEDS(c->e->lock)
 		i = it->s.next;
 	}
 	REQUIRE(c, nr == node->nr_items);
+	c->on_nid[node->nid] += node->state == STABLE_LIVE ? nr : 0;
 	REQUIRE(c, node->state != STABLE_LIVE ||
 			   (moving == node->nr_moving && !moving == (node->to == NIL)));
 	REQUIRE(c, c->ordered[n] == node->nr_ordered);
 	REQUIRE(c, !node->nr_items || node->told);
-	REQUIRE(c, node->nid < e->nr_nodes &&
-			   (node->state != STABLE_LIVE || node->root == tree_root(e, node->nid)));
+	REQUIRE(c, node->nid < e->nr_nodes && (node->state != STABLE_LIVE || e->resort ||
+					       node->root == tree_root(e, node->nid)));
 	return 0;
 }
 
@@ -240,6 +242,11 @@ static int check_all(struct check *c) NEEDS(c->e->lock)
 	for (uint32_t n = 0; n < e->stable.nodes.nr_chunks * SLAB_CHUNK; n++)
 		if (slab_is_used(&e->stable.nodes, n) && check_node(c, n))
 			return -1;
+	cds_list_for_each_entry(mm, &e->mms, list)
+		for (int nid = 0; nid < e->nr_nodes; nid++)
+			c->on_nid[nid] -= mm->on_nid[nid];
+	for (int nid = 0; nid < e->nr_nodes; nid++)
+		REQUIRE(c, !c->on_nid[nid]);
 	REQUIRE(c, e->pool.nr_used == e->stable.nodes.nr + e->nr_copying);
 	REQUIRE(c, e->pool.nr_used <= e->allowed);
 	REQUIRE(c, frames_of_pool(e, true) == e->stable.nr_retired);

@@ -29,7 +29,7 @@
 
 struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 {
-	struct mm_slot *mm = calloc(1, sizeof(*mm));
+	struct mm_slot *mm = calloc(1, mm_bytes(e));
 
 	if (!mm)
 		return NULL;
@@ -46,9 +46,10 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 	mm->client = client;
 	mm->id = id;
 	mm->max_map_count = DEFAULT_MAX_MAP_COUNT;
+	mm->reader = NID_UNKNOWN;
 	for (int i = 0; i < BLOCK_LIST_NR; i++)
 		mm->blocks[i].first = mm->blocks[i].last = NIL;
-	count_bytes(e, sizeof(*mm));
+	count_bytes(e, (int64_t)mm_bytes(e));
 	engine_lock(e);
 	mm->serial = e->next_serial++;
 	mm->family = mm->serial; /* daemons give no such small numbers */
@@ -62,6 +63,16 @@ void engine_mm_set_family(struct mm_slot *mm, uint64_t family)
 {
 	engine_lock(mm->e);
 	mm->family = family;
+	engine_unlock(mm->e);
+}
+
+void engine_mm_set_reader(struct mm_slot *mm, int nid)
+{
+	if (nid < 0 || nid >= mm->e->nr_nodes)
+		nid = NID_UNKNOWN;
+	engine_lock(mm->e);
+	mm->e->reader_changes += mm->reader != nid;
+	mm->reader = nid;
 	engine_unlock(mm->e);
 }
 

@@ -23,6 +23,7 @@
 #include "base/slab.h"
 #include "base/span.h"
 #include "engine/engine.h"
+#include "engine/numa_policy.h"
 #include "engine/rmap.h"
 #include "engine/stable.h"
 #include "engine/unseen.h"
@@ -144,6 +145,8 @@ struct mm_slot {
 	enum engine_move_failed move_failed; /* of its last site that was to move and did not */
 	bool move_silent; /* it left such an order unanswered, and has answered none since */
 
+	int reader; /* node on which most of its threads run, or NID_UNKNOWN */
+
 	struct unseen unseen;     /* to be looked at by the next pass that comes to this client */
 	struct unseen unseen_now; /* by the one that is at it, until it has tracked everything */
 	unsigned int hurry;       /* passes in which no page sits out because it is written often */
@@ -156,6 +159,7 @@ struct mm_slot {
 	uint64_t nr_ready; /* pages that wait to be ordered */
 	uint64_t left[KSM_LEFT_NR];
 	uint64_t cow_breaks;
+	uint64_t on_nid[]; /* its sites by the node that their frames count for; nr_nodes */
 };
 
 #define GLANCE_RACED 16u
@@ -243,9 +247,15 @@ struct scan_worker {
 	struct pal pal;
 };
 
+/* What steering depends on: while it is the same, frames are where they should be. */
+struct steer_seen {
+	uint64_t readers, merged, policy, pressure; /* no padding: compared as bytes */
+};
+
 struct migrate;
 struct drain;
 struct compact;
+struct steer;
 
 struct engine {
 	const struct engine_ops *ops;
@@ -267,8 +277,21 @@ struct engine {
 	bool indebted;           /* a page was not merged because debt_allowed was reached */
 	uint32_t *unstable_root; /* CTREE_SHARDS for each nid */
 	struct crowds crowds;
-	bool one_client;   /* the domain never has another: min_sharers means nothing */
-	bool merge_across; /* the knob, taken over when no stable node is live */
+	bool one_client; /* the domain never has another: min_sharers means nothing */
+	/*
+	 * Who shares frames, as the knobs say; across.c takes them over. group[n]: tree that
+	 * contents of node n stand in; merge_across: all stand in one. While nodes are sorted anew
+	 * (`resort`, next_*), some may still stand in a tree of the groups before.
+	 */
+	struct policy policy;
+	uint8_t distance[ENGINE_NODES][ENGINE_NODES];
+	uint8_t group[ENGINE_NODES];
+	bool merge_across, resort;
+	uint32_t next_node, next_root, next_crowd;
+	struct steer *steer;       /* the round that is under way; NULL: none */
+	struct steer_seen steered; /* when the last one began */
+	bool steer_again;          /* it has moved something, or tried to */
+	uint64_t reader_changes;   /* times that a client's threads went to another node */
 	uint64_t epoch;
 	uint16_t nr_flushes;  /* wraps */
 	uint64_t table_bytes; /* clients, their tables and windows, regions, arrays; atomic */
@@ -365,10 +388,15 @@ static inline bool engine_rests(const struct engine *e)
 	       __atomic_load_n(&e->indebted, __ATOMIC_RELAXED);
 }
 
-/* Number of the tree that contents of this NUMA node stand in. */
+/* Number of the tree that contents of this NUMA node stand in; unknown will do if there is one. */
 static inline int tree_root(const struct engine *e, int nid)
 {
-	return e->merge_across ? 0 : nid;
+	return e->merge_across ? 0 : e->group[nid];
+}
+
+static inline size_t mm_bytes(const struct engine *e)
+{
+	return sizeof(struct mm_slot) + (size_t)e->nr_nodes * sizeof(uint64_t);
 }
 
 static inline void count_bytes(struct engine *e, int64_t n)

@@ -79,6 +79,14 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	engine_unlock(e);
 }
 
+/* Merged pages of a client that are read on node `nid`, or from it. */
+static uint64_t read_from(const struct mm_slot *mm, int nid, bool here) NEEDS(mm->e->lock)
+{
+	if (mm->reader == NID_UNKNOWN)
+		return 0;
+	return here ? mm->on_nid[nid] : mm->nr_state[RMAP_MERGED] - mm->on_nid[nid];
+}
+
 void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 {
 	memset(out, 0, sizeof(*out));
@@ -86,6 +94,10 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 	out->rmap_items = tracked(mm->nr_state);
 	out->merging_pages = mm->nr_state[RMAP_MERGED];
 	out->zero_pages = mm->nr_state[RMAP_ZEROED];
+	out->reader = mm->reader;
+	out->read_here = read_from(mm, mm->reader, true);
+	out->read_remote = read_from(mm, mm->reader, false);
+	memcpy(out->on_nid, mm->on_nid, (size_t)mm->e->nr_nodes * sizeof(*mm->on_nid));
 	out->nr_regions = mm->regions->nr;
 	for (uint32_t l = 0; l < mm->regions->nr_leaves; l++)
 		for (uint32_t i = 0; i < mm->regions->leaf[l]->nr; i++)
@@ -94,12 +106,36 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 	out->added_vmas = mm->vmas_ours;
 	out->cow_breaks = mm->cow_breaks;
 	out->orders = mm->nr_orders + mm->nr_ready;
-	out->metadata_bytes = sizeof(*mm) + mm->table.nr * sizeof(struct rmap_block) +
+	out->metadata_bytes = mm_bytes(mm->e) + mm->table.nr * sizeof(struct rmap_block) +
 			      mm->table.cap * sizeof(*mm->table.entry) +
 			      mm->nr_windows * sizeof(*mm->window) +
 			      mm->regions->nr * (sizeof(struct region) + sizeof(struct region *));
 	left_out(mm->left, mm->nr_state, out->left_out);
 	engine_unlock(mm->e);
+}
+
+void engine_node_counters(struct engine *e, int nid, struct engine_node_counters *out)
+{
+	const struct stable_place *p = &e->stable.place[nid];
+	struct mm_slot *mm;
+
+	engine_lock(e);
+	out->shared += p->shared;
+	out->sharing += p->sites - p->shared;
+	out->copies += p->copies;
+	out->own += p->own;
+	out->elsewhere += p->elsewhere;
+	cds_list_for_each_entry(mm, &e->mms, list) {
+		mm_is_of(mm, e);
+		if (mm->reader != nid)
+			continue;
+		out->readers++;
+		out->read_here += read_from(mm, nid, true);
+		out->read_remote += read_from(mm, nid, false);
+		for (int n = 0; n < e->nr_nodes; n++)
+			out->read_distance += mm->on_nid[n] * e->distance[nid][n];
+	}
+	engine_unlock(e);
 }
 
 void engine_zone_counts(struct engine *e, int nid, struct pool_counts *out)

@@ -138,8 +138,9 @@ struct engine_config {
 	const struct ksm_knobs *knobs; /* shared by all engines of a daemon; outlives them */
 	int nr_nodes;                  /* 1..ENGINE_NODES */
 	uint32_t zone_frames;          /* frames of each node's zone; node n owns [n*z, (n+1)*z) */
-	bool one_client;               /* the domain never has another: min_sharers is void */
-	uint64_t hash_seed;            /* secret: contents must not be predictable from hashes */
+	uint8_t (*distance)[ENGINE_NODES]; /* between nodes; copied. NULL: all are as far */
+	bool one_client;                   /* the domain never has another: min_sharers is void */
+	uint64_t hash_seed; /* secret: contents must not be predictable from hashes */
 };
 
 /* The engine, which the caller frees, or NULL (no memory, or nr_nodes out of range). */
@@ -376,6 +377,28 @@ void engine_drain_end(struct engine *e, int nid);
 bool engine_survey(struct engine *e, uint32_t nr);
 
 /*
+ * Steering: what merge_policy wants of frames that are there (numa_policy.h, steer.c).
+ *
+ * engine_mm_set_reader() says on which node most threads of a client run, -1: it is not known.
+ * engine_steer_step() carries a round over all frames on, or begins one if something has changed
+ * that matters, by the thread that calls engine_migrate_step(); `pressure`: memory is short. It
+ * adds to *out. ENGINE_MIGRATE_NONE: nothing is to be done for now; DONE: the round has ended with
+ * this step, and retired frames if something was moved.
+ */
+void engine_mm_set_reader(struct mm_slot *mm, int nid);
+/* Frames, by the node that they were to go to. All are uint64_t. */
+struct engine_steered {
+	struct {
+		uint64_t moved;  /* lie there now, or all their pages are on another frame there */
+		uint64_t copied; /* were made there for the readers of that node */
+		uint64_t joined; /* were given up: their pages stand on one that was there */
+		uint64_t failed; /* kept pages that were to go there, for now */
+	} to[ENGINE_NODES];
+};
+enum engine_migrate engine_steer_step(struct engine *e, uint64_t now_ms, bool pressure,
+				      struct engine_steered *out);
+
+/*
  * Compaction: frames of sparse pageblocks of a zone are moved together (compact.c). `direct`: it
  * was asked for because a pageblock could not be had; it is passed over where that is for want of
  * frames (extfrag_threshold) or has failed lately, and ends as soon as one is free. Returns 0,
@@ -458,8 +481,27 @@ void engine_zone_runs(struct engine *e, int nid, unsigned int type, uint64_t *nr
 /* What its pageblocks are: index_map() in pool/index.h. */
 bool engine_zone_map(struct engine *e, int nid, uint32_t *extent, char *map);
 
+/*
+ * What stands on frames of a node, and what its clients read from where. Nobody counts reads: each
+ * merged page of a client is taken to be read, and as often as any other, from the node on which
+ * most of its threads run. Clients of which that is not known are left out.
+ */
+struct engine_node_counters {
+	uint64_t shared, sharing;        /* as pages_shared and pages_sharing; sums are these */
+	uint64_t copies;                 /* frames that are there only as copies */
+	uint64_t own, elsewhere;         /* frames of its zone, by where they lie */
+	uint64_t readers;                /* clients that run there */
+	uint64_t read_here, read_remote; /* merged pages of these */
+	uint64_t read_distance;          /* sum of the distances of both, 10 for what is here */
+};
+/* Adds to *out. Costs a walk over all clients. */
+void engine_node_counters(struct engine *e, int nid, struct engine_node_counters *out);
+
 struct mm_counters {
 	uint64_t rmap_items, merging_pages, zero_pages;
+	int reader;                      /* node on which it runs, -1: not known */
+	uint64_t read_here, read_remote; /* as above */
+	uint64_t on_nid[ENGINE_NODES];   /* merging_pages by the node of their frames */
 	uint64_t region_bytes, nr_regions;
 	uint64_t nr_vmas;    /* the client's own, plus those of merging (vma.c) */
 	uint64_t added_vmas; /* those of merging */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "engine/knobs.h"
+#include "engine/numa_policy.h"
 
 /*
  * How text becomes a value. Linux 6.18 parses each of its knobs with a function that has the name
@@ -22,7 +23,7 @@ enum knob_form {
 	FORM_ULONG, /* ERANGE above 64 bits */
 	FORM_INT,   /* ERANGE above INT_MAX; a '-' is a number below every minimum of ours */
 	FORM_BOOL,  /* by the first letters: y t e 1 on, n f d 0 off */
-	FORM_MODE,  /* the name of an advisor */
+	FORM_MODE,  /* a name of a table: of an advisor, of a policy */
 	FORM_SIZE,  /* ours: MiB, or a percentage with its sign; KNOB_PERCENT */
 };
 
@@ -98,13 +99,37 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_MERGE_ON_PRESSURE] = { "merge_on_pressure", 0, 0, 100,
 		"merge only while programs wait for memory: percent of two seconds in which some "
 		"do (PSI); 0 always. With merge_below_available: while either holds", FORM_UINT },
+	[KNOB_MERGE_POLICY] = { "merge_policy", POLICY_GLOBAL, 0, POLICY_NR - 1,
+		"who shares frames on several nodes, and where these lie: global all; node each "
+		"node's own pages (merge_across_nodes 0); distance nodes within merge_distance; "
+		"majority as global, where most readers run; replicate the same, with copies for "
+		"other nodes' readers; interleave as global, hot frames spread", FORM_MODE },
+	[KNOB_MERGE_DISTANCE] = { "merge_distance", 20, POLICY_HERE, 254,
+		"of merge_policy distance: pages of nodes that are at most so far apart share "
+		"frames, 10 to 254", FORM_UINT },
+	[KNOB_HOT_SHARERS] = { "hot_sharers", 4, 2, INT32_MAX,
+		"of merge_policy replicate and interleave: pages that stand on a frame which is "
+		"copied or spread, at least", FORM_UINT },
+	[KNOB_REPLICA_BUDGET_PERCENT] = { "replica_budget_percent", 25, 0, 100,
+		"of merge_policy replicate: most copies, in percent of the pages that merging "
+		"saves", FORM_UINT },
+	[KNOB_REPLICA_MIN_FREE_PERCENT] = { "replica_min_free_percent", 5, 0, 100,
+		"copies are given up while less of the machine's memory is available, in percent",
+		FORM_UINT },
 };
 /* clang-format on */
 
-static const char *const advisor_names[] = {
-	[KSM_ADVISOR_NONE] = "none",
-	[KSM_ADVISOR_SCAN_TIME] = "scan-time",
-};
+/* Names of a knob's values, of which there are max + 1. */
+static const char *name_of(enum knob_id id, uint32_t v)
+{
+	static const char *const advisors[] = {
+		[KSM_ADVISOR_NONE] = "none",
+		[KSM_ADVISOR_SCAN_TIME] = "scan-time",
+	};
+	static const char *const policies[] = POLICY_NAMES;
+
+	return id == KNOB_MERGE_POLICY ? policies[v] : advisors[v];
+}
 
 static void knob_set(struct ksm_knobs *k, enum knob_id id, uint32_t v)
 {
@@ -184,10 +209,10 @@ static int parse_bool(const char *s, uint64_t *out)
 	return 0;
 }
 
-static int parse_advisor(const char *s, size_t len, uint64_t *out)
+static int parse_name(enum knob_id id, const char *s, size_t len, uint64_t *out)
 {
-	for (uint32_t i = 0; i < sizeof(advisor_names) / sizeof(advisor_names[0]); i++)
-		if (strlen(advisor_names[i]) == len && !memcmp(advisor_names[i], s, len)) {
+	for (uint32_t i = 0; i <= knobs[id].max; i++)
+		if (strlen(name_of(id, i)) == len && !memcmp(name_of(id, i), s, len)) {
 			*out = i;
 			return 0;
 		}
@@ -212,7 +237,7 @@ static int parse(enum knob_id id, const char *value, uint64_t *out)
 
 	switch (knobs[id].form) {
 	case FORM_MODE:
-		return parse_advisor(value, len, out);
+		return parse_name(id, value, len, out);
 	case FORM_BOOL:
 		return parse_bool(value, out);
 	case FORM_SIZE:
@@ -239,6 +264,15 @@ static void advisor_switched(struct ksm_knobs *k, uint32_t mode)
 						 knobs[KNOB_PAGES_TO_SCAN].def);
 }
 
+/* `node` is what the kernel's knob calls 0. */
+static void policy_switched(struct ksm_knobs *k, enum knob_id id, uint32_t v)
+{
+	if (id == KNOB_MERGE_POLICY)
+		knob_set(k, KNOB_MERGE_ACROSS_NODES, v != POLICY_NODE);
+	else
+		knob_set(k, KNOB_MERGE_POLICY, v ? POLICY_GLOBAL : POLICY_NODE);
+}
+
 int knob_store(struct ksm_knobs *k, enum knob_id id, const char *value, const struct knob_guard *g)
 {
 	uint64_t v = 0;
@@ -257,17 +291,22 @@ int knob_store(struct ksm_knobs *k, enum knob_id id, const char *value, const st
 	knob_set(k, id, (uint32_t)v);
 	if (id == KNOB_ADVISOR_MODE)
 		advisor_switched(k, (uint32_t)v);
+	if (id == KNOB_MERGE_POLICY || id == KNOB_MERGE_ACROSS_NODES)
+		policy_switched(k, id, (uint32_t)v);
 	return 0;
 }
 
 int knob_show(const struct ksm_knobs *k, enum knob_id id, char *buf, size_t size)
 {
 	uint32_t v = knob_get(k, id);
+	int len = 0;
 
 	if (knobs[id].form == FORM_SIZE && (v & KNOB_PERCENT))
 		return snprintf(buf, size, "%u%%", v & ~KNOB_PERCENT);
-	if (id != KNOB_ADVISOR_MODE)
+	if (knobs[id].form != FORM_MODE)
 		return snprintf(buf, size, "%u", v);
-	return snprintf(buf, size, "%s",
-			v == KSM_ADVISOR_NONE ? "[none] scan-time" : "none [scan-time]");
+	for (uint32_t i = 0; i <= knobs[id].max && len < (int)size; i++)
+		len += snprintf(buf + len, size - (size_t)len, i == v ? "%s[%s]" : "%s%s",
+				i ? " " : "", name_of(id, i));
+	return len;
 }

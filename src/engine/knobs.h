@@ -41,6 +41,12 @@ enum knob_id {
 	KNOB_COMPACTION_PROACTIVENESS, /* as vm.compaction_proactiveness: 0 never unasked */
 	KNOB_MERGE_BELOW_AVAILABLE,    /* nor this: merge only while less memory is available */
 	KNOB_MERGE_ON_PRESSURE,        /* nor this: or while programs wait for memory */
+	/* Nor these: enum policy_kind, and parameters of policies (numa_policy.h). */
+	KNOB_MERGE_POLICY,
+	KNOB_MERGE_DISTANCE,
+	KNOB_HOT_SHARERS,
+	KNOB_REPLICA_BUDGET_PERCENT,
+	KNOB_REPLICA_MIN_FREE_PERCENT,
 	KNOB_NR
 };
 
@@ -72,10 +78,14 @@ const char *knob_help(enum knob_id id);
  * Parse and store. Returns 0, -EINVAL (not a number, out of range, or pages_to_scan while the
  * advisor runs), -ERANGE (merge_across_nodes or max_page_sharing beyond what the kernel's type
  * holds), -EBUSY (one of the two would change while pages are shared; the same value succeeds).
+ * merge_across_nodes is 0 exactly while merge_policy is `node`: a store to one changes the other.
  * `value` is NUL-terminated; one newline may stand at its end.
  */
 int knob_store(struct ksm_knobs *k, enum knob_id id, const char *value, const struct knob_guard *g);
-/* Text as `get` shows it, without newline; advisor_mode as "[none] scan-time". Returns length. */
+/*
+ * Text as `get` shows it, without newline; advisor_mode as "[none] scan-time", and merge_policy so.
+ * Returns length.
+ */
 int knob_show(const struct ksm_knobs *k, enum knob_id id, char *buf, size_t size);
 
 #endif

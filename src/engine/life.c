@@ -4,12 +4,14 @@
 #include <stdlib.h>
 
 #include "engine/core.h"
+#include "engine/across.h"
 #include "engine/compact.h"
 #include "engine/crowd.h"
 #include "engine/drain.h"
 #include "engine/hash.h"
 #include "engine/migrate.h"
 #include "engine/read.h"
+#include "engine/steer.h"
 
 static void punch(void *engine, uint32_t first, uint32_t nr)
 {
@@ -58,6 +60,7 @@ static void engine_free_parts(struct engine *e)
 	migrate_free(e);
 	drain_free(e);
 	compact_free(e);
+	steer_free(e);
 	free(e);
 }
 
@@ -86,7 +89,13 @@ struct engine *engine_new(const struct engine_config *cfg)
 	e->crowds.sharers = knob_get(e->knobs, KNOB_MIN_SHARERS);
 	e->crowds.delay = knob_get(e->knobs, KNOB_MERGE_DELAY_MILLISECS);
 	e->crowds.sweep = UINT32_MAX;
-	e->merge_across = knob_get(e->knobs, KNOB_MERGE_ACROSS_NODES);
+	for (int a = 0; a < ENGINE_NODES; a++)
+		for (int b = 0; b < ENGINE_NODES; b++)
+			e->distance[a][b] = cfg->distance ? cfg->distance[a][b] :
+					    a == b        ? POLICY_HERE :
+							    2 * POLICY_HERE;
+	e->stable.zone_frames = cfg->zone_frames;
+	across_init(e);
 	CDS_INIT_LIST_HEAD(&e->mms);
 	lock_init(&e->lock);
 	return e;

@@ -95,6 +95,18 @@ static bool still_waits(const struct engine *e, uint32_t item, uint64_t hash, in
 
 /* --- look-up --- */
 
+/* Node that the page can stand on, or NIL: of copies the one that is where it is read. */
+static uint32_t pick(struct engine *e, const struct mm_slot *mm, int root, uint64_t hash, int nid)
+	NEEDS(e->lock)
+{
+	uint32_t limit = knob_get(e->knobs, KNOB_MAX_PAGE_SHARING), node = NIL;
+
+	if (e->stable.nr_copies)
+		node = stable_pick_on(&e->stable, root, hash, limit,
+				      mm->reader == NID_UNKNOWN ? nid : mm->reader);
+	return node != NIL ? node : stable_pick(&e->stable, root, hash, limit);
+}
+
 uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t hash, bool zero,
 		    int nid, uint32_t hint)
 {
@@ -111,7 +123,7 @@ uint32_t merge_page(struct engine *e, uint32_t bi, unsigned int slot, uint64_t h
 		page_set(e, bi, slot, RMAP_ORDERED, NODE_ZERO);
 		return NIL;
 	}
-	node = stable_pick(&e->stable, root, hash, knob_get(e->knobs, KNOB_MAX_PAGE_SHARING));
+	node = pick(e, block_mm(rmap_block(e, bi)), root, hash, nid);
 	if (crowds_wanted(e) || e->crowds.slab.nr)
 		return merge_or_wait(e, bi, slot, root, node);
 	if (node != NIL) {

@@ -33,7 +33,7 @@ static void mm_free_rcu(struct rcu_head *h)
 	void *client = mm->client;
 
 	array_free(e, mm->regions);
-	count_bytes(e, -(int64_t)sizeof(*mm));
+	count_bytes(e, -(int64_t)mm_bytes(e));
 	free(mm->dense.all.v);
 	free(mm->dense.any.v);
 	free(mm);

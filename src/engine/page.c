@@ -54,13 +54,16 @@ static void site_link(struct engine *e, uint32_t item, uint32_t node) NEEDS(e->l
 	if (n->first != NIL)
 		rmap_item(e, n->first)->s.prev = item;
 	n->first = item;
+	block_mm(rmap_block(e, item / BLOCK_PAGES))->on_nid[n->nid]++;
 	stable_add_site(&e->stable, node);
 }
 
-static void site_unlink(struct engine *e, const struct rmap_item *it) NEEDS(e->lock)
+static void site_unlink(struct engine *e, struct mm_slot *mm, const struct rmap_item *it)
+	NEEDS(e->lock)
 {
 	uint32_t prev = it->s.prev, next = it->s.next;
 
+	mm->on_nid[stable_node(&e->stable, it->s.node)->nid]--;
 	if (prev == NIL)
 		stable_node(&e->stable, it->s.node)->first = next;
 	else
@@ -125,6 +128,19 @@ void page_move_end(struct engine *e, uint32_t bi, unsigned int slot)
 	move_unlink(e, b, bi, slot);
 }
 
+void page_node_moved(struct engine *e, uint32_t node, int nid)
+{
+	const struct stable_node *n = stable_node(&e->stable, node);
+
+	for (uint32_t i = n->first; i != NIL; i = rmap_item(e, i)->s.next) {
+		struct mm_slot *mm = block_mm(rmap_block(e, i / BLOCK_PAGES));
+
+		mm->on_nid[n->nid]--;
+		mm->on_nid[nid]++;
+	}
+	stable_set_nid(&e->stable, node, nid, tree_root(e, nid));
+}
+
 /* Undo what the old state linked. Returns the stable node that lost a site or an order, or NIL. */
 static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsigned int slot)
 	NEEDS(e->lock)
@@ -147,7 +163,7 @@ static uint32_t leave(struct engine *e, struct rmap_block *b, uint32_t bi, unsig
 	case RMAP_MERGED:
 		USDT(ksm_remove_rmap_item, (uint64_t)bound_frame(e, b, slot), it, block_mm(b));
 		move_unlink(e, b, bi, slot);
-		site_unlink(e, it);
+		site_unlink(e, block_mm(b), it);
 		return it->s.node;
 	default:
 		return NIL;

@@ -28,6 +28,8 @@ void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t
 void page_move(struct engine *e, uint32_t bi, unsigned int slot, uint32_t to) NEEDS(e->lock);
 /* The site stays where it is, if it was to move. */
 void page_move_end(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
+/* The frame of a LIVE node lies on NUMA node `nid` now: stable_set_nid(), and its sites count. */
+void page_node_moved(struct engine *e, uint32_t node, int nid) NEEDS(e->lock);
 /*
  * A VOLATILE or WAITING page is to be hashed, a MERGED one to be looked at; fresh: not in this
  * pass.

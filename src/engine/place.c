@@ -13,6 +13,7 @@
  * neighbours may have come along; the survey sees these.
  */
 #include "engine/place.h"
+#include "engine/page.h"
 #include "engine/settle.h"
 
 #define VISIT 8192u    /* frame numbers looked at under one hold of the lock */
@@ -74,7 +75,7 @@ static void note(struct engine *e, struct place *p, const struct batch *b) NEEDS
 			p->not_placed++;
 			continue;
 		}
-		stable_set_nid(&e->stable, b->node[i], p->to, tree_root(e, p->to));
+		page_node_moved(e, b->node[i], p->to);
 		p->placed++;
 	}
 }

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/stable.h"
 
@@ -94,6 +95,38 @@ uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limi
 	return best;
 }
 
+uint32_t stable_pick_on(struct stable *s, int root, uint64_t hash, uint32_t limit, int nid)
+{
+	uint32_t head = stable_find(s, root, hash), best = CTREE_NIL, i = head;
+
+	for (uint32_t looked = 0; i != CTREE_NIL && looked < STABLE_LOOK; looked++) {
+		const struct stable_node *n = stable_node(s, i);
+
+		if (n->nid == nid && n->filling <= STABLE_FILLING && stable_takes(n, limit) &&
+		    (best == CTREE_NIL || load(n) > load(stable_node(s, best))))
+			best = i;
+		i = n->dup_next == head ? CTREE_NIL : n->dup_next;
+	}
+	return best;
+}
+
+/* A LIVE node comes to count for its NUMA node, or does no longer. */
+static void count_place(struct stable *s, const struct stable_node *n, bool more)
+{
+	uint32_t zone = s->zone_frames ? n->frame / s->zone_frames : n->nid;
+	struct stable_place *p = &s->place[n->nid];
+	uint64_t one = more ? 1 : UINT64_MAX;
+
+	p->sites += one * n->nr_items;
+	p->shared += one * (n->nr_items > 0);
+	p->copies += one * n->copy;
+	s->nr_copies += one * n->copy;
+	if (n->away || n->nid != zone)
+		s->place[zone].elsewhere += one;
+	else
+		s->place[zone].own += one;
+}
+
 /* A node that no site is moving from. */
 static void make_live(struct stable_node *n)
 {
@@ -113,6 +146,7 @@ static void link_live(struct stable *s, uint32_t i, int root)
 	n->dup_prev = n->dup_next = i;
 	s->nr_live++;
 	s->nr_away += n->away;
+	count_place(s, n, true);
 	head = st_insert(s, ctree_root(s->root, root, n->hash), i);
 	if (head == CTREE_NIL)
 		return;
@@ -138,6 +172,8 @@ static void unlink_live(struct stable *s, uint32_t i)
 	assert(n->state == STABLE_LIVE && !n->isolated);
 	s->nr_live--;
 	s->nr_away -= n->away;
+	count_place(s, n, false);
+	n->copy = false;
 	if (other == i) {
 		st_erase(s, ctree_root(s->root, n->root, n->hash), i);
 		return;
@@ -152,6 +188,7 @@ static void unlink_live(struct stable *s, uint32_t i)
 	if (stable_node(s, other)->dup_next == other) {
 		s->nr_dups--;
 		s->nr_chains--;
+		stable_set_copy(s, other, false);
 	}
 }
 
@@ -176,19 +213,37 @@ void stable_set_nid(struct stable *s, uint32_t i, int nid, int root)
 {
 	struct stable_node *n = stable_node(s, i);
 
-	s->nr_away -= n->away;
+	if (n->root == root) {
+		count_place(s, n, false);
+		s->nr_away -= n->away;
+	} else {
+		unlink_live(s, i);
+	}
 	n->away = false;
 	n->nid = (uint8_t)nid;
 	if (n->root == root)
+		count_place(s, n, true);
+	else
+		link_live(s, i, root);
+}
+
+void stable_set_copy(struct stable *s, uint32_t i, bool copy)
+{
+	struct stable_node *n = stable_node(s, i);
+
+	if (n->copy == copy)
 		return;
-	unlink_live(s, i);
-	link_live(s, i, root);
+	count_place(s, n, false);
+	n->copy = copy;
+	count_place(s, n, true);
 }
 
 void stable_set_away(struct stable *s, uint32_t n)
 {
 	s->nr_away += !stable_node(s, n)->away;
+	count_place(s, stable_node(s, n), false);
 	stable_node(s, n)->away = true;
+	count_place(s, stable_node(s, n), true);
 }
 
 static bool is_empty(const struct stable_node *n)
@@ -261,15 +316,25 @@ bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame)
 
 void stable_add_site(struct stable *s, uint32_t n)
 {
-	if (!stable_node(s, n)->nr_items++)
-		s->nr_shared++;
+	struct stable_node *node = stable_node(s, n);
+
+	s->place[node->nid].sites++;
+	if (node->nr_items++)
+		return;
+	s->nr_shared++;
+	s->place[node->nid].shared++;
 }
 
 void stable_del_site(struct stable *s, uint32_t n)
 {
-	assert(stable_node(s, n)->nr_items);
-	if (!--stable_node(s, n)->nr_items)
-		s->nr_shared--;
+	struct stable_node *node = stable_node(s, n);
+
+	assert(node->nr_items);
+	s->place[node->nid].sites--;
+	if (--node->nr_items)
+		return;
+	s->nr_shared--;
+	s->place[node->nid].shared--;
 }
 
 bool stable_isolate(struct stable *s, uint32_t n)
@@ -351,6 +416,19 @@ static int check_dups(struct stable *s, uint32_t head, const char **why)
 	return i == head ? 0 : -1;
 }
 
+/* The same sums over all LIVE nodes. */
+static int check_places(struct stable *s)
+{
+	struct stable sum = { .zone_frames = s->zone_frames };
+
+	for (uint32_t i = 0; i < s->nodes.nr_chunks * SLAB_CHUNK; i++)
+		if (slab_is_used(&s->nodes, i) && stable_node(s, i)->state == STABLE_LIVE)
+			count_place(&sum, stable_node(s, i), true);
+	return sum.nr_copies != s->nr_copies || memcmp(sum.place, s->place, sizeof(sum.place)) ?
+		       -1 :
+		       0;
+}
+
 int stable_check(struct stable *s, const char **why)
 {
 	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0;
@@ -394,6 +472,9 @@ int stable_check(struct stable *s, const char **why)
 			return -1;
 		in_trees += nr;
 	}
+	*why = "places of frames";
+	if (check_places(s))
+		return -1;
 	*why = "stable counters";
 	return live == s->nr_live && shared == s->nr_shared && chains == s->nr_chains &&
 			       dups == s->nr_dups && retired == s->nr_retired &&

@@ -26,6 +26,8 @@
 #include "engine/ctree.h"
 #include "base/slab.h"
 
+#define STABLE_NIDS 64 /* ENGINE_NODES */
+
 enum { STABLE_LIVE = 1, STABLE_RETIRED };
 /*
  * Has the frame its bytes? While it has not, no order for it is sent, and the node is not dropped.
@@ -55,6 +57,7 @@ struct stable_node {
 	uint8_t root;    /* tree it belongs to */
 	uint8_t nid;     /* NUMA node that it counts for: its frame lies there, or is to */
 	bool away;       /* it could not be made there, and lies elsewhere for now */
+	bool copy;       /* there is a larger one on another node: numa_policy.h */
 	uint8_t filling; /* enum stable_fill */
 	bool touched;    /* on the list of nodes to be settled */
 	bool isolated;   /* migrate.c has it: no page joins it, and it is not dropped */
@@ -73,6 +76,13 @@ struct stable {
 	uint64_t nr_dups;   /* live frames of those */
 	uint64_t nr_isolated;
 	uint64_t nr_away; /* live nodes that are */
+	uint64_t nr_copies;
+	uint32_t zone_frames; /* frames of each NUMA node's zone; 0: not known */
+	/* By NUMA node; sums over all are those above. */
+	struct stable_place {
+		uint64_t shared, sites, copies; /* of live nodes that count for it */
+		uint64_t own, elsewhere;        /* live frames of its zone, by where they lie */
+	} place[STABLE_NIDS];
 };
 
 int stable_init(struct stable *s, int nr_nodes); /* 0 or -ENOMEM */
@@ -92,6 +102,9 @@ uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit);
 /* The same among the nodes whose frames are in [from, to); the tree stays as it is. */
 uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limit, uint32_t from,
 			uint32_t to);
+/* The same among those that count for NUMA node `nid`; looks at STABLE_LOOK of them at most. */
+#define STABLE_LOOK 64u
+uint32_t stable_pick_on(struct stable *s, int root, uint64_t hash, uint32_t limit, int nid);
 /* Can the node take one more page, if nodes take up to `limit`? */
 static inline bool stable_takes(const struct stable_node *n, uint32_t limit)
 {
@@ -104,6 +117,8 @@ uint32_t stable_new(struct stable *s, int root, int nid, uint64_t hash, uint32_t
  * where it is a dup if its content is there. Its sites and orders stay with it.
  */
 void stable_set_nid(struct stable *s, uint32_t n, int nid, int root);
+/* A LIVE node is a copy now, or no longer. */
+void stable_set_copy(struct stable *s, uint32_t n, bool copy);
 /* The frame of a LIVE node could not be made on its NUMA node. */
 void stable_set_away(struct stable *s, uint32_t n);
 /* Take a node without sites and orders out of its tree, and free it. */

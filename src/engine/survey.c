@@ -126,7 +126,7 @@ static void take_answers(struct engine *e, const struct looked *l, struct doubte
 		    !matters(e, b, item))
 			continue;
 		if (rmap_state(b, slot) != RMAP_MERGED) {
-			if (root_of(e, item) == l->nid[i])
+			if (root_of(e, item) == tree_root(e, l->nid[i]))
 				continue;
 			page_set(e, l->bi, slot, RMAP_VOLATILE, 0);
 			page_pend(e, l->bi, slot, false);
@@ -149,7 +149,7 @@ static void take_frames(struct engine *e, const struct doubted *d) NEEDS(e->lock
 		if (nid < 0 || nid >= e->nr_nodes ||
 		    nid == stable_node(&e->stable, d->node[i])->nid)
 			continue;
-		stable_set_nid(&e->stable, d->node[i], nid, tree_root(e, nid));
+		page_node_moved(e, d->node[i], nid);
 		e->total.frames_followed++;
 	}
 }

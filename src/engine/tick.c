@@ -4,8 +4,10 @@
  *
  * The engine has no clock. The daemon tells it the time before it scans, and with it random bits
  * for the waits that begin until the next tick. settle.c does what follows for each crowd, so a
- * tick deals with a bounded number of them and lets the lock go.
+ * tick deals with a bounded number of them and lets the lock go. The same with what another
+ * merge_policy sorts anew.
  */
+#include "engine/across.h"
 #include "engine/allow.h"
 #include "engine/crowd.h"
 #include "engine/settle.h"
@@ -55,6 +57,8 @@ bool engine_tick(struct engine *e, uint64_t now_ms, uint64_t salt)
 	while (nr < TICK_CROWDS && crowd_next_due(e) != NIL)
 		nr++;
 	more = nr == TICK_CROWDS || e->crowds.sweep != UINT32_MAX;
+	across_take(e);
+	more |= across_step(e);
 	engine_unlock(e);
 	return more;
 }

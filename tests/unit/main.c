@@ -34,6 +34,8 @@ int main(void)
 	srunner_add_suite(sr, suite_workers());
 	srunner_add_suite(sr, suite_follow());
 	srunner_add_suite(sr, suite_migrate());
+	srunner_add_suite(sr, suite_policy());
+	srunner_add_suite(sr, suite_steer());
 	srunner_add_suite(sr, suite_compact());
 	srunner_add_suite(sr, suite_drain());
 	srunner_add_suite(sr, suite_survey());

@@ -35,6 +35,8 @@ Suite *suite_survey(void);
 Suite *suite_hold(void);
 Suite *suite_migrate(void);
 Suite *suite_movers(void);
+Suite *suite_policy(void);
+Suite *suite_steer(void);
 Suite *suite_model(void);
 Suite *suite_memory(void);
 Suite *suite_threads(void);

@@ -45,6 +45,12 @@ static const struct {
 					    "101" },
 	[KNOB_MERGE_BELOW_AVAILABLE] = { "merge_below_available", 0, "0", "-1", "100%", "101%" },
 	[KNOB_MERGE_ON_PRESSURE] = { "merge_on_pressure", 0, "0", "-1", "100", "101" },
+	[KNOB_MERGE_POLICY] = { "merge_policy", 0, "global", "", "interleave", "interleaved" },
+	[KNOB_MERGE_DISTANCE] = { "merge_distance", 20, "10", "9", "254", "255" },
+	[KNOB_HOT_SHARERS] = { "hot_sharers", 4, "2", "1", "2147483647", "2147483648" },
+	[KNOB_REPLICA_BUDGET_PERCENT] = { "replica_budget_percent", 25, "0", "-1", "100", "101" },
+	[KNOB_REPLICA_MIN_FREE_PERCENT] = { "replica_min_free_percent", 5, "0", "-1", "100",
+					    "101" },
 };
 
 START_TEST(names_and_defaults)

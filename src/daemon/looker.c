@@ -35,7 +35,8 @@ enum { LOOKER_LOOK = 1, LOOKER_STOP = 2, LOOKER_DONE = 4 };
 #define ONE_PART 10u
 #define ONE_MAX_NS 200000000u
 #define ALL_PART 50u
-#define ALL_MAX_NS 50000000u
+/* Time for one look, so that who reads a counter every few ms does not begin with five. */
+#define ALL_MAX_NS LOOK_NS
 
 int looker_init(struct looker *l, struct daemon *d)
 {

@@ -26,6 +26,7 @@
 #include "daemon/daemon.h"
 
 #define RANGES 64 /* in one answer */
+#define STRETCHES 256
 
 static const char *const why_names[WHY_NR] = ENGINE_WHY_NAMES;
 
@@ -77,6 +78,35 @@ int client_act_why(void *clients, uint64_t pid, const struct attr_viewer *v, con
 			fold(&range[i]);
 		say_range(&range[i], out);
 	}
+	if (from < KSM_ADDR_END)
+		text_printf(out, "next 0x%" PRIx64 "\n", from);
+	return 0;
+}
+
+/* ---- nodes ---- */
+
+int client_act_nodes(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
+		     struct text *out, struct text *why)
+{
+	struct engine_stretch stretch[STRETCHES];
+	const struct session *s;
+	uint64_t from = 0;
+	int nr = -1;
+
+	if (*args && text_number(args, 0, &from)) {
+		text_printf(why, "that is no address");
+		return -EINVAL;
+	}
+	rcu_read_lock();
+	s = find(clients, pid, v);
+	if (s)
+		nr = engine_where(s->mm, from, stretch, STRETCHES, &from);
+	rcu_read_unlock();
+	if (nr < 0)
+		return -ENOENT;
+	for (int i = 0; i < nr; i++)
+		text_printf(out, "%" PRIx64 "-%" PRIx64 " %d\n", stretch[i].at.start,
+			    stretch[i].at.end, stretch[i].nid);
 	if (from < KSM_ADDR_END)
 		text_printf(out, "next 0x%" PRIx64 "\n", from);
 	return 0;

@@ -23,6 +23,13 @@ int client_act_why(void *clients, uint64_t pid, const struct attr_viewer *v, con
 		   struct text *out, struct text *why);
 
 /*
+ * nodes [ADDRESS]: on which nodes its merged pages lie, "START-END NODE" for each stretch; else as
+ * above.
+ */
+int client_act_nodes(void *clients, uint64_t pid, const struct attr_viewer *v, const char *args,
+		     struct text *out, struct text *why);
+
+/*
  * release: ask it to make all its memory private and to keep away until it is told to join. Then,
  * again and again: release look. That is refused with -EINPROGRESS while the client is at it, with
  * another -errno when it could not, and with -ENOENT when it has gone, which is what was wanted.

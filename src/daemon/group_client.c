@@ -151,6 +151,10 @@ static const struct attr_action actions[] = {
 	  "what has become of its pages, range by range from ADDRESS on: \"START-END\", then "
 	  "\"NAME PAGES\" for each kind; \"next ADDRESS\" when there is more",
 	  client_act_why },
+	{ "nodes",
+	  "where the frames of its merged pages lie, from ADDRESS on: \"START-END NODE\"; \"next "
+	  "ADDRESS\" when there is more",
+	  client_act_nodes },
 	{ "release",
 	  "make all its memory private, and keep away until it is told to join; with look: how far "
 	  "that has come",

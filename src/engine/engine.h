@@ -522,6 +522,15 @@ struct engine_range {
  */
 int engine_why(struct mm_slot *mm, uint64_t from, struct engine_range *v, int max, uint64_t *next);
 
+/* Merged pages side by side whose frames count for the same node. */
+struct engine_stretch {
+	struct span at;
+	int nid;
+};
+/* The same as engine_why(), of these. */
+int engine_where(struct mm_slot *mm, uint64_t from, struct engine_stretch *v, int max,
+		 uint64_t *next);
+
 /*
  * Walk the reverse mapping of a frame, for tests and the operator: fn(arg, client id, address) for
  * every site, under the engine lock. Returns the number of sites, or -ENOENT (no such frame).

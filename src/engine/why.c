@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * why.c - what has become of a client's pages, range by range, and why.
+ * why.c - what has become of a client's pages, range by range, why, and on which nodes they lie.
  *
  * An operator who asks why memory is not merged wants the answer for one part of a program and not
  * a sum over all of it. The states of the items hold it, so nothing is kept for the question: each
@@ -135,4 +135,89 @@ int engine_why(struct mm_slot *mm, uint64_t from, struct engine_range *v, int ma
 	*next = r ? from : KSM_ADDR_END;
 	engine_unlock(mm->e);
 	return nr;
+}
+
+/* --- where --- */
+
+struct stretches {
+	struct engine_stretch *v;
+	int nr, max;
+};
+
+/* False: there is no room for it. */
+static bool add_page(struct stretches *s, uint64_t addr, int nid)
+{
+	struct engine_stretch *last = s->nr ? &s->v[s->nr - 1] : NULL;
+
+	if (last && last->at.end == addr && last->nid == nid) {
+		last->at.end += PAGE_BYTES;
+		return true;
+	}
+	if (s->nr == s->max)
+		return false;
+	s->v[s->nr++] = (struct engine_stretch){ { addr, addr + PAGE_BYTES }, nid };
+	return true;
+}
+
+/* Merged pages of a block in `at`. Returns the page for which there was no room, or at.end. */
+static uint64_t add_block(const struct mm_slot *mm, uint32_t key, struct span at,
+			  struct stretches *s) NEEDS(mm->e->lock)
+{
+	const struct engine *e = mm->e;
+	uint32_t bi = block_find(mm, key);
+	const struct rmap_block *b;
+
+	if (bi == NIL)
+		return at.end;
+	b = rmap_block(e, bi);
+	for (uint64_t m = b->tracked & block_mask(key, at); m; m &= m - 1) {
+		unsigned int slot = low_bit(m);
+		uint64_t addr = block_pn(b, slot) * PAGE_BYTES;
+
+		if (rmap_state(b, slot) == RMAP_MERGED &&
+		    !add_page(s, addr, stable_node(&e->stable, b->item[slot].s.node)->nid))
+			return addr;
+	}
+	return at.end;
+}
+
+/* Returns where it stopped, as count_region(). */
+static uint64_t add_region(const struct mm_slot *mm, const struct region *r, uint64_t addr,
+			   uint32_t *left, struct stretches *s) NEEDS(mm->e->lock)
+{
+	while (addr < r->at.end && *left) {
+		uint64_t at = u64_max(addr, next_block(mm, addr, r)), end, stop;
+
+		*left -= u64_min(*left, at == addr ? 1 : 1 + mm->table.cap / 16);
+		if (at >= r->at.end)
+			return r->at.end;
+		end = u64_min((at / BLOCK_BYTES + 1) * BLOCK_BYTES, r->at.end);
+		stop = add_block(mm, (uint32_t)(at / BLOCK_BYTES), (struct span){ at, end }, s);
+		if (stop < end) {
+			*left = 0;
+			return stop;
+		}
+		addr = end;
+	}
+	return addr;
+}
+
+int engine_where(struct mm_slot *mm, uint64_t from, struct engine_stretch *v, int max,
+		 uint64_t *next)
+{
+	struct stretches s = { v, 0, max };
+	uint32_t left = WHY_BLOCKS;
+	const struct region *r;
+	struct region_pos p;
+
+	engine_lock(mm->e);
+	p = region_find(mm->regions, from);
+	while ((r = region_on(mm->regions, p)) && left) {
+		from = add_region(mm, r, u64_max(from, r->at.start), &left, &s);
+		if (from >= r->at.end)
+			p = region_after(mm->regions, p);
+	}
+	*next = r ? from : KSM_ADDR_END;
+	engine_unlock(mm->e);
+	return s.nr;
 }

@@ -93,6 +93,26 @@ static uint64_t over_nodes(struct daemon *d, int nodes, const char *name)
 	return sum;
 }
 
+/* Pages of the reader that the daemon says are on this node, address by address. */
+static int listed_on(struct daemon *d, const struct reader *r, int node)
+{
+	char what[64], buf[8192], *save = NULL;
+	int nr = 0;
+
+	snprintf(what, sizeof(what), "client/%d/nodes", (int)r->p->pid);
+	ck_assert_int_gt(ctl_do(d, what, buf, sizeof(buf)), 0);
+	for (char *line = strtok_r(buf, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		unsigned long start, end;
+		int nid;
+
+		ck_assert_int_eq(sscanf(line, "%lx-%lx %d", &start, &end, &nid), 3);
+		ck_assert(start >= (unsigned long)r->at && start < end);
+		ck_assert_uint_le(end, (unsigned long)r->at + PAGES * PUPPET_PAGE);
+		nr += nid == node ? (int)((end - start) / PUPPET_PAGE) : 0;
+	}
+	return nr;
+}
+
 static uint64_t local(struct daemon *d, const struct reader *r)
 {
 	return ctl_client_u64(d, r->p->pid, "pages_local");
@@ -135,6 +155,7 @@ START_TEST(majority_follows)
 		r[i] = reader_on(0, 2);
 	expect_counts(d, PAGES, 2 * PAGES);
 	wait_until(local(d, &r[0]) == PAGES, WAIT_MS, "pages are read where they lie");
+	ck_assert_int_eq(listed_on(d, &r[0], 0), PAGES);
 	ck_assert_uint_eq(node_u64(d, 0, "pages_shared"), PAGES);
 	ck_assert_uint_eq(node_u64(d, 0, "pages_sharing"), 2 * PAGES);
 	/* Two of three go. */
@@ -153,8 +174,10 @@ START_TEST(majority_follows)
 	ck_assert_uint_eq(node_u64(d, 0, "pages_remote"), PAGES);
 	ck_assert_uint_eq(node_u64(d, 0, "pages_distance"), 20 * PAGES);
 	ck_assert_uint_eq(node_u64(d, 0, "frames_elsewhere"), _i ? 0 : PAGES);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(in_zone(d, &r[i], _i), PAGES);
+		ck_assert_int_eq(listed_on(d, &r[i], 1), PAGES);
+	}
 	expect_counts(d, PAGES, 2 * PAGES);
 	for (int i = 0; i < 3; i++)
 		reader_end(&r[i]);
@@ -192,6 +215,13 @@ START_TEST(replicate)
 	/* A fifth of what merging saves. */
 	ck_assert_int_eq(ctl_set(d, "ksm/replica_budget_percent", "20"), 0);
 	wait_until(replicas(d, 4) == PAGES, WAIT_MS, "copies beyond the budget go");
+	for (int i = 0; i < 6; i++) {
+		int nr = 0;
+
+		for (int nid = 0; nid < 4; nid++)
+			nr += listed_on(d, &r[i], nid);
+		ck_assert_int_eq(nr, PAGES);
+	}
 	expect_counts(d, 2 * PAGES, 4 * PAGES);
 	/* Memory is short. */
 	ck_assert_int_eq(ctl_set(d, "ksm/replica_min_free_percent", "100"), 0);

@@ -133,6 +133,35 @@ START_TEST(majority_follows)
 }
 END_TEST
 
+/* Stretches of any size, and as many as there is room for. */
+START_TEST(where)
+{
+	struct fake *w = world(4, 2, POLICY_INTERLEAVE);
+	struct fake_client *c = w->client[3];
+	struct engine_stretch v[8];
+	uint64_t from = 0;
+	uint32_t page = 0;
+
+	steer(w, 10, false);
+	fake_store(c, 50, 777777);
+	fake_passes(w, 2);
+	while (from < KSM_ADDR_END) {
+		int max = 1 + (int)(page % 8), nr = engine_where(c->mm, from, v, max, &from);
+
+		ck_assert_int_le(nr, max);
+		for (int i = 0; i < nr; i++)
+			for (uint64_t a = v[i].at.start; a < v[i].at.end; a += PAGE) {
+				page += page == 50; /* it is private */
+				ck_assert_uint_eq(a, c->base + page * PAGE);
+				ck_assert_int_eq(v[i].nid, nid_of(w, 3, page));
+				page++;
+			}
+	}
+	ck_assert_uint_eq(page, NR);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(replicate_copies)
 {
 	struct fake *w = world(4, 2, POLICY_REPLICATE);
@@ -393,6 +422,7 @@ Suite *suite_steer(void)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, majority_follows, 0, 2);
+	tcase_add_test(tc, where);
 	tcase_add_test(tc, replicate_copies);
 	tcase_add_test(tc, replicate_budget);
 	tcase_add_test(tc, interleave_spreads);

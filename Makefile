@@ -133,7 +133,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .PHONY: all help run test check bench bench-docs install uninstall clean asan tsan clang \
 	format-check tidy house vm tests run-tests torture faults fuzz fuzz-build fuzzers model \
 	deb setup-build setup-run setup-test setup-fuzz setup-model setup-deb \
-	setup-programs programs FORCE
+	setup-programs programs setup-bench bench-programs FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD) $(BENCH_DIR)
@@ -468,7 +468,8 @@ tidy:
 
 # ---- running -------------------------------------------------------------------------------
 
-setup-build setup-run setup-test setup-fuzz setup-model setup-deb setup-programs: \
+setup-build setup-run setup-test setup-fuzz setup-model setup-deb setup-programs \
+		setup-bench: \
 		setup-%:
 	@tools/setup.sh $*
 
@@ -486,6 +487,11 @@ bench: setup-run
 		$(BUILD)/ksm-bench report $(BUILD)/bench.json --summary --svg $(BUILD)/bench.svg; \
 		echo "All figures: $(BUILD)/ksm-bench report $(BUILD)/bench.json"; \
 	fi; exit $$status
+
+## bench-programs  servers' throughput and latency, merged and native (root, about 10 minutes)
+bench-programs: setup-bench
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/ksm-bench programs $(BENCH_ARGS)
 
 ## bench-docs    tables and plot of docs/performance.md anew, from the last bench if there was one
 bench-docs: setup-run

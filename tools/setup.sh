@@ -3,7 +3,7 @@
 #
 # Install the Debian packages that a target of the Makefile needs, and only when some are missing.
 #
-#	tools/setup.sh build|run|test|fuzz|model|deb|lint|programs...
+#	tools/setup.sh build|run|test|fuzz|model|deb|lint|programs|bench...
 #
 # Packages of servers start them on installation, which a demonstration has no business doing: a
 # policy-rc.d (the interface that invoke-rc.d and deb-systemd-invoke ask) forbids it while apt
@@ -21,6 +21,8 @@ FUZZ='clang libclang-rt-14-dev llvm'
 MODEL='spin'
 DEB='debhelper dpkg-dev lintian'
 LINT='clang clang-tidy clang-format'
+# What `ksm-bench programs` measures, and what asks it; it does without those that cannot be had.
+BENCH='postgresql nodejs nginx-light wrk'
 # What tests/programs tries. It does without those that cannot be had.
 PROGRAMS='redis-server redis-tools memcached postgresql mariadb-server nginx-light apache2 python3
 nodejs default-jdk-headless php-cli ruby perl lua5.4 guile-3.0 erlang-base qemu-system-x86
@@ -28,7 +30,7 @@ qemu-utils sqlite3 git gcc stress-ng restic'
 
 usage()
 {
-	echo "usage: tools/setup.sh build|run|test|fuzz|model|deb|lint|programs..." >&2
+	echo "usage: tools/setup.sh build|run|test|fuzz|model|deb|lint|programs|bench..." >&2
 	exit 2
 }
 
@@ -57,6 +59,7 @@ for group in "$@"; do
 	model) wanted="$wanted $MODEL" ;;
 	deb) wanted="$wanted $DEB" ;;
 	lint) wanted="$wanted $LINT" ;;
+	bench) wanted="$wanted $RUN $BENCH" optional=1 ;;
 	programs) wanted="$wanted $PROGRAMS" optional=1 ;;
 	*) usage ;;
 	esac

@@ -171,6 +171,26 @@ class Rounds(unittest.TestCase):
 
     # A build with a sanitizer has none, because its run time would have to be in every program.
     if (BUILD / "libksm-preload.so").exists():
+        def test_measures_programs(self):
+            p = subprocess.run([str(BUILD / "ksm-bench"), "programs", "--server", "redis",
+                                "--only", "ksmd-user", "--rounds", "1", "--json"], check=False,
+                               stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                               timeout=240, env={**os.environ, "KSM_BENCH_DIR": str(self.dir)})
+            self.assertEqual(p.returncode, 0, p.stderr)
+            d = json.loads(p.stdout)
+            (redis,) = d["servers"]
+            self.assertEqual({(s["way"], s["when"]) for s in redis["speeds"]},
+                             {(w, m) for w in ("native", "ksmd-user")
+                              for m in ("at rest", "while merging")})
+            for s in redis["speeds"]:
+                self.assertGreater(s["per_s"][0], 0)
+                self.assertGreater(s["p99_ms"][0], 0)
+            self.assertGreater(min(d["start_ms"]), 0)
+            p = subprocess.run([str(BUILD / "ksm-bench"), "programs", "--server", "none"],
+                               check=False, capture_output=True, text=True, timeout=60)
+            self.assertEqual(p.returncode, 2)
+            self.assertIn('there is no server "none"', p.stderr)
+
         def test_measures_a_server_beside_it(self):
             (r,) = self.user("--workload", "corunner")
             if r.skipped:

@@ -60,7 +60,8 @@ int main(int argc, char **argv)
 		return frames_print() ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (argc == 2 && !strcmp(argv[1], "restore"))
 		return restore_main();
-	if (argc >= 2 && (!strcmp(argv[1], "kernel") || !strcmp(argv[1], "growth")))
+	if (argc >= 2 && (!strcmp(argv[1], "kernel") || !strcmp(argv[1], "growth") ||
+			  !strcmp(argv[1], "programs")))
 		return measure_main(argv);
 	python_exec(argv); /* report, --help, and all that is wrong */
 	return EXIT_FAILURE;

@@ -9,10 +9,12 @@ import re
 import sys
 from typing import NoReturn, Optional
 
+import programs
 import report
 from instrument import End, Instrument, Options
 from results import MAX_ROUNDS, SIDES, USER
 from rounds import Run, Wanted
+from services import SERVICES
 from workloads import WORKLOADS, named
 
 # Of config.h. Merging that takes longer than the limit is reported as endless.
@@ -28,6 +30,8 @@ Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB]
                         [--only kernel|ksmd-user] [--limit SECONDS]
                         [--max-map-count N] [--merge-only] [--json]
        ksm-bench growth [--size MiB] [--rounds N] [--limit SECONDS] [--json]
+       ksm-bench programs [--server NAME[,NAME...]] [--rounds N]
+                        [--only ksmd-user] [--json]
        ksm-bench report [FILE...] [--summary|--figures] [--svg FILE]
                         [--update FILE.md]
        ksm-bench costs | pool
@@ -41,6 +45,9 @@ kernel   compare with the kernel's KSM; needs root, because the kernel's knobs
          (sysctl vm.max_map_count, which is put back; root).
 growth   workload growth on ksmd-user alone; --size: of each process, in the
          large case.
+programs throughput and latency of servers (redis, postgresql, node, nginx):
+         native, merged and while being merged, by ksmd-user and by the kernel's
+         KSM; and what ksm-run adds to the start of a program.
 report   Markdown tables, and a plot, of what --json wrote.
 costs    what this machine asks for the steps that any merge is made of.
 pool     what the pool of frames costs, and what it can give when fragmented.
@@ -92,10 +99,29 @@ def _wanted(args: list[str], grows: bool) -> Wanted:
                   n["rounds"], a.json, options)
 
 
+def _programs(args: list[str]) -> int:
+    parser = _Parser(add_help=False)
+    parser.add_argument("--rounds")
+    parser.add_argument("--only")
+    parser.add_argument("--server", default=",".join(s.name for s in SERVICES))
+    parser.add_argument("--json", action="store_true")
+    a = parser.parse_args(args)
+    by_name = {s.name: s for s in SERVICES}
+    for name in a.server.split(","):
+        if name not in by_name:
+            parser.error(f'there is no server "{name}"')
+    if a.only not in (None, USER):
+        parser.error(f'--only takes ksmd-user here, not "{a.only}"')
+    return EXIT_STATUS[programs.run(Instrument(), [by_name[n] for n in a.server.split(",")],
+                                    _number(parser, "rounds", a.rounds), not a.only, a.json)]
+
+
 def main(args: list[str]) -> int:
     """The exit status."""
     if args[:1] == ["report"]:
         return report.main(args[1:])
+    if args[:1] == ["programs"]:
+        return _programs(args[1:])
     if args[:1] in (["kernel"], ["growth"]):
         wanted = _wanted(args[1:], args[0] == "growth")
         try:

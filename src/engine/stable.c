@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "engine/stable.h"
+#include "engine/movable.h"
 
 #define CTREE_NAME st
 #define CTREE_CTX struct stable *
@@ -131,9 +132,45 @@ static void count_place(struct stable *s, const struct stable_node *n, bool more
 static void make_live(struct stable_node *n)
 {
 	n->state = STABLE_LIVE;
+	n->movable = true;
 	n->to = CTREE_NIL;
 	n->nr_moving = 0;
 }
+
+/* --- what movers may do with it --- */
+
+static struct movable state_of(void *owner, uint32_t n)
+{
+	const struct stable_node *node = stable_node((const struct stable *)owner, n);
+
+	return (struct movable){ node->movable, node->isolated };
+}
+
+static bool isolate(void *owner, uint32_t n)
+{
+	struct stable *s = owner;
+	struct stable_node *node = stable_node(s, n);
+
+	if (node->state != STABLE_LIVE || node->isolated || node->filling)
+		return false;
+	node->isolated = true;
+	s->nr_isolated++;
+	return true;
+}
+
+/* A node that has no site left is freed when it is settled, not by this. */
+static void putback(void *owner, uint32_t n)
+{
+	struct stable *s = owner;
+
+	stable_node(s, n)->isolated = false;
+	s->nr_isolated--;
+	stable_touch(s, n);
+}
+
+static const struct movable_ops ops = { .state = state_of, .isolate = isolate, .putback = putback };
+
+/* --- the trees --- */
 
 /* Put the node into the tree, as head: the newest frame of a content has room. */
 static void link_live(struct stable *s, uint32_t i, int root)
@@ -255,6 +292,8 @@ void stable_free(struct stable *s, uint32_t n)
 {
 	assert(is_empty(stable_node(s, n)));
 	unlink_live(s, n);
+	stable_node(s, n)->movable = false;
+	movable_release(&ops, s, n);
 	slab_free(&s->nodes, n);
 }
 
@@ -264,6 +303,8 @@ void stable_retire(struct stable *s, uint32_t i, uint64_t epoch)
 
 	assert(is_empty(n));
 	unlink_live(s, i);
+	n->movable = false;
+	movable_release(&ops, s, i);
 	n->state = STABLE_RETIRED;
 	n->in_tree = 0;
 	n->epoch = epoch;
@@ -339,21 +380,12 @@ void stable_del_site(struct stable *s, uint32_t n)
 
 bool stable_isolate(struct stable *s, uint32_t n)
 {
-	struct stable_node *node = stable_node(s, n);
-
-	if (node->state != STABLE_LIVE || node->isolated || node->filling)
-		return false;
-	node->isolated = true;
-	s->nr_isolated++;
-	return true;
+	return movable_isolate(&ops, s, n);
 }
 
 void stable_putback(struct stable *s, uint32_t n)
 {
-	assert(stable_node(s, n)->isolated);
-	stable_node(s, n)->isolated = false;
-	s->nr_isolated--;
-	stable_touch(s, n);
+	movable_putback(&ops, s, n);
 }
 
 void stable_add_move(struct stable *s, uint32_t n, uint32_t to)
@@ -452,6 +484,9 @@ int stable_check(struct stable *s, const char **why)
 		away += n->away;
 		heads += n->in_tree;
 		chains += n->in_tree && n->dup_next != i;
+		*why = "live node that nobody may move";
+		if (!n->movable)
+			return -1;
 		*why = "live node without sites or orders";
 		if (!n->nr_items && !n->nr_ordered && !n->filling && !n->isolated)
 			return -1;

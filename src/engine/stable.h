@@ -60,7 +60,8 @@ struct stable_node {
 	bool copy;       /* there is a larger one on another node: numa_policy.h */
 	uint8_t filling; /* enum stable_fill */
 	bool touched;    /* on the list of nodes to be settled */
-	bool isolated;   /* migrate.c has it: no page joins it, and it is not dropped */
+	bool movable;    /* LIVE: a mover may isolate it (movable.h) */
+	bool isolated;   /* a mover has it: no page joins it, and it is not dropped */
 	uint32_t next_touched;
 };
 

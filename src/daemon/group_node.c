@@ -31,7 +31,8 @@ struct node_values {
 	char offline[32], offline_result[160];
 	struct compacts_node c;
 	uint64_t compacting;
-	char compact_mappings[64];
+	uint64_t gathering;
+	char compact_mappings[64], mappings_per_page[64];
 };
 
 /* Apart, because clients are counted for these. */
@@ -114,12 +115,20 @@ static void look_drains(struct daemon *d, int nid, struct node_values *v)
 		show_drained(&n, v->offline_result, sizeof(v->offline_result));
 }
 
+static double per_page(uint64_t vmas, uint64_t merged)
+{
+	return merged ? (double)vmas / (double)merged : 0;
+}
+
 static void look_compacts(struct daemon *d, int nid, struct node_values *v)
 {
 	mover_compacted(d->mover, nid, &v->c);
-	v->compacting = v->c.active;
+	v->compacting = v->c.active && !v->c.rests;
+	v->gathering = v->c.active && v->c.rests;
 	snprintf(v->compact_mappings, sizeof(v->compact_mappings), "%llu %llu",
-		 (unsigned long long)v->c.sum.vmas_before, (unsigned long long)v->c.sum.vmas_after);
+		 (unsigned long long)v->c.vmas[0], (unsigned long long)v->c.vmas[1]);
+	snprintf(v->mappings_per_page, sizeof(v->mappings_per_page), "%.3f %.3f",
+		 per_page(v->c.vmas[0], v->c.merged[0]), per_page(v->c.vmas[1], v->c.merged[1]));
 }
 
 static int look_node(void *owner, uint64_t nid, void *values)
@@ -429,8 +438,16 @@ static const struct attr node_attrs[] = {
 	NODE("migrate_scanned", c.sum.migrate_scanned, "frames looked at for what can move"),
 	NODE("free_scanned", c.sum.free_scanned, "frames looked at for room"),
 	NODE("isolated", c.sum.isolated, "frames that were to be moved"),
+	NODE("gathering", gathering, "1 while frames are brought next to each other at rest"),
+	NODE("gathered", c.sum.gathered,
+	     "frames that were to be brought next to each other, since the start"),
+	NODE("gather_stretches", c.sum.stretches,
+	     "stretches of clients' addresses that were looked at because of their mappings"),
+	NODE("gather_skipped", c.sum.stretches_skipped, "of these, where it would not have paid"),
 	NODE("compact_mappings", compact_mappings,
 	     "mappings that merging had added before and after the last run"),
+	NODE("compact_mappings_per_page", mappings_per_page,
+	     "the same for each page that is merged"),
 };
 
 #define PLACE(name, field, help) ATTR_FIELD(struct place_values, field, name, help)

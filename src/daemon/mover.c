@@ -18,7 +18,7 @@
 #include "daemon/daemon.h"
 #include "daemon/pace.h"
 
-enum { MOVER_WORK = 1, MOVER_STOP = 2, MOVER_WANT = 4 };
+enum { MOVER_WORK = 1, MOVER_STOP = 2, MOVER_WANT = 4, MOVER_REST = 8 };
 
 int mover_init(struct mover *m, struct daemon *d)
 {
@@ -75,7 +75,7 @@ static void step_node(struct mover *m, int nid, struct domain **v, unsigned int 
 		m->to[nid] = 0;
 }
 
-static uint64_t step(struct mover *m, bool want)
+static uint64_t step(struct mover *m, uint32_t rung)
 {
 	uint64_t due_ms = CLOCK_NEVER;
 	bool retired = false;
@@ -91,8 +91,10 @@ static uint64_t step(struct mover *m, bool want)
 					       m->d->topology, v, nr, &retired));
 	if (retired)
 		bell_ring(&m->d->client_bell, CLIENTS_RETIRED);
-	if (want)
+	if (rung & MOVER_WANT)
 		compacts_want(&m->compacts, v, nr);
+	if (rung & MOVER_REST)
+		compacts_rest(&m->compacts, v, nr);
 	compacts_step(&m->compacts, v, nr, &due_ms);
 	domain_snapshot_free(v, nr);
 	return due_ms;
@@ -107,7 +109,7 @@ static void *mover_main(void *arg)
 	rcu_register_thread();
 	crew_nice();
 	while (!((rung = bell_wait(&m->bell, due_ms)) & MOVER_STOP))
-		due_ms = step(m, rung & MOVER_WANT);
+		due_ms = step(m, rung);
 	rcu_unregister_thread();
 	return NULL;
 }
@@ -245,6 +247,12 @@ void mover_want(struct mover *m)
 {
 	if (!start(m))
 		bell_ring(&m->bell, MOVER_WANT);
+}
+
+void mover_rest(struct mover *m)
+{
+	if (!start(m))
+		bell_ring(&m->bell, MOVER_REST);
 }
 
 int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end)

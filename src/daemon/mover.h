@@ -43,7 +43,10 @@ struct mover {
 	} done[NUMA_MAX_NODES];
 };
 
-/* All but mover_counts() and mover_want() are for the main thread. Returns 0 or -errno. */
+/*
+ * All but mover_counts(), mover_want() and mover_rest() are for the main thread. Returns 0 or
+ * -errno.
+ */
 int mover_init(struct mover *m, struct daemon *d);
 void mover_deinit(struct mover *m);
 /* Where there are several nodes the thread looks after them from here on. Returns 0 or -errno. */
@@ -71,6 +74,8 @@ void mover_compact_end(struct mover *m, int nid);
 void mover_compacted(struct mover *m, int nid, struct compacts_node *out);
 /* Scan thread: an engine may want it. It is looked at soon. */
 void mover_want(struct mover *m);
+/* Scan thread: merging rests, and frames may be worth gathering. */
+void mover_rest(struct mover *m);
 /* The range that is being taken out of use, or was last. */
 void mover_drained(struct mover *m, int nid, struct drains_node *out);
 /* What has become of frames of a node. Returns the node that it is being emptied to, or -1. */

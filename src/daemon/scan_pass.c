@@ -163,6 +163,18 @@ static void want_compaction(const struct scan_pass *p, struct domain **v, unsign
 		mover_want(p->d->mover);
 }
 
+/* Merging rests: it is known which pages stay together. */
+static void want_gathering(const struct scan_pass *p, struct domain **v, unsigned int nr)
+{
+	bool wants = false;
+
+	for (int nid = 0; nid < p->d->topology->nr_nodes; nid++)
+		for (unsigned int i = 0; i < nr && !wants; i++)
+			wants = engine_wants_gathering(v[i]->engine, nid);
+	if (wants)
+		mover_rest(p->d->mover);
+}
+
 /* Returns how long to sleep now. */
 static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr)
 {
@@ -188,6 +200,8 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 		return pause;
 	}
 	crew_rest(p->crew);
+	if (p->pause_ms)
+		want_gathering(p, v, nr);
 	/* 1: sleep_millisecs may be 0, which does not double. */
 	p->pause_ms = u64_min(p->pause_ms ? p->pause_ms * 2 : u64_max(pause, 1), max);
 	return u64_max(p->pause_ms, pause);

@@ -25,6 +25,7 @@
 #include <stdlib.h>
 
 #include "engine/allow.h"
+#include "engine/gather.h"
 #include "engine/migrate.h"
 #include "engine/page.h"
 #include "engine/relocation.h"
@@ -45,6 +46,11 @@ struct compact {
 	uint32_t gap;      /* the free scanner stands here within its pageblock */
 	uint32_t too_long; /* no gap was found for a stretch of so many frames */
 	bool direct;       /* it ends as soon as a pageblock is free */
+	bool gathers;      /* frames are brought next to each other first */
+	bool gathering;    /* they are being */
+	bool resting;      /* and that is all; whoever else wants something goes before */
+	struct gather_cursor at;
+	struct gather_seen seen;
 	bool moving;
 	bool cancelled;
 	uint32_t block;        /* that is being emptied: its first frame */
@@ -80,24 +86,12 @@ static bool is_plain(const struct engine *e, uint32_t block)
 	       pb->nr == PAGEBLOCK_FRAMES;
 }
 
-/* Does a stable node stand there that has its bytes, and has not followed its pages elsewhere? */
-static bool is_movable(const struct engine *e, uint32_t f)
-{
-	const struct stable_node *n;
-	uint32_t node = pool_word(&e->pool, f);
-
-	if (node == POOL_NONE)
-		return false;
-	n = stable_node(&e->stable, node);
-	return n->state == STABLE_LIVE && !n->filling && !n->isolated && !n->away;
-}
-
 /* Frames of [f, end) from f on that can be moved. */
 static uint32_t stretch(const struct engine *e, uint32_t f, uint32_t end)
 {
 	uint32_t nr = 0;
 
-	while (f + nr < end && is_movable(e, f + nr))
+	while (f + nr < end && gather_is_movable(e, f + nr))
 		nr++;
 	return nr;
 }
@@ -107,7 +101,7 @@ static bool is_stuck(const struct engine *e, uint32_t f)
 {
 	uint32_t node = pool_word(&e->pool, f);
 
-	if (!pool_is_used(&e->pool, f) || is_movable(e, f))
+	if (!pool_is_used(&e->pool, f) || gather_is_movable(e, f))
 		return false;
 	return node == POOL_NONE || stable_node(&e->stable, node)->state == STABLE_LIVE;
 }
@@ -230,7 +224,7 @@ static bool plan_stretch(struct engine *e, struct compact *c, uint32_t f, uint32
 static bool plan(struct engine *e, struct compact *c) NEEDS(e->lock)
 {
 	uint32_t end = c->block + PAGEBLOCK_FRAMES, free = c->free, gap = c->gap;
-	uint32_t sites;
+	struct relocation_price price;
 	bool pays = true;
 
 	for (uint32_t f = c->block; pays && f < end;) {
@@ -242,7 +236,8 @@ static bool plan(struct engine *e, struct compact *c) NEEDS(e->lock)
 			pays = !is_stuck(e, f);
 		f += nr ? nr : 1;
 	}
-	if (pays && relocation_price(e, &c->way, &sites) <= 0)
+	price = relocation_price(e, &c->way, 0, c->way.nr, NULL);
+	if (pays && !price.too_many && price.more <= 0)
 		return true;
 	give_back(e, c);
 	c->free = free;
@@ -306,7 +301,8 @@ static void end_block(struct engine *e, struct compact *c, uint64_t now) NEEDS(e
 {
 	c->moving = false;
 	give_back(e, c);
-	c->waiting[c->nr_waiting++] = (struct waiting){ c->block, now + COMPACT_MS };
+	if (!c->gathering)
+		c->waiting[c->nr_waiting++] = (struct waiting){ c->block, now + COMPACT_MS };
 }
 
 /* Those that are free, or have waited for too long, are in use again; so they cease to exist. */
@@ -317,7 +313,7 @@ static void end_waiting(struct engine *e, struct compact *c, uint64_t now) NEEDS
 		bool is_free = pool_next_used(&e->pool, f, end) == POOL_NONE;
 
 		for (uint32_t k = f; !is_free && k < end; k++)
-			if (pool_word(&e->pool, k) != POOL_NONE && is_movable(e, k))
+			if (pool_word(&e->pool, k) != POOL_NONE && gather_is_movable(e, k))
 				c->waiting[i].until_ms = 0; /* something stays */
 		if (!is_free && now < c->waiting[i].until_ms && !c->cancelled) {
 			i++;
@@ -331,23 +327,46 @@ static void end_waiting(struct engine *e, struct compact *c, uint64_t now) NEEDS
 
 static bool is_over(const struct compact *c)
 {
-	return c->cancelled || (c->direct && c->done.pageblocks) ||
+	return c->cancelled || c->resting || (c->direct && c->done.pageblocks) ||
 	       c->migrate + PAGEBLOCK_FRAMES > c->free;
 }
 
-/* --- the job --- */
+/* --- frames brought next to each other --- */
 
-static uint64_t mappings(struct engine *e) NEEDS(e->lock)
+/* Take the new frames. False: they cannot be had, and nothing is taken. */
+static bool take_way(struct engine *e, struct compact *c, const struct relocation *way)
+	NEEDS(e->lock)
 {
-	struct mm_slot *mm;
-	uint64_t nr = 0;
-
-	cds_list_for_each_entry(mm, &e->mms, list) {
-		mm_is_of(mm, e);
-		nr += mm->vmas_ours;
-	}
-	return nr;
+	for (uint32_t i = 0; i < way->nr; i++)
+		if (!take(e, c, way->at[i].from, way->at[i].to, 1)) {
+			give_back(e, c);
+			return false;
+		}
+	return true;
 }
+
+/* The next stretch whose frames move. False: there is none left. */
+static bool gather(struct engine *e, struct compact *c) NEEDS(e->lock)
+{
+	struct migrate_range r = { .from = c->nid,
+				   .to = c->nid,
+				   .first = (uint32_t)c->nid * e->pool.zone_frames,
+				   .end = zone_end(e, c->nid),
+				   .way = &c->way };
+	struct relocation way;
+	enum gather found = gather_next(e, c->nid, &c->at, &c->seen, &way);
+
+	if (found != GATHER_FOUND || !take_way(e, c, &way))
+		return found != GATHER_END;
+	c->moving = !migrate_begin(e, &r);
+	if (c->moving)
+		c->done.gathered += way.nr;
+	else
+		give_back(e, c);
+	return true;
+}
+
+/* --- the job --- */
 
 /* Is it for want of frames, or has it failed too often, that there is no free pageblock? */
 static bool is_vain(struct engine *e, int nid) NEEDS(e->lock)
@@ -365,79 +384,70 @@ static bool is_vain(struct engine *e, int nid) NEEDS(e->lock)
 	return true;
 }
 
-static int begin(struct engine *e, int nid, bool direct) NEEDS(e->lock)
+/* A run is under way: it becomes the one that is wanted, or gives way to that. */
+static int begin_beside(struct engine *e, struct compact *c, enum engine_compact how) NEEDS(e->lock)
 {
-	struct compact *c;
-
-	if (e->compact[nid] || e->drain[nid] || e->migrate[nid])
+	if (!c->resting || how == COMPACT_RESTING || e->node_wanted & bit64((unsigned int)c->nid))
 		return -EALREADY;
-	e->wants_pageblock &= ~bit64((unsigned int)nid);
-	if (direct && is_vain(e, nid))
+	if (how == COMPACT_DIRECT) {
+		c->cancelled = true;
+		return -EALREADY;
+	}
+	c->resting = false;
+	e->gathers_at_rest &= ~bit64((unsigned int)c->nid);
+	c->gathering = true;
+	c->at = (struct gather_cursor){ .serial = 0 };
+	return 0;
+}
+
+static void score(struct engine *e, uint64_t *vmas, uint64_t *merged) NEEDS(e->lock)
+{
+	struct gather_score s = gather_score(e);
+
+	*vmas = s.vmas;
+	*merged = s.merged;
+}
+
+static int begin(struct engine *e, int nid, enum engine_compact how) NEEDS(e->lock)
+{
+	struct compact *c = e->compact[nid];
+
+	if (c)
+		return begin_beside(e, c, how);
+	if (!node_is_free(e, nid))
+		return -EALREADY;
+	if (how != COMPACT_RESTING)
+		e->wants_pageblock &= ~bit64((unsigned int)nid);
+	if (how == COMPACT_DIRECT && is_vain(e, nid))
 		return -EAGAIN;
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
 	c->nid = nid;
-	c->direct = direct;
+	c->direct = how == COMPACT_DIRECT;
+	c->gathers = c->gathering = how != COMPACT_DIRECT;
+	c->resting = how == COMPACT_RESTING;
 	c->migrate = (uint32_t)nid * e->pool.zone_frames;
 	c->top = c->migrate + e->pool.zone_frames / PAGEBLOCK_FRAMES * PAGEBLOCK_FRAMES;
 	c->free = c->top;
 	c->too_long = PAGEBLOCK_FRAMES + 1;
-	c->done.vmas_before = mappings(e);
+	score(e, &c->done.vmas_before, &c->done.merged_before);
 	e->compact[nid] = c;
+	if (c->resting)
+		e->gathers_at_rest |= bit64((unsigned int)nid);
+	e->node_wanted &= ~bit64((unsigned int)nid);
 	count_bytes(e, sizeof(*c));
 	return 0;
 }
 
-/*
- * Are most of the zone's numbers in pageblocks, and most of those that are free in none that a
- * window can have? The first is cheap to know, and hardly ever so.
- */
-static bool is_fragmented(struct engine *e, int nid) NEEDS(e->lock)
-{
-	uint32_t eager = knob_get(e->knobs, KNOB_COMPACTION_PROACTIVENESS), least = 100 - eager;
-	uint64_t runs[POOL_ORDERS], percent;
-	struct pool_counts c;
-
-	pool_counts(&e->pool, nid, &c);
-	percent = (c.span - c.absent) * 100 / c.span;
-	if (!eager || percent < least)
-		return false;
-	index_runs(&e->pool, nid, POOL_TYPES, runs);
-	return percent * (uint64_t)index_unusable(runs, PAGEBLOCK_ORDER) / 1000 >= least;
-}
-
-enum engine_want engine_wants_compaction(struct engine *e, int nid)
-{
-	enum engine_want wants = WANT_NOTHING;
-
-	engine_lock(e);
-	if (e->wants_pageblock & bit64((unsigned int)nid))
-		wants = WANT_DIRECT;
-	else if (is_fragmented(e, nid))
-		wants = WANT_BACKGROUND;
-	engine_unlock(e);
-	return wants;
-}
-
-bool engine_wants_pageblock(struct engine *e)
-{
-	bool wants;
-
-	engine_lock(e);
-	wants = e->wants_pageblock;
-	engine_unlock(e);
-	return wants;
-}
-
-int engine_compact(struct engine *e, int nid, bool direct)
+int engine_compact(struct engine *e, int nid, enum engine_compact how)
 {
 	int err;
 
 	if (nid < 0 || nid >= e->nr_nodes)
 		return -EINVAL;
 	engine_lock(e);
-	err = begin(e, nid, direct);
+	err = begin(e, nid, how);
 	engine_unlock(e);
 	return err;
 }
@@ -455,14 +465,23 @@ static void finish(struct engine *e, struct compact *c, struct engine_compacted 
 {
 	struct compact_defer *d = &e->compact_defer[c->nid];
 
-	c->done.vmas_after = mappings(e);
-	d->passed = 0;
-	if (c->done.pageblocks)
-		d->shift = 0;
-	else if (d->shift < DEFER_MAX)
-		d->shift++;
+	score(e, &c->done.vmas_after, &c->done.merged_after);
+	if (c->gathers && !c->cancelled)
+		e->gathered[c->nid] =
+			(struct gather_last){ c->done.vmas_after, c->done.merged_after };
+	if (!c->resting) {
+		d->passed = 0;
+		if (c->done.pageblocks)
+			d->shift = 0;
+		else if (d->shift < DEFER_MAX)
+			d->shift++;
+	}
+	c->done.stretches = c->seen.stretches;
+	c->done.stretches_skipped = c->seen.skipped;
+	c->done.resting = c->resting;
 	*out = c->done;
 	e->compact[c->nid] = NULL;
+	e->gathers_at_rest &= ~bit64((unsigned int)c->nid);
 	count_bytes(e, -(int64_t)sizeof(*c));
 	free(c);
 }
@@ -470,6 +489,13 @@ static void finish(struct engine *e, struct compact *c, struct engine_compacted 
 static enum engine_migrate go_on(struct engine *e, struct compact *c, uint64_t now,
 				 struct engine_compacted *out) NEEDS(e->lock)
 {
+	out->pause = c->resting;
+	c->cancelled |= c->resting && (e->node_wanted & bit64((unsigned int)c->nid));
+	if (c->gathering && !c->cancelled) {
+		c->gathering = gather(e, c);
+		out->pause &= !c->moving;
+		return ENGINE_MIGRATE_MORE;
+	}
 	end_waiting(e, c, now);
 	if (!is_over(c) && c->nr_waiting < WAITING && next_block(e, c))
 		return ENGINE_MIGRATE_MORE;
@@ -495,7 +521,7 @@ enum engine_migrate engine_compact_step(struct engine *e, int nid, uint64_t now_
 	moving = c && c->moving;
 	engine_unlock(e);
 	if (moving)
-		ret = engine_migrate_step(e, nid, now_ms, &moved);
+		ret = migrate_step(e, nid, now_ms, &moved);
 	if (!c)
 		return ret;
 	c->done.isolated += moved.frames;

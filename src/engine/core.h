@@ -311,7 +311,13 @@ struct engine {
 	struct compact_defer {
 		uint8_t shift, passed; /* 2^shift - 1 wishes are passed over; so many were */
 	} compact_defer[ENGINE_NODES];
-	uint32_t nr_copying; /* frames that get their bytes, and then a node */
+	struct gather_last {
+		uint64_t vmas, merged; /* as gather_score() was when frames were gathered last */
+	} gathered[ENGINE_NODES];
+	/* Bit per node: frames are gathered at rest; somebody wants the node for something else. */
+	uint64_t gathers_at_rest, node_wanted;
+	uint8_t migrate_next[ENGINE_NODES]; /* node to be emptied to after that, plus 1 */
+	uint32_t nr_copying;                /* frames that get their bytes, and then a node */
 
 	/*
 	 * A pass. Workers have done the clients up to next_scan, or are at them (nr_scanning), or
@@ -386,6 +392,20 @@ static inline bool engine_rests(const struct engine *e)
 {
 	return __atomic_load_n(&e->held, __ATOMIC_RELAXED) ||
 	       __atomic_load_n(&e->indebted, __ATOMIC_RELAXED);
+}
+
+/*
+ * May a job begin that moves frames of that node, compaction and the mover's own jobs not counted?
+ * What gathers frames at rest gives way, and ends with its next step.
+ */
+static inline bool node_is_free(struct engine *e, int nid) NEEDS(e->lock)
+{
+	bool rests = e->gathers_at_rest & bit64((unsigned int)nid);
+
+	if (rests)
+		e->node_wanted |= bit64((unsigned int)nid);
+	return !e->drain[nid] && !e->migrate_next[nid] &&
+	       (rests || (!e->compact[nid] && !e->migrate[nid]));
 }
 
 /* Number of the tree that contents of this NUMA node stand in; unknown will do if there is one. */

@@ -67,7 +67,7 @@ static int begin(struct engine *e, const struct migrate_range *r, uint32_t *fram
 	struct drain *d;
 	int err;
 
-	if (e->drain[r->from] || e->compact[r->from] || e->migrate[r->from])
+	if (!node_is_free(e, r->from))
 		return -EALREADY;
 	d = calloc(1, sizeof(*d));
 	if (!d)
@@ -238,7 +238,7 @@ enum engine_migrate engine_drain_step(struct engine *e, int nid, uint64_t now_ms
 	if (moving && now_ms >= d->limit_ms)
 		engine_migrate_end(e, nid);
 	if (moving)
-		ret = engine_migrate_step(e, nid, now_ms, &moved);
+		ret = migrate_step(e, nid, now_ms, &moved);
 	if (d && (!moving || ret <= ENGINE_MIGRATE_DONE)) {
 		engine_lock(e);
 		d->moving = false;

@@ -399,21 +399,36 @@ enum engine_migrate engine_steer_step(struct engine *e, uint64_t now_ms, bool pr
 				      struct engine_steered *out);
 
 /*
- * Compaction: frames of sparse pageblocks of a zone are moved together (compact.c). `direct`: it
- * was asked for because a pageblock could not be had; it is passed over where that is for want of
- * frames (extfrag_threshold) or has failed lately, and ends as soon as one is free. Returns 0,
- * -EINVAL (no such node), -EALREADY (something moves on that node), -EAGAIN (passed over) or
- * -ENOMEM. engine_compact_step() carries it on as engine_drain_step() does; with
+ * Compaction of the frames of a node (compact.c). COMPACT_ALL: frames that neighbour in a client's
+ * address space are brought next to each other (gather.c), then those of sparse pageblocks are
+ * moved together. COMPACT_RESTING: the first alone; it gives way to whatever else is wanted of the
+ * node. COMPACT_DIRECT: the second alone, because a pageblock could not be had; it is passed over
+ * where that is for want of frames (extfrag_threshold) or has failed lately, and ends as soon as
+ * one is free.
+ *
+ * Returns 0, -EINVAL (no such node), -EALREADY (something moves on that node), -EAGAIN (passed
+ * over) or -ENOMEM. engine_compact_step() carries it on as engine_drain_step() does; with
  * ENGINE_MIGRATE_DONE it fills in *out. engine_compact_end() has it end.
  */
+enum engine_compact { COMPACT_ALL, COMPACT_DIRECT, COMPACT_RESTING };
 struct engine_compacted {
 	uint64_t pageblocks; /* that have become free */
 	uint64_t skipped;    /* that were not begun, because it would not have paid */
 	uint64_t migrate_scanned, free_scanned, isolated; /* frames */
-	uint64_t vmas_before, vmas_after;                 /* mappings that merging has added */
-	bool retired;                                     /* frames have been, in this step */
+	uint64_t gathered;                                /* frames that were to come together */
+	uint64_t stretches, stretches_skipped; /* of clients: in several mappings; left alone */
+	uint64_t vmas_before, vmas_after;      /* mappings that merging has added */
+	uint64_t merged_before, merged_after;  /* pages that are merged */
+	bool retired;                          /* frames have been, in this step */
+	bool resting;                          /* it was COMPACT_RESTING to the end */
+	bool pause;                            /* of that: no client has orders of it now */
 };
-int engine_compact(struct engine *e, int nid, bool direct);
+int engine_compact(struct engine *e, int nid, enum engine_compact how);
+/*
+ * Merging rests: are there many mappings for the pages that are merged, and has that changed since
+ * frames were gathered last? Then COMPACT_RESTING is due.
+ */
+bool engine_wants_gathering(struct engine *e, int nid);
 /*
  * Has a client gone without a window since direct compaction was asked for last (WANT_DIRECT), or
  * are most of the zone's numbers free and of no use for one (WANT_BACKGROUND)? Then one is due.

@@ -22,8 +22,6 @@
 #include "engine/mm.h"
 #include "engine/page.h"
 
-#define WINDOW_PAGES PAGEBLOCK_FRAMES
-#define WINDOW_BYTES (WINDOW_PAGES * PAGE_BYTES)
 #define WINDOW_NID_BITS 6    /* up to 64 nodes; 26 bits are left for addresses below 2^47 */
 #define WINDOW_NEIGHBOURS 8u /* windows on either side that are looked at for a place beside */
 #define WINDOW_FAR EXTENT_PAGEBLOCKS /* a window further away says nothing about this one */
@@ -114,6 +112,33 @@ static bool window_add(struct mm_slot *mm, uint32_t i, uint32_t key, int nid) NE
 	mm->nr_windows++;
 	count_bytes(mm->e, sizeof(*w));
 	return true;
+}
+
+uint32_t layout_window(const struct mm_slot *mm, uint64_t pn, int nid)
+{
+	uint32_t key = window_key(pn * PAGE_BYTES, nid), i = window_index(mm, key);
+
+	return i < mm->nr_windows && mm->window[i].key == key ? mm->window[i].frame : POOL_NONE;
+}
+
+uint32_t layout_new_window(struct mm_slot *mm, uint64_t pn, int nid)
+{
+	uint32_t key = window_key(pn * PAGE_BYTES, nid), i = window_index(mm, key), frame;
+	uint64_t wants = mm->e->wants_pageblock;
+
+	if (i == mm->nr_windows || mm->window[i].key != key) {
+		if (window_add(mm, i, key, nid))
+			return mm->window[i].frame;
+		mm->e->wants_pageblock = wants; /* nothing need be moved for it */
+		return POOL_NONE;
+	}
+	frame = pool_window_reserve(&mm->e->pool, nid, place_beside_any(mm, i, key),
+				    key >> WINDOW_NID_BITS);
+	if (frame == POOL_NONE)
+		return POOL_NONE;
+	pool_window_release(&mm->e->pool, mm->window[i].frame);
+	mm->window[i].frame = frame;
+	return frame;
 }
 
 /* Frame that a page has in its window, which is made if need be, or POOL_NONE. */

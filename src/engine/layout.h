@@ -5,6 +5,9 @@
 
 #include "engine/core.h"
 
+#define WINDOW_PAGES PAGEBLOCK_FRAMES
+#define WINDOW_BYTES (WINDOW_PAGES * PAGE_BYTES)
+
 /*
  * Take a frame of NUMA node `nid` for the page (bi, slot) and its partner, an item of another page.
  * Returns its number, which the caller owns, or POOL_NONE: the pool has none, or memory is short.
@@ -23,5 +26,13 @@ void layout_trim(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
  * that comes to such a stretch begins another window elsewhere.
  */
 void layout_leave(struct engine *e, uint32_t first, uint32_t end) NEEDS(e->lock);
+
+/* First frame of the window of node `nid` that page number pn has, or POOL_NONE: it has none. */
+uint32_t layout_window(const struct mm_slot *mm, uint64_t pn, int nid) NEEDS(mm->e->lock);
+/*
+ * Have a pageblock that is empty be that window, in the place of the one that it may have. Its
+ * first frame; POOL_NONE: there is none, or memory is short, and nothing has changed.
+ */
+uint32_t layout_new_window(struct mm_slot *mm, uint64_t pn, int nid) NEEDS(mm->e->lock);
 
 #endif

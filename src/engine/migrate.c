@@ -100,17 +100,27 @@ int migrate_begin(struct engine *e, const struct migrate_range *r)
 	return e->migrate[r->from] ? 0 : -ENOMEM;
 }
 
-int engine_migrate(struct engine *e, int from, int to)
+static int begin_all(struct engine *e, int from, int to) NEEDS(e->lock)
 {
 	struct migrate_range all = { .from = from, .to = to };
+
+	all.first = (uint32_t)from * e->pool.zone_frames;
+	all.end = all.first + e->pool.zone_frames;
+	return migrate_begin(e, &all);
+}
+
+int engine_migrate(struct engine *e, int from, int to)
+{
 	int err;
 
 	if (from < 0 || from >= e->nr_nodes || to < 0 || to >= e->nr_nodes || from == to)
 		return -EINVAL;
-	all.first = (uint32_t)from * e->pool.zone_frames;
-	all.end = all.first + e->pool.zone_frames;
 	engine_lock(e);
-	err = e->drain[from] || e->compact[from] ? -EALREADY : migrate_begin(e, &all);
+	err = node_is_free(e, from) ? 0 : -EALREADY;
+	if (!err && e->compact[from])
+		e->migrate_next[from] = (uint8_t)(to + 1);
+	else if (!err)
+		err = begin_all(e, from, to);
 	engine_unlock(e);
 	return err;
 }
@@ -118,6 +128,7 @@ int engine_migrate(struct engine *e, int from, int to)
 void engine_migrate_end(struct engine *e, int from)
 {
 	engine_lock(e);
+	e->migrate_next[from] = 0;
 	if (e->migrate[from]) {
 		e->migrate[from]->limit_ms = 1;
 		e->migrate[from]->next = e->migrate[from]->of.end;
@@ -467,8 +478,8 @@ void engine_migrated_add(struct engine_migrated *to, const struct engine_migrate
 		to->culprit = more->culprit;
 }
 
-enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now_ms,
-					struct engine_migrated *out)
+enum engine_migrate migrate_step(struct engine *e, int from, uint64_t now_ms,
+				 struct engine_migrated *out)
 {
 	enum engine_migrate ret = ENGINE_MIGRATE_NONE;
 	bool failed[WINDOW] = { false };
@@ -497,4 +508,25 @@ enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now
 	}
 	engine_unlock(e);
 	return ret;
+}
+
+/* A job that had to wait until compaction gave way begins. True: it still waits. */
+static bool waits(struct engine *e, int from)
+{
+	bool wait;
+
+	engine_lock(e);
+	wait = e->migrate_next[from] && e->compact[from];
+	if (e->migrate_next[from] && !wait) {
+		begin_all(e, from, e->migrate_next[from] - 1); /* or memory is short: none */
+		e->migrate_next[from] = 0;
+	}
+	engine_unlock(e);
+	return wait;
+}
+
+enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now_ms,
+					struct engine_migrated *out)
+{
+	return waits(e, from) ? ENGINE_MIGRATE_WAIT : migrate_step(e, from, now_ms, out);
 }

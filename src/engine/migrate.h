@@ -22,6 +22,9 @@ struct migrate_range {
  * Begin a job, which engine_migrate_step() carries on. 0, -EALREADY (the node has one) or -ENOMEM.
  */
 int migrate_begin(struct engine *e, const struct migrate_range *r) NEEDS(e->lock);
+/* As engine_migrate_step(), for whoever began the job with migrate_begin(). */
+enum engine_migrate migrate_step(struct engine *e, int from, uint64_t now_ms,
+				 struct engine_migrated *out);
 /* With the engine: jobs that are under way are forgotten. */
 void migrate_free(struct engine *e);
 

@@ -29,11 +29,24 @@ static inline uint32_t relocation_of(const struct relocation *r, uint32_t frame)
 void relocation_add(struct relocation *r, uint32_t from, uint32_t to);
 
 /*
- * Mappings that all clients together would need more, or fewer, if these frames moved with all
- * their pages; all are live. *sites: pages that stand on them. INT64_MAX: more than
- * RELOCATION_SITES do.
+ * What a move would cost, all clients together. `expected` is `more` again, in halves of mappings,
+ * if more of the same is to follow for the client that is favoured: two frames that stand side by
+ * side for another client, whose pages need more mappings than its do, are parted by whichever goes
+ * first, so each pays for half of that.
  */
-int64_t relocation_price(struct engine *e, const struct relocation *r, uint32_t *sites)
-	NEEDS(e->lock);
+struct relocation_price {
+	int64_t more;     /* mappings that would be needed more, or fewer if below 0 */
+	int64_t expected; /* the same; see above */
+	uint32_t sites;   /* pages that stand on the frames */
+	bool too_many;    /* more than RELOCATION_SITES do; the others say nothing then */
+};
+
+/*
+ * The price of moving the frames [first, end) of the way with all their pages, the other frames of
+ * it having moved already; all are live. favoured: a client of the engine, or NULL.
+ */
+struct relocation_price relocation_price(struct engine *e, const struct relocation *r,
+					 uint32_t first, uint32_t end,
+					 const struct mm_slot *favoured) NEEDS(e->lock);
 
 #endif

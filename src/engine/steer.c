@@ -88,12 +88,15 @@ static struct steer_seen now_seen(const struct engine *e, bool pressure) NEEDS(e
 	return seen;
 }
 
-/* Does something else move, as somebody asked for? */
+/* Does something else move, as somebody asked for? Not what gathers frames at rest. */
 static bool others_move(const struct engine *e) NEEDS(e->lock)
 {
-	for (int nid = 0; nid < e->nr_nodes; nid++)
-		if (e->migrate[nid] || e->drain[nid] || e->compact[nid])
+	for (int nid = 0; nid < e->nr_nodes; nid++) {
+		bool rests = e->gathers_at_rest & bit64((unsigned int)nid);
+
+		if (e->drain[nid] || (!rests && (e->migrate[nid] || e->compact[nid])))
 			return true;
+	}
 	return false;
 }
 

@@ -5,6 +5,7 @@
  * /proc/PID/maps shows how many mappings they need. Every page's contents are checked afterwards.
  */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -156,6 +157,60 @@ START_TEST(direct_compaction)
 }
 END_TEST
 
+/*
+ * The order of the clients that came first is nobody's any more, and those that are left have the
+ * opposite one in common: a mapping for each page. At rest, or when the operator says so, frames
+ * are brought next to each other, and mappings join. Meanwhile one of them may write.
+ */
+START_TEST(gathering)
+{
+	enum { ALL = 4000, FEW = 16 };
+	struct daemon *d = daemon_start(NULL);
+	struct puppet *v[4];
+	long a[4], before;
+	float per_page[2];
+	char text[64];
+
+	daemon_hasten(d);
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 0), 0);
+	for (int i = 0; i < 4; i++) {
+		v[i] = puppet_new();
+		a[i] = puppet_call(v[i], fn_offer, ALL, i < 2 ? 1 : ALL, i < 2 ? 1 : -1);
+		if (i % 2)
+			wait_counter(d, "pages_sharing", (uint64_t)i * ALL);
+		wait_counter(d, "orders", 0);
+	}
+	puppet_end(v[0]);
+	puppet_end(v[1]);
+	wait_counter(d, "pages_sharing", ALL);
+	before = mappings_in(v[2]->pid, a[2], ALL);
+	ck_assert_int_ge(before, ALL / 2);
+	if (_i == 1)
+		ck_assert_int_eq(ctl_set(d, "node/0/compact", "1"), 0);
+	else
+		ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 20), 0);
+	for (long k = 0; _i == 2 && k < ALL; k += ALL / 10)
+		ck_assert_int_eq(puppet_call(v[2], fn_fill, a[2] + k * (long)PUPPET_PAGE, 1,
+					     ALL - k, -1),
+				 0);
+	for (int i = 2; i < 4; i++) {
+		wait_until(mappings_in(v[i]->pid, a[i], ALL) <= FEW, WAIT_MS, "mappings join");
+		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], ALL, ALL, -1), 0);
+	}
+	wait_until(ctl_get_u64(d, "node/0/gathering") + ctl_get_u64(d, "node/0/compact") == 0,
+		   WAIT_MS, "it ends");
+	ck_assert_uint_ge(ctl_get_u64(d, "node/0/gathered"), ALL / 2);
+	ck_assert_int_gt(ctl_get(d, "node/0/compact_mappings_per_page", text, sizeof(text)), 0);
+	ck_assert_int_eq(sscanf(text, "%f %f", &per_page[0], &per_page[1]), 2);
+	ck_assert_msg(per_page[1] < per_page[0], "%s", text);
+	wait_counter(d, "pages_sharing", ALL);
+	wait_counter(d, "frames_used", ALL);
+	puppet_end(v[2]);
+	puppet_end(v[3]);
+	daemon_stop(d);
+}
+END_TEST
+
 static Suite *compaction_suite(void)
 {
 	Suite *s = suite_create("compaction");
@@ -164,6 +219,10 @@ static Suite *compaction_suite(void)
 	tcase_set_timeout(tc, 600);
 	tcase_add_loop_test(tc, compaction, 0, 2);
 	tcase_add_test(tc, direct_compaction);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("gathering");
+	tcase_set_timeout(tc, 600);
+	tcase_add_loop_test(tc, gathering, 0, 3);
 	suite_add_tcase(s, tc);
 	return s;
 }

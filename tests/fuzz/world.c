@@ -128,7 +128,9 @@ int mover_compact(struct mover *m, int nid)
 	int err = 0;
 
 	for (unsigned int i = 0; i < nr && !err; i++)
-		err = engine_compact(v[i]->engine, nid, engine_wants_compaction(v[i]->engine, nid));
+		err = engine_compact(v[i]->engine, nid,
+				     engine_wants_compaction(v[i]->engine, nid) ? COMPACT_DIRECT :
+										  COMPACT_ALL);
 	domain_snapshot_free(v, nr);
 	return err;
 }

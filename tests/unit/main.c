@@ -37,6 +37,7 @@ int main(void)
 	srunner_add_suite(sr, suite_policy());
 	srunner_add_suite(sr, suite_steer());
 	srunner_add_suite(sr, suite_compact());
+	srunner_add_suite(sr, suite_gather());
 	srunner_add_suite(sr, suite_movable());
 	srunner_add_suite(sr, suite_drain());
 	srunner_add_suite(sr, suite_survey());

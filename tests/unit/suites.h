@@ -30,6 +30,7 @@ Suite *suite_vma(void);
 Suite *suite_workers(void);
 Suite *suite_follow(void);
 Suite *suite_compact(void);
+Suite *suite_gather(void);
 Suite *suite_movable(void);
 Suite *suite_drain(void);
 Suite *suite_survey(void);

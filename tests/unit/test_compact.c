@@ -57,7 +57,7 @@ static void compact(struct fake *w, bool answers, bool grace)
 {
 	uint64_t start = w->now_ms;
 
-	ck_assert_int_eq(engine_compact(w->e, 0, false), 0);
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_ALL), 0);
 	while (fake_compact_step(w)) {
 		fake_check(w);
 		if (answers)
@@ -162,7 +162,7 @@ START_TEST(while_clients_go_on)
 	fake_passes(w, 3);
 	engine_epoch_free(w->e, engine_epoch(w->e));
 	vmas = all_vmas(w);
-	ck_assert_int_eq(engine_compact(w->e, 0, false), 0);
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_ALL), 0);
 	for (int n = 0; fake_compact_step(w); n++) {
 		int64_t budget = 500;
 		struct fake_client *c = w->client[1 + fake_rand(&w->rng) % 3];
@@ -215,8 +215,8 @@ START_TEST(cancelled)
 {
 	struct fake *w = world(2);
 
-	ck_assert_int_eq(engine_compact(w->e, 0, false), 0);
-	ck_assert_int_eq(engine_compact(w->e, 0, false), -EALREADY);
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_ALL), 0);
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_ALL), -EALREADY);
 	for (int i = 0; i < _i; i++)
 		fake_compact_step(w);
 	engine_compact_end(w->e, 0);
@@ -236,20 +236,20 @@ START_TEST(passed_over)
 {
 	struct fake *w = world(2);
 
-	ck_assert_int_eq(engine_compact(w->e, 1, false), -EINVAL);
-	ck_assert_int_eq(engine_compact(w->e, -1, false), -EINVAL);
+	ck_assert_int_eq(engine_compact(w->e, 1, COMPACT_ALL), -EINVAL);
+	ck_assert_int_eq(engine_compact(w->e, -1, COMPACT_ALL), -EINVAL);
 	fake_set(w, KNOB_EXTFRAG_THRESHOLD, 1000);
-	ck_assert_int_eq(engine_compact(w->e, 0, true), -EAGAIN);
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_DIRECT), -EAGAIN);
 	fake_set(w, KNOB_EXTFRAG_THRESHOLD, 0);
 	for (int shift = 0; shift < 4; shift++) {
 		for (int n = 1; n < 1 << shift; n++)
-			ck_assert_int_eq(engine_compact(w->e, 0, true), -EAGAIN);
-		ck_assert_int_eq(engine_compact(w->e, 0, true), 0);
+			ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_DIRECT), -EAGAIN);
+		ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_DIRECT), 0);
 		engine_compact_end(w->e, 0); /* it frees nothing */
 		while (fake_compact_step(w))
 			fake_answer_all(w);
 	}
-	ck_assert_int_eq(engine_compact(w->e, 0, true), -EAGAIN);
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_DIRECT), -EAGAIN);
 	compact(w, true, true); /* the operator's wish is not passed over; and it succeeds */
 	ck_assert_uint_gt(w->compacted.pageblocks, 0);
 	fake_free(w);
@@ -262,7 +262,7 @@ START_TEST(direct)
 	struct fake *w = world(2);
 
 	fake_set(w, KNOB_EXTFRAG_THRESHOLD, 0);
-	ck_assert_int_eq(engine_compact(w->e, 0, true), 0);
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_DIRECT), 0);
 	while (fake_compact_step(w)) {
 		fake_answer_all(w);
 		engine_epoch_free(w->e, engine_epoch(w->e));

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_gather.c - frames are brought next to each other where pages of clients are. fake_check()
+ * holds every byte and every count after each step; mappings are counted from the clients' pages.
+ */
+#include "fake.h"
+#include "suites.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/core.h"
+#include "engine/settle.h"
+
+enum { ZONE = 32 * PAGEBLOCK_FRAMES, NR = 4 * PAGEBLOCK_FRAMES };
+#define BASE 0x7f0000000000ull
+
+static struct fake_client *client(struct fake *w, int i, uint32_t nr)
+{
+	return fake_client(w, BASE + (uint64_t)i * 0x10000000, nr);
+}
+
+/* The same nr contents for each key, in an order of its own; key 0: as they are numbered. */
+static void fill(struct fake_client *c, uint32_t nr, uint64_t key)
+{
+	uint32_t *v = malloc(nr * sizeof(*v));
+
+	for (uint32_t i = 0; i < nr; i++)
+		v[i] = i;
+	for (uint32_t i = nr; key && i > 1; i--) {
+		uint32_t k = (uint32_t)(fake_rand(&key) % i), t = v[k];
+
+		v[k] = v[i - 1];
+		v[i - 1] = t;
+	}
+	for (uint32_t i = 0; i < nr; i++)
+		fake_store(c, i, 1000 + v[i]);
+	free(v);
+}
+
+/*
+ * `nr` clients with the same contents, those from `other` on in another order. The first ones have
+ * found their frames before these came, and end then.
+ */
+static struct fake *order_has_gone(int nr_nodes, int nr, uint32_t piece)
+{
+	struct fake *w = fake_new(nr_nodes, ZONE, 0);
+
+	for (int i = 0; i < nr + 2; i++) {
+		struct fake_client *c = client(w, i, NR);
+
+		if (i == 2)
+			fake_passes(w, 3);
+		if (i < 2 || piece == 1)
+			fill(c, NR, i < 2 ? 0 : 1);
+		for (uint32_t p = 0; i >= 2 && piece > 1 && p < NR; p++)
+			fake_store(c, p,
+				   1000 + (p / piece * 37 + 5) % (NR / piece) * piece + p % piece);
+	}
+	fake_passes(w, 3);
+	for (int i = 0; i < 2; i++)
+		fake_exit(w->client[i]);
+	fake_passes(w, 1);
+	engine_epoch_free(w->e, engine_epoch(w->e));
+	return w;
+}
+
+static uint64_t all_vmas(const struct fake *w)
+{
+	uint64_t nr = 0;
+
+	for (int i = 0; i < w->nr_clients; i++)
+		nr += w->client[i] ? fake_vmas(w->client[i]) : 0;
+	return nr;
+}
+
+static void answer_all(struct fake *w)
+{
+	for (int i = 0; i < w->nr_clients; i++)
+		if (w->client[i]) {
+			fake_agent_run(w->client[i]);
+			fake_agent_answer(w->client[i]);
+		}
+}
+
+/* Carry it on; mappings are never more than at the start, but for what a block's edge costs. */
+static void carry_on(struct fake *w, bool answers)
+{
+	uint64_t start = w->now_ms, most = all_vmas(w);
+
+	while (fake_compact_step(w)) {
+		fake_check(w);
+		if (answers)
+			answer_all(w);
+		engine_epoch_free(w->e, engine_epoch(w->e));
+		fake_check(w);
+		ck_assert_uint_le(all_vmas(w), most + 16);
+		w->now_ms += 5;
+		ck_assert_uint_lt(w->now_ms - start, 600000);
+	}
+	fake_check(w);
+	ck_assert_uint_eq(w->compacted.vmas_after, all_vmas(w));
+}
+
+static void gather(struct fake *w, enum engine_compact how)
+{
+	ck_assert_int_eq(engine_compact(w->e, 0, how), 0);
+	carry_on(w, true);
+}
+
+/*
+ * Two clients, each in a random order of its own: a frame has one neighbour, so it can suit one of
+ * them, and the other needs a mapping for each page. That is what is reached.
+ */
+START_TEST(two_orders)
+{
+	struct fake *w = fake_new(1, ZONE, 0);
+	uint64_t before, seed = fake_seed();
+
+	for (int i = 0; i < 4; i++) {
+		fill(client(w, i, NR), i < 2 ? NR / 2 : NR, i < 2 ? 0 : seed + (uint64_t)i);
+		if (i == 1)
+			fake_passes(w, 3);
+	}
+	fake_passes(w, 3);
+	fake_exit(w->client[0]);
+	fake_exit(w->client[1]);
+	fake_passes(w, 1);
+	engine_epoch_free(w->e, engine_epoch(w->e));
+	before = all_vmas(w);
+	gather(w, COMPACT_RESTING);
+	printf("two orders: %llu mappings, then %llu; %llu frames of %d\n",
+	       (unsigned long long)before, (unsigned long long)all_vmas(w),
+	       (unsigned long long)w->compacted.gathered, NR);
+	ck_assert_uint_lt(all_vmas(w), before);
+	ck_assert_uint_le(all_vmas(w), NR + NR / 8);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, NR);
+	/* Once more: nothing pays. */
+	before = all_vmas(w);
+	gather(w, COMPACT_RESTING);
+	ck_assert_uint_le(all_vmas(w), before);
+	fake_free(w);
+}
+END_TEST
+
+/* The oldest client's order is nobody's any more. The others have one in common. */
+START_TEST(order_of_who_left)
+{
+	struct fake *w = order_has_gone(1, 2, 1);
+
+	ck_assert_uint_ge(all_vmas(w), NR);
+	ck_assert(engine_wants_gathering(w->e, 0));
+	gather(w, _i ? COMPACT_ALL : COMPACT_RESTING);
+	ck_assert_uint_le(all_vmas(w), 2 * NR / PAGEBLOCK_FRAMES);
+	ck_assert_uint_eq(w->compacted.merged_after, 2 * NR);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, NR);
+	ck_assert_uint_eq(fake_counters(w).frames_used, NR);
+	ck_assert(!engine_wants_gathering(w->e, 0));
+	fake_free(w);
+}
+END_TEST
+
+/* One of two is in order: as good as it can be. Clones: better still. Nothing is begun. */
+START_TEST(would_not_pay)
+{
+	struct fake *w = fake_new(1, ZONE, 0);
+	uint64_t copies;
+
+	for (int i = 0; i < 3; i++)
+		fill(client(w, i, NR), NR, _i && i > 1);
+	fake_passes(w, 3);
+	copies = w->copies;
+	gather(w, COMPACT_RESTING);
+	ck_assert_uint_eq(w->compacted.gathered, 0);
+	ck_assert_uint_eq(w->copies, copies);
+	if (_i)
+		ck_assert_uint_gt(w->compacted.stretches_skipped, 0);
+	fake_free(w);
+}
+END_TEST
+
+/* Pieces in order, apart from each other: the smaller ones go to the larger. */
+START_TEST(pieces)
+{
+	struct fake *w = order_has_gone(1, 2, 8);
+	uint64_t before;
+
+	before = all_vmas(w);
+	gather(w, COMPACT_RESTING);
+	printf("pieces: %llu mappings, then %llu\n", (unsigned long long)before,
+	       (unsigned long long)all_vmas(w));
+	ck_assert_uint_le(all_vmas(w), before / 4);
+	fake_free(w);
+}
+END_TEST
+
+/* Writes, passes and exits come meanwhile, and agents refuse: contents and counts are right. */
+START_TEST(while_clients_go_on)
+{
+	struct fake *w = fake_new(1, ZONE, 0);
+	uint64_t seed = fake_seed();
+
+	w->rng = seed;
+	for (int i = 0; i < 4; i++)
+		fill(client(w, i, NR), NR, i > 0 ? seed + (uint64_t)(i / 2) : 0);
+	fake_passes(w, 3);
+	fake_exit(w->client[0]);
+	w->fail_percent = _i * 20;
+	ck_assert_int_eq(engine_compact(w->e, 0, _i % 2 ? COMPACT_ALL : COMPACT_RESTING), 0);
+	for (int n = 0; fake_compact_step(w); n++) {
+		struct fake_client *c = w->client[1 + fake_rand(&w->rng) % 3];
+		int64_t budget = 500;
+
+		fake_check(w);
+		answer_all(w);
+		if (c)
+			fake_store(c, (uint32_t)(fake_rand(&w->rng) % NR),
+				   1000 + fake_rand(&w->rng) % NR);
+		if (n % 3 == 0) {
+			engine_scan(w->e, 0, &budget);
+			engine_flush(w->e, ENGINE_FLUSH_ALL);
+		}
+		if (_i == 2 && n == 7)
+			fake_exit(w->client[2]);
+		fake_check(w);
+		if (n % 2)
+			engine_epoch_free(w->e, engine_epoch(w->e));
+		w->now_ms += 5;
+	}
+	w->fail_percent = 0;
+	fake_passes(w, 3);
+	fake_free(w);
+}
+END_TEST
+
+/* A client at its limit gets no mapping more, at no moment; one that is silent keeps nobody. */
+START_TEST(budget_and_silence)
+{
+	struct fake *w = order_has_gone(1, 2, 1);
+	uint64_t limit;
+
+	limit = fake_vmas(w->client[3]);
+	engine_mm_set_vmas(w->client[3]->mm, (uint32_t)limit, (uint32_t)(2 * limit));
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_RESTING), 0);
+	for (int n = 0; fake_compact_step(w); n++) {
+		fake_check(w);
+		if (_i) {
+			fake_agent_run(w->client[2]);
+			fake_agent_answer(w->client[2]);
+		} else {
+			answer_all(w);
+		}
+		ck_assert_uint_le(fake_vmas(w->client[3]), limit);
+		w->now_ms += 50;
+		ck_assert_int_lt(n, 20000);
+	}
+	answer_all(w);
+	fake_passes(w, 2);
+	fake_free(w);
+}
+END_TEST
+
+/* At rest it gives way to whatever else is wanted of the node; to the operator's wish it grows. */
+START_TEST(gives_way)
+{
+	struct fake *w = order_has_gone(2, 2, 1);
+	uint32_t frame;
+
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_RESTING), 0);
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_RESTING), -EALREADY);
+	fake_compact_step(w);
+	fake_compact_step(w);
+	if (_i == 0) {
+		ck_assert_int_eq(engine_migrate(w->e, 0, 1), 0);
+		ck_assert_int_eq(engine_migrate(w->e, 0, 1), -EALREADY);
+		ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_ALL), -EALREADY);
+	} else if (_i == 1) {
+		ck_assert_int_eq(engine_offline(w->e, 0, 0, ZONE, 1, &frame), 0);
+	} else {
+		ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_ALL), 0);
+		ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_ALL), -EALREADY);
+	}
+	for (int left = 1, n = 0; left; n++) {
+		left = fake_compact_step(w) + fake_migrate_step(w) + fake_drain_step(w);
+		fake_check(w);
+		answer_all(w);
+		engine_epoch_free(w->e, engine_epoch(w->e));
+		w->now_ms += 5;
+		ck_assert_int_lt(n, 10000);
+	}
+	fake_check(w);
+	if (_i < 2)
+		for (uint32_t p = 0; p < NR; p++)
+			ck_assert_uint_ge(fake_frame(w->client[2], p), ZONE);
+	else
+		ck_assert_uint_le(all_vmas(w), 2 * NR / PAGEBLOCK_FRAMES);
+	fake_free(w);
+}
+END_TEST
+
+Suite *suite_gather(void)
+{
+	Suite *s = suite_create("gather");
+	TCase *tc = engine_case("gather");
+
+	tcase_add_test(tc, two_orders);
+	tcase_add_loop_test(tc, order_of_who_left, 0, 2);
+	tcase_add_loop_test(tc, would_not_pay, 0, 2);
+	tcase_add_test(tc, pieces);
+	tcase_add_loop_test(tc, while_clients_go_on, 0, 3);
+	tcase_add_loop_test(tc, budget_and_silence, 0, 2);
+	tcase_add_loop_test(tc, gives_way, 0, 3);
+	suite_add_tcase(s, tc);
+	return s;
+}

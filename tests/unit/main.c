@@ -17,6 +17,7 @@ int main(void)
 	srunner_add_suite(sr, suite_range());
 	srunner_add_suite(sr, suite_pool());
 	srunner_add_suite(sr, suite_pool_model());
+	srunner_add_suite(sr, suite_pool_threads());
 	srunner_add_suite(sr, suite_loop());
 	srunner_add_suite(sr, suite_bell());
 	srunner_add_suite(sr, suite_account());

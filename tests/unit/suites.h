@@ -13,6 +13,7 @@ Suite *suite_pageblock(void);
 Suite *suite_range(void);
 Suite *suite_pool(void);
 Suite *suite_pool_model(void);
+Suite *suite_pool_threads(void);
 Suite *suite_loop(void);
 Suite *suite_bell(void);
 Suite *suite_account(void);

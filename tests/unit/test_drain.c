@@ -165,6 +165,52 @@ START_TEST(whole_zone)
 }
 END_TEST
 
+/* Pages merge whenever the mover has no lock, and take frames. */
+static void merge_more(struct fake *w)
+{
+	static uint64_t calls;
+	int64_t budget = 1000;
+
+	/* They have to rest for a while. */
+	for (int i = 0; calls % 6 == 0 && i < w->nr_clients; i++)
+		fake_fill_unique(w->client[i], NR / 2, NR / 2, (1 << 20) + calls * NR);
+	calls++;
+	w->in_write = NULL; /* it writes frames, too */
+	engine_scan(w->e, 0, &budget);
+	engine_flush(w->e, ENGINE_FLUSH_ALL);
+	w->in_write = merge_more;
+}
+
+/* A frame that has become free is not taken again: the range never fills, and it ends. */
+START_TEST(taken_again)
+{
+	struct fake *w = world(1, 3);
+	uint32_t first = block_of(w);
+	uint64_t start = w->now_ms, writes = w->writes;
+	int left = used_in(w, first, first + BLOCK);
+
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	merge_more(w);
+	while (fake_drain_step(w)) {
+		int now = used_in(w, first, first + BLOCK);
+
+		ck_assert_int_le(now, left);
+		left = now;
+		fake_check(w);
+		fake_answer_all(w);
+		merge_more(w);
+		engine_epoch_free(w->e, engine_epoch(w->e));
+		fake_check(w);
+		w->now_ms += 5;
+		ck_assert_uint_lt(w->now_ms - start, 16000); /* promised: 15 s */
+	}
+	w->in_write = NULL;
+	ck_assert_int_eq(w->drained.err, 0);
+	ck_assert_uint_gt(w->writes, writes);
+	fake_free(w);
+}
+END_TEST
+
 /* Where one pageblock of a range is out of use already, the windows in the others stay. */
 START_TEST(refused_keeps_windows)
 {
@@ -280,6 +326,7 @@ Suite *suite_drain(void)
 
 	tcase_add_test(tc, one_pageblock);
 	tcase_add_loop_test(tc, whole_zone, 0, 2);
+	tcase_add_test(tc, taken_again);
 	tcase_add_test(tc, refused_keeps_windows);
 	tcase_add_loop_test(tc, who_keeps_it, 0, 2);
 	tcase_add_loop_test(tc, cancelled, 0, 4);

@@ -24,10 +24,11 @@ struct world {
 	int refuse;            /* what the mover answers instead of moving; 0: it moves */
 	uint32_t refuse_frame; /* only for this frame; POOL_NONE: for all */
 	uint32_t moves;
-	enum pool_moment at; /* when to step in, once */
+	enum pool_moment at; /* when to step in, once; or at every moment */
+	bool always;
 	void (*step)(struct world *w, uint32_t frame);
 	struct range_job *job;
-	uint32_t got;
+	uint32_t got, nr_got;
 };
 
 static int move(void *ctx, uint32_t from, uint32_t nr, uint32_t to, struct pool_culprit *who)
@@ -63,10 +64,12 @@ static void moment(void *ctx, enum pool_moment at, uint32_t frame)
 	struct world *w = ctx;
 	void (*step)(struct world *, uint32_t) = w->step;
 
-	if (!step || at != w->at)
+	if (!step || (at != w->at && !w->always))
 		return;
 	w->step = NULL;
 	step(w, frame);
+	if (w->always)
+		w->step = step;
 }
 
 static const struct pool_ops ops = { .move = move,
@@ -619,6 +622,14 @@ static void take_again(struct world *w, uint32_t frame)
 	w->got = pool_alloc(&w->p, 0, 0, frame, frame);
 }
 
+static void take_again_here(struct world *w, uint32_t frame)
+{
+	w->nr_got++;
+	w->got = pool_alloc(&w->p, 0, 0, frame, (frame + 7) % B);
+	must(w->got != POOL_NONE && w->got >= B);
+	pool_free(&w->p, 0, w->got, 1, true);
+}
+
 /* Between two moves a thread wants the frame that one of them has just emptied. */
 START_TEST(taken_again_while_offlining)
 {
@@ -635,6 +646,36 @@ START_TEST(taken_again_while_offlining)
 	ck_assert_uint_ge(w.got, B);
 	must(!w.step);
 	counts(&w, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
+/*
+ * The same at every moment of it, in vain: it goes on as it would. Where a frame that is retired
+ * has it wait, it still ends when its time is over.
+ */
+START_TEST(taken_again_all_the_while)
+{
+	struct range_job job = { .timeout_ms = 100 };
+	struct world w;
+	bool waits = _i;
+	int err;
+
+	make(&w, 1, 4 * B, false);
+	fill_out(&w);
+	for (uint32_t f = 0; f < 20; f++)
+		take(&w, f * 7);
+	if (waits)
+		pool_retire(&w.p, 14);
+	w.always = true;
+	w.step = take_again_here;
+	err = range_offline(&w.p, 0, B, &job);
+	w.step = NULL;
+	ck_assert_int_eq(err, waits ? -EBUSY : 0);
+	ck_assert_uint_le(w.now, job.timeout_ms);
+	ck_assert_uint_ge(w.moves, 19);
+	ck_assert_uint_ge(w.nr_got, 2 * w.moves);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
 	pool_deinit(&w.p);
 }
 END_TEST
@@ -673,29 +714,36 @@ END_TEST
  * The shape of the kernel's historic test: contiguous allocations beside a load of movable frames
  * that uses the reserve. Not one frame may be missing from the counts.
  */
-enum { SLOTS = 7 * B, RESERVE = 4, LOADERS = 2, ROUNDS = 30 };
+enum { RESERVE = 16, BLOCKS = 24, SLOTS = 21 * B, LOADERS = 2, ROUNDS = 30, TURNS = 2000 };
+_Static_assert((BLOCKS * B - SLOTS) * 5 < RESERVE * B, "wherever room is, 80 % are in use");
 struct load {
 	struct pool p;
-	pthread_mutex_t lock; /* covers slot[] */
-	uint32_t slot[SLOTS]; /* frame, whose word is the slot; POOL_NONE */
-	bool stop;            /* atomic */
-	uint64_t wrong;       /* atomic */
+	pthread_mutex_t lock;         /* covers slot[] */
+	uint32_t slot[SLOTS];         /* frame, or POOL_NONE */
+	uint32_t slot_of[BLOCKS * B]; /* of a frame; counts only if that says so, too */
+	bool stop;                    /* atomic */
+	uint64_t wrong;               /* atomic */
+	uint64_t turns;               /* of all loaders; atomic */
 };
+
+static void put_into(struct load *l, uint32_t s, uint32_t f)
+{
+	l->slot[s] = f;
+	if (f != POOL_NONE)
+		l->slot_of[f] = s;
+}
 
 static int move_slot(void *ctx, uint32_t from, uint32_t nr, uint32_t to, struct pool_culprit *who)
 {
 	struct load *l = ctx;
-	uint32_t s;
 	int err = -EAGAIN;
 
 	(void)who;
 	pthread_mutex_lock(&l->lock);
-	for (s = 0; nr == 1 && s < SLOTS; s++)
-		if (l->slot[s] == from) {
-			l->slot[s] = to;
-			err = 0;
-			break;
-		}
+	if (nr == 1 && l->slot[l->slot_of[from]] == from) {
+		put_into(l, l->slot_of[from], to);
+		err = 0;
+	}
 	pthread_mutex_unlock(&l->lock);
 	return err;
 }
@@ -710,6 +758,7 @@ static void *load(void *arg)
 	for (unsigned int n = 1; !__atomic_load_n(&l->stop, __ATOMIC_RELAXED); n++) {
 		uint32_t s = (uint32_t)(fake_rand(&rng) % SLOTS), f;
 
+		__atomic_fetch_add(&l->turns, 1, __ATOMIC_RELAXED);
 		/* On a busy machine threads that never sleep hand locks on once a time slice. */
 		if (n % 64 == 0)
 			usleep(50);
@@ -722,7 +771,7 @@ static void *load(void *arg)
 		f = pool_alloc(&l->p, cache, 0, POOL_NONE, POOL_NONE);
 		pthread_mutex_lock(&l->lock);
 		if (l->slot[s] == POOL_NONE) {
-			l->slot[s] = f;
+			put_into(l, s, f);
 			f = POOL_NONE;
 		}
 		pthread_mutex_unlock(&l->lock);
@@ -772,7 +821,7 @@ START_TEST(contiguous_beside_load)
 	struct pool_config cfg = { .ops = &lops,
 				   .ctx = l,
 				   .nr_zones = 1,
-				   .zone_frames = 10 * B,
+				   .zone_frames = BLOCKS * B,
 				   .nr_caches = LOADERS,
 				   .keep_empty = true };
 	struct range_job job = { .timeout_ms = 10000 };
@@ -785,8 +834,9 @@ START_TEST(contiguous_beside_load)
 	pthread_mutex_init(&l->lock, NULL);
 	ck_assert_int_eq(pool_reserve(&l->p, 0, RESERVE, &who), 0);
 	for (uint32_t s = 0; s < SLOTS; s++)
-		l->slot[s] = pool_alloc(&l->p, POOL_NO_CACHE, 0, s < RESERVE * B ? s : POOL_NONE,
-					POOL_NONE);
+		put_into(l, s,
+			 pool_alloc(&l->p, POOL_NO_CACHE, 0, s < RESERVE * B ? s : POOL_NONE,
+				    POOL_NONE));
 	for (int i = 0; i <= LOADERS; i++)
 		pthread_create(&t[i], NULL, i < LOADERS ? load : watch, l);
 	for (int i = 0; i < ROUNDS; i++) {
@@ -794,15 +844,17 @@ START_TEST(contiguous_beside_load)
 		uint32_t nr = i % 2 ? B : B / 4 + (uint32_t)i;
 
 		pool_counts(&l->p, 0, &c);
+		ck_assert_uint_ge(c.used_of[POOL_RESERVE], RESERVE * B * 8 / 10);
 		if (range_alloc(&l->p, at, at + nr, &job))
 			continue;
 		had++;
 		pool_free(&l->p, POOL_NO_CACHE, at, nr, true);
-		/* Load it up again. */
-		for (int n = 0; n < 2000 && c.used_of[POOL_RESERVE] < RESERVE * B * 8 / 10; n++) {
-			usleep(100);
+		/* The load takes other frames meanwhile, and comes back to the reserve. */
+		do
 			pool_counts(&l->p, 0, &c);
-		}
+		while (!usleep(100) &&
+		       (c.used_of[POOL_RESERVE] < RESERVE * B * 8 / 10 ||
+			__atomic_load_n(&l->turns, __ATOMIC_RELAXED) < (uint64_t)(i + 1) * TURNS));
 	}
 	__atomic_store_n(&l->stop, true, __ATOMIC_RELAXED);
 	for (int i = 0; i <= LOADERS; i++)
@@ -847,6 +899,7 @@ Suite *suite_range(void)
 	tcase_add_test(tc, map_of_pageblocks);
 	tcase_add_test(tc, offline_and_online);
 	tcase_add_test(tc, taken_again_while_offlining);
+	tcase_add_loop_test(tc, taken_again_all_the_while, 0, 2);
 	tcase_add_test(tc, retired_cancelled_and_late);
 	tcase_add_test(tc, contiguous_beside_load);
 	suite_add_tcase(s, tc);

@@ -478,17 +478,21 @@ static bool look(struct engine *e, uint32_t i, uint64_t now, struct engine_steer
 {
 	struct steer_move *m = &e->steer->move[i];
 	struct stable_node *n = stable_node(&e->stable, m->node);
+	bool placed = m->stage == STEER_PLACE && m->nid == m->to;
+	uint32_t node = m->node;
+	int to = m->to;
 
-	if (m->stage == STEER_PLACE && m->nid == m->to)
-		page_node_moved(e, m->node, m->to);
 	if (m->stage == STEER_PLACE && m->nid == NID_UNKNOWN && e->steer->placed_in_vain)
 		m->stage = STEER_POINT;
 	if (m->stage == STEER_POINT || (m->stage == STEER_SENT && n->nr_moving && now < m->end_ms))
 		return true;
 	if (n->nr_moving)
 		take_back_orders(e, n);
-	count(e, m, m->stage == STEER_PLACE ? m->nid == m->to : n->nr_items < m->left, out);
+	count(e, m, m->stage == STEER_PLACE ? placed : n->nr_items < m->left, out);
 	put_back(e, i);
+	/* It may go to another tree, which only who has put it back may do. */
+	if (placed)
+		page_node_moved(e, node, to);
 	return false;
 }
 

@@ -133,7 +133,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .PHONY: all help run test check bench bench-docs install uninstall clean asan tsan clang \
 	format-check tidy house vm tests run-tests torture faults fuzz fuzz-build fuzzers model \
 	deb setup-build setup-run setup-test setup-fuzz setup-model setup-deb \
-	setup-programs programs setup-bench bench-programs FORCE
+	setup-programs programs setup-bench bench-programs view FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD) $(BENCH_DIR)
@@ -276,6 +276,14 @@ run-tests: tests
 		$(foreach t,$(HOUSE_BIN) $(UNIT_BIN) $(FUNC_BIN) $(TORTURE_BIN),$(if \
 			$(filter $(RUN_SKIP),$(notdir $(t))),,$(t)))
 
+# Suites that control the daemon and read its counters, by the way of who knows the kernel's files.
+VIEW_SUITES := semantics control ksm_behaviour act inside kinds unmerge
+## view          those functional tests through ksmd-fs, mounted in the kernel's place
+view: tests
+	@KSM_TEST_VIEW=1 KSM_TEST_TIMEOUT=600 tests/run.sh --label view --build $(BUILD) \
+		$(if $(RESULTS),--results $(RESULTS)) -- \
+		$(addprefix $(BUILD)/tests/functional/test_,$(VIEW_SUITES))
+
 # ---- fuzzers -------------------------------------------------------------------------------
 
 FUZZ_FLAGS := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
@@ -408,6 +416,7 @@ test: setup-test
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE='$(TSAN_FLAGS)' $(TSAN_OWN) all
 	@$(MAKE) --no-print-directory fuzz-build
 	@$(MAKE) --no-print-directory -k run-tests RESULTS=$(BUILD)/results
+	-@$(MAKE) --no-print-directory view RESULTS=$(BUILD)/results
 	@$(MAKE) --no-print-directory -k run-tests BUILD=$(BUILD)/asan SANITIZE='$(ASAN_FLAGS)' \
 		RUN_LABEL=asan RUN_SKIP='$(ASAN_SKIP)' RESULTS=$(BUILD)/results
 	-@tests/run.sh --label asan --build $(BUILD)/asan --results $(BUILD)/results -- \

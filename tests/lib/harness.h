@@ -16,10 +16,13 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include "tests/lib/viewed.h"
+
 struct daemon {
 	pid_t pid; /* 0 when it does not run */
 	char dir[256];
 	bool own_dir; /* made by daemon_start(); removed by daemon_stop() */
+	struct viewed view;
 };
 
 /* Fail the test: message with file and line on stderr, then abort(). */

@@ -288,6 +288,8 @@ int agent_start(bool told)
 		return -ENOSYS;
 	if (deferred && !told)
 		return atomic_load(&mailbox.tid) ? 0 : -EAGAIN;
+	if (deferred && !atomic_load(&mailbox.tid) && !connect_may_be_there(h))
+		return -EAGAIN;
 	if (!atomic_compare_exchange_strong(&mailbox.tid, &none, -1))
 		return 0;
 	h->pid = mailbox.pid = pid;
@@ -336,6 +338,11 @@ static void count_end(struct heritage *h)
 		mailbox_disable();
 }
 
+bool agent_is_here(void)
+{
+	return !mailbox.pid || mailbox.pid == (int32_t)sysc0(SYS_getpid);
+}
+
 /* One thread at a time ends the agent; others wait for that. */
 static bool end_thread(void)
 {
@@ -379,8 +386,7 @@ bool agent_end(void)
 	uint64_t mask = ~SIGNAL_SETXID, old;
 	bool ended;
 
-	/* A child that shares the memory, or does not know yet that it is one, has no agent. */
-	if (!atomic_load(&mailbox.tid) || mailbox.pid != (int32_t)sysc0(SYS_getpid))
+	if (!atomic_load(&mailbox.tid) || !agent_is_here())
 		return false;
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &old, sizeof(mask));
 	ended = end_thread();
@@ -395,6 +401,7 @@ void agent_find_daemon(const char *dir)
 
 void agent_defer(void)
 {
+	connect_find_daemon(&agent.heritage, NULL);
 	atomic_store(&agent.heritage.deferred, 1);
 }
 

@@ -44,8 +44,8 @@ bool agent_is_main(uintptr_t thread);
 void agent_defer(void);
 /*
  * Start the thread if it is not running. `told`: by ksmc_start_agent(). Returns 0, -EAGAIN (it is
- * not running, and deferred), -ENOSYS (there cannot be one), or -ENOMEM. Context: the lock of as.h
- * is not held.
+ * not running, and deferred, or there is no daemon for one that is), -ENOSYS (there cannot be one),
+ * or -ENOMEM. Context: the lock of as.h is not held.
  */
 int agent_start(bool told);
 /*
@@ -67,6 +67,8 @@ void agent_reset_child(bool raw);
  */
 int agent_unshare(uint64_t start, uint64_t end) NEEDS(mailbox.lock);
 
+/* Is this not a child that shares the memory, or does not know yet that it is one? */
+bool agent_is_here(void);
 /* The main heap: heap_offer(), heap_is_offered(), heap_shrunk(). */
 void agent_offer_heap(uint64_t end);
 bool agent_offers_heap(void);

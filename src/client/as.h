@@ -88,7 +88,8 @@ struct as {
 	bool overflow;          /* events were lost: the agent declares everything again */
 	_Atomic bool merge_any; /* written under the lock, read also without */
 	bool exclude_all;
-	_Atomic bool active; /* anything is known at all; read without the lock */
+	_Atomic bool active;   /* anything is known at all; read without the lock */
+	_Atomic bool given_up; /* for good, with nothing known: ksmc_give_up(); without the lock */
 	size_t offer_min_pages;
 	uint8_t learn;       /* AS_LEARN_*: what may be offered although it was not mapped here */
 	_Atomic bool unseen; /* there are ranges with AS_UNSEEN, or were; read without the lock */

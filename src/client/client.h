@@ -109,6 +109,17 @@ long ksmc_brk(void *addr);
 long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason);
 void ksmc_include(void *addr, size_t len, enum ksm_left_out reason);
 
+/* Does the agent run, or may it never run again? Has it run, here or in an ancestor's memory? */
+bool ksmc_has_agent(void);
+bool ksmc_had_agent(void);
+
+/*
+ * Have nothing more to do with this process: no agent, and from here on the wrappers do what the
+ * system call of their name does, with no other call. All memory is un-shared for that. False: some
+ * stands on frames still, or has been written there, so the wrappers go on to mind it.
+ */
+bool ksmc_give_up(void);
+
 /*
  * From now on MADV_DONTDUMP excludes the range (KSM_LEFT_EXCLUDED), and MADV_DODUMP takes it back.
  * To be called before there are threads.

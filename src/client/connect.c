@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "client/as_domain.h"
 #include "client/aside.h"
@@ -46,6 +47,17 @@ void connect_find_daemon(struct heritage *h, const char *dir)
 	if (ksm_runtime_path(path, sizeof(h->sock_path), dir, KSM_CLIENT_SOCKET) < 0)
 		path[0] = '\0';
 	h->or_root = ksm_runtime_or_root(dir);
+}
+
+static bool exists(const char *path)
+{
+	return !sysc3(SYS_faccessat, AT_FDCWD, path, F_OK);
+}
+
+bool connect_may_be_there(const struct heritage *h)
+{
+	return (h->sock_path[0] && exists(h->sock_path)) ||
+	       (h->or_root && exists(KSM_ROOT_DIR "/" KSM_CLIENT_SOCKET));
 }
 
 static void reopen(int *fd, const char *path)

@@ -14,6 +14,8 @@
  * may wipe its environment (nginx) or take another identity before the daemon appears.
  */
 void connect_find_daemon(struct heritage *h, const char *dir);
+/* Is there a socket where the daemon is looked for? Nobody may listen to it. Context: any. */
+bool connect_may_be_there(const struct heritage *h);
 /*
  * Open this process's memory for the daemon; what is open stays when no other can be had. Returns
  * whether both files are open. At the thread's start, because a program that changes its user later

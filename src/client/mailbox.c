@@ -192,7 +192,8 @@ void mailbox_agent_goes(void)
 
 void mailbox_disable(void)
 {
-	atomic_store(&mailbox.disabled, true);
+	if (atomic_exchange(&mailbox.disabled, true))
+		return;
 	sysc3(SYS_futex, &mailbox.kind, FUTEX_WAKE_PRIVATE, INT32_MAX);
 	mailbox_tried();
 }

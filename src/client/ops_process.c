@@ -22,24 +22,42 @@
 #include "client/client.h"
 #include "client/mailbox.h"
 #include "client/ops.h"
+#include "client/ops_withdraw.h"
 #include "client/sysc.h"
 
 /* The signal mask of the thread that forks, which holds the lock from prepare to parent. */
 static struct as_guard fork_guard;
+static bool fork_holds; /* ... unless there is nothing more to mind; the lock covers a true one */
+
+/* Each takes at most 0.2 s: mailbox_hasten(). */
+#define CONNECT_TRIES 10
 
 void ksmc_fork_prepare(void) UNCHECKED_LOCKING
 {
 	struct as_guard g;
 
+	if (atomic_load(&as.given_up))
+		return;
 	ops_enter(&g);
 	fork_guard = g;
+	fork_holds = true;
+}
+
+/* The lock is to be given back, or is new in the child. */
+static bool fork_held(void)
+{
+	bool held = fork_holds;
+
+	fork_holds = false;
+	return held;
 }
 
 void ksmc_fork_parent(void) UNCHECKED_LOCKING
 {
 	struct as_guard g = fork_guard;
 
-	as_leave(&g);
+	if (fork_held())
+		as_leave(&g);
 }
 
 /* The C library does not know of an interposed raw clone, so its child has no agent. */
@@ -47,6 +65,8 @@ void ksmc_fork_child(void)
 {
 	struct as_guard g = fork_guard;
 
+	if (!fork_held())
+		return;
 	ops_start_over(true);
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &g.sigmask, NULL, sizeof(g.sigmask));
 }
@@ -118,10 +138,55 @@ void ksmc_step_back(bool ended)
 		start_agent_if_wanted(true);
 }
 
+bool ksmc_has_agent(void)
+{
+	return atomic_load(&mailbox.tid) || atomic_load(&mailbox.disabled);
+}
+
+bool ksmc_had_agent(void)
+{
+	return agent.heritage.pid;
+}
+
+/* Whether anything stands on frames is a hint at first, and read under the lock in the end. */
+bool ksmc_give_up(void) UNCHECKED_LOCKING
+{
+	struct as_guard g;
+	bool gone;
+
+	if (!agent_is_here())
+		return false;
+	/* It may just have begun again, and gives frames back only once it is connected. */
+	for (int i = 0; i < CONNECT_TRIES && as.nr_frame_pages && !mailbox_connected(); i++) {
+		agent_start(true);
+		atomic_store(&mailbox.first_try, TRY_LATER);
+		mailbox_hasten();
+		if (atomic_load(&mailbox.first_try) == TRY_OVER)
+			break; /* there is no daemon any more */
+	}
+	/* For this reason pages that were written leave the mappings of frames as well. */
+	ops_withdraw(0, KSM_ADDR_END, KSM_LEFT_UFFD);
+	agent_end();
+	mailbox_disable();
+	ops_enter(&g);
+	gone = !as.nr_frame_pages;
+	if (gone) {
+		as_clear(0, KSM_ADDR_END);
+		as.merge_any = false;
+		as.offer_min_pages = 0;
+		atomic_store(&as.active, false);
+	}
+	as_leave(&g);
+	atomic_store(&as.given_up, gone);
+	return gone;
+}
+
 static void after_fork_in_child(void)
 {
 	struct as_guard g = fork_guard;
 
+	if (!fork_held())
+		return;
 	ops_start_over(false);
 	start_agent_if_wanted(false);
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &g.sigmask, NULL, sizeof(g.sigmask));

@@ -225,7 +225,8 @@ static bool list_fits(char *const envp[])
 			preload_setup();                                                           \
 			room_ = env_room(env_);                                                    \
 			if (room_ <= ENV_ROOM_MAX)                                                 \
-				env_ = env_build(alloca(room_), env_, list_fits(env_) && (fits));  \
+				env_ = env_build(alloca(room_), env_,                              \
+						 !rights_given_up() && list_fits(env_) && (fits)); \
 		}                                                                                  \
 		env_;                                                                              \
 	})

@@ -29,6 +29,7 @@
 
 #include "base/span.h"
 #include "client/client.h"
+#include "preload/occasion.h"
 #include "preload/preload.h"
 
 /* glibc's defaults of M_MMAP_THRESHOLD, at first and at most, and of M_MMAP_MAX: mallopt(3). */
@@ -75,9 +76,14 @@ void large_resolve(void)
 	preload_next(&next_mallinfo2, "mallinfo2");
 }
 
+bool large_malloc_is_libc(void)
+{
+	return __libc_malloc && next_malloc == (void *)__libc_malloc;
+}
+
 void large_begin(void)
 {
-	if (!__libc_malloc || next_malloc != (void *)__libc_malloc)
+	if (!large_malloc_is_libc())
 		return;
 	atomic_store(&threshold, THRESHOLD_MIN);
 	atomic_store(&begun, true);
@@ -124,7 +130,7 @@ static void *map_block(size_t n)
 		return NULL;
 	if (atomic_fetch_add(&nr_mapped, 1) >= atomic_load(&nr_mapped_max))
 		goto none;
-	r = ksmc_mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	r = (long)mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sysc_failed(r))
 		goto none;
 	if (preload.heap_when_asked)
@@ -206,8 +212,10 @@ static bool is_large(size_t n)
 
 EXPORT void *malloc(size_t n)
 {
-	void *p = is_large(n) ? map_block(n) : NULL;
+	void *p;
 
+	occasion_in_malloc();
+	p = is_large(n) ? map_block(n) : NULL;
 	return p ? p : ((malloc_fn)preload_next(&next_malloc, "malloc"))(n);
 }
 
@@ -216,6 +224,7 @@ EXPORT void *calloc(size_t nr, size_t size)
 	size_t n;
 	void *p = NULL;
 
+	occasion_in_malloc();
 	if (!__builtin_mul_overflow(nr, size, &n) && is_large(n))
 		p = map_block(n);
 	return p ? p : ((calloc_fn)preload_next(&next_calloc, "calloc"))(nr, size);
@@ -234,6 +243,7 @@ EXPORT void *realloc(void *p, size_t n)
 	realloc_fn next = (realloc_fn)preload_next(&next_realloc, "realloc");
 	void *to;
 
+	occasion_in_malloc();
 	if (is_mapped(p)) {
 		if (n)
 			return resize_block(p, n);

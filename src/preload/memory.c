@@ -28,6 +28,7 @@
 #include "client/client.h"
 #include "client/user.h"
 #include "preload/malloc.h"
+#include "preload/occasion.h"
 #include "preload/preload.h"
 #include "wire/abi.h"
 #include "wire/kernel_abi.h"
@@ -42,6 +43,8 @@ EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 	if (!preload_active())
 		return (void *)preload_ret(
 			sysc6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off));
+	if ((flags & MAP_ANONYMOUS) && (flags & MAP_TYPE) == MAP_PRIVATE)
+		occasion_mapped(len);
 	return (void *)preload_ret(ksmc_mmap(addr, len, prot, flags, fd, off));
 }
 

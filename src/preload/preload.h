@@ -13,10 +13,12 @@
  *	process.c  fork, clone, prctl
  *	view.c     open and fopen: the program's own /proc/self/ksm_*
  *	thread.c   pthread_create: threads say when they are about to end
- *	rights.c   unshare, setns, capset: with no agent beside
+ *	rights.c   unshare, setns, capset, filters: with no agent beside
+ *	filter.c   whether a filter of system calls would let ours pass
  *	exec.c     exec and posix_spawn: the settings survive the program's own environment
  *	syscall.c  syscall(2), which reaches all of these by number
  *	malloc.c   malloc in the main heap, which is offered
+ *	occasion.c the agent starts when there is a daemon at last
  *	large.c    large blocks of malloc have mappings of their own
  *	start.c    the constructor: malloc, the main heap, the agent
  */

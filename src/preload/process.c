@@ -14,6 +14,7 @@
  */
 #include "preload/process.h"
 
+#include <linux/seccomp.h>
 #include <pty.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -23,6 +24,7 @@
 #include "client/client.h"
 #include "preload/exec.h"
 #include "preload/malloc.h"
+#include "preload/occasion.h"
 #include "preload/preload.h"
 #include "preload/rights.h"
 #include "wire/kernel_abi.h"
@@ -47,8 +49,10 @@ static pid_t start_agent_in_child(pid_t pid)
 {
 	int keep = errno;
 
-	if (pid == 0 && preload_active())
-		ksmc_start_agent();
+	if (pid == 0)
+		occasion_in_child();
+	else
+		occasion();
 	errno = keep;
 	return pid;
 }
@@ -191,7 +195,8 @@ long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsig
 	long r;
 
 	if (op == PR_SET_SECCOMP)
-		rights_note_filter();
+		return rights_filter(SYS_prctl, op, (long)a, (long)b, (long)c, (long)d,
+				     a == SECCOMP_MODE_FILTER ? (const void *)b : NULL);
 	if (rights_prctl(op))
 		return rights_call(SYS_prctl, op, (long)a, (long)b, (long)c, (long)d);
 	if ((op != PR_SET_MEMORY_MERGE && op != PR_GET_MEMORY_MERGE) || !preload_active())

@@ -17,6 +17,7 @@
 #include <sys/prctl.h>
 
 #include "client/client.h"
+#include "preload/filter.h"
 #include "preload/preload.h"
 
 /* These do not concern the agent: its descriptors are its own, and the others are for children. */
@@ -36,20 +37,39 @@ bool rights_prctl(int op)
 	}
 }
 
-/*
- * The program has a filter of system calls. A new agent would inherit it, and might be killed by
- * it, and the program with it; one that runs stays outside.
- */
+/* The program has a filter of system calls: files that it may not open are not looked at. */
 static _Atomic bool filtered;
-
-void rights_note_filter(void)
-{
-	atomic_store(&filtered, true);
-}
+/* It has one that would kill for what we call. */
+static _Atomic bool given_up;
 
 bool rights_filtered(void)
 {
 	return atomic_load(&filtered);
+}
+
+bool rights_given_up(void)
+{
+	return atomic_load(&given_up);
+}
+
+/*
+ * A filter that would kill for our calls. The interposers hand the calls on from here on, as they
+ * come. They can once nothing stands on frames: frames that could not be given back (for want of
+ * memory) have to be minded, come what may.
+ */
+static void give_up(void)
+{
+	atomic_store(&given_up, true);
+	if (ksmc_give_up())
+		__atomic_store_n(&preload.mode, PRELOAD_OFF, __ATOMIC_RELEASE);
+}
+
+long rights_filter(long nr, long a, long b, long c, long d, long e, const void *prog)
+{
+	if (preload_active() && !filter_passes(prog))
+		give_up();
+	atomic_store(&filtered, true);
+	return sysc5(nr, a, b, c, d, e);
 }
 
 long rights_call(long nr, long a, long b, long c, long d, long e)
@@ -57,7 +77,21 @@ long rights_call(long nr, long a, long b, long c, long d, long e)
 	bool ended = preload_active() && ksmc_step_aside();
 	long r = sysc5(nr, a, b, c, d, e);
 
-	ksmc_step_back(ended && !atomic_load(&filtered));
+	ksmc_step_back(ended);
+	return r;
+}
+
+/*
+ * A program that makes itself a sandbox by a user namespace goes on to give up rights, and to see
+ * that it has one thread (Chromium's zygote ends otherwise). So the agent waits for an occasion.
+ */
+static long unshare_user(int flags)
+{
+	bool ended = preload_active() && ksmc_step_aside();
+	long r = sysc1(SYS_unshare, flags);
+
+	if (r)
+		ksmc_step_back(ended);
 	return r;
 }
 
@@ -65,6 +99,8 @@ long rights_unshare(int flags)
 {
 	if (!(flags & ~UNSHARES_NOTHING_OF_OURS))
 		return sysc1(SYS_unshare, flags);
+	if (flags & CLONE_NEWUSER)
+		return unshare_user(flags);
 	return rights_call(SYS_unshare, flags, 0, 0, 0, 0);
 }
 

@@ -11,7 +11,9 @@
 
 #include "client/client.h"
 #include "preload/exec.h"
+#include "preload/large.h"
 #include "preload/malloc.h"
+#include "preload/occasion.h"
 #include "preload/process.h"
 #include "preload/settings.h"
 #include "preload/thread.h"
@@ -58,5 +60,5 @@ __attribute__((constructor)) static void preload_start(void)
 	if (preload.mode != PRELOAD_AUTO)
 		return;
 	malloc_offer_heap();
-	ksmc_start_agent();
+	occasion_begin(large_malloc_is_libc());
 }

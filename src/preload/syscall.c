@@ -13,6 +13,7 @@
 #include "preload/preload.h"
 
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <stdint.h>
 
 #include "client/client.h"
@@ -130,14 +131,18 @@ static bool rights_call_by_number(long nr, const long a[static 6], long *r)
 		*r = rights_unshare((int)a[0]);
 		return true;
 	case SYS_exit:
+		if (!preload_active())
+			return false;
 		if (sysc0(SYS_gettid) == sysc0(SYS_getpid))
 			ksmc_step_aside();
 		else
 			ksmc_thread_ends();
 		return false;
 	case SYS_seccomp:
-		rights_note_filter();
-		return false;
+		if (a[0] != SECCOMP_SET_MODE_STRICT && a[0] != SECCOMP_SET_MODE_FILTER)
+			return false;
+		*r = rights_filter(nr, a[0], a[1], a[2], 0, 0, (const void *)a[2]);
+		return true;
 	case SYS_setns:
 	case SYS_capset:
 	case SYS_setuid:

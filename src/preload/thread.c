@@ -19,6 +19,7 @@
 #include <threads.h>
 
 #include "client/client.h"
+#include "preload/occasion.h"
 #include "preload/preload.h"
 
 typedef int (*create_fn)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -111,7 +112,10 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 	struct start *s = NULL;
 	int r;
 
-	if (have_key && !ksmc_is_agent((uintptr_t)fn))
+	if (!ksmc_is_agent((uintptr_t)fn))
+		occasion();
+
+	if (have_key && preload_active() && !ksmc_is_agent((uintptr_t)fn))
 		s = take_slot();
 	if (!s)
 		return real(thread, attr, fn, arg);
@@ -126,9 +130,12 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 {
 	thrd_create_fn real = (thrd_create_fn)preload_next(&next_thrd_create, "thrd_create");
-	struct start *s = have_key ? take_slot() : NULL;
+	struct start *s = NULL;
 	int r;
 
+	occasion();
+	if (have_key && preload_active())
+		s = take_slot();
 	if (!s)
 		return real(thread, fn, arg);
 	s->u.thrd = fn;

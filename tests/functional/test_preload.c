@@ -8,6 +8,9 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <malloc.h>
@@ -15,11 +18,13 @@
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -575,6 +580,41 @@ static int inside_hold_large_block(void)
 	return r;
 }
 
+static long nr_threads(void)
+{
+	struct stat st;
+
+	EXPECT(!stat("/proc/self/task", &st));
+	return (long)st.st_nlink - 2;
+}
+
+/* Some programs look, and end if they have more threads than they know of. */
+static int inside_one_thread(void)
+{
+	EXPECT(nr_threads() == 1);
+	usleep(100000);
+	EXPECT(nr_threads() == 1);
+	return 0;
+}
+
+/* Where there is no daemon it stays at that. */
+static int inside_no_agent(void)
+{
+	unsigned char *p = malloc(4 * MIB), *q = map(4 * MIB);
+	pid_t pid;
+
+	fill(p, 4 * MIB, 1);
+	fill(q, 4 * MIB, 1);
+	free(p);
+	EXPECT(nr_threads() == 1);
+	pid = fork();
+	if (!pid)
+		_exit(nr_threads() == 1 ? 0 : 1);
+	wait_child(pid);
+	EXPECT(nr_threads() == 1);
+	return 0;
+}
+
 /* QEMU's way: some of its heap is older than its first wish for merging, and most is younger. */
 static int inside_hold_heap_and_ask(void)
 {
@@ -633,6 +673,153 @@ static int inside_hold_and_lock(void)
 		usleep(10000);
 	}
 	return hold(p, len);
+}
+
+/* ---- inside: filters of system calls ---- */
+
+#if defined(__x86_64__)
+#define OWN_ARCH AUDIT_ARCH_X86_64
+#else
+#define OWN_ARCH AUDIT_ARCH_AARCH64
+#endif
+enum { FILTER_MAX = 64 };
+
+/*
+ * A filter for the calling thread or (SECCOMP_FILTER_FLAG_TSYNC) for all: of these calls it says
+ * `listed`, and of all others `others`.
+ */
+static void install(const int nrs[], size_t n, uint32_t listed, uint32_t others, unsigned int flags)
+{
+	struct sock_filter f[FILTER_MAX] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OWN_ARCH, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	};
+	struct sock_fprog prog = { (unsigned short)(n + 6), f };
+
+	for (size_t i = 0; i < n; i++)
+		f[4 + i] = (struct sock_filter)BPF_JUMP(
+			BPF_JMP | BPF_JEQ | BPF_K, (unsigned int)nrs[i], (unsigned char)(n - i), 0);
+	f[4 + n] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, others);
+	f[5 + n] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, listed);
+	EXPECT(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	if (flags)
+		EXPECT(!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog));
+	else
+		EXPECT(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0));
+}
+
+/* What the program calls from here on, and nothing else: any other call kills it. */
+static void allow_own_calls(unsigned int flags)
+{
+	static const int own[] = { SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect,  SYS_madvise,
+				   SYS_brk,  SYS_write,  SYS_read,   SYS_exit_group };
+
+	install(own, sizeof(own) / sizeof(own[0]), SECCOMP_RET_ALLOW, SECCOMP_RET_KILL_PROCESS,
+		flags);
+}
+
+static void make_own_calls(void)
+{
+	const size_t len = 2 * MIB;
+	unsigned char *p = map(len), *small[64], *big = malloc(len);
+
+	fill(p, len, 1);
+	EXPECT(!madvise(p, len / 2, MADV_DONTNEED) && !p[0]);
+	EXPECT(!mprotect(p, len, PROT_READ) && !mprotect(p, len, PROT_READ | PROT_WRITE));
+	p = mremap(p, len, 2 * len, MREMAP_MAYMOVE);
+	EXPECT(p != MAP_FAILED);
+	fill(p, 2 * len, 2);
+	EXPECT(is_filled(p, 2 * len, 2) && !munmap(p, 2 * len));
+	fill(big, len, 3);
+	big = realloc(big, 2 * len);
+	EXPECT(is_filled(big, len, 3));
+	free(big);
+	for (unsigned int i = 0; i < 64; i++)
+		fill(small[i] = malloc(MIB / 16), MIB / 16, i);
+	for (unsigned int i = 0; i < 64; i++) {
+		EXPECT(is_filled(small[i], MIB / 16, i));
+		free(small[i]);
+	}
+}
+
+/* Once before there is a filter, as malloc calls more for a thread that is new to it. */
+static void *make_own_calls_twice(void *turn)
+{
+	for (int i = 1; i <= 3; i += 2) {
+		make_own_calls();
+		atomic_store((_Atomic int *)turn, i);
+		while (atomic_load((_Atomic int *)turn) == i)
+			;
+	}
+	return NULL;
+}
+
+static int inside_own_filter(void)
+{
+	unsigned char *p = map(4 * MIB);
+
+	fill(p, 4 * MIB, 1);
+	allow_own_calls(0);
+	make_own_calls();
+	return hold(p, 4 * MIB);
+}
+
+/* The other thread is there before. */
+static int inside_filter_for_all(void)
+{
+	unsigned char *p = map(4 * MIB);
+	static _Atomic int turn;
+	pthread_t t;
+
+	fill(p, 4 * MIB, 1);
+	EXPECT(!pthread_create(&t, NULL, make_own_calls_twice, &turn));
+	while (atomic_load(&turn) != 1)
+		;
+	allow_own_calls(SECCOMP_FILTER_FLAG_TSYNC);
+	atomic_store(&turn, 2);
+	make_own_calls();
+	while (atomic_load(&turn) != 3)
+		;
+	return hold(p, 4 * MIB);
+}
+
+/* ... once memory is merged. */
+static int inside_late_filter(void)
+{
+	unsigned char *p = map(4 * MIB);
+	char c;
+
+	fill(p, 4 * MIB, 1);
+	EXPECT(write(STDOUT_FILENO, "ready\n", 6) == 6 && read(STDIN_FILENO, &c, 1) == 1);
+	allow_own_calls(SECCOMP_FILTER_FLAG_TSYNC);
+	EXPECT(is_filled(p, 4 * MIB, 1));
+	EXPECT(!madvise(p, MIB, MADV_DONTNEED) && !p[0] && !p[MIB - 1]);
+	make_own_calls();
+	return hold(p, 4 * MIB);
+}
+
+/* A new program lives under the filter, too, and the agent could not. */
+static int inside_filter_and_exec(void)
+{
+	static const int ours[] = { SYS_socket, SYS_connect, SYS_signalfd4, SYS_close_range };
+	char *argv[] = { "sh", "-c", "test -z \"$LD_PRELOAD\"", NULL };
+
+	install(ours, sizeof(ours) / sizeof(ours[0]), SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW,
+		0);
+	execvp("sh", argv);
+	return 97;
+}
+
+/* Most filters forbid what nobody needs. QEMU has such a one. */
+static int inside_mild_filter(void)
+{
+	static const int none[] = { SYS_reboot, SYS_swapon, SYS_kexec_load, SYS_setuid };
+
+	install(none, sizeof(none) / sizeof(none[0]), SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW,
+		SECCOMP_FILTER_FLAG_TSYNC);
+	return hold(map(4 * MIB), 4 * MIB);
 }
 
 /* ---- inside: a busy program ---- */
@@ -826,6 +1013,13 @@ static const struct {
 	INSIDE(hold_large_block),
 	INSIDE(hold_heap_and_ask),
 	INSIDE(hold_native_heap),
+	INSIDE(one_thread),
+	INSIDE(no_agent),
+	INSIDE(own_filter),
+	INSIDE(filter_for_all),
+	INSIDE(late_filter),
+	INSIDE(filter_and_exec),
+	INSIDE(mild_filter),
 	INSIDE(hold_and_lock),
 	INSIDE(busy),
 };
@@ -944,6 +1138,9 @@ START_TEST(without_daemon)
 		{ NULL, "too_large" },
 		{ NULL, "copy_and_wait" },
 		{ NULL, "large_blocks" },
+		{ NULL, "filter_and_exec" },
+		{ NULL, "one_thread" },
+		{ NULL, "no_agent" },
 		{ native, "large_blocks" },
 		{ asked, "large_blocks" },
 	};
@@ -952,7 +1149,7 @@ START_TEST(without_daemon)
 	ck_assert_int_eq(run_to_end(runs[_i].options, runs[_i].name), 0);
 }
 END_TEST
-#define NR_WITHOUT_DAEMON 16
+#define NR_WITHOUT_DAEMON 19
 
 START_TEST(with_daemon)
 {
@@ -964,7 +1161,8 @@ START_TEST(with_daemon)
 					     "copy_and_wait",
 					     "merge_any_by_system",
 					     "own_userfaultfd",
-					     "large_blocks" };
+					     "large_blocks",
+					     "filter_and_exec" };
 	struct daemon *d = daemon_start(NULL);
 
 	daemon_hasten(d);
@@ -972,7 +1170,7 @@ START_TEST(with_daemon)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_WITH_DAEMON 9
+#define NR_WITH_DAEMON 10
 
 /* As a service manager does: the kernel is told before the program starts. */
 START_TEST(merge_any_of_the_kernel)
@@ -1000,6 +1198,7 @@ START_TEST(merges)
 		{ asked, "hold_heap", false },      { asked, "hold_asked_for", true },
 		{ native, "hold_mapping", true },   { native, "hold_heap", false },
 		{ native, "hold_asked_for", true }, { NULL, "hold_large_block", true },
+		{ NULL, "mild_filter", true },
 	};
 	/* All but the pages at the ends of the range, which malloc's own data share. */
 	const uint64_t pages = 4 * MIB / PG - 2;
@@ -1026,7 +1225,7 @@ START_TEST(merges)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_MERGES 10
+#define NR_MERGES 11
 
 /* The heap of a program that says itself what may be merged follows its word. */
 START_TEST(heap_when_asked)
@@ -1065,6 +1264,38 @@ START_TEST(heap_when_asked)
 }
 END_TEST
 #define NR_HEAP_WHEN_ASKED 3
+
+/*
+ * Programs whose filter allows exactly what they call live on. Seen to fail (killed by SIGSYS) when
+ * interposers went on to block signals and the agent to serve.
+ */
+START_TEST(filters_that_kill)
+{
+	static const char *const names[] = { "own_filter", "filter_for_all", "late_filter" };
+	struct daemon *d = daemon_start(NULL);
+	struct program p[2];
+	bool late = _i == 2;
+
+	daemon_hasten(d);
+	for (int i = 0; i < 2; i++)
+		p[i] = run_inside(NULL, names[_i]);
+	if (late) {
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") >= 4 * MIB / PG - 2, WAIT_MS,
+			   "merged");
+		for (int i = 0; i < 2; i++) {
+			wait_ready(&p[i]);
+			ck_assert_int_eq(write(p[i].in, "x", 1), 1);
+		}
+	}
+	for (int i = 0; i < 2; i++) {
+		wait_ready(&p[i]);
+		ck_assert_int_eq(write(p[i].in, "x", 1), 1);
+		ck_assert_int_eq(end(&p[i]), 0);
+	}
+	daemon_stop(d);
+}
+END_TEST
+#define NR_FILTERS 3
 
 START_TEST(everything_locked)
 {
@@ -1272,6 +1503,7 @@ int main(int argc, char **argv)
 	tcase_add_test(t, merge_any_of_the_kernel);
 	tcase_add_loop_test(t, merges, 0, NR_MERGES);
 	tcase_add_loop_test(t, heap_when_asked, 0, NR_HEAP_WHEN_ASKED);
+	tcase_add_loop_test(t, filters_that_kill, 0, NR_FILTERS);
 	tcase_add_test(t, everything_locked);
 	tcase_add_loop_test(t, busy_programs, 0, 2);
 	tcase_add_test(t, exit_states);

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * occasion.c - see occasion.h.
+ *
+ * One thread more than a program knows of is a burden, and for nothing where there is no daemon. A
+ * daemon that comes later tells nobody, so the program looks again on occasions. Under an
+ * allocator's mmap(2) no thread can be made, since that takes memory from the allocator. Good
+ * occasions are the calls of malloc where that is the C library's, as it holds no lock when it is
+ * entered, and elsewhere when the program makes a thread or a child.
+ *
+ * Programs with an allocator of their own wait for such an occasion in any case. Some of them look
+ * whether they have one thread only, before they make themselves a sandbox (the zygote of
+ * Chromium), and those that use much memory have threads.
+ */
+#include "preload/occasion.h"
+
+#include <stdint.h>
+#include <time.h>
+
+#include "client/client.h"
+#include "preload/preload.h"
+
+/* Less is not worth it. malloc takes more than the first at once, whatever it is for: HEAP_STEP. */
+#define WORTH_HEAP ((uintptr_t)2 << 20)
+#define WORTH_MAPPED ((size_t)1 << 20)
+
+/* The C library's idea of the break. */
+extern char *__curbrk;
+
+_Atomic bool occasion_awaited;
+static bool wanted, in_malloc; /* set in the constructor */
+static uintptr_t heap_start;
+static _Atomic size_t mapped;
+static _Atomic long next_s;
+
+void occasion_begin(bool malloc_seen)
+{
+	wanted = true;
+	in_malloc = malloc_seen;
+	heap_start = __curbrk ? (uintptr_t)__curbrk : (uintptr_t)sysc1(SYS_brk, 0);
+	if (malloc_seen) {
+		ksmc_start_agent();
+		atomic_store(&occasion_awaited, !ksmc_has_agent());
+	}
+}
+
+void occasion_mapped(size_t len)
+{
+	atomic_fetch_add_explicit(&mapped, len, memory_order_relaxed);
+}
+
+static bool worth_it(void)
+{
+	return atomic_load_explicit(&mapped, memory_order_relaxed) >= WORTH_MAPPED ||
+	       (uintptr_t)__curbrk >= heap_start + WORTH_HEAP;
+}
+
+void occasion(void)
+{
+	struct timespec now;
+
+	if (!wanted || !preload_active() || !worth_it())
+		return;
+	if (ksmc_has_agent()) {
+		atomic_store(&occasion_awaited, false);
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* no system call */
+	if (now.tv_sec < atomic_load_explicit(&next_s, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&next_s, now.tv_sec + 1, memory_order_relaxed);
+	/* While it is being made it takes memory, too. */
+	atomic_store(&occasion_awaited, false);
+	ksmc_start_agent();
+	if (!ksmc_has_agent())
+		atomic_store(&occasion_awaited, in_malloc);
+}
+
+void occasion_in_child(void)
+{
+	if (!preload_active())
+		return;
+	atomic_store(&next_s, 0);
+	atomic_store(&occasion_awaited, wanted && in_malloc);
+	if (!wanted || ksmc_had_agent())
+		ksmc_start_agent();
+	else
+		occasion();
+}
+
+void occasion_in_malloc_slow(void)
+{
+	if (worth_it())
+		occasion();
+}

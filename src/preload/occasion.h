@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* occasion.h - the agent starts when there is a daemon, and no sooner. */
+#ifndef KSM_PRELOAD_OCCASION_H
+#define KSM_PRELOAD_OCCASION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The agent is wanted and there is none yet; written by occasion.c alone. */
+extern _Atomic bool occasion_awaited;
+
+/*
+ * In the constructor: from now on the agent is wanted. With `malloc_seen` malloc() and its like say
+ * so by occasion_in_malloc(), and else they do not.
+ */
+void occasion_begin(bool malloc_seen);
+/* The program has mapped so much private memory. Context: any. */
+void occasion_mapped(size_t len);
+/*
+ * The program makes a thread or a child: if there should be an agent and there is none, try to
+ * start it, once a second at most. Context: the program could make a thread here, and holds no lock
+ * of malloc's.
+ */
+void occasion(void);
+
+/* A child of fork(2), in its first steps: it has an agent if its parent has had one. */
+void occasion_in_child(void);
+
+void occasion_in_malloc_slow(void);
+
+/* The same in malloc(), before it does anything. */
+static inline void occasion_in_malloc(void)
+{
+	if (__builtin_expect(atomic_load_explicit(&occasion_awaited, memory_order_relaxed), 0))
+		occasion_in_malloc_slow();
+}
+
+#endif

@@ -98,6 +98,12 @@ void daemon_hurry(struct job *j)
 	store_must(j, "smart_scan", "0");
 	store_must(j, "vma_budget_percent", "50");
 	store_must(j, "max_retired_frames", "131072");
+	store_must(j, "compaction_proactiveness", "0"); /* nothing moves by itself */
+}
+
+void daemon_unhurried(struct job *j)
+{
+	store_must(j, "compaction_proactiveness", "20");
 }
 
 void daemon_look(struct job *j)
@@ -143,6 +149,7 @@ static const struct {
 	{ "max_idle_millisecs", 1, 100 },
 	{ "vma_budget_percent", 0, 101 },
 	{ "max_retired_frames", 0, 2000 },
+	{ "compaction_proactiveness", 0, 101 },
 };
 
 static void turn_a_knob(struct job *j)
@@ -251,11 +258,20 @@ static bool is_under_way(struct job *j, const char *fmt, int nid)
 
 bool daemon_moves(struct job *j)
 {
-	for (int nid = 0; nid < 4; nid++)
+	for (int nid = 0; nid < 4; nid++) {
+		char path[32];
+
+		if (is_under_way(j, "node/%d/gathering", nid)) {
+			/* It takes its time, but not when somebody asks for it. */
+			snprintf(path, sizeof(path), "node/%d/compact", nid);
+			ctl_set(j->daemon, path, "1");
+			return true;
+		}
 		if (is_under_way(j, "node/%d/migrate_to", nid) ||
 		    is_under_way(j, "node/%d/offline", nid) ||
 		    is_under_way(j, "node/%d/compact", nid))
 			return true;
+	}
 	return false;
 }
 

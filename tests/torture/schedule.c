@@ -276,6 +276,7 @@ static void calm(struct job *j)
 		pause();
 	daemon_look(j);
 	daemon_hurry(j);
+	daemon_unhurried(j);
 	atomic_store(&ctl->phase, PHASE_RUN);
 }
 

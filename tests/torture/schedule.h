@@ -49,6 +49,8 @@ void actors_resume(struct job *j, bool all);
 void daemon_up(struct job *j);
 /* Make settings with which everything that can merge does so soon. */
 void daemon_hurry(struct job *j);
+/* Then: it may move frames by itself again. */
+void daemon_unhurried(struct job *j);
 void daemon_disturb(struct job *j);
 /* Add what was merged since the last look. */
 void daemon_look(struct job *j);

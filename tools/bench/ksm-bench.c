@@ -11,11 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "costs.h"
 #include "frames.h"
 #include "kernel.h"
 #include "lock.h"
+#include "node_tenant.h"
 #include "python.h"
 #include "requests.h"
 #include "stop.h"
@@ -50,10 +52,22 @@ static int restore_main(void)
 	return bench_stop ? 128 + bench_stop : err ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* The program in Python starts this one again, for processes on nodes: numa_run.py. */
+static void tell_program(void)
+{
+	char path[600];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	path[n > 0 ? n : 0] = '\0';
+	setenv("KSM_BENCH", path, 1);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "--tenant"))
 		return tenant_main(atoi(argv[2]));
+	if (argc == 2 && !strcmp(argv[1], "--node-tenant"))
+		return node_tenant_main();
 	if (argc == 2 && !strcmp(argv[1], "costs"))
 		return costs_print() ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (argc == 2 && !strcmp(argv[1], "pool"))
@@ -63,6 +77,7 @@ int main(int argc, char **argv)
 	if (argc >= 2 && (!strcmp(argv[1], "kernel") || !strcmp(argv[1], "growth") ||
 			  !strcmp(argv[1], "programs")))
 		return measure_main(argv);
-	python_exec(argv); /* report, --help, and all that is wrong */
+	tell_program();
+	python_exec(argv); /* numa, report, --help, and all that is wrong */
 	return EXIT_FAILURE;
 }

@@ -9,6 +9,7 @@ import re
 import sys
 from typing import NoReturn, Optional
 
+import numa
 import programs
 import report
 from instrument import End, Instrument, Options
@@ -34,6 +35,7 @@ Usage: ksm-bench kernel [--workload NAME[,NAME...]|all] [--size MiB]
                         [--only ksmd-user] [--json]
        ksm-bench report [FILE...] [--summary|--figures] [--svg FILE]
                         [--update FILE.md]
+       ksm-bench numa [OPTION...]
        ksm-bench costs | pool
        ksm-bench restore
 
@@ -49,6 +51,8 @@ programs throughput and latency of servers (redis, postgresql, node, nginx):
          native, merged and while being merged, by ksmd-user and by the kernel's
          KSM; and what ksm-run adds to the start of a program.
 report   Markdown tables, and a plot, of what --json wrote.
+numa     what each merge_policy saves on several NUMA nodes, and from where is
+         read what it merged; ksm-bench numa --help.
 costs    what this machine asks for the steps that any merge is made of.
 pool     what the pool of frames costs, and what it can give when fragmented.
 restore  put the kernel's knobs back after a run was killed with its watchdog
@@ -118,6 +122,8 @@ def _programs(args: list[str]) -> int:
 
 def main(args: list[str]) -> int:
     """The exit status."""
+    if args[:1] == ["numa"]:
+        return numa.main(args[1:])
     if args[:1] == ["report"]:
         return report.main(args[1:])
     if args[:1] == ["programs"]:

@@ -84,7 +84,7 @@ TORTURE_SRC := tests/torture/common.c $(filter-out $(ACTOR_SRC) $(wildcard \
 		 tests/torture/calls_*.c),$(wildcard tests/torture/*.c))
 TESTLIB_SRC := $(filter-out tests/lib/tsan_volatile.c,$(wildcard tests/lib/*.c))
 # What runs on several NUMA nodes, inside a virtual machine (tests/numa-vm/run.sh).
-VM_SRC      := $(filter-out tests/numa-vm/init.c,$(wildcard tests/numa-vm/*.c))
+VM_SRC      := $(filter-out %/init.c %/beat.c,$(wildcard tests/numa-vm/*.c))
 ALL_SRC     := $(sort $(wildcard src/*/*.c numa/*.c tools/*.c tools/*/*.c tests/*/*.c))
 MAN_SRC     := $(wildcard docs/man/*.[1-8])
 # Units and the like, which a package or an operator puts where the system wants them.
@@ -258,8 +258,11 @@ $(BUILD)/tests/torture/actor-%: $(call objs,$(ACTOR_SRC)) $(O)/tests/torture/cal
 		$(BUILD)/libksm.a
 	$(call link,)
 
-$(BUILD)/tests/numa-vm/init: $(O)/tests/numa-vm/init.o
+$(BUILD)/tests/numa-vm/init $(BUILD)/tests/numa-vm/beat: $(BUILD)/%: $(O)/%.o
 	$(call link,)
+
+# What runs in its virtual machine.
+$(BUILD)/tests/functional/test_criu: $(addprefix $(BUILD)/tests/numa-vm/,init beat)
 
 $(BUILD)/tests/numa-vm/guest: $(call objs,$(VM_SRC) $(TESTLIB_SRC)) $(CORE) $(CLIENT_INT)
 	$(call link,$(TEST_LIBS))

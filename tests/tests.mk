@@ -24,3 +24,6 @@ CHECK_SKIP += test_package
 ASAN_SKIP += test_systemd
 # Sanitizers' run times do not bear the faults, nor being traced at their end.
 ASAN_SKIP += test_start_faults test_call_faults
+# A virtual machine, into which it puts what is built without a sanitizer.
+ASAN_SKIP += test_criu
+CHECK_SKIP += test_criu

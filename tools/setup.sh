@@ -16,7 +16,7 @@ BUILD='gcc libc6-dev make pkg-config liburcu-dev libxxhash-dev libnuma-dev libse
 libsystemd-dev libfuse3-dev systemtap-sdt-dev libmicrohttpd-dev'
 RUN='redis-server redis-tools python3 memcached'
 TEST='check libbsd-dev nginx-light valgrind socat strace systemd bpftrace
-qemu-system-x86 fish zsh mandoc procps xz-utils'
+qemu-system-x86 fish zsh mandoc procps xz-utils criu'
 FUZZ='clang libclang-rt-14-dev llvm'
 MODEL='spin'
 DEB='debhelper dpkg-dev lintian'

@@ -3,15 +3,21 @@
  * init.c - the first process of the guest: makes a system of the initramfs and runs one program.
  *
  * /etc/command has the program and its arguments, each ended by a NUL. Its exit status goes to the
- * console as "VM-EXIT n", and the machine is turned off.
+ * console as "VM-EXIT n", and the machine is turned off. Modules of the kernel in /modules are
+ * loaded before, in the order of their names.
  */
+#include <dirent.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -31,6 +37,37 @@ static void put(const char *path, const char *text)
 
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
 		perror(path);
+	close(fd);
+}
+
+static void load_modules(void)
+{
+	struct dirent **v;
+	int nr = scandir("/modules", &v, NULL, alphasort);
+
+	for (int i = 0; i < nr; i++) {
+		char path[300];
+		int fd;
+
+		snprintf(path, sizeof(path), "/modules/%s", v[i]->d_name);
+		fd = v[i]->d_name[0] == '.' ? -1 : open(path, O_RDONLY);
+		if (fd >= 0 && syscall(SYS_finit_module, fd, "", 0))
+			perror(path);
+		close(fd);
+		free(v[i]);
+	}
+	if (nr >= 0)
+		free(v);
+}
+
+/* The network that a machine without one has. */
+static void loop_up(void)
+{
+	struct ifreq r = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &r))
+		perror("lo");
 	close(fd);
 }
 
@@ -91,6 +128,8 @@ int main(void)
 	attach("cgroup2", "/sys/fs/cgroup");
 	put("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset +memory");
 	put("/proc/sys/kernel/numa_balancing", "0");
+	load_modules();
+	loop_up();
 	setenv("PATH", "/bin", 1);
 	setenv("HOME", "/", 1);
 	setenv("KSM_BUILD", "/ksm", 1);

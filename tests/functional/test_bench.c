@@ -293,6 +293,7 @@ START_TEST(pool_gives_what_is_possible)
 	ck_assert_int_eq(RUN("pool"), 0);
 	ck_assert_ptr_nonnull(strstr(get("out"), "| left | 0 of 250 | 0 % |"));
 	ck_assert_ptr_nonnull(strstr(get("out"), "| moved | 250 of 250 | 100 % |"));
+	ck_assert_ptr_nonnull(strstr(get("out"), "| done |"));
 }
 END_TEST
 

@@ -12,11 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
+#include "tests/lib/load.h"
 #include "tests/lib/mapping.h"
 #include "tests/lib/puppet.h"
 
@@ -64,17 +64,9 @@ static void migrate(struct daemon *d, int from, int to)
 /* Pages of [addr, addr + pages) that are mapped to frames of this node. */
 static int on_node(struct daemon *d, pid_t pid, long addr, int pages, int nid)
 {
-	uint64_t zone = node_u64(d, 0, "frames_end");
-	unsigned long start = (unsigned long)addr, end = start + (unsigned long)pages * PUPPET_PAGE;
-	FILE *f = mapping_open(pid);
-	struct mapping m;
-	int nr = 0;
+	uint64_t zone = node_u64(d, 0, "frames_end"), first = zone * (uint64_t)nid, one;
 
-	while (mapping_next(f, &m))
-		for (unsigned long at = m.start; m.arena && at < m.end; at += PUPPET_PAGE)
-			nr += at >= start && at < end &&
-			      (m.offset + at - m.start) / PUPPET_PAGE / zone == (uint64_t)nid;
-	return nr;
+	return mapping_on_frames(pid, addr, pages, first, first + zone, &one);
 }
 
 static int pages_on_node(struct daemon *d, struct puppet *p, long addr, int nid)
@@ -248,42 +240,6 @@ START_TEST(stopped_client)
 }
 END_TEST
 
-/* (addr, ms, seed): writes pages, checks all; every fourth time a child that it forks does, too. */
-static long fn_churn(const long a[6])
-{
-	uint64_t end = harness_now_ms() + (uint64_t)a[1], rng = (uint64_t)a[2];
-	static uint64_t holds[PAGES];
-	long bad = 0;
-
-	for (int i = 0; i < PAGES; i++)
-		holds[i] = 1 + (uint64_t)i;
-	for (int n = 0; harness_now_ms() < end && !bad; n++) {
-		pid_t child = n % 4 ? -1 : fork();
-
-		for (int k = 0; k < 20; k++) {
-			uint64_t page = (rng = rng * 6364136223846793005ull + 1) >> 33;
-			char *at = (char *)a[0] + page % PAGES * PUPPET_PAGE;
-
-			/* As before, or something of its own: the scan merges half of it again. */
-			holds[page % PAGES] = k % 2 ? 1 + page % PAGES : 10000 + page;
-			page_fill(at, holds[page % PAGES]);
-		}
-		for (int i = 0; i < PAGES; i++)
-			bad += !page_holds((char *)a[0] + i * (long)PUPPET_PAGE, holds[i]);
-		if (child == 0)
-			_exit(bad ? 1 : 0);
-		if (child > 0) {
-			int status;
-
-			waitpid(child, &status, 0);
-			bad += status != 0;
-		}
-	}
-	for (int i = 0; i < PAGES; i++)
-		page_fill((char *)a[0] + i * (long)PUPPET_PAGE, 1 + (uint64_t)i);
-	return bad;
-}
-
 /* Writes, forks and exits while everything moves there and back, both ways at once. */
 START_TEST(under_load)
 {
@@ -299,7 +255,7 @@ START_TEST(under_load)
 	}
 	wait_counter(d, "pages_sharing", CLIENTS * PAGES);
 	for (int i = 0; i < CLIENTS; i++)
-		puppet_post(v[i], fn_churn, a[i], MS, 77 + i);
+		puppet_post(v[i], fn_write_and_check, a[i], MS, 77 + i, PAGES);
 	for (int i = 0; i < 4; i++) {
 		begin(d, 0, 1);
 		begin(d, 1, 0);

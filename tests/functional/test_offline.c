@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/lib/harness.h"
+#include "tests/lib/load.h"
 #include "tests/lib/mapping.h"
 #include "tests/lib/puppet.h"
 
@@ -29,33 +29,12 @@ static struct daemon *start(const char *topology)
 	return d;
 }
 
-/* Pages of [addr, addr + pages) that are mapped to frames [first, end); the first of them all. */
-static int on_frames(pid_t pid, long addr, int pages, uint64_t first, uint64_t end, uint64_t *one)
-{
-	unsigned long start = (unsigned long)addr,
-		      stop = start + (unsigned long)pages * PUPPET_PAGE;
-	FILE *f = mapping_open(pid);
-	struct mapping m;
-	int nr = 0;
-
-	while (mapping_next(f, &m))
-		for (unsigned long at = m.start; m.arena && at < m.end; at += PUPPET_PAGE) {
-			uint64_t frame = (m.offset + at - m.start) / PUPPET_PAGE;
-
-			if (at < start || at >= stop || frame < first || frame >= end)
-				continue;
-			*one = frame;
-			nr++;
-		}
-	return nr;
-}
-
 /* The first frame of the pageblock that some page of this range stands in. */
 static uint64_t a_block(const struct puppet *p, long addr, int pages)
 {
 	uint64_t frame = 0;
 
-	ck_assert_int_gt(on_frames(p->pid, addr, pages, 0, UINT64_MAX, &frame), 0);
+	ck_assert_int_gt(mapping_on_frames(p->pid, addr, pages, 0, UINT64_MAX, &frame), 0);
 	return frame / BLOCK * BLOCK;
 }
 
@@ -113,7 +92,7 @@ START_TEST(pageblock_and_back)
 	wait_counter(d, "orders", 0);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", (uint64_t)_i), 0); /* it needs no scan */
 	block = a_block(p, a, PAGES);
-	ck_assert_int_gt(on_frames(p->pid, a, PAGES, block, block + BLOCK, &one), 0);
+	ck_assert_int_gt(mapping_on_frames(p->pid, a, PAGES, block, block + BLOCK, &one), 0);
 	ck_assert_int_eq(begin(d, "offline", block, block + BLOCK), 0);
 	ck_assert_str_eq(result(d), "done");
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/pageblocks_offline"), 1);
@@ -126,8 +105,8 @@ START_TEST(pageblock_and_back)
 	ck_assert_int_eq(ctl_get(d, "pool/65/map", map, sizeof(map)), -ENOENT); /* one node */
 	ck_assert_int_eq(ctl_get(d, "pool/0/map", map, sizeof(map)), -ENOENT);
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/isolated"), 0);
-	ck_assert_int_eq(on_frames(p->pid, a, PAGES, block, block + BLOCK, &one), 0);
-	ck_assert_int_eq(on_frames(q->pid, b, PAGES, block, block + BLOCK, &one), 0);
+	ck_assert_int_eq(mapping_on_frames(p->pid, a, PAGES, block, block + BLOCK, &one), 0);
+	ck_assert_int_eq(mapping_on_frames(q->pid, b, PAGES, block, block + BLOCK, &one), 0);
 	ck_assert_int_eq(pages_on_frames(p->pid, a, PAGES), PAGES); /* none was un-shared */
 	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_sharing"), PAGES);
 	ck_assert_int_eq(puppet_call(p, fn_check, a, PAGES, 1, 1), 0);
@@ -145,38 +124,6 @@ START_TEST(pageblock_and_back)
 }
 END_TEST
 
-/* (addr, ms, seed): writes pages and checks all; a child of every eighth round does, too. */
-static long fn_write_and_check(const long a[6])
-{
-	uint64_t end = harness_now_ms() + (uint64_t)a[1], rng = (uint64_t)a[2];
-	static uint64_t holds[PAGES];
-	long bad = 0;
-
-	for (int i = 0; i < PAGES; i++)
-		holds[i] = 1 + (uint64_t)i;
-	for (unsigned int n = 0; harness_now_ms() < end && !bad; n++) {
-		pid_t child = n % 8 ? -1 : fork();
-		int status = 0;
-
-		for (int k = 0; k < 16; k++) {
-			uint64_t r = (rng = rng * 6364136223846793005ull + 1) >> 33, i = r % PAGES;
-
-			holds[i] = r >> 20 & 1 ? 1 + i : 10000 + r;
-			page_fill((char *)a[0] + i * PUPPET_PAGE, holds[i]);
-		}
-		for (unsigned long i = 0; i < PAGES; i++)
-			bad += !page_holds((char *)a[0] + i * PUPPET_PAGE, holds[i]);
-		if (child == 0)
-			_exit(bad ? 1 : 0);
-		if (child > 0)
-			waitpid(child, &status, 0);
-		bad += status ? 1000000 + status : 0;
-	}
-	for (unsigned long i = 0; i < PAGES; i++)
-		page_fill((char *)a[0] + i * PUPPET_PAGE, 1 + i);
-	return bad;
-}
-
 /* All of a node while clients write, fork, merge and one is killed. Each drain ends, either way. */
 START_TEST(whole_zone_under_load)
 {
@@ -192,7 +139,7 @@ START_TEST(whole_zone_under_load)
 	}
 	wait_counter(d, "pages_sharing", CLIENTS * PAGES);
 	for (int i = 0; i < CLIENTS; i++)
-		puppet_post(v[i], fn_write_and_check, a[i], MS, 7 + i);
+		puppet_post(v[i], fn_write_and_check, a[i], MS, 7 + i, PAGES);
 	for (int i = 0; i < 2; i++) {
 		begun = harness_now_ms();
 		ck_assert_int_eq(ctl_set(d, "node/0/offline", "all"), 0);
@@ -216,8 +163,9 @@ START_TEST(whole_zone_under_load)
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/used"), 0);
 	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/absent"), ctl_get_u64(d, "zone/0/span"));
 	for (int i = 0; i < CLIENTS; i++) {
-		ck_assert_int_eq(on_frames(v[i]->pid, a[i], PAGES, 0, end, &one), 0);
-		ck_assert_int_eq(on_frames(v[i]->pid, a[i], PAGES, end, 2 * end, &one), PAGES);
+		ck_assert_int_eq(mapping_on_frames(v[i]->pid, a[i], PAGES, 0, end, &one), 0);
+		ck_assert_int_eq(mapping_on_frames(v[i]->pid, a[i], PAGES, end, 2 * end, &one),
+				 PAGES);
 		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], PAGES, 1, 1), 0);
 		puppet_end(v[i]);
 	}

@@ -8,6 +8,8 @@
 #include "harness.h"
 #include "wire/wire.h"
 
+enum { PAGE = 4096 };
+
 ino_t mapping_inode(unsigned int dev_major, unsigned int dev_minor, ino_t inode)
 {
 	return ((ino_t)dev_major << 20 | dev_minor) << 40 ^ inode;
@@ -59,6 +61,25 @@ long mapping_count(pid_t pid, ino_t inode)
 
 	while (mapping_next(f, &m))
 		nr += !inode || m.inode == inode;
+	return nr;
+}
+
+int mapping_on_frames(pid_t pid, long addr, int pages, uint64_t first, uint64_t end, uint64_t *one)
+{
+	unsigned long start = (unsigned long)addr, stop = start + (unsigned long)pages * PAGE;
+	FILE *f = mapping_open(pid);
+	struct mapping m;
+	int nr = 0;
+
+	while (mapping_next(f, &m))
+		for (unsigned long at = m.start; m.arena && at < m.end; at += PAGE) {
+			uint64_t frame = (m.offset + at - m.start) / PAGE;
+
+			if (at < start || at >= stop || frame < first || frame >= end)
+				continue;
+			*one = frame;
+			nr++;
+		}
 	return nr;
 }
 

@@ -4,6 +4,7 @@
 #define KSM_TEST_MAPPING_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -29,6 +30,11 @@ bool mapping_next(FILE *f, struct mapping *m);
 
 /* Those of one file, or all of them if inode is 0. */
 long mapping_count(pid_t pid, ino_t inode);
+/*
+ * Pages of [addr, addr + pages) that are mapped to frames [first, end) of an arena. *one: one of
+ * these frames, unchanged if there is none.
+ */
+int mapping_on_frames(pid_t pid, long addr, int pages, uint64_t first, uint64_t end, uint64_t *one);
 /* The mapping of an arena in which addr lies. False: there is none. */
 bool mapping_of_frame(pid_t pid, unsigned long addr, struct mapping *m);
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "costs.h"
+#include "drain.h"
 #include "frames.h"
 #include "kernel.h"
 #include "lock.h"
@@ -40,6 +41,16 @@ static int measure_main(char *const args[])
 	if (bench_stop)
 		return 128 + bench_stop;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+}
+
+static int pool_main(void)
+{
+	int err;
+
+	stop_catch_signals();
+	err = frames_print();
+	err = err ? err : drain_print();
+	return bench_stop ? 128 + bench_stop : err ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static int restore_main(void)
@@ -71,7 +82,7 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "costs"))
 		return costs_print() ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (argc == 2 && !strcmp(argv[1], "pool"))
-		return frames_print() ? EXIT_FAILURE : EXIT_SUCCESS;
+		return pool_main();
 	if (argc == 2 && !strcmp(argv[1], "restore"))
 		return restore_main();
 	if (argc >= 2 && (!strcmp(argv[1], "kernel") || !strcmp(argv[1], "growth") ||

@@ -34,6 +34,7 @@ enum {
 	END_MS = 5000,
 	ANSWER_MS = 10000,
 	POLL_MS = 10,
+	MAX_ARGS = 8, /* beyond our own */
 };
 
 static const char *const copied[] = { "merge_across_nodes", "max_page_sharing",
@@ -97,7 +98,7 @@ static int exchange(struct own_daemon *d, const char *line, char *head, size_t s
 	return control_read(d, head, size, 0);
 }
 
-static int request(struct own_daemon *d, const char *line, char *buf, size_t size)
+int own_daemon_request(struct own_daemon *d, const char *line, char *buf, size_t size)
 {
 	char head[256];
 	size_t len;
@@ -129,7 +130,7 @@ int own_daemon_get(struct own_daemon *d, const char *name, char *buf, size_t siz
 	char line[256];
 
 	snprintf(line, sizeof(line), "get ksm/%s\n", name);
-	return request(d, line, buf, size);
+	return own_daemon_request(d, line, buf, size);
 }
 
 int own_daemon_set(struct own_daemon *d, const char *name, const char *value)
@@ -137,17 +138,22 @@ int own_daemon_set(struct own_daemon *d, const char *name, const char *value)
 	char line[256], buf[256];
 
 	snprintf(line, sizeof(line), "set ksm/%s %s\n", name, value);
-	return request(d, line, buf, sizeof(buf));
+	return own_daemon_request(d, line, buf, sizeof(buf));
 }
 
-static int daemon_spawn(struct own_daemon *d)
+static int daemon_spawn(struct own_daemon *d, const char *const more[])
 {
-	const char *name = "ksmd-user";
+	const char *name = "ksmd-user", *args[MAX_ARGS + 6] = { NULL };
 	char path[600];
+	int nr = 5;
 	int err = file_of_project("KSMD_USER", &name, 1, path, sizeof(path));
 
 	if (err)
 		return err;
+	memcpy(args, (const char *[]){ path, "--runtime-dir", d->dir, "--log-level", "warning" },
+	       5 * sizeof(args[0]));
+	while (more && *more && nr < MAX_ARGS + 5)
+		args[nr++] = *more++;
 	snprintf(d->dir, sizeof(d->dir), "/tmp/ksm-bench.XXXXXX");
 	if (!mkdtemp(d->dir)) {
 		err = -errno;
@@ -164,7 +170,7 @@ static int daemon_spawn(struct own_daemon *d)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(null, 0);
 		dup2(2, 1);
-		execl(path, path, "--runtime-dir", d->dir, "--log-level", "warning", (char *)NULL);
+		execv(path, (char *const *)args);
 		complain("%s: %s", path, strerror(errno));
 		_exit(127);
 	}
@@ -227,18 +233,24 @@ static int knobs_tell(struct own_daemon *d, struct round *out)
 	return err;
 }
 
-int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, struct round *out)
+int own_daemon_start_as(struct own_daemon *d, const char *const more[])
 {
 	int err;
 
 	*d = (struct own_daemon){ .control = -1 };
-	err = daemon_spawn(d);
+	err = daemon_spawn(d, more);
 	err = err ? err : daemon_wait(d);
-	err = err ? err : knobs_set(d, cfg);
-	err = err ? err : knobs_tell(d, out);
 	if (!err)
 		setenv(KSM_DIR_VAR, d->dir, 1); /* for the tenants */
 	return err;
+}
+
+int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, struct round *out)
+{
+	int err = own_daemon_start_as(d, NULL);
+
+	err = err ? err : knobs_set(d, cfg);
+	return err ? err : knobs_tell(d, out);
 }
 
 /* Ask the process to end, and wait. Returns whether it did in time. */

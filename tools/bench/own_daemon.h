@@ -19,7 +19,11 @@ struct own_daemon {
  * directory in $KSMD_RUNTIME_DIR. Undone by own_daemon_stop(), also after an error.
  */
 int own_daemon_start(struct own_daemon *d, const struct bench_config *cfg, struct round *out);
+/* The same with no knob set, and up to 8 arguments more; NULL ends them. */
+int own_daemon_start_as(struct own_daemon *d, const char *const more[]);
 void own_daemon_stop(struct own_daemon *d);
+/* One command, a line with its newline. 0, and the answer; or -errno, which has been said. */
+int own_daemon_request(struct own_daemon *d, const char *line, char *buf, size_t size);
 /* An attribute of the group `ksm`, as text. */
 int own_daemon_get(struct own_daemon *d, const char *name, char *buf, size_t size);
 int own_daemon_set(struct own_daemon *d, const char *name, const char *value);

@@ -237,7 +237,7 @@ static int64_t worth(const struct relocation_price *p)
 
 static bool pays(const struct relocation_price *p)
 {
-	return !p->too_many && worth(p) > 0;
+	return !p->too_many && !p->refused && worth(p) > 0;
 }
 
 /* Take out the pieces without which the others are worth more. */

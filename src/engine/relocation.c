@@ -13,6 +13,7 @@
 #include "engine/relocation.h"
 
 #include "engine/block.h"
+#include "engine/budget.h"
 #include "engine/mm.h"
 #include "engine/vma.h"
 
@@ -107,9 +108,14 @@ static bool is_worse_off(const struct question *q, const struct mm_slot *mm) NEE
 	       mm->vmas_ours * f->nr_state[RMAP_MERGED] > f->vmas_ours * mm->nr_state[RMAP_MERGED];
 }
 
-/* At some place a client would need so many mappings more. */
-static void count(struct question *q, int64_t more, bool worse_off)
+/*
+ * At some place a client would need so many mappings more. If it is short of them its budget would
+ * refuse the page (budget.c), which then keeps the old frame beside the new one.
+ */
+static void count(struct question *q, const struct mm_slot *mm, int64_t more, bool worse_off)
+	NEEDS(mm->e->lock)
 {
+	q->price.refused |= more > 0 && budget_level(mm);
 	q->price.more += more;
 	q->price.expected += more > 0 && worse_off ? more : 2 * more;
 }
@@ -123,19 +129,19 @@ static void price_site(struct question *q, const struct mm_slot *mm, uint64_t pn
 
 	if (r && r->at.start < pn << PAGE_SHIFT) {
 		left = view_at(q, mm, pn - 1);
-		count(q, (int64_t)vma_differ(left.then, v.then) - vma_differ(left.now, v.now),
+		count(q, mm, (int64_t)vma_differ(left.then, v.then) - vma_differ(left.now, v.now),
 		      worse_off);
-		count(q, is_spanned(q, mm, pn, -1, v.now), false);
+		count(q, mm, is_spanned(q, mm, pn, -1, v.now), false);
 	}
 	if (r && r->at.end > (pn + 1) << PAGE_SHIFT) {
 		right = view_at(q, mm, pn + 1);
 		/* Else it is counted at the page to the right. */
 		if (right.now == right.then)
-			count(q,
+			count(q, mm,
 			      (int64_t)vma_differ(v.then, right.then) -
 				      vma_differ(v.now, right.now),
 			      worse_off);
-		count(q, is_spanned(q, mm, pn, 1, v.now), false);
+		count(q, mm, is_spanned(q, mm, pn, 1, v.now), false);
 	}
 }
 

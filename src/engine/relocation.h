@@ -38,6 +38,7 @@ struct relocation_price {
 	int64_t more;     /* mappings that would be needed more, or fewer if below 0 */
 	int64_t expected; /* the same; see above */
 	uint32_t sites;   /* pages that stand on the frames */
+	bool refused;     /* a client would need more whose budget may refuse that */
 	bool too_many;    /* more than RELOCATION_SITES do; the others say nothing then */
 };
 

@@ -64,6 +64,15 @@ def _of(runs: list[Run], policy: str) -> Run | None:
     return next((r for r in runs if r["policy"] == policy), None)
 
 
+def _remote(r: Run) -> float:
+    """In the end: after processes have moved, if they did."""
+    return r["values"].get("moved_remote_pct", r["values"]["remote_pct"])
+
+
+def _cost(r: Run) -> float:
+    return r["values"].get("moved_cost_mean", r["values"]["cost_mean"])
+
+
 def _worse(a: float, b: float) -> float:
     """By how many percent a is below b."""
     return 100 * (b - a) / b if b > 0 else 0.0
@@ -79,25 +88,25 @@ def _suits(runs: list[Run]) -> bool:
 
 def losses(runs: list[Run]) -> Iterator[tuple[str, float, str]]:
     """Of each policy: what it loses against the better of `node` and `global`, and of what."""
-    both = [r["values"] for r in runs if r["policy"] in ("node", "global")]
-    saved = max(v["saved_mib"] for v in both)
-    cost = min(v["cost_mean"] for v in both)
+    both = [r for r in runs if r["policy"] in ("node", "global")]
+    saved = max(r["values"]["saved_mib"] for r in both)
+    cost = min(_cost(r) for r in both)
     for r in runs:
-        v = r["values"]
-        yield max((_worse(v["saved_mib"], saved), "memory"),
-                  (100 * (v["cost_mean"] - cost) / cost, "access")) + (r["policy"],)
+        yield max((_worse(r["values"]["saved_mib"], saved), "memory"),
+                  (100 * (_cost(r) - cost) / cost, "access")) + (r["policy"],)
 
 
 def frontier(runs: list[Run]) -> list[str]:
     """Policies of which none is better in one of memory saved and remote share, and no worse in
     the other."""
-    def beats(a: dict[str, float], b: dict[str, float]) -> bool:
-        saves = (a["saved_mib"] - b["saved_mib"]) / max(a["saved_mib"], b["saved_mib"], 1e-9)
-        nears = (b["remote_pct"] - a["remote_pct"]) / 100
+    def beats(a: Run, b: Run) -> bool:
+        saved = a["values"]["saved_mib"], b["values"]["saved_mib"]
+        saves = (saved[0] - saved[1]) / max(*saved, 1e-9)
+        nears = (_remote(b) - _remote(a)) / 100
         return saves > -ALIKE and nears > -ALIKE and (saves > ALIKE or nears > ALIKE)
 
     return [r["policy"] for r in runs
-            if not any(beats(o["values"], r["values"]) for o in runs if o is not r)]
+            if not any(beats(o, r) for o in runs if o is not r)]
 
 
 def _verdicts(runs: list[Run]) -> Iterator[str]:
@@ -173,7 +182,7 @@ def _frontier_panel(x: int, y: int, w: Workload, runs: list[Run]) -> Iterator[st
     for nodes in sorted({r["nodes"] for r in runs}):
         some = [r for r in runs if r["nodes"] == nodes]
         full = max(_of(some, "global")["values"]["saved_mib"] if _of(some, "global") else 0, 1e-9)
-        at = {r["policy"]: (x + PANEL * r["values"]["remote_pct"] / 100,
+        at = {r["policy"]: (x + PANEL * _remote(r) / 100,
                             y + PANEL - PANEL * min(r["values"]["saved_mib"] / full, 1.1) / 1.1)
               for r in some}
         line = sorted(at[p] for p in frontier(some))
@@ -190,11 +199,10 @@ def _bars(x: int, y: int, w: Workload, runs: list[Run], nodes: int) -> Iterator[
     base = _of(some, "global")
     if not base:
         return
-    key = "moved_cost_mean" if "moved_cost_mean" in base["values"] else "cost_mean"
-    values = [(r["policy"], r["values"][key] / base["values"][key]) for r in some]
+    values = [(r["policy"], _cost(r) / _cost(base)) for r in some]
     top = max(1.2, *(v for _, v in values))
     yield (f'<text x="{x}" y="{y - 8}" font-weight="bold">{escape(w.name)}'
-           f'{" (after the move)" if key != "cost_mean" else ""}</text>\n')
+           f'{" (after the move)" if w.moves else ""}</text>\n')
     for i, (policy, v) in enumerate(values):
         h, bx = BAR_H * v / top, x + i * PANEL / 6
         yield (f'<rect x="{bx:.1f}" y="{y + BAR_H - h:.1f}" width="{PANEL / 6 - 6:.1f}" '

@@ -16,17 +16,20 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
 import numa_model
 from numa_model import PAGE, Access, Workload
 
 START_S = 10.0
 SETTLE_S = 60.0  # after that a run counts as it is, and says so
-CALM_S = 1.2  # nothing has changed for so long: two looks at where processes run, two rounds
+# Numbers of frames for each node. A round of the policy looks at each number of the pool, and there
+# would be four times as many as the machine has memory for: the time of that says nothing here.
+ZONE_MIB = "256"
+CALM_S = 1.5  # nothing has changed for so long
+CALM_TURNS = 14  # and the mover has had so many turns, 250 ms apart on an idle machine
 POLL_S = 0.1
 STRIPE_PAGES = 512
-TICKS = os.sysconf("SC_CLK_TCK")
 
 # Put before anything is offered. All copies, if they are of use; memory is no concern here.
 KNOBS = {"run": "1", "sleep_millisecs": "5", "max_idle_millisecs": "100", "pages_to_scan": "100000",
@@ -41,7 +44,8 @@ class Daemon:
     def __init__(self, program: str, topology: str) -> None:
         self.dir = tempfile.mkdtemp(prefix="ksm-bench.")
         self.process = subprocess.Popen(
-            [program, "--runtime-dir", self.dir, "--topology", topology, "--log-level", "warning"],
+            [program, "--runtime-dir", self.dir, "--topology", topology, "--zone-span", ZONE_MIB,
+             "--log-level", "warning"],
             stdin=subprocess.DEVNULL, stdout=2)
         self.socket: Optional[socket.socket] = None
         end = time.monotonic() + START_S
@@ -73,19 +77,20 @@ class Daemon:
         return int(self.ask("get " + path))
 
     def cpu_s(self, thread: str = "") -> float:
-        """CPU time of the process, or of its threads of that name."""
-        ticks = 0
-        base = Path(f"/proc/{self.process.pid}")
-        for stat in base.glob("task/*/stat") if thread else [base / "stat"]:
+        """CPU time of its threads, or of those of that name."""
+        return sum(int(s[0]) for s in self._schedstats(thread)) / 1e9
+
+    def turns(self, thread: str) -> int:
+        """Times that threads of that name were run."""
+        return sum(int(s[2]) for s in self._schedstats(thread))
+
+    def _schedstats(self, thread: str) -> Iterator[list[str]]:
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             try:
-                text = stat.read_text()
+                if not thread or (task / "comm").read_text().rstrip("\n") == thread:
+                    yield (task / "schedstat").read_text().split()
             except OSError:
-                continue  # it has ended
-            name = text[text.index("(") + 1:text.rindex(")")]
-            fields = text[text.rindex(")") + 2:].split()
-            if not thread or name == thread:
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks / TICKS
+                pass  # it has ended
 
     def stop(self) -> None:
         if self.socket:
@@ -189,16 +194,23 @@ def _state(d: Daemon, nodes: int) -> tuple[int, ...]:
             _counts(d, nodes, "pages_remote"))
 
 
-def _settle(d: Daemon, nodes: int) -> tuple[float, bool]:
+def _known(d: Daemon, tenants: list[Tenant], nodes: int) -> bool:
+    """Does the daemon know where they run? On one node it does not ask."""
+    return nodes == 1 or all(
+        d.ask(f"get client/{t.process.pid}/node").strip() == str(t.node) for t in tenants)
+
+
+def _settle(d: Daemon, tenants: list[Tenant], nodes: int) -> tuple[float, bool]:
     """Wait until nothing changes. How long that took, and whether it ended."""
     begun = last = time.monotonic()
-    passes = d.number("ksm/full_scans")
+    passes, turns = d.number("ksm/full_scans"), d.turns("ksmd-move")
     was: tuple[int, ...] = ()
     while True:
         now, state = time.monotonic(), _state(d, nodes)
-        if state != was or d.number("ksm/orders"):
-            was, last = state, now
-        if now - last >= CALM_S and d.number("ksm/full_scans") >= passes + 3:
+        if state != was or d.number("ksm/orders") or not _known(d, tenants, nodes):
+            was, last, turns = state, now, d.turns("ksmd-move")
+        if (now - last >= CALM_S and d.number("ksm/full_scans") >= passes + 3
+                and (nodes == 1 or d.turns("ksmd-move") >= turns + CALM_TURNS)):
             return last - begun, True
         if now - begun > SETTLE_S:
             return now - begun, False
@@ -258,7 +270,7 @@ class Run:
         for t in self.tenants:
             t.ask("offer")
         offered = time.monotonic() - begun
-        took, ended = _settle(d, self.nodes)
+        took, ended = _settle(d, self.tenants, self.nodes)
         if not ended:
             self.seen.note = f"it had not come to rest after {SETTLE_S:.0f} s"
         v["merge_s"] = offered + took
@@ -285,7 +297,7 @@ class Run:
         for t in self.tenants:
             t.run_on((t.node + 1) % self.nodes)
         self._tell_access(self._access(), "left_")
-        took, _ = _settle(d, self.nodes)
+        took, _ = _settle(d, self.tenants, self.nodes)
         v["follow_s"] = took
         v["follow_cpu_s"] = d.cpu_s("ksmd-move") - cpu
         self._tell_access(self._access(), "moved_")

@@ -10,21 +10,17 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests" / "lib"))
 import checkline  # noqa: E402
+import rig  # noqa: E402
+from rig import BUILD, DAEMON, PATIENCE  # noqa: E402
 
-BUILD = pathlib.Path(os.environ.get("KSM_BUILD", TOP / "build"))
-DAEMON = os.environ.get("KSM_DAEMON", str(BUILD / "ksmd-user"))
-PATIENCE = 30  # seconds; everything waited for takes a fraction of one on an idle machine
 STRANGE = 'a"b\\c'  # a process chooses its own name
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -77,32 +73,14 @@ class Parser(unittest.TestCase):
                 parse(good.replace(old, new, 1))
 
 
-class Metrics(unittest.TestCase):
+class Metrics(rig.Rig):
     def setUp(self):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ksmd-test."))
-        self.addCleanup(shutil.rmtree, self.dir, True)
-        os.chmod(self.dir, 0o755)
+        super().setUp()
         self.start([DAEMON, "--runtime-dir", self.dir / "run"])
         self.wait("the daemon", lambda: self.ctl("get", "ksm/run").returncode == 0)
 
     def start(self, command, **how):
-        p = subprocess.Popen(command, stderr=subprocess.DEVNULL, **how)
-        self.addCleanup(p.wait, PATIENCE)
-        self.addCleanup(p.kill)
-        return p
-
-    def wait(self, what, condition):
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            self.assertLess(time.monotonic(), end, what)
-            time.sleep(0.01)
-
-    def ctl(self, *args, **how):
-        return subprocess.run([BUILD / "ksmdctl", "--runtime-dir", self.dir / "run", *args],
-                              capture_output=True, text=True, check=False, **how)
-
-    def get(self, path):
-        return self.ctl("get", path).stdout.rstrip("\n")
+        return super().start(command, stderr=subprocess.DEVNULL, **how)
 
     def metrics(self, **how):
         r = self.ctl("metrics", **how)

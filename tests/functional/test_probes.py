@@ -8,17 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests" / "lib"))
 import checkline  # noqa: E402
-
-BUILD = pathlib.Path(os.environ.get("KSM_BUILD", TOP / "build")).resolve()
-DAEMON = os.environ.get("KSM_DAEMON", str(BUILD / "ksmd-user"))
-PATIENCE = 60  # seconds; bpftrace takes two on an idle machine, everything else a fraction of one
+import rig  # noqa: E402
+from rig import BUILD, DAEMON, PATIENCE  # noqa: E402
 
 # Names, and the sizes of the arguments; negative: signed. Those of the kernel's tracepoints, and
 # for the life of a client its pid behind them.
@@ -79,30 +75,9 @@ class Probes(unittest.TestCase):
 @unittest.skipUnless(notes(DAEMON) and shutil.which("bpftrace") and os.geteuid() == 0,
                      "bpftrace is not installed, or this is not root")
 @unittest.skipUnless((BUILD / "libksm-preload.so").exists(), "not built with a sanitizer")
-class Live(unittest.TestCase):
-    def setUp(self):
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="ksmd-test."))
-        self.addCleanup(shutil.rmtree, self.dir, True)
-        os.chmod(self.dir, 0o755)
-
-    def start(self, command, **how):
-        p = subprocess.Popen(command, **how)
-        self.addCleanup(p.wait, PATIENCE)
-        self.addCleanup(p.kill)
-        return p
-
-    def wait(self, what, condition):
-        end = time.monotonic() + PATIENCE
-        while not condition():
-            self.assertLess(time.monotonic(), end, what)
-            time.sleep(0.02)
-
-    def ctl(self, *args):
-        return subprocess.run([BUILD / "ksmdctl", "--runtime-dir", self.dir / "run", *args],
-                              capture_output=True, text=True, check=False).stdout.strip()
-
+class Live(rig.Rig):
     def number(self, path):
-        return int(self.ctl("get", path) or -1)
+        return int(self.get(path) or -1)
 
     def bpftrace(self, daemon):
         out = open(self.dir / "out", "w+", encoding="utf-8")

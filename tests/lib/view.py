@@ -16,11 +16,7 @@ import tempfile
 import time
 import unittest
 
-TOP = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("KSM_BUILD", TOP / "build"))
-DAEMON = os.environ.get("KSM_DAEMON", str(BUILD / "ksmd-user"))
-KERNEL = pathlib.Path("/sys/kernel/mm/ksm")
-PATIENCE = 30  # seconds; everything waited for takes a fraction of one on an idle machine
+from rig import BUILD, DAEMON, KERNEL, PATIENCE
 
 CLONE_NEWNS = 0x20000
 MS_REC_PRIVATE = 0x4000 | 0x40000

@@ -10,13 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <urcu.h>
 
 #include "engine/core.h"
 #include "fake.h"
 #include "suites.h"
 
-enum { PAGES = 256, THREADS = 3, SCANNERS = 2, ROUNDS = 150, RESIDENTS = 2, FRAMES = 300 };
+enum { PAGES = 256, THREADS = 3, SCANNERS = 2, ROUNDS = 150, RESIDENTS = 2, FRAMES = 60, FEW = 30 };
 enum { CALM = 32 }; /* of 256 looks at written pages so many show all as written */
 enum { NODES = 2, ZONE = 8 * PAGEBLOCK_FRAMES };
 #define BASE 0x7f0000000000ull
@@ -285,8 +286,14 @@ static void *clients_main(void *arg)
 	int i;
 
 	rcu_register_thread();
-	for (i = 0; i < ROUNDS || !__atomic_load_n(&w->enough, __ATOMIC_RELAXED); i++)
-		live(w, &rng);
+	/* Each life leaves hundreds of objects to call_rcu(), which sanitizers slow down. */
+	for (i = 0; i < (w->calm ? FEW : ROUNDS) || !__atomic_load_n(&w->enough, __ATOMIC_RELAXED);
+	     i++) {
+		if (w->calm)
+			usleep(i < FEW ? 500 : 20000);
+		if (!w->calm || i < FEW || i % 8 == 0)
+			live(w, &rng);
+	}
 	rcu_unregister_thread();
 	return NULL;
 }
@@ -466,7 +473,7 @@ static void clients_beside(bool movers)
 	engine_epoch_free(w.e, engine_epoch(w.e));
 	engine_free(w.e);
 	ck_assert_int_eq(w.released, w.clients);
-	ck_assert_int_ge(w.released, THREADS * ROUNDS);
+	ck_assert_int_ge(w.released, THREADS * (movers ? FEW : ROUNDS));
 }
 
 START_TEST(clients_come_and_go)

@@ -8,6 +8,7 @@ The rest of their memory is saved over the monitor and compared.
 
 import hashlib
 import json
+import pathlib
 import socket
 
 import tier
@@ -85,28 +86,28 @@ class Qemu(tier.Program):
         for i, data in enumerate(self.data):
             (r.dir / f"file{i}").write_bytes(data)
         self.guests = [self.guest(g) for g in range(3)]
+        self.unmerged = None
 
     def place(self, guest, i):
         return FIRST + (i + guest) % FILES * SIZE
 
-    def guest(self, g):
+    def guest(self, g, *more):
+        self.r.do(["qemu-img", "create", "-q", "-f", "qcow2", f"disk{g}", "64M"], plain=True)
+        return self.qemu(g, f"qemu-{g}", *more)
+
+    def qemu(self, g, name, *more):
         r = self.r
-        r.do(["qemu-img", "create", "-q", "-f", "qcow2", f"disk{g}", "64M"], plain=True)
-        argv = self.argv(g)
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-m", str(MEMORY), "-display", "none",
+                "-nodefaults", "-kernel", r.dir / "k", "-device",
+                "isa-debug-exit,iobase=0xf4,iosize=0x04", "-qmp",
+                f"unix:{r.dir}/{name}.qmp,server=on,wait=off", "-drive",
+                f"file={r.dir}/disk{g},if=ide,format=qcow2", *more]
         for i in range(FILES):
             argv += ["-device", f"loader,file={r.dir}/file{i},addr={self.place(g, i)},"
                                 "force-raw=on"]
-        p = r.start(f"qemu-{g}", argv)
-        p.monitor = Monitor(r.dir / f"qmp{g}", p)
+        p = r.start(name, argv)
+        p.monitor = Monitor(r.dir / f"{name}.qmp", p)
         return p
-
-    def argv(self, g, *more):
-        r = self.r
-        return ["qemu-system-x86_64", "-accel", "tcg", "-m", str(MEMORY), "-display", "none",
-                "-nodefaults", "-kernel", r.dir / "k", "-device",
-                "isa-debug-exit,iobase=0xf4,iosize=0x04", "-qmp",
-                f"unix:{r.dir}/qmp{g},server=on,wait=off", "-drive",
-                f"file={r.dir}/disk{g},if=ide,format=qcow2", *more]
 
     def saved(self, g, at, size):
         path = self.r.dir / f"saved{g}"
@@ -124,11 +125,19 @@ class Qemu(tier.Program):
             said = self.guests[g].monitor.do("human-monitor-command", **{
                 "command-line": f"{command} snap"})
             tier.expect(command, said, "")
+        if n == 1:
+            self.unmerged = self.guest(3, "-machine", "mem-merge=off")
+            self.migrate(0, True)
+            self.postcopy(1)
         for g, p in enumerate(self.guests):
             tier.wait_for("a guest that counts", lambda: self.counted(g) != before[g], p)
         self.check()
 
     def check(self):
+        if self.unmerged:
+            # Nothing of a guest that is not to be merged is, nor of its QEMU.
+            maps = pathlib.Path(f"/proc/{self.unmerged.pid}/maps").read_text(encoding="ascii")
+            tier.expect("frames of a guest that is not merged", "ksm-arena" in maps, False)
         for g in range(3):
             for i, data in enumerate(self.data):
                 tier.expect(f"guest {g}, file {i}", self.saved(g, self.place(g, i), SIZE), data)
@@ -145,6 +154,30 @@ class Qemu(tier.Program):
         if state != "completed":
             raise tier.Wrong(f"migration: {state}")
 
+    def postcopy(self, g):
+        """To another QEMU, which fetches what it has not got yet by a userfaultfd of its own."""
+        source, uri = self.guests[g], f"unix:{self.r.dir}/postcopy"
+        target = self.qemu(g, f"qemu-{g}-target", "-incoming", "defer")
+        for p in source, target:
+            p.monitor.do("migrate-set-capabilities", capabilities=[
+                {"capability": "postcopy-ram", "state": True},
+                {"capability": "background-snapshot", "state": False}])
+        target.monitor.do("migrate-incoming", uri=uri)
+        source.monitor.do("migrate-set-parameters", **{"max-bandwidth": 1 << 22})
+        source.monitor.do("migrate", uri=uri)
+        tier.wait_for("pages that move", lambda: source.monitor.do("query-migrate").get(
+            "ram", {}).get("transferred", 0) > 1 << 20, source)
+        source.monitor.do("migrate-start-postcopy")
+        state = tier.wait_for("a postcopy", lambda: self.over(source.monitor), source)
+        if state != "completed":
+            raise tier.Wrong(f"postcopy: {state}")
+        tier.wait_for("all pages", lambda: self.over(target.monitor), target)
+        source.monitor.do("quit")
+        self.r.ended(source)
+        self.guests[g] = target
+        before = self.counted(g)
+        tier.wait_for("a guest that counts", lambda: self.counted(g) != before, target)
+
     def over(self, monitor):
         state = monitor.do("query-migrate").get("status")
         return state if state in ("completed", "failed", "cancelled") else None
@@ -154,7 +187,7 @@ class Qemu(tier.Program):
         self.guests[2].kill()
         self.guests[2].wait()
         self.migrate(0, False)
-        for p in self.guests[:2]:
+        for p in [*self.guests[:2], self.unmerged]:
             p.monitor.do("quit")
             self.r.ended(p)
 

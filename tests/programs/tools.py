@@ -176,4 +176,32 @@ class Restic(tier.Program):
         tier.shutil.rmtree(back)
 
 
-ALL = [Sqlite, Git, Gcc, StressNg, Restic]
+class Chromium(tier.Program):
+    """A browser with its sandbox, whose zygote ends if it has more than one thread."""
+
+    name, packages, needs = "chromium", ("chromium", "chromium-sandbox"), ("chromium",)
+
+    def start(self):
+        self.home = self.r.directory("home", "nobody")
+        (self.r.dir / "page.html").write_text(
+            "<html><body><div></div><script>let s = 0; for (let i = 0; i < 1e6; i++) "
+            "s = (s * 31 + i) % 1000003; document.querySelector('div').textContent = "
+            "'the sum is ' + s;</script></body></html>", encoding="ascii")
+        s = 0
+        for i in range(1000000):
+            s = (s * 31 + i) % 1000003
+        self.wanted = f"<div>the sum is {s}</div>"
+
+    def work(self, n):
+        page = self.r.do(["chromium", "--headless", "--disable-gpu", "--dump-dom",
+                          f"--user-data-dir={self.home}/data{n}",
+                          f"file://{self.r.dir}/page.html"], user="nobody", timeout=150,
+                         env={**os.environ, "HOME": str(self.home)}).decode()
+        if self.wanted not in page:
+            raise tier.Wrong(f"chromium shows {page!r}")
+
+    def check(self):
+        self.work(0)
+
+
+ALL = [Sqlite, Git, Gcc, StressNg, Restic, Chromium]

@@ -13,7 +13,6 @@
 #include <stdint.h>
 
 #include "daemon/patience.h"
-#include "daemon/rest.h"
 #include "engine/advisor.h"
 
 struct daemon;
@@ -27,12 +26,8 @@ struct scan_pass {
 
 	bool under_way;
 	uint64_t start_ms, start_cpu_ns, pages;
-	uint64_t scanned; /* pages_scanned at the start */
-	struct rest rest;
-	uint64_t rested_cpu_ns, merged; /* CPU time, and pages_merged, when the last pass ended */
-	uint64_t tracked;               /* pages, when it ended */
-	uint64_t least_ms;              /* pause after the last pass that no client may shorten */
-	uint64_t flushed_ms;            /* when all orders were sent last */
+	uint64_t scanned;    /* pages_scanned at the start */
+	uint64_t flushed_ms; /* when all orders were sent last */
 
 	/* After a pass that left orders: polls for their answers, before the next pass. */
 	unsigned int polls;

@@ -134,10 +134,14 @@ static void begin(struct engine *e, bool pressure) NEEDS(e->lock)
 	e->steered = seen;
 }
 
-/* Pages that merging saves, copies left out. */
-static uint64_t copies_budget(const struct engine *e) NEEDS(e->lock)
+/*
+ * Most copies: a part of the pages that merging saves, copies left out. `filling` of the copies
+ * have no page yet, so they are no shared frames.
+ */
+static uint64_t copies_budget(const struct engine *e, uint64_t filling) NEEDS(e->lock)
 {
-	uint64_t frames = e->stable.nr_shared - u64_min(e->stable.nr_copies, e->stable.nr_shared);
+	uint64_t copies = e->stable.nr_copies - u64_min(filling, e->stable.nr_copies);
+	uint64_t frames = e->stable.nr_shared - u64_min(copies, e->stable.nr_shared);
 	uint64_t saved = e->nr_state[RMAP_MERGED] - u64_min(frames, e->nr_state[RMAP_MERGED]);
 
 	return saved * knob_get(e->knobs, KNOB_REPLICA_BUDGET_PERCENT) / 100;
@@ -150,7 +154,7 @@ static void end(struct engine *e) NEEDS(e->lock)
 
 	e->steer_again = s->acted > 0; /* also if it failed */
 	if (e->policy.kind == POLICY_REPLICATE) {
-		e->policy.least = policy_least(s->gains, copies_budget(e));
+		e->policy.least = policy_least(s->gains, copies_budget(e, 0));
 		e->steer_again |= e->policy.least != least;
 	}
 	free(s);
@@ -236,13 +240,28 @@ static struct policy_wish ask(const struct engine *e, const struct policy_frame 
 {
 	const struct steer *s = e->steer;
 	struct policy_room room = { .copies = e->stable.nr_copies,
-				    .budget = copies_budget(e),
+				    .budget = copies_budget(e, 0),
 				    .pressure = s->pressure };
+	uint64_t made = 0, filling = 0;
 	struct policy_wish w;
 
-	for (uint32_t i = 0; i < s->nr; i++)
-		room.copies += s->move[i].act == POLICY_COPY && s->move[i].stage == STEER_POINT;
+	/*
+	 * Those that will be made by this step count already, and those that are being given up no
+	 * more; else a whole window of them would go for one beyond the budget.
+	 */
+	for (uint32_t i = 0; i < s->nr; i++) {
+		const struct steer_move *m = &s->move[i];
+
+		made += m->act == POLICY_COPY && m->stage == STEER_POINT;
+		filling += m->act == POLICY_COPY && m->stage == STEER_SENT;
+		if (m->act == POLICY_JOIN && stable_node(&e->stable, m->node)->copy)
+			room.copies -= room.copies > 0;
+	}
+	room.copies += made;
 	w = policy_wish(&e->policy, f, &room);
+	/* A new one must fit whatever becomes of those under way; none goes because of these. */
+	if (w.act == POLICY_COPY && !f->there[w.to] && room.copies >= copies_budget(e, filling))
+		w.act = POLICY_KEEP;
 	if (w.act != POLICY_KEEP && (s->closed >> w.to & 1))
 		w.act = POLICY_KEEP;
 	return w;

@@ -87,7 +87,7 @@ static bool is_plain(const struct engine *e, uint32_t block)
 }
 
 /* Frames of [f, end) from f on that can be moved. */
-static uint32_t stretch(const struct engine *e, uint32_t f, uint32_t end)
+static uint32_t stretch(const struct engine *e, uint32_t f, uint32_t end) NEEDS(e->lock)
 {
 	uint32_t nr = 0;
 
@@ -97,7 +97,7 @@ static uint32_t stretch(const struct engine *e, uint32_t f, uint32_t end)
 }
 
 /* Used, and can neither be moved nor does it only wait for its grace period? */
-static bool is_stuck(const struct engine *e, uint32_t f)
+static bool is_stuck(const struct engine *e, uint32_t f) NEEDS(e->lock)
 {
 	uint32_t node = pool_word(&e->pool, f);
 

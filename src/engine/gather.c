@@ -95,7 +95,7 @@ static bool is_movable(struct stretch *s, uint32_t frame) NEEDS(s->mm->e->lock)
 	const struct engine *e = s->mm->e;
 	const struct stable_node *n;
 
-	if (!gather_is_movable(e, frame) || pool_nid(&e->pool, frame) != s->nid)
+	if (!gather_is_movable(s->mm->e, frame) || pool_nid(&e->pool, frame) != s->nid)
 		return false;
 	n = stable_node(&e->stable, pool_word(&e->pool, frame));
 	if (n->nr_ordered || n->nr_items > SITES_MAX - s->sites)
@@ -118,7 +118,7 @@ static bool look(struct mm_slot *mm, int nid, uint64_t pn, struct stretch *s) NE
 		const struct rmap_block *b = bi == NIL ? NULL : rmap_block(e, bi);
 
 		for (unsigned int k = 0; k < BLOCK_PAGES; k++) {
-			uint32_t f = b ? vma_frame(e, b, k) : FRAME_NONE;
+			uint32_t f = b ? vma_frame(mm->e, b, k) : FRAME_NONE;
 
 			s->frame[i + k] = f == KSM_FRAME_ZERO ? FRAME_NONE : f;
 			s->movable[i + k] = b && rmap_state(b, k) == RMAP_MERGED;
@@ -402,6 +402,7 @@ enum gather gather_next(struct engine *e, int nid, struct gather_cursor *at,
 			break;
 		}
 		any = look(mm, nid, pn, &s);
+		mm_is_of(s.mm, e);
 		if (any && choose(&s, at, seen, way)) {
 			at->found = true;
 			/* There may be more; or it failed, and is proposed again. */

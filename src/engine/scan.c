@@ -310,6 +310,7 @@ static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct
 	}
 	if (!mm)
 		return NULL;
+	mm_is_of(mm, e);
 	mm->hurry -= mm->hurry > 0;
 	w->at = (struct scan_cursor){ .serial = mm->serial };
 	budget_requeue(mm);

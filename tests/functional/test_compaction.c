@@ -132,8 +132,8 @@ START_TEST(direct_compaction)
 	wait_counter(d, "frames_used", ALL / STEP * PART);
 	nr = offer_two(d, NEW, 1 << 20, w, b);
 	ck_assert_int_ge(nr, NEW / STEP); /* in the gaps */
+	wait_until(ctl_get_u64(d, "node/0/compact_deferred") > 0, WAIT_MS, "compaction is put off");
 	ck_assert_uint_eq(ctl_get_u64(d, "node/0/compact_stall"), 0);
-	ck_assert_uint_gt(ctl_get_u64(d, "node/0/compact_deferred"), 0);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 0), 0);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/extfrag_threshold", 500), 0);
 	offer_two(d, NEW, 1 << 21, w + 2, b + 2);

@@ -259,8 +259,11 @@ static void prune(struct mm_slot *mm, struct relocation *way) NEEDS(mm->e->lock)
 static void consider(const struct stretch *s, const struct group *g, uint32_t base, int64_t may_add,
 		     struct proposal *best) NEEDS(s->mm->e->lock)
 {
-	struct proposal p = { .fresh = base >= FRESH };
+	struct proposal p = { .fresh = base == FRESH };
 
+	/* The run lies so low that the stretch would begin before the first frame. */
+	if (base > FRESH)
+		return;
 	propose(s, g, base, &p.way);
 	prune(s->mm, &p.way);
 	p.price = relocation_price(s->mm->e, &p.way, 0, p.way.nr, s->mm);

@@ -22,7 +22,8 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import checkline  # noqa: E402
 import debian  # noqa: E402
-from view import BUILD, TOP, WHY_NOT, Fixture, own_namespace  # noqa: E402
+from rig import TOP  # noqa: E402
+from view import BUILD, WHY_NOT, Fixture, own_namespace  # noqa: E402
 
 PACKAGE = "linux-source-6.12"
 INSTALLED = pathlib.Path(f"/usr/src/{PACKAGE}.tar.xz")

@@ -26,7 +26,7 @@ BENCH='postgresql nodejs nginx-light wrk'
 # What tests/programs tries. It does without those that cannot be had.
 PROGRAMS='redis-server redis-tools memcached postgresql mariadb-server nginx-light apache2 python3
 nodejs default-jdk-headless php-cli ruby perl lua5.4 guile-3.0 erlang-base qemu-system-x86
-qemu-utils sqlite3 git gcc stress-ng restic'
+qemu-utils sqlite3 git gcc stress-ng restic chromium chromium-sandbox'
 
 usage()
 {

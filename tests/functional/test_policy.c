@@ -165,7 +165,8 @@ START_TEST(majority_follows)
 		   "frames follow");
 	snprintf(buf, sizeof(buf), "client/%d/node", (int)r[0].p->pid);
 	ck_assert_uint_eq(ctl_get_u64(d, buf), 1);
-	ck_assert_uint_eq(ctl_client_u64(d, r[2].p->pid, "pages_local"), 0);
+	wait_until(ctl_client_u64(d, r[2].p->pid, "pages_local") == 0, WAIT_MS,
+		   "the third reads from the other node");
 	ck_assert_uint_eq(ctl_client_u64(d, r[2].p->pid, "pages_remote"), PAGES);
 	/* Frames count when all their pages have answered, and the mover has seen that. */
 	wait_until(node_u64(d, 1, "policy_moved") == PAGES, WAIT_MS, "moves are counted");

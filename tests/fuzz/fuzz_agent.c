@@ -400,7 +400,7 @@ static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
 static struct aside {
 	uint64_t addr, len, off; /* len 0: unused */
 	uint64_t left;           /* bytes that were neither moved away nor unmapped */
-} asides[4];
+} asides[20]; /* of a chunk of txn.c: 16 runs, their sheet, and what a failed one has left */
 
 static struct aside *aside_at(uint64_t from, uint64_t len)
 {

@@ -50,9 +50,7 @@ own=
 
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=0:abort_on_error=0}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
-# A daemon that ends waits half a second for threads that clients may keep (thread_join_within()).
-# Under this sanitizer a busy machine needs longer, and what is left then is no leak.
-tsan_opt=halt_on_error=0:second_deadlock_stack=1:report_thread_leaks=0
+tsan_opt=halt_on_error=0:second_deadlock_stack=1
 [ ! -f "$top/tests/tsan.supp" ] || tsan_opt=$tsan_opt:suppressions=$top/tests/tsan.supp
 export TSAN_OPTIONS=${TSAN_OPTIONS:-$tsan_opt}
 

@@ -1280,8 +1280,8 @@ END_TEST
 #define NR_HEAP_WHEN_ASKED 3
 
 /*
- * Programs whose filter allows exactly what they call live on. Seen to fail (killed by SIGSYS) when
- * interposers went on to block signals and the agent to serve.
+ * Programs whose filter allows exactly what they call live on: interposers no longer block signals,
+ * and no agent serves, whose calls the filter would answer with SIGSYS.
  */
 START_TEST(filters_that_kill)
 {

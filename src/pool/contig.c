@@ -8,24 +8,30 @@
  */
 #include "pool/contig.h"
 
+#include <errno.h>
+
 #include "pool/index.h"
 
-uint32_t contig_alloc(struct pool *p, int nid, unsigned int order, int threshold,
-		      struct range_job *job)
+int contig_alloc(struct pool *p, int nid, unsigned int order, int threshold, struct range_job *job,
+		 uint32_t *frame)
 {
-	uint32_t f = pool_alloc_run(p, nid, POOL_MOVABLE, order);
+	int err = pool_alloc_run(p, nid, POOL_MOVABLE, order, frame);
 	uint32_t first = (uint32_t)nid * p->zone_frames;
 	uint64_t runs[POOL_ORDERS];
 
 	job->who = (struct pool_culprit){ .frame = POOL_NONE };
 	job->stalled = false;
-	if (f != POOL_NONE || order > POOL_MAX_ORDER)
-		return f;
+	if (err == -EINVAL)
+		job->who.why = order > POOL_MAX_ORDER ? "an order beyond the largest" :
+							"no such zone";
+	if (err != -ENOMEM)
+		return err;
 	index_runs(p, nid, POOL_TYPES, runs);
 	if (!index_worth_compacting(runs, order, threshold)) {
 		job->who.why = "too few frames are free";
-		return POOL_NONE;
+		return -ENOMEM;
 	}
 	job->stalled = true;
-	return range_alloc_any(p, first, first + p->zone_frames, 1u << order, 1u << order, job);
+	return range_alloc_any(p, first, first + p->zone_frames, 1u << order, 1u << order, job,
+			       frame);
 }

@@ -6,12 +6,13 @@
 #include "pool/range.h"
 
 /*
- * Take 2^order movable frames of zone `nid`, aligned, as pool_alloc_run(); where there is no such
- * run, have one made: direct compaction. It ends as soon as there is one, and is not begun where
- * index_worth_compacting() says that frames are short: to move them would help nobody. POOL_NONE as
- * range_alloc_any(), also for an order beyond POOL_MAX_ORDER; job->who says why.
+ * Take 2^order movable frames of zone `nid`, aligned, the first of which becomes *frame, as
+ * pool_alloc_run(); where there is no such run, have one made: direct compaction. It ends as soon
+ * as there is one, and is not begun where index_worth_compacting() says that frames are short: to
+ * move them would help nobody (-ENOMEM). Returns 0, -EINVAL as pool_alloc_run(), or as
+ * range_alloc_any(); on failure job->who says why, and *frame is POOL_NONE.
  */
-uint32_t contig_alloc(struct pool *p, int nid, unsigned int order, int threshold,
-		      struct range_job *job);
+int contig_alloc(struct pool *p, int nid, unsigned int order, int threshold, struct range_job *job,
+		 uint32_t *frame);
 
 #endif

@@ -189,13 +189,18 @@ uint32_t pool_alloc(struct pool *p, uint32_t cache, int nid, uint32_t best, uint
 	return base_of(p, z) + f;
 }
 
-uint32_t pool_alloc_run(struct pool *p, int nid, enum pool_type type, unsigned int order)
+int pool_alloc_run(struct pool *p, int nid, enum pool_type type, unsigned int order,
+		   uint32_t *frame)
 {
-	struct zone *z = &p->zone[nid];
+	struct zone *z;
 	uint32_t f;
 
-	if (order > POOL_MAX_ORDER || !pool_charge(p, 1u << order))
-		return POOL_NONE;
+	*frame = POOL_NONE;
+	if (nid < 0 || nid >= p->nr_zones || type >= POOL_TYPES || order > POOL_MAX_ORDER)
+		return -EINVAL;
+	if (!pool_charge(p, 1u << order))
+		return -ENOMEM;
+	z = &p->zone[nid];
 	lock_take(&z->lock);
 	f = choice_run(z, type, order, p->guard, POOL_USED);
 	for (uint32_t nr = 1u << order, i = 0; f != POOL_NONE && i < nr; i += PAGEBLOCK_FRAMES)
@@ -203,9 +208,12 @@ uint32_t pool_alloc_run(struct pool *p, int nid, enum pool_type type, unsigned i
 			       nr < PAGEBLOCK_FRAMES ? nr : PAGEBLOCK_FRAMES,
 			       type == POOL_UNMOVABLE);
 	lock_give(&z->lock);
-	if (f == POOL_NONE)
+	if (f == POOL_NONE) {
 		pool_uncharge(p, 1u << order);
-	return f == POOL_NONE ? POOL_NONE : base_of(p, z) + f;
+		return -ENOMEM;
+	}
+	*frame = base_of(p, z) + f;
+	return 0;
 }
 
 /* --- giving back --- */

@@ -164,8 +164,13 @@ bool pool_is_absent(const struct pool *p, uint32_t frame);
  * max_frames are used, the zone is full, or memory is short.
  */
 uint32_t pool_alloc(struct pool *p, uint32_t cache, int nid, uint32_t best, uint32_t second);
-/* Take 2^order frames, aligned. Those of POOL_UNMOVABLE cannot move. POOL_NONE as pool_alloc(). */
-uint32_t pool_alloc_run(struct pool *p, int nid, enum pool_type type, unsigned int order);
+/*
+ * Take 2^order frames, aligned, the first of which becomes *frame. Those of POOL_UNMOVABLE cannot
+ * move. 0, -EINVAL (there is no such zone or type, or the order is beyond POOL_MAX_ORDER), or
+ * -ENOMEM where pool_alloc() has none. On failure *frame is POOL_NONE, and nothing has changed.
+ */
+int pool_alloc_run(struct pool *p, int nid, enum pool_type type, unsigned int order,
+		   uint32_t *frame);
 /*
  * Give frames back, all of them used or retired, and of one zone. The caller knows that nobody can
  * reach them any more. Their memory is punched first if they have any; one frame then goes into the

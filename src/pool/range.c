@@ -20,9 +20,22 @@ struct part {
 	uint32_t first, last; /* pageblocks that it touches, inclusive */
 };
 
-static bool part_of(const struct pool *p, uint32_t start, uint32_t end, struct part *r)
+/* What is wrong with the range, or NULL. */
+static const char *no_range(const struct pool *p, uint32_t start, uint32_t end)
 {
-	if (start >= end || end > pool_nr_frames(p) || pool_nid(p, start) != pool_nid(p, end - 1))
+	if (start >= end)
+		return start > end ? "it ends before it starts" : "no frames";
+	if (end > pool_nr_frames(p))
+		return "beyond the last frame";
+	return pool_nid(p, start) != pool_nid(p, end - 1) ? "in two zones" : NULL;
+}
+
+/* False: *who has the reason. */
+static bool part_of(const struct pool *p, uint32_t start, uint32_t end, struct part *r,
+		    struct pool_culprit *who)
+{
+	*who = (struct pool_culprit){ .frame = POOL_NONE, .why = no_range(p, start, end) };
+	if (who->why)
 		return false;
 	r->z = &p->zone[pool_nid(p, start)];
 	r->base = (uint32_t)r->z->nid * p->zone_frames;
@@ -144,7 +157,6 @@ static int isolate(const struct part *r, bool windows, struct pool_culprit *who)
 {
 	int err = 0;
 
-	*who = (struct pool_culprit){ .frame = POOL_NONE };
 	zone_lock_all(r->z);
 	for (uint32_t b = r->first; b <= r->last && !err; b++)
 		err = may_isolate(r, b, windows, who);
@@ -156,21 +168,13 @@ static int isolate(const struct part *r, bool windows, struct pool_culprit *who)
 	return err;
 }
 
-static void undo(const struct part *r)
-{
-	zone_lock_all(r->z);
-	undo_blocks(r->z, r->first, r->last + 1);
-	zone_unlock_all(r->z);
-}
-
 static int isolate_range(struct pool *p, uint32_t start, uint32_t end, bool windows,
 			 struct pool_culprit *who)
 {
 	struct part r;
 	int err;
 
-	*who = (struct pool_culprit){ .frame = POOL_NONE };
-	if (!part_of(p, start, end, &r))
+	if (!part_of(p, start, end, &r, who))
 		return -EINVAL;
 	err = isolate(&r, windows, who);
 	if (!err)
@@ -190,11 +194,14 @@ int range_isolate_windows(struct pool *p, uint32_t start, uint32_t end, struct p
 
 int range_undo_isolate(struct pool *p, uint32_t start, uint32_t end)
 {
+	struct pool_culprit who;
 	struct part r;
 
-	if (!part_of(p, start, end, &r))
+	if (!part_of(p, start, end, &r, &who))
 		return -EINVAL;
-	undo(&r);
+	zone_lock_all(r.z);
+	undo_blocks(r.z, r.first, r.last + 1);
+	zone_unlock_all(r.z);
 	return 0;
 }
 
@@ -250,15 +257,22 @@ static bool next_run(struct zone *z, uint32_t f, uint32_t hi, struct run *out)
 	return found;
 }
 
-static uint32_t take_target(struct zone *z, uint32_t nr)
+/* Of the least run that has room for nr frames. */
+static unsigned int order_for(uint32_t nr)
 {
 	unsigned int order = 0;
-	uint32_t f;
 
 	while (1u << order < nr)
 		order++;
+	return order;
+}
+
+static uint32_t take_target(struct zone *z, uint32_t nr)
+{
+	uint32_t f;
+
 	lock_take(&z->lock);
-	f = choice_run(z, POOL_MOVABLE, order, false, POOL_USED);
+	f = choice_run(z, POOL_MOVABLE, order_for(nr), false, POOL_USED);
 	lock_give(&z->lock);
 	return f;
 }
@@ -277,20 +291,11 @@ static struct zone *find_target(const struct pool *p, const struct part *r, uint
 	return *to == POOL_NONE ? NULL : z;
 }
 
-static uint32_t round_up_order(uint32_t nr)
-{
-	uint32_t size = 1;
-
-	while (size < nr)
-		size *= 2;
-	return size;
-}
-
 /* Move one run. 0: it is free now; or -ENOENT, -EAGAIN, or an error for good. */
 static int move_run(struct pool *p, const struct part *r, const struct run *run,
 		    struct range_job *job)
 {
-	uint32_t to, size = round_up_order(run->nr);
+	uint32_t to, size = 1u << order_for(run->nr);
 	struct zone *z;
 	int err;
 
@@ -348,9 +353,12 @@ static int empty(struct pool *p, const struct part *r, struct range_job *job)
 	uint64_t end = now_ms(p) + job->timeout_ms;
 	bool can_wait = p->ops.pause && p->ops.now_ms;
 
+	pool_moment(p, r->z, POOL_AT_ISOLATED, r->lo);
 	for (unsigned int n = 1;; n++) {
 		int err = attempt(p, r, job);
 
+		if (!err)
+			pool_moment(p, r->z, POOL_AT_EMPTIED, r->lo);
 		if (err != -EAGAIN)
 			return err;
 		if (can_wait ? now_ms(p) >= end : n >= RANGE_ATTEMPTS)
@@ -398,20 +406,16 @@ int range_alloc(struct pool *p, uint32_t start, uint32_t end, struct range_job *
 	struct part r;
 	int err;
 
-	job->who = (struct pool_culprit){ .frame = POOL_NONE };
-	if (!part_of(p, start, end, &r))
+	if (!part_of(p, start, end, &r, &job->who))
 		return -EINVAL;
 	if (!pool_charge(p, end - start))
-		return -ENOMEM;
+		return blame(&job->who, POOL_NONE, "the limit on frames", -ENOMEM);
 	err = isolate(&r, false, &job->who);
 	if (err) {
 		pool_uncharge(p, end - start);
 		return err;
 	}
-	pool_moment(p, r.z, POOL_AT_ISOLATED, r.lo);
 	err = empty(p, &r, job);
-	if (!err)
-		pool_moment(p, r.z, POOL_AT_EMPTIED, r.lo);
 	zone_lock_all(r.z);
 	if (!err)
 		err = is_free(&r, &job->who) ? take_all(r.z, r.lo, r.hi) : -EBUSY;
@@ -461,16 +465,28 @@ static uint32_t find_place(struct zone *z, uint32_t f, uint32_t hi, uint32_t nr,
 	return f <= hi && hi - f >= nr ? f : POOL_NONE;
 }
 
-uint32_t range_alloc_any(struct pool *p, uint32_t start, uint32_t end, uint32_t nr, uint32_t align,
-			 struct range_job *job)
+/* What is wrong with so many frames of a range, or NULL. */
+static const char *no_fit(const struct part *r, uint32_t nr, uint32_t align)
+{
+	if (!nr || nr > r->hi - r->lo)
+		return nr ? "more frames than the range has" : "no frames";
+	return !align || align & (align - 1) || r->base % align ? "no alignment" : NULL;
+}
+
+int range_alloc_any(struct pool *p, uint32_t start, uint32_t end, uint32_t nr, uint32_t align,
+		    struct range_job *job, uint32_t *frame)
 {
 	unsigned int failed = 0;
 	struct part r;
+	int err = -EBUSY;
 
-	job->who = (struct pool_culprit){ .frame = POOL_NONE };
-	if (!part_of(p, start, end, &r) || !nr || nr > end - start || !align ||
-	    align & (align - 1) || r.base % align)
-		return POOL_NONE;
+	*frame = POOL_NONE;
+	if (!part_of(p, start, end, &r, &job->who))
+		return -EINVAL;
+	job->who.why = no_fit(&r, nr, align);
+	if (job->who.why)
+		return -EINVAL;
+	job->who.why = "no place that could be emptied";
 	for (enum fit fit = FIT_FREE; fit > FIT_NOT; fit--) {
 		uint32_t f = (r.lo + align - 1) & ~(align - 1);
 
@@ -478,13 +494,16 @@ uint32_t range_alloc_any(struct pool *p, uint32_t start, uint32_t end, uint32_t 
 			f = find_place(r.z, f, r.hi, nr, align, fit);
 			if (f == POOL_NONE)
 				break;
-			if (!range_alloc(p, r.base + f, r.base + f + nr, job))
-				return r.base + f;
+			err = range_alloc(p, r.base + f, r.base + f + nr, job);
+			if (!err) {
+				*frame = r.base + f;
+				return 0;
+			}
 			failed += fit == FIT_MOVE;
 			f += nr > align ? (nr + align - 1) & ~(align - 1) : align;
 		}
 	}
-	return POOL_NONE;
+	return err;
 }
 
 /* --- offline --- */
@@ -509,10 +528,13 @@ static void take_out(const struct part *r) NEEDS(r->z->lock)
 	}
 }
 
-static bool is_whole(const struct part *r)
+static bool whole_part_of(const struct pool *p, uint32_t start, uint32_t end, struct part *r,
+			  struct pool_culprit *who)
 {
-	return r->lo % PAGEBLOCK_FRAMES == 0 &&
-	       (r->hi % PAGEBLOCK_FRAMES == 0 || r->hi == r->z->nr_frames);
+	if (part_of(p, start, end, r, who) &&
+	    (r->lo % PAGEBLOCK_FRAMES || (r->hi % PAGEBLOCK_FRAMES && r->hi != r->z->nr_frames)))
+		who->why = "part of a pageblock";
+	return !who->why;
 }
 
 int range_offline(struct pool *p, uint32_t start, uint32_t end, struct range_job *job)
@@ -520,16 +542,12 @@ int range_offline(struct pool *p, uint32_t start, uint32_t end, struct range_job
 	struct part r;
 	int err;
 
-	job->who = (struct pool_culprit){ .frame = POOL_NONE };
-	if (!part_of(p, start, end, &r) || !is_whole(&r))
+	if (!whole_part_of(p, start, end, &r, &job->who))
 		return -EINVAL;
 	err = isolate(&r, false, &job->who);
 	if (err)
 		return err;
-	pool_moment(p, r.z, POOL_AT_ISOLATED, r.lo);
 	err = empty(p, &r, job);
-	if (!err)
-		pool_moment(p, r.z, POOL_AT_EMPTIED, r.lo);
 	zone_lock_all(r.z);
 	if (!err && !is_free(&r, &job->who))
 		err = -EBUSY;
@@ -546,8 +564,7 @@ int range_take_out(struct pool *p, uint32_t start, uint32_t end, struct pool_cul
 	struct part r;
 	int err = 0;
 
-	*who = (struct pool_culprit){ .frame = POOL_NONE };
-	if (!part_of(p, start, end, &r) || !is_whole(&r))
+	if (!whole_part_of(p, start, end, &r, who))
 		return -EINVAL;
 	zone_lock_all(r.z);
 	for (uint32_t b = r.first; b <= r.last && !err; b++)
@@ -563,9 +580,10 @@ int range_take_out(struct pool *p, uint32_t start, uint32_t end, struct pool_cul
 
 int range_online(struct pool *p, uint32_t start, uint32_t end)
 {
+	struct pool_culprit who;
 	struct part r;
 
-	if (!part_of(p, start, end, &r) || !is_whole(&r))
+	if (!whole_part_of(p, start, end, &r, &who))
 		return -EINVAL;
 	lock_take(&r.z->lock);
 	for (uint32_t b = r.first; b <= r.last; b++) {

@@ -14,7 +14,8 @@
  * the range once, and attempts end with the time or, where the pool cannot wait, after five.
  *
  * Ranges are [start, end) in frames of the pool. They need not be aligned. One that is empty,
- * reversed, outside, or reaches into a second zone is -EINVAL.
+ * reversed, outside, or reaches into a second zone is -EINVAL; `who` or job->who has the reason,
+ * and nothing has changed.
  */
 #ifndef KSM_RANGE_H
 #define KSM_RANGE_H
@@ -55,11 +56,12 @@ int range_undo_isolate(struct pool *p, uint32_t start, uint32_t end);
 int range_alloc(struct pool *p, uint32_t start, uint32_t end, struct range_job *job);
 /*
  * Take nr frames within [start, end), the first a multiple of `align` (a power of two): where all
- * are free, else where they can be made so. Their first, or POOL_NONE with job->who as the last
- * attempt left it. At most RANGE_ATTEMPTS ranges are emptied in vain.
+ * are free, else where they can be made so. Their first becomes *frame. Returns 0, -EINVAL, or as
+ * the last range_alloc() did, job->who as well; -EBUSY: every place has a frame that cannot move
+ * now. At most RANGE_ATTEMPTS ranges are emptied in vain. On failure *frame is POOL_NONE.
  */
-uint32_t range_alloc_any(struct pool *p, uint32_t start, uint32_t end, uint32_t nr, uint32_t align,
-			 struct range_job *job);
+int range_alloc_any(struct pool *p, uint32_t start, uint32_t end, uint32_t nr, uint32_t align,
+		    struct range_job *job, uint32_t *frame);
 
 /*
  * Empty the pageblocks [start, end), which are whole, and take them out of use. Returns as

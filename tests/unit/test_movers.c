@@ -424,6 +424,7 @@ static int do_range(struct numbers *m, int what, uint32_t *first, uint32_t *end)
 {
 	struct range_job job = { .timeout_ms = 100 };
 	uint32_t f;
+	int err;
 
 	*first = 0;
 	*end = BLOCK + BLOCK / 2;
@@ -431,10 +432,10 @@ static int do_range(struct numbers *m, int what, uint32_t *first, uint32_t *end)
 	case CONTIGUOUS:
 		return range_alloc(&m->p, *first, *end, &job);
 	case CONTIGUOUS_ANYWHERE:
-		f = range_alloc_any(&m->p, 0, 2 * BLOCK, BLOCK, BLOCK, &job);
-		*first = f == POOL_NONE ? 0 : f;
-		*end = f == POOL_NONE ? 0 : f + BLOCK;
-		return f == POOL_NONE ? -EBUSY : 0;
+		err = range_alloc_any(&m->p, 0, 2 * BLOCK, BLOCK, BLOCK, &job, &f);
+		*first = err ? 0 : f;
+		*end = err ? 0 : f + BLOCK;
+		return err;
 	default:
 		*end = 2 * BLOCK;
 		return range_offline(&m->p, *first, *end, &job);

@@ -227,18 +227,33 @@ START_TEST(windows_go_on_with_one_another)
 }
 END_TEST
 
+/* A run, or POOL_NONE for want of frames. */
+static uint32_t run_of(struct pool *p, enum pool_type type, unsigned int order)
+{
+	uint32_t f;
+	int err = pool_alloc_run(p, 0, type, order, &f);
+
+	ck_assert_int_eq(err, f == POOL_NONE ? -ENOMEM : 0);
+	return f;
+}
+
 START_TEST(runs_of_all_orders)
 {
 	struct pool p;
-	uint32_t f[POOL_ORDERS];
+	uint32_t f[POOL_ORDERS], none = 0;
 
 	make(&p, 1, 64 * B, 0);
 	for (unsigned int o = 0; o < POOL_ORDERS; o++) {
-		f[o] = pool_alloc_run(&p, 0, POOL_MOVABLE, o);
+		f[o] = run_of(&p, POOL_MOVABLE, o);
 		ck_assert_uint_ne(f[o], POOL_NONE);
 		ck_assert_uint_eq(f[o] % (1u << o), 0);
 	}
-	ck_assert_uint_eq(pool_alloc_run(&p, 0, POOL_MOVABLE, POOL_ORDERS), POOL_NONE);
+	ck_assert_int_eq(pool_alloc_run(&p, 0, POOL_MOVABLE, POOL_ORDERS, &none), -EINVAL);
+	ck_assert_uint_eq(none, POOL_NONE);
+	ck_assert_int_eq(pool_alloc_run(&p, 0, POOL_MOVABLE, UINT32_MAX, &none), -EINVAL);
+	ck_assert_int_eq(pool_alloc_run(&p, 1, POOL_MOVABLE, 0, &none), -EINVAL);
+	ck_assert_int_eq(pool_alloc_run(&p, -1, POOL_MOVABLE, 0, &none), -EINVAL);
+	ck_assert_int_eq(pool_alloc_run(&p, 0, POOL_TYPES, 0, &none), -EINVAL);
 	ck_assert_uint_eq(counts(&p, 0).used, 2047);
 	/* A part of a run may come back alone. */
 	pool_free(&p, POOL_NO_CACHE, f[4] + 3, 2, true);
@@ -271,10 +286,10 @@ START_TEST(types)
 	for (uint32_t i = 0; i < 4; i++)
 		any(&p, 0);
 	ck_assert_uint_ge(counts(&p, 0).used_of[POOL_RESERVE], 2); /* now it is more */
-	f = pool_alloc_run(&p, 0, POOL_UNMOVABLE, 0);
+	f = run_of(&p, POOL_UNMOVABLE, 0);
 	ck_assert_uint_ge(f, 2 * B);
 	/* All but the reserve: the last of them steal what movable frames have left. */
-	while ((f = pool_alloc_run(&p, 0, POOL_UNMOVABLE, 0)) != POOL_NONE)
+	while ((f = run_of(&p, POOL_UNMOVABLE, 0)) != POOL_NONE)
 		ck_assert_uint_ge(f, 2 * B);
 	c = counts(&p, 0);
 	ck_assert_uint_eq(c.free_of[POOL_MOVABLE] + c.free_of[POOL_UNMOVABLE], 0);
@@ -300,10 +315,10 @@ START_TEST(stealing_takes_whole_pageblocks)
 		;
 	g = pool_alloc(&p, POOL_NO_CACHE, 0, B + 7, POOL_NONE); /* both pageblocks exist */
 	ck_assert_uint_eq(g, B + 7);
-	g = pool_alloc_run(&p, 0, POOL_UNMOVABLE, 0);
+	g = run_of(&p, POOL_UNMOVABLE, 0);
 	ck_assert_uint_ne(g, POOL_NONE);
 	/* The next one is in the same pageblock, which is of its type now. */
-	ck_assert_uint_eq(pool_alloc_run(&p, 0, POOL_UNMOVABLE, 0) / B, g / B);
+	ck_assert_uint_eq(run_of(&p, POOL_UNMOVABLE, 0) / B, g / B);
 	ck_assert_uint_ge(counts(&p, 0).free_of[POOL_UNMOVABLE], B - 3);
 	give(&p, f);
 	counts(&p, 0);
@@ -369,8 +384,8 @@ START_TEST(guard_frames)
 	uint32_t f, g;
 
 	ck_assert_int_eq(pool_init(&p, &cfg), 0);
-	f = pool_alloc_run(&p, 0, POOL_MOVABLE, 3);
-	g = pool_alloc_run(&p, 0, POOL_MOVABLE, 0);
+	f = run_of(&p, POOL_MOVABLE, 3);
+	g = run_of(&p, POOL_MOVABLE, 0);
 	ck_assert_uint_eq(counts(&p, 0).guard, 2);
 	/* Nobody gets the frame after a run, by wish or otherwise. */
 	ck_assert_uint_ne(pool_alloc(&p, POOL_NO_CACHE, 0, f + 8, g + 1), f + 8);
@@ -397,7 +412,7 @@ START_TEST(large_folios)
 	f = any(&p, 0);
 	ck_assert_int_eq(pool_set_large(&p, f / B * B), -EINVAL);
 	give(&p, f);
-	f = pool_alloc_run(&p, 0, POOL_MOVABLE, PAGEBLOCK_ORDER);
+	f = run_of(&p, POOL_MOVABLE, PAGEBLOCK_ORDER);
 	ck_assert_int_eq(pool_set_large(&p, f), 0);
 	done = (struct punched){ 0 };
 	for (uint32_t i = 0; i < B - 1; i++)

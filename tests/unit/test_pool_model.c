@@ -202,8 +202,7 @@ static bool op_alloc_run(struct model *m)
 	unsigned int order = below(m, 8) ? below(m, 6) : below(m, POOL_ORDERS);
 	uint32_t f;
 
-	f = pool_alloc_run(&m->p, (int)below(m, ZONES), type, order);
-	if (f == POOL_NONE)
+	if (pool_alloc_run(&m->p, (int)below(m, ZONES), type, order, &f))
 		return false;
 	must(f % ZONE_FRAMES % (1u << order) == 0);
 	must_not_be_isolated(m, f, 1u << order);
@@ -350,8 +349,7 @@ static bool op_range_any(struct model *m)
 
 	any_range(m, &start, &end);
 	end += 4 * B;
-	f = range_alloc_any(&m->p, start, end, nr, align, &job);
-	if (f == POOL_NONE)
+	if (range_alloc_any(&m->p, start, end, nr, align, &job, &f))
 		return false;
 	must(f >= start && f + nr <= end && f % align == 0);
 	must_not_be_isolated(m, f, nr);

@@ -147,7 +147,7 @@ static void take(struct worker *t, uint32_t s)
 	uint32_t f;
 
 	if (order || type == POOL_UNMOVABLE)
-		f = pool_alloc_run(p, nid, type, order);
+		pool_alloc_run(p, nid, type, order, &f);
 	else
 		f = pool_alloc(p, t->number, nid, below(t, 4) ? POOL_NONE : below(t, FRAMES),
 			       POOL_NONE);
@@ -224,10 +224,10 @@ static void contiguous(struct worker *t, uint32_t s)
 	uint32_t zone = r.first / ZONE_FRAMES * ZONE_FRAMES;
 
 	if (below(t, 2)) {
-		r.first = range_alloc_any(&t->w->p, zone, zone + ZONE_FRAMES, B / 2, B / 2, &job);
-		r.end = r.first + B / 2;
-		if (r.first == POOL_NONE)
+		if (range_alloc_any(&t->w->p, zone, zone + ZONE_FRAMES, B / 2, B / 2, &job,
+				    &r.first))
 			return;
+		r.end = r.first + B / 2;
 	} else if (range_alloc(&t->w->p, r.first, r.end, &job)) {
 		return;
 	}

@@ -110,6 +110,14 @@ static uint32_t take(struct world *w, uint32_t frame)
 	return f;
 }
 
+static uint32_t take_run(struct world *w, enum pool_type type, unsigned int order)
+{
+	uint32_t f;
+
+	ck_assert_int_eq(pool_alloc_run(&w->p, 0, type, order, &f), 0);
+	return f;
+}
+
 static void give(struct world *w, uint32_t frame, uint32_t nr)
 {
 	pool_free(&w->p, POOL_NO_CACHE, frame, nr, true);
@@ -128,23 +136,67 @@ static struct pool_counts counts(struct world *w, int nid)
 
 START_TEST(bad_ranges)
 {
+	static const struct {
+		uint32_t start, end;
+		const char *why;
+	} bad[] = {
+		{ 10, 10, "no frames" },
+		{ 11, 10, "it ends before it starts" },
+		{ UINT32_MAX, 0, "it ends before it starts" },
+		{ 7 * B, 8 * B + 1, "beyond the last frame" },
+		{ 0, UINT32_MAX, "beyond the last frame" },
+		{ 8 * B, 9 * B, "beyond the last frame" },
+		{ 3 * B, 5 * B, "in two zones" },
+	};
 	struct range_job job = { 0 };
 	struct pool_culprit who;
 	struct world w;
+	uint32_t f;
 
 	make(&w, 2, 4 * B, false);
-	ck_assert_int_eq(range_isolate(&w.p, 10, 10, &who), -EINVAL);           /* empty */
-	ck_assert_int_eq(range_isolate(&w.p, 11, 10, &who), -EINVAL);           /* reversed */
-	ck_assert_int_eq(range_isolate(&w.p, 7 * B, 8 * B + 1, &who), -EINVAL); /* outside */
-	ck_assert_int_eq(range_isolate(&w.p, 3 * B, 5 * B, &who), -EINVAL);     /* two zones */
-	ck_assert_int_eq(range_undo_isolate(&w.p, 3 * B, 5 * B), -EINVAL);
-	ck_assert_int_eq(range_alloc(&w.p, 4 * B - 1, 4 * B + 1, &job), -EINVAL);
-	ck_assert_int_eq(range_offline(&w.p, 1, B, &job), -EINVAL); /* no whole one */
+	take(&w, B + 7);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		uint32_t start = bad[i].start, end = bad[i].end;
+
+		ck_assert_int_eq(range_isolate(&w.p, start, end, &who), -EINVAL);
+		ck_assert_str_eq(who.why, bad[i].why);
+		ck_assert_int_eq(range_isolate_windows(&w.p, start, end, &who), -EINVAL);
+		ck_assert_str_eq(who.why, bad[i].why);
+		ck_assert_int_eq(range_undo_isolate(&w.p, start, end), -EINVAL);
+		ck_assert_int_eq(range_alloc(&w.p, start, end, &job), -EINVAL);
+		ck_assert_str_eq(job.who.why, bad[i].why);
+		ck_assert_int_eq(range_alloc_any(&w.p, start, end, 1, 1, &job, &f), -EINVAL);
+		ck_assert_str_eq(job.who.why, bad[i].why);
+		ck_assert_uint_eq(f, POOL_NONE);
+		ck_assert_int_eq(range_offline(&w.p, start, end, &job), -EINVAL);
+		ck_assert_str_eq(job.who.why, bad[i].why);
+		ck_assert_int_eq(range_take_out(&w.p, start, end, &who), -EINVAL);
+		ck_assert_str_eq(who.why, bad[i].why);
+		ck_assert_int_eq(range_online(&w.p, start, end), -EINVAL);
+	}
+	ck_assert_int_eq(range_offline(&w.p, 1, B, &job), -EINVAL);
+	ck_assert_str_eq(job.who.why, "part of a pageblock");
 	ck_assert_int_eq(range_offline(&w.p, 0, B - 1, &job), -EINVAL);
+	ck_assert_int_eq(range_take_out(&w.p, 0, B - 1, &who), -EINVAL);
 	ck_assert_int_eq(range_online(&w.p, 0, B + 1), -EINVAL);
-	ck_assert_uint_eq(range_alloc_any(&w.p, 0, 4 * B, 8, 3, &job), POOL_NONE);
-	ck_assert_uint_eq(range_alloc_any(&w.p, 0, B, B + 1, 1, &job), POOL_NONE);
-	ck_assert_uint_eq(counts(&w, 0).absent, 4 * B);
+	ck_assert_int_eq(range_alloc_any(&w.p, 0, 4 * B, 8, 3, &job, &f), -EINVAL);
+	ck_assert_str_eq(job.who.why, "no alignment");
+	ck_assert_int_eq(range_alloc_any(&w.p, 0, B, B + 1, 1, &job, &f), -EINVAL);
+	ck_assert_str_eq(job.who.why, "more frames than the range has");
+	/* One that overlaps an operation under way. */
+	ck_assert_int_eq(range_isolate(&w.p, 2 * B, 3 * B, &who), 0);
+	ck_assert_int_eq(range_isolate(&w.p, B, 2 * B + 1, &who), -EBUSY);
+	ck_assert_str_eq(who.why, "isolated by another");
+	ck_assert_uint_eq(who.frame, 2 * B);
+	ck_assert_int_eq(range_alloc(&w.p, 2 * B + 3, 2 * B + 4, &job), -EBUSY);
+	ck_assert_int_eq(range_offline(&w.p, B, 4 * B, &job), -EBUSY);
+	ck_assert_str_eq(job.who.why, "isolated by another");
+	ck_assert_int_eq(range_undo_isolate(&w.p, 2 * B, 3 * B), 0);
+	/* Nothing changed. */
+	ck_assert_uint_eq(counts(&w, 0).used, 1);
+	ck_assert_uint_eq(counts(&w, 0).absent, 3 * B);
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	ck_assert_uint_eq(counts(&w, 1).absent, 4 * B);
 	pool_deinit(&w.p);
 }
 END_TEST
@@ -288,7 +340,7 @@ START_TEST(what_cannot_move_is_named)
 	uint32_t f, win;
 
 	make(&w, 1, 4 * B, false);
-	f = pool_alloc_run(&w.p, 0, POOL_UNMOVABLE, 2);
+	f = take_run(&w, POOL_UNMOVABLE, 2);
 	ck_assert_int_eq(range_alloc(&w.p, f + 1, f + 2, &job), -EBUSY);
 	ck_assert_uint_eq(job.who.frame, f + 1);
 	ck_assert_str_eq(job.who.why, "cannot move");
@@ -382,7 +434,7 @@ START_TEST(guard_frames_while_isolated)
 
 	make(&w, 1, 2 * B, true);
 	fill_out(&w);
-	f = pool_alloc_run(&w.p, 0, POOL_MOVABLE, 4);
+	f = take_run(&w, POOL_MOVABLE, 4);
 	ck_assert_int_eq(range_isolate(&w.p, f, f + 1, &who), 0);
 	ck_assert_uint_eq(counts(&w, 0).isolated, B - 17);
 	ck_assert_uint_eq(counts(&w, 0).guard, 1);
@@ -411,7 +463,7 @@ START_TEST(range_in_the_middle_of_runs)
 	must(pool_is_used(&w.p, 4 * B + 6) && !pool_is_used(&w.p, 4 * B + 7));
 	give(&w, 3 * B + 5, B + 2);
 	/* Of runs in use: they move whole, and their rests are free. */
-	f = pool_alloc_run(&w.p, 0, POOL_MOVABLE, POOL_MAX_ORDER);
+	f = take_run(&w, POOL_MOVABLE, POOL_MAX_ORDER);
 	pool_set_word(&w.p, f + B + 3, 99);
 	ck_assert_int_eq(range_alloc(&w.p, f + B, f + B + 8, &job), 0);
 	ck_assert_uint_eq(w.moves, 1);
@@ -430,7 +482,7 @@ START_TEST(half_of_a_pair)
 	uint32_t f;
 
 	make(&w, 1, 6 * B, false);
-	f = pool_alloc_run(&w.p, 0, POOL_MOVABLE, POOL_MAX_ORDER);
+	f = take_run(&w, POOL_MOVABLE, POOL_MAX_ORDER);
 	give(&w, f, B);
 	ck_assert_int_eq(range_alloc(&w.p, f + B, f + B + 1, &job), 0);
 	ck_assert_uint_eq(w.moves, 1);
@@ -449,7 +501,7 @@ START_TEST(contents_move_out_of_the_way)
 	fill_out(&w);
 	for (f = 0; f < 4 * B; f += 4)
 		pool_set_word(&w.p, take(&w, f), f);
-	f = range_alloc_any(&w.p, 0, 4 * B, B + 3, 1, &job);
+	ck_assert_int_eq(range_alloc_any(&w.p, 0, 4 * B, B + 3, 1, &job, &f), 0);
 	ck_assert_uint_ne(f, POOL_NONE);
 	ck_assert_uint_eq(counts(&w, 0).used, B + B + 3);
 	/* Each word is there once, on a frame that is used. */
@@ -499,40 +551,48 @@ START_TEST(run_made_on_demand)
 {
 	struct range_job job = { 0 };
 	struct world w;
-	uint32_t f;
+	uint32_t f, none;
 
 	make(&w, 2, 4 * B, false);
 	fill_out(&w);
 	for (f = 0; f < 4 * B; f += 2)
 		take(&w, f);
 	/* More than the mover may be asked for: nothing moves. */
-	ck_assert_uint_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 1000, &job), POOL_NONE);
+	ck_assert_int_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 1000, &job, &f), -ENOMEM);
+	ck_assert_uint_eq(f, POOL_NONE);
 	ck_assert(!job.stalled);
 	ck_assert_str_eq(job.who.why, "too few frames are free");
-	ck_assert_uint_eq(contig_alloc(&w.p, 0, POOL_MAX_ORDER + 1, 500, &job), POOL_NONE);
+	ck_assert_int_eq(contig_alloc(&w.p, 0, POOL_MAX_ORDER + 1, 500, &job, &f), -EINVAL);
+	ck_assert_str_eq(job.who.why, "an order beyond the largest");
+	ck_assert_int_eq(contig_alloc(&w.p, 2, 0, 500, &job, &f), -EINVAL);
+	ck_assert_str_eq(job.who.why, "no such zone");
+	ck_assert_uint_eq(f, POOL_NONE);
 	ck_assert_uint_eq(w.moves, 0);
-	f = contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 500, &job);
-	ck_assert_uint_ne(f, POOL_NONE);
+	ck_assert_int_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 500, &job, &f), 0);
 	ck_assert_uint_eq(f % B, 0);
 	ck_assert(job.stalled);
 	ck_assert_uint_eq(w.moves, B / 2);
 	ck_assert_uint_eq(counts(&w, 0).used, 3 * B);
 	give(&w, f, B);
 	/* One is there: nothing is moved for it. */
-	f = contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 0, &job);
-	ck_assert_uint_ne(f, POOL_NONE);
+	ck_assert_int_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 0, &job, &f), 0);
 	ck_assert(!job.stalled);
 	ck_assert_uint_eq(w.moves, B / 2);
 	/* Frames are short: to move them would help nobody. */
 	while (counts(&w, 0).free > 3)
 		pool_alloc(&w.p, POOL_NO_CACHE, 0, POOL_NONE, POOL_NONE);
-	ck_assert_uint_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 500, &job), POOL_NONE);
+	ck_assert_int_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 500, &job, &none), -ENOMEM);
 	ck_assert(!job.stalled);
 	ck_assert_str_eq(job.who.why, "too few frames are free");
 	/* Those that are there cannot move: it says which, and nothing stays isolated. */
 	give(&w, f, B / 2);
+	for (uint32_t g = (f + B) % (4 * B), i = 0; i < B; i += 2)
+		give(&w, g + i, 1);
 	w.refuse = -EBUSY;
-	ck_assert_uint_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 0, &job), POOL_NONE);
+	ck_assert_int_eq(contig_alloc(&w.p, 0, PAGEBLOCK_ORDER, 0, &job, &none), -EBUSY);
+	ck_assert(job.stalled);
+	ck_assert_uint_eq(none, POOL_NONE);
+	ck_assert_uint_ne(job.who.frame, POOL_NONE);
 	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
 	ck_assert_uint_eq(w.moves, B / 2);
 	pool_deinit(&w.p);

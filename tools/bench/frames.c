@@ -218,14 +218,16 @@ static uint32_t ask_for_runs(struct pool *p, bool compact, double *slowest)
 	for (uint32_t i = 0; i < BLOCKS / STEPS; i++) {
 		struct range_job job = { 0 };
 		uint64_t begun = clock_ns();
-		uint32_t f = pool_alloc_run(p, 0, POOL_MOVABLE, PAGEBLOCK_ORDER);
+		uint32_t f;
+		int err = pool_alloc_run(p, 0, POOL_MOVABLE, PAGEBLOCK_ORDER, &f);
 		double us;
 
-		if (f == POOL_NONE && compact)
-			f = range_alloc_any(p, 0, ZONE, PAGEBLOCK_FRAMES, PAGEBLOCK_FRAMES, &job);
+		if (err && compact)
+			err = range_alloc_any(p, 0, ZONE, PAGEBLOCK_FRAMES, PAGEBLOCK_FRAMES, &job,
+					      &f);
 		us = (double)(clock_ns() - begun) / 1000;
 		*slowest = us > *slowest ? us : *slowest;
-		had += f != POOL_NONE;
+		had += !err;
 	}
 	return had;
 }

@@ -330,6 +330,15 @@ int attr_set(const struct attr_tree *tree, const char *path, const char *value)
 	return t.attr->store(t.member->owner, t.subject, t.attr, value);
 }
 
+const char *attr_refused(const struct attr_tree *tree, const char *path, const char *value)
+{
+	struct target t;
+
+	if (resolve(tree, path, &t) || !t.attr || !t.attr->refused)
+		return NULL;
+	return t.attr->refused(t.member->owner, t.subject, value);
+}
+
 bool attr_is_for_root(const struct attr_tree *tree, const char *path)
 {
 	struct target t;

@@ -51,6 +51,7 @@ struct attr_viewer {
  * One attribute. `at` is the offset of its value in what gather() filled in, or any number that the
  * attribute's own show and store understand. It can be set if it has a store function. An attribute
  * with `names` is a directory of nr_names numbers (uint64_t) from `at` on; it has no show function.
+ * `refused` says what is wrong with a value that store took for -EINVAL; NULL: the help has to do.
  *
  * `all`: everybody may read it. No such value may depend on what is in the memory of a client, on
  * how many pages are alike, or on when one is written. These are for the client's own user and for
@@ -62,6 +63,7 @@ struct attr {
 	size_t at;
 	void (*show)(const struct attr *a, const void *values, struct text *out);
 	int (*store)(void *owner, uint64_t subject, const struct attr *a, const char *value);
+	const char *(*refused)(void *owner, uint64_t subject, const char *value);
 	const char *const *names;
 	size_t nr_names;
 	bool all;
@@ -139,6 +141,8 @@ int attr_get(const struct attr_tree *t, const struct attr_viewer *v, const char 
  * set), or what the attribute's store returns.
  */
 int attr_set(const struct attr_tree *t, const char *path, const char *value);
+/* What is wrong with a value for which attr_set() was -EINVAL; NULL: nobody says. */
+const char *attr_refused(const struct attr_tree *t, const char *path, const char *value);
 /* Is it for root alone to set? False also for a path that there is not. */
 bool attr_is_for_root(const struct attr_tree *t, const char *path);
 /*

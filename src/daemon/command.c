@@ -120,6 +120,7 @@ static int set(const struct attr_tree *t, const struct attr_viewer *v, char *arg
 {
 	char *value = args ? strchr(args, ' ') : NULL;
 	struct text none = { 0 };
+	const char *why;
 	int ret;
 
 	if (!value) {
@@ -138,8 +139,11 @@ static int set(const struct attr_tree *t, const struct attr_viewer *v, char *arg
 	ret = attr_set(t, args, value);
 	if (ret > 0)
 		return ret;
+	why = ret == -EINVAL ? attr_refused(t, args, value) : NULL;
 	if (ret == -EACCES)
 		command_error(answer, EACCES, "that cannot be set");
+	else if (why)
+		command_error(answer, EINVAL, why);
 	else
 		answer_body(answer, ret, &none);
 	return 0;

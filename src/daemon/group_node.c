@@ -2,9 +2,8 @@
 /*
  * group_node.c - see group_node.h.
  *
- * Each domain has a pool of its own, with a zone for each node. zone/N/ sums over the domains: each
- * zone is counted at one moment of its own, so the sum is exact for every single domain, and frames
- * of two domains are counted one after the other.
+ * Each domain has a pool of its own, with a zone for each node. What is begun here is begun in all
+ * domains, and what became of it is summed.
  */
 #include "daemon/group_node.h"
 
@@ -19,7 +18,6 @@
 #include "daemon/looker.h"
 #include "daemon/mover.h"
 #include "numa/numa_topology.h"
-#include "pool/index.h"
 #include "pool/pool.h"
 
 /* failed[]: frames by enum engine_move_failed, which begins with "not". */
@@ -40,23 +38,6 @@ struct place_values {
 	struct engine_node_counters c;
 	uint64_t moved, copied, joined, failed;
 	char distances[NUMA_MAX_NODES * 4];
-};
-
-struct zone_values {
-	uint64_t nid, frames_start, frames_end;
-	struct pool_counts c;
-	uint64_t pageblocks, offline;
-};
-
-/* Apart from the counts, because these cost a walk over the zone's pageblocks. */
-struct run_values {
-	uint64_t runs[POOL_ORDERS]; /* free, by order */
-};
-
-static const char *const type_names[POOL_TYPES] = {
-	[POOL_UNMOVABLE] = "unmovable",
-	[POOL_MOVABLE] = "movable",
-	[POOL_RESERVE] = "reserve",
 };
 
 static const char *const failed_names[MOVE_FAILED_NR - 1] = {
@@ -149,108 +130,6 @@ static int look_node(void *owner, uint64_t nid, void *values)
 	return 0;
 }
 
-static void add(struct pool_counts *sum, const struct pool_counts *c)
-{
-	sum->free += c->free;
-	sum->cached += c->cached;
-	sum->isolated += c->isolated;
-	sum->used += c->used;
-	sum->retired += c->retired;
-	sum->guard += c->guard;
-	sum->window += c->window;
-	sum->absent += c->absent;
-	sum->span += c->span;
-	sum->pageblocks += c->pageblocks;
-	sum->offline += c->offline;
-	for (int i = 0; i < POOL_TYPES; i++) {
-		sum->free_of[i] += c->free_of[i];
-		sum->used_of[i] += c->used_of[i];
-	}
-}
-
-static int look_zone(void *owner, uint64_t nid, void *values)
-{
-	struct daemon *daemon = owner;
-	const struct domain_table *t = &daemon->domains;
-	struct zone_values *v = values;
-	struct domain **d;
-	unsigned int nr;
-
-	if (nid >= (uint64_t)t->topology->nr_nodes)
-		return -ENOENT;
-	v->nid = nid;
-	v->frames_start = nid * t->zone_frames;
-	v->frames_end = (nid + 1) * t->zone_frames;
-	d = domain_table_snapshot(&daemon->domains, &nr);
-	for (unsigned int i = 0; i < nr; i++) {
-		struct pool_counts c;
-
-		engine_zone_counts(d[i]->engine, (int)nid, &c);
-		add(&v->c, &c);
-	}
-	domain_snapshot_free(d, nr);
-	v->pageblocks = v->c.pageblocks;
-	v->offline = v->c.offline;
-	return 0;
-}
-
-static int look_runs(void *owner, uint64_t nid, void *values)
-{
-	struct daemon *daemon = owner;
-	struct run_values *v = values;
-	struct domain **d;
-	unsigned int nr;
-
-	if (nid >= (uint64_t)daemon->topology->nr_nodes)
-		return -ENOENT;
-	d = domain_table_snapshot(&daemon->domains, &nr);
-	for (unsigned int i = 0; i < nr; i++) {
-		uint64_t runs[POOL_ORDERS];
-
-		engine_zone_runs(d[i]->engine, (int)nid, POOL_TYPES, runs);
-		for (unsigned int o = 0; o < POOL_ORDERS; o++)
-			v->runs[o] += runs[o];
-	}
-	domain_snapshot_free(d, nr);
-	return 0;
-}
-
-/* The three are in the form of the kernel's: /proc/buddyinfo, debugfs extfrag. */
-static void show_buddyinfo(const struct attr *a, const void *values, struct text *out)
-{
-	const struct run_values *v = values;
-
-	(void)a;
-	for (unsigned int o = 0; o < POOL_ORDERS; o++)
-		text_printf(out, "%s%llu", o ? " " : "", (unsigned long long)v->runs[o]);
-	text_printf(out, "\n");
-}
-
-static void show_index(const struct run_values *v,
-		       int (*index)(const uint64_t nr[POOL_ORDERS], unsigned int order),
-		       struct text *out)
-{
-	for (unsigned int o = 0; o < POOL_ORDERS; o++) {
-		int i = index(v->runs, o);
-
-		text_printf(out, "%s%s%d.%03d", o ? " " : "", i < 0 ? "-" : "", abs(i) / 1000,
-			    abs(i) % 1000);
-	}
-	text_printf(out, "\n");
-}
-
-static void show_unusable(const struct attr *a, const void *values, struct text *out)
-{
-	(void)a;
-	show_index(values, index_unusable, out);
-}
-
-static void show_extfrag(const struct attr *a, const void *values, struct text *out)
-{
-	(void)a;
-	show_index(values, index_fragmentation, out);
-}
-
 static int look_place(void *owner, uint64_t nid, void *values)
 {
 	struct daemon *daemon = owner;
@@ -307,9 +186,9 @@ static int store_migrate_to(void *owner, uint64_t nid, const struct attr *a, con
 	return mover_begin(d->mover, (int)nid, (int)to);
 }
 
-/* "all", or "FIRST END": frames of a node. 0 or -EINVAL. */
-static int parse_frames(const struct daemon *d, uint64_t nid, const char *value, uint32_t *first,
-			uint32_t *end)
+/* "all", or "FIRST END": frames of a node, whole pageblocks. NULL, or what is wrong with it. */
+static const char *parse_frames(const struct daemon *d, uint64_t nid, const char *value,
+				uint32_t *first, uint32_t *end)
 {
 	unsigned long long a, b;
 	char tail;
@@ -317,39 +196,51 @@ static int parse_frames(const struct daemon *d, uint64_t nid, const char *value,
 	*first = (uint32_t)nid * d->domains.zone_frames;
 	*end = *first + d->domains.zone_frames;
 	if (!strcmp(value, "all"))
-		return 0;
+		return NULL;
 	if (*value < '0' || *value > '9' || sscanf(value, "%llu %llu%c", &a, &b, &tail) != 2)
-		return -EINVAL;
-	if (a < *first || a >= b || b > *end)
-		return -EINVAL;
+		return "neither FIRST END, two numbers of frames, nor all";
+	if (a >= b)
+		return a > b ? "it ends before it starts" : "no frames: it ends where it starts";
+	if (a < *first || b > *end)
+		return "not all of it is the node's: see frames_start, frames_end";
+	if ((a - *first) % PAGEBLOCK_FRAMES || ((b - *first) % PAGEBLOCK_FRAMES && b != *end))
+		return "no whole pageblocks of 512 frames";
 	*first = (uint32_t)a;
 	*end = (uint32_t)b;
-	return 0;
+	return NULL;
+}
+
+static const char *refused_frames(void *owner, uint64_t nid, const char *value)
+{
+	uint32_t first, end;
+
+	return parse_frames(owner, nid, value, &first, &end);
 }
 
 static int store_offline(void *owner, uint64_t nid, const struct attr *a, const char *value)
 {
 	struct daemon *d = owner;
 	uint32_t first, end;
-	int err;
 
 	(void)a;
 	if (!strcmp(value, "none")) {
 		mover_offline_end(d->mover, (int)nid);
 		return 0;
 	}
-	err = parse_frames(d, nid, value, &first, &end);
-	return err ? err : mover_offline(d->mover, (int)nid, first, end);
+	return parse_frames(d, nid, value, &first, &end) ?
+		       -EINVAL :
+		       mover_offline(d->mover, (int)nid, first, end);
 }
 
 static int store_online(void *owner, uint64_t nid, const struct attr *a, const char *value)
 {
 	struct daemon *d = owner;
 	uint32_t first, end;
-	int err = parse_frames(d, nid, value, &first, &end);
 
 	(void)a;
-	return err ? err : mover_online(d->mover, (int)nid, first, end);
+	return parse_frames(d, nid, value, &first, &end) ?
+		       -EINVAL :
+		       mover_online(d->mover, (int)nid, first, end);
 }
 
 static int store_compact(void *owner, uint64_t nid, const struct attr *a, const char *value)
@@ -404,6 +295,7 @@ static const struct attr node_attrs[] = {
 		.at = offsetof(struct node_values, offline),
 		.show = attr_show_text,
 		.store = store_offline,
+		.refused = refused_frames,
 		.root = true,
 	},
 	NODE("offline_result", offline_result,
@@ -413,6 +305,7 @@ static const struct attr node_attrs[] = {
 		.help = "use frames FIRST up to END, or `all`, again",
 		.show = show_nothing,
 		.store = store_online,
+		.refused = refused_frames,
 		.root = true,
 	},
 	{
@@ -477,42 +370,6 @@ static const struct attr place_attrs[] = {
 	      "times that it could not bring a frame here, since the start"),
 };
 
-#define ZONE(name, field, help) ATTR_FIELD(struct zone_values, field, name, help)
-static const struct attr zone_attrs[] = {
-	ZONE("node", nid, "node whose frames these are: node/N"),
-	ZONE("frames_start", frames_start, "first frame, in every arena"),
-	ZONE("frames_end", frames_end, "frame after the last"),
-	ZONE("span", c.span, "frames, over all domains: the sum of the eight below"),
-	ZONE("free", c.free, "free frames of pageblocks in use"),
-	ZONE("cached", c.cached, "free frames kept by scan threads"),
-	ZONE("isolated", c.isolated, "free frames of isolated pageblocks"),
-	ZONE("used", c.used, "frames that pages stand on, or are to"),
-	ZONE("retired", c.retired, "frames that wait for a grace period"),
-	ZONE("guard", c.guard, "frames kept empty beside runs, for debugging"),
-	ZONE("window_reserved", c.window,
-	     "unused frames of pageblocks kept for a client's addresses"),
-	ZONE("absent", c.absent, "frames of pageblocks that nobody uses"),
-	ZONE("pageblocks", pageblocks, "pageblocks in use"),
-	ZONE("pageblocks_offline", offline, "pageblocks taken out of use: node/N/offline"),
-	ATTR_NUMBERS(struct zone_values, c.free_of, "free_by_type", type_names,
-		     "free, by type of pageblock"),
-	ATTR_NUMBERS(struct zone_values, c.used_of, "used_by_type", type_names,
-		     "used, by type of pageblock"),
-};
-
-static const struct attr run_attrs[] = {
-	{ .name = "buddyinfo",
-	  .help = "free runs of 1, 2, 4 ... 1024 frames side by side",
-	  .show = show_buddyinfo },
-	{ .name = "unusable_index",
-	  .help = "share of the free frames that a run of 1, 2, 4 ... frames cannot have",
-	  .show = show_unusable },
-	{ .name = "extfrag_index",
-	  .help = "why there is no free run of 1, 2, 4 ... frames: towards 0 for want of frames, "
-		  "towards 1 because they are apart; -1 where there is one",
-	  .show = show_extfrag },
-};
-
 static int look_nothing(void *owner, uint64_t subject, void *values)
 {
 	(void)owner;
@@ -568,28 +425,9 @@ static const struct attr_group place_group = {
 	.list = list,
 	.open = true,
 };
-static const struct attr_group zone_group = {
-	.name = "zone",
-	ATTR_TABLE(zone_attrs),
-	.size = sizeof(struct zone_values),
-	.gather = look_zone,
-	.list = list,
-	.open = true,
-};
-static const struct attr_group run_group = {
-	.name = "zone",
-	ATTR_TABLE(run_attrs),
-	.size = sizeof(struct run_values),
-	.gather = look_runs,
-	.list = list,
-	.open = true,
-};
-
 void group_node_register(struct attr_tree *t, struct daemon *d)
 {
 	attr_register(t, &node_group, d);
 	attr_register(t, &place_group, d);
-	attr_register(t, &zone_group, d);
-	attr_register(t, &run_group, d);
 	attr_register(t, &memory_group, d);
 }

@@ -12,6 +12,7 @@
 #include "daemon/group_pool.h"
 #include "daemon/group_scan.h"
 #include "daemon/group_user.h"
+#include "daemon/group_zone.h"
 
 void groups_register(struct groups *g, struct daemon *d)
 {
@@ -27,6 +28,7 @@ void groups_register(struct groups *g, struct daemon *d)
 	group_domain_register(t, d);
 	group_limit_register(t, d);
 	group_node_register(t, d);
+	group_zone_register(t, d);
 	group_pool_register(t, d);
 	group_user_register(t, &d->accounts);
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/lib/harness.h"
@@ -243,33 +244,75 @@ START_TEST(two_domains)
 }
 END_TEST
 
+/* What the daemon answers to this command. Static buffer. */
+static const char *answer_to(struct daemon *d, const char *path, const char *value)
+{
+	static char answer[256];
+	int fd = harness_connect(d->dir, "control.sock", SOCK_STREAM), len;
+	char line[128];
+	ssize_t r;
+
+	ck_assert_int_ge(fd, 0);
+	len = snprintf(line, sizeof(line), "set %s %s\n", path, value);
+	ck_assert_int_eq(write(fd, line, (size_t)len), len);
+	r = read(fd, answer, sizeof(answer) - 1);
+	ck_assert_int_gt(r, 0);
+	answer[r] = '\0';
+	close(fd);
+	return answer;
+}
+
+/* A range of a node that is refused, with the reason. */
+START_TEST(bad_ranges)
+{
+	static const char syntax[] = "neither FIRST END, two numbers of frames, nor all";
+	static const char beyond[] = "not all of it is the node's: see frames_start, frames_end";
+	static const char part[] = "no whole pageblocks of 512 frames";
+	static const struct {
+		const char *value, *why;
+	} bad[] = {
+		{ "0", syntax },
+		{ "", syntax },
+		{ "0 512 1024", syntax },
+		{ "0 512x", syntax },
+		{ "-512 512", syntax },
+		{ "512 0", "it ends before it starts" },
+		{ "512 512", "no frames: it ends where it starts" },
+		{ "0 511", part },
+		{ "1 513", part },
+		{ "0 99999999999999999999", beyond },
+		{ "4294967296 4294967808", beyond },
+		{ "0 99999999999", beyond },
+	};
+	static const char *const paths[] = { "node/0/offline", "node/0/online" };
+	struct daemon *d = start("emulated:1");
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		for (int p = 0; p < 2; p++) {
+			char wanted[128];
+
+			snprintf(wanted, sizeof(wanted), "error EINVAL %s\n", bad[i].why);
+			ck_assert_str_eq(answer_to(d, paths[p], bad[i].value), wanted);
+			ck_assert_int_eq(ctl_set(d, paths[p], bad[i].value), -EINVAL);
+		}
+	ck_assert_str_eq(answer_to(d, "node/0/online", "none"),
+			 "error EINVAL neither FIRST END, two numbers of frames, nor all\n");
+	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/pageblocks_offline"), 0);
+	ck_assert_str_eq(result(d), "none");
+	daemon_stop(d);
+}
+END_TEST
+
 START_TEST(bad_input)
 {
 	static const struct {
 		const char *path, *value;
 		int err;
 	} bad[] = {
-		{ "node/0/offline", "0", EINVAL },
-		{ "node/0/offline", "", EINVAL },
-		{ "node/0/offline", "512 0", EINVAL },
-		{ "node/0/offline", "512 512", EINVAL },
-		{ "node/0/offline", "0 511", EINVAL },
-		{ "node/0/offline", "1 513", EINVAL },
-		{ "node/0/offline", "0 512 1024", EINVAL },
-		{ "node/0/offline", "0 512x", EINVAL },
-		{ "node/0/offline", "-512 512", EINVAL },
-		{ "node/0/offline", "0 99999999999999999999", EINVAL },
-		{ "node/0/offline", "4294967296 4294967808", EINVAL },
 		{ "node/0/offline", "all", ENOMEM }, /* there is no other node */
-		{ "node/0/online", "0", EINVAL },
-		{ "node/0/online", "none", EINVAL },
-		{ "node/0/online", "0 99999999999", EINVAL },
-		{ "node/1/offline", "all", ENOENT },
-		{ "node/0/compact", "2", EINVAL },
-		{ "node/1/compact", "1", ENOENT },
-		{ "ksm/compact_memory", "0", EINVAL },
-		{ "node/0/compact_fail", "1", EACCES },
-		{ "node/0/offline_result", "all", EACCES },
+		{ "node/1/offline", "all", ENOENT },    { "node/0/compact", "2", EINVAL },
+		{ "node/1/compact", "1", ENOENT },      { "ksm/compact_memory", "0", EINVAL },
+		{ "node/0/compact_fail", "1", EACCES }, { "node/0/offline_result", "all", EACCES },
 	};
 	struct daemon *d = start("emulated:1");
 	struct puppet *p = puppet_new();
@@ -296,6 +339,7 @@ static Suite *offline_suite(void)
 	tcase_add_test(tc, whole_zone_under_load);
 	tcase_add_loop_test(tc, stopped_client, 0, 2);
 	tcase_add_test(tc, two_domains);
+	tcase_add_test(tc, bad_ranges);
 	tcase_add_test(tc, bad_input);
 	suite_add_tcase(s, tc);
 	return s;

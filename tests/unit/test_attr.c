@@ -41,6 +41,13 @@ static int store_doors(void *owner, uint64_t subject, const struct attr *a, cons
 	return h->pending ? ATTR_PENDING : 0;
 }
 
+static const char *refused_doors(void *owner, uint64_t subject, const char *value)
+{
+	ck_assert_ptr_nonnull(owner);
+	ck_assert_uint_eq(subject, 0);
+	return *value == 'm' ? "too many" : NULL;
+}
+
 static int finish_house(void *owner, struct text *why)
 {
 	struct house *h = owner;
@@ -53,7 +60,11 @@ static int finish_house(void *owner, struct text *why)
 }
 
 static const struct attr house_attrs[] = {
-	{ .name = "doors", .help = "how many", .show = attr_show_u64, .store = store_doors },
+	{ .name = "doors",
+	  .help = "how many",
+	  .show = attr_show_u64,
+	  .store = store_doors,
+	  .refused = refused_doors },
 	ATTR_FIELD(struct house, below, "below", "metres"),
 	ATTR_FIELD_ALL(struct house, name, "name", "its name"),
 	ATTR_NUMBERS(struct house, windows, "windows", colours, "windows by colour"),
@@ -304,6 +315,12 @@ START_TEST(stores)
 	ck_assert_int_eq(attr_set(&tree, "house/doors", "3"), 0);
 	expect_get("house/doors", 0, "3\n");
 	ck_assert_int_eq(attr_set(&tree, "house/doors", "many"), -EINVAL);
+	ck_assert_str_eq(attr_refused(&tree, "house/doors", "many"), "too many");
+	ck_assert_ptr_null(attr_refused(&tree, "house/doors", "none"));
+	ck_assert_ptr_null(attr_refused(&tree, "house/below", "many"));
+	ck_assert_ptr_null(attr_refused(&tree, "house", "many"));
+	ck_assert_ptr_null(attr_refused(&tree, "help/house/doors", "none"));
+	ck_assert_ptr_null(attr_refused(&tree, "house/none", "many"));
 	ck_assert_int_eq(attr_set(&tree, "house/below", "3"), -EACCES);
 	ck_assert_int_eq(attr_set(&tree, "house/windows/red", "3"), -EACCES);
 	ck_assert_int_eq(attr_set(&tree, "even/2/half", "3"), -EACCES);

@@ -80,7 +80,9 @@ void compacts_want(struct compacts *c, struct domain **v, unsigned int nr)
 
 			if (!want)
 				continue;
-			err = engine_compact(v[i]->engine, nid, COMPACT_DIRECT);
+			err = engine_compact(v[i]->engine, nid,
+					     want == WANT_DIRECT ? COMPACT_DIRECT :
+								   COMPACT_BACKGROUND);
 			lock_take(&c->lock);
 			c->node[nid].stall += !err && want == WANT_DIRECT;
 			c->node[nid].wake += !err && want == WANT_BACKGROUND;
@@ -163,7 +165,8 @@ static void step_node(struct compacts *c, int nid, bool rests, struct domain **v
 	bool active = false, pause = false;
 	uint64_t due = CLOCK_NEVER;
 
-	if (rests && clock_ms() < p->due_ms) {
+	if (rests && clock_ms() < p->due_ms &&
+	    knob_get(&c->d->knobs, KNOB_COMPACTION_PROACTIVENESS)) {
 		*due_ms = u64_min(*due_ms, p->due_ms);
 		return;
 	}

@@ -12,6 +12,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/domain.h"
+#include "daemon/mover.h"
 
 struct knob_values {
 	const struct ksm_knobs *knobs;
@@ -105,6 +106,8 @@ static int store(void *owner, uint64_t subject, const struct attr *a, const char
 		ret = knob_store(&d->knobs, id, value, &guard);
 	if (ret == 0 || ret == ATTR_PENDING)
 		bell_ring(&d->scan_bell, SCAN_KICK);
+	if (!ret && id == KNOB_COMPACTION_PROACTIVENESS)
+		mover_look(d->mover);
 	return ret;
 }
 

@@ -139,6 +139,11 @@ int mover_watch(struct mover *m)
 	return err;
 }
 
+void mover_look(struct mover *m)
+{
+	bell_ring(&m->bell, MOVER_WORK);
+}
+
 void mover_stop(struct mover *m)
 {
 	bool started;

@@ -51,6 +51,8 @@ int mover_init(struct mover *m, struct daemon *d);
 void mover_deinit(struct mover *m);
 /* Where there are several nodes the thread looks after them from here on. Returns 0 or -errno. */
 int mover_watch(struct mover *m);
+/* A knob has changed that says what it may do. */
+void mover_look(struct mover *m);
 /*
  * Ends the thread, if there is one; no other may be begun. What is under way stays as it is, and
  * whole: each page is on a frame of its contents.

@@ -49,6 +49,7 @@ struct compact {
 	bool gathers;      /* frames are brought next to each other first */
 	bool gathering;    /* they are being */
 	bool resting;      /* and that is all; whoever else wants something goes before */
+	bool unasked;      /* nobody wanted it; compaction_proactiveness 0 ends it */
 	struct gather_cursor at;
 	struct gather_seen seen;
 	bool moving;
@@ -384,16 +385,21 @@ static bool is_vain(struct engine *e, int nid) NEEDS(e->lock)
 	return true;
 }
 
+static bool is_direct(enum engine_compact how)
+{
+	return how == COMPACT_DIRECT || how == COMPACT_BACKGROUND;
+}
+
 /* A run is under way: it becomes the one that is wanted, or gives way to that. */
 static int begin_beside(struct engine *e, struct compact *c, enum engine_compact how) NEEDS(e->lock)
 {
 	if (!c->resting || how == COMPACT_RESTING || e->node_wanted & bit64((unsigned int)c->nid))
 		return -EALREADY;
-	if (how == COMPACT_DIRECT) {
+	if (is_direct(how)) {
 		c->cancelled = true;
 		return -EALREADY;
 	}
-	c->resting = false;
+	c->resting = c->unasked = false;
 	e->gathers_at_rest &= ~bit64((unsigned int)c->nid);
 	c->gathering = true;
 	c->at = (struct gather_cursor){ .serial = 0 };
@@ -418,15 +424,16 @@ static int begin(struct engine *e, int nid, enum engine_compact how) NEEDS(e->lo
 		return -EALREADY;
 	if (how != COMPACT_RESTING)
 		e->wants_pageblock &= ~bit64((unsigned int)nid);
-	if (how == COMPACT_DIRECT && is_vain(e, nid))
+	if (is_direct(how) && is_vain(e, nid))
 		return -EAGAIN;
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
 	c->nid = nid;
-	c->direct = how == COMPACT_DIRECT;
-	c->gathers = c->gathering = how != COMPACT_DIRECT;
+	c->direct = is_direct(how);
+	c->gathers = c->gathering = !c->direct;
 	c->resting = how == COMPACT_RESTING;
+	c->unasked = c->resting || how == COMPACT_BACKGROUND;
 	c->migrate = (uint32_t)nid * e->pool.zone_frames;
 	c->top = c->migrate + e->pool.zone_frames / PAGEBLOCK_FRAMES * PAGEBLOCK_FRAMES;
 	c->free = c->top;
@@ -491,6 +498,7 @@ static enum engine_migrate go_on(struct engine *e, struct compact *c, uint64_t n
 {
 	out->pause = c->resting;
 	c->cancelled |= c->resting && (e->node_wanted & bit64((unsigned int)c->nid));
+	c->cancelled |= c->unasked && !knob_get(e->knobs, KNOB_COMPACTION_PROACTIVENESS);
 	if (c->gathering && !c->cancelled) {
 		c->gathering = gather(e, c);
 		out->pause &= !c->moving;

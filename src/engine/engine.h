@@ -404,13 +404,14 @@ enum engine_migrate engine_steer_step(struct engine *e, uint64_t now_ms, bool pr
  * moved together. COMPACT_RESTING: the first alone; it gives way to whatever else is wanted of the
  * node. COMPACT_DIRECT: the second alone, because a pageblock could not be had; it is passed over
  * where that is for want of frames (extfrag_threshold) or has failed lately, and ends as soon as
- * one is free.
+ * one is free. COMPACT_BACKGROUND: the same before anybody wants one. Where nobody asked for a run,
+ * that is, for the last and for COMPACT_RESTING, compaction_proactiveness 0 ends it.
  *
  * Returns 0, -EINVAL (no such node), -EALREADY (something moves on that node), -EAGAIN (passed
  * over) or -ENOMEM. engine_compact_step() carries it on as engine_drain_step() does; with
  * ENGINE_MIGRATE_DONE it fills in *out. engine_compact_end() has it end.
  */
-enum engine_compact { COMPACT_ALL, COMPACT_DIRECT, COMPACT_RESTING };
+enum engine_compact { COMPACT_ALL, COMPACT_DIRECT, COMPACT_BACKGROUND, COMPACT_RESTING };
 struct engine_compacted {
 	uint64_t pageblocks; /* that have become free */
 	uint64_t skipped;    /* that were not begun, because it would not have paid */

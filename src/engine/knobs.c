@@ -92,7 +92,8 @@ static const struct knob knobs[KNOB_NR] = {
 		"extfrag_index, in thousandths, is above this", FORM_UINT },
 	[KNOB_COMPACTION_PROACTIVENESS] = { "compaction_proactiveness", 20, 0, 100,
 		"frames are moved together unasked where fragmentation is at least 100 less this, "
-		"in percent, and gathered where merging rests; 0 neither", FORM_UINT },
+		"in percent, and gathered where merging rests; 0 neither, and what runs ends",
+		FORM_UINT },
 	[KNOB_MERGE_BELOW_AVAILABLE] = { "merge_below_available", 0, 0, KNOB_PERCENT | 100,
 		"merge only while less memory than this is available (MemAvailable), in MiB, or in "
 		"percent of all memory (5%); 0 always; what is merged stays merged", FORM_SIZE },

@@ -18,7 +18,8 @@
  * stood on a frame of this arena before, so nobody learns anything, and a frame never changes, so
  * no copy is ever out of date.
  *
- * It ends: a round visits each number once, and puts back what has not moved after PATIENCE_MS.
+ * It ends: a round visits each number in use once, and puts back what has not moved after
+ * PATIENCE_MS.
  * The next round comes only if something has changed that wishes depend on, or this one moved
  * something. What failed is tried again by the round after that.
  *
@@ -36,7 +37,7 @@
 #include "engine/settle.h"
 
 #define WINDOW 256u       /* nodes under way at a time */
-#define VISIT 4096u       /* numbers of frames under one hold of the lock */
+#define VISIT 4096u       /* numbers of frames under one hold of the lock, from one in use on */
 #define VISIT_SITES 8192u /* and sites that are looked at: half a millisecond */
 #define READERS 256u      /* sites of a node that are looked at; the default max_page_sharing */
 #define PATIENCE_MS 2000u
@@ -301,8 +302,11 @@ static void walk(struct engine *e) NEEDS(e->lock)
 {
 	struct steer *s = e->steer;
 	uint32_t end = pool_nr_frames(&e->pool), left = VISIT_SITES;
-	uint32_t stop = end - s->next > VISIT ? s->next + VISIT : end;
+	uint32_t next = pool_next_present(&e->pool, s->next), stop;
 
+	/* A zone's span is much larger than what is used of it. */
+	s->next = next == POOL_NONE ? end : next;
+	stop = end - s->next > VISIT ? s->next + VISIT : end;
 	if (others_move(e) || knob_get(e->knobs, KNOB_RUN) != KSM_RUN_MERGE)
 		s->next = stop = end;
 	while (s->nr < WINDOW && s->next < stop && left) {

@@ -119,6 +119,34 @@ uint32_t pool_next_used(const struct pool *p, uint32_t f, uint32_t end) UNCHECKE
 	return POOL_NONE;
 }
 
+/* The first pageblock of a zone, from number b on, that exists; POOL_NONE: none. */
+static uint32_t next_block(const struct zone *z, uint32_t b) UNCHECKED_LOCKING
+{
+	for (uint32_t i = b / EXTENT_PAGEBLOCKS; i < z->max_ext; i++) {
+		uint64_t m = z->ext[i] ? z->ext[i]->present : 0;
+
+		if (i == b / EXTENT_PAGEBLOCKS)
+			m &= ~0ull << b % EXTENT_PAGEBLOCKS;
+		if (m)
+			return i * EXTENT_PAGEBLOCKS + u64_first(m);
+	}
+	return POOL_NONE;
+}
+
+uint32_t pool_next_present(const struct pool *p, uint32_t f)
+{
+	while (f < pool_nr_frames(p)) {
+		const struct zone *z = zone_of(p, f);
+		uint32_t base = base_of(p, z), b = (f - base) / PAGEBLOCK_FRAMES;
+		uint32_t next = next_block(z, b);
+
+		if (next != POOL_NONE)
+			return next == b ? f : base + next * PAGEBLOCK_FRAMES;
+		f = base + p->zone_frames;
+	}
+	return POOL_NONE;
+}
+
 bool pool_is_absent(const struct pool *p, uint32_t frame) UNCHECKED_LOCKING
 {
 	return frame < pool_nr_frames(p) &&

@@ -138,6 +138,12 @@ static inline bool pool_is_used(const struct pool *p, uint32_t frame)
 /* [owner] First used or retired frame of [f, end), which lies in one zone; POOL_NONE: none. */
 uint32_t pool_next_used(const struct pool *p, uint32_t f, uint32_t end);
 
+/*
+ * [owner] First frame from f on whose pageblock exists; POOL_NONE: none. Costs nothing to speak of
+ * for what is absent: a look for each extent, and for each pageblock of those that exist.
+ */
+uint32_t pool_next_present(const struct pool *p, uint32_t f);
+
 /* [owner] The user's word of a frame; POOL_NONE when none was set, or it is free or no frame. */
 static inline uint32_t pool_word(const struct pool *p, uint32_t frame)
 {

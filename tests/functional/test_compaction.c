@@ -211,6 +211,42 @@ START_TEST(gathering)
 }
 END_TEST
 
+/* What goes on at rest ends with its knob, wherever it is, and begins again with it. */
+START_TEST(gathering_ends)
+{
+	enum { ALL = 8000, FEW = 32 };
+	struct daemon *d = daemon_start(NULL);
+	struct puppet *v[4];
+	long a[4];
+
+	daemon_hasten(d);
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 0), 0);
+	for (int i = 0; i < 4; i++) {
+		v[i] = puppet_new();
+		a[i] = puppet_call(v[i], fn_offer, ALL, i < 2 ? 1 : ALL, i < 2 ? 1 : -1);
+		if (i % 2)
+			wait_counter(d, "pages_sharing", (uint64_t)i * ALL);
+		wait_counter(d, "orders", 0);
+	}
+	puppet_end(v[0]);
+	puppet_end(v[1]);
+	wait_counter(d, "pages_sharing", ALL);
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 20), 0);
+	wait_until(ctl_get_u64(d, "node/0/gathering") == 1, WAIT_MS, "it begins");
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 0), 0);
+	wait_until(ctl_get_u64(d, "node/0/gathering") == 0, WAIT_MS, "it ends");
+	ck_assert_int_gt(mappings_in(v[2]->pid, a[2], ALL), FEW);
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 20), 0);
+	for (int i = 2; i < 4; i++) {
+		wait_until(mappings_in(v[i]->pid, a[i], ALL) <= FEW, WAIT_MS, "mappings join");
+		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], ALL, ALL, -1), 0);
+	}
+	puppet_end(v[2]);
+	puppet_end(v[3]);
+	daemon_stop(d);
+}
+END_TEST
+
 static Suite *compaction_suite(void)
 {
 	Suite *s = suite_create("compaction");
@@ -223,6 +259,7 @@ static Suite *compaction_suite(void)
 	tc = tcase_create("gathering");
 	tcase_set_timeout(tc, 600);
 	tcase_add_loop_test(tc, gathering, 0, 3);
+	tcase_add_test(tc, gathering_ends);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -342,6 +342,35 @@ START_TEST(gives_way)
 }
 END_TEST
 
+/* What nobody asked for ends when nothing is to go on unasked; what the operator wants does not. */
+START_TEST(ended_by_its_knob)
+{
+	struct fake *w = order_has_gone(1, 2, 1);
+	uint64_t before = all_vmas(w);
+
+	ck_assert_int_eq(engine_compact(w->e, 0, _i ? COMPACT_ALL : COMPACT_RESTING), 0);
+	while (w->compacted.gathered + all_vmas(w) == before) { /* until it has moved something */
+		ck_assert(fake_compact_step(w));
+		answer_all(w);
+		w->now_ms += 5;
+	}
+	fake_set(w, KNOB_COMPACTION_PROACTIVENESS, 0);
+	carry_on(w, true);
+	if (_i)
+		ck_assert_uint_le(all_vmas(w), 2 * NR / PAGEBLOCK_FRAMES);
+	else
+		ck_assert_uint_gt(all_vmas(w), before / 4);
+	/* It is due as before when it may go on again. */
+	ck_assert(!engine_wants_gathering(w->e, 0));
+	fake_set(w, KNOB_COMPACTION_PROACTIVENESS, 20);
+	if (!_i) {
+		gather(w, COMPACT_RESTING);
+		ck_assert_uint_le(all_vmas(w), 2 * NR / PAGEBLOCK_FRAMES);
+	}
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_gather(void)
 {
 	Suite *s = suite_create("gather");
@@ -355,6 +384,7 @@ Suite *suite_gather(void)
 	tcase_add_loop_test(tc, budget_and_silence, 0, 2);
 	tcase_add_test(tc, nobody_pays_who_cannot);
 	tcase_add_loop_test(tc, gives_way, 0, 3);
+	tcase_add_loop_test(tc, ended_by_its_knob, 0, 2);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -326,6 +326,31 @@ START_TEST(stealing_takes_whole_pageblocks)
 }
 END_TEST
 
+/* What exists is found in a large span, over extents and zones that are absent. */
+START_TEST(present)
+{
+	static const uint32_t at[] = { 5 * B + 7, 66 * B, 67 * B + 511, 64 * 300 * B + 1 };
+	const uint32_t zone = 64 * 200 * B;
+	struct pool p;
+
+	make(&p, 3, zone, 0);
+	ck_assert_uint_eq(pool_next_present(&p, 0), POOL_NONE);
+	for (int i = 0; i < 4; i++)
+		pool_alloc(&p, POOL_NO_CACHE, pool_nid(&p, at[i]), at[i], POOL_NONE);
+	for (int i = 0; i < 4; i++) {
+		uint32_t first = at[i] / B * B, before = i ? at[i - 1] / B * B + B : 0;
+
+		ck_assert_uint_eq(pool_next_present(&p, before), first);
+		ck_assert_uint_eq(pool_next_present(&p, first), first);
+		ck_assert_uint_eq(pool_next_present(&p, first + B - 1), first + B - 1);
+	}
+	ck_assert_uint_eq(pool_next_present(&p, at[3] / B * B + B), POOL_NONE);
+	ck_assert_uint_eq(pool_next_present(&p, 3 * zone), POOL_NONE);
+	ck_assert_uint_eq(pool_next_present(&p, POOL_NONE), POOL_NONE);
+	pool_deinit(&p);
+}
+END_TEST
+
 START_TEST(retired_frames)
 {
 	struct pool p;
@@ -476,6 +501,7 @@ Suite *suite_pool(void)
 	tcase_add_test(tc, runs_of_all_orders);
 	tcase_add_test(tc, types);
 	tcase_add_test(tc, stealing_takes_whole_pageblocks);
+	tcase_add_test(tc, present);
 	tcase_add_test(tc, retired_frames);
 	tcase_add_test(tc, caches);
 	tcase_add_test(tc, guard_frames);

@@ -415,6 +415,24 @@ START_TEST(random_steps)
 }
 END_TEST
 
+/* A round costs what is in use, however much room there is for numbers. */
+START_TEST(span_costs_nothing)
+{
+	struct fake *w = fake_new(2, 64 * 16 * PAGEBLOCK_FRAMES, 0);
+	struct engine_steered sum = { 0 };
+	int steps = 1;
+
+	set_policy(w, POLICY_REPLICATE);
+	for (int i = 0; i < 4; i++)
+		client_on(w, i, 0, NR);
+	fake_tick(w, 1);
+	fake_passes(w, 3);
+	while (engine_steer_step(w->e, w->now_ms, false, &sum) != ENGINE_MIGRATE_DONE)
+		ck_assert_int_lt(++steps, 10);
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_steer(void)
 {
 	Suite *s = suite_create("steer");
@@ -429,6 +447,7 @@ Suite *suite_steer(void)
 	tcase_add_loop_test(tc, switched, 0, POLICY_NR * POLICY_NR);
 	tcase_add_test(tc, distance_merges_groups);
 	tcase_add_test(tc, silent_client);
+	tcase_add_test(tc, span_costs_nothing);
 	tcase_add_test(tc, operator_first);
 	tcase_add_loop_test(tc, random_steps, 0, 6);
 	suite_add_tcase(s, tc);

@@ -34,6 +34,13 @@ static int emulated_prefer(struct numa_topology *t, int nid)
 	return 0;
 }
 
+static int emulated_usable(struct numa_topology *t, int nid)
+{
+	(void)t;
+	(void)nid;
+	return 0;
+}
+
 static uint64_t emulated_room(struct numa_topology *t, int nid)
 {
 	(void)t;
@@ -69,6 +76,7 @@ static void emulated_free(struct numa_topology *t)
 static const struct numa_topology_ops emulated_ops = {
 	.page_nids = emulated_page_nids,
 	.prefer = emulated_prefer,
+	.usable = emulated_usable,
 	.room = emulated_room,
 	.moves = emulated_moves,
 	.cpu_nid = emulated_cpu_nid,

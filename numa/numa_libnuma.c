@@ -102,6 +102,21 @@ static int libnuma_move(struct numa_topology *t, const uint64_t *addr, int nr, i
 	return errno == EPERM || errno == ENOSYS ? -errno : 0;
 }
 
+/* A cpuset may change at any time, and memory come and go. */
+static int libnuma_usable(struct numa_topology *t, int nid)
+{
+	unsigned long mask[MAX_OS_NODES / (8 * sizeof(long))] = { 0 };
+	unsigned int os = (unsigned int)t->os_node[nid];
+
+	if (t->nr_nodes == 1)
+		return 0;
+	if (numa_node_size64((int)os, NULL) <= 0)
+		return -ENODEV;
+	if (get_mempolicy(NULL, mask, MAX_OS_NODES, NULL, MPOL_F_MEMS_ALLOWED))
+		return -errno;
+	return mask[os / (8 * sizeof(long))] >> (os % (8 * sizeof(long))) & 1 ? 0 : -EPERM;
+}
+
 static uint64_t libnuma_room(struct numa_topology *t, int nid)
 {
 	long long room;
@@ -160,6 +175,7 @@ static const struct numa_topology_ops libnuma_ops = {
 	.prefer = libnuma_prefer,
 	.unbind = libnuma_unbind,
 	.move = libnuma_move,
+	.usable = libnuma_usable,
 	.room = libnuma_room,
 	.moves = libnuma_moves,
 	.cpu_nid = libnuma_cpu_nid,

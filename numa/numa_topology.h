@@ -54,6 +54,11 @@ struct numa_topology_ops {
 	 * -1 where it is not known.
 	 */
 	int (*cpu_nid)(struct numa_topology *t, int cpu, const char *name);
+	/*
+	 * May the calling process have memory on the node now? 0, -ENODEV (the node has none, or is
+	 * offline), -EPERM (its cpuset keeps it away).
+	 */
+	int (*usable)(struct numa_topology *t, int nid);
 	/* Bytes that are free on the node. */
 	uint64_t (*room)(struct numa_topology *t, int nid);
 	/* Pages that the kernel has migrated so far, as it counts; not all moves are. */

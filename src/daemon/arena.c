@@ -29,6 +29,7 @@
 #define SPAN_TIMES 4u                 /* see arena.h */
 #define MIN_ZONE_FRAMES (1u << 14)    /* 64 MiB: below that nothing is saved */
 #define ZONE_ALIGN 512u               /* frames of a pageblock */
+#define COPIED 16u                    /* frames copied at a time, on the stack: 64 KiB */
 
 static off_t frame_offset(uint32_t frame)
 {
@@ -154,11 +155,9 @@ void arena_drop_policy(const struct arena *a)
 	munmap(p, len);
 }
 
-/* From here on this thread's frames come to lie on the node of that one; -1: as before. */
-static void prefer_node(const struct arena *a, int64_t frame)
+/* From here on this thread's frames come to lie on node `nid`; -1: where it runs. */
+static void prefer_node(const struct arena *a, int nid)
 {
-	int nid = frame < 0 ? -1 : (int)(frame / a->zone_frames);
-
 	/* Where the kernel refuses, for a cpuset of ours, the frame lies where it may. */
 	if (a->nr_nodes > 1)
 		a->topology->ops->prefer(a->topology, nid);
@@ -188,88 +187,107 @@ int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 	struct arena *a = arena;
 	int err;
 
-	prefer_node(a, frame);
+	prefer_node(a, (int)(frame / a->zone_frames));
 	err = write_frames(a, frame, buf, nr);
 	prefer_node(a, -1);
 	return err;
 }
 
-static int copy_frame(const struct arena *a, uint32_t from, uint32_t to)
+/* At most COPIED frames, side by side. */
+static int copy_frames(const struct arena *a, uint32_t from, uint32_t to, uint32_t nr)
 {
-	unsigned char page[KSM_PAGE_SIZE];
+	unsigned char page[COPIED * KSM_PAGE_SIZE];
+	size_t len = (size_t)nr << KSM_PAGE_SHIFT;
 	ssize_t n;
 
 	do
-		n = pread(a->file.fd, page, sizeof(page), frame_offset(from));
+		n = pread(a->file.fd, page, len, frame_offset(from));
 	while (n < 0 && errno == EINTR);
-	return n == (ssize_t)sizeof(page) ? write_frames(a, to, page, 1) : -EIO;
+	return n == (ssize_t)len ? write_frames(a, to, page, nr) : -EIO;
 }
 
-int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
+int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid)
 {
 	struct arena *a = arena;
 	int err = 0;
 
-	prefer_node(a, to);
-	for (; nr-- && !err; from++, to++)
-		err = copy_frame(a, from, to);
+	prefer_node(a, nid);
+	pretend(a, to, nr, nid);
+	for (uint32_t i = 0; i < nr && !err; i += COPIED)
+		err = copy_frames(a, from + i, to + i, nr - i < COPIED ? nr - i : COPIED);
 	prefer_node(a, -1);
 	return err;
 }
 
-/*
- * The frames at an address, present, or NULL; and the address of each. To map a frame as present
- * fills a hole, which is why it must have contents.
- */
-static void *map_frames(const struct arena *a, uint32_t frame, uint32_t nr, uint64_t *addr)
+static uint64_t length(uint32_t nr)
 {
-	size_t len = (size_t)nr << KSM_PAGE_SHIFT;
-	void *p = mmap(NULL, len, PROT_READ, MAP_SHARED, a->file.fd, frame_offset(frame));
+	return (uint64_t)nr << KSM_PAGE_SHIFT;
+}
+
+/*
+ * The frames, at an address one behind the other, present, or NULL; and the address of each. To map
+ * a frame as present fills a hole, which is why each must have contents.
+ */
+static void *map_frames(const struct arena *a, const uint32_t *frame, uint32_t nr, uint64_t *addr)
+{
+	char *p = mmap(NULL, length(nr), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		       0);
+	bool ok = true;
 
 	if (p == MAP_FAILED)
 		return NULL;
+	for (uint32_t i = 0, to; i < nr && ok; i = to) {
+		for (to = i + 1; to < nr && frame[to] == frame[to - 1] + 1; to++)
+			;
+		ok = mmap(p + length(i), length(to - i), PROT_READ, MAP_SHARED | MAP_FIXED,
+			  a->file.fd, frame_offset(frame[i])) != MAP_FAILED;
+	}
 	for (uint32_t i = 0; i < nr; i++)
-		addr[i] = (uint64_t)(uintptr_t)p + ((uint64_t)i << KSM_PAGE_SHIFT);
-	if (!madvise(p, len, MADV_POPULATE_READ))
+		addr[i] = (uint64_t)(uintptr_t)p + length(i);
+	if (ok && !madvise(p, length(nr), MADV_POPULATE_READ))
 		return p;
-	munmap(p, len);
+	munmap(p, length(nr));
 	return NULL;
 }
 
 void arena_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
 {
 	struct arena *a = arena;
+	uint32_t v[KSM_ORDER_PAGES];
 	uint64_t addr[KSM_ORDER_PAGES];
 	void *p;
 
-	for (uint32_t i = 0; i < nr; i++)
-		nids[i] = a->topology->query ? -1 : pretended_nid(a, frame + i);
-	p = a->topology->query ? map_frames(a, frame, nr, addr) : NULL;
+	for (uint32_t i = 0; i < nr; i++) {
+		v[i] = frame + i;
+		nids[i] = a->topology->query ? -1 : pretended_nid(a, v[i]);
+	}
+	p = a->topology->query ? map_frames(a, v, nr, addr) : NULL;
 	if (!p)
 		return;
 	a->topology->ops->page_nids(a->topology, 0, addr, (int)nr, nids);
-	munmap(p, (size_t)nr << KSM_PAGE_SHIFT);
+	munmap(p, length(nr));
 }
 
-int arena_frame_move(void *arena, uint32_t frame, uint32_t nr, int to, int *nids)
+int arena_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids)
 {
 	struct arena *a = arena;
-	uint64_t addr[KSM_ORDER_PAGES];
+	uint64_t addr[NUMA_MAX_QUERY];
 	void *p;
 	int err;
 
-	for (uint32_t i = 0; i < nr; i++)
+	for (uint32_t i = 0; i < nr; i++) {
 		nids[i] = a->pretended ? to : -1;
-	pretend(a, frame, nr, to);
+		pretend(a, frame[i], 1, to);
+	}
 	if (!a->topology->ops->move)
 		return a->pretended ? 0 : -ENOSYS;
 	p = map_frames(a, frame, nr, addr);
 	if (!p)
 		return 0; /* no memory now */
 	err = a->topology->ops->move(a->topology, addr, (int)nr, to);
-	munmap(p, (size_t)nr << KSM_PAGE_SHIFT);
 	if (!err)
-		arena_frame_nids(a, frame, nr, nids);
+		a->topology->ops->page_nids(a->topology, 0, addr, (int)nr, nids);
+	munmap(p, length(nr));
 	return err;
 }
 

@@ -43,6 +43,10 @@ static const char *explain(int error)
 		return "not while pages are shared: set ksm/run to 2 first";
 	case ENXIO:
 		return "there is no such node with memory";
+	case ENODEV:
+		return "that node has no memory now, or is offline";
+	case EPERM:
+		return "the daemon's cpuset keeps it from that node";
 	case ELOOP:
 		return "that is the same node";
 	case EINPROGRESS:

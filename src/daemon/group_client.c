@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include <urcu.h>
 
 #include "base/kernel_cost.h"
 #include "daemon/attr.h"
@@ -15,9 +16,11 @@
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
 #include "daemon/looker.h"
+#include "daemon/mover.h"
 #include "daemon/profit.h"
 
 static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
+static const char *const move_names[MOVE_FAILED_NR] = { "none", ENGINE_MOVE_FAILED_NAMES };
 
 /* ---- client/PID/ ---- */
 
@@ -28,6 +31,7 @@ struct client_values {
 	uint64_t nr_vmas, max_map_count, connected_seconds;
 	char node[16];
 	int nr_nodes;
+	char migrate_to[16], migrate_result[128];
 };
 
 /*
@@ -64,6 +68,30 @@ static void show_nodes(const struct attr *a, const void *values, struct text *ou
 	text_printf(out, "\n");
 }
 
+/*
+ * What has become of the last move of its pages. How many of the frames are its own alone is not
+ * said, because that is when others have written.
+ */
+static void gather_move(struct clients *clients, pid_t pid, struct client_values *v)
+{
+	struct mover_counts c;
+	int to = mover_counts_client(clients->d->mover, pid, &c);
+	uint64_t failed = 0;
+
+	strcpy(v->migrate_to, "none");
+	strcpy(v->migrate_result, "none");
+	if (to == -ENOENT)
+		return;
+	if (to >= 0)
+		snprintf(v->migrate_to, sizeof(v->migrate_to), "%d", to);
+	for (int i = 1; i < MOVE_FAILED_NR; i++)
+		failed += c.sum.failed[i];
+	snprintf(v->migrate_result, sizeof(v->migrate_result), "%s: frames %llu failed %llu%s%s",
+		 to >= 0 ? "under way" : "done", (unsigned long long)(c.sum.frames + c.sum.placed),
+		 (unsigned long long)failed, failed ? " last " : "",
+		 failed ? move_names[c.sum.culprit.why] : "");
+}
+
 static int gather(void *owner, uint64_t pid, void *values)
 {
 	struct clients *clients = owner;
@@ -90,6 +118,7 @@ static int gather(void *owner, uint64_t pid, void *values)
 	strcpy(v->node, "unknown");
 	if (v->view.mm.reader >= 0)
 		snprintf(v->node, sizeof(v->node), "%d", v->view.mm.reader);
+	gather_move(clients, (pid_t)pid, v);
 	return 0;
 }
 
@@ -106,6 +135,28 @@ static void list(void *owner, struct attr_list *l)
 	for (unsigned int i = 0; i < nr; i++)
 		attr_list_subject(l, (uint64_t)v[i]);
 	free(v);
+}
+
+/* "none" ends what is under way. */
+static int store_migrate_to(void *owner, uint64_t pid, const struct attr *a, const char *value)
+{
+	struct clients *clients = owner;
+	struct session *s;
+	int to, err;
+
+	(void)a;
+	if (!strcmp(value, "none")) {
+		mover_end_client(clients->d->mover, (pid_t)pid);
+		return 0;
+	}
+	err = mover_node_of(value, &to);
+	if (err)
+		return err;
+	rcu_read_lock();
+	s = pid <= INT32_MAX ? clients_find(clients, (pid_t)pid) : NULL;
+	err = s ? mover_begin_client(clients->d->mover, (pid_t)pid, s->mm, to) : -ENOENT;
+	rcu_read_unlock();
+	return err;
 }
 
 #define CLIENT(name, field, help) ATTR_FIELD(struct client_values, field, name, help)
@@ -143,6 +194,18 @@ static const struct attr attrs[] = {
 	       "ksm_merging_pages whose frames lie on its `node`; 0 while that is unknown"),
 	CLIENT("pages_remote", view.mm.read_remote,
 	       "the others: read from another node, taking each page to be read equally often"),
+	{
+		.name = "migrate_to",
+		.help = "move what its pages stand on to this node; where others' pages stand "
+			"there, too, its own alone go. `none` ends it. Shows the node while that "
+			"is under way",
+		.at = offsetof(struct client_values, migrate_to),
+		.show = attr_show_text,
+		.store = store_migrate_to,
+		.root = true,
+	},
+	ATTR_FIELD(struct client_values, migrate_result, "migrate_result",
+		   "what has become of the last such move, and of the last frame that failed"),
 	ATTR_NUMBERS(struct client_values, view.left_out, "left_out", left_names, "pages left out"),
 };
 

@@ -22,10 +22,20 @@ struct ksm_values {
 	struct engine_counters c;
 	uint64_t added_vmas, nr_short;
 	int64_t general_profit;
-	uint64_t orders, frames_brought;
+	uint64_t orders, frames_brought, twins_merged, twins_failed;
 	uint64_t held, debt_bytes, debt_limit_bytes;
 	uint64_t left_out[KSM_LEFT_NR];
 };
+
+static void gather_twins(struct daemon *d, struct ksm_values *v)
+{
+	struct mover_counts c;
+
+	mover_counts(d->mover, ENGINE_JOB_TWINS, &c);
+	v->twins_merged = c.sum.frames;
+	for (int i = 1; i < MOVE_FAILED_NR; i++)
+		v->twins_failed += c.sum.failed[i];
+}
 
 static int gather(void *owner, uint64_t subject, void *values)
 {
@@ -48,6 +58,7 @@ static int gather(void *owner, uint64_t subject, void *values)
 		v->debt_limit_bytes = 0;
 	v->orders = domain_table_orders(&d->domains);
 	v->frames_brought = d->mover->watch.brought;
+	gather_twins(d, v);
 	v->general_profit = profit_bytes(v->c.pages_sharing + v->c.zero_pages, v->c.metadata_bytes,
 					 s.added_vmas);
 	for (int i = 0; i < KSM_LEFT_NR; i++)
@@ -111,6 +122,12 @@ static const struct attr attrs[] = {
 	KSM("merging_held", held,
 	    "1 while nothing is merged because memory is not short: merge_below_available, "
 	    "merge_on_pressure"),
+	KSM("frames_met", c.frames_met,
+	    "frames that came to a node where their contents stood, and are to be merged with "
+	    "these"),
+	KSM("frames_met_merged", twins_merged, "such frames that were, since the start"),
+	KSM("frames_met_failed", twins_failed,
+	    "such frames that were not, after three tries, since the start"),
 	KSM("orders", orders, "orders waiting or under way"),
 	KSM("orders_given", c.total.orders, "orders given, since the start"),
 	KSM("order_pages_failed", c.total.order_pages_failed, "pages of them that were not merged"),

@@ -24,7 +24,7 @@
 struct node_values {
 	uint64_t nid, os_node, frames_start, frames_end;
 	char migrate_to[16];
-	uint64_t success, fail, collisions, failed[MOVE_FAILED_NR - 1];
+	uint64_t success, placed, fail, collisions, failed[MOVE_FAILED_NR - 1];
 	char culprit[128];
 	char offline[32], offline_result[160];
 	struct compacts_node c;
@@ -40,11 +40,7 @@ struct place_values {
 	char distances[NUMA_MAX_NODES * 4];
 };
 
-static const char *const failed_names[MOVE_FAILED_NR - 1] = {
-	[MOVE_SILENT - 1] = "silent",       [MOVE_REFUSED - 1] = "refused",
-	[MOVE_WRITTEN - 1] = "written",     [MOVE_NO_MAPPINGS - 1] = "no_mappings",
-	[MOVE_NO_MEMORY - 1] = "no_memory", [MOVE_IN_USE - 1] = "in_use",
-};
+static const char *const failed_names[MOVE_FAILED_NR - 1] = { ENGINE_MOVE_FAILED_NAMES };
 
 static void look_mover(struct daemon *d, int nid, struct node_values *v)
 {
@@ -55,7 +51,8 @@ static void look_mover(struct daemon *d, int nid, struct node_values *v)
 	strcpy(v->migrate_to, "none");
 	if (to >= 0)
 		snprintf(v->migrate_to, sizeof(v->migrate_to), "%d", to);
-	v->success = c.sum.frames;
+	v->success = c.sum.frames + c.sum.placed;
+	v->placed = c.sum.placed;
 	v->collisions = c.sum.collisions;
 	for (int i = 1; i < MOVE_FAILED_NR; i++) {
 		v->failed[i - 1] = c.sum.failed[i];
@@ -170,20 +167,15 @@ static void list(void *owner, struct attr_list *l)
 static int store_migrate_to(void *owner, uint64_t nid, const struct attr *a, const char *value)
 {
 	struct daemon *d = owner;
-	uint64_t to;
-	int err;
+	int to, err;
 
 	(void)a;
 	if (!strcmp(value, "none")) {
 		mover_end(d->mover, (int)nid);
 		return 0;
 	}
-	err = text_number(value, 10, &to);
-	if (err == -EINVAL)
-		return err;
-	if (err || to > NUMA_MAX_NODES)
-		to = NUMA_MAX_NODES;
-	return mover_begin(d->mover, (int)nid, (int)to);
+	err = mover_node_of(value, &to);
+	return err ? err : mover_begin(d->mover, (int)nid, to);
 }
 
 /* "all", or "FIRST END": frames of a node, whole pageblocks. NULL, or what is wrong with it. */
@@ -272,16 +264,18 @@ static const struct attr node_attrs[] = {
 	NODE_ALL("frames_end", frames_end, "frame after the last"),
 	{
 		.name = "migrate_to",
-		.help = "move what stands on the node's frames to this node's; `none` puts back "
-			"what has not moved. Shows the node while that is under way",
+		.help = "move what lies on the node to this one, in all domains; `none` has what "
+			"has not moved stay. Shows the node while that is under way",
 		.at = offsetof(struct node_values, migrate_to),
 		.show = attr_show_text,
 		.store = store_migrate_to,
+		.root = true,
 	},
 	NODE("pgmigrate_success", success,
-	     "frames from which all pages were moved away, since the start"),
-	NODE("pgmigrate_fail", fail,
-	     "frames that were to be emptied, and keep pages, since the start"),
+	     "frames that went to another node, or whose pages all did, since the start"),
+	NODE("pgmigrate_placed", placed,
+	     "of these, frames that the kernel moved under their mappings, since the start"),
+	NODE("pgmigrate_fail", fail, "frames that were to go, and stayed, since the start"),
 	NODE("migrate_collisions", collisions,
 	     "times that a frame of the same contents was there, and took the pages, since the "
 	     "start"),

@@ -13,6 +13,7 @@
 #include <urcu.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "daemon/client_view.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
@@ -34,34 +35,29 @@ int mover_init(struct mover *m, struct daemon *d)
 
 /* --- the thread --- */
 
-static void add(struct mover *m, int nid, const struct domain *d, const struct engine_migrated *v)
+static void add(struct mover *m, int job, const struct domain *d, const struct engine_migrated *v)
 {
 	int pid = v->culprit.why ? client_pid_of(m->d->clients, v->culprit.client) : 0;
-	struct mover_counts *c = &m->done[nid];
+	struct mover_counts *c = &m->done[job];
 
 	lock_take(&m->lock);
-	c->sum.frames += v->frames;
-	c->sum.collisions += v->collisions;
-	for (int i = 0; i < MOVE_FAILED_NR; i++)
-		c->sum.failed[i] += v->failed[i];
+	engine_migrated_add(&c->sum, v);
 	if (v->culprit.why) {
-		c->sum.culprit = v->culprit;
 		c->domain = d->id;
 		c->pid = pid;
 	}
 	lock_give(&m->lock);
 }
 
-/* A step for a node in every domain. *due_ms: when the next is due; unchanged: never. */
-static void step_node(struct mover *m, int nid, struct domain **v, unsigned int nr,
-		      uint64_t *due_ms)
+/* A step of a job in every domain. *due_ms: when the next is due; unchanged: never. */
+static void step_job(struct mover *m, int job, struct domain **v, unsigned int nr, uint64_t *due_ms)
 {
 	bool active = false;
 
 	for (unsigned int i = 0; i < nr; i++) {
 		struct engine_migrated done = { 0 };
 		uint64_t now = clock_ms();
-		enum engine_migrate ret = engine_migrate_step(v[i]->engine, nid, now, &done);
+		enum engine_migrate ret = engine_migrate_step(v[i]->engine, job, now, &done);
 
 		if (ret == ENGINE_MIGRATE_NONE)
 			continue;
@@ -69,10 +65,19 @@ static void step_node(struct mover *m, int nid, struct domain **v, unsigned int 
 			active = true;
 		else /* Frames have been retired. */
 			bell_ring(&m->d->client_bell, CLIENTS_RETIRED);
-		add(m, nid, v[i], &done);
+		add(m, job, v[i], &done);
 	}
 	if (!active)
-		m->to[nid] = 0;
+		m->to[job] = 0;
+}
+
+/* Contents stand twice on a node: see engine_migrate_twins(). */
+static void begin_twins(struct mover *m, struct domain **v, unsigned int nr)
+{
+	m->watch.met = 0;
+	m->to[ENGINE_JOB_TWINS] = 1;
+	for (unsigned int i = 0; i < nr; i++)
+		engine_migrate_twins(v[i]->engine); /* no memory: the next look tries again */
 }
 
 static uint64_t step(struct mover *m, uint32_t rung)
@@ -82,15 +87,17 @@ static uint64_t step(struct mover *m, uint32_t rung)
 	unsigned int nr;
 	struct domain **v = domain_table_snapshot(&m->d->domains, &nr);
 
-	for (int nid = 0; nid < m->d->topology->nr_nodes; nid++)
-		if (m->to[nid])
-			step_node(m, nid, v, nr, &due_ms);
-	drains_step(&m->drains, v, nr, &due_ms);
 	due_ms = u64_min(due_ms, node_watch_step(&m->watch, m->d->topology, v, nr));
 	due_ms = u64_min(due_ms, steering_step(&m->steering, m->d->clients, &m->d->knobs,
 					       m->d->topology, v, nr, &retired));
 	if (retired)
 		bell_ring(&m->d->client_bell, CLIENTS_RETIRED);
+	if (m->watch.met && !m->to[ENGINE_JOB_TWINS])
+		begin_twins(m, v, nr);
+	for (int job = 0; job < ENGINE_JOBS; job++)
+		if (m->to[job])
+			step_job(m, job, v, nr, &due_ms);
+	drains_step(&m->drains, v, nr, &due_ms);
 	if (rung & MOVER_WANT)
 		compacts_want(&m->compacts, v, nr);
 	if (rung & MOVER_REST)
@@ -169,10 +176,35 @@ void mover_deinit(struct mover *m)
 
 /* --- the main thread --- */
 
-static void end_all(int from, struct domain **v, unsigned int nr)
+static void end_all(int job, struct domain **v, unsigned int nr)
 {
 	for (unsigned int i = 0; i < nr; i++)
-		engine_migrate_end(v[i]->engine, from);
+		engine_migrate_end(v[i]->engine, job);
+}
+
+/* Is there such a node, and has it room for us, and a thread? */
+static int prepare(struct mover *m, int job, int to)
+{
+	const struct numa_topology *t = m->d->topology;
+	int err;
+
+	if (to < 0 || to >= t->nr_nodes)
+		return -ENXIO;
+	if (m->to[job])
+		return -EALREADY;
+	err = t->ops->usable(m->d->topology, to);
+	return err ? err : start(m);
+}
+
+int mover_node_of(const char *value, int *nid)
+{
+	uint64_t n;
+	int err = text_number(value, 10, &n);
+
+	if (err == -EINVAL)
+		return err;
+	*nid = err || n > NUMA_MAX_NODES ? NUMA_MAX_NODES : (int)n;
+	return 0;
 }
 
 int mover_begin(struct mover *m, int from, int to)
@@ -181,13 +213,9 @@ int mover_begin(struct mover *m, int from, int to)
 	struct domain **v;
 	int err;
 
-	if (to < 0 || to >= m->d->topology->nr_nodes)
-		return -ENXIO;
 	if (to == from)
 		return -ELOOP;
-	if (m->to[from])
-		return -EALREADY;
-	err = start(m);
+	err = prepare(m, from, to);
 	if (err)
 		return err;
 	v = domain_table_snapshot(&m->d->domains, &nr);
@@ -201,14 +229,43 @@ int mover_begin(struct mover *m, int from, int to)
 	return err;
 }
 
-void mover_end(struct mover *m, int from)
+void mover_end(struct mover *m, int job)
 {
 	unsigned int nr;
 	struct domain **v = domain_table_snapshot(&m->d->domains, &nr);
 
-	end_all(from, v, nr);
+	end_all(job, v, nr);
 	domain_snapshot_free(v, nr);
 	bell_ring(&m->bell, MOVER_WORK);
+}
+
+int mover_begin_client(struct mover *m, pid_t pid, struct mm_slot *mm, int to)
+{
+	int err = prepare(m, ENGINE_JOB_CLIENT, to);
+
+	if (err)
+		return err;
+	lock_take(&m->lock);
+	m->client = pid;
+	m->done[ENGINE_JOB_CLIENT] = (struct mover_counts){ 0 };
+	lock_give(&m->lock);
+	err = engine_migrate_client(mm, to);
+	if (err)
+		return err;
+	m->to[ENGINE_JOB_CLIENT] = to + 1;
+	bell_ring(&m->bell, MOVER_WORK);
+	return 0;
+}
+
+void mover_end_client(struct mover *m, pid_t pid)
+{
+	if (m->client == pid)
+		mover_end(m, ENGINE_JOB_CLIENT);
+}
+
+int mover_counts_client(struct mover *m, pid_t pid, struct mover_counts *out)
+{
+	return m->client == pid ? mover_counts(m, ENGINE_JOB_CLIENT, out) : -ENOENT;
 }
 
 int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end)
@@ -270,10 +327,10 @@ void mover_drained(struct mover *m, int nid, struct drains_node *out)
 	drains_look(&m->drains, nid, out);
 }
 
-int mover_counts(struct mover *m, int nid, struct mover_counts *out)
+int mover_counts(struct mover *m, int job, struct mover_counts *out)
 {
 	lock_take(&m->lock);
-	*out = m->done[nid];
+	*out = m->done[job];
 	lock_give(&m->lock);
-	return m->to[nid] - 1;
+	return m->to[job] - 1;
 }

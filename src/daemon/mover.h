@@ -34,13 +34,15 @@ struct mover {
 	struct node_watch watch;
 	struct steering steering;
 	struct compacts compacts;
-	_Atomic int to[NUMA_MAX_NODES]; /* node that this one is being emptied to, plus 1; or 0 */
-	struct lock lock;               /* a leaf; covers `done`, too */
+	/* By the job's number (engine.h): node that it moves to, plus 1; or 0: there is none. */
+	_Atomic int to[ENGINE_JOBS];
+	struct lock lock; /* a leaf; covers all below, too */
 	struct mover_counts {
 		struct engine_migrated sum; /* since the start; `culprit` is the last one */
 		uint32_t domain;            /* its domain */
 		int pid;                    /* of culprit.client, 0 when it had gone */
-	} done[NUMA_MAX_NODES];
+	} done[ENGINE_JOBS];
+	pid_t client; /* whose pages are being moved, or were last; their counts begin anew */
 };
 
 /*
@@ -60,12 +62,15 @@ void mover_look(struct mover *m);
 void mover_stop(struct mover *m);
 
 /*
- * Begin to move what is on node `from` now. Returns 0, -ENXIO (there is no node `to`), -ELOOP (it
- * is the same), -EALREADY, -ENOMEM, or -errno (no thread); then nothing is moved.
+ * Begin to move what is on node `from` now. Returns 0, -ENXIO (there is no node `to`), -ENODEV (it
+ * has no memory now), -EPERM (the daemon may not use it), -ELOOP (it is the same), -EALREADY,
+ * -ENOMEM, or -errno (no thread); then nothing is moved.
  */
 int mover_begin(struct mover *m, int from, int to);
+/* The number of a node that somebody wrote; one too large there is none of. 0 or -EINVAL. */
+int mover_node_of(const char *value, int *nid);
 /* Put back what has not moved yet. */
-void mover_end(struct mover *m, int from);
+void mover_end(struct mover *m, int job);
 /* As drains_begin(), drains_end(), drains_online(); mover_offline() or -errno: no thread. */
 int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end);
 void mover_offline_end(struct mover *m, int nid);
@@ -80,7 +85,17 @@ void mover_want(struct mover *m);
 void mover_rest(struct mover *m);
 /* The range that is being taken out of use, or was last. */
 void mover_drained(struct mover *m, int nid, struct drains_node *out);
-/* What has become of frames of a node. Returns the node that it is being emptied to, or -1. */
-int mover_counts(struct mover *m, int nid, struct mover_counts *out);
+/* What has become of the frames of a job. Returns the node to which it moves, or -1. */
+int mover_counts(struct mover *m, int job, struct mover_counts *out);
+
+/*
+ * Begin to move to node `to` what the pages of a client stand on. Returns as mover_begin(); one at
+ * a time. The caller has a reference on `mm`, or is in an RCU read section.
+ */
+int mover_begin_client(struct mover *m, pid_t pid, struct mm_slot *mm, int to);
+/* Put back what has not moved yet of this client's. */
+void mover_end_client(struct mover *m, pid_t pid);
+/* The same as mover_counts() of the last move of this client's pages; -ENOENT: there was none. */
+int mover_counts_client(struct mover *m, pid_t pid, struct mover_counts *out);
 
 #endif

@@ -258,18 +258,18 @@ static bool is_sparse(const struct pageblock *pb)
 
 static void begin_block(struct engine *e, struct compact *c) NEEDS(e->lock)
 {
-	struct migrate_range r = { .from = c->nid,
-				   .to = c->nid,
-				   .first = c->block,
-				   .end = c->block + PAGEBLOCK_FRAMES,
-				   .way = &c->way };
+	struct source r = { .from = c->nid,
+			    .to = c->nid,
+			    .first = c->block,
+			    .end = c->block + PAGEBLOCK_FRAMES,
+			    .way = &c->way };
 	struct pool_culprit who;
 
 	if (range_isolate(&e->pool, r.first, r.end, &who)) {
 		give_back(e, c);
 		return;
 	}
-	c->moving = !migrate_begin(e, &r);
+	c->moving = !migrate_begin(e, c->nid, &r);
 	if (c->moving)
 		return;
 	give_back(e, c);
@@ -349,17 +349,17 @@ static bool take_way(struct engine *e, struct compact *c, const struct relocatio
 /* The next stretch whose frames move. False: there is none left. */
 static bool gather(struct engine *e, struct compact *c) NEEDS(e->lock)
 {
-	struct migrate_range r = { .from = c->nid,
-				   .to = c->nid,
-				   .first = (uint32_t)c->nid * e->pool.zone_frames,
-				   .end = zone_end(e, c->nid),
-				   .way = &c->way };
+	struct source r = { .from = c->nid,
+			    .to = c->nid,
+			    .first = (uint32_t)c->nid * e->pool.zone_frames,
+			    .end = zone_end(e, c->nid),
+			    .way = &c->way };
 	struct relocation way;
 	enum gather found = gather_next(e, c->nid, &c->at, &c->seen, &way);
 
 	if (found != GATHER_FOUND || !take_way(e, c, &way))
 		return found != GATHER_END;
-	c->moving = !migrate_begin(e, &r);
+	c->moving = !migrate_begin(e, c->nid, &r);
 	if (c->moving)
 		c->done.gathered += way.nr;
 	else

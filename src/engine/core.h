@@ -262,6 +262,7 @@ struct engine {
 	void *arena;
 	const struct ksm_knobs *knobs;
 	int nr_nodes;
+	uint8_t home[ENGINE_NODES]; /* node that pages of each count for: engine_set_home() */
 	uint64_t hash_seed, zero_hash;
 
 	struct lock lock;
@@ -304,7 +305,7 @@ struct engine {
 
 	uint32_t survey_next;                  /* block that the survey comes to next: survey.c */
 	uint32_t bring_next;                   /* frame that engine_bring_back() comes to next */
-	struct migrate *migrate[ENGINE_NODES]; /* the job that empties a node; NULL: none */
+	struct migrate *migrate[ENGINE_JOBS];  /* the mover's jobs; NULL: none */
 	struct drain *drain[ENGINE_NODES];     /* the one that takes frames of it out of use */
 	struct compact *compact[ENGINE_NODES]; /* the one that frees pageblocks of it */
 	uint64_t wants_pageblock;              /* bit per node: a window could not be had */

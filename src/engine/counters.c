@@ -73,6 +73,7 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	out->pages_indebted +=
 		e->nr_state[RMAP_MERGED] + e->nr_state[RMAP_ZEROED] + e->nr_state[RMAP_ORDERED];
 	out->nr_indebted += e->indebted;
+	out->frames_met += e->stable.nr_meets;
 	engine_totals_add(&out->total, &e->total);
 	out->metadata_bytes += metadata_bytes(e);
 	left_out(e->left, e->nr_state, out->left_out);
@@ -173,4 +174,12 @@ int engine_rmap_walk(struct engine *e, uint32_t frame,
 	}
 	engine_unlock(e);
 	return nr;
+}
+
+void engine_on_node(struct engine *e, int nid, struct engine_on_node *out)
+{
+	engine_lock(e);
+	out->used = e->stable.nr_on[nid];
+	out->retired = stable_nr_retired_on(&e->stable, nid);
+	engine_unlock(e);
 }

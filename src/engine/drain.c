@@ -32,7 +32,7 @@
 #define VISIT 8192u        /* frame numbers looked at under one hold of the lock */
 
 struct drain {
-	struct migrate_range of;
+	struct source of;
 	uint64_t limit_ms;             /* 0: not known yet */
 	uint64_t round_ms, backoff_ms; /* when the mover begins again */
 	uint64_t frames;               /* in use at the start */
@@ -61,7 +61,7 @@ static int isolate(struct engine *e, uint32_t first, uint32_t end, uint32_t *fra
 	return err;
 }
 
-static int begin(struct engine *e, const struct migrate_range *r, uint32_t *frame) NEEDS(e->lock)
+static int begin(struct engine *e, const struct source *r, uint32_t *frame) NEEDS(e->lock)
 {
 	struct pool_counts c;
 	struct drain *d;
@@ -103,7 +103,7 @@ static bool is_range(const struct engine *e, int nid, uint32_t first, uint32_t e
 
 int engine_offline(struct engine *e, int nid, uint32_t first, uint32_t end, int to, uint32_t *frame)
 {
-	struct migrate_range r = { .from = nid, .to = to, .first = first, .end = end };
+	struct source r = { .from = nid, .to = to, .first = first, .end = end };
 	int err;
 
 	*frame = POOL_NONE;
@@ -215,7 +215,7 @@ static enum engine_migrate look(struct engine *e, int nid, uint64_t now, struct 
 	}
 	if (live == POOL_NONE || now < d->round_ms) /* for the grace period, or a frame's node */
 		return ENGINE_MIGRATE_WAIT;
-	d->moving = !migrate_begin(e, &d->of);
+	d->moving = !migrate_begin(e, nid, &d->of);
 	d->round_ms = now + d->backoff_ms;
 	d->backoff_ms = d->backoff_ms * 2 < ROUND_MAX_MS ? d->backoff_ms * 2 : ROUND_MAX_MS;
 	return d->moving ? ENGINE_MIGRATE_MORE : ENGINE_MIGRATE_WAIT;

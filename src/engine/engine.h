@@ -95,10 +95,10 @@ struct engine_ops {
 	 */
 	int (*frame_write)(void *arena, uint32_t frame, const void *buf, uint32_t nr);
 	/*
-	 * [unlocked] Fill nr contiguous new frames with the bytes of others, which do not change.
-	 * Returns as frame_write().
+	 * [unlocked] Fill nr contiguous new frames with the bytes of others, which do not change,
+	 * and have them lie on node `nid` if that has room. Returns as frame_write().
 	 */
-	int (*frame_copy)(void *arena, uint32_t from, uint32_t to, uint32_t nr);
+	int (*frame_copy)(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid);
 	/*
 	 * The engine has `least` frames in use or is about to, and would have room for `wish`.
 	 * Returns how many it may have in use: from `least` to `wish`, or what it said before when
@@ -119,11 +119,11 @@ struct engine_ops {
 	 */
 	void (*frame_nids)(void *arena, uint32_t frame, uint32_t nr, int *nids);
 	/*
-	 * [unlocked] Have nr contiguous frames with contents moved to node `to`, under all their
-	 * mappings. nids[] and nr are as for frame_nids(). Returns 0, also where a frame could not
-	 * be moved, or -errno: none will be, as we may not.
+	 * [unlocked] Have frames with contents moved to node `to`, under all their mappings; nids[]
+	 * as for frame_nids(), nr <= ENGINE_MOVE_MAX. Returns 0, also where a frame could not be
+	 * moved, or -errno: none will be, as we may not.
 	 */
-	int (*frame_move)(void *arena, uint32_t frame, uint32_t nr, int to, int *nids);
+	int (*frame_move)(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids);
 	/* Give the memory of nr contiguous frames back. Must not fail. */
 	void (*frame_free)(void *arena, uint32_t frame, uint32_t nr);
 	/* The last reference to a client's mm_slot is gone: free the client. Any context. */
@@ -131,6 +131,7 @@ struct engine_ops {
 };
 
 #define ENGINE_NODES 64
+#define ENGINE_MOVE_MAX 512u /* frames; a move takes one to four microseconds each */
 
 struct engine_config {
 	const struct engine_ops *ops;
@@ -301,14 +302,23 @@ uint64_t engine_epoch_free(struct engine *e, uint64_t upto); /* frames freed */
 uint64_t engine_nr_retired(struct engine *e);
 
 /*
- * Migration. What stands on frames of node `from` is moved to frames of node `to`: migrate.c says
- * how. One job for each `from` at a time. engine_migrate() begins one and returns 0, -EINVAL (no
- * such node, or the same one), -EALREADY (one is under way) or -ENOMEM.
+ * Migration: migrate.c says how. A job has a number, under which it is carried on and ended:
+ *
+ * a node's      Nothing is to lie on node `from`: its frames are moved to `to` under their
+ *               mappings, or their pages to frames of the same contents there, or to new ones.
+ * CLIENT        The same for what the pages of one client stand on, and lies on another node than
+ *               `to`. Where others' pages stand on the frame, too, those of the client alone move.
+ * TWINS         Contents that came to stand twice on a node, because a frame was moved there, are
+ *               merged. What fails is tried by the next such job, but not for ever.
+ *
+ * engine_migrate() and the others begin one and return 0, -EINVAL (no such node, or the same one),
+ * -EALREADY (one of the number is under way) or -ENOMEM.
  *
  * engine_migrate_step() carries it on, by one thread at a time; now_ms never goes back and is not
  * 0. It adds to *out what has become of frames since the last step. A job ends in bounded time,
  * whatever clients do; engine_migrate_end() has the next step put back what has not moved yet.
  */
+enum { ENGINE_JOB_CLIENT = ENGINE_NODES, ENGINE_JOB_TWINS, ENGINE_JOBS };
 enum engine_move_failed {
 	MOVE_NOT_FAILED,
 	MOVE_SILENT,      /* a client did not answer its order in time */
@@ -319,8 +329,12 @@ enum engine_move_failed {
 	MOVE_IN_USE,      /* pages were on their way to it all the time */
 	MOVE_FAILED_NR
 };
+/* From MOVE_SILENT on. */
+#define ENGINE_MOVE_FAILED_NAMES                                                                   \
+	"silent", "refused", "written", "no_mappings", "no_memory", "in_use"
 struct engine_migrated {
-	uint64_t frames;                 /* have no page left */
+	uint64_t frames;                 /* have no page left of those that were to move */
+	uint64_t placed;                 /* lie elsewhere now, under the same number */
 	uint64_t collisions;             /* times that a node of the same contents was there */
 	uint64_t failed[MOVE_FAILED_NR]; /* frames that were put back, with pages on them */
 	struct engine_culprit {
@@ -337,9 +351,23 @@ enum engine_migrate {
 	ENGINE_MIGRATE_WAIT, /* it waits for answers */
 };
 int engine_migrate(struct engine *e, int from, int to);
-enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now_ms,
+int engine_migrate_client(struct mm_slot *mm, int to);
+int engine_migrate_twins(struct engine *e);
+enum engine_migrate engine_migrate_step(struct engine *e, int job, uint64_t now_ms,
 					struct engine_migrated *out);
-void engine_migrate_end(struct engine *e, int from);
+void engine_migrate_end(struct engine *e, int job);
+
+/*
+ * From now on pages on node `nid` count as pages of node `to`, so that no new frame comes to lie on
+ * `nid`; `to` equal to it: no longer. What stands there, and pages that wait, follow by migration
+ * and survey. Both are below nr_nodes.
+ */
+void engine_set_home(struct engine *e, int nid, int to);
+/* Frames that lie on node `nid` or are to: in use, and waiting for a grace period. */
+struct engine_on_node {
+	uint64_t used, retired;
+};
+void engine_on_node(struct engine *e, int nid, struct engine_on_node *out);
 
 /*
  * Frames taken out of use, and the memory they held given back: drain.c says how. What stands on
@@ -476,6 +504,7 @@ struct engine_counters {
 	uint64_t pages_indebted; /* merged, zeros that were given back, and ordered to be either */
 	uint64_t nr_indebted;    /* engines that merge nothing because of debt_allow() */
 	uint64_t frames_away;    /* could not be made on their node, and lie elsewhere for now */
+	uint64_t frames_met;     /* came to where their contents stood, and are to be merged */
 	struct engine_totals total;
 	uint64_t metadata_bytes; /* daemon memory of nodes, rmap items, block and region tables */
 	uint64_t left_out[KSM_LEFT_NR];

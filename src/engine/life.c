@@ -82,6 +82,8 @@ struct engine *engine_new(const struct engine_config *cfg)
 	e->arena = cfg->arena;
 	e->knobs = cfg->knobs;
 	e->nr_nodes = cfg->nr_nodes;
+	for (int nid = 0; nid < cfg->nr_nodes; nid++)
+		e->home[nid] = (uint8_t)nid;
 	e->hash_seed = cfg->hash_seed;
 	e->zero_hash = page_hash(zeros, e->hash_seed);
 	e->epoch = 1;

@@ -1,112 +1,81 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * migrate.c - the mover: what stands on the frames of one node goes to frames of another.
+ * migrate.c - the mover: what lies on one NUMA node goes to another, or leaves a range of frames.
  *
- * A frame that is in use cannot simply be copied and given back, because clients map it. So the
- * mover works as the kernel's page migration does, in three steps for each stable node:
+ * A frame that is in use cannot simply be copied and given back, because clients map it. But the
+ * kernel can move it under all of its mappings at once, if the daemon has the right (CAP_SYS_NICE):
+ * also in clients that are stopped, and in forks that nobody sees. Numbers, sites and mappings stay
+ * as they are, and no client is asked. Where the number has to change, or the contents stand at the
+ * destination already, or the kernel will not, pages are re-pointed to another frame. So for each
+ * stable node that the source (source.c) names:
  *
  * isolate   No page joins the node any more, and it is not dropped. A node is isolated once:
  *           whoever finds it isolated leaves it alone.
- * migrate   Each site is ordered to a node of the same contents whose frame is where it is wanted:
- *           one that stands there already and has room (a collision), or a new one, whose frame
- *           gets a copy of the bytes. The agent carries the order out like one for any page that
- *           lies in a mapping of frames: it holds the page still, compares every byte, and maps the
- *           new frame over it. The site changes its node when the agent says that it has (order.c).
+ * migrate   Its frame is moved by the kernel (place()), and the node goes to the destination's
+ *           tree. Or each site is ordered to a node of the same contents whose frame is where it is
+ *           wanted: one that stands there already and has room (a collision), or a new one, whose
+ *           frame gets a copy of the bytes. The agent carries the order out like one for any page
+ *           that lies in a mapping of frames: it holds the page still, compares every byte, and
+ *           maps the new frame over it. The site changes its node when the agent says that it has
+ *           (order.c). A node whose sites could not all be re-pointed is moved by the kernel after
+ *           all, so that its frame lies where it is wanted.
  * putback   A node that has lost all sites goes, and its frame waits for its grace period. Any
  *           other takes pages again: it stays, as a dup where the contents have other frames.
  *
- * Safe because a site belongs to its old node until the outcome is there, and counts as an order of
- * the new one: neither frame can go under a mapping, whatever the agent does or leaves. An agent
- * that never answers keeps its page on the old frame and costs a reservation on the new one, as any
- * order does. A page that was written meanwhile differs from the new frame and is left alone, and
- * tracking reports the write; or it is equal again, and is merged. No member of the domain learns
- * anything: the bytes of the new frame stood on a frame of this arena before.
+ * Safe because the kernel moves bytes and mappings together. What it answers is not believed; where
+ * the frames lie is asked afterwards. It moves whole folios, so neighbours may have come along; the
+ * survey sees these. A site belongs to its old node until the outcome is there, and counts as an
+ * order of the new one: neither frame can go under a mapping, whatever the agent does or leaves. An
+ * agent that never answers keeps its page on the old frame and costs a reservation on the new one,
+ * as any order does. A page that was written meanwhile differs from the new frame and is left
+ * alone, and tracking reports the write; or it is equal again, and is merged. No member of the
+ * domain learns anything: the bytes of the new frame stood on a frame of this arena before.
  *
- * It ends: each frame number of the zone is visited once, a node that makes no progress for
- * PATIENCE_MS is put back, an order that went unanswered for that long keeps its client from being
- * asked again, and the job as a whole has a limit.
- *
- * Frames are visited in the order of their numbers, and new ones are wished for in the same order,
- * so what was one mapping in a client mostly stays one.
+ * It ends: each number of the source is visited once, a node that makes no progress for PATIENCE_MS
+ * is put back, an order that went unanswered for that long keeps its client from being asked again,
+ * and the job as a whole has a limit.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "engine/migrate.h"
-#include "engine/allow.h"
+#include "engine/job.h"
 #include "engine/order.h"
 #include "engine/page.h"
 #include "engine/settle.h"
+#include "engine/target.h"
 
-#define WINDOW 512u        /* nodes under way at a time, for each job */
-#define WINDOW_SITES 8192u /* and no more when these have so many sites: a millisecond's work */
+#define WINDOW_SITES 8192u /* sites of these that are ordered: a millisecond's work */
 #define MARKED_MAX 4096u   /* sites of one node that are ordered at a time */
-#define VISIT 8192u        /* frame numbers looked at under one hold of the lock */
 #define PATIENCE_MS 2000u  /* without progress a node is put back */
-#define FIRST_RETRY_MS 8u  /* what failed is tried again after this, then twice that, and so on */
-#define JOB_MS 10000u      /* and this for every JOB_FRAMES that the zone has in use */
+#define FIRST_RETRY_MS 8u  /* what failed is tried again after this, then twice that ... */
+#define JOB_MS 10000u      /* and this for every JOB_FRAMES that the source has */
 #define JOB_FRAMES 10000u
-
-/* A node that is isolated. */
-struct move {
-	uint32_t node;
-	uint32_t left;     /* sites, when it was looked at last */
-	uint64_t since_ms; /* of its last progress */
-	uint64_t retry_ms, backoff_ms;
-	uint32_t frame;
-	uint32_t copy;  /* new frame that is being filled; POOL_NONE: none */
-	uint32_t to;    /* node that its sites are to be ordered to now, or NIL */
-	bool collides;  /* such a node is there already */
-	bool placed;    /* sites have been ordered to one */
-	bool unsent;    /* some orders have to wait */
-	bool no_memory; /* there was no frame for it when it was looked at last */
-};
-
-struct migrate {
-	struct migrate_range of;
-	uint32_t next;     /* frames from here on are still to be visited */
-	uint32_t last;     /* the new frame that was made last */
-	uint64_t limit_ms; /* 0: not known yet */
-	uint64_t frames;   /* used at the start */
-	bool full;         /* no more nodes are taken up for now */
-	uint32_t nr;
-	struct move move[WINDOW];
-	struct engine_migrated done;
-};
 
 /* --- the job --- */
 
-static struct migrate *job_new(struct engine *e, const struct migrate_range *r) NEEDS(e->lock)
+int migrate_begin(struct engine *e, int job, const struct source *s)
 {
-	struct migrate *j = calloc(1, sizeof(*j));
-	struct pool_counts c;
+	struct migrate *j;
 
-	if (!j)
-		return NULL;
-	pool_counts(&e->pool, r->from, &c);
-	j->of = *r;
-	j->next = r->first;
-	j->last = POOL_NONE;
-	j->frames = c.used;
-	count_bytes(e, sizeof(*j));
-	return j;
-}
-
-int migrate_begin(struct engine *e, const struct migrate_range *r)
-{
-	if (e->migrate[r->from])
+	if (e->migrate[job])
 		return -EALREADY;
-	e->migrate[r->from] = job_new(e, r);
-	return e->migrate[r->from] ? 0 : -ENOMEM;
+	j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->of = *s;
+	j->last = POOL_NONE;
+	j->frames = source_frames(e, s);
+	count_bytes(e, sizeof(*j));
+	e->migrate[job] = j;
+	return 0;
 }
 
 static int begin_all(struct engine *e, int from, int to) NEEDS(e->lock)
 {
-	struct migrate_range all = { .from = from, .to = to };
+	const struct source all = { .kind = SOURCE_NODE, .from = from, .to = to };
 
-	all.first = (uint32_t)from * e->pool.zone_frames;
-	all.end = all.first + e->pool.zone_frames;
-	return migrate_begin(e, &all);
+	return migrate_begin(e, from, &all);
 }
 
 int engine_migrate(struct engine *e, int from, int to)
@@ -125,21 +94,59 @@ int engine_migrate(struct engine *e, int from, int to)
 	return err;
 }
 
-void engine_migrate_end(struct engine *e, int from)
+int engine_migrate_client(struct mm_slot *mm, int to)
+{
+	struct source s = { .kind = SOURCE_CLIENT, .to = to, .serial = mm->serial };
+	int err;
+
+	if (to < 0 || to >= mm->e->nr_nodes)
+		return -EINVAL;
+	engine_lock(mm->e);
+	s.nr_sites = mm->nr_state[RMAP_MERGED];
+	err = migrate_begin(mm->e, ENGINE_JOB_CLIENT, &s);
+	engine_unlock(mm->e);
+	return err;
+}
+
+int engine_migrate_twins(struct engine *e)
+{
+	const struct source s = { .kind = SOURCE_TWINS };
+	int err;
+
+	engine_lock(e);
+	err = migrate_begin(e, ENGINE_JOB_TWINS, &s);
+	engine_unlock(e);
+	return err;
+}
+
+static void end_job(struct migrate *j)
+{
+	j->limit_ms = 1;
+	j->next = UINT32_MAX;
+	j->cancelled = true;
+}
+
+void engine_migrate_end(struct engine *e, int job)
 {
 	engine_lock(e);
-	e->migrate_next[from] = 0;
-	if (e->migrate[from]) {
-		e->migrate[from]->limit_ms = 1;
-		e->migrate[from]->next = e->migrate[from]->of.end;
-	}
+	if (job < ENGINE_NODES)
+		e->migrate_next[job] = 0;
+	if (e->migrate[job])
+		end_job(e->migrate[job]);
 	engine_unlock(e);
 }
 
 void migrate_free(struct engine *e)
 {
-	for (int nid = 0; nid < ENGINE_NODES; nid++)
-		free(e->migrate[nid]);
+	for (int job = 0; job < ENGINE_JOBS; job++)
+		free(e->migrate[job]);
+}
+
+/* May the kernel be asked to move the frame? Once for each, and not where the number must go. */
+static bool may_place(const struct migrate *j, const struct move *m)
+{
+	return (j->of.kind == SOURCE_NODE || j->of.kind == SOURCE_CLIENT) && !m->split &&
+	       !m->asked && !j->no_right && !j->cancelled;
 }
 
 /* --- putback --- */
@@ -161,235 +168,210 @@ static void blame(struct migrate *j, uint32_t frame, uint32_t client, enum engin
  * Why the first site that is left has not moved. What was sent stays sent: its outcome is right
  * whenever it comes.
  */
-static void give_up(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->lock)
+static void find_culprit(struct engine *e, const struct migrate *j, struct move *m) NEEDS(e->lock)
 {
-	struct move *m = &j->move[i];
-	const struct stable_node *n = stable_node(&e->stable, m->node);
-	enum engine_move_failed why = m->no_memory ? MOVE_NO_MEMORY : MOVE_REFUSED;
-	uint32_t client = 0;
+	const struct stable_node *n = node_of(e, m);
+	bool first = true;
 
+	m->why = m->no_memory ? MOVE_NO_MEMORY : MOVE_REFUSED;
+	m->client = 0;
 	for (uint32_t item = n->first; item != NIL; item = rmap_item(e, item)->s.next) {
 		const struct rmap_block *b = rmap_block(e, item / BLOCK_PAGES);
 		struct mm_slot *mm = block_mm(b);
 
+		if (!is_ours(j, m, mm))
+			continue;
 		if (b->inflight & bit64(item % BLOCK_PAGES))
 			mm->move_silent = true;
 		else
 			page_move_end(e, item / BLOCK_PAGES, item % BLOCK_PAGES);
-		if (item == n->first || mm->move_silent) {
-			client = mm->id;
+		if (first || mm->move_silent) {
+			m->client = mm->id;
 			if (mm->move_silent)
-				why = MOVE_SILENT;
+				m->why = MOVE_SILENT;
 			else if (!m->no_memory && mm->move_failed)
-				why = mm->move_failed;
+				m->why = mm->move_failed;
 		}
+		first = false;
 	}
-	if (n->first == NIL)
-		why = MOVE_IN_USE; /* an order for it, or a page that waits for one */
-	blame(j, n->frame, client, why);
+	if (first)
+		m->why = MOVE_IN_USE; /* an order for it, or a page that waits for one */
+}
+
+/* Contents that stay twice on their node may be tried again. */
+static void fail(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->lock)
+{
+	const struct move *m = &j->move[i];
+	uint8_t tries = node_of(e, m)->meets;
+
+	if (j->of.kind == SOURCE_TWINS && tries && !j->cancelled)
+		stable_set_meets(&e->stable, m->node, (uint8_t)(tries - 1));
+	if (j->of.kind != SOURCE_TWINS || tries == 1)
+		blame(j, m->frame, m->client, m->why);
 	putback(e, j, i);
 }
 
-/* May the frame be moved, or moved once more? */
-static bool has_target(const struct migrate *j, uint32_t frame)
+/* No further site moves. False: it has been put back; else the kernel is asked before it is. */
+static bool give_up(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->lock)
 {
-	return !j->of.way || relocation_of(j->of.way, frame) != POOL_NONE;
+	struct move *m = &j->move[i];
+
+	find_culprit(e, j, m);
+	m->place = may_place(j, m);
+	if (!m->place)
+		fail(e, j, i);
+	return m->place;
 }
 
 /* --- isolate --- */
 
-static bool isolate(struct engine *e, struct migrate *j, uint32_t node, uint64_t now) NEEDS(e->lock)
+static void isolate(struct engine *e, struct migrate *j, uint32_t node, uint64_t now) NEEDS(e->lock)
 {
+	struct move *m = &j->move[j->nr];
+
 	if (!stable_isolate(&e->stable, node))
-		return false;
-	j->move[j->nr++] = (struct move){
+		return;
+	*m = (struct move){
 		.node = node,
 		.frame = stable_node(&e->stable, node)->frame,
-		.left = stable_node(&e->stable, node)->nr_items,
+		.split = source_is_split(e, &j->of, node),
 		.since_ms = now,
 		.backoff_ms = FIRST_RETRY_MS,
 		.copy = POOL_NONE,
+		.nid = NID_UNKNOWN,
 		.to = NIL,
 	};
-	return true;
-}
-
-/* The first frame from j->next on that is in use and to be moved, if it is below `stop`. */
-static uint32_t next_frame(const struct engine *e, const struct migrate *j, uint32_t stop)
-{
-	uint32_t i;
-
-	if (!j->of.way)
-		return pool_next_used(&e->pool, j->next, stop);
-	i = relocation_index(j->of.way, j->next);
-	return i < j->of.way->nr && j->of.way->at[i].from < stop ? j->of.way->at[i].from :
-								   POOL_NONE;
+	m->left = sites_left(e, j, m);
+	j->nr++;
 }
 
 static void isolate_more(struct engine *e, struct migrate *j, uint64_t now) NEEDS(e->lock)
 {
-	uint32_t span = j->of.way ? j->of.end : VISIT; /* the way is short */
-	uint32_t stop = j->of.end - j->next > span ? j->next + span : j->of.end;
-	uint64_t sites = 0;
-
-	for (uint32_t i = 0; i < j->nr; i++)
-		sites += j->move[i].left;
-	while (j->nr < WINDOW && sites < WINDOW_SITES && j->next < stop) {
-		uint32_t f = next_frame(e, j, stop), node;
-
-		j->next = f == POOL_NONE ? stop : f + 1;
-		node = f == POOL_NONE ? POOL_NONE : pool_word(&e->pool, f);
-		if (node != POOL_NONE && has_target(j, f) && isolate(e, j, node, now))
-			sites += j->move[j->nr - 1].left;
+	/* A client's walk comes to the same node as often as it has pages there. */
+	for (uint32_t n = 0, node; j->nr < WINDOW && n < 4 * WINDOW; n++) {
+		node = source_next(e, &j->of, &j->next);
+		if (node == NIL)
+			break;
+		isolate(e, j, node, now);
 	}
-	j->full = j->next < stop;
+	j->full = j->nr == WINDOW;
 }
 
 /* --- migrate: where to --- */
 
-/* Node of the same contents that stands where it is to go to, and has room; or NIL. */
-static uint32_t find(struct engine *e, const struct migrate *j, const struct move *m) NEEDS(e->lock)
-{
-	uint32_t first = (uint32_t)j->of.to * e->pool.zone_frames;
-	uint32_t end = first + e->pool.zone_frames,
-		 limit = knob_get(e->knobs, KNOB_MAX_PAGE_SHARING);
-	uint64_t hash = stable_node(&e->stable, m->node)->hash;
-	int root = tree_root(e, j->of.to);
-	uint32_t n = NIL;
-
-	if (j->of.way)
-		return NIL;
-	if (j->of.from != j->of.to)
-		return stable_pick_in(&e->stable, root, hash, limit, first, end);
-	if (j->of.first > first)
-		n = stable_pick_in(&e->stable, root, hash, limit, first, j->of.first);
-	if (n == NIL && j->of.end < end)
-		n = stable_pick_in(&e->stable, root, hash, limit, j->of.end, end);
-	return n;
-}
-
 /* Is there a site that can be ordered? */
-static bool movable(const struct engine *e, const struct stable_node *n) NEEDS(e->lock)
+static bool movable(const struct engine *e, const struct migrate *j, const struct move *m)
+	NEEDS(e->lock)
 {
-	uint32_t item = n->first;
+	uint32_t item = stable_node(&e->stable, m->node)->first;
 
-	while (item != NIL && block_mm(rmap_block(e, item / BLOCK_PAGES))->move_silent)
-		item = rmap_item(e, item)->s.next;
-	return item != NIL;
-}
+	for (; item != NIL; item = rmap_item(e, item)->s.next) {
+		const struct mm_slot *mm = block_mm(rmap_block(e, item / BLOCK_PAGES));
 
-/* The new frame, which counts as one that gets its bytes; or POOL_NONE. */
-static uint32_t take_frame(struct engine *e, struct migrate *j, const struct move *m) NEEDS(e->lock)
-{
-	uint32_t wish = j->last == POOL_NONE ? POOL_NONE : j->last + 1, f;
-
-	if (j->of.way) {
-		struct relocation_frame *to = &j->of.way->at[relocation_index(j->of.way, m->frame)];
-
-		f = to->to;
-		to->to = POOL_NONE;
-		return f;
+		if (!mm->move_silent && is_ours(j, m, mm))
+			return true;
 	}
-	if (!allow_frame(e))
-		return POOL_NONE;
-	f = pool_alloc(&e->pool, POOL_NO_CACHE, j->of.to, wish, POOL_NONE);
-	e->nr_copying += f != POOL_NONE;
-	return f;
+	return false;
 }
 
-/* Have a frame for a new node, unless there is a node. */
-static void choose(struct engine *e, struct migrate *j, struct move *m) NEEDS(e->lock)
+/* Have the kernel move it, or find a node, or have a frame for a new one. False: it is put back. */
+static bool choose(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->lock)
 {
-	m->collides = find(e, j, m) != NIL;
+	struct move *m = &j->move[i];
+	uint64_t room;
+	bool fits;
+
+	m->collides = target_find(e, j, m, &room) != NIL;
+	fits = m->collides && room >= m->left;
 	m->no_memory = false;
-	if (m->collides)
-		return;
-	m->copy = take_frame(e, j, m);
-	m->no_memory = m->copy == POOL_NONE;
-	if (!m->no_memory)
-		j->last = m->copy;
+	if (j->of.kind == SOURCE_TWINS && !fits) {
+		/* max_page_sharing keeps them apart, or the other has gone. */
+		stable_set_meets(&e->stable, m->node, 0);
+		putback(e, j, i);
+		return false;
+	}
+	m->place = !fits && may_place(j, m);
+	if (m->place || m->collides)
+		return true;
+	target_take(e, j, m);
+	return true;
+}
+
+static bool is_done(const struct stable_node *n, const struct move *m)
+{
+	return !m->left && (m->split || !n->nr_ordered);
+}
+
+/* Its sites can be ordered now. False: it has been put back. *sites: of those that are ordered. */
+static bool go_on(struct engine *e, struct migrate *j, uint32_t i, uint64_t now, uint64_t *sites)
+	NEEDS(e->lock)
+{
+	struct move *m = &j->move[i];
+
+	if (now < m->retry_ms || *sites >= WINDOW_SITES)
+		return true;
+	if (!movable(e, j, m) || !target_is_left(j, m->frame))
+		return give_up(e, j, i);
+	m->retry_ms = now + m->backoff_ms;
+	m->backoff_ms *= 2;
+	if (!choose(e, j, i))
+		return false;
+	*sites += m->place ? 0 : m->left;
+	return true;
 }
 
 /* Look at a node of the window. False: it has been put back. */
-static bool look(struct engine *e, struct migrate *j, uint32_t i, uint64_t now) NEEDS(e->lock)
+static bool look(struct engine *e, struct migrate *j, uint32_t i, uint64_t now, uint64_t *sites)
+	NEEDS(e->lock)
 {
 	struct move *m = &j->move[i];
-	const struct stable_node *n = stable_node(&e->stable, m->node);
+	const struct stable_node *n = node_of(e, m);
+	uint32_t left = sites_left(e, j, m);
 
-	if (!n->nr_items && !n->nr_ordered) {
+	if (left < m->left) {
+		m->since_ms = now;
+		m->backoff_ms = FIRST_RETRY_MS;
+	}
+	m->left = left;
+	if (is_done(n, m)) {
 		j->done.frames += m->placed;
 		putback(e, j, i);
 		return false;
 	}
-	if (n->nr_items < m->left) {
-		m->since_ms = now;
-		m->backoff_ms = FIRST_RETRY_MS;
-	}
-	m->left = n->nr_items;
-	if (now - m->since_ms >= PATIENCE_MS || now >= j->limit_ms) {
-		give_up(e, j, i);
-		return false;
-	}
-	if (n->nr_items && !n->nr_moving && !movable(e, n)) {
-		give_up(e, j, i);
-		return false;
-	}
-	if (n->nr_items && !n->nr_moving && now >= m->retry_ms) {
-		if (!has_target(j, m->frame)) {
-			give_up(e, j, i);
-			return false;
-		}
-		choose(e, j, m);
-		m->retry_ms = now + m->backoff_ms;
-		m->backoff_ms *= 2;
-	}
+	if (now - m->since_ms >= PATIENCE_MS || now >= j->limit_ms)
+		return give_up(e, j, i);
+	if (left && !n->nr_moving)
+		return go_on(e, j, i, now, sites);
+	*sites += n->nr_moving;
 	return true;
 }
 
-/* --- migrate: bytes --- */
-
-/* With the lock released: an isolated node keeps its frame, and nobody knows the new one. */
-static void copy_all(struct engine *e, struct migrate *j, bool *failed)
+/* Those that have moved go to the tree of their new node. Others are re-pointed, or given up. */
+static void note_placed(struct engine *e, struct migrate *j) NEEDS(e->lock)
 {
-	for (uint32_t i = 0, to; i < j->nr; i = to) {
-		to = i + 1;
-		if (j->move[i].copy == POOL_NONE)
+	for (uint32_t i = j->nr; i--;) {
+		struct move *m = &j->move[i];
+		uint32_t node = m->node;
+
+		if (!m->place)
 			continue;
-		while (to < j->nr && j->move[to].copy == j->move[to - 1].copy + 1 &&
-		       j->move[to].frame == j->move[to - 1].frame + 1)
-			to++;
-		if (e->ops->frame_copy(e->arena, j->move[i].frame, j->move[i].copy, to - i))
-			for (uint32_t k = i; k < to; k++)
-				failed[k] = true;
+		m->place = false;
+		m->asked = true;
+		m->retry_ms = 0;
+		if (m->nid == j->of.to) {
+			putback(e, j, i);
+			page_node_moved(e, node, j->of.to);
+			j->done.placed++;
+		} else if (m->why) {
+			fail(e, j, i);
+		}
 	}
-}
-
-/* The new frame gets a node, unless it is no longer wanted. */
-static void adopt_copy(struct engine *e, struct migrate *j, struct move *m, bool failed)
-	NEEDS(e->lock)
-{
-	const struct stable_node *n = stable_node(&e->stable, m->node);
-	uint32_t frame = m->copy;
-
-	m->copy = POOL_NONE;
-	e->nr_copying--;
-	/* A dup of it, or another mover, may have been there first. */
-	m->collides = n->nr_items && find(e, j, m) != NIL;
-	if (!failed && n->nr_items && !m->collides)
-		m->to = stable_new(&e->stable, tree_root(e, j->of.to), j->of.to, n->hash, frame);
-	if (m->to == NIL) {
-		m->no_memory = n->nr_items && !m->collides;
-		pool_free(&e->pool, POOL_NO_CACHE, frame, 1, true);
-		return;
-	}
-	pool_set_word(&e->pool, frame, m->to);
-	stable_touch(&e->stable, m->to); /* a page may wait in the unstable tree; or none comes */
 }
 
 /* --- migrate: orders --- */
 
 /* Sites of a node of the window go to its destination, as many as that has room for. */
-static void mark(struct engine *e, struct move *m) NEEDS(e->lock)
+static void mark(struct engine *e, const struct migrate *j, struct move *m) NEEDS(e->lock)
 {
 	const struct stable_node *n = stable_node(&e->stable, m->node);
 	uint32_t limit = knob_get(e->knobs, KNOB_MAX_PAGE_SHARING), nr = 0;
@@ -397,13 +379,14 @@ static void mark(struct engine *e, struct move *m) NEEDS(e->lock)
 	for (uint32_t item = n->first; item != NIL; item = rmap_item(e, item)->s.next) {
 		const struct rmap_block *b = rmap_block(e, item / BLOCK_PAGES);
 
-		if (!stable_takes(stable_node(&e->stable, m->to), limit) || nr++ == MARKED_MAX)
+		if (!stable_takes(stable_node(&e->stable, m->to), limit) || nr == MARKED_MAX)
 			break;
-		if (block_mm(b)->move_silent)
+		if (block_mm(b)->move_silent || !is_ours(j, m, block_mm(b)))
 			continue;
 		block_mm(b)->move_failed = MOVE_NOT_FAILED;
 		page_move(e, item / BLOCK_PAGES, item % BLOCK_PAGES, m->to);
 		m->unsent = m->placed = true;
+		nr++;
 	}
 	m->to = NIL;
 }
@@ -428,14 +411,16 @@ static void order_all(struct engine *e, struct migrate *j) NEEDS(e->lock)
 {
 	for (uint32_t i = 0; i < j->nr; i++) {
 		struct move *m = &j->move[i];
+		uint64_t room;
 
 		if (m->collides) {
-			m->to = find(e, j, m); /* it may have gone while the lock was free */
+			m->to = target_find(e, j, m,
+					    &room); /* it may have gone while the lock was free */
 			m->collides = false;
 			j->done.collisions += m->to != NIL;
 		}
 		if (m->to != NIL)
-			mark(e, m);
+			mark(e, j, m);
 	}
 	for (uint32_t i = 0; i < j->nr; i++)
 		if (j->move[i].unsent)
@@ -447,30 +432,37 @@ static void order_all(struct engine *e, struct migrate *j) NEEDS(e->lock)
 /* Put back what is done, take up what comes next, and choose. True: frames are to be filled. */
 static bool prepare(struct engine *e, struct migrate *j, uint64_t now) NEEDS(e->lock)
 {
-	bool copies = false;
+	uint64_t sites = 0;
+	bool work = false;
 
 	if (!j->limit_ms)
 		j->limit_ms = now + JOB_MS + j->frames * JOB_MS / JOB_FRAMES;
 	if (now >= j->limit_ms)
-		j->next = j->of.end;
+		j->next = UINT32_MAX;
 	isolate_more(e, j, now);
 	for (uint32_t i = 0; i < j->nr;)
-		i += look(e, j, i, now);
-	for (uint32_t i = 0; i < j->nr; i++)
-		copies |= j->move[i].copy != POOL_NONE;
-	return copies;
+		i += look(e, j, i, now, &sites);
+	for (uint32_t i = 0; i < j->nr; i++) {
+		struct move *m = &j->move[i];
+
+		if (m->copy != POOL_NONE)
+			m->nid = source_to(&j->of, node_of(e, m));
+		work |= m->place || m->copy != POOL_NONE;
+	}
+	return work;
 }
 
 static void finish_copies(struct engine *e, struct migrate *j, const bool *failed) NEEDS(e->lock)
 {
 	for (uint32_t i = 0; i < j->nr; i++)
 		if (j->move[i].copy != POOL_NONE)
-			adopt_copy(e, j, &j->move[i], failed[i]);
+			target_adopt(e, j, &j->move[i], failed[i]);
 }
 
 void engine_migrated_add(struct engine_migrated *to, const struct engine_migrated *more)
 {
 	to->frames += more->frames;
+	to->placed += more->placed;
 	to->collisions += more->collisions;
 	for (int i = 0; i < MOVE_FAILED_NR; i++)
 		to->failed[i] += more->failed[i];
@@ -478,7 +470,35 @@ void engine_migrated_add(struct engine_migrated *to, const struct engine_migrate
 		to->culprit = more->culprit;
 }
 
-enum engine_migrate migrate_step(struct engine *e, int from, uint64_t now_ms,
+/* All has been looked at, and done or put back? Else: is there work at once? */
+static enum engine_migrate state_of(struct engine *e, const struct migrate *j) NEEDS(e->lock)
+{
+	bool ended = source_ended(e, &j->of, j->next);
+
+	if (!j->nr)
+		return ended ? ENGINE_MIGRATE_DONE : ENGINE_MIGRATE_MORE;
+	return j->full || ended ? ENGINE_MIGRATE_WAIT : ENGINE_MIGRATE_MORE;
+}
+
+static enum engine_migrate finish_step(struct engine *e, int job, struct engine_migrated *out)
+	NEEDS(e->lock)
+{
+	struct migrate *j = e->migrate[job];
+	enum engine_migrate ret;
+
+	order_all(e, j);
+	engine_migrated_add(out, &j->done);
+	j->done = (struct engine_migrated){ 0 };
+	ret = state_of(e, j);
+	if (ret != ENGINE_MIGRATE_DONE)
+		return ret;
+	e->migrate[job] = NULL;
+	free(j);
+	count_bytes(e, -(int64_t)sizeof(*j));
+	return ret;
+}
+
+enum engine_migrate migrate_step(struct engine *e, int job, uint64_t now_ms,
 				 struct engine_migrated *out)
 {
 	enum engine_migrate ret = ENGINE_MIGRATE_NONE;
@@ -486,47 +506,39 @@ enum engine_migrate migrate_step(struct engine *e, int from, uint64_t now_ms,
 	struct migrate *j;
 
 	engine_lock(e);
-	j = e->migrate[from];
+	j = e->migrate[job];
 	if (j && prepare(e, j, now_ms)) {
 		engine_unlock(e);
-		copy_all(e, j, failed);
+		target_fill(e, j, failed);
 		engine_lock(e);
 		finish_copies(e, j, failed);
+		note_placed(e, j);
 	}
-	if (j) {
-		order_all(e, j);
-		engine_migrated_add(out, &j->done);
-		j->done = (struct engine_migrated){ 0 };
-		ret = j->full || (j->nr && j->next == j->of.end) ? ENGINE_MIGRATE_WAIT :
-								   ENGINE_MIGRATE_MORE;
-		if (!j->nr && j->next == j->of.end) {
-			e->migrate[from] = NULL;
-			free(j);
-			count_bytes(e, -(int64_t)sizeof(*j));
-			ret = ENGINE_MIGRATE_DONE;
-		}
-	}
+	if (j)
+		ret = finish_step(e, job, out);
 	engine_unlock(e);
 	return ret;
 }
 
 /* A job that had to wait until compaction gave way begins. True: it still waits. */
-static bool waits(struct engine *e, int from)
+static bool waits(struct engine *e, int job)
 {
 	bool wait;
 
+	if (job >= ENGINE_NODES)
+		return false;
 	engine_lock(e);
-	wait = e->migrate_next[from] && e->compact[from];
-	if (e->migrate_next[from] && !wait) {
-		begin_all(e, from, e->migrate_next[from] - 1); /* or memory is short: none */
-		e->migrate_next[from] = 0;
+	wait = e->migrate_next[job] && e->compact[job];
+	if (e->migrate_next[job] && !wait) {
+		begin_all(e, job, e->migrate_next[job] - 1); /* or memory is short: none */
+		e->migrate_next[job] = 0;
 	}
 	engine_unlock(e);
 	return wait;
 }
 
-enum engine_migrate engine_migrate_step(struct engine *e, int from, uint64_t now_ms,
+enum engine_migrate engine_migrate_step(struct engine *e, int job, uint64_t now_ms,
 					struct engine_migrated *out)
 {
-	return waits(e, from) ? ENGINE_MIGRATE_WAIT : migrate_step(e, from, now_ms, out);
+	return waits(e, job) ? ENGINE_MIGRATE_WAIT : migrate_step(e, job, now_ms, out);
 }

@@ -280,6 +280,9 @@ static int read_and_hash(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 	*budget -= beside;
 	engine_lock(mm->e);
 	mm->e->total.pages_scanned += nr + beside;
+	for (unsigned int i = 0; i < nr; i++)
+		if (h.nid[i] != NID_UNKNOWN)
+			h.nid[i] = mm->e->home[h.nid[i]];
 	match_hashes(w, mm, key, first, nr, &h);
 	engine_unlock(mm->e);
 	fill_write(&w->fill, mm->e, w->buf);

@@ -78,21 +78,30 @@ uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
 	return best;
 }
 
-uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limit, uint32_t from,
-			uint32_t to)
+static bool is_there(const struct stable_node *n, const struct stable_where *w)
+{
+	return n->frame >= w->first && n->frame < w->end &&
+	       (w->nid < 0 || (n->nid == w->nid && !n->away));
+}
+
+uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limit,
+			const struct stable_where *w, uint64_t *room)
 {
 	uint32_t head = stable_find(s, root, hash), best = CTREE_NIL, i = head;
+	uint64_t sum = 0;
 
-	if (head == CTREE_NIL)
-		return CTREE_NIL;
-	do {
+	while (i != CTREE_NIL) {
 		const struct stable_node *n = stable_node(s, i);
 
-		if (n->frame >= from && n->frame < to && !n->filling && stable_takes(n, limit) &&
-		    (best == CTREE_NIL || load(n) > load(stable_node(s, best))))
-			best = i;
-		i = n->dup_next;
-	} while (i != head);
+		if (is_there(n, w) && !n->filling && stable_takes(n, limit)) {
+			sum += limit - load(n);
+			if (best == CTREE_NIL || load(n) > load(stable_node(s, best)))
+				best = i;
+		}
+		i = n->dup_next == head ? CTREE_NIL : n->dup_next;
+	}
+	if (room)
+		*room = sum;
 	return best;
 }
 
@@ -182,6 +191,7 @@ static void link_live(struct stable *s, uint32_t i, int root)
 	n->in_tree = 1;
 	n->dup_prev = n->dup_next = i;
 	s->nr_live++;
+	s->nr_on[n->nid]++;
 	s->nr_away += n->away;
 	count_place(s, n, true);
 	head = st_insert(s, ctree_root(s->root, root, n->hash), i);
@@ -201,13 +211,23 @@ static void link_live(struct stable *s, uint32_t i, int root)
 	h->dup_next = i;
 }
 
+void stable_set_meets(struct stable *s, uint32_t i, uint8_t tries)
+{
+	struct stable_node *n = stable_node(s, i);
+
+	s->nr_meets += (tries > 0) - (n->meets > 0);
+	n->meets = tries;
+}
+
 static void unlink_live(struct stable *s, uint32_t i)
 {
 	struct stable_node *n = stable_node(s, i);
 	uint32_t other = n->dup_next;
 
 	assert(n->state == STABLE_LIVE && !n->isolated);
+	stable_set_meets(s, i, 0);
 	s->nr_live--;
+	s->nr_on[n->nid]--;
 	s->nr_away -= n->away;
 	count_place(s, n, false);
 	n->copy = false;
@@ -257,11 +277,17 @@ void stable_set_nid(struct stable *s, uint32_t i, int nid, int root)
 		unlink_live(s, i);
 	}
 	n->away = false;
-	n->nid = (uint8_t)nid;
-	if (n->root == root)
+	if (n->root == root) {
+		s->nr_on[n->nid]--;
+		s->nr_on[nid]++;
+		n->nid = (uint8_t)nid;
 		count_place(s, n, true);
-	else
-		link_live(s, i, root);
+		return;
+	}
+	n->nid = (uint8_t)nid;
+	link_live(s, i, root);
+	if (n->dup_next != i)
+		stable_set_meets(s, i, STABLE_MEET_TRIES);
 }
 
 void stable_set_copy(struct stable *s, uint32_t i, bool copy)
@@ -353,6 +379,15 @@ bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame)
 	unlink_retired(s, i);
 	slab_free(&s->nodes, i);
 	return true;
+}
+
+uint64_t stable_nr_retired_on(struct stable *s, int nid)
+{
+	uint64_t nr = 0;
+
+	for (uint32_t i = s->retired_first; i != CTREE_NIL; i = stable_node(s, i)->links.child[1])
+		nr += stable_node(s, i)->nid == nid && !stable_node(s, i)->away;
+	return nr;
 }
 
 void stable_add_site(struct stable *s, uint32_t n)
@@ -461,6 +496,24 @@ static int check_places(struct stable *s)
 		       0;
 }
 
+static int check_nids(const struct stable *s)
+{
+	uint64_t on[STABLE_NIDS] = { 0 }, meets = 0;
+
+	for (uint32_t i = 0; i < s->nodes.nr_chunks * SLAB_CHUNK; i++) {
+		const struct stable_node *n;
+
+		if (!slab_is_used(&s->nodes, i))
+			continue;
+		n = stable_node(s, i);
+		if (n->state == STABLE_RETIRED)
+			continue;
+		meets += n->meets > 0;
+		on[n->nid]++;
+	}
+	return meets == s->nr_meets && !memcmp(on, s->nr_on, sizeof(on)) ? 0 : -1;
+}
+
 int stable_check(struct stable *s, const char **why)
 {
 	uint64_t live = 0, heads = 0, shared = 0, chains = 0, dups = 0;
@@ -508,7 +561,7 @@ int stable_check(struct stable *s, const char **why)
 		in_trees += nr;
 	}
 	*why = "places of frames";
-	if (check_places(s))
+	if (check_places(s) || check_nids(s))
 		return -1;
 	*why = "stable counters";
 	return live == s->nr_live && shared == s->nr_shared && chains == s->nr_chains &&

@@ -29,6 +29,7 @@
 #define STABLE_NIDS 64 /* ENGINE_NODES */
 
 enum { STABLE_LIVE = 1, STABLE_RETIRED };
+#define STABLE_MEET_TRIES 3 /* a client that answers at all answers one of so many orders */
 /*
  * Has the frame its bytes? While it has not, no order for it is sent, and the node is not dropped.
  * NEVER_FILLED: it will not get them, because the budget refused its pages before a worker wrote
@@ -62,6 +63,7 @@ struct stable_node {
 	bool touched;    /* on the list of nodes to be settled */
 	bool movable;    /* LIVE: a mover may isolate it (movable.h) */
 	bool isolated;   /* a mover has it: no page joins it, and it is not dropped */
+	uint8_t meets;   /* it came to a tree where its content stood: tries left to merge both */
 	uint32_t next_touched;
 };
 
@@ -84,6 +86,8 @@ struct stable {
 		uint64_t shared, sites, copies; /* of live nodes that count for it */
 		uint64_t own, elsewhere;        /* live frames of its zone, by where they lie */
 	} place[STABLE_NIDS];
+	uint64_t nr_meets;
+	uint64_t nr_on[STABLE_NIDS]; /* live nodes that count for each NUMA node */
 };
 
 int stable_init(struct stable *s, int nr_nodes); /* 0 or -ENOMEM */
@@ -100,9 +104,17 @@ void stable_warm(struct stable *s, const int *root, const uint64_t *hash, unsign
 uint32_t stable_find(struct stable *s, int root, uint64_t hash);
 /* A node of this content with fewer than `limit` sites and orders, or CTREE_NIL. */
 uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit);
-/* The same among the nodes whose frames are in [from, to); the tree stays as it is. */
-uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limit, uint32_t from,
-			uint32_t to);
+/* Which frames; NUMA node -1: any. One that could not be made on its node is on none. */
+struct stable_where {
+	uint32_t first, end;
+	int nid;
+};
+/*
+ * The same among nodes whose frames are there; the tree stays as it is. *room: how many more pages
+ * all of those take, if room is not NULL.
+ */
+uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limit,
+			const struct stable_where *w, uint64_t *room);
 /* The same among those that count for NUMA node `nid`; looks at STABLE_LOOK of them at most. */
 #define STABLE_LOOK 64u
 uint32_t stable_pick_on(struct stable *s, int root, uint64_t hash, uint32_t limit, int nid);
@@ -115,11 +127,13 @@ static inline bool stable_takes(const struct stable_node *n, uint32_t limit)
 uint32_t stable_new(struct stable *s, int root, int nid, uint64_t hash, uint32_t frame);
 /*
  * The frame of a LIVE node lies on NUMA node `nid`, so the node goes to the tree `root` of that,
- * where it is a dup if its content is there. Its sites and orders stay with it.
+ * where it is a dup if its content is there; then it meets. Its sites and orders stay with it.
  */
 void stable_set_nid(struct stable *s, uint32_t n, int nid, int root);
 /* A LIVE node is a copy now, or no longer. */
 void stable_set_copy(struct stable *s, uint32_t n, bool copy);
+/* Its content may stand in the same tree, on the same NUMA node: tries to merge both, or 0. */
+void stable_set_meets(struct stable *s, uint32_t n, uint8_t tries);
 /* The frame of a LIVE node could not be made on its NUMA node. */
 void stable_set_away(struct stable *s, uint32_t n);
 /* Take a node without sites and orders out of its tree, and free it. */
@@ -130,6 +144,8 @@ void stable_retire(struct stable *s, uint32_t n, uint64_t epoch);
 void stable_revive(struct stable *s, uint32_t n, int root);
 /* Oldest retired node if its epoch is <= upto, taken off and freed; *frame is its frame. */
 bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame);
+/* Retired nodes that counted for this NUMA node; looks at all retired ones. */
+uint64_t stable_nr_retired_on(struct stable *s, int nid);
 /* Count sites up or down; keeps nr_shared. */
 void stable_add_site(struct stable *s, uint32_t n);
 void stable_del_site(struct stable *s, uint32_t n);

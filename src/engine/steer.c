@@ -359,17 +359,20 @@ static void place_and_copy(struct engine *e)
 
 	for (uint32_t i = 0, to; i < s->nr; i = to) {
 		struct steer_move *m = &s->move[i];
+		uint32_t frame[KSM_ORDER_PAGES];
 		int nid[KSM_ORDER_PAGES];
 
 		to = i + 1;
 		if (m->stage == STEER_POINT && m->copy != POOL_NONE)
-			m->failed = e->ops->frame_copy(e->arena, m->frame, m->copy, 1);
+			m->failed = e->ops->frame_copy(e->arena, m->frame, m->copy, 1, m->to);
 		if (m->stage != STEER_PLACE || s->placed_in_vain)
 			continue;
 		while (to < s->nr && to - i < KSM_ORDER_PAGES && s->move[to].stage == STEER_PLACE &&
 		       s->move[to].to == m->to && s->move[to].frame == m->frame + (to - i))
 			to++;
-		s->placed_in_vain = e->ops->frame_move(e->arena, m->frame, to - i, m->to, nid);
+		for (uint32_t k = i; k < to; k++)
+			frame[k - i] = s->move[k].frame;
+		s->placed_in_vain = e->ops->frame_move(e->arena, frame, to - i, m->to, nid);
 		for (uint32_t k = i; k < to && !s->placed_in_vain; k++)
 			s->move[k].nid = nid[k - i];
 	}

@@ -126,7 +126,7 @@ static void take_answers(struct engine *e, const struct looked *l, struct doubte
 		    !matters(e, b, item))
 			continue;
 		if (rmap_state(b, slot) != RMAP_MERGED) {
-			if (root_of(e, item) == tree_root(e, l->nid[i]))
+			if (root_of(e, item) == tree_root(e, e->home[l->nid[i]]))
 				continue;
 			page_set(e, l->bi, slot, RMAP_VOLATILE, 0);
 			page_pend(e, l->bi, slot, false);
@@ -192,4 +192,11 @@ bool engine_survey(struct engine *e, uint32_t nr)
 			ask(e, &l);
 	}
 	return !more;
+}
+
+void engine_set_home(struct engine *e, int nid, int to)
+{
+	engine_lock(e);
+	e->home[nid] = (uint8_t)to;
+	engine_unlock(e);
 }

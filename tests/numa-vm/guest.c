@@ -8,57 +8,15 @@
  * are checked after everything that was done to it.
  */
 #include <check.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <numaif.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
 #include "tests/numa-vm/nodes.h"
-
-enum { PAGES = 60 };
-
-static struct daemon *start(int across)
-{
-	struct daemon *d = daemon_start(NULL);
-
-	daemon_hasten(d);
-	ck_assert_int_eq(ctl_set_u64(d, "ksm/merge_across_nodes", (uint64_t)across), 0);
-	return d;
-}
-
-static struct puppet *puppet_on(int node)
-{
-	struct puppet *p = puppet_new();
-
-	ck_assert_int_eq(puppet_call(p, fn_run_on, node), 0);
-	return p;
-}
-
-static void expect_counts(struct daemon *d, uint64_t shared, uint64_t sharing)
-{
-	wait_until(ctl_get_u64(d, "ksm/pages_shared") == shared &&
-			   ctl_get_u64(d, "ksm/pages_sharing") == sharing,
-		   WAIT_MS, "pages_shared and pages_sharing");
-	wait_counter(d, "orders", 0);
-}
-
-static void expect_on(struct puppet *p, long addr, int pages, int node)
-{
-	ck_assert_int_eq(puppet_call(p, fn_where, addr, pages, node), pages);
-}
-
-static void expect_whole(struct puppet *p, long addr, int pages, long content)
-{
-	ck_assert_int_eq(puppet_call(p, fn_check, addr, pages, content, 1), 0);
-}
+#include "tests/numa-vm/scene.h"
 
 /* Two puppets for each node with memory, the same contents everywhere. */
 struct crowd {
@@ -284,7 +242,7 @@ static void add(SRunner *sr, const char *name)
 		tcase_add_test(tc, calm_pages_that_move);
 		tcase_add_test(tc, frames_that_move);
 		tcase_add_test(tc, full_node);
-	} else {
+	} else if (!migration_add(tc, name)) {
 		harness_die("no suite %s", name);
 	}
 	suite_add_tcase(s, tc);

@@ -251,17 +251,18 @@ static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
 	nids_of(w, frame, nr, nids);
 }
 
-static int op_frame_move(void *arena, uint32_t frame, uint32_t nr, int to, int *nids)
+static int op_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids)
 {
 	struct fake *w = arena;
 
 	run_hook(w, &w->in_frames);
 	if (w->move_fails < 0)
 		return w->move_fails;
-	for (uint32_t i = 0; i < nr; i++)
+	for (uint32_t i = 0; i < nr; i++) {
 		if (!w->move_fails || !--w->move_fails)
-			w->frame_nid[frame + i] = (uint8_t)(to + 1);
-	nids_of(w, frame, nr, nids);
+			w->frame_nid[frame[i]] = (uint8_t)(to + 1);
+		nids_of(w, frame[i], 1, nids + i);
+	}
 	return 0;
 }
 
@@ -317,7 +318,7 @@ static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t
 	return 0;
 }
 
-static int op_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
+static int op_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid)
 {
 	struct fake *w = arena;
 
@@ -334,6 +335,7 @@ static int op_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
 		must(w->frame_tag[to + i] == FAKE_FREE_TAG);
 		must(w->frame_tag[from + i] != FAKE_FREE_TAG);
 		w->frame_tag[to + i] = w->frame_tag[from + i];
+		w->frame_nid[to + i] = w->full_nid ? w->full_nid : (uint8_t)(nid + 1);
 	}
 	return 0;
 }
@@ -752,8 +754,8 @@ int fake_migrate_step(struct fake *w)
 {
 	int left = 0;
 
-	for (int nid = 0; nid < w->nr_nodes; nid++)
-		left += engine_migrate_step(w->e, nid, w->now_ms, &w->migrated) >=
+	for (int job = 0; job < ENGINE_JOBS; job++)
+		left += engine_migrate_step(w->e, job, w->now_ms, &w->migrated) >=
 			ENGINE_MIGRATE_MORE;
 	return left;
 }

@@ -44,6 +44,7 @@ int main(void)
 	srunner_add_suite(sr, suite_survey());
 	srunner_add_suite(sr, suite_hold());
 	srunner_add_suite(sr, suite_movers());
+	srunner_add_suite(sr, suite_place());
 	srunner_add_suite(sr, suite_model());
 	srunner_add_suite(sr, suite_memory());
 	srunner_add_suite(sr, suite_threads());

@@ -171,12 +171,19 @@ void model_step(struct fake *w, uint64_t *rng)
 		break;
 	case 26: /* nodes that there are not, and the same one, too */
 		engine_migrate(w->e, (int)rnd(rng, 3), (int)rnd(rng, 3));
+		w->move_fails = (int)rnd(rng, 3) * 20 - (rnd(rng, 3) ? 0 : 1000);
+		if (rnd(rng, 3) == 0)
+			engine_migrate_client(c->mm, (int)rnd(rng, 3));
+		if (rnd(rng, 3) == 0)
+			engine_migrate_twins(w->e);
+		if (rnd(rng, 10) == 0)
+			engine_set_home(w->e, 0, (int)rnd(rng, (uint32_t)w->nr_nodes));
 		break;
 	case 27:
 	case 28:
 		w->now_ms += rnd(rng, 2) * rnd(rng, 2000);
 		if (rnd(rng, 100) == 0)
-			engine_migrate_end(w->e, (int)rnd(rng, (uint32_t)w->nr_nodes));
+			engine_migrate_end(w->e, (int)rnd(rng, ENGINE_JOBS));
 		fake_migrate_step(w);
 		break;
 	case 29:

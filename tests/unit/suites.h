@@ -36,6 +36,7 @@ Suite *suite_movable(void);
 Suite *suite_drain(void);
 Suite *suite_survey(void);
 Suite *suite_hold(void);
+Suite *suite_place(void);
 Suite *suite_migrate(void);
 Suite *suite_movers(void);
 Suite *suite_policy(void);

@@ -6,6 +6,8 @@
 #include "fake.h"
 #include "suites.h"
 
+#include <errno.h>
+
 enum { ZONE = 4096, NR = 200 };
 #define BASE 0x7f0000000000ull
 
@@ -107,6 +109,7 @@ START_TEST(moves_go_on)
 	struct fake *w = fake_new(2, ZONE, 0);
 
 	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
+	w->move_fails = -EPERM; /* so pages are re-pointed, by orders */
 	client(w, 0);
 	client(w, 1);
 	fake_passes(w, 2);

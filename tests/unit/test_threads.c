@@ -106,9 +106,10 @@ static int op_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 	return 0;
 }
 
-static int op_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr)
+static int op_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid)
 {
 	(void)from;
+	(void)nid;
 	return op_write(arena, to, NULL, nr);
 }
 
@@ -126,10 +127,11 @@ static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
 		nids[i] = (int)((frame + i) / ZONE) ^ ((frame + i) % 16 == 5);
 }
 
-static int op_frame_move(void *arena, uint32_t frame, uint32_t nr, int to, int *nids)
+static int op_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids)
 {
 	(void)to;
-	op_frame_nids(arena, frame, nr, nids);
+	for (uint32_t i = 0; i < nr; i++)
+		op_frame_nids(arena, frame[i], 1, nids + i);
 	return 0;
 }
 

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * migration.c - frames that move from node to node, and contents that meet there.
+ *
+ * Which pages lie where is asked page by page, by move_pages(2), before and after.
+ */
+#include <errno.h>
+#include <linux/capability.h>
+#include <numaif.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "ksm.h"
+#include "tests/lib/puppet.h"
+#include "tests/numa-vm/scene.h"
+
+static void path_of(char *buf, size_t size, int node, const char *name)
+{
+	snprintf(buf, size, "node/%d/%s", node, name);
+}
+
+static uint64_t node_u64(struct daemon *d, int node, const char *name)
+{
+	char path[64];
+
+	path_of(path, sizeof(path), node, name);
+	return ctl_get_u64(d, path);
+}
+
+static bool says(struct daemon *d, const char *path, const char *text)
+{
+	char buf[256];
+
+	ck_assert_int_ge(ctl_get(d, path, buf, sizeof(buf)), 0);
+	return !strcmp(buf, text);
+}
+
+static void migrate(struct daemon *d, int from, int to)
+{
+	char path[64];
+
+	path_of(path, sizeof(path), from, "migrate_to");
+	ck_assert_int_eq(ctl_set_u64(d, path, (uint64_t)to), 0);
+	wait_until(says(d, path, "none"), WAIT_MS, "the move ends");
+}
+
+/* Pairs of clients with the same contents, two on each node of `nodes`. */
+struct pairs {
+	int nr;
+	struct puppet *p[8];
+	long a[8];
+};
+
+static struct pairs pairs_on(struct daemon *d, int nodes, int across)
+{
+	struct pairs s = { .nr = 2 * nodes };
+	int sets = across ? 1 : nodes;
+
+	for (int i = 0; i < s.nr; i++) {
+		s.p[i] = puppet_on(i / 2);
+		s.a[i] = puppet_call(s.p[i], fn_offer_on, PAGES, 1, 1, i / 2);
+		ck_assert_int_gt(s.a[i], 0);
+	}
+	expect_counts(d, (uint64_t)(sets * PAGES), (uint64_t)((s.nr - sets) * PAGES));
+	return s;
+}
+
+static void end(struct pairs *s, struct daemon *d)
+{
+	for (int i = 0; i < s->nr; i++)
+		puppet_end(s->p[i]);
+	daemon_stop(d);
+}
+
+static void expect_all_on(struct pairs *s, int node)
+{
+	for (int i = 0; i < s->nr; i++) {
+		expect_on(s->p[i], s->a[i], PAGES, node);
+		expect_whole(s->p[i], s->a[i], PAGES, 1);
+	}
+}
+
+/* Under their mappings, at once: no client is asked, so a stopped one is no hindrance. */
+START_TEST(no_collision)
+{
+	struct daemon *d = start(_i);
+	struct pairs s = pairs_on(d, 1, 1);
+	uint64_t orders = ctl_get_u64(d, "ksm/orders_given");
+
+	ck_assert_int_eq(kill(s.p[1]->pid, SIGSTOP), 0);
+	migrate(d, 0, 1);
+	expect_on(s.p[0], s.a[0], PAGES, 1);
+	ck_assert_uint_eq(node_u64(d, 0, "pgmigrate_placed"), PAGES);
+	ck_assert_uint_eq(node_u64(d, 0, "pgmigrate_fail"), 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/orders_given"), orders);
+	ck_assert_int_eq(kill(s.p[1]->pid, SIGCONT), 0);
+	expect_all_on(&s, 1);
+	migrate(d, 1, 0);
+	expect_all_on(&s, 0);
+	ck_assert_int_eq(pages_sharing_frames(s.p[0], s.a[0], s.p[1], s.a[1], PAGES), PAGES);
+	end(&s, d);
+}
+END_TEST
+
+/* The contents stand there: one frame takes all. Who has written keeps what it has. */
+START_TEST(collision)
+{
+	struct daemon *d = start(0);
+	struct pairs s = pairs_on(d, 2, 0);
+
+	puppet_call(s.p[1], fn_fill, s.a[1], PAGES / 2, 1000, 1);
+	migrate(d, 0, 1);
+	expect_counts(d, PAGES, 2 * PAGES + PAGES / 2);
+	expect_on(s.p[0], s.a[0], PAGES, 1);
+	expect_on(s.p[1], s.a[1], PAGES / 2, 0);
+	expect_on(s.p[1], s.a[1] + PAGES / 2 * (long)PUPPET_PAGE, PAGES / 2, 1);
+	expect_whole(s.p[1], s.a[1], PAGES / 2, 1000);
+	expect_whole(s.p[1], s.a[1] + PAGES / 2 * (long)PUPPET_PAGE, PAGES / 2, 1 + PAGES / 2);
+	ck_assert_uint_eq(node_u64(d, 0, "migrate_collisions"), PAGES);
+	ck_assert_int_eq(pages_sharing_frames(s.p[0], s.a[0], s.p[2], s.a[2], PAGES), PAGES);
+	for (int i = 0; i < 4; i += i ? 1 : 2)
+		expect_whole(s.p[i], s.a[i], PAGES, 1);
+	end(&s, d);
+}
+END_TEST
+
+/* A client that does not answer: its frame moves nevertheless, and is merged when it can be. */
+START_TEST(collision_with_stopped)
+{
+	struct daemon *d = start(0);
+	struct pairs s = pairs_on(d, 2, 0);
+
+	ck_assert_int_eq(kill(s.p[1]->pid, SIGSTOP), 0);
+	migrate(d, 0, 1);
+	ck_assert_uint_eq(node_u64(d, 0, "pgmigrate_fail"), 0);
+	ck_assert_int_eq(kill(s.p[1]->pid, SIGCONT), 0);
+	expect_all_on(&s, 1);
+	expect_counts(d, PAGES, 3 * PAGES);
+	expect_all_on(&s, 1);
+	end(&s, d);
+}
+END_TEST
+
+/* max_page_sharing: the frames that come are dups of those that are there. */
+START_TEST(collision_without_room)
+{
+	struct daemon *d = start(0);
+	struct pairs s;
+
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 2), 0);
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/max_page_sharing", 3), 0);
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 1), 0);
+	s = pairs_on(d, 2, 0);
+	migrate(d, 0, 1);
+	expect_all_on(&s, 1);
+	expect_counts(d, 2 * PAGES, 2 * PAGES);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/stable_node_chains"), PAGES);
+	end(&s, d);
+}
+END_TEST
+
+/* The kernel has moved frames to where their contents stood. */
+START_TEST(kernel_makes_them_meet)
+{
+	struct daemon *d = start(0);
+	struct pairs s = pairs_on(d, 2, 0);
+
+	ck_assert_int_eq(puppet_call(s.p[0], fn_move, s.a[0], PAGES, 1, MPOL_MF_MOVE_ALL), PAGES);
+	expect_counts(d, PAGES, 3 * PAGES);
+	expect_all_on(&s, 1);
+	wait_counter(d, "frames_met_merged", PAGES);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/frames_met"), 0);
+	end(&s, d);
+}
+END_TEST
+
+/* Of a frame with others' pages on it, the client's alone move. */
+START_TEST(one_client)
+{
+	struct daemon *d = start(0);
+	struct pairs s = pairs_on(d, 1, 1);
+	char path[64], result[128];
+
+	snprintf(path, sizeof(path), "client/%d/migrate_to", (int)s.p[0]->pid);
+	ck_assert_int_eq(ctl_set(d, path, "1"), 0);
+	wait_until(says(d, path, "none"), WAIT_MS, "the move ends");
+	expect_on(s.p[0], s.a[0], PAGES, 1);
+	expect_on(s.p[1], s.a[1], PAGES, 0);
+	snprintf(path, sizeof(path), "client/%d/migrate_result", (int)s.p[0]->pid);
+	ck_assert_int_gt(ctl_get(d, path, result, sizeof(result)), 0);
+	ck_assert_str_eq(result, "done: frames 60 failed 0");
+	ck_assert_int_eq(ctl_set(d, path, "1"), -EACCES);
+	snprintf(path, sizeof(path), "client/%d/migrate_to", (int)s.p[1]->pid);
+	ck_assert_int_eq(ctl_set(d, path, "9"), -ENXIO);
+	ck_assert_int_eq(ctl_set(d, path, "x"), -EINVAL);
+	ck_assert_int_eq(ctl_set(d, path, "1"), 0);
+	wait_until(says(d, path, "none"), WAIT_MS, "the move ends");
+	expect_counts(d, PAGES, PAGES);
+	expect_all_on(&s, 1);
+	end(&s, d);
+}
+END_TEST
+
+/* Without CAP_SYS_NICE the clients are asked. */
+START_TEST(without_the_right)
+{
+	struct daemon *d;
+	struct pairs s;
+
+	ck_assert_int_eq(prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0), 0);
+	d = start(0);
+	s = pairs_on(d, 1, 1);
+	migrate(d, 0, 1);
+	expect_all_on(&s, 1);
+	ck_assert_uint_eq(node_u64(d, 0, "pgmigrate_placed"), 0);
+	ck_assert_uint_eq(node_u64(d, 0, "pgmigrate_success"), PAGES);
+	expect_counts(d, PAGES, PAGES);
+	end(&s, d);
+}
+END_TEST
+
+bool migration_add(TCase *tc, const char *name)
+{
+	if (strcmp(name, "migration") != 0)
+		return false;
+	tcase_add_loop_test(tc, no_collision, 0, 2);
+	tcase_add_test(tc, collision);
+	tcase_add_test(tc, collision_with_stopped);
+	tcase_add_test(tc, collision_without_room);
+	tcase_add_test(tc, kernel_makes_them_meet);
+	tcase_add_test(tc, one_client);
+	tcase_add_test(tc, without_the_right);
+	return true;
+}

@@ -49,6 +49,8 @@ static const char *explain(int error)
 		return "the daemon's cpuset keeps it from that node";
 	case ELOOP:
 		return "that is the same node";
+	case EHOSTDOWN:
+		return "that node is to be empty: set its drain to 0 first";
 	case EINPROGRESS:
 		return "that is under way";
 	case EALREADY:

@@ -27,6 +27,8 @@ struct node_values {
 	uint64_t success, placed, fail, collisions, failed[MOVE_FAILED_NR - 1];
 	char culprit[128];
 	char offline[32], offline_result[160];
+	uint64_t drain;
+	char drain_result[160];
 	struct compacts_node c;
 	uint64_t compacting;
 	uint64_t gathering;
@@ -93,6 +95,30 @@ static void look_drains(struct daemon *d, int nid, struct node_values *v)
 		show_drained(&n, v->offline_result, sizeof(v->offline_result));
 }
 
+/* As that of a range. */
+static void look_vacate(struct daemon *d, int nid, struct node_values *v)
+{
+	char *out = v->drain_result;
+	size_t size = sizeof(v->drain_result);
+	struct vacate_node n;
+
+	vacate_look(&d->mover->vacate, nid, &n);
+	v->drain = n.state != VACATE_IN_USE;
+	if (n.state == VACATE_GOING)
+		snprintf(out, size, "under way: frames %llu retired %llu",
+			 (unsigned long long)n.used, (unsigned long long)n.retired);
+	else if (!n.asked || !n.err)
+		snprintf(out, size, "%s", n.asked ? "done" : "none");
+	else if (n.err == -ECANCELED)
+		snprintf(out, size, "%s", strerrorname_np(ECANCELED));
+	else if (n.culprit.why)
+		snprintf(out, size, "%s domain %u frame %u client %d %s", strerrorname_np(-n.err),
+			 n.domain, n.culprit.frame, n.pid, failed_names[n.culprit.why - 1]);
+	else
+		snprintf(out, size, "%s frames %llu retired %llu", strerrorname_np(-n.err),
+			 (unsigned long long)n.used, (unsigned long long)n.retired);
+}
+
 static double per_page(uint64_t vmas, uint64_t merged)
 {
 	return merged ? (double)vmas / (double)merged : 0;
@@ -123,6 +149,7 @@ static int look_node(void *owner, uint64_t nid, void *values)
 	v->frames_end = (nid + 1) * t->zone_frames;
 	look_mover(d, (int)nid, v);
 	look_drains(d, (int)nid, v);
+	look_vacate(d, (int)nid, v);
 	look_compacts(d, (int)nid, v);
 	return 0;
 }
@@ -235,6 +262,19 @@ static int store_online(void *owner, uint64_t nid, const struct attr *a, const c
 		       mover_online(d->mover, (int)nid, first, end);
 }
 
+static int store_drain(void *owner, uint64_t nid, const struct attr *a, const char *value)
+{
+	struct daemon *d = owner;
+
+	(void)a;
+	if (!strcmp(value, "1"))
+		return mover_vacate(d->mover, (int)nid);
+	if (strcmp(value, "0") != 0)
+		return -EINVAL;
+	mover_vacate_end(d->mover, (int)nid);
+	return 0;
+}
+
 static int store_compact(void *owner, uint64_t nid, const struct attr *a, const char *value)
 {
 	struct daemon *d = owner;
@@ -302,6 +342,18 @@ static const struct attr node_attrs[] = {
 		.refused = refused_frames,
 		.root = true,
 	},
+	{
+		.name = "drain",
+		.help = "1 move what lies on the node elsewhere, in all domains, and let nothing "
+			"come to lie there; 0 uses the node again, and ends what is under way. "
+			"What cannot be emptied in time is in use again",
+		.at = offsetof(struct node_values, drain),
+		.show = attr_show_u64,
+		.store = store_drain,
+		.root = true,
+	},
+	NODE("drain_result", drain_result,
+	     "what became of that: none, under way, done, or the error and what kept the node"),
 	{
 		.name = "compact",
 		.help = "1 empty sparse pageblocks of the node into others, in all domains; 0 end "

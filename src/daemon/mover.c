@@ -28,6 +28,7 @@ int mover_init(struct mover *m, struct daemon *d)
 	m->d = d;
 	lock_init(&m->lock);
 	drains_init(&m->drains, d);
+	vacate_init(&m->vacate);
 	compacts_init(&m->compacts, d);
 	err = bell_init(&m->bell);
 	return err ? err : steering_init(&m->steering);
@@ -47,6 +48,8 @@ static void add(struct mover *m, int job, const struct domain *d, const struct e
 		c->pid = pid;
 	}
 	lock_give(&m->lock);
+	if (v->culprit.why && job < NUMA_MAX_NODES)
+		vacate_blame(&m->vacate, job, d, &v->culprit, pid);
 }
 
 /* A step of a job in every domain. *due_ms: when the next is due; unchanged: never. */
@@ -80,6 +83,20 @@ static void begin_twins(struct mover *m, struct domain **v, unsigned int nr)
 		engine_migrate_twins(v[i]->engine); /* no memory: the next look tries again */
 }
 
+/* Nodes that are to be empty: the next round of moves from each. */
+static void empty_nodes(struct mover *m, struct domain **v, unsigned int nr, uint64_t *due_ms)
+{
+	for (int nid = 0; nid < m->d->topology->nr_nodes; nid++) {
+		int to = vacate_step(&m->vacate, m->d->topology, nid, m->to[nid], v, nr, due_ms);
+
+		if (to < 0)
+			continue;
+		m->to[nid] = to + 1;
+		for (unsigned int i = 0; i < nr; i++)
+			engine_migrate(v[i]->engine, nid, to); /* or the next round does */
+	}
+}
+
 static uint64_t step(struct mover *m, uint32_t rung)
 {
 	uint64_t due_ms = CLOCK_NEVER;
@@ -94,6 +111,7 @@ static uint64_t step(struct mover *m, uint32_t rung)
 		bell_ring(&m->d->client_bell, CLIENTS_RETIRED);
 	if (m->watch.met && !m->to[ENGINE_JOB_TWINS])
 		begin_twins(m, v, nr);
+	empty_nodes(m, v, nr, &due_ms);
 	for (int job = 0; job < ENGINE_JOBS; job++)
 		if (m->to[job])
 			step_job(m, job, v, nr, &due_ms);
@@ -170,6 +188,7 @@ void mover_deinit(struct mover *m)
 	bell_deinit(&m->bell);
 	steering_deinit(&m->steering);
 	drains_deinit(&m->drains);
+	vacate_deinit(&m->vacate);
 	compacts_deinit(&m->compacts);
 	lock_deinit(&m->lock);
 }
@@ -193,6 +212,8 @@ static int prepare(struct mover *m, int job, int to)
 	if (m->to[job])
 		return -EALREADY;
 	err = t->ops->usable(m->d->topology, to);
+	if (!err && !vacate_is_in_use(&m->vacate, to))
+		err = -EHOSTDOWN;
 	return err ? err : start(m);
 }
 
@@ -215,6 +236,8 @@ int mover_begin(struct mover *m, int from, int to)
 
 	if (to == from)
 		return -ELOOP;
+	if (!vacate_is_in_use(&m->vacate, from))
+		return -EALREADY;
 	err = prepare(m, from, to);
 	if (err)
 		return err;
@@ -282,6 +305,22 @@ void mover_offline_end(struct mover *m, int nid)
 {
 	drains_end(&m->drains, nid);
 	bell_ring(&m->bell, MOVER_WORK);
+}
+
+int mover_vacate(struct mover *m, int nid)
+{
+	int err = m->to[nid] ? -EALREADY : start(m);
+
+	if (!err)
+		err = vacate_begin(&m->vacate, m->d->topology, nid);
+	bell_ring(&m->bell, MOVER_WORK);
+	return err;
+}
+
+void mover_vacate_end(struct mover *m, int nid)
+{
+	if (vacate_end(&m->vacate, nid))
+		mover_end(m, nid);
 }
 
 int mover_compact(struct mover *m, int nid)

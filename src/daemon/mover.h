@@ -19,6 +19,7 @@
 #include "daemon/drains.h"
 #include "daemon/node_watch.h"
 #include "daemon/steering.h"
+#include "daemon/vacate.h"
 #include "engine/engine.h"
 #include "numa/numa_topology.h"
 
@@ -31,6 +32,7 @@ struct mover {
 	bool started, stopped;
 	struct bell bell;
 	struct drains drains;
+	struct vacate vacate;
 	struct node_watch watch;
 	struct steering steering;
 	struct compacts compacts;
@@ -63,8 +65,8 @@ void mover_stop(struct mover *m);
 
 /*
  * Begin to move what is on node `from` now. Returns 0, -ENXIO (there is no node `to`), -ENODEV (it
- * has no memory now), -EPERM (the daemon may not use it), -ELOOP (it is the same), -EALREADY,
- * -ENOMEM, or -errno (no thread); then nothing is moved.
+ * has no memory now), -EPERM (the daemon may not use it), -EHOSTDOWN (it is to be empty), -ELOOP
+ * (it is the same), -EALREADY, -ENOMEM, or -errno (no thread); then nothing is moved.
  */
 int mover_begin(struct mover *m, int from, int to);
 /* The number of a node that somebody wrote; one too large there is none of. 0 or -EINVAL. */
@@ -75,6 +77,12 @@ void mover_end(struct mover *m, int job);
 int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end);
 void mover_offline_end(struct mover *m, int nid);
 int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end);
+/*
+ * Empty the node, and keep it empty: as vacate_begin(), or -EALREADY, too, if somebody moves what
+ * lies there; or -errno: there is no thread. And the reverse.
+ */
+int mover_vacate(struct mover *m, int nid);
+void mover_vacate_end(struct mover *m, int nid);
 /* As compacts_begin(); or -errno: there is no thread. And the reverse. */
 int mover_compact(struct mover *m, int nid);
 void mover_compact_end(struct mover *m, int nid);

@@ -368,6 +368,11 @@ struct engine_on_node {
 	uint64_t used, retired;
 };
 void engine_on_node(struct engine *e, int nid, struct engine_on_node *out);
+/*
+ * Frames that could not be made on their own node, and lie on `nid`, count for that from now on. By
+ * the thread that calls engine_migrate_step().
+ */
+void engine_count_away(struct engine *e, int nid);
 
 /*
  * Frames taken out of use, and the memory they held given back: drain.c says how. What stands on

@@ -20,10 +20,10 @@ struct batch {
 	int nid[AT_A_TIME];
 };
 
-/* Takes nodes whose frames are away from `nid`. Returns where to go on. */
-static uint32_t collect(struct engine *e, int nid, struct batch *b) NEEDS(e->lock)
+/* Takes nodes whose frames are away from `nid`; -1: from any. Returns where to go on. */
+static uint32_t collect(struct engine *e, int nid, uint32_t at, struct batch *b) NEEDS(e->lock)
 {
-	uint32_t at = e->bring_next, end = (uint32_t)pool_nr_frames(&e->pool);
+	uint32_t end = (uint32_t)pool_nr_frames(&e->pool);
 	uint32_t stop = end - at > VISIT ? at + VISIT : end;
 
 	b->nr = 0;
@@ -36,7 +36,7 @@ static uint32_t collect(struct engine *e, int nid, struct batch *b) NEEDS(e->loc
 		if (node == POOL_NONE)
 			continue;
 		n = stable_node(&e->stable, node);
-		if (n->nid != nid || !n->away || !stable_isolate(&e->stable, node))
+		if ((nid >= 0 && n->nid != nid) || !n->away || !stable_isolate(&e->stable, node))
 			continue;
 		b->node[b->nr] = node;
 		b->nid[b->nr] = NID_UNKNOWN;
@@ -66,7 +66,7 @@ bool engine_bring_back(struct engine *e, int nid, uint64_t *placed)
 	struct batch b;
 
 	engine_lock(e);
-	next = collect(e, nid, &b);
+	next = collect(e, nid, e->bring_next, &b);
 	engine_unlock(e);
 	if (b.nr) {
 		e->ops->frame_move(e->arena, b.frame, b.nr, nid, b.nid);
@@ -78,4 +78,25 @@ bool engine_bring_back(struct engine *e, int nid, uint64_t *placed)
 	e->bring_next = nr == b.nr && next < end ? next : 0;
 	*placed += nr;
 	return !e->bring_next;
+}
+
+void engine_count_away(struct engine *e, int nid)
+{
+	uint32_t at = 0, end = (uint32_t)pool_nr_frames(&e->pool);
+	struct batch b;
+	bool any;
+
+	engine_lock(e);
+	any = e->stable.nr_away > 0;
+	engine_unlock(e);
+	while (any && at < end) {
+		engine_lock(e);
+		at = collect(e, -1, at, &b);
+		engine_unlock(e);
+		for (uint32_t i = 0; i < b.nr; i++)
+			e->ops->frame_nids(e->arena, b.frame[i], 1, &b.nid[i]);
+		engine_lock(e);
+		note(e, nid, &b);
+		engine_unlock(e);
+	}
 }

@@ -24,7 +24,8 @@
  * something. What failed is tried again by the round after that.
  *
  * Rounds stand still while a node is emptied, drained or compacted: who asked for that wants
- * frames elsewhere for now. Nothing is steered to a node that has frames out of use.
+ * frames elsewhere for now. Nothing is steered to a node that has frames out of use, or to one that
+ * is to be empty (engine_set_home()).
  */
 #include "engine/steer.h"
 
@@ -109,7 +110,7 @@ static uint64_t closed_nodes(struct engine *e) NEEDS(e->lock)
 		struct pool_counts c;
 
 		pool_counts(&e->pool, nid, &c);
-		if (c.offline)
+		if (c.offline || e->home[nid] != nid)
 			closed |= bit64((unsigned int)nid);
 	}
 	return closed;

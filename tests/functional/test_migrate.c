@@ -302,6 +302,11 @@ START_TEST(bad_input)
 		{ "node/0/migrate_to", "", EINVAL },
 		{ "node/0/migrate_to", " 1", EINVAL },
 		{ "node/2/migrate_to", "0", ENOENT },
+		{ "node/2/drain", "1", ENOENT },
+		{ "node/0/drain", "", EINVAL },
+		{ "node/0/drain", "2", EINVAL },
+		{ "node/0/drain", "none", EINVAL },
+		{ "node/0/drain_result", "0", EACCES },
 		{ "node/0/pgmigrate_fail", "0", EACCES },
 		{ "zone/0/migrate_to", "1", ENOENT },
 		{ "node/0/migrate_to", "99999999999999999999", ENXIO },
@@ -333,6 +338,103 @@ START_TEST(bad_input)
 }
 END_TEST
 
+static const char *drain_result(struct daemon *d, int nid)
+{
+	static char buf[256];
+	char path[32];
+
+	snprintf(path, sizeof(path), "node/%d/drain_result", nid);
+	ck_assert_int_gt(ctl_get(d, path, buf, sizeof(buf)), 0);
+	return buf;
+}
+
+static const char *drain(struct daemon *d, int nid)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "node/%d/drain", nid);
+	ck_assert_int_eq(ctl_set(d, path, "1"), 0);
+	wait_until(strncmp(drain_result(d, nid), "under way", 9) != 0, WAIT_MS, "it ends");
+	return drain_result(d, nid);
+}
+
+/* With what the kernel would move, and with what clients do. A domain that comes later, too. */
+START_TEST(empty_node)
+{
+	const char *topology = _i ? "emulated:3,10:12:20,12:10:20,20:20:10,moves" :
+				    "emulated:3,10:12:20,12:10:20,20:20:10";
+	struct daemon *d = daemon_start((const char *const[]){ "--topology", topology, NULL });
+	struct puppet *v[4];
+	long a[4];
+
+	daemon_hasten(d);
+	for (int i = 0; i < 2; i++) {
+		v[i] = puppet_new();
+		a[i] = puppet_call(v[i], fn_offer, PAGES, 1, 1);
+	}
+	wait_counter(d, "pages_sharing", PAGES);
+	ck_assert_str_eq(drain(d, 0), "done");
+	ck_assert_uint_eq(node_u64(d, 0, "pages_shared"), 0);
+	ck_assert_str_eq(drain(d, 2), "done");
+	ck_assert_uint_eq(node_u64(d, 1, "pages_shared"), PAGES);
+	ck_assert_int_eq(ctl_set(d, "node/1/drain", "1"), -ENOMEM);
+	ck_assert_int_eq(ctl_set(d, "node/1/migrate_to", "0"), -EHOSTDOWN);
+	for (int i = 2; i < 4; i++) {
+		v[i] = puppet_new();
+		a[i] = puppet_call(v[i], fn_offer, PAGES, 5000, 1);
+	}
+	wait_counter(d, "pages_sharing", 2 * PAGES);
+	wait_until(node_u64(d, 1, "pages_shared") == 2 * PAGES, WAIT_MS, "all is on node 1");
+	ck_assert_int_eq(ctl_set(d, "node/0/drain", "0"), 0);
+	ck_assert_int_eq(ctl_set(d, "node/0/drain", "0"), 0);
+	ck_assert_str_eq(drain_result(d, 0), "none");
+	ck_assert_str_eq(drain(d, 1), "done");
+	ck_assert_uint_eq(node_u64(d, 0, "pages_shared"), 2 * PAGES);
+	for (int i = 0; i < 4; i++) {
+		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], PAGES, i < 2 ? 1 : 5000, 1), 0);
+		puppet_end(v[i]);
+	}
+	daemon_stop(d);
+}
+END_TEST
+
+/* Who keeps a node is named, and it is in use as before; so it is when that is ended. */
+START_TEST(empty_node_of_a_stopped_client)
+{
+	struct daemon *d = start();
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a = puppet_call(p, fn_offer, PAGES, 1, 1), b = puppet_call(q, fn_offer, PAGES, 1, 1);
+	char want[64];
+
+	wait_counter(d, "pages_sharing", PAGES);
+	wait_counter(d, "orders", 0);
+	migrate_all(d, p, a, 1, 0);
+	kill(q->pid, SIGSTOP);
+	ck_assert_int_eq(ctl_set(d, "node/0/drain", "1"), 0);
+	ck_assert_int_eq(ctl_set(d, "node/0/drain", "1"), -EALREADY);
+	ck_assert_int_eq(ctl_set(d, "node/0/migrate_to", "1"), -EALREADY);
+	ck_assert_int_eq(ctl_set(d, "node/0/drain", "0"), 0);
+	ck_assert_str_eq(drain_result(d, 0), "ECANCELED");
+	wait_until(is_idle(d, 0), WAIT_MS, "the round ends");
+	snprintf(want, sizeof(want), "client %d silent", (int)q->pid);
+	ck_assert_msg(strstr(drain(d, 0), want) != NULL, "%s: not %s", drain_result(d, 0), want);
+	ck_assert_int_eq(strncmp(drain_result(d, 0), "EBUSY domain ", 13), 0);
+	ck_assert_uint_eq(node_u64(d, 0, "drain"), 0);
+	ck_assert_int_eq(pages_on_node(d, q, b, 0), PAGES);
+	kill(q->pid, SIGCONT);
+	ck_assert_str_eq(drain(d, 0), "done");
+	ck_assert_int_eq(pages_on_node(d, p, a, 1), PAGES);
+	ck_assert_int_eq(pages_on_node(d, q, b, 1), PAGES);
+	wait_counter(d, "orders", 0);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_shared"), PAGES);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, PAGES, 1, 1), 0);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, PAGES, 1, 1), 0);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
 static Suite *migrate_suite(void)
 {
 	Suite *s = suite_create("migrate");
@@ -344,6 +446,8 @@ static Suite *migrate_suite(void)
 	tcase_add_test(tc, stopped_client);
 	tcase_add_test(tc, under_load);
 	tcase_add_test(tc, bad_input);
+	tcase_add_loop_test(tc, empty_node, 0, 2);
+	tcase_add_test(tc, empty_node_of_a_stopped_client);
 	suite_add_tcase(s, tc);
 	return s;
 }

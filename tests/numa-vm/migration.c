@@ -10,7 +10,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <time.h>
 
 #include "ksm.h"
@@ -222,8 +225,163 @@ START_TEST(without_the_right)
 }
 END_TEST
 
+/* ---- a node that is to be empty, and one that the daemon may not use ---- */
+
+static bool drained(struct daemon *d, int node, const char *result)
+{
+	char path[64], buf[256];
+
+	path_of(path, sizeof(path), node, "drain_result");
+	ck_assert_int_gt(ctl_get(d, path, buf, sizeof(buf)), 0);
+	return !strncmp(buf, result, strlen(result));
+}
+
+static void drain(struct daemon *d, int node, const char *result)
+{
+	char path[64], buf[256];
+
+	path_of(path, sizeof(path), node, "drain");
+	ck_assert_int_eq(ctl_set(d, path, "1"), 0);
+	wait_until(!drained(d, node, "under way"), WAIT_MS, "it is empty, or in use again");
+	path_of(path, sizeof(path), node, "drain_result");
+	ck_assert_int_gt(ctl_get(d, path, buf, sizeof(buf)), 0);
+	ck_assert_msg(drained(d, node, result), "%s: not %s", buf, result);
+	ck_assert_uint_eq(node_u64(d, node, "drain"), !strcmp(result, "done"));
+}
+
+/* Frames go, contents that meet are merged, and nothing comes until the node is given back. */
+START_TEST(empty_node)
+{
+	struct daemon *d = start(0);
+	struct pairs s = pairs_on(d, 2, 0);
+	struct puppet *p = puppet_on(0), *q = puppet_on(0);
+	long a, b;
+
+	drain(d, 0, "done");
+	expect_all_on(&s, 1);
+	ck_assert_uint_eq(node_u64(d, 0, "pages_shared"), 0);
+	ck_assert_int_eq(ctl_set(d, "node/0/drain", "1"), -EALREADY);
+	ck_assert_int_eq(ctl_set(d, "node/0/migrate_to", "1"), -EALREADY);
+	ck_assert_int_eq(ctl_set(d, "node/1/migrate_to", "0"), -EHOSTDOWN);
+	ck_assert_int_eq(ctl_set(d, "node/1/drain", "1"), -ENOMEM);
+	ck_assert_int_eq(ctl_set(d, "node/1/drain", "2"), -EINVAL);
+	expect_counts(d, PAGES, 3 * PAGES);
+	a = puppet_call(p, fn_offer_on, PAGES, 1000, 1, 0);
+	b = puppet_call(q, fn_offer_on, PAGES, 1000, 1, 0);
+	expect_counts(d, 2 * PAGES, 4 * PAGES);
+	expect_on(p, a, PAGES, 1);
+	expect_on(q, b, PAGES, 1);
+	/* What is moved there goes again. */
+	ck_assert_int_eq(puppet_call(p, fn_move, a, PAGES, 0, MPOL_MF_MOVE_ALL), PAGES);
+	wait_until(puppet_call(p, fn_where, a, PAGES, 1) == PAGES, WAIT_MS, "frames go again");
+	ck_assert_int_eq(ctl_set(d, "node/0/drain", "0"), 0);
+	ck_assert(drained(d, 0, "none"));
+	puppet_call(p, fn_fill, a, PAGES, 3000, 1);
+	puppet_call(q, fn_fill, b, PAGES, 3000, 1);
+	wait_until(puppet_call(p, fn_where, a, PAGES, 0) == PAGES, WAIT_MS, "the node is used");
+	expect_counts(d, 2 * PAGES, 4 * PAGES);
+	expect_on(p, a, PAGES, 0);
+	expect_whole(p, a, PAGES, 3000);
+	expect_whole(q, b, PAGES, 3000);
+	puppet_end(p);
+	puppet_end(q);
+	end(&s, d);
+}
+END_TEST
+
+/* The others are full: all stays, and the reason is named. */
+START_TEST(empty_node_without_room)
+{
+	enum { MANY = 8000 }; /* more than the kernel keeps back for those who may wait */
+	struct daemon *d = start(0);
+	struct puppet *p = puppet_on(0), *q = puppet_on(0), *hog = puppet_on(1);
+	long a = puppet_call(p, fn_offer_on, MANY, 1, 1, 0);
+	long b = puppet_call(q, fn_offer_on, MANY, 1, 1, 0);
+
+	expect_counts(d, MANY, MANY);
+	ck_assert_int_gt(puppet_call(hog, fn_fill_node, 1), 0);
+	drain(d, 0, "ENOMEM domain ");
+	expect_counts(d, MANY, MANY);
+	ck_assert_int_gt(puppet_call(p, fn_where, a, MANY, 0), 0);
+	expect_whole(p, a, MANY, 1);
+	expect_whole(q, b, MANY, 1);
+	puppet_kill(hog);
+	drain(d, 0, "done");
+	expect_on(p, a, MANY, 1);
+	expect_whole(p, a, MANY, 1);
+	expect_whole(q, b, MANY, 1);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+static void write_to(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "we");
+
+	ck_assert_msg(f != NULL, "%s: %s", path, strerror(errno));
+	fputs(text, f);
+	ck_assert_msg(!fclose(f), "%s: %s", path, strerror(errno));
+}
+
+/* The daemon is in a cpuset of memory node 1 from now on. */
+static void confine(struct daemon *d)
+{
+	char pid[16];
+
+	mkdir("/tmp/cgroup", 0755);
+	ck_assert_int_eq(mount("none", "/tmp/cgroup", "cgroup2", 0, NULL), 0);
+	write_to("/tmp/cgroup/cgroup.subtree_control", "+cpuset");
+	ck_assert_int_eq(mkdir("/tmp/cgroup/d", 0755), 0);
+	write_to("/tmp/cgroup/d/cpuset.mems", "1");
+	snprintf(pid, sizeof(pid), "%d", (int)d->pid);
+	write_to("/tmp/cgroup/d/cgroup.procs", pid);
+}
+
+/*
+ * E: pages of a node that the daemon may not use are of that node nevertheless. Their frames are
+ * made where it may, and come to them when it may.
+ */
+START_TEST(daemon_in_a_cpuset)
+{
+	struct daemon *d = start(0);
+	struct pairs s;
+
+	confine(d);
+	s = pairs_on(d, 2, 0);
+	expect_all_on(&s, 1);
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/frames_away"), PAGES);
+	ck_assert_int_eq(ctl_set(d, "node/1/migrate_to", "0"), -EPERM);
+	ck_assert_int_eq(ctl_set(d, "node/1/drain", "1"), -ENOMEM);
+	write_to("/tmp/cgroup/d/cpuset.mems", "0-1");
+	wait_counter(d, "frames_away", 0);
+	for (int i = 0; i < 4; i++) {
+		expect_on(s.p[i], s.a[i], PAGES, i / 2);
+		expect_whole(s.p[i], s.a[i], PAGES, 1);
+	}
+	write_to("/tmp/cgroup/d/cpuset.mems", "0");
+	ck_assert_int_eq(ctl_set(d, "node/0/migrate_to", "1"), -EPERM);
+	ck_assert_int_eq(ctl_set(d, "node/1/migrate_to", "0"), 0);
+	expect_counts(d, PAGES, 3 * PAGES);
+	expect_all_on(&s, 0);
+	end(&s, d);
+	rmdir("/tmp/cgroup/d");
+	umount("/tmp/cgroup");
+}
+END_TEST
+
 bool migration_add(TCase *tc, const char *name)
 {
+	if (!strcmp(name, "drain")) {
+		tcase_add_test(tc, empty_node);
+		tcase_add_test(tc, empty_node_without_room);
+		return true;
+	}
+	if (!strcmp(name, "cpuset")) {
+		tcase_add_test(tc, daemon_in_a_cpuset);
+		return true;
+	}
 	if (strcmp(name, "migration") != 0)
 		return false;
 	tcase_add_loop_test(tc, no_collision, 0, 2);

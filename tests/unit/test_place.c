@@ -276,6 +276,30 @@ START_TEST(kernel_will_not)
 }
 END_TEST
 
+/* Frames for which their node had no room are a node's that lie on it, when that is to be empty. */
+START_TEST(away_frames_count_where_they_lie)
+{
+	struct fake *w = world("");
+
+	w->full_nid = 1; /* all new frames come to lie on node 0 */
+	client_on(w, 0, 1);
+	client_on(w, 1, 1);
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).frames_away, NR);
+	ck_assert_uint_eq(on_node(w, 1), NR);
+	engine_count_away(w->e, 1);
+	ck_assert_uint_eq(on_node(w, 1), NR);
+	engine_count_away(w->e, 0);
+	ck_assert_uint_eq(on_node(w, 0), NR);
+	ck_assert_uint_eq(fake_counters(w).frames_away, 0);
+	w->full_nid = 0;
+	migrate(w, 0, 1);
+	must_lie(w, 0, 1);
+	must_lie(w, 1, 1);
+	fake_free(w);
+}
+END_TEST
+
 /* Of a frame with others' pages on it the client's alone go; its own frames go whole. */
 START_TEST(one_client)
 {
@@ -409,6 +433,7 @@ Suite *suite_place(void)
 	tcase_add_test(tc, one_client);
 	tcase_add_test(tc, client_exits);
 	tcase_add_test(tc, no_home);
+	tcase_add_test(tc, away_frames_count_where_they_lie);
 	tcase_add_test(tc, opposite);
 	tcase_add_test(tc, cancelled);
 	suite_add_tcase(s, tc);

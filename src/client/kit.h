@@ -8,6 +8,7 @@
 #ifndef KSM_KIT_H
 #define KSM_KIT_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -95,6 +96,19 @@ static inline uint64_t kit_now_ms(void)
 static inline uint64_t order_page(const struct ksm_msg_order *m, unsigned int i)
 {
 	return m->addr + (uint64_t)i * KSM_PAGE_SIZE;
+}
+
+/* What to answer for a page where the kernel has refused with this negative errno. */
+static inline enum ksm_res order_result(long err)
+{
+	switch (err) {
+	case -EBUSY:
+		return KSM_RES_BUSY;
+	case -ENOMEM:
+		return KSM_RES_NOMEM;
+	default: /* ENOENT: a hole; EINVAL: mlocked, other protection key */
+		return KSM_RES_GONE;
+	}
 }
 
 #endif

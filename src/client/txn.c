@@ -2,10 +2,10 @@
 /*
  * txn.c - a merge transaction: replace pages by frames of equal content, losing nothing.
  *
- * For each stretch of eligible pages of the order the agent does this:
- *  1. It leaves change tracking and registers the stretch in the synchronous userfaultfd
- *     (MISSING).
- *  2. For each chunk of the stretch, some runs of pages whose frames are neighbours, too, it
+ * The agent does this for the eligible pages of an order:
+ *  1. It takes them, in stretches, out of change tracking and into the synchronous userfaultfd
+ *     (MISSING; stretches.c).
+ *  2. For each chunk of them, some runs of pages whose frames are neighbours, too, it
  *     a. maps the frames at an address of their own and populates them; those of short runs it
  *        reads, and they are populated when nobody waits any more (aside.c).
  *     b. UFFDIO_MOVE takes the pages to the staging area. From here threads that touch them wait.
@@ -15,13 +15,10 @@
  *        because they are mapped nowhere else; and frames never change.
  *     d. Where they are equal it moves the mapping of the frames over the pages. Pages of zeros
  *        that the daemon wants gone need none: the hole reads as zeros. Where they differ it moves
- *        the page back. Then it wakes the threads, to which the next chunk is nothing.
+ *        the page back. Then it wakes the threads.
+ *     Pages that do not lie side by side are not out at the same time: b to d are for each group.
  *  3. It serves forks, leaves the userfaultfd, and wakes the waiting threads.
  *  4. It registers for tracking again, and drops the staging pages.
- *
- * A stretch may have small gaps of pages that are not in the order. Leaving and joining
- * userfaultfds splits and joins mappings and costs 7 us a stretch. Pages in the gap are taken for
- * written afterwards and hashed again, which costs 1 us each.
  *
  * Pages that lie in a mapping of frames already cannot be moved: inplace.c.
  *
@@ -41,7 +38,6 @@
 
 #include "base/span.h"
 #include "client/as.h"
-#include "client/as_advice.h"
 #include "client/as_frames.h"
 #include "client/as_ranges.h"
 #include "client/aside.h"
@@ -52,28 +48,27 @@
 #include "client/mend.h"
 #include "client/pageset.h"
 #include "client/staging.h"
+#include "client/stretches.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
 #define CHUNK_RUNS 16u  /* some 100 us where each needs a mapping */
-#define MAX_GAP 4u      /* pages; see above */
 #define MOVE_TRIES 16   /* of a page that is locked, or of which a fork is being announced */
 #define LEAVING_MS 2    /* for threads that are about to end; the daemon asks again */
 #define COPY_TRIES 1000 /* of a page that nothing known keeps from going back */
 
 /*
- * A stretch that is being replaced: pages [from, to) of the block, and sets of them, bit per page
- * of the block. Invariants: moved is part of order; mapped and dropped are disjoint parts of
- * moved; bare is part of mapped. What is moved and neither mapped nor dropped has to go back.
+ * The private pages of an order, under way: sets of them, bit per page of the block. Invariants:
+ * moved is part of at.pages; mapped and dropped are disjoint parts of moved; bare is part of
+ * mapped. What is moved and neither mapped nor dropped has to go back.
  */
-struct stretch {
+struct txn {
 	const struct kit *k;
 	const struct ksm_msg_order *m;
 	struct aside_sheet *sheet; /* of the order */
 	uint8_t *result;           /* of every page of the order */
-	unsigned int from, to;
-	uint64_t order;   /* to be replaced */
+	struct stretches at;
 	uint64_t moved;   /* out, in the staging area */
 	uint64_t mapped;  /* replaced by frames */
 	uint64_t bare;    /* mapped, and without page tables so far */
@@ -105,43 +100,31 @@ static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames) NEE
 	return mask;
 }
 
-static uint8_t res_of_errno(long err)
-{
-	switch (err) {
-	case -EBUSY:
-		return KSM_RES_BUSY;
-	case -ENOMEM:
-		return KSM_RES_NOMEM;
-	default: /* ENOENT: a hole; EINVAL: mlocked, other protection key */
-		return KSM_RES_GONE;
-	}
-}
-
 /* Move pages [from, to) of the block out; pages that refuse get their result and stay. */
-static void move_out(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
+static void move_out(struct txn *t, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	unsigned int i = from;
 	int tries = 0;
 
 	while (i < to) {
 		uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
-		long r = staging_move(st->k, (uintptr_t)st->k->staging + off, st->m->addr + off,
+		long r = staging_move(t->k, (uintptr_t)t->k->staging + off, t->m->addr + off,
 				      to - i);
 
 		if (r == 0) {
-			st->moved |= pageset_range(i, to);
+			t->moved |= pageset_range(i, to);
 			return;
 		}
-		st->moved |= staging_pages(st->k) & pageset_range(from, to);
-		if (st->moved & pageset_bit(i)) {
+		t->moved |= staging_pages(t->k) & pageset_range(from, to);
+		if (t->moved & pageset_bit(i)) {
 			tries = 0;
-			while (i < to && (st->moved & pageset_bit(i)))
+			while (i < to && (t->moved & pageset_bit(i)))
 				i++;
 		} else if (r == -EAGAIN && ++tries < MOVE_TRIES) {
 			/* A fork is being announced, or the page is locked for a moment. */
-			uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
+			uffd_serve_forks(t->k, t->m->addr, t->moved, t->k->staging);
 		} else {
-			st->result[i++] = r == -EAGAIN ? KSM_RES_BUSY : res_of_errno(r);
+			t->result[i++] = r == -EAGAIN ? KSM_RES_BUSY : order_result(r);
 			tries = 0;
 		}
 	}
@@ -154,45 +137,45 @@ static void move_out(struct stretch *st, unsigned int from, unsigned int to) NEE
  * more, or other contents stand, the program did that, too; and an answer that nobody foresaw ends
  * the attempt after COPY_TRIES, since there is no place left to which the page belongs.
  */
-static void copy_back(struct stretch *st, unsigned int i, int *tries)
+static void copy_back(struct txn *t, unsigned int i, int *tries)
 {
 	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
 	struct uffdio_copy c = {
-		.dst = st->m->addr + off,
-		.src = (uintptr_t)st->k->staging + off,
+		.dst = t->m->addr + off,
+		.src = (uintptr_t)t->k->staging + off,
 		.len = KSM_PAGE_SIZE,
 		.mode = UFFDIO_COPY_MODE_DONTWAKE,
 	};
-	long r = sysc3(SYS_ioctl, st->k->uffd_sync, UFFDIO_COPY, &c);
+	long r = sysc3(SYS_ioctl, t->k->uffd_sync, UFFDIO_COPY, &c);
 
 	if (sysc_may_pass(r) || (r && r != -ENOENT && r != -EEXIST && ++*tries < COPY_TRIES)) {
 		sysc0(SYS_sched_yield); /* not for the moment */
 		return;
 	}
 	*tries = 0;
-	sysc3(SYS_madvise, st->k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
-	st->moved &= ~pageset_bit(i);
+	sysc3(SYS_madvise, t->k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	t->moved &= ~pageset_bit(i);
 }
 
-static void move_back(struct stretch *st, unsigned int from, unsigned int to) NEEDS(as.lock)
+static void move_back(struct txn *t, unsigned int from, unsigned int to) NEEDS(as.lock)
 {
 	int tries = 0;
 
 	while (from < to) {
 		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
-		long r = staging_move(st->k, st->m->addr + off, (uintptr_t)st->k->staging + off,
+		long r = staging_move(t->k, t->m->addr + off, (uintptr_t)t->k->staging + off,
 				      to - from);
-		uint64_t left = r == 0 ? 0 : staging_pages(st->k) & pageset_range(from, to);
+		uint64_t left = r == 0 ? 0 : staging_pages(t->k) & pageset_range(from, to);
 
-		st->moved &= ~pageset_range(from, to) | left;
+		t->moved &= ~pageset_range(from, to) | left;
 		if (left & pageset_bit(from)) {
-			uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
+			uffd_serve_forks(t->k, t->m->addr, t->moved, t->k->staging);
 			if (sysc_may_pass(r))
 				sysc0(SYS_sched_yield);
 			else
-				copy_back(st, from, &tries);
+				copy_back(t, from, &tries);
 		}
-		while (from < to && !(st->moved & pageset_bit(from)))
+		while (from < to && !(t->moved & pageset_bit(from)))
 			from++;
 	}
 }
@@ -213,8 +196,8 @@ struct run {
 };
 
 /*
- * Runs of one stretch whose pages are out at the same time. Threads that touch them wait until all
- * of them are replaced, so there are not many, and what takes long is done before.
+ * Runs that are prepared together. Those that lie side by side are out at the same time, and
+ * threads that come to one wait until all are replaced. So there are not many.
  */
 struct chunk {
 	struct run run[CHUNK_RUNS];
@@ -223,10 +206,10 @@ struct chunk {
 };
 
 /* Move the mapping of their frames over pages [i, to), which are equal to them. */
-static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint8_t *aside)
+static void map_frames(struct txn *t, unsigned int i, unsigned int to, uint8_t *aside)
 	NEEDS(as.lock)
 {
-	uint64_t at = order_page(st->m, i);
+	uint64_t at = order_page(t->m, i);
 	size_t len = (size_t)(to - i) * KSM_PAGE_SIZE;
 	enum ksm_res res = KSM_RES_NOMEM;
 	long r = as_frames_set(at, at + len);
@@ -234,37 +217,37 @@ static void map_frames(struct stretch *st, unsigned int i, unsigned int to, uint
 	if (!r) {
 		r = aside ? sysc5(SYS_mremap, aside, (long)len, (long)len,
 				  MREMAP_MAYMOVE | MREMAP_FIXED, (long)at) :
-			    aside_sheet_place(st->sheet, st->m->frame[i], len, at);
+			    aside_sheet_place(t->sheet, t->m->frame[i], len, at);
 		if (sysc_failed(r))
-			res = mend_failed_map(st->k, at, len, r);
+			res = mend_failed_map(t->k, at, len, r);
 	}
 	if (sysc_failed(r)) {
 		as_frames_clear(at, at + len);
-		memset(st->result + i, (int)res, to - i);
+		memset(t->result + i, (int)res, to - i);
 		return;
 	}
-	st->mapped |= pageset_range(i, to);
+	t->mapped |= pageset_range(i, to);
 	if (!aside)
-		st->bare |= pageset_range(i, to);
-	memset(st->result + i, KSM_RES_MERGED, to - i);
+		t->bare |= pageset_range(i, to);
+	memset(t->result + i, KSM_RES_MERGED, to - i);
 }
 
 /* Compare pages [from, to), which were moved, with their frames, and map the equal parts. */
-static void map_equal(struct stretch *st, const struct run *r, unsigned int from, unsigned int to)
+static void map_equal(struct txn *t, const struct run *r, unsigned int from, unsigned int to)
 	NEEDS(as.lock)
 {
 	for (unsigned int i = from, j; i < to; i = j) {
 		size_t off = (size_t)(i - r->from) * KSM_PAGE_SIZE;
 
-		for (j = i; j < to && !memcmp(st->k->staging + (size_t)j * KSM_PAGE_SIZE,
+		for (j = i; j < to && !memcmp(t->k->staging + (size_t)j * KSM_PAGE_SIZE,
 					      r->bytes + (size_t)(j - r->from) * KSM_PAGE_SIZE,
 					      KSM_PAGE_SIZE);
 		     j++)
 			;
 		if (j > i)
-			map_frames(st, i, j, r->map ? r->map + off : NULL);
+			map_frames(t, i, j, r->map ? r->map + off : NULL);
 		else
-			st->result[j++] = KSM_RES_DIFFERENT;
+			t->result[j++] = KSM_RES_DIFFERENT;
 	}
 }
 
@@ -272,9 +255,9 @@ static void map_equal(struct stretch *st, const struct run *r, unsigned int from
  * Unmap what was not moved into place of the frames of a run. Where they were moved away, other
  * threads may have mapped something by now.
  */
-static void unmap_rest(const struct stretch *st, const struct run *r)
+static void unmap_rest(const struct txn *t, const struct run *r)
 {
-	uint64_t rest = pageset_range(r->from, r->to) & ~st->mapped;
+	uint64_t rest = pageset_range(r->from, r->to) & ~t->mapped;
 
 	for (unsigned int i = r->from, j; r->map && pageset_next(rest, &i, &j); i = j)
 		sysc2(SYS_munmap, r->map + (size_t)(i - r->from) * KSM_PAGE_SIZE,
@@ -282,49 +265,49 @@ static void unmap_rest(const struct stretch *st, const struct run *r)
 }
 
 /* Let dumps have what stands on pieces of the sheet. */
-static void show_bare(const struct stretch *st) NEEDS(as.lock)
+static void show_bare(const struct txn *t) NEEDS(as.lock)
 {
-	for (unsigned int i = 0, j; pageset_next(st->bare, &i, &j); i = j)
-		aside_sheet_show(order_page(st->m, i), order_page(st->m, j));
+	for (unsigned int i = 0, j; pageset_next(t->bare, &i, &j); i = j)
+		aside_sheet_show(order_page(t->m, i), order_page(t->m, j));
 }
 
 /* Fill their page tables: change tracking takes a page without an entry for written. */
-static void fill_bare(const struct stretch *st)
+static void fill_bare(const struct txn *t)
 {
-	for (unsigned int i = 0, j; pageset_next(st->bare, &i, &j); i = j)
-		sysc3(SYS_madvise, order_page(st->m, i), (long)(j - i) * KSM_PAGE_SIZE,
+	for (unsigned int i = 0, j; pageset_next(t->bare, &i, &j); i = j)
+		sysc3(SYS_madvise, order_page(t->m, i), (long)(j - i) * KSM_PAGE_SIZE,
 		      MADV_POPULATE_READ);
 }
 
 /* Have the frames of a run where they can be compared, and mapped at once. */
-static bool prepare(const struct stretch *st, struct run *r) NEEDS(as.lock)
+static bool prepare(const struct txn *t, struct run *r) NEEDS(as.lock)
 {
-	uint32_t first = st->m->frame[r->from];
+	uint32_t first = t->m->frame[r->from];
 	size_t len = (size_t)(r->to - r->from) * KSM_PAGE_SIZE;
-	uint64_t at = order_page(st->m, r->from);
-	uint8_t *buf = st->k->buf + (size_t)r->from * KSM_PAGE_SIZE;
+	uint64_t at = order_page(t->m, r->from);
+	uint8_t *buf = t->k->buf + (size_t)r->from * KSM_PAGE_SIZE;
 
 	if (first == KSM_FRAME_ZERO)
 		return true;
-	if (first + (uint64_t)(r->to - r->from) > st->k->arena_pages)
+	if (first + (uint64_t)(r->to - r->from) > t->k->arena_pages)
 		return false; /* GONE, as every page of the order is so far */
-	if (aside_sheet_has(st->sheet, st->k, first, len, at)) {
+	if (aside_sheet_has(t->sheet, t->k, first, len, at)) {
 		r->bytes = buf;
-		return io_pread_all(st->k->arena, buf, len, (uint64_t)first * KSM_PAGE_SIZE);
+		return io_pread_all(t->k->arena, buf, len, (uint64_t)first * KSM_PAGE_SIZE);
 	}
-	r->bytes = r->map = aside_frames(st->k, first, len, at);
+	r->bytes = r->map = aside_frames(t->k, first, len, at);
 	if (!r->map)
-		memset(st->result + r->from, KSM_RES_NOMEM, r->to - r->from);
+		memset(t->result + r->from, KSM_RES_NOMEM, r->to - r->from);
 	return r->map;
 }
 
-/* Find the next run of the stretch, from page i on. False: there is none. */
-static bool next_run(const struct stretch *st, unsigned int i, struct run *r)
+/* Find the next run, from page i on. False: there is none. */
+static bool next_run(const struct txn *t, unsigned int i, struct run *r)
 {
-	const uint32_t *frame = st->m->frame;
+	const uint32_t *frame = t->m->frame;
 	unsigned int j;
 
-	if (!pageset_next(st->order, &i, &j))
+	if (!stretches_next(&t->at, t->at.pages, &i, &j))
 		return false;
 	*r = (struct run){ .from = i, .to = i + 1 };
 	while (r->to < j && frame[r->to] == frame[r->to - 1] + (frame[i] != KSM_FRAME_ZERO))
@@ -333,169 +316,87 @@ static bool next_run(const struct stretch *st, unsigned int i, struct run *r)
 }
 
 /* Prepare the next runs, from page i on. Returns the page behind them; 0: no page is left. */
-static unsigned int next_chunk(const struct stretch *st, unsigned int i, struct chunk *c)
-	NEEDS(as.lock)
+static unsigned int next_chunk(const struct txn *t, unsigned int i, struct chunk *c) NEEDS(as.lock)
 {
 	struct run r;
 
 	c->nr = 0;
 	c->pages = 0;
-	for (; c->nr < CHUNK_RUNS && next_run(st, i, &r); i = r.to)
-		if (prepare(st, &r)) {
+	for (; c->nr < CHUNK_RUNS && next_run(t, i, &r); i = r.to)
+		if (prepare(t, &r)) {
 			c->run[c->nr++] = r;
 			c->pages |= pageset_range(r.from, r.to);
 		}
 	return c->nr ? i : 0;
 }
 
-static void compare_zeros(struct stretch *st, const struct run *r)
+static void compare_zeros(struct txn *t, const struct run *r)
 {
 	for (unsigned int i = r->from; i < r->to; i++) {
-		if (!(st->moved & pageset_bit(i)))
+		if (!(t->moved & pageset_bit(i)))
 			continue;
-		if (page_is_zero(st->k->staging + (size_t)i * KSM_PAGE_SIZE)) {
-			st->result[i] = KSM_RES_MERGED;
-			st->dropped |= pageset_bit(i);
+		if (page_is_zero(t->k->staging + (size_t)i * KSM_PAGE_SIZE)) {
+			t->result[i] = KSM_RES_MERGED;
+			t->dropped |= pageset_bit(i);
 		} else {
-			st->result[i] = KSM_RES_DIFFERENT;
+			t->result[i] = KSM_RES_DIFFERENT;
 		}
 	}
 }
 
-static void compare_run(struct stretch *st, const struct run *r) NEEDS(as.lock)
+static void compare_run(struct txn *t, const struct run *r) NEEDS(as.lock)
 {
-	uint64_t moved = st->moved & pageset_range(r->from, r->to);
+	uint64_t moved = t->moved & pageset_range(r->from, r->to);
 
 	if (!r->bytes) {
-		compare_zeros(st, r);
+		compare_zeros(t, r);
 		return;
 	}
 	for (unsigned int i = r->from, j; pageset_next(moved, &i, &j); i = j)
-		map_equal(st, r, i, j);
-	unmap_rest(st, r);
+		map_equal(t, r, i, j);
+	unmap_rest(t, r);
 }
 
 /* A child that was made meanwhile gets its copies first. */
-static void return_the_rest(struct stretch *st) NEEDS(as.lock)
+static void return_the_rest(struct txn *t) NEEDS(as.lock)
 {
-	uint64_t back = st->moved & ~st->mapped & ~st->dropped;
+	uint64_t back = t->moved & ~t->mapped & ~t->dropped;
 
 	if (back)
-		uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
-	for (unsigned int i = 0, j; pageset_next(back, &i, &j); i = j)
-		move_back(st, i, j);
+		uffd_serve_forks(t->k, t->m->addr, t->moved, t->k->staging);
+	for (unsigned int i = 0, j; stretches_next(&t->at, back, &i, &j); i = j)
+		move_back(t, i, j);
 }
 
-static void replace_chunk(struct stretch *st, const struct chunk *c) NEEDS(as.lock)
+/* Threads that wait for one group of pages need not wait for the next one, too. */
+static void replace_chunk(struct txn *t, const struct chunk *c) NEEDS(as.lock)
 {
-	for (unsigned int i = 0, j; pageset_next(c->pages, &i, &j); i = j)
-		move_out(st, i, j);
-	for (unsigned int i = 0; i < c->nr; i++)
-		compare_run(st, &c->run[i]);
-	return_the_rest(st);
+	unsigned int r = 0;
+
+	for (unsigned int i = 0, j; stretches_next(&t->at, c->pages, &i, &j); i = j) {
+		move_out(t, i, j);
+		while (r < c->nr && c->run[r].from < j)
+			compare_run(t, &c->run[r++]);
+		return_the_rest(t);
+		stretches_wake(&t->at, i, j);
+	}
 }
 
-/*
- * Leave the synchronous userfaultfd where the old mapping still stands, let the waiting threads go
- * on, then track again.
- */
-static void resume_tracking(const struct stretch *st, uint64_t start, uint64_t end)
+static void replace_pages(struct txn *t) NEEDS(as.lock)
 {
-	if (st->mapped != pageset_range(st->from, st->to))
-		uffd_release(st->k, start, end);
-	else
-		uffd_wake(st->k->uffd_sync, start, end);
-	fill_bare(st);
-	uffd_register(st->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
-}
-
-/* Leave pages alone whose memory has a policy that the library did not see being set. */
-static void leave_out_policies(struct stretch *st) NEEDS(as.lock)
-{
-	uint64_t order = st->order;
-
-	if (as_range_at(order_page(st->m, st->from))->flags & AS_POLICY)
-		return;
-	for (unsigned int i = st->from, j; pageset_next(order, &i, &j); i = j)
-		if (as_has_policy(order_page(st->m, i))) {
-			st->order &= ~pageset_range(i, j);
-			memset(st->result + i, KSM_RES_GONE, j - i);
-		}
-}
-
-/* Returns 0, or a negative errno when the stretch cannot be registered: then nothing was done. */
-static int replace_pages(struct stretch *st) NEEDS(as.lock)
-{
-	uint64_t start = order_page(st->m, st->from);
-	uint64_t end = order_page(st->m, st->to);
 	struct chunk c;
-	int r;
 
-	uffd_unregister(st->k->uffd_async, start, end);
-	r = uffd_register(st->k->uffd_sync, start, end, UFFDIO_REGISTER_MODE_MISSING);
-	if (r < 0) {
-		uffd_release(st->k, start, end); /* it may have failed half-way */
-		uffd_register(st->k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
-		return r;
-	}
-	for (unsigned int i = st->from, next; (next = next_chunk(st, i, &c)); i = next) {
-		replace_chunk(st, &c);
-		/* Those that wait for these pages need not wait for the next ones, too. */
-		if (next < st->to)
-			uffd_wake(st->k->uffd_sync, order_page(st->m, i), order_page(st->m, next));
-	}
-	show_bare(st);
-	uffd_serve_forks(st->k, st->m->addr, st->moved, st->k->staging);
-	resume_tracking(st, start, end);
+	for (unsigned int i = 0; (i = next_chunk(t, i, &c));)
+		replace_chunk(t, &c);
+	show_bare(t);
+	uffd_serve_forks(t->k, t->m->addr, t->moved, t->k->staging);
+	stretches_leave(&t->at, t->mapped);
+	fill_bare(t);
+	stretches_track(&t->at);
 	/* For the last forks that saw it registered: threads wait for the event to be read. */
-	uffd_serve_forks(st->k, st->m->addr, 0, st->k->staging);
-	if (st->moved)
-		sysc3(SYS_madvise, st->k->staging + (size_t)st->from * KSM_PAGE_SIZE,
-		      (long)(st->to - st->from) * KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
-	return 0;
-}
-
-/* Carry out a stretch, or if it cannot be registered as a whole, each of its runs. */
-static void execute_stretch(struct stretch *st) NEEDS(as.lock)
-{
-	int r;
-
-	leave_out_policies(st);
-	r = st->order ? replace_pages(st) : 0;
-	if (!r)
-		return;
-	for (unsigned int i = st->from, j; pageset_next(st->order, &i, &j); i = j) {
-		struct stretch one = *st;
-
-		one.from = i;
-		one.to = j;
-		one.order = pageset_range(i, j);
-		/* Something in a gap was in the way, or this run is. */
-		if (st->order != pageset_range(st->from, st->to))
-			r = replace_pages(&one);
-		if (r)
-			memset(st->result + i, res_of_errno(r), j - i);
-	}
-}
-
-/*
- * Extend the stretch from st->from: pages of the mask and small gaps between them, in one known
- * range. A gap has nothing that stands on frames, and nothing that is not ours.
- */
-static void find_stretch(struct stretch *st, uint64_t mask) NEEDS(as.lock)
-{
-	const struct ksm_msg_order *m = st->m;
-	size_t r = as_find(order_page(m, st->from));
-	uint64_t last = (as.range[r].end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
-
-	for (unsigned int i = st->from; i < KSM_ORDER_PAGES && i < last; i++) {
-		if (mask & pageset_bit(i)) {
-			st->order |= pageset_bit(i);
-			st->to = i + 1;
-		} else if (i - st->to >= MAX_GAP || as_frame_bit(order_page(m, i))) {
-			break;
-		}
-	}
+	uffd_serve_forks(t->k, t->m->addr, 0, t->k->staging);
+	if (t->moved)
+		sysc3(SYS_madvise, t->k->staging, KIT_ORDER_BYTES, MADV_DONTNEED_LOCKED);
 }
 
 /* Replace the pages of the mask, which are private memory. */
@@ -503,16 +404,13 @@ static void replace_private(const struct kit *k, const struct ksm_msg_order *m, 
 			    uint8_t *result) NEEDS(as.lock)
 {
 	struct aside_sheet sheet;
+	struct txn t = { .k = k, .m = m, .sheet = &sheet, .result = result };
 
+	stretches_join(&t.at, k, m, mask, result);
+	if (!t.at.pages)
+		return;
 	aside_sheet_begin(&sheet, k, m, mask);
-	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
-		struct stretch st = { .k = k, .m = m, .sheet = &sheet, .result = result };
-
-		st.from = st.to = i;
-		find_stretch(&st, mask);
-		execute_stretch(&st);
-		j = st.to;
-	}
+	replace_pages(&t);
 	aside_sheet_end(&sheet);
 }
 

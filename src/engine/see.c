@@ -19,7 +19,8 @@
  * believed, stay pending until see_sites() looks at what is there now, which arms nothing. It obeys
  * the first two rules.
  *
- * What tracking could not look at any more (TRACK_UNKNOWN) is treated like a page that raced.
+ * What tracking did not look at any more (TRACK_UNKNOWN) is looked at here, and where that fails it
+ * is treated like a page that raced.
  *
  * A look for pages that tracking will not report (unseen.h) tells only of pages that are not known:
  * of the others tracking knows better.
@@ -186,6 +187,33 @@ static void see_range(const struct sight *s, struct mm_slot *mm, const struct tr
 		see_run(s, mm, r, span_clip(v->at, r->at), v->kind);
 }
 
+/*
+ * Tracking has no room to say what is where it is of many kinds. It reports written pages then, and
+ * with them holes: a page of zeros that was given back must not be taken for one that was written.
+ * So the worker looks, a block at a time, and takes in what can be looked at.
+ */
+static void look_at_unknown(const struct sight *s, struct mm_slot *mm, const struct track_range *v)
+	NEEDS_NOT(mm->e->lock);
+static void look_at_unknown(const struct sight *s, struct mm_slot *mm, const struct track_range *v)
+{
+	struct track_range rest = *v, is[BLOCK_PAGES];
+	int n = 0;
+
+	while (!span_empty(rest.at) && n >= 0) {
+		struct span part = rest.at;
+
+		part.end = u64_min(part.end, block_span((uint32_t)(part.start / BLOCK_BYTES)).end);
+		n = mm->e->ops->look(mm->client, part.start, part.end, is, BLOCK_PAGES);
+		engine_lock(mm->e);
+		for (int i = 0; i < n && !mm->dead; i++)
+			see_range(s, mm, &is[i]);
+		if (n < 0 && !mm->dead)
+			see_range(s, mm, &rest);
+		engine_unlock(mm->e);
+		rest.at.start = part.end;
+	}
+}
+
 int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool dense,
 	      struct track_range *v)
 {
@@ -201,9 +229,13 @@ int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool d
 		return -EBUSY;
 	walk_end = at->end;
 	n = mm->e->ops->track(mm->client, at->start, at->end, dense, v, SEE_RANGES, &walk_end);
+	for (int i = 0; i < n; i++)
+		if (v[i].kind == TRACK_UNKNOWN)
+			look_at_unknown(&s, mm, &v[i]);
 	engine_lock(mm->e);
 	for (int i = 0; i < n && !mm->dead; i++)
-		see_range(&s, mm, &v[i]);
+		if (v[i].kind != TRACK_UNKNOWN)
+			see_range(&s, mm, &v[i]);
 	glance_close(&w->glance, mm);
 	engine_unlock(mm->e);
 	if (n >= 0 && walk_end > at->start && walk_end < at->end)

@@ -69,9 +69,9 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		enum track_kind kind;
 
 		p = &c->page[(at - c->base) / PAGE];
-		if (!p->written || p->how == FAKE_NOT_THERE)
+		if (p->how == FAKE_NOT_THERE ? !c->crowded : !p->written)
 			continue;
-		kind = c->blind ? TRACK_UNKNOWN : kind_of(p);
+		kind = c->blind || c->crowded ? TRACK_UNKNOWN : kind_of(p);
 		if (found == 512) { /* as the daemon's */
 			*walk_end = at;
 			break;
@@ -106,6 +106,8 @@ static int op_look(void *client, uint64_t start, uint64_t end, struct track_rang
 	if (c->gone)
 		return -ESRCH;
 	c->w->looks++;
+	if (c->blind)
+		return -ENOMEM;
 	for (at = start; at < end; at += PAGE) {
 		struct fake_page *p = &c->page[(at - c->base) / PAGE];
 

@@ -32,6 +32,7 @@ struct scan_pass {
 	/* After a pass that left orders: polls for their answers, before the next pass. */
 	unsigned int polls;
 	uint64_t polls_begun_ms; /* when they began; 0: take no more of them than were planned */
+	uint64_t polls_worth_ms; /* so long the next pass is put off while answers come */
 	uint64_t polled_orders;  /* the fewest seen */
 	uint64_t rest_ms;        /* when the pause after that pass is over */
 

@@ -3,6 +3,9 @@
  * guest.c - what the daemon does on a machine with several NUMA nodes; runs inside the guest.
  *
  *	guest SUITE...
+ *	guest torture SECONDS SEED
+ *
+ * The second is the torture (tests/torture) with the daemon on the guest's nodes.
  *
  * Where a page lies is what move_pages(2) says in the process that maps it. Every page's contents
  * are checked after everything that was done to it.
@@ -12,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ksm.h"
 #include "tests/lib/harness.h"
@@ -249,11 +253,23 @@ static void add(SRunner *sr, const char *name)
 	srunner_add_suite(sr, s);
 }
 
+/* Returns if it cannot be begun. */
+static int torture(const char *seconds, const char *seed)
+{
+	setenv("TORTURE_TOPOLOGY", "auto", 1);
+	execl(build_path("tests/torture/torture"), "torture", "--jobs", "1", "--time", seconds,
+	      "--seed", seed, NULL);
+	perror("torture");
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
 	SRunner *sr = srunner_create(NULL);
 	int failed;
 
+	if (argc == 4 && !strcmp(argv[1], "torture"))
+		return torture(argv[2], argv[3]);
 	for (int i = 1; i < argc; i++)
 		add(sr, argv[i]);
 	srunner_run_all(sr, CK_NORMAL);

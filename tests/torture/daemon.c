@@ -20,8 +20,9 @@
 static void pick_args(struct job *j)
 {
 	static const char *const domains[] = { "uid", "uid", "shared", "process" };
-	static const char *const topologies[] = { "auto", "emulated:2", "emulated:2",
+	static const char *const topologies[] = { "auto", "emulated:2", "emulated:2,moves",
 						  "emulated:4" };
+	const char *topology = getenv("TORTURE_TOPOLOGY");
 	int n = 0;
 
 	j->daemon_args[n++] = "--log-level";
@@ -30,6 +31,8 @@ static void pick_args(struct job *j)
 	j->daemon_args[n++] = domains[below(j, 4)];
 	j->daemon_args[n++] = "--topology";
 	j->daemon_args[n++] = topologies[below(j, 4)];
+	if (topology)
+		j->daemon_args[n - 1] = topology;
 	j->daemon_args[n++] = "--allow-group"; /* actors become other users */
 	j->daemon_args[n++] = "all";
 	if (below(j, 8) == 0) { /* frames run out */
@@ -101,6 +104,11 @@ void daemon_hurry(struct job *j)
 	store_must(j, "compaction_proactiveness", "0"); /* nothing moves by itself */
 }
 
+void daemon_rest(struct job *j)
+{
+	store_must(j, "run", "0");
+}
+
 void daemon_unhurried(struct job *j)
 {
 	store_must(j, "compaction_proactiveness", "20");
@@ -166,7 +174,10 @@ static void turn_a_knob(struct job *j)
 	store(j, knobs[i].name, value);
 }
 
-/* Empty a node into another, now and then one that is being filled; or end that. */
+/*
+ * Move what stands on a node, or what an actor stands on, to another node, now and then to one that
+ * is being filled; or end that.
+ */
 static void move(struct job *j)
 {
 	unsigned int from = (unsigned int)below(j, 2), to = from ^ 1u;
@@ -176,13 +187,32 @@ static void move(struct job *j)
 	if (!below(j, 8))
 		to = (unsigned int)below(j, 5);
 	snprintf(path, sizeof(path), "node/%u/migrate_to", from);
+	if (!below(j, 3))
+		snprintf(path, sizeof(path), "client/%d/migrate_to",
+			 (int)atomic_load(&ctl->p[below(j, SEATS)].pid));
 	if (below(j, 8))
 		snprintf(value, sizeof(value), "%u", to);
 	r = ctl_set(j->daemon, path, value);
 	daemon_must_live(j);
 	j->moves += !r;
-	if (r && r != -ENOENT && r != -ENXIO && r != -ELOOP && r != -EALREADY)
+	/* EHOSTDOWN: that node is to be empty. */
+	if (r && r != -ENOENT && r != -ENXIO && r != -ELOOP && r != -EALREADY && r != -EHOSTDOWN)
 		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
+}
+
+/* Have a node empty for a while. */
+static void empty(struct job *j)
+{
+	char path[32];
+	int r;
+
+	snprintf(path, sizeof(path), "node/%u/drain", (unsigned int)below(j, 2));
+	r = ctl_set(j->daemon, path, below(j, 2) ? "1" : "0");
+	daemon_must_live(j);
+	j->empties += !r;
+	/* ENOMEM: it is the last one. */
+	if (r && r != -ENOENT && r != -EALREADY && r != -ENOMEM)
+		fail_schedule("set %s: %s", path, strerrorname_np(-r));
 }
 
 /* First frame of a pageblock that some actor stands on now, or of any near the beginning. */
@@ -275,6 +305,29 @@ bool daemon_moves(struct job *j)
 	return false;
 }
 
+static void end(struct job *j, const char *path, const char *value)
+{
+	int r = ctl_set(j->daemon, path, value);
+
+	if (r && r != -ENOENT)
+		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
+}
+
+void daemon_use_nodes(struct job *j)
+{
+	char path[32];
+
+	for (int nid = 0; nid < 4; nid++) {
+		snprintf(path, sizeof(path), "node/%d/drain", nid);
+		end(j, path, "0");
+	}
+	for (int i = 0; i < SEATS; i++) {
+		snprintf(path, sizeof(path), "client/%d/migrate_to",
+			 (int)atomic_load(&ctl->p[i].pid));
+		end(j, path, "none");
+	}
+}
+
 void daemon_online(struct job *j)
 {
 	char path[32];
@@ -346,8 +399,10 @@ void daemon_disturb(struct job *j)
 	daemon_look(j);
 	if (kind < 32) {
 		turn_a_knob(j);
-	} else if (kind < 42) {
+	} else if (kind < 40) {
 		move(j);
+	} else if (kind < 43) {
+		empty(j);
 	} else if (kind < 48) {
 		drain(j);
 	} else if (kind < 52) {

@@ -262,14 +262,14 @@ static void calm(struct job *j)
 	atomic_store(&ctl->phase, PHASE_PARK);
 	wait_for(j, all_parked, HANG_MS, "all actors are parked");
 	wait_for(j, all_connected, REST_MS, "all actors are connected");
+	daemon_use_nodes(j);
 	wait_for(j, nothing_moves, REST_MS, "no node is being emptied");
 	daemon_online(j);
 	wait_for(j, at_rest, REST_MS, "the daemon comes to rest");
 	atomic_store(&ctl->phase, PHASE_VERIFY);
 	wait_for(j, all_verified, HANG_MS, "all actors have looked at all their memory");
 	wait_for(j, at_rest, REST_MS, "the daemon comes to rest again");
-	if (ctl_set(j->daemon, "ksm/run", "0"))
-		fail_schedule("set run 0 at rest");
+	daemon_rest(j);
 	wait_for(j, orders_rest, REST_MS, "all orders are answered");
 	audit(j);
 	if (atomic_load(&ctl->failed))

@@ -22,7 +22,7 @@ struct job {
 	uint64_t unmerges, calms;
 	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
 	uint64_t moves, migrated, seen_migrated; /* asked for; pages */
-	uint64_t drains, compactions;            /* asked for */
+	uint64_t drains, empties, compactions;   /* asked for */
 	uint64_t best_share;     /* percent of tracked pages on frames, at the best audit */
 	uint64_t ended_since_up; /* actors that ended since the daemon was started */
 	uint64_t pages_on_frames, pages_offered; /* at the last audit */
@@ -49,6 +49,10 @@ void actors_resume(struct job *j, bool all);
 void daemon_up(struct job *j);
 /* Make settings with which everything that can merge does so soon. */
 void daemon_hurry(struct job *j);
+/* Set `run` to 0. */
+void daemon_rest(struct job *j);
+/* Pages may be on every node, and those of no client are moved. */
+void daemon_use_nodes(struct job *j);
 /* Then: it may move frames by itself again. */
 void daemon_unhurried(struct job *j);
 void daemon_disturb(struct job *j);

@@ -2,9 +2,11 @@
 /*
  * numa_libnuma.c - knows the machine's own nodes.
  *
- * The kernel's node numbers may have holes, for offline nodes and nodes without memory. Ours have
- * none, because they index arrays and zones; os_node[] translates back. All nodes with memory have
- * a number, also those that a cpuset keeps from this process: clients' pages may lie there.
+ * The kernel's node numbers may have holes. Ours have none, because they index arrays and zones;
+ * os_node[] translates back. All nodes that there can be on this machine have a number: also those
+ * that are offline or have no memory, since they may get some while we run, and those that a cpuset
+ * keeps from this process, since clients' pages may lie there. So the numbers never change. Whether
+ * a node has memory is asked when it matters (usable()).
  *
  * move_pages() without target nodes says where pages lie and moves nothing. It needs the right to
  * ptrace the process, which the serving daemon has for few; it puts another process's answer in the
@@ -18,6 +20,7 @@
 #include <errno.h>
 #include <numa.h>
 #include <numaif.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +30,8 @@
 
 struct libnuma_topology {
 	struct numa_topology t;
-	int8_t nid_of[MAX_OS_NODES]; /* our number of each of the kernel's, -1: none */
+	int8_t nid_of[MAX_OS_NODES];  /* our number of each of the kernel's, -1: none */
+	_Atomic uint64_t with_memory; /* bit per node: when usable() was asked last */
 };
 
 static int query(void *arg, pid_t pid, void **page, int nr, int *status)
@@ -102,6 +106,17 @@ static int libnuma_move(struct numa_topology *t, const uint64_t *addr, int nr, i
 	return errno == EPERM || errno == ENOSYS ? -errno : 0;
 }
 
+static bool look_for_memory(struct libnuma_topology *lt, int nid)
+{
+	bool has = numa_node_size64(lt->t.os_node[nid], NULL) > 0;
+
+	if (has)
+		atomic_fetch_or(&lt->with_memory, 1ull << nid);
+	else
+		atomic_fetch_and(&lt->with_memory, ~(1ull << nid));
+	return has;
+}
+
 /* A cpuset may change at any time, and memory come and go. */
 static int libnuma_usable(struct numa_topology *t, int nid)
 {
@@ -110,7 +125,7 @@ static int libnuma_usable(struct numa_topology *t, int nid)
 
 	if (t->nr_nodes == 1)
 		return 0;
-	if (numa_node_size64((int)os, NULL) <= 0)
+	if (!look_for_memory((struct libnuma_topology *)t, nid))
 		return -ENODEV;
 	if (get_mempolicy(NULL, mask, MAX_OS_NODES, NULL, MPOL_F_MEMS_ALLOWED))
 		return -errno;
@@ -140,21 +155,26 @@ static uint64_t libnuma_moves(struct numa_topology *t)
 	return nr;
 }
 
-/* Of the nodes with memory, the one that is nearest to a node without. */
-static int nearest(const struct numa_topology *t, int os)
+/* Of the nodes with memory, the one that is nearest to a node without; -1: there is none. */
+static int nearest(const struct numa_topology *t, int os, uint64_t with_memory)
 {
-	int best = 0;
+	int best = -1;
 
-	for (int nid = 1; nid < t->nr_nodes; nid++)
-		if (numa_distance(os, t->os_node[nid]) < numa_distance(os, t->os_node[best]))
+	for (int nid = 0; nid < t->nr_nodes; nid++) {
+		if (!(with_memory >> nid & 1))
+			continue;
+		if (best < 0 ||
+		    numa_distance(os, t->os_node[nid]) < numa_distance(os, t->os_node[best]))
 			best = nid;
+	}
 	return best;
 }
 
 static int libnuma_cpu_nid(struct numa_topology *t, int cpu, const char *name)
 {
 	struct libnuma_topology *lt = (struct libnuma_topology *)t;
-	int os;
+	uint64_t with_memory = atomic_load(&lt->with_memory);
+	int os, nid;
 
 	(void)name;
 	if (t->nr_nodes == 1)
@@ -162,7 +182,8 @@ static int libnuma_cpu_nid(struct numa_topology *t, int cpu, const char *name)
 	os = cpu < 0 ? -1 : numa_node_of_cpu(cpu);
 	if (os < 0 || os >= MAX_OS_NODES)
 		return -1;
-	return lt->nid_of[os] >= 0 ? lt->nid_of[os] : nearest(t, os);
+	nid = lt->nid_of[os];
+	return nid >= 0 && (with_memory >> nid & 1) ? nid : nearest(t, os, with_memory);
 }
 
 static void libnuma_free(struct numa_topology *t)
@@ -182,20 +203,57 @@ static const struct numa_topology_ops libnuma_ops = {
 	.free = libnuma_free,
 };
 
-/* Number the nodes with memory; none where it cannot be found out. */
+/* May there be such a node? "0-1,4": the kernel's list. */
+static bool is_possible(const char *list, int os)
+{
+	bool in = false;
+
+	for (const char *at = list; *at >= '0' && *at <= '9' && !in; at += *at == ',') {
+		long first = strtol(at, (char **)&at, 10), last = first;
+
+		if (*at == '-')
+			last = strtol(at + 1, (char **)&at, 10);
+		in = os >= first && os <= last;
+	}
+	return in;
+}
+
+static void number_node(struct libnuma_topology *lt, int os)
+{
+	if (lt->t.nr_nodes == NUMA_MAX_NODES || lt->nid_of[os] >= 0)
+		return;
+	lt->nid_of[os] = (int8_t)lt->t.nr_nodes;
+	lt->t.os_node[lt->t.nr_nodes++] = os;
+}
+
+/*
+ * Number the nodes; none where it cannot be found out. Where there can be more than we have numbers
+ * for, those with memory come first.
+ */
 static void number_nodes(struct libnuma_topology *lt)
 {
-	int max;
+	char list[1024] = "";
+	int possible = 0;
+	FILE *f;
 
 	if (numa_available() < 0)
 		return;
-	max = numa_max_node();
-	for (int os = 0; os <= max && os < MAX_OS_NODES && lt->t.nr_nodes < NUMA_MAX_NODES; os++) {
-		if (numa_node_size64(os, NULL) <= 0)
-			continue;
-		lt->nid_of[os] = (int8_t)lt->t.nr_nodes;
-		lt->t.os_node[lt->t.nr_nodes++] = os;
+	f = fopen("/sys/devices/system/node/possible", "re");
+	if (f) {
+		if (!fgets(list, sizeof(list), f))
+			*list = 0;
+		fclose(f);
 	}
+	for (int os = 0; os < MAX_OS_NODES; os++)
+		possible += is_possible(list, os);
+	for (int os = 0; os < MAX_OS_NODES && (!possible || possible > NUMA_MAX_NODES); os++)
+		if (numa_node_size64(os, NULL) > 0)
+			number_node(lt, os);
+	for (int os = 0; os < MAX_OS_NODES; os++)
+		if (is_possible(list, os))
+			number_node(lt, os);
+	for (int nid = 0; nid < lt->t.nr_nodes; nid++)
+		look_for_memory(lt, nid);
 }
 
 /* The kernel says 0 where it does not know. */

@@ -28,16 +28,15 @@ static void fail(struct drains_node *n, int err, const struct domain *d)
 	n->domain = d->id;
 }
 
-int drains_begin(struct drains *r, int nid, uint32_t first, uint32_t end)
+int drains_begin(struct drains *r, int nid, uint32_t first, uint32_t end, int other)
 {
 	struct drains_node begun = { .first = first, .end = end };
 	bool all = end - first == r->d->domains.zone_frames;
-	int nr_nodes = r->d->topology->nr_nodes, err = 0;
-	int to = all ? (nid + 1) % nr_nodes : nid;
+	int to = all ? other : nid, err = 0;
 	unsigned int nr, i = 0;
 	struct domain **v;
 
-	if (to == nid && all)
+	if (to < 0)
 		return -ENOMEM;
 	v = domain_table_snapshot(&r->d->domains, &nr);
 	for (; !err && i < nr; i++) {

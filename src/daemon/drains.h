@@ -37,11 +37,12 @@ void drains_init(struct drains *r, struct daemon *d);
 void drains_deinit(struct drains *r);
 
 /*
- * Main thread. Begin to take [first, end) of node `nid` out of use. 0, -EINVAL (not whole
+ * Main thread. Begin to take [first, end) of node `nid` out of use; if it is all of the node, what
+ * stands there goes to node `other`, -1: there is none. 0, -EINVAL (not whole
  * pageblocks of the node), -EALREADY, -EADDRINUSE (part of it is), -ENOMEM (also: it is all of the
  * only node).
  */
-int drains_begin(struct drains *r, int nid, uint32_t first, uint32_t end);
+int drains_begin(struct drains *r, int nid, uint32_t first, uint32_t end, int other);
 /* Main thread. Have it put back. */
 void drains_end(struct drains *r, int nid);
 /* Main thread. The reverse of what was taken out. 0 or -EINVAL. */

@@ -296,7 +296,8 @@ int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end)
 	int err = m->to[nid] ? -EALREADY : start(m);
 
 	if (!err)
-		err = drains_begin(&m->drains, nid, first, end);
+		err = drains_begin(&m->drains, nid, first, end,
+				   vacate_nearest(&m->vacate, m->d->topology, nid));
 	bell_ring(&m->bell, MOVER_WORK);
 	return err;
 }

@@ -8,6 +8,7 @@
 #include "base/span.h"
 
 #define VACATE_MS 15000u   /* a grace period, and clients that are slow; as engine/drain.c */
+#define ABSENT_MS 1000u    /* between two questions whether a node has memory */
 #define LOOK_MS 20u        /* between two looks whether retired frames have gone */
 #define ROUND_MS 50u       /* after a round the next begins; then twice that ... */
 #define ROUND_MAX_MS 1000u /* ... at most */
@@ -23,6 +24,11 @@ void vacate_deinit(struct vacate *r)
 	lock_deinit(&r->lock);
 }
 
+static bool is_in_use(const struct vacate_node *n)
+{
+	return n->state == VACATE_IN_USE && !n->absent;
+}
+
 /*
  * The nearest other node that is in use, may be used, and was not full; -1: there is none. The
  * kernel is asked with the lock held: these are looks into files of its, and few.
@@ -32,7 +38,7 @@ static int nearest(struct vacate *r, struct numa_topology *t, int nid, uint64_t 
 	int best = -1;
 
 	for (int to = 0; to < t->nr_nodes; to++) {
-		if (to == nid || r->node[to].state != VACATE_IN_USE || (full >> to & 1) ||
+		if (to == nid || !is_in_use(&r->node[to]) || (full >> to & 1) ||
 		    t->ops->usable(t, to))
 			continue;
 		if (best < 0 || t->distance[nid][to] < t->distance[nid][best])
@@ -65,6 +71,8 @@ int vacate_begin(struct vacate *r, struct numa_topology *t, int nid)
 	lock_take(&r->lock);
 	if (n->state != VACATE_IN_USE)
 		err = -EALREADY;
+	else if (t->ops->usable(t, nid) == -ENODEV)
+		err = -ENODEV;
 	else if (nearest(r, t, nid, 0) < 0)
 		err = -ENOMEM;
 	else
@@ -88,6 +96,16 @@ bool vacate_end(struct vacate *r, int nid)
 	n->state = VACATE_IN_USE;
 	lock_give(&r->lock);
 	return was;
+}
+
+int vacate_nearest(struct vacate *r, struct numa_topology *t, int nid)
+{
+	int to;
+
+	lock_take(&r->lock);
+	to = nearest(r, t, nid, 0);
+	lock_give(&r->lock);
+	return to;
 }
 
 void vacate_look(struct vacate *r, int nid, struct vacate_node *out)
@@ -165,6 +183,8 @@ static int go_on(struct vacate *r, struct numa_topology *t, int nid, uint64_t no
 		conclude(n, now);
 	if (n->state == VACATE_GOING)
 		*due_ms = u64_min(*due_ms, now + LOOK_MS);
+	if (n->state == VACATE_EMPTY && !n->used)
+		n->next_ms = now + ROUND_MAX_MS;
 	if (n->state == VACATE_IN_USE || !n->used || now < n->next_ms)
 		return -1;
 	n->next_ms = now + n->pause_ms;
@@ -173,18 +193,34 @@ static int go_on(struct vacate *r, struct numa_topology *t, int nid, uint64_t no
 	return n->home;
 }
 
+/* Has the node memory? Asked now and then, since it costs a look into a file of the kernel. */
+static void look_for_memory(struct vacate_node *n, struct numa_topology *t, int nid, uint64_t now)
+{
+	if (n->asked_ms && now - n->asked_ms < ABSENT_MS)
+		return;
+	n->asked_ms = now;
+	n->absent = t->ops->usable(t, nid) == -ENODEV;
+	if (n->absent && !n->known)
+		n->home = nid;
+	n->known |= n->absent;
+}
+
 int vacate_step(struct vacate *r, struct numa_topology *t, int nid, bool busy, struct domain **v,
 		unsigned int nr, uint64_t *due_ms)
 {
 	struct vacate_node *n = &r->node[nid];
 	struct engine_on_node on;
+	uint64_t now = clock_ms();
 	int home = nid, to = -1;
-	bool known;
+	bool known, due, count_it;
 
 	lock_take(&r->lock);
+	look_for_memory(n, t, nid, now);
 	known = n->known;
-	if (n->state != VACATE_IN_USE) {
-		if (n->home == nid || r->node[n->home].state != VACATE_IN_USE)
+	due = now >= n->next_ms;
+	count_it = !busy && (n->state == VACATE_GOING || (n->state == VACATE_EMPTY && due));
+	if (n->state != VACATE_IN_USE || n->absent) {
+		if (n->home == nid || !is_in_use(&r->node[n->home]))
 			choose_home(r, t, nid);
 		home = n->home;
 	}
@@ -194,9 +230,9 @@ int vacate_step(struct vacate *r, struct numa_topology *t, int nid, bool busy, s
 	/* Also in domains that are new; and back, when it has ended. */
 	for (unsigned int i = 0; i < nr; i++)
 		engine_set_home(v[i]->engine, nid, home);
-	if (home == nid || busy)
+	if (home == nid || !count_it)
 		return -1;
-	for (unsigned int i = 0; i < nr; i++)
+	for (unsigned int i = 0; i < nr && due; i++)
 		engine_count_away(v[i]->engine, nid);
 	on = count(nid, v, nr);
 	lock_take(&r->lock);

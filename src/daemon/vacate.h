@@ -8,6 +8,9 @@
  * empty: what comes to lie there nevertheless, in a new domain or because the kernel moved it, is
  * moved away again, until the node is given back.
  *
+ * A node that has no memory now, or is offline, is treated as an empty one: nothing is to come to
+ * lie on it. When it has some it is used like any other.
+ *
  * It ends: rounds come ever less often, and after VACATE_MS, or 1 ms for each frame at the start if
  * that is more, the node is in use as before, and what kept it is named. What was moved stays where
  * it is, whole: each page is on a frame of its contents. A destination that is full is left out of
@@ -34,6 +37,8 @@ struct vacate {
 	struct vacate_node {
 		enum vacate_state state;
 		bool known;             /* it was not in use once */
+		bool absent;            /* it has no memory, or is offline: as not in use */
+		uint64_t asked_ms;      /* when that was found out */
 		bool asked;             /* `err` says how the last try ended */
 		int home;               /* node that its pages count for while it is not in use */
 		int err;                /* 0 or -errno */
@@ -53,12 +58,14 @@ void vacate_init(struct vacate *r);
 void vacate_deinit(struct vacate *r);
 
 /*
- * Main thread. Node `nid` is to be empty. 0, -EALREADY (it is being emptied, or is empty), or
- * -ENOMEM (there is no other node that the daemon may use).
+ * Main thread. Node `nid` is to be empty. 0, -EALREADY (it is being emptied, or is empty), -ENODEV
+ * (it has no memory), or -ENOMEM (there is no other node that the daemon may use).
  */
 int vacate_begin(struct vacate *r, struct numa_topology *t, int nid);
 /* Main thread. It is in use again; what is under way ends with -ECANCELED. True: it was not. */
 bool vacate_end(struct vacate *r, int nid);
+/* Any thread. The nearest other node that is in use, and that the daemon may use; or -1. */
+int vacate_nearest(struct vacate *r, struct numa_topology *t, int nid);
 /* Any thread. What has become of it. */
 void vacate_look(struct vacate *r, int nid, struct vacate_node *out);
 /* Any thread. Is the node in use? */

@@ -371,8 +371,61 @@ START_TEST(daemon_in_a_cpuset)
 }
 END_TEST
 
+/* Each node with memory has some of the pages, and those together all. */
+static bool spread(struct puppet *p, long addr)
+{
+	int sum = 0;
+
+	for (int node = 0; node < nodes_nr(); node++) {
+		int on = node_has_memory(node) ? (int)puppet_call(p, fn_where, addr, PAGES, node) :
+						 0;
+
+		if (!on && node_has_memory(node))
+			return false;
+		sum += on;
+	}
+	return sum == PAGES;
+}
+
+/* Nothing comes to lie on a node without memory, nor can it be sent there. */
+START_TEST(node_without_memory)
+{
+	struct daemon *d = start(1);
+	struct puppet *p, *q;
+	char path[64];
+	long a, b;
+	int absent = 0;
+
+	while (absent < nodes_nr() && node_has_memory(absent))
+		absent++;
+	ck_assert_int_lt(absent, nodes_nr());
+	ck_assert_int_eq(ctl_set_u64(d, "node/0/migrate_to", (uint64_t)absent), -ENODEV);
+	path_of(path, sizeof(path), absent, "drain");
+	ck_assert_int_eq(ctl_set(d, path, "1"), -ENODEV);
+	ck_assert_int_eq(ctl_set(d, "ksm/merge_policy", "interleave"), 0);
+	ck_assert_int_eq(ctl_set_u64(d, "ksm/hot_sharers", 2), 0);
+	p = puppet_on(0);
+	q = puppet_on(absent); /* it has CPUs */
+	a = puppet_call(p, fn_offer_on, PAGES, 1, 1, 0);
+	b = puppet_call(q, fn_offer_on, PAGES, 1, 1, 0);
+	expect_counts(d, PAGES, PAGES);
+	wait_until(spread(p, a), WAIT_MS, "it is spread");
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/frames_away"), 0);
+	ck_assert_uint_eq(node_u64(d, absent, "policy_failed"), 0);
+	expect_whole(p, a, PAGES, 1);
+	expect_whole(q, b, PAGES, 1);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
 bool migration_add(TCase *tc, const char *name)
 {
+	if (!strcmp(name, "absent")) {
+		tcase_add_test(tc, node_without_memory);
+		return true;
+	}
 	if (!strcmp(name, "drain")) {
 		tcase_add_test(tc, empty_node);
 		tcase_add_test(tc, empty_node_without_room);

@@ -26,5 +26,5 @@ boot()
 boot 2x512,2x512 formulas placement following migration drain cpuset
 # Unequal distances between four, and a node without CPUs beside one without memory.
 boot 1x256,1x256,1x256,1x256 formulas
-boot 2x512,1x512,0x256,1x0 formulas
+boot 2x512,1x512,0x256,1x0 formulas absent
 exit $failed

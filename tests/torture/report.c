@@ -303,9 +303,8 @@ void report_end(struct job *j, const char *verdict)
 	       (unsigned long long)j->knob_stores, (unsigned long long)j->queries,
 	       (unsigned long long)j->unmerges, (unsigned long long)j->calms,
 	       (unsigned long long)j->moves, (unsigned long long)j->empties,
-	       (unsigned long long)j->drains,
-	       (unsigned long long)j->compactions, (unsigned long long)j->migrated,
-	       ctl->fail.kind != FAIL_NONE);
+	       (unsigned long long)j->drains, (unsigned long long)j->compactions,
+	       (unsigned long long)j->migrated, ctl->fail.kind != FAIL_NONE);
 }
 
 bool op_is_missing(enum op op)

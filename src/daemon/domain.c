@@ -105,6 +105,7 @@ static struct domain *domain_new(struct domain_table *t, const struct domain_key
 		goto fail;
 	cfg.arena = d->arena;
 	cfg.zone_frames = d->arena->zone_frames;
+	cfg.guard_frames = t->guard_frames;
 	errno = ENOMEM; /* engine_new() fails for no other reason */
 	d->engine = engine_new(&cfg);
 	if (!d->engine)

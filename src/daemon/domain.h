@@ -65,6 +65,7 @@ struct domain_table {
 	struct numa_topology *topology;
 	const struct vault *vault; /* arenas and sentinels are its files */
 	uint32_t zone_frames;      /* span of each zone of each arena */
+	bool guard_frames;         /* --guard-frames */
 	uint64_t hash_seed;
 };
 

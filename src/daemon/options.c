@@ -41,6 +41,9 @@ static const char usage[] =
 	"  --zone-span MiB         room for numbering the frames of a NUMA node, in each\n"
 	"                          domain; 0: four times the arena limit, or where there\n"
 	"                          is none the machine's memory [0]\n"
+	"  --guard-frames          for debugging: keep a frame empty beside each run of\n"
+	"                          frames, so that what maps one too many finds zeros.\n"
+	"                          Needs many more mappings\n"
 	"  --pressure FILE         whose programs wait for memory, for the knob\n"
 	"                          merge_on_pressure: memory.pressure of a control group\n"
 	"                          [" SHORTAGE_PRESSURE_FILE ", of the machine]\n"
@@ -111,6 +114,9 @@ static void parse_option(struct options *o, int c)
 		if (!parse_limit(optarg, &o->zone_span))
 			options_bad_value("zone-span", optarg);
 		break;
+	case 'G':
+		o->guard_frames = true;
+		break;
 	case 'p':
 		if (*optarg != '/')
 			options_bad_value("pressure", optarg);
@@ -149,6 +155,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "domains-file", required_argument, NULL, 'f' },
 		{ "arena-limit", required_argument, NULL, 'a' },
 		{ "zone-span", required_argument, NULL, 's' },
+		{ "guard-frames", no_argument, NULL, 'G' },
 		{ "pressure", required_argument, NULL, 'p' },
 		{ "allow-group", required_argument, NULL, 'g' },
 		{ "admin-group", required_argument, NULL, 'A' },

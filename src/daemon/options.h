@@ -3,6 +3,7 @@
 #ifndef KSMD_OPTIONS_H
 #define KSMD_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "daemon/domain.h"
@@ -18,6 +19,7 @@ struct options {
 	uint64_t arena_limit;     /* bytes; 0: no limit; ARENA_LIMIT_AUTO: by the memory there is */
 	const char *pressure;     /* the file that says how much programs wait for memory */
 	uint64_t zone_span;       /* bytes of frames of each zone; 0: the default */
+	bool guard_frames;        /* a frame is kept empty beside each run of frames */
 	/* Besides root and our own user: who may be a client, who may set knobs and see all. */
 	struct group_set allowed, operators;
 };

@@ -141,6 +141,7 @@ struct engine_config {
 	uint32_t zone_frames;          /* frames of each node's zone; node n owns [n*z, (n+1)*z) */
 	uint8_t (*distance)[ENGINE_NODES]; /* between nodes; copied. NULL: all are as far */
 	bool one_client;                   /* the domain never has another: min_sharers is void */
+	bool guard_frames;  /* for debugging: a frame is kept empty beside each run of frames */
 	uint64_t hash_seed; /* secret: contents must not be predictable from hashes */
 };
 

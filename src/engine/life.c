@@ -29,6 +29,7 @@ static int make_pool(struct engine *e, const struct engine_config *cfg)
 		.nr_zones = cfg->nr_nodes,
 		.zone_frames = cfg->zone_frames,
 		.nr_caches = ENGINE_WORKERS,
+		.guard = cfg->guard_frames,
 	};
 
 	return pool_init(&e->pool, &pool);

@@ -180,28 +180,26 @@ bool choice_take(struct zone *z, uint32_t f)
 	uint32_t b = f / PAGEBLOCK_FRAMES, off = f % PAGEBLOCK_FRAMES;
 	struct pageblock *pb = zone_pageblock(z, b);
 
-	if (!pb && zone_can_grow(z, b))
+	if (!pb && zone_can_grow(z, b) && (!z->guard || off + 1 < zone_block_frames(z, b)))
 		pb = zone_grow(z, b, POOL_MOVABLE);
-	if (!pb || pb->isolated)
+	if (!pb || !choice_can_take(z, pb, off))
 		return false;
-	switch (pageblock_state(pb, off)) {
-	case POOL_FREE:
-		zone_cut(z, pb, off, 0, POOL_USED);
-		return true;
-	case POOL_WINDOW:
+	if (pageblock_state(pb, off) == POOL_WINDOW) {
 		pb->word[off] = POOL_NONE;
 		zone_set(z, pb, off, 1, POOL_USED);
 		return true;
-	default:
-		return false;
 	}
+	zone_cut(z, pb, off, 0, POOL_USED);
+	if (z->guard)
+		zone_cut(z, pb, off + 1, 0, POOL_GUARD);
+	return true;
 }
 
 /* --- windows --- */
 
 uint32_t choice_from_window(struct zone *z)
 {
-	if (!z->n[POOL_MOVABLE][POOL_WINDOW])
+	if (!z->n[POOL_MOVABLE][POOL_WINDOW] || z->guard)
 		return POOL_NONE;
 	for (uint32_t n = 0; n < z->nr_blocks; n++) {
 		uint32_t b = (z->scarce + n) % z->nr_blocks;
@@ -240,6 +238,8 @@ static bool reserve(struct zone *z, uint32_t b) NEEDS(z->lock)
 		zone_cut(z, pb, off, order, POOL_WINDOW);
 		off += 1u << order;
 	}
+	if (z->guard)
+		zone_set(z, pb, pb->nr - 1u, 1, POOL_GUARD);
 	__atomic_store_n(&pb->window, true, __ATOMIC_RELAXED);
 	return true;
 }
@@ -282,8 +282,12 @@ void choice_window_end(struct zone *z, uint32_t block)
 
 	assert(pb && pb->window);
 	__atomic_store_n(&pb->window, false, __ATOMIC_RELAXED);
-	for (uint32_t off = 0; off < pb->nr; off++)
-		if (pageblock_state(pb, off) == POOL_WINDOW)
-			zone_set(z, pb, off, 1, POOL_FREE);
+	for (uint32_t off = 0; off < pb->nr; off++) {
+		enum pool_state s = pageblock_state(pb, off);
+		bool guards = z->guard && off && pageblock_is_used(pb, off - 1);
+
+		if (s == POOL_WINDOW || s == POOL_GUARD)
+			zone_set(z, pb, off, 1, guards ? POOL_GUARD : POOL_FREE);
+	}
 	zone_settle(z, pb);
 }

@@ -11,7 +11,7 @@
  *
  * A window is a pageblock that somebody reserved, to have frames in it by number. It begins empty.
  * Others get its unused frames when nothing else is left, because the limit on frames is a promise
- * and contiguity is a wish.
+ * and contiguity is a wish. They do not where frames have guards.
  */
 #ifndef KSM_CHOICE_H
 #define KSM_CHOICE_H
@@ -25,6 +25,17 @@
  */
 uint32_t choice_run(struct zone *z, enum pool_type type, unsigned int order, bool guard,
 		    enum pool_state to) NEEDS(z->lock);
+/*
+ * Can choice_take() have frame `off` of the pageblock? Where frames have guards it must have room
+ * for its own.
+ */
+static inline bool choice_can_take(const struct zone *z, const struct pageblock *pb, uint32_t off)
+{
+	if (pb->isolated || pageblock_state(pb, off) != POOL_FREE)
+		return !pb->isolated && pageblock_state(pb, off) == POOL_WINDOW;
+	return !z->guard || (off + 1 < pb->nr && pageblock_state(pb, off + 1) == POOL_FREE);
+}
+
 /* Take this very frame, if it is free, a window's unused one, or in an absent pageblock. */
 bool choice_take(struct zone *z, uint32_t f) NEEDS(z->lock);
 /* Take an unused frame of any window, or POOL_NONE. */

@@ -41,6 +41,7 @@ int pool_init(struct pool *p, const struct pool_config *cfg)
 			pool_deinit(p);
 			return -ENOMEM;
 		}
+		p->zone[nid].guard = cfg->guard;
 	}
 	return 0;
 }
@@ -91,15 +92,15 @@ void pool_uncharge(struct pool *p, uint32_t nr)
 bool pool_is_free(const struct pool *p, int nid, uint32_t frame)
 {
 	const struct pageblock *pb;
-	enum pool_state s;
+	uint32_t off = frame % p->zone_frames % PAGEBLOCK_FRAMES;
 
 	if (frame >= pool_nr_frames(p) || pool_nid(p, frame) != nid)
 		return false;
 	pb = pool_pageblock(p, frame);
 	if (!pb) /* nobody changes it: see [owner] */
-		return pool_is_absent(p, frame);
-	s = pageblock_state(pb, frame % p->zone_frames % PAGEBLOCK_FRAMES);
-	return !pb->isolated && (s == POOL_FREE || s == POOL_WINDOW || s == POOL_CACHED);
+		return pool_is_absent(p, frame) && (!p->guard || off + 1 < PAGEBLOCK_FRAMES);
+	return choice_can_take(zone_of(p, frame), pb, off) ||
+	       (!pb->isolated && pageblock_state(pb, off) == POOL_CACHED);
 }
 
 /* [owner], both: nobody else changes what they look at. */
@@ -177,7 +178,7 @@ static uint32_t take_last(struct zone *z)
 	for (uint32_t i = 0; i < z->nr_caches; i++)
 		cache_drain(z, i);
 	lock_take(&z->lock);
-	f = choice_run(z, POOL_MOVABLE, 0, false, POOL_USED);
+	f = choice_run(z, POOL_MOVABLE, 0, z->guard, POOL_USED);
 	if (f == POOL_NONE)
 		f = choice_from_window(z);
 	lock_give(&z->lock);
@@ -188,11 +189,11 @@ static uint32_t take_any(struct zone *z, uint32_t cache)
 {
 	uint32_t f;
 
-	if (cache != POOL_NO_CACHE) {
+	if (cache != POOL_NO_CACHE && !z->guard) {
 		f = cache_alloc(z, cache);
 	} else {
 		lock_take(&z->lock);
-		f = choice_run(z, POOL_MOVABLE, 0, false, POOL_USED);
+		f = choice_run(z, POOL_MOVABLE, 0, z->guard, POOL_USED);
 		lock_give(&z->lock);
 	}
 	return f == POOL_NONE ? take_last(z) : f;

@@ -73,7 +73,12 @@ struct pool_config {
 	uint32_t max_frames;  /* most frames used at a time; 0: no limit */
 	uint32_t nr_caches;   /* threads that have one */
 	bool keep_empty;      /* pageblocks stay when they are empty */
-	bool guard;           /* keep a frame empty beside each run */
+	/*
+	 * Keep a frame empty beside each run, for debugging: behind single frames and runs below
+	 * PAGEBLOCK_ORDER, and at the end of each window. What maps a frame too many finds zeros.
+	 * Caches are not used, and a wish is refused where no guard fits. range_alloc() sets none.
+	 */
+	bool guard;
 };
 
 /*
@@ -86,7 +91,7 @@ struct pool {
 	int nr_zones;
 	uint32_t zone_frames;
 	uint32_t max_frames;
-	bool guard;
+	bool guard;       /* also in each zone */
 	uint32_t nr_used; /* atomic */
 	struct zone *zone;
 };

@@ -260,7 +260,8 @@ static void part_from_rest(struct zone *z, struct pageblock *pb, uint32_t off, e
 	uint32_t next = off + 1;
 
 	if (next < pb->nr && (get_state(pb, next) & POOL_STATE_MASK) == POOL_GUARD) {
-		zone_set(z, pb, next, 1, to);
+		if (!pb->window) /* its last frame is a guard as long as it is one */
+			zone_set(z, pb, next, 1, to);
 	} else if (has_tail(z, pb->first + off)) {
 		pb = zone_pageblock(z, (pb->first + next) / PAGEBLOCK_FRAMES);
 		next %= PAGEBLOCK_FRAMES;
@@ -271,9 +272,13 @@ static void part_from_rest(struct zone *z, struct pageblock *pb, uint32_t off, e
 bool zone_give(struct zone *z, struct pageblock *pb, uint32_t off, uint32_t nr)
 {
 	enum pool_state to = pb->window ? POOL_WINDOW : pb->large ? POOL_HELD : POOL_FREE;
+	/* What is left of its run before it needs a guard. */
+	bool guards = z->guard && to == POOL_FREE && off && pageblock_is_used(pb, off - 1);
 
-	zone_set(z, pb, off, nr, to);
+	zone_set(z, pb, off + guards, nr - guards, to);
 	part_from_rest(z, pb, off + nr - 1, to);
+	if (guards)
+		zone_set(z, pb, off, 1, POOL_GUARD);
 	if (pb->large)
 		return pb->n[POOL_HELD] == pb->nr;
 	zone_settle(z, pb);
@@ -434,13 +439,23 @@ struct recount {
 	uint32_t nr_ext;
 };
 
+/* Each guard has a run before it, or ends a window. */
+static bool guards_are_right(const struct pageblock *pb)
+{
+	for (uint32_t off = 0; pb->n[POOL_GUARD] && off < pb->nr; off++)
+		if (pageblock_state(pb, off) == POOL_GUARD && !(pb->window && off + 1 == pb->nr) &&
+		    !(off && pageblock_is_used(pb, off - 1)))
+			return false;
+	return true;
+}
+
 static int check_pageblock(struct zone *z, const struct extent *x, uint32_t b, struct recount *r)
 	NEEDS(z->lock)
 {
 	const struct pageblock *pb = x->pb[b % EXTENT_PAGEBLOCKS], *buddy;
 	uint16_t on = pb->has;
 
-	if (pageblock_check(pb) || pb->first != b * PAGEBLOCK_FRAMES ||
+	if (pageblock_check(pb) || !guards_are_right(pb) || pb->first != b * PAGEBLOCK_FRAMES ||
 	    pb->nr != zone_block_frames(z, b) ||
 	    pb->isolated != !!(x->isolated & u64_bit(b % EXTENT_PAGEBLOCKS)))
 		return -1;

@@ -45,6 +45,7 @@ struct zone {
 	uint32_t nr_frames; /* the span */
 	uint32_t nr_blocks; /* the last may be short */
 	bool keep_empty;    /* pageblocks stay when they are empty, until zone_trim() */
+	bool guard;         /* a frame is kept empty beside each run: see pool.h */
 	struct lock lock;   /* covers all below */
 	struct extent **ext;
 	uint32_t max_ext, nr_ext;

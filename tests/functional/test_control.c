@@ -851,6 +851,8 @@ static const char *const bad_args[][3] = {
 	{ "--arena-limit", "99999999999999999999" },
 	{ "--zone-span", "-1" },
 	{ "--zone-span", "1G" },
+	{ "--guard-frames=1" },
+	{ "--guard-frames", "1" },
 	{ "--log-level", "loud" },
 	{ "--what" },
 	{ "argument" },

@@ -244,6 +244,44 @@ START_TEST(two_domains)
 }
 END_TEST
 
+/*
+ * A frame is kept empty behind each single frame, and at the end of each window. Programs see
+ * nothing of it; a pageblock is emptied as without; and when all have gone so have the guards.
+ */
+START_TEST(guarded)
+{
+	struct daemon *d = daemon_start((const char *const[]){ "--guard-frames", NULL });
+	struct puppet *v[3], *other = puppet_new();
+	uint64_t block, guards;
+	long a[3];
+
+	daemon_hasten(d);
+	puppet_call(other, fn_offer, 1, 1000000, 1); /* so that the domain stays */
+	for (int i = 0; i < 3; i++) {
+		v[i] = puppet_new();
+		a[i] = puppet_call(v[i], fn_offer, PAGES, 7, 1);
+	}
+	wait_counter(d, "pages_sharing", 2 * PAGES);
+	wait_counter(d, "orders", 0);
+	guards = ctl_get_u64(d, "zone/0/guard");
+	ck_assert_uint_gt(guards, 0);
+	block = a_block(v[0], a[0], PAGES);
+	ck_assert_int_eq(begin(d, "offline", block, block + BLOCK), 0);
+	ck_assert_str_eq(result(d), "done");
+	/* They have gone elsewhere as single frames, and each has a guard. */
+	ck_assert_uint_gt(ctl_get_u64(d, "zone/0/guard"), guards);
+	ck_assert_int_eq(begin(d, "online", block, block + BLOCK), 0);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], PAGES, 7, 1), 0);
+		puppet_end(v[i]);
+	}
+	wait_until(ctl_get_u64(d, "zone/0/guard") == 0, WAIT_MS, "the guards go");
+	ck_assert_uint_eq(ctl_get_u64(d, "zone/0/used"), 0);
+	puppet_end(other);
+	daemon_stop(d);
+}
+END_TEST
+
 /* What the daemon answers to this command. Static buffer. */
 static const char *answer_to(struct daemon *d, const char *path, const char *value)
 {
@@ -339,6 +377,7 @@ static Suite *offline_suite(void)
 	tcase_add_test(tc, whole_zone_under_load);
 	tcase_add_loop_test(tc, stopped_client, 0, 2);
 	tcase_add_test(tc, two_domains);
+	tcase_add_test(tc, guarded);
 	tcase_add_test(tc, bad_ranges);
 	tcase_add_test(tc, bad_input);
 	suite_add_tcase(s, tc);

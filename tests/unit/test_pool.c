@@ -406,19 +406,73 @@ START_TEST(guard_frames)
 {
 	struct pool_config cfg = { .nr_zones = 1, .zone_frames = 4 * B, .guard = true };
 	struct pool p;
-	uint32_t f, g;
+	uint32_t f, g, h;
 
 	ck_assert_int_eq(pool_init(&p, &cfg), 0);
 	f = run_of(&p, POOL_MOVABLE, 3);
 	g = run_of(&p, POOL_MOVABLE, 0);
 	ck_assert_uint_eq(counts(&p, 0).guard, 2);
-	/* Nobody gets the frame after a run, by wish or otherwise. */
-	ck_assert_uint_ne(pool_alloc(&p, POOL_NO_CACHE, 0, f + 8, g + 1), f + 8);
-	ck_assert_uint_eq(counts(&p, 0).guard, 2);
-	pool_free(&p, POOL_NO_CACHE, f, 8, true);
-	ck_assert_uint_eq(counts(&p, 0).guard, 1);
+	/* Nobody gets the frame after a run, by wish or otherwise, and each has its own. */
+	h = pool_alloc(&p, POOL_NO_CACHE, 0, f + 8, g + 1);
+	ck_assert_uint_ne(h, f + 8);
+	ck_assert_uint_ne(h, g + 1);
+	ck_assert_uint_eq(counts(&p, 0).guard, 3);
+	ck_assert(!pool_is_free(&p, 0, h + 1));
+	/* What is left of a run has one, too. */
+	pool_free(&p, POOL_NO_CACHE, f + 5, 3, true);
+	ck_assert_uint_eq(counts(&p, 0).guard, 3);
+	ck_assert_uint_ne(pool_alloc(&p, POOL_NO_CACHE, 0, f + 5, POOL_NONE), f + 5);
+	ck_assert_uint_eq(counts(&p, 0).guard, 4);
+	pool_free(&p, POOL_NO_CACHE, f, 5, true);
+	ck_assert_uint_eq(counts(&p, 0).guard, 3);
 	pool_free(&p, POOL_NO_CACHE, g, 1, true);
-	ck_assert_uint_eq(counts(&p, 0).guard, 0);
+	pool_free(&p, POOL_NO_CACHE, h, 1, true);
+	ck_assert_uint_eq(counts(&p, 0).guard, 1);
+	/* A wish is granted where there is room for the guard, so never at a pageblock's end. */
+	ck_assert_uint_eq(pool_alloc(&p, POOL_NO_CACHE, 0, 2 * B + 9, POOL_NONE), 2 * B + 9);
+	ck_assert_uint_ne(pool_alloc(&p, POOL_NO_CACHE, 0, 2 * B + 8, POOL_NONE), 2 * B + 8);
+	ck_assert(!pool_is_free(&p, 0, 4 * B - 1));
+	ck_assert_uint_ne(pool_alloc(&p, POOL_NO_CACHE, 0, 4 * B - 1, POOL_NONE), 4 * B - 1);
+	pool_deinit(&p);
+}
+END_TEST
+
+/* A window's last frame is kept, and what is in use when the window ends has a guard. */
+START_TEST(guarded_windows)
+{
+	struct pool_config cfg = { .nr_zones = 1, .zone_frames = 4 * B, .guard = true };
+	struct pool p;
+	uint32_t f;
+
+	ck_assert_int_eq(pool_init(&p, &cfg), 0);
+	f = pool_window_reserve(&p, 0, POOL_NONE, 0);
+	ck_assert_uint_ne(f, POOL_NONE);
+	ck_assert_uint_eq(counts(&p, 0).guard, 1);
+	ck_assert_uint_eq(counts(&p, 0).window, B - 1);
+	for (uint32_t i = 0; i < 3; i++) {
+		ck_assert_uint_eq(pool_alloc(&p, 0, 0, f + i, POOL_NONE), f + i);
+		ck_assert_uint_eq(pool_alloc(&p, 0, 0, f + B - 2 - i, POOL_NONE), f + B - 2 - i);
+	}
+	ck_assert_uint_eq(counts(&p, 0).guard, 1);
+	ck_assert_uint_ne(pool_alloc(&p, 0, 0, f + B - 1, POOL_NONE), f + B - 1);
+	ck_assert_uint_eq(counts(&p, 0).guard, 2);
+	/* Others never get what a window does not use. */
+	while (pool_alloc(&p, 0, 0, POOL_NONE, POOL_NONE) != POOL_NONE)
+		;
+	ck_assert_uint_eq(counts(&p, 0).window, B - 7);
+	pool_free(&p, 0, f + B - 2, 1, true);
+	ck_assert(!pool_is_free(&p, 0, f + B - 1));
+	pool_window_release(&p, f);
+	ck_assert_uint_eq(counts(&p, 0).window, 0);
+	ck_assert(!pool_is_free(&p, 0, f + 3));
+	ck_assert(pool_is_free(&p, 0, f + 4));
+	ck_assert(!pool_is_free(&p, 0, f + B - 2));
+	ck_assert(!pool_is_free(&p, 0, f + B - 1)); /* its own guard would be beyond */
+	pool_free(&p, 0, f, 3, true);
+	ck_assert(pool_is_free(&p, 0, f + 3));
+	pool_free(&p, 0, f + B - 4, 2, true);
+	ck_assert(pool_is_absent(&p, f)); /* nothing is left of it, guards included */
+	ck_assert_int_eq(pool_check(&p), 0);
 	pool_deinit(&p);
 }
 END_TEST
@@ -505,6 +559,7 @@ Suite *suite_pool(void)
 	tcase_add_test(tc, retired_frames);
 	tcase_add_test(tc, caches);
 	tcase_add_test(tc, guard_frames);
+	tcase_add_test(tc, guarded_windows);
 	tcase_add_test(tc, large_folios);
 	tcase_add_test(tc, indices);
 	suite_add_tcase(s, tc);

@@ -151,7 +151,8 @@ static void check(struct model *m)
 		must_msg(is_used == !!m->id[f], "frame %u: used %d, should be %d", f, is_used,
 			 !!m->id[f]);
 		must(pool_word(&m->p, f) == (m->id[f] ? m->id[f] : POOL_NONE));
-		window[f / ZONE_FRAMES] += !m->id[f] && m->window[block_of(f)];
+		if (!m->p.guard || f + 1 != end_of(block_of(f)))
+			window[f / ZONE_FRAMES] += !m->id[f] && m->window[block_of(f)];
 	}
 	for (int i = 0; i < m->nr_obj; i++) {
 		used += m->obj[i].retired ? 0 : m->obj[i].nr;
@@ -183,6 +184,17 @@ static struct object *any_object(struct model *m)
 	return m->nr_obj ? &m->obj[below(m, (uint32_t)m->nr_obj)] : NULL;
 }
 
+/* The frame behind a run that was just taken, in the mode in which there is one. */
+static void must_be_guarded(const struct model *m, uint32_t f)
+{
+	const struct pageblock *pb = pool_pageblock(&m->p, f - 1);
+	uint32_t off = (f - 1) % ZONE_FRAMES % B + 1;
+
+	if (m->p.guard && !m->window[block_of(f - 1)])
+		must_msg(off < pb->nr && pageblock_state(pb, off) == POOL_GUARD,
+			 "frame %u has no guard", f - 1);
+}
+
 static bool op_alloc(struct model *m)
 {
 	uint32_t f;
@@ -193,6 +205,7 @@ static bool op_alloc(struct model *m)
 		return false;
 	must_not_be_isolated(m, f, 1);
 	add(m, f, 1, false);
+	must_be_guarded(m, f + 1);
 	return true;
 }
 
@@ -209,6 +222,8 @@ static bool op_alloc_run(struct model *m)
 	for (uint32_t i = f; i < f + (1u << order); i += B)
 		must(!m->window[block_of(i)]);
 	add(m, f, 1u << order, type == POOL_UNMOVABLE);
+	if (order < PAGEBLOCK_ORDER)
+		must_be_guarded(m, f + (1u << order));
 	return true;
 }
 

@@ -434,13 +434,21 @@ static bool prepare(struct engine *e, struct migrate *j, uint64_t now) NEEDS(e->
 {
 	uint64_t sites = 0;
 	bool work = false;
+	uint32_t first;
 
 	if (!j->limit_ms)
 		j->limit_ms = now + JOB_MS + j->frames * JOB_MS / JOB_FRAMES;
 	if (now >= j->limit_ms)
 		j->next = UINT32_MAX;
-	isolate_more(e, j, now);
 	for (uint32_t i = 0; i < j->nr;)
+		i += look(e, j, i, now, &sites);
+	/*
+	 * Those that come now get their new frames in the order of the old ones, so that runs stay
+	 * runs. (What was put back above has changed the order of the window.)
+	 */
+	first = j->nr;
+	isolate_more(e, j, now);
+	for (uint32_t i = first; i < j->nr;)
 		i += look(e, j, i, now, &sites);
 	for (uint32_t i = 0; i < j->nr; i++) {
 		struct move *m = &j->move[i];

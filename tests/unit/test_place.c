@@ -237,6 +237,58 @@ START_TEST(twins_of_the_silent)
 }
 END_TEST
 
+/* Neighbours whose frames have other numbers now. */
+static uint32_t runs(const struct fake_client *c, uint32_t nr)
+{
+	uint32_t n = 1;
+
+	for (uint32_t p = 1; p < nr; p++)
+		n += fake_frame(c, p) != fake_frame(c, p - 1) + 1;
+	return n;
+}
+
+/* Each client answers one order after the other. */
+static void migrate_slowly(struct fake *w, int from, int to)
+{
+	ck_assert_int_eq(engine_migrate(w->e, from, to), 0);
+	while (fake_migrate_step(w)) {
+		for (int i = 0; i < w->nr_clients; i++) {
+			struct fake_client *c = w->client[i];
+
+			for (int k = 0; k < c->nr_orders; k++)
+				c->order[k].held = k > 0;
+			fake_agent_run(c);
+			fake_agent_answer(c);
+		}
+		w->now_ms += 5;
+	}
+	fake_check(w);
+}
+
+/* More than the mover has under way at a time: what is in one mapping stays in one. */
+START_TEST(repointed_runs_stay_runs)
+{
+	enum { MANY = 2000 };
+	struct fake *w = world("");
+	struct fake_client *c[2];
+	uint32_t before;
+
+	for (int i = 0; i < 2; i++) {
+		c[i] = fake_client(w, BASE + (uint64_t)i * 0x10000000, MANY);
+		fake_fill_unique(c[i], 0, MANY, 1000);
+	}
+	fake_passes(w, 3);
+	before = runs(c[0], MANY);
+	w->move_fails = -EPERM;
+	migrate_slowly(w, 0, 1);
+	ck_assert_uint_eq(w->migrated.frames, MANY);
+	ck_assert_uint_le(runs(c[0], MANY), before + 8);
+	migrate_slowly(w, 1, 0);
+	ck_assert_uint_le(runs(c[0], MANY), before + 16);
+	fake_free(w);
+}
+END_TEST
+
 /* A sharer that has written keeps its page; the frame goes with the others. */
 START_TEST(writer_keeps_its_page)
 {
@@ -433,6 +485,7 @@ Suite *suite_place(void)
 	tcase_add_test(tc, one_client);
 	tcase_add_test(tc, client_exits);
 	tcase_add_test(tc, no_home);
+	tcase_add_test(tc, repointed_runs_stay_runs);
 	tcase_add_test(tc, away_frames_count_where_they_lie);
 	tcase_add_test(tc, opposite);
 	tcase_add_test(tc, cancelled);

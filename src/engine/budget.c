@@ -7,6 +7,13 @@
  * there), run by run, before it sends the order, and holds that back until the outcome is known: so
  * a client never runs out of mappings because of merging. Pages that do not fit are refused, and
  * looked up again when there is room.
+ *
+ * A frame that one page alone gets a mapping for saves nothing. If two clients with the same
+ * scattered contents each took the pages that come first in its own memory, they would agree in a
+ * quarter of the contents where each has room for half. So where there is not room for all, single
+ * pages are chosen by their contents: a page whose frame has a site already comes first, and of the
+ * others those whose hashes are below a bound, which is the part that there is room for. Clients
+ * that are alike have the same bound, and so the same contents.
  */
 #include "engine/budget.h"
 #include "engine/mm.h"
@@ -105,6 +112,116 @@ static int cost_of(const struct picture *p, unsigned int from, unsigned int to, 
 	return cost;
 }
 
+/* Where the run of ready pages on adjacent frames that begins at `from` ends. */
+static unsigned int run_end(const struct engine *e, const struct rmap_block *b, uint64_t ready,
+			    unsigned int from) NEEDS(e->lock)
+{
+	uint32_t frame = ordered_frame(e, b, from);
+	unsigned int to = from + 1;
+
+	while (frame != KSM_FRAME_ZERO && to < BLOCK_PAGES && (ready >> to & 1) &&
+	       ordered_frame(e, b, to) == frame + to - from)
+		to++;
+	return to;
+}
+
+/* Put a run into the picture. Returns what it costs. */
+static int take_run(const struct engine *e, const struct rmap_block *b, struct picture *p,
+		    unsigned int from, unsigned int to) NEEDS(e->lock)
+{
+	uint32_t frame = ordered_frame(e, b, from);
+	int cost;
+
+	if (frame == KSM_FRAME_ZERO)
+		return 0;
+	cost = cost_of(p, from, to, frame);
+	for (unsigned int i = from; i < to; i++)
+		p->frame[i + 1] = frame + i - from;
+	return cost;
+}
+
+/* --- which single pages --- */
+
+/* Rounds in which what was not chosen is looked up again though nothing has changed. */
+#define CHOICE_ROUNDS 4u
+#define CHOICE_PARTS 256u /* as finely as the bound is set */
+
+/* Mappings that ready pages would add. */
+struct need {
+	uint64_t first;                /* those that need not be chosen */
+	uint64_t single[CHOICE_PARTS]; /* the others, by their hashes */
+};
+
+static unsigned int part_of(const struct stable_node *n)
+{
+	return n->hash % BUDGET_ALL * CHOICE_PARTS / BUDGET_ALL;
+}
+
+static void need_of(struct mm_slot *mm, uint32_t bi, struct need *need) NEEDS(mm->e->lock)
+{
+	const struct rmap_block *b = rmap_block(mm->e, bi);
+	uint64_t ready = b->ready;
+	struct picture p;
+
+	picture_of(mm, bi, &p);
+	while (ready) {
+		unsigned int from = low_bit(ready), to = run_end(mm->e, b, ready, from);
+		int cost = take_run(mm->e, b, &p, from, to);
+		const struct stable_node *n;
+
+		ready &= ~mask64(from, to);
+		if (cost <= 0)
+			continue;
+		n = stable_node(&mm->e->stable, ordered_node(mm->e, b, from));
+		if (to - from > 1 || n->nr_items)
+			need->first += (uint64_t)cost;
+		else
+			need->single[part_of(n)] += (uint64_t)cost;
+	}
+}
+
+/* Below which hashes there is room; all of the part in which that ends may try. */
+static uint32_t bound(const struct need *need, uint64_t room)
+{
+	uint64_t sum = need->first;
+
+	for (unsigned int i = 0; i < CHOICE_PARTS; i++) {
+		sum += need->single[i];
+		if (sum > room)
+			return (i + 1) * (BUDGET_ALL / CHOICE_PARTS);
+	}
+	return BUDGET_ALL;
+}
+
+void budget_choose(struct mm_slot *mm)
+{
+	uint64_t limit = budget_limit(mm) - budget_limit(mm) / 32, used = budget_used(mm);
+	struct need need = { 0 };
+
+	if (used + 2 * mm->nr_ready <= limit) {
+		mm->choice = BUDGET_ALL;
+		mm->choice_ready = 0;
+		return;
+	}
+	/* Those that were sent or refused meanwhile do not change what there is room for. */
+	if (mm->choice_ready && mm->nr_ready <= mm->choice_ready + mm->choice_ready / 8)
+		return;
+	mm->choice_ready = mm->nr_ready;
+	for (int list = READY_NEW; list <= READY_OLD; list++)
+		for (uint32_t bi = mm->blocks[list].first; bi != NIL;
+		     bi = rmap_block(mm->e, bi)->link[LINK_READY].next)
+			need_of(mm, bi, &need);
+	mm->choice = bound(&need, limit > used ? limit - used : 0);
+}
+
+/* May this single page have mappings of its own? */
+static bool chosen(const struct mm_slot *mm, uint32_t node) NEEDS(mm->e->lock)
+{
+	const struct stable_node *n = stable_node(&mm->e->stable, node);
+
+	return mm->choice >= BUDGET_ALL || n->nr_items || n->hash % BUDGET_ALL < mm->choice;
+}
+
 /* --- what fits --- */
 
 static void refuse(struct mm_slot *mm, uint32_t bi, unsigned int from, unsigned int to)
@@ -133,24 +250,24 @@ uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *r
 	picture_of(mm, bi, &p);
 	*reserved = 0;
 	while (ready) {
-		unsigned int from = low_bit(ready), to = from + 1;
-		uint32_t frame = ordered_frame(mm->e, b, from);
-		int cost = 0;
+		unsigned int from = low_bit(ready), to = run_end(mm->e, b, ready, from);
+		struct picture with = p;
+		int cost = take_run(mm->e, b, &with, from, to);
 
-		if (frame != KSM_FRAME_ZERO) {
-			while (to < BLOCK_PAGES && (ready >> to & 1) &&
-			       ordered_frame(mm->e, b, to) == frame + to - from)
-				to++;
-			cost = cost_of(&p, from, to, frame);
-		}
 		ready &= ~mask64(from, to);
 		if (cost > 0 && (to - from < min_run(budget_level(mm)) ||
 				 budget_used(mm) + (uint64_t)cost > budget_limit(mm))) {
 			refuse(mm, bi, from, to);
 			continue;
 		}
-		for (unsigned int i = from; i < to && frame != KSM_FRAME_ZERO; i++)
-			p.frame[i + 1] = frame + i - from;
+		if (cost > 0 && to - from == 1 && !chosen(mm, ordered_node(mm->e, b, from))) {
+			refuse(mm, bi, from, to);
+			/* If the bound was too low, those that were refused are asked again. */
+			if (mm->choice_rounds < CHOICE_ROUNDS)
+				mm->refused_level++;
+			continue;
+		}
+		p = with;
 		take |= mask64(from, to);
 		/* What it adds is held back until the outcome, what it saves is not. */
 		sum += cost;
@@ -185,14 +302,24 @@ bool budget_refuse(struct mm_slot *mm, uint32_t bi)
  */
 void budget_requeue(struct mm_slot *mm)
 {
+	uint64_t limit = budget_limit(mm), used = budget_used(mm);
+	uint64_t room = limit > used ? limit - used : 0;
+
+	mm->choice_ready = 0;
 	if (!mm->left[KSM_LEFT_VMA_BUDGET]) {
+		mm->choice_rounds = 0;
 		mm->vmas_released = mm->flush_owed == ENGINE_FLUSH_PASS;
 		return;
 	}
 	if (!mm->nr_ready && !mm->nr_orders)
 		mm->vmas_released = true;
-	if (budget_level(mm) >= mm->refused_level)
+	/* There may be as much as ever, and more than there was. */
+	if (budget_level(mm) >= mm->refused_level && room <= mm->choice_room + limit / 32) {
+		mm->choice_room = u64_min(mm->choice_room, room);
 		return;
+	}
+	mm->choice_room = room;
+	mm->choice_rounds++;
 	for (uint32_t i = 0; i < mm->table.cap; i++) {
 		uint32_t bi = mm->table.entry[i].block;
 

@@ -24,6 +24,10 @@ uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *r
  * False: nothing was refused, because there is room.
  */
 bool budget_refuse(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock);
+/*
+ * Before orders go out: say which single pages get mappings, if there is not room for all.
+ */
+void budget_choose(struct mm_slot *mm) NEEDS(mm->e->lock);
 /* A new pass of this client begins: what was refused is looked up again when there is room. */
 void budget_requeue(struct mm_slot *mm) NEEDS(mm->e->lock);
 

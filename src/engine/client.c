@@ -46,6 +46,7 @@ struct mm_slot *engine_mm_new(struct engine *e, void *client, uint32_t id)
 	mm->client = client;
 	mm->id = id;
 	mm->max_map_count = DEFAULT_MAX_MAP_COUNT;
+	mm->choice = BUDGET_ALL;
 	mm->reader = NID_UNKNOWN;
 	for (int i = 0; i < BLOCK_LIST_NR; i++)
 		mm->blocks[i].first = mm->blocks[i].last = NIL;

@@ -34,6 +34,7 @@
 #define BLOCK_BYTES (PAGE_BYTES * BLOCK_PAGES)
 #define HUGE_BYTES (PAGE_BYTES * 512) /* of a huge page, and of what one page table maps */
 #define MM_MAX_ORDERS 64u /* orders under way per client; the low 6 bits of an order's id */
+#define BUDGET_ALL 65536u /* of mm_slot.choice: all single pages, as far as there is room */
 #define FRAME_NONE KSM_FRAME_NONE
 #define NID_UNKNOWN (-1)
 
@@ -133,6 +134,10 @@ struct mm_slot {
 	uint64_t vmas_ours;     /* region-inner boundaries between pages that need two mappings */
 	uint64_t vmas_reserved; /* held back for orders under way */
 	int refused_level;      /* budget level when an order was refused last */
+	uint32_t choice;        /* single pages with hashes below are chosen: budget_choose() */
+	uint32_t choice_rounds; /* passes that looked up again what was not */
+	uint64_t choice_room;   /* mappings left when what was refused was looked up last */
+	uint64_t choice_ready;  /* nr_ready when they were chosen; 0: they are to be */
 	bool vmas_released;     /* the shares kept for longer runs are open to single pages */
 	/* Of left[], when there were more or some merged; merged pages when retry.c asked last. */
 	uint64_t fork_left, fork_merged;

@@ -245,6 +245,7 @@ static void flush_client(struct mm_slot *mm, enum engine_flush what) NEEDS(mm->e
 		mm->flush_owed = ENGINE_FLUSH_RIPE;
 		return;
 	}
+	budget_choose(mm);
 	if (now == ENGINE_FLUSH_PASS && !mm->vmas_released)
 		mm->vmas_released = flush(mm, ALL_LONG, &skipped);
 	if (now != ENGINE_FLUSH_PASS || mm->vmas_released)

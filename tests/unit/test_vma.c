@@ -243,6 +243,47 @@ START_TEST(no_budget_at_all)
 }
 END_TEST
 
+/*
+ * Two clients with room for half of their scattered pages choose the same contents, though these
+ * lie in another order, and the one has less room. Seen to fail (a quarter of the contents, and as
+ * many frames again with one page) with chosen() always true.
+ */
+START_TEST(both_choose_the_same)
+{
+	enum { TWINS = 4096, ALL = 2 * TWINS };
+	const uint32_t limit = _i & 1 ? 400 : 4100;
+	struct fake *w = fake_new(1, 65536, 0);
+	struct fake_client *c[2] = { fake_client(w, BASE, ALL), fake_client(w, BASE, ALL) };
+	uint32_t own = _i & 2 ? limit / 4 : 10;
+	struct engine_counters n;
+	uint64_t scanned;
+
+	for (uint32_t k = 0; k < 2; k++) {
+		engine_mm_set_vmas(c[k]->mm, k ? own : 10, 2 * limit);
+		for (uint32_t i = 0; i < TWINS; i++) {
+			fake_store(c[k], 2 * i, 1 + (k ? i * 1021 % TWINS : i));
+			fake_store(c[k], 2 * i + 1, 100000 + k * ALL + i);
+		}
+	}
+	fake_passes(w, 10);
+	for (int k = 0; k < 2; k++)
+		ck_assert_uint_le(vmas(c[k]), limit);
+	n = fake_counters(w);
+	/* Each page takes two mappings. */
+	ck_assert_uint_ge(n.pages_sharing, (limit - own) / 2 * 85 / 100);
+	/* It comes to rest. */
+	scanned = n.total.pages_scanned;
+	fake_passes(w, 4);
+	ck_assert_uint_eq(fake_counters(w).total.pages_scanned, scanned);
+	/* A little more room is used. */
+	for (int k = 0; k < 2; k++)
+		engine_mm_set_vmas(c[k]->mm, (uint32_t)vmas(c[k]), 2 * limit + limit / 4);
+	fake_passes(w, 10);
+	ck_assert_uint_gt(fake_counters(w).pages_sharing, n.pages_sharing);
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_vma(void)
 {
 	Suite *s = suite_create("vma");
@@ -255,6 +296,7 @@ Suite *suite_vma(void)
 	tcase_add_test(tc, scattered_pages_go_together);
 	tcase_add_test(tc, long_runs_first_at_the_end_of_a_pass);
 	tcase_add_test(tc, no_budget_at_all);
+	tcase_add_loop_test(tc, both_choose_the_same, 0, 4);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -37,6 +37,7 @@
 #include "client/maps.h"
 #include "client/pageset.h"
 #include "client/sysc.h"
+#include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
 /*
@@ -109,21 +110,24 @@ void aside_look(struct kit *k)
 void aside_sheet_begin(struct aside_sheet *s, const struct kit *k, const struct ksm_msg_order *m,
 		       uint64_t set)
 {
-	uint32_t low = UINT32_MAX, high = 0;
+	uint32_t low = UINT32_MAX, high = 0, last = 0;
+	bool inlays = false;
 	unsigned int runs = 0;
 
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
-		uint32_t f = m->frame[i];
+		uint32_t f = m->frame[i] == KSM_FRAME_INLAY ? last + 1 : m->frame[i];
 
 		if (!(set & pageset_bit(i)) || f == KSM_FRAME_ZERO || f >= k->arena_pages)
 			continue;
-		runs += !i || !(set & pageset_bit(i - 1)) || m->frame[i - 1] + 1 != f;
+		inlays |= m->frame[i] == KSM_FRAME_INLAY;
+		runs += !i || !(set & pageset_bit(i - 1)) || last + 1 != f;
 		low = f < low ? f : low;
 		high = f > high ? f : high;
+		last = f;
 	}
-	*s = (struct aside_sheet){ .frame = low };
+	*s = (struct aside_sheet){ .frame = low, .inlays = inlays };
 	/* One page more: a mapping that is moved as a whole loses its anon_vma. */
-	if (runs > 1 && !k->commit_limited)
+	if ((runs > 1 || inlays) && !k->commit_limited)
 		s->len = ((size_t)(high - low) + 2) * KSM_PAGE_SIZE;
 }
 
@@ -151,10 +155,22 @@ static bool make_sheet(struct aside_sheet *s, const struct kit *k, uint32_t fram
 	if (!sysc2(SYS_munlock, p, s->len) && !sysc3(SYS_madvise, p, s->len, MADV_DONTDUMP) &&
 	    as_repeat_on_frames(s->at, s->at + s->len, r) &&
 	    !sysc3(SYS_mprotect, p, s->len, PROT_READ | PROT_WRITE) &&
-	    make_dumpable((uint8_t *)p + (size_t)(frame - s->frame) * KSM_PAGE_SIZE))
+	    make_dumpable((uint8_t *)p + (size_t)(frame - s->frame) * KSM_PAGE_SIZE) &&
+	    (!s->inlays ||
+	     !uffd_register(k->uffd_sync, s->at, s->at + s->len, UFFDIO_REGISTER_MODE_MISSING)))
 		return true;
 	aside_sheet_end(s);
 	return false;
+}
+
+static bool have_sheet(struct aside_sheet *s, const struct kit *k, uint32_t frame,
+		       const struct as_range *r) NEEDS(as.lock)
+{
+	if (s->at && s->flags != (r->flags & (AS_DONTFORK | AS_DONTDUMP)))
+		aside_sheet_end(s);
+	if (!s->at && !make_sheet(s, k, frame, r))
+		s->len = 0;
+	return s->len;
 }
 
 bool aside_sheet_has(struct aside_sheet *s, const struct kit *k, uint32_t frame, size_t len,
@@ -166,11 +182,14 @@ bool aside_sheet_has(struct aside_sheet *s, const struct kit *k, uint32_t frame,
 	    (to != s->edge && continues(k, to - KSM_PAGE_SIZE, frame - 1)) ||
 	    continues(k, to + len, frame + len / KSM_PAGE_SIZE))
 		return false;
-	if (s->at && s->flags != (r->flags & (AS_DONTFORK | AS_DONTDUMP)))
-		aside_sheet_end(s);
-	if (!s->at && !make_sheet(s, k, frame, r))
-		s->len = 0;
-	return s->len;
+	return have_sheet(s, k, frame, r);
+}
+
+bool aside_sheet_inlays(struct aside_sheet *s, const struct kit *k, uint32_t frame, uint64_t to)
+{
+	const struct as_range *r = as_range_at(to);
+
+	return s->len && s->inlays && r && have_sheet(s, k, frame, r);
 }
 
 long aside_sheet_place(struct aside_sheet *s, uint32_t frame, size_t len, uint64_t to)

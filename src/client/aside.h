@@ -30,6 +30,7 @@ struct aside_sheet {
 	uint32_t frame; /* its first */
 	uint32_t flags; /* AS_DONTFORK, AS_DONTDUMP */
 	uint64_t edge;  /* where the newest piece ends */
+	bool inlays;    /* some of its pieces are to have private pages: inlay.h */
 };
 
 /* Look whether the kernel promises more memory than there is: kit.commit_limited. */
@@ -43,6 +44,12 @@ void aside_sheet_begin(struct aside_sheet *s, const struct kit *k, const struct 
  */
 bool aside_sheet_has(struct aside_sheet *s, const struct kit *k, uint32_t frame, size_t len,
 		     uint64_t to) NEEDS(as.lock);
+/*
+ * Is there a sheet for a piece from `frame` on that is to stand at `to`, and to have private pages?
+ * It is made if need be, and registered for missing pages.
+ */
+bool aside_sheet_inlays(struct aside_sheet *s, const struct kit *k, uint32_t frame, uint64_t to)
+	NEEDS(as.lock);
 /*
  * Put a piece over `to`. Returns 0 or -errno, as mremap(2); then it may have unmapped what was
  * there. The piece has no page tables, and no dump has it before aside_sheet_show().

@@ -95,7 +95,8 @@ void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, unsigne
 		refuse_pinned(k, m, from, to, result);
 		for (unsigned int i = from, j; i < to; i = j) {
 			j = i + 1;
-			if (result[i] == KSM_RES_BUSY || m->frame[i] == KSM_FRAME_ZERO)
+			if (result[i] == KSM_RES_BUSY || m->frame[i] == KSM_FRAME_ZERO ||
+			    m->frame[i] == KSM_FRAME_INLAY)
 				continue; /* a page of zeros cannot be given back here */
 			while (j < to && result[j] != KSM_RES_BUSY &&
 			       m->frame[j] == m->frame[j - 1] + 1)

@@ -14,6 +14,7 @@
 #include "base/span.h"
 #include "client/as_queue.h"
 #include "client/connect.h"
+#include "client/inlay.h"
 #include "client/mailbox.h"
 #include "client/release.h"
 #include "client/sysc.h"
@@ -53,6 +54,7 @@ static bool on_order(struct link *l, const struct ksm_msg_order *m)
 
 	if (m->addr % KIT_ORDER_BYTES)
 		return false;
+	inlay_look(l->kit, m);
 	may = urgent_begin(l->kit);
 	/* An order that must not be begun is answered as one that is out of date. */
 	txn_execute(l->kit, m, may ? l->sent_seq : ~m->seq, done.result);

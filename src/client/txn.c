@@ -20,6 +20,9 @@
  *  3. It serves forks, leaves the userfaultfd, and wakes the waiting threads.
  *  4. It registers for tracking again, and drops the staging pages.
  *
+ * Pages between frames may be ordered to become private pages in the mapping of these: inlay.c.
+ * They go the same way, as part of the run.
+ *
  * Pages that lie in a mapping of frames already cannot be moved: inplace.c.
  *
  * Every step that fails leads back: a page is moved back unless its frame is mapped. Where that
@@ -42,6 +45,7 @@
 #include "client/as_ranges.h"
 #include "client/aside.h"
 #include "client/exclusive.h"
+#include "client/inlay.h"
 #include "client/inplace.h"
 #include "client/io.h"
 #include "client/leaving.h"
@@ -191,6 +195,7 @@ static bool page_is_zero(const uint8_t *p)
  */
 struct run {
 	unsigned int from, to;
+	uint64_t inlaid;      /* pages of it that stay private, as part of the same mapping */
 	const uint8_t *bytes; /* contents of the frames; NULL: zeros */
 	uint8_t *map;         /* their mapping aside; NULL: they are on the sheet */
 };
@@ -251,6 +256,47 @@ static void map_equal(struct txn *t, const struct run *r, unsigned int from, uns
 	}
 }
 
+/* Map a piece of a run, which begins with a frame, with the private pages that are inlaid. */
+static void map_piece(struct txn *t, const struct run *r, unsigned int i, unsigned int to)
+	NEEDS(as.lock)
+{
+	uint64_t sheet =
+		t->sheet->at + (uint64_t)(t->m->frame[i] - t->sheet->frame) * KSM_PAGE_SIZE;
+	uint64_t inlaid = r->inlaid & pageset_range(i, to);
+
+	if (inlay_copy(t->k, sheet - (uint64_t)i * KSM_PAGE_SIZE, inlaid))
+		map_frames(t, i, to, NULL);
+	else
+		memset(t->result + i, KSM_RES_NOMEM, to - i);
+	if (!(t->mapped & pageset_bit(i))) {
+		/* The next piece may have frames there. */
+		sysc3(SYS_madvise, sheet, (long)(to - i) * KSM_PAGE_SIZE, MADV_DONTNEED);
+		return;
+	}
+	for (unsigned int p = 0, j; pageset_next(inlaid, &p, &j); p = j)
+		memset(t->result + p, KSM_RES_INLAID, j - p);
+}
+
+/* Where pages differ from their frames, or could not be moved, the mapping ends. */
+static void map_inlaid(struct txn *t, const struct run *r) NEEDS(as.lock)
+{
+	uint64_t fit = t->moved & pageset_range(r->from, r->to);
+
+	for (unsigned int i = r->from; i < r->to; i++)
+		if ((fit & ~r->inlaid & pageset_bit(i)) &&
+		    memcmp(t->k->staging + (size_t)i * KSM_PAGE_SIZE,
+			   r->bytes + (size_t)(i - r->from) * KSM_PAGE_SIZE, KSM_PAGE_SIZE)) {
+			t->result[i] = KSM_RES_DIFFERENT;
+			fit &= ~pageset_bit(i);
+		}
+	for (unsigned int i = r->from, j; pageset_next(fit, &i, &j); i = j) {
+		while (i < j && (r->inlaid & pageset_bit(i)))
+			i++;
+		if (i < j)
+			map_piece(t, r, i, j);
+	}
+}
+
 /*
  * Unmap what was not moved into place of the frames of a run. Where they were moved away, other
  * threads may have mapped something by now.
@@ -289,9 +335,15 @@ static bool prepare(const struct txn *t, struct run *r) NEEDS(as.lock)
 
 	if (first == KSM_FRAME_ZERO)
 		return true;
+	if (first == KSM_FRAME_INLAY)
+		return false; /* nothing goes on there */
 	if (first + (uint64_t)(r->to - r->from) > t->k->arena_pages)
 		return false; /* GONE, as every page of the order is so far */
-	if (aside_sheet_has(t->sheet, t->k, first, len, at)) {
+	if (r->inlaid && (!inlay_may(t->k) || !aside_sheet_inlays(t->sheet, t->k, first, at))) {
+		memset(t->result + r->from, KSM_RES_PLAIN, r->to - r->from);
+		return false;
+	}
+	if (r->inlaid || aside_sheet_has(t->sheet, t->k, first, len, at)) {
 		r->bytes = buf;
 		return io_pread_all(t->k->arena, buf, len, (uint64_t)first * KSM_PAGE_SIZE);
 	}
@@ -310,8 +362,12 @@ static bool next_run(const struct txn *t, unsigned int i, struct run *r)
 	if (!stretches_next(&t->at, t->at.pages, &i, &j))
 		return false;
 	*r = (struct run){ .from = i, .to = i + 1 };
-	while (r->to < j && frame[r->to] == frame[r->to - 1] + (frame[i] != KSM_FRAME_ZERO))
-		r->to++;
+	for (; r->to < j && frame[i] != KSM_FRAME_INLAY; r->to++) {
+		if (frame[r->to] == KSM_FRAME_INLAY && frame[i] != KSM_FRAME_ZERO)
+			r->inlaid |= pageset_bit(r->to);
+		else if (frame[r->to] != frame[i] + (frame[i] == KSM_FRAME_ZERO ? 0 : r->to - i))
+			break;
+	}
 	return true;
 }
 
@@ -350,6 +406,10 @@ static void compare_run(struct txn *t, const struct run *r) NEEDS(as.lock)
 
 	if (!r->bytes) {
 		compare_zeros(t, r);
+		return;
+	}
+	if (r->inlaid) {
+		map_inlaid(t, r);
 		return;
 	}
 	for (unsigned int i = r->from, j; pageset_next(moved, &i, &j); i = j)

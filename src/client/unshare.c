@@ -11,7 +11,8 @@
  *
  * A range that cannot be written needs no write-protection: its frames cannot break meanwhile.
  *
- * Over sealed memory nothing can be moved. There each page is written in place, which gives it a
+ * Over sealed memory nothing can be moved, and where the process has no mappings left nothing can
+ * be put between. There each page is written in place, which gives it a
  * private copy in the mapping of frames, as if the program had written to it.
  */
 #include "client/unshare.h"
@@ -33,6 +34,7 @@
 #include "wire/kernel_abi.h"
 
 #define LEAVING_MS 100 /* for threads that are about to end */
+#define FEW_PRIVATE 4  /* pieces of private memory in a run that may stay where they are */
 
 /* A run of frames in one range of as.h, at most HOLD_MAX_PAGES long. */
 struct step {
@@ -81,7 +83,10 @@ static int replace(const struct kit *k, struct span part, const struct step *st)
 	return 0;
 }
 
-/* Replace what is not private in the run: frames, touched or not. It is held (hold.h). */
+/*
+ * Replace what is not private in the run: frames, touched or not. It is held (hold.h). Many private
+ * pages between frames would cost two mappings each if they stayed, which the process may not have.
+ */
 static int replace_frames(const struct kit *k, const struct step *st) NEEDS(as.lock)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
@@ -89,6 +94,8 @@ static int replace_frames(const struct kit *k, const struct step *st) NEEDS(as.l
 	uint64_t at = st->run.start;
 	int err = n < 0 ? -ENOMEM : 0;
 
+	if (n > FEW_PRIVATE && !hold_may_be_pinned(k))
+		return replace(k, st->run, st);
 	for (long i = 0; i <= n && !err; i++) {
 		struct span part = { at, i < n ? v[i].start : st->run.end };
 
@@ -153,6 +160,8 @@ static int unshare_step(const struct kit *k, const struct step *st, bool all) NE
 		hold_end(k, st->run.start, st->run.end);
 	if (err == -EPERM)
 		err = writable ? populate_write(st) : write_by_force(k, st);
+	else if (err == -ENOMEM && writable)
+		err = populate_write(st); /* there may be memory, and no mapping to be had */
 	uffd_track(k, st->run.start, st->run.end);
 	return err;
 }

@@ -8,6 +8,14 @@
  * a client never runs out of mappings because of merging. Pages that do not fit are refused, and
  * looked up again when there is room.
  *
+ * Where equal pages alternate with others, each run of them costs two mappings: its own, and that
+ * of what lies behind it. Where there is no room for that, the pages behind, if they are few,
+ * become private pages in the mapping of the run: they are inlaid. Then a run costs one mapping,
+ * and none if its frame is that of the run before, as many pages on. The page stays private and is
+ * the client's own; whoever is in the domain sees no more of it than before. It costs the client a
+ * copy, and the kernel's test for pins, which it has for anonymous mappings only. So it is done
+ * only where mappings are short, and the client refuses while the process has means of pinning.
+ *
  * A frame that one page alone gets a mapping for saves nothing. If two clients with the same
  * scattered contents each took the pages that come first in its own memory, they would agree in a
  * quarter of the contents where each has room for half. So where there is not room for all, single
@@ -16,6 +24,7 @@
  * that are alike have the same bound, and so the same contents.
  */
 #include "engine/budget.h"
+#include "engine/block.h"
 #include "engine/mm.h"
 #include "engine/page.h"
 #include "engine/vma.h"
@@ -72,11 +81,40 @@ bool budget_may_wait(const struct mm_slot *mm)
 
 /* --- what an order would cost --- */
 
+#define INLAY_REST 64u /* passes until a client is asked again that could inlay nothing */
+#define INLAY_PAGES 8u /* between two runs: a copy costs a third of what a mapping does */
+
 /* A block as an order would leave it, for counting mappings. Index 0 is the page before slot 0. */
 struct picture {
 	uint32_t frame[BLOCK_PAGES + 2];
 	bool inner[BLOCK_PAGES + 1]; /* boundary before slot i is inside a region */
+	uint64_t plain;              /* pages that are private memory with a mapping of its own */
+	bool goes_on;                /* the page behind the block is on a frame, or will be */
 };
+
+/* Pages that are private memory, and lie in no mapping of frames as far as the engine knows. */
+static uint64_t plain_pages(const struct rmap_block *b)
+{
+	uint64_t plain = 0;
+
+	for (uint64_t m = b->tracked & ~b->inlaid; m; m &= m - 1) {
+		unsigned int slot = low_bit(m);
+		enum rmap_state s = rmap_state(b, slot);
+
+		if ((s == RMAP_VOLATILE || s == RMAP_UNSTABLE || s == RMAP_WAITING ||
+		     s == RMAP_ORDERED) &&
+		    !(rmap_left(b, slot) & (RMAP_LEFT_PINNED | RMAP_LEFT_FORK)))
+			plain |= bit64(slot);
+	}
+	return plain;
+}
+
+static bool first_is_ready(const struct mm_slot *mm, uint32_t key) NEEDS(mm->e->lock)
+{
+	uint32_t bi = block_find(mm, key);
+
+	return bi != NIL && (rmap_block(mm->e, bi)->ready & 1);
+}
 
 static void picture_of(struct mm_slot *mm, uint32_t bi, struct picture *p) NEEDS(mm->e->lock)
 {
@@ -95,6 +133,9 @@ static void picture_of(struct mm_slot *mm, uint32_t bi, struct picture *p) NEEDS
 			r = region_at(mm, addr);
 		p->inner[i] = r && r->at.start < addr;
 	}
+	p->plain = mm->inlays ? plain_pages(b) : 0;
+	p->goes_on = mm->inlays &&
+		     (p->frame[BLOCK_PAGES + 1] != FRAME_NONE || first_is_ready(mm, b->key + 1));
 }
 
 /* Mappings that putting slots [from, to) on frames from `frame` on adds; may be negative. */
@@ -125,18 +166,38 @@ static unsigned int run_end(const struct engine *e, const struct rmap_block *b, 
 	return to;
 }
 
-/* Put a run into the picture. Returns what it costs. */
+/*
+ * Where the pages end that are inlaid behind a run of ready pages [from, to): `to`, if none are.
+ * Only where another run follows does that save a mapping.
+ */
+static unsigned int inlay_end(const struct picture *p, uint64_t ready, unsigned int from,
+			      unsigned int to)
+{
+	unsigned int end = to;
+
+	if (mask64(from, to) & ~p->plain)
+		return to;
+	while (end < BLOCK_PAGES && end - to < INLAY_PAGES && (p->plain & ~ready & bit64(end)))
+		end++;
+	if (end == BLOCK_PAGES ? p->goes_on :
+				 (ready & bit64(end)) || p->frame[end + 1] != FRAME_NONE)
+		return end;
+	return to;
+}
+
+/* Put a run, and what is inlaid behind it up to `end`, into the picture. Returns what it costs. */
 static int take_run(const struct engine *e, const struct rmap_block *b, struct picture *p,
-		    unsigned int from, unsigned int to) NEEDS(e->lock)
+		    unsigned int from, unsigned int end) NEEDS(e->lock)
 {
 	uint32_t frame = ordered_frame(e, b, from);
 	int cost;
 
 	if (frame == KSM_FRAME_ZERO)
 		return 0;
-	cost = cost_of(p, from, to, frame);
-	for (unsigned int i = from; i < to; i++)
+	cost = cost_of(p, from, end, frame);
+	for (unsigned int i = from; i < end; i++)
 		p->frame[i + 1] = frame + i - from;
+	p->plain &= ~mask64(from, end);
 	return cost;
 }
 
@@ -166,7 +227,7 @@ static void need_of(struct mm_slot *mm, uint32_t bi, struct need *need) NEEDS(mm
 	picture_of(mm, bi, &p);
 	while (ready) {
 		unsigned int from = low_bit(ready), to = run_end(mm->e, b, ready, from);
-		int cost = take_run(mm->e, b, &p, from, to);
+		int cost = take_run(mm->e, b, &p, from, inlay_end(&p, ready, from, to));
 		const struct stable_node *n;
 
 		ready &= ~mask64(from, to);
@@ -193,27 +254,6 @@ static uint32_t bound(const struct need *need, uint64_t room)
 	return BUDGET_ALL;
 }
 
-void budget_choose(struct mm_slot *mm)
-{
-	uint64_t limit = budget_limit(mm) - budget_limit(mm) / 32, used = budget_used(mm);
-	struct need need = { 0 };
-
-	if (used + 2 * mm->nr_ready <= limit) {
-		mm->choice = BUDGET_ALL;
-		mm->choice_ready = 0;
-		return;
-	}
-	/* Those that were sent or refused meanwhile do not change what there is room for. */
-	if (mm->choice_ready && mm->nr_ready <= mm->choice_ready + mm->choice_ready / 8)
-		return;
-	mm->choice_ready = mm->nr_ready;
-	for (int list = READY_NEW; list <= READY_OLD; list++)
-		for (uint32_t bi = mm->blocks[list].first; bi != NIL;
-		     bi = rmap_block(mm->e, bi)->link[LINK_READY].next)
-			need_of(mm, bi, &need);
-	mm->choice = bound(&need, limit > used ? limit - used : 0);
-}
-
 /* May this single page have mappings of its own? */
 static bool chosen(const struct mm_slot *mm, uint32_t node) NEEDS(mm->e->lock)
 {
@@ -221,8 +261,6 @@ static bool chosen(const struct mm_slot *mm, uint32_t node) NEEDS(mm->e->lock)
 
 	return mm->choice >= BUDGET_ALL || n->nr_items || n->hash % BUDGET_ALL < mm->choice;
 }
-
-/* --- what fits --- */
 
 static void refuse(struct mm_slot *mm, uint32_t bi, unsigned int from, unsigned int to)
 	NEEDS(mm->e->lock)
@@ -239,8 +277,80 @@ static void refuse(struct mm_slot *mm, uint32_t bi, unsigned int from, unsigned 
 	mm->refused_level = budget_level(mm);
 }
 
+/* If the bound was too low, those that were refused are asked again. */
+static void refuse_unchosen(struct mm_slot *mm, uint32_t bi, unsigned int slot) NEEDS(mm->e->lock)
+{
+	refuse(mm, bi, slot, slot + 1);
+	if (mm->choice_rounds < CHOICE_ROUNDS)
+		mm->refused_level++;
+}
+
+/* Now, so that others do not send orders for frames that they would have alone. */
+static void refuse_of(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock)
+{
+	const struct rmap_block *b = rmap_block(mm->e, bi);
+	uint64_t ready = b->ready;
+	struct picture p;
+
+	picture_of(mm, bi, &p);
+	while (ready) {
+		unsigned int from = low_bit(ready), to = run_end(mm->e, b, ready, from);
+		unsigned int end = inlay_end(&p, ready, from, to);
+		struct picture with = p;
+		int cost = take_run(mm->e, b, &with, from, end);
+
+		ready &= ~mask64(from, to);
+		if (cost > 0 && to - from == 1 && !chosen(mm, ordered_node(mm->e, b, from)))
+			refuse_unchosen(mm, bi, from);
+		else
+			p = with;
+	}
+}
+
+bool budget_no_inlays(struct mm_slot *mm)
+{
+	bool news = mm->inlays;
+
+	mm->inlays = false;
+	mm->inlay_rest = INLAY_REST;
+	mm->choice_ready = 0;
+	return news;
+}
+
+void budget_choose(struct mm_slot *mm)
+{
+	uint64_t limit = budget_limit(mm) - budget_limit(mm) / 32, used = budget_used(mm);
+	struct need need = { 0 };
+	uint32_t next;
+
+	if (!mm->inlay_rest && used + 2 * mm->nr_ready > limit)
+		mm->inlays = true;
+	if (used + 2 * mm->nr_ready <= limit) {
+		mm->choice = BUDGET_ALL;
+		mm->choice_ready = 0;
+		return;
+	}
+	/* Those that were sent or refused meanwhile do not change what there is room for. */
+	if (mm->choice_ready && mm->nr_ready <= mm->choice_ready + mm->choice_ready / 8)
+		return;
+	mm->choice_ready = mm->nr_ready;
+	for (int list = READY_NEW; list <= READY_OLD; list++)
+		for (uint32_t bi = mm->blocks[list].first; bi != NIL;
+		     bi = rmap_block(mm->e, bi)->link[LINK_READY].next)
+			need_of(mm, bi, &need);
+	mm->choice = bound(&need, limit > used ? limit - used : 0);
+	for (int list = READY_NEW; list <= READY_OLD && mm->choice < BUDGET_ALL; list++)
+		for (uint32_t bi = mm->blocks[list].first; bi != NIL; bi = next) {
+			next = rmap_block(mm->e, bi)->link[LINK_READY].next;
+			refuse_of(mm, bi);
+		}
+}
+
+/* --- what fits --- */
+
 /* Run by run, from left to right, each counted against what the runs before leave. */
-uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *reserved)
+uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *reserved,
+		    uint64_t *inlay)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	uint64_t take = 0;
@@ -249,10 +359,12 @@ uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *r
 
 	picture_of(mm, bi, &p);
 	*reserved = 0;
+	*inlay = 0;
 	while (ready) {
 		unsigned int from = low_bit(ready), to = run_end(mm->e, b, ready, from);
 		struct picture with = p;
-		int cost = take_run(mm->e, b, &with, from, to);
+		unsigned int end = inlay_end(&p, ready, from, to);
+		int cost = take_run(mm->e, b, &with, from, end);
 
 		ready &= ~mask64(from, to);
 		if (cost > 0 && (to - from < min_run(budget_level(mm)) ||
@@ -261,14 +373,13 @@ uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *r
 			continue;
 		}
 		if (cost > 0 && to - from == 1 && !chosen(mm, ordered_node(mm->e, b, from))) {
-			refuse(mm, bi, from, to);
-			/* If the bound was too low, those that were refused are asked again. */
-			if (mm->choice_rounds < CHOICE_ROUNDS)
-				mm->refused_level++;
+			refuse_unchosen(mm, bi, from);
 			continue;
 		}
 		p = with;
 		take |= mask64(from, to);
+		if (end > to)
+			*inlay |= mask64(to, end);
 		/* What it adds is held back until the outcome, what it saves is not. */
 		sum += cost;
 		if (sum > (int)*reserved) {
@@ -286,11 +397,12 @@ uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *r
 bool budget_refuse(struct mm_slot *mm, uint32_t bi)
 {
 	uint64_t ready = rmap_block(mm->e, bi)->ready;
+	uint64_t inlay;
 	uint32_t reserved;
 
 	if (!budget_level(mm) || budget_may_wait(mm) || !ready)
 		return false;
-	budget_fit(mm, bi, ready, &reserved);
+	budget_fit(mm, bi, ready, &reserved, &inlay);
 	mm->vmas_reserved -= reserved; /* the order reserves again */
 	return true;
 }
@@ -306,6 +418,7 @@ void budget_requeue(struct mm_slot *mm)
 	uint64_t room = limit > used ? limit - used : 0;
 
 	mm->choice_ready = 0;
+	mm->inlay_rest -= mm->inlay_rest > 0;
 	if (!mm->left[KSM_LEFT_VMA_BUDGET]) {
 		mm->choice_rounds = 0;
 		mm->vmas_released = mm->flush_owed == ENGINE_FLUSH_PASS;

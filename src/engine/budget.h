@@ -15,10 +15,13 @@ int budget_level(const struct mm_slot *mm) NEEDS(mm->e->lock);
 bool budget_may_wait(const struct mm_slot *mm) NEEDS(mm->e->lock);
 /*
  * Which of these ready pages fit into the budget; the others become VOLATILE and count as left out.
- * Returns those that fit; mm->vmas_reserved has grown by *reserved.
+ * Returns those that fit; mm->vmas_reserved has grown by *reserved. *inlay: pages of the block that
+ * the client is to inlay behind them.
  */
-uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *reserved)
-	NEEDS(mm->e->lock);
+uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *reserved,
+		    uint64_t *inlay) NEEDS(mm->e->lock);
+/* The client can inlay nothing: it is not asked to for a while. Returns whether that is new. */
+bool budget_no_inlays(struct mm_slot *mm) NEEDS(mm->e->lock);
 /*
  * After a worker looked up the pages of a block: refuse those that the budget does not allow.
  * False: nothing was refused, because there is room.

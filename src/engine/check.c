@@ -73,6 +73,8 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 		REQUIRE(c, stable_node(&c->e->stable, node)->state == STABLE_LIVE);
 		c->ordered[node]++;
 	}
+	REQUIRE(c, !(b->inlaid & bit) || s == RMAP_VOLATILE || s == RMAP_UNSTABLE ||
+			   s == RMAP_WAITING || s == RMAP_ORDERED);
 	if (s == RMAP_WAITING) {
 		REQUIRE(c, slab_is_used(&c->e->crowds.slab, node));
 		REQUIRE(c, unstable_find(mm->e, crowd_at(mm->e, node)->root,
@@ -97,6 +99,7 @@ static int check_block(struct check *c, struct mm_slot *mm, uint32_t key, uint32
 	REQUIRE(c, b->key == key && block_find(mm, key) == bi && block_mm(b) == mm);
 	REQUIRE(c, b->tracked);
 	REQUIRE(c, !b->pending || b->on[LINK_PEND]);
+	REQUIRE(c, !(b->inlaid & (~b->tracked | 1)));
 	REQUIRE(c, !b->ready == !b->on[LINK_READY]);
 	REQUIRE(c, !b->inflight || b->order != NIL);
 	REQUIRE(c, b->order == NIL || (mm->order[b->order].id && mm->order[b->order].block == bi));

@@ -76,6 +76,7 @@ struct order {
 	uint32_t block; /* NIL when the block is gone */
 	uint32_t key;   /* where it was */
 	uint32_t vmas;  /* mappings it may add, held back from the budget */
+	uint64_t inlay; /* pages to be inlaid: budget.c */
 };
 
 /* A pageblock of the pool for 2 MiB of a client's addresses: page n has frame n (layout.c). */
@@ -139,6 +140,8 @@ struct mm_slot {
 	uint64_t choice_room;   /* mappings left when what was refused was looked up last */
 	uint64_t choice_ready;  /* nr_ready when they were chosen; 0: they are to be */
 	bool vmas_released;     /* the shares kept for longer runs are open to single pages */
+	bool inlays;            /* there is no room for two mappings each: budget.c */
+	uint32_t inlay_rest;    /* passes in which there are to be none, since the client cannot */
 	/* Of left[], when there were more or some merged; merged pages when retry.c asked last. */
 	uint64_t fork_left, fork_merged;
 	uint32_t fork_passed, fork_interval; /* passes since it asked again; until it does */

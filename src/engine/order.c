@@ -82,7 +82,7 @@ static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask) NEEDS(mm->
 }
 
 static void fill_in(struct mm_slot *mm, const struct order *o, uint32_t bi, uint64_t take,
-		    struct ksm_msg_order *msg) NEEDS(mm->e->lock)
+		    uint64_t inlay, struct ksm_msg_order *msg) NEEDS(mm->e->lock)
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 
@@ -94,6 +94,8 @@ static void fill_in(struct mm_slot *mm, const struct order *o, uint32_t bi, uint
 	memset(msg->frame, 0xff, sizeof(msg->frame)); /* KSM_FRAME_NONE */
 	for (uint64_t m = take; m; m &= m - 1)
 		msg->frame[low_bit(m)] = ordered_frame(mm->e, b, low_bit(m));
+	for (uint64_t m = inlay; m; m &= m - 1)
+		msg->frame[low_bit(m)] = KSM_FRAME_INLAY;
 }
 
 /*
@@ -106,19 +108,21 @@ static bool send_order(struct mm_slot *mm, uint32_t bi, struct order *o, bool *w
 	struct engine *e = mm->e;
 	struct rmap_block *b = rmap_block(e, bi);
 	struct ksm_msg_order msg;
-	uint64_t send = sendable(mm, bi), take;
+	uint64_t send = sendable(mm, bi), take, inlay;
 	uint32_t reserved;
 
 	*waiting = b->ready & ~send;
-	take = budget_fit(mm, bi, send, &reserved);
+	take = budget_fit(mm, bi, send, &reserved, &inlay);
 	if (!take)
 		return true;
-	fill_in(mm, o, bi, take, &msg);
+	fill_in(mm, o, bi, take, inlay, &msg);
 	if (e->ops->send_order(mm->client, &msg)) {
 		mm->vmas_reserved -= reserved;
 		return false;
 	}
-	*o = (struct order){ .id = msg.id, .block = bi, .key = b->key, .vmas = reserved };
+	*o = (struct order){
+		.id = msg.id, .block = bi, .key = b->key, .vmas = reserved, .inlay = inlay
+	};
 	b->order = (uint32_t)(o - mm->order);
 	mm->nr_orders++;
 	e->nr_orders++;
@@ -245,7 +249,6 @@ static void flush_client(struct mm_slot *mm, enum engine_flush what) NEEDS(mm->e
 		mm->flush_owed = ENGINE_FLUSH_RIPE;
 		return;
 	}
-	budget_choose(mm);
 	if (now == ENGINE_FLUSH_PASS && !mm->vmas_released)
 		mm->vmas_released = flush(mm, ALL_LONG, &skipped);
 	if (now != ENGINE_FLUSH_PASS || mm->vmas_released)
@@ -266,6 +269,12 @@ void engine_flush(struct engine *e, enum engine_flush what)
 
 	engine_lock(e);
 	e->nr_flushes++;
+	/* All choose first: what one refuses, another need not have alone. */
+	cds_list_for_each_entry(mm, &e->mms, list) {
+		mm_is_of(mm, e);
+		if (mm->nr_ready)
+			budget_choose(mm);
+	}
 	cds_list_for_each_entry(mm, &e->mms, list) {
 		mm_is_of(mm, e);
 		flush_client(mm, what);
@@ -298,19 +307,24 @@ static void cancel_block(struct engine *e, uint32_t bi, bool moves) NEEDS(e->loc
 	}
 }
 
+static void cancel_client(struct mm_slot *mm, bool moves) NEEDS(mm->e->lock)
+{
+	for (int list = READY_NEW; list <= READY_OLD; list++)
+		for (uint32_t bi = mm->blocks[list].first, next; bi != NIL; bi = next) {
+			next = rmap_block(mm->e, bi)->link[LINK_READY].next;
+			cancel_block(mm->e, bi, moves);
+		}
+	if (!mm->nr_ready)
+		mm->flush_owed = ENGINE_FLUSH_RIPE;
+}
+
 static void cancel(struct engine *e, bool moves) NEEDS(e->lock)
 {
 	struct mm_slot *mm;
 
 	cds_list_for_each_entry(mm, &e->mms, list) {
 		mm_is_of(mm, e);
-		for (int list = READY_NEW; list <= READY_OLD; list++)
-			for (uint32_t bi = mm->blocks[list].first, next; bi != NIL; bi = next) {
-				next = rmap_block(e, bi)->link[LINK_READY].next;
-				cancel_block(e, bi, moves);
-			}
-		if (!mm->nr_ready)
-			mm->flush_owed = ENGINE_FLUSH_RIPE;
+		cancel_client(mm, moves);
 	}
 }
 
@@ -364,6 +378,7 @@ static void failed(struct engine *e, uint32_t bi, unsigned int slot, enum ksm_re
 		page_left_out(e, bi, slot, RMAP_LEFT_FORK); /* retry.c asks again */
 		break;
 	case KSM_RES_STALE:
+	case KSM_RES_PLAIN:
 		page_pend(e, bi, slot, false);
 		break;
 	default: /* NOMEM; NONE, which is no answer: wait until the page is written again */
@@ -395,10 +410,11 @@ static void move_outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enu
 static int trace_error(enum ksm_res res)
 {
 	static const int err[KSM_RES_NR] = {
-		[KSM_RES_NONE] = -EFAULT,  [KSM_RES_MERGED] = 0,
-		[KSM_RES_BUSY] = -EBUSY,   [KSM_RES_DIFFERENT] = -EFAULT,
-		[KSM_RES_GONE] = -ENOENT,  [KSM_RES_NOMEM] = -ENOMEM,
-		[KSM_RES_STALE] = -EAGAIN, [KSM_RES_FORK_SHARED] = -EBUSY,
+		[KSM_RES_NONE] = -EFAULT,   [KSM_RES_MERGED] = 0,
+		[KSM_RES_BUSY] = -EBUSY,    [KSM_RES_DIFFERENT] = -EFAULT,
+		[KSM_RES_GONE] = -ENOENT,   [KSM_RES_NOMEM] = -ENOMEM,
+		[KSM_RES_STALE] = -EAGAIN,  [KSM_RES_FORK_SHARED] = -EBUSY,
+		[KSM_RES_INLAID] = -EFAULT, [KSM_RES_PLAIN] = -EAGAIN,
 	};
 
 	return err[res];
@@ -448,6 +464,20 @@ static struct order *find_order(struct mm_slot *mm, uint32_t id) NEEDS(mm->e->lo
 	return id && o->id == id ? o : NULL;
 }
 
+/*
+ * A client that can inlay nothing has room for fewer pages than was thought. It chooses again in
+ * the next pass, from all of them: those that are left are not what others choose.
+ */
+static void take_inlays(struct mm_slot *mm, uint32_t bi, uint64_t inlay, const uint8_t *result)
+	NEEDS(mm->e->lock)
+{
+	for (; inlay; inlay &= inlay - 1)
+		if (result[low_bit(inlay)] == KSM_RES_INLAID)
+			page_inlaid(mm->e, bi, low_bit(inlay));
+		else if (result[low_bit(inlay)] == KSM_RES_PLAIN && budget_no_inlays(mm))
+			cancel_client(mm, false);
+}
+
 static void order_done(struct mm_slot *mm, struct order *o, const uint8_t *result)
 	NEEDS(mm->e->lock)
 {
@@ -466,6 +496,7 @@ static void order_done(struct mm_slot *mm, struct order *o, const uint8_t *resul
 	for (unsigned int i = 0; i < BLOCK_PAGES; i++)
 		if (b->inflight >> i & 1)
 			outcome(mm, bi, i, result[i]);
+	take_inlays(mm, bi, o->inlay, result);
 	if (b->ready)
 		block_list_add(mm, bi, READY_NEW);
 	block_put(mm, bi);

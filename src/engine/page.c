@@ -227,6 +227,12 @@ static void count_left(struct engine *e, struct mm_slot *mm, uint8_t why, int mo
 	}
 }
 
+/* Is it private memory that stands on no frame, as far as the engine knows? */
+static bool may_be_inlaid(enum rmap_state state)
+{
+	return (TO(VOLATILE) | TO(UNSTABLE) | TO(WAITING) | TO(ORDERED)) >> state & 1;
+}
+
 /* Counters of states and of reasons; the masks that follow from the state. */
 static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
 		    enum rmap_state state) NEEDS(e->lock)
@@ -248,6 +254,8 @@ static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
 	} else {
 		b->tracked &= ~bit64(slot);
 	}
+	if (!may_be_inlaid(state))
+		b->inlaid &= ~bit64(slot);
 	b->pending &= ~bit64(slot);
 	b->fresh &= ~bit64(slot);
 	b->state[slot] = state;
@@ -271,6 +279,19 @@ void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state 
 	/* An order that was carried out leaves its node as many pages as before. */
 	if (node != NIL && (state != RMAP_MERGED || old == RMAP_MERGED))
 		stable_touch(&e->stable, node);
+}
+
+void page_inlaid(struct engine *e, uint32_t bi, unsigned int slot)
+{
+	struct rmap_block *b = rmap_block(e, bi);
+	uint32_t from = vma_frame(e, b, slot), to;
+
+	if (!slot || !may_be_inlaid(rmap_state(b, slot)))
+		return; /* it was dropped meanwhile */
+	b->inlaid |= bit64(slot);
+	to = vma_frame(e, b, slot);
+	if (from != to)
+		vma_changed(e, bi, slot, from, to);
 }
 
 void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)

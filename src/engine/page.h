@@ -37,6 +37,11 @@ void page_node_moved(struct engine *e, uint32_t node, int nid) NEEDS(e->lock);
 void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh) NEEDS(e->lock);
 /* The page was dirty once more: wait longer before it is looked at again. */
 void page_age(struct rmap_block *b, unsigned int slot);
+/*
+ * The client says that the page has become private memory in the mapping of the frames to its left.
+ * A page that was dropped meanwhile is left alone.
+ */
+void page_inlaid(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
 /* Count a VOLATILE page as left out; why: one of RMAP_LEFT. */
 void page_left_out(struct engine *e, uint32_t bi, unsigned int slot, uint8_t why) NEEDS(e->lock);
 

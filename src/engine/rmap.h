@@ -5,7 +5,7 @@
  * A tracked page has one rmap_item, 20 bytes, in a block of 64 (an aligned 64-page piece of address
  * space, which is also what a merge order is for). A 32-bit index, block * 64 + slot, names an
  * item; it stays valid while the block exists. A block exists while one of its pages is tracked.
- * A block is 1424 bytes, 22.25 per page; with the table that finds it a fully tracked page costs
+ * A block is 1432 bytes, 22.4 per page; with the table that finds it a fully tracked page costs
  * less than 23 (tests/unit/test_memory.c prints the figure).
  *
  * The states exclude each other. A table in page.c lists the moves between them, and page_set() is
@@ -94,6 +94,8 @@ struct rmap_block {
 	uint64_t fresh;        /* subset of pending: was dirty in this pass, so not in this one */
 	uint64_t ready;        /* ORDERED and not sent */
 	uint64_t inflight;     /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
+	uint64_t inlaid;       /* VOLATILE, UNSTABLE, WAITING or ORDERED: private memory in the
+			    * mapping of the frames to their left; never the first page */
 	uint32_t key;          /* page number >> BLOCK_SHIFT */
 	uint32_t order;        /* the order under way, in mm->order[]; or NIL */
 	struct {
@@ -175,6 +177,12 @@ static inline uint64_t mask64(unsigned int from, unsigned int to)
 static inline unsigned int low_bit(uint64_t m)
 {
 	return (unsigned int)__builtin_ctzll(m);
+}
+
+/* Number of the highest bit that is set; m is not 0. */
+static inline unsigned int high_bit(uint64_t m)
+{
+	return 63u - (unsigned int)__builtin_clzll(m);
 }
 
 /* Why a page is left out: any of RMAP_LEFT, or 0. */

@@ -11,10 +11,32 @@
  * Every move of a page keeps the count; only engine_check() recounts. It is exact except for pages
  * that were written after a merge and hashed again since: their item has no room for the frame
  * that their mapping shows. The client's own count, sent when it comes to rest, sets that right.
+ *
+ * A page that is inlaid (budget.c) is private memory in the mapping of the frames to its left, so
+ * it counts as standing on the frame that follows these. It does so for as long as it has no frame
+ * of its own and is not dropped.
  */
 #include "engine/vma.h"
 #include "engine/block.h"
 #include "engine/mm.h"
+
+static uint32_t later(uint32_t frame, unsigned int pages)
+{
+	return frame == FRAME_NONE ? FRAME_NONE : frame + pages;
+}
+
+/* The frame behind a page that is inlaid goes on from the page that its run begins with. */
+static uint32_t behind(const struct engine *e, const struct rmap_block *b, unsigned int slot)
+	NEEDS(e->lock)
+{
+	uint64_t hosts = slot ? ~b->inlaid & mask64(0, slot) : 0;
+	unsigned int host;
+
+	if (!hosts)
+		return FRAME_NONE;
+	host = high_bit(hosts);
+	return later(vma_frame(e, b, host), slot - host);
+}
 
 uint32_t vma_frame(const struct engine *e, const struct rmap_block *b, unsigned int slot)
 {
@@ -24,7 +46,7 @@ uint32_t vma_frame(const struct engine *e, const struct rmap_block *b, unsigned 
 	case RMAP_COWED:
 		return b->item[slot].c.frame;
 	default:
-		return FRAME_NONE;
+		return b->inlaid & bit64(slot) ? behind(e, b, slot) : FRAME_NONE;
 	}
 }
 
@@ -58,21 +80,30 @@ void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from
 	struct mm_slot *mm = block_mm(b);
 	uint64_t pn = block_pn(b, slot), addr = pn << PAGE_SHIFT;
 	const struct region *r;
+	unsigned int more = 0;
 	uint32_t other;
 
 	mm_is_of(mm, e);
 	r = region_at(mm, addr);
 	if (!r)
 		return;
+	/* What is inlaid behind goes along, so the boundary to the right is behind that. */
+	while (slot + more + 1 < BLOCK_PAGES && (b->inlaid & bit64(slot + more + 1)))
+		more++;
 	if (r->at.start < addr) {
 		other = slot ? vma_frame(e, b, slot - 1) : vma_frame_at(mm, pn - 1);
 		mm->vmas_ours += vma_differ(other, to);
 		mm->vmas_ours -= vma_differ(other, from);
 	}
-	if (r->at.end > addr + PAGE_BYTES) {
+	pn += more;
+	slot += more;
+	addr = (pn + 1) << PAGE_SHIFT;
+	if (more)
+		r = region_at(mm, addr);
+	if (r && r->at.start < addr && r->at.end > addr) {
 		other = slot + 1 < BLOCK_PAGES ? vma_frame(e, b, slot + 1) :
 						 vma_frame_at(mm, pn + 1);
-		mm->vmas_ours += vma_differ(to, other);
-		mm->vmas_ours -= vma_differ(from, other);
+		mm->vmas_ours += vma_differ(later(to, more), other);
+		mm->vmas_ours -= vma_differ(later(from, more), other);
 	}
 }

@@ -48,6 +48,8 @@ static inline uint64_t page_up(uint64_t x)
 /* Frame numbers that name no frame, in an order. */
 #define KSM_FRAME_NONE 0xffffffffu /* the page is not part of the order */
 #define KSM_FRAME_ZERO 0xfffffffeu /* the client expects zeros and gives the page back */
+/* The page stays as it is, private, and becomes part of the mapping of the frames to its left. */
+#define KSM_FRAME_INLAY 0xfffffffdu
 
 /*
  * Why a page is left out. The daemon counts pages by reason, for each client. The client knows the
@@ -105,6 +107,8 @@ enum ksm_res {
 	KSM_RES_NOMEM,       /* the kernel refused memory or a mapping; it is untouched */
 	KSM_RES_STALE,       /* the order is older than the client's latest change */
 	KSM_RES_FORK_SHARED, /* other processes of a fork map it, too; it is untouched */
+	KSM_RES_INLAID,      /* as KSM_FRAME_INLAY wants it */
+	KSM_RES_PLAIN,       /* the client can inlay nothing at present; it is untouched */
 	KSM_RES_NR
 };
 

@@ -24,7 +24,7 @@
 #include "wire/abi.h"
 #include "wire/label.h"
 
-#define KSM_WIRE_VERSION 3
+#define KSM_WIRE_VERSION 4
 #define KSM_CLIENT_SOCKET "client.sock"
 #define KSM_CONTROL_SOCKET "control.sock"
 

@@ -666,6 +666,46 @@ static enum ksm_res merge_one(struct fake_client *c, uint32_t i, uint32_t frame)
 	return KSM_RES_MERGED;
 }
 
+/* The page becomes private memory in the mapping of the frames to its left. */
+static enum ksm_res inlay_one(struct fake_client *c, uint32_t i, const uint8_t *result, uint32_t s)
+{
+	struct fake_page *p = &c->page[i];
+
+	must(s > 0);
+	if (c->plain)
+		return KSM_RES_PLAIN;
+	if (result[s - 1] != KSM_RES_MERGED && result[s - 1] != KSM_RES_INLAID)
+		return KSM_RES_GONE;
+	if (p->pinned || p->inherited || !p->offered || p->how != FAKE_ANON || p->cow)
+		return KSM_RES_GONE;
+	p->cow = true;
+	p->frame = c->page[i - 1].frame + 1;
+	p->written = true;
+	return KSM_RES_INLAID;
+}
+
+/* Are pages to be inlaid in the mapping that this page is to have? */
+static bool wants_inlays(const struct ksm_msg_order *o, uint32_t s)
+{
+	uint32_t to = s + 1;
+
+	while (to < KSM_ORDER_PAGES && o->frame[s] != KSM_FRAME_ZERO &&
+	       o->frame[to] == o->frame[s] + to - s)
+		to++;
+	return to < KSM_ORDER_PAGES && o->frame[to] == KSM_FRAME_INLAY;
+}
+
+static enum ksm_res replace_one(struct fake_client *c, const struct fake_order *o, uint32_t s)
+{
+	uint32_t i = (uint32_t)((o->order.addr - c->base) / PAGE) + s;
+
+	if (o->order.frame[s] == KSM_FRAME_INLAY)
+		return inlay_one(c, i, o->result, s);
+	if (c->plain && wants_inlays(&o->order, s))
+		return KSM_RES_PLAIN;
+	return merge_one(c, i, o->order.frame[s]);
+}
+
 void fake_agent_run(struct fake_client *c)
 {
 	int k;
@@ -682,9 +722,7 @@ void fake_agent_run(struct fake_client *c)
 				continue;
 			o->result[s] = KSM_RES_STALE;
 			if (o->changes == c->changes)
-				o->result[s] = (uint8_t)merge_one(
-					c, (uint32_t)((o->order.addr - c->base) / PAGE) + s,
-					o->order.frame[s]);
+				o->result[s] = (uint8_t)replace_one(c, o, s);
 		}
 	}
 }

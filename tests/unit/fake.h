@@ -67,6 +67,7 @@ struct fake_client {
 	uint64_t allowed; /* what memory_allow() said last */
 	bool full;        /* send_order answers -EAGAIN */
 	bool gone;        /* track and read answer -ESRCH */
+	bool plain;       /* it can inlay nothing */
 	bool blind;       /* track cannot say what is there, nor can look */
 	bool crowded;     /* track has no room to say it, and reports holes, too */
 	uint32_t id;

@@ -79,8 +79,8 @@ START_TEST(stops_at_the_budget)
 	fake_agent_answer(a);
 	ck_assert_uint_le(vmas(a),
 			  252); /* single pages may use half of it while the pass goes on */
-	ck_assert_uint_ge(vmas(a), 249);
-	fake_passes(w, 2);
+	ck_assert_uint_ge(vmas(a), 240);
+	fake_passes(w, 6);
 	ck_assert_uint_le(vmas(a), 500);
 	ck_assert_uint_ge(vmas(a), 480); /* and nearly all when nothing longer has come */
 	n = fake_counters(w);
@@ -245,8 +245,9 @@ END_TEST
 
 /*
  * Two clients with room for half of their scattered pages choose the same contents, though these
- * lie in another order, and the one has less room. Seen to fail (a quarter of the contents, and as
- * many frames again with one page) with chosen() always true.
+ * lie in another order, and the one has less room. Neither can inlay the pages between. Seen to
+ * fail (a quarter of the contents, and as many frames again with one page) with chosen() always
+ * true.
  */
 START_TEST(both_choose_the_same)
 {
@@ -260,6 +261,7 @@ START_TEST(both_choose_the_same)
 
 	for (uint32_t k = 0; k < 2; k++) {
 		engine_mm_set_vmas(c[k]->mm, k ? own : 10, 2 * limit);
+		c[k]->plain = true;
 		for (uint32_t i = 0; i < TWINS; i++) {
 			fake_store(c[k], 2 * i, 1 + (k ? i * 1021 % TWINS : i));
 			fake_store(c[k], 2 * i + 1, 100000 + k * ALL + i);
@@ -269,9 +271,10 @@ START_TEST(both_choose_the_same)
 	for (int k = 0; k < 2; k++)
 		ck_assert_uint_le(vmas(c[k]), limit);
 	n = fake_counters(w);
-	/* Each page takes two mappings. */
-	ck_assert_uint_ge(n.pages_sharing, (limit - own) / 2 * 85 / 100);
+	/* Each page takes two mappings; some go to what was tried with inlaid pages. */
+	ck_assert_uint_ge(n.pages_sharing, (limit - own) / 2 * 70 / 100);
 	/* It comes to rest. */
+	fake_passes(w, 10);
 	scanned = n.total.pages_scanned;
 	fake_passes(w, 4);
 	ck_assert_uint_eq(fake_counters(w).total.pages_scanned, scanned);
@@ -280,6 +283,52 @@ START_TEST(both_choose_the_same)
 		engine_mm_set_vmas(c[k]->mm, (uint32_t)vmas(c[k]), 2 * limit + limit / 4);
 	fake_passes(w, 10);
 	ck_assert_uint_gt(fake_counters(w).pages_sharing, n.pages_sharing);
+	fake_free(w);
+}
+END_TEST
+
+/*
+ * With the pages between inlaid, scattered pages take a mapping each in one client, and none in the
+ * one whose window their frames are in. Seen to fail (half of the contents) without inlay_end().
+ * What is inlaid is a page like any other: it is written, and merges where it lies.
+ */
+START_TEST(pages_between_are_inlaid)
+{
+	enum { TWINS = 4096, ALL = 2 * TWINS, LIMIT = 4300 };
+	struct fake *w = fake_new(1, 65536, 0);
+	struct fake_client *c[2] = { fake_client(w, BASE, ALL), fake_client(w, BASE, ALL) };
+	struct engine_counters n;
+
+	for (uint32_t k = 0; k < 2; k++) {
+		engine_mm_set_vmas(c[k]->mm, 10, 2 * LIMIT);
+		for (uint32_t i = 0; i < TWINS; i++) {
+			fake_store(c[k], 2 * i, 1 + (k ? i * 1021 % TWINS : i));
+			fake_store(c[k], 2 * i + 1, 100000 + k * ALL + i);
+		}
+	}
+	fake_passes(w, 10);
+	n = fake_counters(w);
+	ck_assert_uint_ge(n.pages_sharing, TWINS * 95 / 100);
+	ck_assert_uint_le(vmas(c[0]), LIMIT);
+	ck_assert_uint_le(vmas(c[1]), LIMIT);
+	ck_assert_uint_le(vmas(c[0]) + vmas(c[1]), n.pages_shared + n.pages_sharing);
+	/* Some of them become equal. */
+	for (uint32_t k = 0; k < 2; k++) {
+		engine_mm_set_vmas(c[k]->mm, (uint32_t)vmas(c[k]), 4 * LIMIT);
+		for (uint32_t i = 0; i < 500; i++)
+			fake_store(c[k], 2 * i + 1, 200000 + i);
+	}
+	fake_passes(w, 10);
+	ck_assert_uint_ge(fake_counters(w).pages_sharing, n.pages_sharing + 450);
+	/* Pages of both kinds go, and come again. */
+	fake_dontneed(c[0], 1001, 1000);
+	fake_dontneed(c[1], 0, 513);
+	fake_passes(w, 4);
+	for (uint32_t i = 0; i < 513; i++)
+		fake_store(c[1], i, 300000 + i);
+	fake_passes(w, 4);
+	ck_assert_uint_le(vmas(c[0]), 2 * LIMIT);
+	ck_assert_uint_le(vmas(c[1]), 2 * LIMIT);
 	fake_free(w);
 }
 END_TEST
@@ -297,6 +346,7 @@ Suite *suite_vma(void)
 	tcase_add_test(tc, long_runs_first_at_the_end_of_a_pass);
 	tcase_add_test(tc, no_budget_at_all);
 	tcase_add_loop_test(tc, both_choose_the_same, 0, 4);
+	tcase_add_test(tc, pages_between_are_inlaid);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -161,6 +161,37 @@ START_TEST(order_of_who_left)
 }
 END_TEST
 
+/*
+ * A run stands so low that its stretch would begin before the first frame. There is no such place:
+ * numbers below zero look like the largest ones, and the one before the first like no frame at all.
+ */
+START_TEST(below_the_first)
+{
+	enum { AT = 300, RUN = 20, TWICE = RUN + 5 };
+	struct fake *w = fake_new(1, ZONE, 0);
+
+	for (int i = 0; i < 2; i++)
+		fake_fill_unique(client(w, i, PAGEBLOCK_FRAMES), 0, 2 * RUN, 1000);
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_frame(w->client[0], 0), 0);
+	ck_assert_uint_eq(fake_frame(w->client[0], TWICE), TWICE);
+	for (int i = 2; i < 4; i++) {
+		fake_fill_unique(client(w, i, PAGEBLOCK_FRAMES), AT, RUN, 1000);
+		fake_store(w->client[i], AT - 1, 1000 + TWICE);
+		fake_store(w->client[i], AT + RUN, 1000 + TWICE);
+	}
+	fake_passes(w, 3);
+	for (int i = 0; i < 2; i++)
+		fake_exit(w->client[i]);
+	fake_passes(w, 1);
+	ck_assert_uint_eq(fake_frame(w->client[2], AT), 0);
+	ck_assert_uint_eq(fake_frame(w->client[2], AT - 1), fake_frame(w->client[2], AT + RUN));
+	gather(w, COMPACT_RESTING);
+	ck_assert_uint_eq(fake_frame(w->client[2], AT - 1), fake_frame(w->client[2], AT + RUN));
+	fake_free(w);
+}
+END_TEST
+
 /* One of two is in order: as good as it can be. Clones: better still. Nothing is begun. */
 START_TEST(would_not_pay)
 {
@@ -379,6 +410,7 @@ Suite *suite_gather(void)
 
 	tcase_add_test(tc, two_orders);
 	tcase_add_loop_test(tc, order_of_who_left, 0, 2);
+	tcase_add_test(tc, below_the_first);
 	tcase_add_loop_test(tc, would_not_pay, 0, 2);
 	tcase_add_loop_test(tc, pieces, 0, 2);
 	tcase_add_loop_test(tc, while_clients_go_on, 0, 3);

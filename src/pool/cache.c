@@ -23,11 +23,7 @@ static void refill(struct zone *z, struct pool_cache *c) NEEDS(c->lock)
 	uint32_t v[POOL_CACHE_BATCH], nr;
 
 	lock_take(&z->lock);
-	for (nr = 0; nr < POOL_CACHE_BATCH; nr++) {
-		v[nr] = choice_run(z, POOL_MOVABLE, 0, false, POOL_CACHED);
-		if (v[nr] == POOL_NONE)
-			break;
-	}
+	nr = choice_batch(z, v);
 	lock_give(&z->lock);
 	while (nr)
 		c->frame[c->nr++] = v[--nr];

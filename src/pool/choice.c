@@ -6,6 +6,9 @@
 
 /* --- runs --- */
 
+#define BATCH_ORDER 4u
+_Static_assert(POOL_CACHE_BATCH == 1u << BATCH_ORDER, "a batch is a run");
+
 /* Mark the frames of a run that was just cut as one. */
 static void mark_tails(struct pageblock *pb, uint32_t off, uint32_t nr)
 {
@@ -173,6 +176,38 @@ uint32_t choice_run(struct zone *z, enum pool_type type, unsigned int order, boo
 		f = steal(z, type == POOL_MOVABLE ? POOL_UNMOVABLE : POOL_MOVABLE, type, order,
 			  guard, to);
 	return f;
+}
+
+/* The order of the smallest free runs of movable frames, or POOL_ORDERS. */
+static unsigned int smallest_order(const struct zone *z) NEEDS(z->lock)
+{
+	unsigned int o = 0;
+
+	while (o < POOL_ORDERS && !z->list[POOL_MOVABLE][o])
+		o++;
+	return o;
+}
+
+uint32_t choice_batch(struct zone *z, uint32_t v[POOL_CACHE_BATCH])
+{
+	unsigned int o = reserve_is_plenty(z) ? 0 : smallest_order(z);
+	uint32_t nr;
+
+	if (o >= BATCH_ORDER && o < POOL_ORDERS) {
+		struct pageblock *pb = z->list[POOL_MOVABLE][o];
+		uint32_t off = o == POOL_MAX_ORDER ? 0 : pageblock_first_run(pb, o);
+
+		zone_cut(z, pb, off, BATCH_ORDER, POOL_CACHED);
+		for (nr = 0; nr < POOL_CACHE_BATCH; nr++)
+			v[nr] = pb->first + off + nr;
+		return nr;
+	}
+	for (nr = 0; nr < POOL_CACHE_BATCH; nr++) {
+		v[nr] = choice_run(z, POOL_MOVABLE, 0, false, POOL_CACHED);
+		if (v[nr] == POOL_NONE)
+			break;
+	}
+	return nr;
 }
 
 bool choice_take(struct zone *z, uint32_t f)

@@ -26,6 +26,12 @@
 uint32_t choice_run(struct zone *z, enum pool_type type, unsigned int order, bool guard,
 		    enum pool_state to) NEEDS(z->lock);
 /*
+ * Take single movable frames for a cache: their numbers, upwards, into v. The same as so many runs
+ * of order 0, but in one step where no smaller run is there. Returns how many there were.
+ */
+uint32_t choice_batch(struct zone *z, uint32_t v[POOL_CACHE_BATCH]) NEEDS(z->lock);
+
+/*
  * Can choice_take() have frame `off` of the pageblock? Where frames have guards it must have room
  * for its own.
  */

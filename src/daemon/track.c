@@ -17,7 +17,10 @@
  *
  * A range may be terabytes long. The kernel holds the client's mmap_lock for all of a call, and
  * passes over 512 GiB without page tables as fast as over a page. So calls are for 128 MiB at first
- * and grow as long as they are quick: what bounds them is time, not addresses.
+ * and grow as long as they are quick: what bounds them is time, not addresses. The time is the
+ * thread's own, less that of a call that looks at nothing: where each call is slow (the daemon is
+ * traced, its machine emulated or busy) shorter calls hold the lock no shorter, and 16 TiB in calls
+ * for 128 MiB each would take minutes.
  *
  * The kernel protects a huge page as one where the walk takes all of it, and splits it where the
  * walk ends within. So no number of pages ends a walk. It ends after VEC_LEN runs, of which a huge
@@ -56,36 +59,14 @@ struct out {
 	bool full;
 };
 
-/* How far the calls of one look reach. */
+/* How far the calls of one look reach. Times are CPU times of the thread, in ns. */
 struct pace {
-	uint64_t step, begun_ns, call_ns;
+	uint64_t step;
+	bool timed;
+	uint64_t call_ns;  /* when the last call had returned */
+	uint64_t base_ns;  /* what a call takes that looks at nothing */
+	uint64_t spent_ns; /* by all calls, beyond that */
 };
-
-static struct pace pace_begin(uint64_t start, uint64_t end)
-{
-	/* What one call does needs no clock. */
-	uint64_t now = end - start > STEP_BYTES ? clock_ns() : 0;
-
-	return (struct pace){ .step = STEP_BYTES, .begun_ns = now, .call_ns = now };
-}
-
-static uint64_t pace_end(const struct pace *p, uint64_t start, uint64_t end)
-{
-	return end - start > p->step ? (start + p->step) / HUGE_BYTES * HUGE_BYTES : end;
-}
-
-/* After a call. False: the look has taken long enough. */
-static bool pace_next(struct pace *p)
-{
-	uint64_t now = clock_ns(), took = now - p->call_ns;
-
-	p->call_ns = now;
-	if (took < QUICK_NS)
-		p->step *= STEP_GROWS;
-	else if (took > SLOW_NS)
-		p->step = u64_max(p->step / STEP_GROWS, STEP_BYTES);
-	return now - p->begun_ns < LOOK_NS;
-}
 
 static int scan(int pagemap, struct kabi_pm_scan_arg *arg)
 {
@@ -96,6 +77,47 @@ static int scan(int pagemap, struct kabi_pm_scan_arg *arg)
 		n = ioctl(pagemap, KABI_PAGEMAP_SCAN, arg);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
+}
+
+static struct pace pace_begin(int pagemap, uint64_t start, uint64_t end)
+{
+	struct kabi_pm_scan_arg nothing = {
+		.start = start,
+		.end = start,
+		.category_mask = TRACKED,
+		.return_mask = KABI_PAGE_IS_WRITTEN,
+	};
+	/* What one call does needs no clock. */
+	struct pace p = { .step = STEP_BYTES, .timed = end - start > STEP_BYTES };
+	uint64_t begun;
+
+	if (p.timed) {
+		begun = clock_thread_cpu_ns();
+		scan(pagemap, &nothing);
+		p.call_ns = clock_thread_cpu_ns();
+		p.base_ns = p.call_ns - begun;
+	}
+	return p;
+}
+
+static uint64_t pace_end(const struct pace *p, uint64_t start, uint64_t end)
+{
+	return end - start > p->step ? (start + p->step) / HUGE_BYTES * HUGE_BYTES : end;
+}
+
+/* After a call. False: the look has taken long enough. */
+static bool pace_next(struct pace *p)
+{
+	uint64_t now = clock_thread_cpu_ns(), took = now - p->call_ns;
+
+	p->call_ns = now;
+	took -= u64_min(took, p->base_ns);
+	p->spent_ns += took;
+	if (took < QUICK_NS)
+		p->step *= STEP_GROWS;
+	else if (took > SLOW_NS)
+		p->step = u64_max(p->step / STEP_GROWS, STEP_BYTES);
+	return p->spent_ns < LOOK_NS;
 }
 
 static enum track_kind kind_of(uint64_t categories)
@@ -184,7 +206,7 @@ static void emit_unknown(struct out *o, const struct kabi_page_region *runs, int
 int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		  int max, uint64_t *walk_end)
 {
-	struct pace pace = pace_begin(start, end);
+	struct pace pace = pace_begin(pagemap, start, end);
 	struct kabi_page_region runs[VEC_LEN];
 	struct out o = { .v = v, .max = max };
 	uint64_t found = 0;
@@ -223,7 +245,7 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 		/* Ranges are few where runs are long: go on while there is room worth a call. */
 		if (o.nr > max / 2 || found >= FOUND_BYTES)
 			break;
-		if (start < end && pace.begun_ns && !pace_next(&pace))
+		if (start < end && pace.timed && !pace_next(&pace))
 			break;
 	}
 	return o.nr;
@@ -262,7 +284,7 @@ int track_look(int pagemap, uint64_t start, uint64_t end, struct track_range *v,
 int track_clean(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
 		uint64_t *walk_end)
 {
-	struct pace pace = pace_begin(start, end);
+	struct pace pace = pace_begin(pagemap, start, end);
 	struct kabi_page_region vec[VEC_LEN];
 	struct out o = { .v = v, .max = max };
 	struct kabi_pm_scan_arg arg = {

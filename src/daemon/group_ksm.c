@@ -123,8 +123,8 @@ static const struct attr attrs[] = {
 	    "1 while nothing is merged because memory is not short: merge_below_available, "
 	    "merge_on_pressure"),
 	KSM("frames_met", c.frames_met,
-	    "frames that came to a node where their contents stood, and are to be merged with "
-	    "these"),
+	    "frames whose contents stand on another of their node since something was moved, "
+	    "and are to be merged with that"),
 	KSM("frames_met_merged", twins_merged, "such frames that were, since the start"),
 	KSM("frames_met_failed", twins_failed,
 	    "such frames that were not, after three tries, since the start"),

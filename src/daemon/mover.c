@@ -19,6 +19,8 @@
 #include "daemon/daemon.h"
 #include "daemon/pace.h"
 
+#define TWINS_PAUSE_MS 1000u
+
 enum { MOVER_WORK = 1, MOVER_STOP = 2, MOVER_WANT = 4, MOVER_REST = 8 };
 
 int mover_init(struct mover *m, struct daemon *d)
@@ -74,13 +76,27 @@ static void step_job(struct mover *m, int job, struct domain **v, unsigned int n
 		m->to[job] = 0;
 }
 
-/* Contents stand twice on a node: see engine_migrate_twins(). */
-static void begin_twins(struct mover *m, struct domain **v, unsigned int nr)
+/*
+ * Where contents stand twice on a node they are merged (engine_migrate_twins()). Each attempt is a
+ * second after the one before: who did not answer then has had time to.
+ */
+static void merge_twins(struct mover *m, struct domain **v, unsigned int nr, uint64_t *due_ms)
 {
-	m->watch.met = 0;
-	m->to[ENGINE_JOB_TWINS] = 1;
+	uint64_t now = clock_ms();
+	bool any = false;
+
 	for (unsigned int i = 0; i < nr; i++)
-		engine_migrate_twins(v[i]->engine); /* no memory: the next look tries again */
+		any |= engine_wants_twins(v[i]->engine);
+	if (!any || m->to[ENGINE_JOB_TWINS])
+		return;
+	if (now >= m->twins_ms) {
+		m->to[ENGINE_JOB_TWINS] = 1;
+		for (unsigned int i = 0; i < nr; i++)
+			engine_migrate_twins(v[i]->engine); /* no memory: the next time, then */
+		m->twins_ms = now + TWINS_PAUSE_MS;
+		*due_ms = now;
+	}
+	*due_ms = u64_min(*due_ms, m->twins_ms);
 }
 
 /* Nodes that are to be empty: the next round of moves from each. */
@@ -109,8 +125,6 @@ static uint64_t step(struct mover *m, uint32_t rung)
 					       m->d->topology, v, nr, &retired));
 	if (retired)
 		bell_ring(&m->d->client_bell, CLIENTS_RETIRED);
-	if (m->watch.met && !m->to[ENGINE_JOB_TWINS])
-		begin_twins(m, v, nr);
 	empty_nodes(m, v, nr, &due_ms);
 	for (int job = 0; job < ENGINE_JOBS; job++)
 		if (m->to[job])
@@ -121,6 +135,7 @@ static uint64_t step(struct mover *m, uint32_t rung)
 	if (rung & MOVER_REST)
 		compacts_rest(&m->compacts, v, nr);
 	compacts_step(&m->compacts, v, nr, &due_ms);
+	merge_twins(m, v, nr, &due_ms);
 	domain_snapshot_free(v, nr);
 	return due_ms;
 }

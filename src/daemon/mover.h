@@ -44,7 +44,8 @@ struct mover {
 		uint32_t domain;            /* its domain */
 		int pid;                    /* of culprit.client, 0 when it had gone */
 	} done[ENGINE_JOBS];
-	pid_t client; /* whose pages are being moved, or were last; their counts begin anew */
+	uint64_t twins_ms; /* the thread's alone: contents that meet are not merged before */
+	pid_t client;      /* whose pages are being moved, or were last; their counts begin anew */
 };
 
 /*

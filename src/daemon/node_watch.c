@@ -54,13 +54,12 @@ static bool has_room(struct numa_topology *t, int nid)
 	return !t->ops->usable(t, nid) && t->ops->room(t, nid) >= ROOM_BYTES;
 }
 
-static bool any_away(struct node_watch *w, struct domain **v, unsigned int nr)
+static bool any_away(struct domain **v, unsigned int nr)
 {
 	struct engine_counters c = { 0 };
 
 	for (unsigned int i = 0; i < nr; i++)
 		engine_counters(v[i]->engine, &c);
-	w->met = c.frames_met;
 	return c.frames_away > 0;
 }
 
@@ -72,7 +71,7 @@ static void bring_back(struct node_watch *w, struct numa_topology *t, struct dom
 	uint64_t placed = 0;
 
 	if (!w->bringing) {
-		w->bringing = any_away(w, v, nr);
+		w->bringing = any_away(v, nr);
 		w->bring_to = 0;
 	}
 	if (w->bringing && has_room(t, w->bring_to))
@@ -102,7 +101,6 @@ uint64_t node_watch_step(struct node_watch *w, struct numa_topology *t, struct d
 	if (w->under_way && go_on(w, v, nr)) {
 		w->under_way = false;
 		w->ended_ms = clock_ms();
-		w->bring_ms = now; /* frames may have met others of their contents */
 	}
 	if (nr && now >= w->bring_ms)
 		bring_back(w, t, v, nr);

@@ -25,7 +25,6 @@ struct node_watch {
 	uint64_t bring_ms; /* when frames are brought back next */
 	int bring_to;      /* node to which they are being */
 	bool bringing;
-	uint64_t met; /* frames that have come to where their contents stood, when last seen */
 	_Atomic uint64_t brought; /* frames that were, since the start; any thread reads it */
 };
 

@@ -158,11 +158,13 @@ static void advise(struct scan_pass *p)
 				      memory_order_relaxed);
 }
 
-/* Where windows cannot be had, frames are to be moved together. */
-static void want_compaction(const struct scan_pass *p, struct domain **v, unsigned int nr)
+/* Where windows cannot be had, frames are to be moved together; where contents meet, merged. */
+static void want_mover(const struct scan_pass *p, struct domain **v, unsigned int nr)
 {
 	bool wants = false;
 
+	for (unsigned int i = 0; i < nr; i++)
+		wants |= engine_wants_twins(v[i]->engine);
 	for (int nid = 0; nid < p->d->topology->nr_nodes; nid++)
 		for (unsigned int i = 0; i < nr && !wants; i++)
 			wants = engine_wants_compaction(v[i]->engine, nid);
@@ -193,7 +195,7 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 	orders = owe_pass(p, f.nr_orders);
 	p->under_way = false;
 	advise(p);
-	want_compaction(p, v, nr);
+	want_mover(p, v, nr);
 	if (orders) {
 		p->pause_ms = 0;
 		p->polls = ANSWERS_POLLS;

@@ -309,8 +309,9 @@ uint64_t engine_nr_retired(struct engine *e);
  *               mappings, or their pages to frames of the same contents there, or to new ones.
  * CLIENT        The same for what the pages of one client stand on, and lies on another node than
  *               `to`. Where others' pages stand on the frame, too, those of the client alone move.
- * TWINS         Contents that came to stand twice on a node, because a frame was moved there, are
- *               merged. What fails is tried by the next such job, but not for ever.
+ * TWINS         Contents that came to stand twice on a node, because a frame was moved there, or
+ *               because one of its sharers could not follow the others, are merged. What fails is
+ *               tried by the next such job, but not for ever.
  *
  * engine_migrate() and the others begin one and return 0, -EINVAL (no such node, or the same one),
  * -EALREADY (one of the number is under way) or -ENOMEM.
@@ -354,6 +355,8 @@ enum engine_migrate {
 int engine_migrate(struct engine *e, int from, int to);
 int engine_migrate_client(struct mm_slot *mm, int to);
 int engine_migrate_twins(struct engine *e);
+/* Are there contents that stand twice, for which that has not been tried often enough? Cheap. */
+bool engine_wants_twins(struct engine *e);
 enum engine_migrate engine_migrate_step(struct engine *e, int job, uint64_t now_ms,
 					struct engine_migrated *out);
 void engine_migrate_end(struct engine *e, int job);

@@ -119,6 +119,16 @@ int engine_migrate_twins(struct engine *e)
 	return err;
 }
 
+bool engine_wants_twins(struct engine *e)
+{
+	bool wants;
+
+	engine_lock(e);
+	wants = e->stable.nr_meets > 0;
+	engine_unlock(e);
+	return wants;
+}
+
 static void end_job(struct migrate *j)
 {
 	j->limit_ms = 1;
@@ -198,14 +208,22 @@ static void find_culprit(struct engine *e, const struct migrate *j, struct move 
 		m->why = MOVE_IN_USE; /* an order for it, or a page that waits for one */
 }
 
-/* Contents that stay twice on their node may be tried again. */
+/*
+ * Contents that stay twice on their node may be tried again. They also do so where some sharers of
+ * a frame have gone to another one of the node, and some could not: nobody would look at the two
+ * for as long as nobody writes, and what they shared would be lost.
+ */
 static void fail(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->lock)
 {
 	const struct move *m = &j->move[i];
-	uint8_t tries = node_of(e, m)->meets;
+	const struct stable_node *n = node_of(e, m);
+	uint8_t tries = n->meets;
 
 	if (j->of.kind == SOURCE_TWINS && tries && !j->cancelled)
 		stable_set_meets(&e->stable, m->node, (uint8_t)(tries - 1));
+	else if (j->of.kind != SOURCE_TWINS && m->placed && n->nr_items &&
+		 source_to(&j->of, n) == n->nid)
+		stable_set_meets(&e->stable, m->node, STABLE_MEET_TRIES);
 	if (j->of.kind != SOURCE_TWINS || tries == 1)
 		blame(j, m->frame, m->client, m->why);
 	putback(e, j, i);
@@ -285,8 +303,12 @@ static bool choose(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->loc
 	fits = m->collides && room >= m->left;
 	m->no_memory = false;
 	if (j->of.kind == SOURCE_TWINS && !fits) {
-		/* max_page_sharing keeps them apart, or the other has gone. */
-		stable_set_meets(&e->stable, m->node, 0);
+		/*
+		 * max_page_sharing keeps them apart, or the other has gone; unless a mover has the
+		 * other, which may be this one. That ends, and the next job finds it.
+		 */
+		if (!stable_has_busy_dup(&e->stable, m->node))
+			stable_set_meets(&e->stable, m->node, 0);
 		putback(e, j, i);
 		return false;
 	}

@@ -120,6 +120,18 @@ uint32_t stable_pick_on(struct stable *s, int root, uint64_t hash, uint32_t limi
 	return best;
 }
 
+bool stable_has_busy_dup(const struct stable *s, uint32_t i)
+{
+	const struct stable_node *n = stable_node(s, i), *dup = n;
+
+	for (uint32_t looked = 0; looked < STABLE_LOOK && dup->dup_next != i; looked++) {
+		dup = stable_node(s, dup->dup_next);
+		if (dup->nid == n->nid && (dup->isolated || dup->filling == STABLE_FILLING))
+			return true;
+	}
+	return false;
+}
+
 /* A LIVE node comes to count for its NUMA node, or does no longer. */
 static void count_place(struct stable *s, const struct stable_node *n, bool more)
 {
@@ -366,6 +378,9 @@ void stable_revive(struct stable *s, uint32_t n, int root)
 	unlink_retired(s, n);
 	make_live(stable_node(s, n));
 	link_live(s, n, root);
+	/* Its pages had moved away, to another frame of their content, which a page did not see. */
+	if (stable_node(s, n)->dup_next != n)
+		stable_set_meets(s, n, STABLE_MEET_TRIES);
 }
 
 bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame)

@@ -63,7 +63,7 @@ struct stable_node {
 	bool touched;    /* on the list of nodes to be settled */
 	bool movable;    /* LIVE: a mover may isolate it (movable.h) */
 	bool isolated;   /* a mover has it: no page joins it, and it is not dropped */
-	uint8_t meets;   /* it came to a tree where its content stood: tries left to merge both */
+	uint8_t meets;   /* its content stands twice on its NUMA node: tries left to merge both */
 	uint32_t next_touched;
 };
 
@@ -118,6 +118,8 @@ uint32_t stable_pick_in(struct stable *s, int root, uint64_t hash, uint32_t limi
 /* The same among those that count for NUMA node `nid`; looks at STABLE_LOOK of them at most. */
 #define STABLE_LOOK 64u
 uint32_t stable_pick_on(struct stable *s, int root, uint64_t hash, uint32_t limit, int nid);
+/* Does another of its content and NUMA node take no page for now? Looks at STABLE_LOOK of them. */
+bool stable_has_busy_dup(const struct stable *s, uint32_t n);
 /* Can the node take one more page, if nodes take up to `limit`? */
 static inline bool stable_takes(const struct stable_node *n, uint32_t limit)
 {
@@ -140,7 +142,7 @@ void stable_set_away(struct stable *s, uint32_t n);
 void stable_free(struct stable *s, uint32_t n);
 /* The same, but keep it in the list of retired ones. */
 void stable_retire(struct stable *s, uint32_t n, uint64_t epoch);
-/* RETIRED to LIVE again. */
+/* RETIRED to LIVE again; its content may stand on another frame by now, and then it meets. */
 void stable_revive(struct stable *s, uint32_t n, int root);
 /* Oldest retired node if its epoch is <= upto, taken off and freed; *frame is its frame. */
 bool stable_reap(struct stable *s, uint64_t upto, uint32_t *frame);

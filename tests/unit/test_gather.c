@@ -273,6 +273,18 @@ START_TEST(while_clients_go_on)
 }
 END_TEST
 
+/* What stands twice becomes one, as the daemon has it. */
+static void merge_twins(struct fake *w)
+{
+	for (int i = 0; engine_wants_twins(w->e); i++) {
+		ck_assert_int_lt(i, STABLE_MEET_TRIES);
+		ck_assert_int_eq(engine_migrate_twins(w->e), 0);
+		fake_migrate(w);
+	}
+	ck_assert_uint_eq(fake_counters(w).pages_shared, NR);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, NR);
+}
+
 /* A client at its limit gets no mapping more, at no moment; one that is silent keeps nobody. */
 START_TEST(budget_and_silence)
 {
@@ -294,7 +306,46 @@ START_TEST(budget_and_silence)
 		w->now_ms += 50;
 		ck_assert_int_lt(n, 20000);
 	}
+	/* What the silent one did not follow stands twice, until it answers again. */
+	if (_i)
+		ck_assert_uint_gt(fake_counters(w).pages_shared, NR);
+	ck_assert_int_eq(engine_wants_twins(w->e), _i);
+	if (_i)
+		w->client[3]->changes++; /* its late answers are that it could not */
+	merge_twins(w);
+	fake_passes(w, 2);
+	fake_free(w);
+}
+END_TEST
+
+/*
+ * While frames are gathered one client's memory moves: the engine forgets its pages, so the frames
+ * they stand on have no page left, and are retired. Then it hears where the pages are now.
+ */
+START_TEST(moves_meanwhile)
+{
+	struct fake *w = order_has_gone(1, 2, 1);
+	struct fake_client *c = w->client[3];
+	uint64_t bytes = NR * (uint64_t)KSM_PAGE_SIZE;
+
+	ck_assert_int_eq(engine_compact(w->e, 0, COMPACT_RESTING), 0);
+	for (int n = 0; fake_compact_step(w); n++) {
+		fake_agent_run(w->client[2]);
+		fake_agent_answer(w->client[2]);
+		if (c->nr_orders)
+			ck_assert_int_eq(engine_region_forget(c->mm, c->base, c->base + bytes), 0);
+		c->changes++;
+		w->now_ms += 50;
+		ck_assert_int_lt(n, 20000);
+	}
 	answer_all(w);
+	for (uint32_t p = 0; p < NR; p++)
+		ck_assert_int_eq(engine_adopt(c->mm, c->base + p * (uint64_t)KSM_PAGE_SIZE, 1,
+					      fake_frame(c, p)),
+				 0);
+	fake_check(w);
+	ck_assert_uint_gt(fake_counters(w).pages_shared, NR);
+	merge_twins(w);
 	fake_passes(w, 2);
 	fake_free(w);
 }
@@ -415,6 +466,7 @@ Suite *suite_gather(void)
 	tcase_add_loop_test(tc, pieces, 0, 2);
 	tcase_add_loop_test(tc, while_clients_go_on, 0, 3);
 	tcase_add_loop_test(tc, budget_and_silence, 0, 2);
+	tcase_add_test(tc, moves_meanwhile);
 	tcase_add_test(tc, nobody_pays_who_cannot);
 	tcase_add_loop_test(tc, gives_way, 0, 3);
 	tcase_add_loop_test(tc, ended_by_its_knob, 0, 2);

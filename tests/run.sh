@@ -10,8 +10,9 @@
 # DIR/logs/. Check's last line ("100%: Checks: 12, Failures: 0, Errors: 0") says how many tests
 # there were; a line "SKIP: reason" counts one skipped; an exit status other than 0, a time-out, a
 # crash or no line of Check at all is at least one failure. Counts are appended to FILE as
-# "passed failed skipped"; --total adds them up, prints the one line and sets the exit status. (A
-# run with --results therefore exits 0 whatever the tests did; without, it prints its own total.)
+# "passed failed skipped", and after them, behind a "|", what is said of a binary that fails or
+# skips; --total says that again, adds up, prints the one line and sets the exit status. (A run
+# with --results therefore exits 0 whatever the tests did; without, it prints its own total.)
 # Nothing is run twice: a test that fails under load has a deadline where it needs a condition.
 #
 # The binaries find what they test through KSM_BUILD (absolute).
@@ -23,7 +24,8 @@ label=plain build=build results=
 
 total()
 {
-	awk '{ p += $1; f += $2; s += $3 }
+	awk '/^\|/ { print substr($0, 2); next }
+	     { p += $1; f += $2; s += $3 }
 	     END {
 		printf "%d passed, %d failed, %d skipped\n", p, f, s
 		exit f > 0 || p == 0
@@ -83,6 +85,18 @@ execute()
 	return "$rc"
 }
 
+# One line, and what failed or was skipped below it. Uses the variables of run_one().
+say_result()
+{
+	printf '%-6s %-34s %4d passed %3d failed %3d skipped %5d s%s\n' \
+		"$label" "$name" "$passed" "$failed" "$skipped" "$((SECONDS - start))" "$note"
+	if [ "$failed" -gt 0 ]; then
+		grep -E "$telling|[Aa]ssert" "$log" | head -n 40 | sed 's/^/    /'
+		echo "    log: $log"
+	fi
+	grep '^SKIP:' "$log" | sort | uniq -c | sed 's/^ *\([0-9]*\) /    \1 x /'
+}
+
 run_one()
 {
 	local bin=$1 name log start rc checks failures errors skipped failed passed note=
@@ -137,13 +151,11 @@ run_one()
 	passed=$((checks - failed - skipped))
 	echo "$passed $failed $skipped" >>"$results"
 
-	printf '%-6s %-34s %4d passed %3d failed %3d skipped %5d s%s\n' \
-		"$label" "$name" "$passed" "$failed" "$skipped" "$((SECONDS - start))" "$note"
-	if [ "$failed" -gt 0 ]; then
-		grep -E "$telling|[Aa]ssert" "$log" | head -n 40 | sed 's/^/    /'
-		echo "    log: $log"
+	say_result >"$logs/$name.said"
+	cat "$logs/$name.said"
+	if [ -z "$own" ] && [ "$((failed + skipped))" -gt 0 ]; then
+		sed 's/^/|/' "$logs/$name.said" >>"$results"
 	fi
-	grep '^SKIP:' "$log" | sort | uniq -c | sed 's/^ *\([0-9]*\) /    \1 x /'
 }
 
 for bin in "$@"; do

@@ -251,8 +251,10 @@ static void first_thread_leaves(void *arg)
 	agent_end();
 }
 
-static void mind_first_thread(struct heritage *h)
+void agent_mind_first_thread(void)
 {
+	struct heritage *h = &agent.heritage;
+
 	if (sysc0(SYS_gettid) != sysc0(SYS_getpid))
 		return;
 	if (!h->have_key)
@@ -294,7 +296,7 @@ int agent_start(bool told)
 		return 0;
 	h->pid = mailbox.pid = pid;
 	connect_find_daemon(h, NULL);
-	mind_first_thread(h);
+	agent_mind_first_thread();
 	r = start_thread(h, delay);
 	if (r)
 		atomic_store(&mailbox.tid, 0);

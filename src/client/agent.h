@@ -42,6 +42,8 @@ void agent_find_daemon(const char *dir);
 bool agent_is_main(uintptr_t thread);
 /* See ksmc_defer_agent(). */
 void agent_defer(void);
+/* See ksmc_mind_first_thread(). */
+void agent_mind_first_thread(void);
 /*
  * Start the thread if it is not running. `told`: by ksmc_start_agent(). Returns 0, -EAGAIN (it is
  * not running, and deferred, or there is no daemon for one that is), -ENOSYS (there cannot be one),

@@ -53,6 +53,12 @@ void ksmc_set_learn(enum ksmc_learn learn);
 void ksmc_defer_agent(void);
 void ksmc_start_agent(void);
 /*
+ * When the calling thread leaves, and is the first, the agent ends for good: the C library would
+ * take it for the last thread. Whoever lets another thread start the agent calls this before, in
+ * the first; ksmc_start_agent() does by itself.
+ */
+void ksmc_mind_first_thread(void);
+/*
  * The program has asked for merging itself, and may wait for it. So the agent connects without the
  * delay that spares short programs and children the connection, and this call returns when it has,
  * or could not, after 200 ms at most. Only the first call of a process waits.

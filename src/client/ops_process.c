@@ -122,6 +122,11 @@ void ksmc_start_agent(void)
 	start_agent_if_wanted(true);
 }
 
+void ksmc_mind_first_thread(void)
+{
+	agent_mind_first_thread();
+}
+
 void ksmc_connect_at_once(void)
 {
 	mailbox_hasten();

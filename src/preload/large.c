@@ -16,9 +16,14 @@
  * nothing by itself, that bit tells whose a block is. One that it mapped before goes the same way.
  *
  * With another malloc in the program (jemalloc, for one) all of this stands aside.
+ *
+ * The C library's threads have arenas of their own. Ours have one in common (malloc.c), and where
+ * two meet in it one sleeps in futex(2). A filter of system calls may kill for that in a program
+ * that never had to wait. So once there is such a filter threads wait here, and by turning.
  */
 #include "preload/large.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
 #include <stdatomic.h>
@@ -58,6 +63,7 @@ static void *next_mallinfo, *next_mallinfo2;
 /* A block of so many bytes is mapped. SIZE_MAX: none is, as long as large_begin() is not called. */
 static _Atomic size_t threshold = SIZE_MAX;
 static _Atomic bool begun;
+static bool is_libc;       /* set in the constructor */
 static _Atomic bool fixed; /* the program has chosen the threshold */
 /* Negative after blocks were freed that the C library had mapped before. */
 static _Atomic long nr_mapped, bytes_mapped;
@@ -65,6 +71,16 @@ static _Atomic long nr_mapped_max = MAPPED_MAX;
 
 /* The C library's name for its own malloc(); absent in others. */
 extern void *__libc_malloc(size_t n) __attribute__((weak));
+
+/* Is the program's malloc() the one of this file? A program may have one of its own inside. */
+static bool comes_here(void)
+{
+	void *first = dlsym(RTLD_DEFAULT, "malloc");
+	Dl_info its, ours;
+
+	return first && dladdr(first, &its) && dladdr(&preload, &ours) &&
+	       its.dli_fbase == ours.dli_fbase;
+}
 
 void large_resolve(void)
 {
@@ -74,11 +90,12 @@ void large_resolve(void)
 	preload_next(&next_free, "free");
 	preload_next(&next_mallinfo, "mallinfo");
 	preload_next(&next_mallinfo2, "mallinfo2");
+	is_libc = __libc_malloc && next_malloc == (void *)__libc_malloc && comes_here();
 }
 
 bool large_malloc_is_libc(void)
 {
-	return __libc_malloc && next_malloc == (void *)__libc_malloc;
+	return is_libc;
 }
 
 void large_begin(void)
@@ -100,6 +117,93 @@ void large_mallopt(int param, int value)
 	/* By any of these a program says that it knows best. */
 	atomic_store(&fixed, true);
 }
+
+/* ---- one thread at a time, without futex(2) ---- */
+
+/*
+ * Some 50 ms. Then whoever has it has lost its CPU to a thread that does not give it back, or is
+ * not in this process, which is a child. The C library's own lock comes behind this one.
+ */
+#define MOST_TURNS (1u << 20)
+
+static _Atomic bool turning; /* threads wait by turning; it stays so */
+static _Atomic bool taken;   /* by a thread in the C library's malloc */
+
+void large_wait_by_turning(void)
+{
+	atomic_store(&turning, is_libc);
+}
+
+static void take_turn(void)
+{
+	for (unsigned int i = 0; i < MOST_TURNS; i++) {
+		if (!atomic_load_explicit(&taken, memory_order_relaxed) &&
+		    !atomic_exchange_explicit(&taken, true, memory_order_acquire))
+			break;
+#ifdef __x86_64__
+		__builtin_ia32_pause();
+#elif defined(__aarch64__)
+		__asm__ volatile("yield");
+#endif
+	}
+}
+
+/* Returns whether the caller has to end_turn(). */
+static inline bool begin_turn(void)
+{
+	bool turn = atomic_load_explicit(&turning, memory_order_relaxed);
+
+	if (__builtin_expect(turn, 0))
+		take_turn();
+	return turn;
+}
+
+static inline void end_turn(bool turn)
+{
+	if (__builtin_expect(turn, 0))
+		atomic_store_explicit(&taken, false, memory_order_release);
+}
+
+static void *libc_malloc(size_t n)
+{
+	malloc_fn next = (malloc_fn)preload_next(&next_malloc, "malloc");
+	bool turn = begin_turn();
+	void *p = next(n);
+
+	end_turn(turn);
+	return p;
+}
+
+static void *libc_calloc(size_t nr, size_t size)
+{
+	calloc_fn next = (calloc_fn)preload_next(&next_calloc, "calloc");
+	bool turn = begin_turn();
+	void *p = next(nr, size);
+
+	end_turn(turn);
+	return p;
+}
+
+static void *libc_realloc(void *p, size_t n)
+{
+	realloc_fn next = (realloc_fn)preload_next(&next_realloc, "realloc");
+	bool turn = begin_turn();
+	void *to = next(p, n);
+
+	end_turn(turn);
+	return to;
+}
+
+static void libc_free(void *p)
+{
+	free_fn next = (free_fn)preload_next(&next_free, "free");
+	bool turn = begin_turn();
+
+	next(p);
+	end_turn(turn);
+}
+
+/* ---- blocks ---- */
 
 static struct header *header_of(void *p)
 {
@@ -216,7 +320,7 @@ EXPORT void *malloc(size_t n)
 
 	occasion_in_malloc();
 	p = is_large(n) ? map_block(n) : NULL;
-	return p ? p : ((malloc_fn)preload_next(&next_malloc, "malloc"))(n);
+	return p ? p : libc_malloc(n);
 }
 
 EXPORT void *calloc(size_t nr, size_t size)
@@ -227,7 +331,7 @@ EXPORT void *calloc(size_t nr, size_t size)
 	occasion_in_malloc();
 	if (!__builtin_mul_overflow(nr, size, &n) && is_large(n))
 		p = map_block(n);
-	return p ? p : ((calloc_fn)preload_next(&next_calloc, "calloc"))(nr, size);
+	return p ? p : libc_calloc(nr, size);
 }
 
 EXPORT void free(void *p)
@@ -235,12 +339,11 @@ EXPORT void free(void *p)
 	if (is_mapped(p))
 		unmap_block(p);
 	else
-		((free_fn)preload_next(&next_free, "free"))(p);
+		libc_free(p);
 }
 
 EXPORT void *realloc(void *p, size_t n)
 {
-	realloc_fn next = (realloc_fn)preload_next(&next_realloc, "realloc");
 	void *to;
 
 	occasion_in_malloc();
@@ -251,12 +354,12 @@ EXPORT void *realloc(void *p, size_t n)
 		return NULL;
 	}
 	if (!is_large(n) || (p && usable(p) >= n))
-		return next(p, n);
+		return libc_realloc(p, n);
 	if (!p)
 		return malloc(n);
 	to = map_block(n);
 	if (!to)
-		return next(p, n);
+		return libc_realloc(p, n);
 	memcpy(to, p, usable(p));
 	free(p);
 	return to;

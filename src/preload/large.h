@@ -11,6 +11,8 @@ void large_resolve(void);
 bool large_malloc_is_libc(void);
 /* The C library maps no blocks itself any more: do it here, if malloc is the C library's. */
 void large_begin(void);
+/* From now on threads wait for each other in malloc() without a system call. */
+void large_wait_by_turning(void);
 /* mallopt() with M_MMAP_THRESHOLD, M_MMAP_MAX or M_TRIM_THRESHOLD. */
 void large_mallopt(int param, int value);
 

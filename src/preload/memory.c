@@ -40,12 +40,18 @@
 
 EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
+	bool counts = (flags & MAP_ANONYMOUS) && (flags & MAP_TYPE) == MAP_PRIVATE;
+	void *p;
+
 	if (!preload_active())
 		return (void *)preload_ret(
 			sysc6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off));
-	if ((flags & MAP_ANONYMOUS) && (flags & MAP_TYPE) == MAP_PRIVATE)
-		occasion_mapped(len);
-	return (void *)preload_ret(ksmc_mmap(addr, len, prot, flags, fd, off));
+	if (counts)
+		occasion_map(len);
+	p = (void *)preload_ret(ksmc_mmap(addr, len, prot, flags, fd, off));
+	if (counts && p != MAP_FAILED)
+		occasion_in_mmap();
+	return p;
 }
 
 EXPORT_ALIAS(mmap64, mmap);

@@ -2,11 +2,12 @@
 /*
  * occasion.c - see occasion.h.
  *
- * One thread more than a program knows of is a burden, and for nothing where there is no daemon. A
- * daemon that comes later tells nobody, so the program looks again on occasions. Under an
- * allocator's mmap(2) no thread can be made, since that takes memory from the allocator. Good
- * occasions are the calls of malloc where that is the C library's, as it holds no lock when it is
- * entered, and elsewhere when the program makes a thread or a child.
+ * One thread more than a program knows of is a burden, and for nothing where there is no daemon, or
+ * no memory that is worth it. A daemon that comes later tells nobody, so the program looks again on
+ * occasions. Under an allocator's mmap(2) no thread can be made, since that takes memory from the
+ * allocator. Good occasions are the calls of malloc where that is the C library's, as it holds no
+ * lock when it is entered, and mmap(2) there, unless it comes from a signal handler: that may have
+ * interrupted malloc. Elsewhere the occasion is that the program makes a thread or a child.
  *
  * Programs with an allocator of their own wait for such an occasion in any case. Some of them look
  * whether they have one thread only, before they make themselves a sandbox (the zygote of
@@ -14,6 +15,8 @@
  */
 #include "preload/occasion.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -22,7 +25,7 @@
 
 /* Less is not worth it. malloc takes more than the first at once, whatever it is for: HEAP_STEP. */
 #define WORTH_HEAP ((uintptr_t)2 << 20)
-#define WORTH_MAPPED ((size_t)1 << 20)
+#define WORTH_MAPPED ((size_t)512 << 10)
 
 /* The C library's idea of the break. */
 extern char *__curbrk;
@@ -38,15 +41,23 @@ void occasion_begin(bool malloc_seen)
 	wanted = true;
 	in_malloc = malloc_seen;
 	heap_start = __curbrk ? (uintptr_t)__curbrk : (uintptr_t)sysc1(SYS_brk, 0);
-	if (malloc_seen) {
-		ksmc_start_agent();
-		atomic_store(&occasion_awaited, !ksmc_has_agent());
-	}
+	ksmc_mind_first_thread();
+	atomic_store(&occasion_awaited, malloc_seen);
 }
 
-void occasion_mapped(size_t len)
+void occasion_map(size_t len)
 {
 	atomic_fetch_add_explicit(&mapped, len, memory_order_relaxed);
+}
+
+/* A handler has its own signal blocked, or a stack of its own. The answer may be a wrong "yes". */
+static bool in_handler(void)
+{
+	uint64_t blocked = 0;
+	stack_t stack = { 0 };
+
+	return sysc4(SYS_rt_sigprocmask, SIG_SETMASK, NULL, &blocked, sizeof(blocked)) || blocked ||
+	       sysc2(SYS_sigaltstack, NULL, &stack) || (stack.ss_flags & SS_ONSTACK);
 }
 
 static bool worth_it(void)
@@ -55,20 +66,26 @@ static bool worth_it(void)
 	       (uintptr_t)__curbrk >= heap_start + WORTH_HEAP;
 }
 
-void occasion(void)
+/* Is it time to try? Then no other thread tries within the next second. */
+static bool is_time(void)
 {
+	long seen = atomic_load_explicit(&next_s, memory_order_relaxed);
 	struct timespec now;
 
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* no system call */
+	return now.tv_sec >= seen && atomic_compare_exchange_strong(&next_s, &seen, now.tv_sec + 1);
+}
+
+void occasion(void)
+{
 	if (!wanted || !preload_active() || !worth_it())
 		return;
 	if (ksmc_has_agent()) {
 		atomic_store(&occasion_awaited, false);
 		return;
 	}
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now); /* no system call */
-	if (now.tv_sec < atomic_load_explicit(&next_s, memory_order_relaxed))
+	if (!is_time())
 		return;
-	atomic_store_explicit(&next_s, now.tv_sec + 1, memory_order_relaxed);
 	/* While it is being made it takes memory, too. */
 	atomic_store(&occasion_awaited, false);
 	ksmc_start_agent();
@@ -80,6 +97,8 @@ void occasion_in_child(void)
 {
 	if (!preload_active())
 		return;
+	if (wanted)
+		ksmc_mind_first_thread();
 	atomic_store(&next_s, 0);
 	atomic_store(&occasion_awaited, wanted && in_malloc);
 	if (!wanted || ksmc_had_agent())
@@ -90,6 +109,18 @@ void occasion_in_child(void)
 
 void occasion_in_malloc_slow(void)
 {
+	int keep = errno;
+
 	if (worth_it())
 		occasion();
+	errno = keep;
+}
+
+void occasion_in_mmap_slow(void)
+{
+	int keep = errno;
+
+	if (worth_it() && !in_handler())
+		occasion();
+	errno = keep;
 }

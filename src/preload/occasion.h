@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* occasion.h - the agent starts when there is a daemon, and no sooner. */
+/* occasion.h - the agent starts when there is a daemon and memory worth it, and no sooner. */
 #ifndef KSM_PRELOAD_OCCASION_H
 #define KSM_PRELOAD_OCCASION_H
 
@@ -15,8 +15,8 @@ extern _Atomic bool occasion_awaited;
  * so by occasion_in_malloc(), and else they do not.
  */
 void occasion_begin(bool malloc_seen);
-/* The program has mapped so much private memory. Context: any. */
-void occasion_mapped(size_t len);
+/* The program is about to map so much private memory. Context: any. */
+void occasion_map(size_t len);
 /*
  * The program makes a thread or a child: if there should be an agent and there is none, try to
  * start it, once a second at most. Context: the program could make a thread here, and holds no lock
@@ -28,12 +28,20 @@ void occasion(void);
 void occasion_in_child(void);
 
 void occasion_in_malloc_slow(void);
+void occasion_in_mmap_slow(void);
 
 /* The same in malloc(), before it does anything. */
 static inline void occasion_in_malloc(void)
 {
 	if (__builtin_expect(atomic_load_explicit(&occasion_awaited, memory_order_relaxed), 0))
 		occasion_in_malloc_slow();
+}
+
+/* The same when the program's mmap() is done. Context: no allocator but the C library's. */
+static inline void occasion_in_mmap(void)
+{
+	if (__builtin_expect(atomic_load_explicit(&occasion_awaited, memory_order_relaxed), 0))
+		occasion_in_mmap_slow();
 }
 
 #endif

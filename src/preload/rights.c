@@ -18,6 +18,7 @@
 
 #include "client/client.h"
 #include "preload/filter.h"
+#include "preload/large.h"
 #include "preload/preload.h"
 
 /* These do not concern the agent: its descriptors are its own, and the others are for children. */
@@ -60,6 +61,7 @@ bool rights_given_up(void)
 static void give_up(void)
 {
 	atomic_store(&given_up, true);
+	large_wait_by_turning();
 	if (ksmc_give_up())
 		__atomic_store_n(&preload.mode, PRELOAD_OFF, __ATOMIC_RELEASE);
 }

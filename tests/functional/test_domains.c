@@ -618,16 +618,20 @@ static pid_t run(const char *const argv[], int *err)
 	return pid;
 }
 
+/* A program that has some memory becomes a client. */
+#define WORK "$x = 1 x 4000000; sleep 100"
+
 static const struct command {
 	const char *argv[12];
 	const char *want;
 } commands[] = {
-	{ { "--domain", "red", "sleep", "100" }, "named red" },
-	{ { "--domain", "red", "env", "-i", "/bin/sleep", "100" }, "named red" },
-	{ { "--domain", "red", "sh", "-c", "exec env -u KSM_DOMAIN sleep 100" }, "named red" },
-	{ { "--domain", "red", "env", "KSM_DOMAIN=blue", "sleep", "100" }, "named blue" },
-	{ { "--domain", "red", "env", "KSM_DOMAIN=", "sleep", "100" }, "user 0" },
-	{ { "sleep", "100" }, "user 0" },
+	{ { "--domain", "red", "perl", "-e", WORK }, "named red" },
+	{ { "--domain", "red", "env", "-i", "/usr/bin/perl", "-e", WORK }, "named red" },
+	{ { "--domain", "red", "sh", "-c", "exec env -u KSM_DOMAIN perl -e '" WORK "'" },
+	  "named red" },
+	{ { "--domain", "red", "env", "KSM_DOMAIN=blue", "perl", "-e", WORK }, "named blue" },
+	{ { "--domain", "red", "env", "KSM_DOMAIN=", "perl", "-e", WORK }, "user 0" },
+	{ { "perl", "-e", WORK }, "user 0" },
 };
 
 /* Seen to fail (user 0) without the label in env_build(). */

@@ -636,9 +636,12 @@ static const struct {
 };
 enum { NR_PROGRAMS = sizeof(programs) / sizeof(programs[0]) };
 
-/* covered: only when the agent is there. */
+/* covered: only when the agent is there. There is one once a program has so much memory. */
 static int inside(const char *name, bool covered)
 {
+	if (mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+	    MAP_FAILED)
+		_exit(94);
 	for (int i = 0; covered && nr_threads() != 2; i++) {
 		if (i > WAIT_MS / 10)
 			_exit(97);

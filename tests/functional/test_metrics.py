@@ -210,8 +210,9 @@ class Metrics(rig.Rig):
 
     @unittest.skipIf(os.geteuid() != 0, "becoming another user takes root")
     def test_others_see_what_is_theirs(self):
-        p = self.start([BUILD / "ksm-run", "--runtime-dir", self.dir / "run", "sleep", "600"])
-        self.wait("a client", lambda: self.get(f"client/{p.pid}/comm") == "sleep")
+        p = self.start([BUILD / "ksm-run", "--runtime-dir", self.dir / "run", "perl", "-e",
+                        "$x = 1 x 4000000; sleep 600"])
+        self.wait("a client", lambda: self.get(f"client/{p.pid}/comm") == "perl")
         m = self.metrics(user=12345, group=12345, extra_groups=[])
         self.assertIn(("node_ksmd_run", ()), m)
         self.assertNotIn(("node_ksmd_pages_shared", ()), m)

@@ -94,13 +94,14 @@ class Newcomer(unittest.TestCase):
     def test_clients_find_roots_daemon(self):
         self.daemon("/run/ksmd-user")
         for xdg in (None, self.dir):
-            p = subprocess.Popen([BUILD / "ksm-run", "sleep", "600"], user=USER, group=USER,
+            p = subprocess.Popen([BUILD / "ksm-run", "perl", "-e",
+                                  "$x = 1 x 4000000; sleep 600"], user=USER, group=USER,
                                  extra_groups=[], env=self.environment(xdg),
                                  stderr=subprocess.PIPE, text=True)
             self.addCleanup(p.wait)
             self.addCleanup(p.kill)
             self.wait(lambda p=p: self.user("ksmdctl", "get",
-                                            f"client/{p.pid}/comm").stdout == "sleep\n")
+                                            f"client/{p.pid}/comm").stdout == "perl\n")
             p.kill()
             self.assertEqual(p.communicate()[1], "")
 

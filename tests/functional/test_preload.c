@@ -597,6 +597,22 @@ static int inside_one_thread(void)
 	return 0;
 }
 
+/* A program that uses little memory has no thread more than it knows of, daemon or not. */
+static int inside_little_memory(void)
+{
+	unsigned char *p = malloc(100 << 10), *q = map(100 << 10);
+
+	fill(p, 100 << 10, 1);
+	fill(q, 100 << 10, 1);
+	for (int i = 0; i < 20; i++) {
+		EXPECT(nr_threads() == 1);
+		usleep(10000);
+		free(malloc(100));
+	}
+	free(p);
+	return 0;
+}
+
 /* Where there is no daemon it stays at that. */
 static int inside_no_agent(void)
 {
@@ -743,11 +759,31 @@ static void make_own_calls(void)
 	}
 }
 
+/*
+ * Threads that use malloc at the same time, for blocks that it locks an arena for. Without us each
+ * has an arena of its own, and none ever waits.
+ */
+static void meet_in_malloc(void)
+{
+	for (int i = 0; i < 50000; i++) {
+		unsigned char *p = malloc(5000), *q = calloc(1, 6000);
+
+		EXPECT(p && q);
+		q[0] = 1;
+		q = realloc(q, 7000);
+		EXPECT(q && q[0] == 1);
+		free(p);
+		free(q);
+	}
+}
+
 /* Once before there is a filter, as malloc calls more for a thread that is new to it. */
 static void *make_own_calls_twice(void *turn)
 {
 	for (int i = 1; i <= 3; i += 2) {
 		make_own_calls();
+		if (i == 3)
+			meet_in_malloc();
 		atomic_store((_Atomic int *)turn, i);
 		while (atomic_load((_Atomic int *)turn) == i)
 			;
@@ -789,10 +825,10 @@ static int inside_filter_for_all(void)
 		;
 	allow_own_calls(SECCOMP_FILTER_FLAG_TSYNC);
 	atomic_store(&turn, 2);
-	/* One after the other: there is one arena, and who waits for its lock calls futex(2). */
+	make_own_calls();
+	meet_in_malloc();
 	while (atomic_load(&turn) != 3)
 		;
-	make_own_calls();
 	return hold(p, 4 * MIB);
 }
 
@@ -1028,6 +1064,7 @@ static const struct {
 	INSIDE(hold_heap_and_ask),
 	INSIDE(hold_native_heap),
 	INSIDE(one_thread),
+	INSIDE(little_memory),
 	INSIDE(no_agent),
 	INSIDE(own_filter),
 	INSIDE(filter_for_all),
@@ -1176,7 +1213,8 @@ START_TEST(with_daemon)
 					     "merge_any_by_system",
 					     "own_userfaultfd",
 					     "large_blocks",
-					     "filter_and_exec" };
+					     "filter_and_exec",
+					     "little_memory" };
 	struct daemon *d = daemon_start(NULL);
 
 	daemon_hasten(d);
@@ -1184,7 +1222,7 @@ START_TEST(with_daemon)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_WITH_DAEMON 10
+#define NR_WITH_DAEMON 11
 
 /* As a service manager does: the kernel is told before the program starts. */
 START_TEST(merge_any_of_the_kernel)

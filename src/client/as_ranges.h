@@ -23,6 +23,7 @@ enum {
 	AS_DONTFORK = 1 << 3,  /* not in children */
 	AS_DONTDUMP = 1 << 4,  /* not in core dumps */
 	AS_UNSEEN = 1 << 5,    /* its being shared is a guess: as_unseen.h */
+	AS_LENT = 1 << 6,      /* left out for the length of a call: ops_advise.c */
 	AS_POLICY = 0xff << 8, /* times 1 << AS_POLICY_SHIFT: number of its NUMA policy, or 0 */
 };
 #define AS_POLICY_SHIFT 8

@@ -5,7 +5,8 @@
  * MERGEABLE learns the range and offers it; UNMERGEABLE withdraws it. DONTFORK and DONTDUMP go to
  * the kernel, frames or not, and are kept in the table: what takes the place of a mapping is told
  * again (as_advice.h). WIPEONFORK the kernel refuses on frames, so such a range is un-shared and
- * left out. Advice that throws contents away: ops_discard.h. Everything else goes to the kernel.
+ * left out. COLLAPSE un-shares the range for as long as it takes. Advice that throws contents away:
+ * ops_discard.h. Everything else goes to the kernel.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -198,6 +199,47 @@ static long advise_forks(uint64_t start, uint64_t end, int advice, const struct 
 	return r;
 }
 
+static void lend(struct as_range *r, long why)
+{
+	if (!(r->left_out & 1u << why))
+		r->flags |= AS_LENT;
+}
+
+static void take_back(struct as_range *r, long why)
+{
+	if (r->flags & AS_LENT)
+		r->left_out &= (uint16_t) ~(1u << why);
+	r->flags &= (uint16_t)~AS_LENT;
+}
+
+/*
+ * The kernel would make huge pages of the arena where frames stand, which are everybody's, and none
+ * where changes are tracked. So the range stands on no frame and is not tracked while the kernel
+ * looks at it, as if the program had a userfaultfd there. Without memory for the table the range
+ * stays out.
+ */
+static long collapse(uint64_t start, uint64_t end)
+{
+	const long why = KSM_LEFT_UFFD;
+	struct as_guard g;
+	long r;
+
+	ops_enter(&g);
+	r = as_knows(start, end) ? as_edit(start, end, lend, why) : 1;
+	as_leave(&g);
+	if (r == 0)
+		r = ops_withdraw(start, end, (int)why);
+	if (r < 0)
+		return -ENOMEM;
+	r = sysc3(SYS_madvise, start, end - start, KABI_MADV_COLLAPSE);
+	ops_enter(&g);
+	as_edit(start, end, take_back, why);
+	if (as_knows(start, end))
+		as_event(KSM_MSG_ADD, start, end);
+	ops_leave(&g, false);
+	return r;
+}
+
 /* Is any of it known, and private memory? */
 static bool is_private(uint64_t start, uint64_t end)
 {
@@ -232,6 +274,8 @@ static long advise(void *addr, size_t len, int advice)
 	if (advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_FREE ||
 	    advice == MADV_GUARD_INSTALL)
 		return ops_discard(start, end, advice);
+	if (advice == KABI_MADV_COLLAPSE)
+		return collapse(start, end);
 	if (advice == MADV_REMOVE && is_private(start, end))
 		return -EINVAL; /* as on anonymous memory */
 	return sysc3(SYS_madvise, addr, len, advice);

@@ -79,6 +79,7 @@ struct kabi_procmap_query {
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
+#define KABI_MADV_COLLAPSE 25 /* Linux 6.1 */
 #ifndef PR_SET_MEMORY_MERGE
 #define PR_SET_MEMORY_MERGE 67
 #define PR_GET_MEMORY_MERGE 68

@@ -29,6 +29,7 @@
 #include "tests/lib/harness.h"
 #include "tests/lib/mapping.h"
 #include "tests/lib/puppet.h"
+#include "wire/kernel_abi.h"
 
 static const long PG = PUPPET_PAGE;
 enum { NR = 150 }; /* more than two blocks of 64, and no multiple */
@@ -55,6 +56,29 @@ static bool has_flag(pid_t pid, unsigned long start, unsigned long end, const ch
 	}
 	fclose(f);
 	return all;
+}
+
+/* The sum of such numbers, "Rss", in KiB. Mappings lie in the range or outside. */
+static long smaps_kib(pid_t pid, unsigned long start, unsigned long end, const char *key)
+{
+	char path[64], line[512];
+	size_t len = strlen(key);
+	unsigned long from, to;
+	bool in = false;
+	long sum = 0, kib;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			in = from < end && to > start;
+		else if (in && !strncmp(line, key, len) && sscanf(line + len, ": %ld", &kib) == 1)
+			sum += kib;
+	}
+	fclose(f);
+	return sum;
 }
 
 static const char *left_out(const struct puppet *p, const char *why)
@@ -447,30 +471,14 @@ END_TEST
 
 enum { NR_HUGE = 4, HUGE_PAGES = 512, HUGE_KIB = 2048 };
 
-/* KiB of the range that are in huge pages. Mappings lie in it or outside. */
+/* KiB of the range that are in huge pages. */
 static long huge_kib(pid_t pid, unsigned long start, unsigned long end)
 {
-	char path[64], line[512];
-	unsigned long from, to;
-	bool in = false;
-	long sum = 0, kib;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
-	f = fopen(path, "re");
-	ck_assert_ptr_nonnull(f);
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-			in = from < end && to > start;
-		else if (in && sscanf(line, "AnonHugePages: %ld", &kib) == 1)
-			sum += kib;
-	}
-	fclose(f);
-	return sum;
+	return smaps_kib(pid, start, end, "AnonHugePages");
 }
 
-/* Huge pages whose pages get the contents content + i * step: (content, step). */
-static long fn_map_huge(const long a[6])
+/* Memory that begins with a huge page and may have such ones; contents as by fn_fill(). */
+static long map_aligned(long content, long step, int advice)
 {
 	const size_t huge = (size_t)HUGE_PAGES * (size_t)PG, len = NR_HUGE * huge;
 	char *p =
@@ -480,9 +488,24 @@ static long fn_map_huge(const long a[6])
 	munmap(at + len, (size_t)(p + len + huge - (at + len)));
 	if (at > p)
 		munmap(p, (size_t)(at - p));
-	madvise(at, len, MADV_HUGEPAGE);
-	fn_fill((const long[6]){ (long)at, NR_HUGE * HUGE_PAGES, a[0], a[1] });
+	madvise(at, len, advice);
+	fn_fill((const long[6]){ (long)at, NR_HUGE * HUGE_PAGES, content, step });
 	return (long)at;
+}
+
+/* Huge pages whose pages get the contents content + i * step: (content, step). */
+static long fn_map_huge(const long a[6])
+{
+	return map_aligned(a[0], a[1], MADV_HUGEPAGE);
+}
+
+/* The same of small pages, offered. */
+static long fn_offer_small(const long a[6])
+{
+	long at = map_aligned(a[0], a[1], MADV_NORMAL);
+	size_t len = (size_t)NR_HUGE * HUGE_PAGES * (size_t)PG;
+
+	return ksm_madvise((void *)at, len, MADV_MERGEABLE) ? -errno : at;
 }
 
 /*
@@ -513,6 +536,80 @@ START_TEST(huge_pages_are_kept)
 		ck_assert_int_eq(huge_kib(p->pid, a, end), (NR_HUGE - 1) * HUGE_KIB);
 		ck_assert_int_eq(puppet_call(p, fn_check, a, nr, 1, 1), 0);
 	}
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/* How many of these pages are parts of a huge page, mapped as one or not? */
+static long nr_in_huge(pid_t pid, long addr, long nr)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t flags;
+	long sum = 0;
+
+	ck_assert_int_ge(fd, 0);
+	for (long i = 0; i < nr; i++) {
+		off_t at = (off_t)(page_pfn(pid, addr + i * PG) * sizeof(flags));
+
+		ck_assert_int_eq(pread(fd, &flags, sizeof(flags), at), sizeof(flags));
+		sum += flags >> 22 & 1; /* KPF_THP */
+	}
+	close(fd);
+	return sum;
+}
+
+/* Does the kernel make huge pages at once of memory that is nobody else's? */
+static long fn_collapses(const long a[6])
+{
+	size_t len = (size_t)NR_HUGE * HUGE_PAGES * (size_t)PG;
+	long at = map_aligned(1, 1, MADV_NORMAL), r;
+
+	(void)a;
+	r = syscall(SYS_madvise, at, len, KABI_MADV_COLLAPSE);
+	munmap((void *)at, len);
+	return !r;
+}
+
+/*
+ * A program asks for huge pages at once. Where frames stand that would make huge pages of the
+ * arena, whose frames could not be given back one by one any more. Seen to fail (unique memory is
+ * refused, because it is tracked) when the kernel was asked as it stands.
+ */
+START_TEST(collapse_spares_the_arena)
+{
+	const long nr = NR_HUGE * HUGE_PAGES, len = nr * PG;
+	struct daemon *d = daemon_start(NULL);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a, b, unique;
+
+	daemon_hasten(d);
+	a = puppet_call(p, fn_offer_small, 1, 1);
+	b = puppet_call(q, fn_offer_small, 1, 1);
+	wait_counter(d, "pages_sharing", nr);
+	/* What merged may be in pieces afterwards; then the kernel makes no huge pages. */
+	puppet_call(p, fn_madvise, a, len, KABI_MADV_COLLAPSE);
+	ck_assert(geteuid() || !nr_in_huge(q->pid, b, nr));
+	ck_assert_int_eq(puppet_pages_on_frames(q, b, nr), nr);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, nr, 1, 1), 0);
+	puppet_call(p, fn_fill, a, nr, 1, 1);
+	wait_full_scans(d, 2, WAIT_MS);
+	wait_counter(d, "pages_sharing", nr);
+	/* What is unique can have huge pages, though it is tracked. */
+	unique = puppet_call(p, fn_offer_small, 100000, 1);
+	wait_counter(d, "pages_unshared", nr);
+	wait_full_scans(d, 2, WAIT_MS);
+	if (!puppet_call(p, fn_collapses)) {
+		printf("SKIP: the kernel gives no huge pages\n");
+	} else {
+		ck_assert_int_eq(puppet_call(p, fn_madvise, unique, len, KABI_MADV_COLLAPSE), 0);
+		ck_assert_int_eq(huge_kib(p->pid, unique, unique + len), NR_HUGE * HUGE_KIB);
+	}
+	ck_assert_int_eq(puppet_call(p, fn_check, unique, nr, 100000, 1), 0);
+	puppet_call(q, fn_offer, 1, 100007, 1);
+	wait_counter(d, "pages_sharing", nr + 1);
+	ck_assert_int_eq(puppet_call(p, fn_check, unique, nr, 100000, 1), 0);
 	puppet_end(p);
 	puppet_end(q);
 	daemon_stop(d);
@@ -621,6 +718,7 @@ int main(void)
 	tcase_add_test(tc, what_is_there_is_counted);
 	tcase_add_test(tc, core_dump_has_merged_memory);
 	tcase_add_test(tc, huge_pages_are_kept);
+	tcase_add_test(tc, collapse_spares_the_arena);
 	tcase_add_test(tc, pages_that_a_fork_shared_merge);
 	tcase_add_test(tc, shared_pages_are_left_alone);
 	suite_add_tcase(s, tc);

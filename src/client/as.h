@@ -93,6 +93,7 @@ struct as {
 	size_t offer_min_pages;
 	uint8_t learn;       /* AS_LEARN_*: what may be offered although it was not mapped here */
 	_Atomic bool unseen; /* there are ranges with AS_UNSEEN, or were; read without the lock */
+	bool hide_frames;    /* core dumps must not have what stands on frames: dumps.c */
 	uint64_t nr_frame_pages;
 	uint64_t frame_moves;        /* counts moves of memory with frames */
 	char domain[KSM_LABEL_SIZE]; /* that the process asks for: as_domain.h */

@@ -42,6 +42,11 @@ static bool repeat_policy(uint64_t start, uint64_t end, const struct as_policy *
 	return false;
 }
 
+bool as_hides_frames(const struct as_range *r)
+{
+	return as.hide_frames || (r && r->flags & AS_DONTDUMP);
+}
+
 bool as_has_advice(const struct as_range *r)
 {
 	return (r->flags & (AS_DONTFORK | AS_DONTDUMP | AS_POLICY)) ||
@@ -54,7 +59,7 @@ bool as_repeat_on_frames(uint64_t start, uint64_t end, const struct as_range *r)
 
 	if (r->flags & AS_DONTFORK)
 		ok = as_repeat(start, end, MADV_DONTFORK);
-	if (ok && (r->flags & AS_DONTDUMP))
+	if (ok && as_hides_frames(r))
 		ok = as_repeat(start, end, MADV_DONTDUMP);
 	return ok;
 }
@@ -62,8 +67,12 @@ bool as_repeat_on_frames(uint64_t start, uint64_t end, const struct as_range *r)
 bool as_repeat_advice(uint64_t start, uint64_t end, const struct as_range *r)
 {
 	unsigned int nr = (r->flags & AS_POLICY) >> AS_POLICY_SHIFT;
-	bool ok = as_repeat_on_frames(start, end, r);
+	bool ok = true;
 
+	if (r->flags & AS_DONTFORK)
+		ok = as_repeat(start, end, MADV_DONTFORK);
+	if (r->flags & AS_DONTDUMP)
+		ok &= as_repeat(start, end, MADV_DONTDUMP);
 	if (r->left_out & 1u << KSM_LEFT_WIPEONFORK)
 		ok &= as_repeat(start, end, MADV_WIPEONFORK);
 	if (nr && nr <= as.nr_policies)

@@ -14,15 +14,17 @@
 
 /* Give [start, end) advice, and try again if memory is short for a moment. False: it is refused. */
 bool as_repeat(uint64_t start, uint64_t end, int advice);
+/* Are frames in a range kept from core dumps? `r` may be NULL. */
+bool as_hides_frames(const struct as_range *r) NEEDS(as.lock);
 /* Has the kernel been told anything of the range that has to be repeated? */
-bool as_has_advice(const struct as_range *r);
+bool as_has_advice(const struct as_range *r) NEEDS(as.lock);
 /*
  * Repeat for the new anonymous mapping [start, end) what the kernel was told of r. False: it
  * refused some of that. Who cannot let children have the memory does this before it is in place.
  */
 bool as_repeat_advice(uint64_t start, uint64_t end, const struct as_range *r) NEEDS(as.lock);
 /* The same for a mapping of frames, without the policy: that would hold for everybody's frames. */
-bool as_repeat_on_frames(uint64_t start, uint64_t end, const struct as_range *r);
+bool as_repeat_on_frames(uint64_t start, uint64_t end, const struct as_range *r) NEEDS(as.lock);
 
 /*
  * The policy that the kernel has for the mapping at addr, as AS_POLICY bits of a range's flags.

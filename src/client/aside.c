@@ -67,13 +67,19 @@ static bool make_dumpable(uint8_t *p)
 	       sysc3(SYS_madvise, p, KSM_PAGE_SIZE, MADV_DONTNEED) == 0;
 }
 
+/* Is there anything that a mapping of frames for the range has to be told? */
+static bool has_advice(const struct as_range *r) NEEDS(as.lock)
+{
+	return as_has_advice(r) || as_hides_frames(r);
+}
+
 static bool prepare(const struct kit *k, uint8_t *p, uint64_t frame, size_t len, uint64_t to)
 	NEEDS(as.lock)
 {
 	const struct as_range *r = as_range_at(to);
 	uint64_t at = (uintptr_t)p;
 
-	if (r && as_has_advice(r) &&
+	if (r && has_advice(r) &&
 	    (!as_repeat_on_frames(at, at + len, r) ||
 	     sysc3(SYS_mprotect, p, len, PROT_READ | PROT_WRITE)))
 		return false;
@@ -86,7 +92,7 @@ static bool prepare(const struct kit *k, uint8_t *p, uint64_t frame, size_t len,
 uint8_t *aside_frames(const struct kit *k, uint32_t frame, size_t len, uint64_t to)
 {
 	const struct as_range *r = as_range_at(to);
-	int prot = r && as_has_advice(r) ? PROT_NONE : PROT_READ | PROT_WRITE;
+	int prot = r && has_advice(r) ? PROT_NONE : PROT_READ | PROT_WRITE;
 	long p = sysc6(SYS_mmap, 0, (long)len, prot, MAP_PRIVATE, k->arena,
 		       (long)frame * KSM_PAGE_SIZE);
 
@@ -205,7 +211,7 @@ long aside_sheet_place(struct aside_sheet *s, uint32_t frame, size_t len, uint64
 
 void aside_sheet_show(uint64_t start, uint64_t end)
 {
-	if (!(as_range_at(start)->flags & AS_DONTDUMP))
+	if (!as_hides_frames(as_range_at(start)))
 		as_repeat(start, end, MADV_DODUMP);
 }
 

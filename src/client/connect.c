@@ -28,6 +28,7 @@
 #include "client/tell.h"
 #include "client/uffd.h"
 #include "client/wait.h"
+#include "client/dumps.h"
 #include "wire/kernel_abi.h"
 #include "wire/runtime_dir.h"
 #include "wire/trust.h"
@@ -207,6 +208,7 @@ static bool take_welcome(struct kit *k, struct heritage *h, const struct ksm_msg
 	k->arena_file = file;
 	k->arena_pages = m->arena_pages;
 	aside_look(k);
+	dumps_look();
 	return true;
 }
 

@@ -91,7 +91,7 @@ static bool keeps(int advice, struct kept *k)
  * on fork, so the kernel keeps it from the child, where wipe_in_child() maps fresh memory. (After
  * un-sharing only pages that broke copy-on-write stand there.)
  */
-static int advice_on_frames(int advice, const struct as_range *r)
+static int advice_on_frames(int advice, const struct as_range *r) NEEDS(as.lock)
 {
 	bool dontfork = r && r->flags & AS_DONTFORK;
 	bool wipe = r && r->left_out & 1u << KSM_LEFT_WIPEONFORK;
@@ -103,6 +103,8 @@ static int advice_on_frames(int advice, const struct as_range *r)
 		return dontfork ? MADV_NORMAL : MADV_DOFORK;
 	case MADV_DOFORK:
 		return wipe ? MADV_NORMAL : MADV_DOFORK;
+	case MADV_DODUMP:
+		return as.hide_frames ? MADV_NORMAL : MADV_DODUMP;
 	default:
 		return advice;
 	}

@@ -28,6 +28,7 @@
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "client/wait.h"
+#include "client/dumps.h"
 #include "wire/kernel_abi.h"
 
 /* Facts about this process are worth a message once it has been quiet for so long. */
@@ -161,6 +162,7 @@ bool tell_info(struct link *l)
 	m.left_out[KSM_LEFT_KEPT] = l->kept_pages;
 	m.nr_vmas = maps_count();
 	aside_look(l->kit);
+	dumps_look();
 	l->info_due_ms = 0;
 	if (l->kit->buf)
 		sysc3(SYS_madvise, l->kit->buf, 2 * KIT_ORDER_BYTES, MADV_DONTNEED);

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -102,6 +103,16 @@ static long fn_offer_advised(const long a[6])
 	if (ksm_madvise(p, (size_t)(a[0] * PG), MADV_MERGEABLE) ||
 	    ksm_madvise(p, (size_t)(a[0] * PG), (int)a[3]))
 		return -errno;
+	return (long)p;
+}
+
+/* The same memory that nobody offers: (pages, content, step). */
+static long fn_map_plain(const long a[6])
+{
+	char *p = mmap(NULL, (size_t)(a[0] * PG), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	fn_fill((const long[6]){ (long)p, a[0], a[1], a[2] });
 	return (long)p;
 }
 
@@ -388,6 +399,21 @@ static bool cores_are_files(void)
 	return false;
 }
 
+/* The puppet dies and leaves a file. */
+static void dump(struct puppet *p, const char *dir, char core[64])
+{
+	char with_pid[96];
+	pid_t pid = p->pid;
+
+	ck_assert_int_eq(puppet_call(p, fn_dump_here, dir), 0);
+	kill(pid, SIGABRT);
+	waitpid(pid, NULL, 0);
+	snprintf(core, 64, "%s/core", dir);
+	snprintf(with_pid, sizeof(with_pid), "%s.%d", core, (int)pid);
+	if (access(core, R_OK))
+		rename(with_pid, core);
+}
+
 /* Does a process map the arena anywhere else than in these ranges of NR pages? */
 static bool arena_elsewhere(pid_t pid, const long at[], int nr)
 {
@@ -420,11 +446,10 @@ static bool arena_elsewhere(pid_t pid, const long at[], int nr)
  */
 START_TEST(core_dump_has_merged_memory)
 {
-	char dir[] = "/tmp/ksm-core.XXXXXX", core[64], with_pid[96];
+	char dir[] = "/tmp/ksm-core.XXXXXX", core[64];
 	struct daemon *d;
 	struct puppet *p, *q;
 	long a, b, secret, forward, back;
-	pid_t pid;
 
 	if (!cores_are_files())
 		return;
@@ -447,14 +472,7 @@ START_TEST(core_dump_has_merged_memory)
 	/* Nothing that was mapped aside is left. */
 	wait_until(!arena_elsewhere(p->pid, (const long[]){ a, secret, forward, back }, 4), WAIT_MS,
 		   "mappings of frames stand where pages were merged, and nowhere else");
-	pid = p->pid;
-	ck_assert_int_eq(puppet_call(p, fn_dump_here, dir), 0);
-	kill(pid, SIGABRT);
-	waitpid(pid, NULL, 0);
-	snprintf(core, sizeof(core), "%s/core", dir);
-	snprintf(with_pid, sizeof(with_pid), "%s.%d", core, (int)pid);
-	if (access(core, R_OK))
-		rename(with_pid, core);
+	dump(p, dir, core);
 	ck_assert_int_eq(pages_in_core(core, (unsigned long)a, 1, 1), NR);
 	ck_assert_int_eq(pages_in_core(core, (unsigned long)forward, 30000, 1), NR);
 	ck_assert_int_eq(pages_in_core(core, (unsigned long)back, 30000 + NR - 1, -1), NR);
@@ -462,6 +480,192 @@ START_TEST(core_dump_has_merged_memory)
 	unlink(core);
 	rmdir(dir);
 	puppet_kill(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+static long fn_core_filter(const long a[6]) /* (what is dumped: core(5)) */
+{
+	char text[16];
+	int fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC), n;
+
+	n = snprintf(text, sizeof(text), "0x%lx", (unsigned long)a[0]);
+	n = fd >= 0 && write(fd, text, (size_t)n) == n ? 0 : -errno;
+	close(fd);
+	return n;
+}
+
+/*
+ * Which memory is dumped the program's user chooses: private memory (1), that of files (4). Merged
+ * memory is there exactly when memory beside it is that nobody has offered. Seen to fail (all of it
+ * is dumped with 4) when mappings of frames were always dumped.
+ */
+START_TEST(core_filter_holds_for_merged_memory)
+{
+	static const struct {
+		long filter, later; /* before it merges, and once it is merged */
+	} runs[] = { { 1, 0 }, { 4, 0 }, { 5, 0 }, { 2, 0 }, { 4, 1 }, { 1, 4 } };
+	char dir[] = "/tmp/ksm-core.XXXXXX", core[64];
+	struct daemon *d;
+	struct puppet *p, *q;
+	long a, b, plain, filter = runs[_i].later ? runs[_i].later : runs[_i].filter;
+
+	if (!cores_are_files())
+		return;
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	d = daemon_start(NULL);
+	p = puppet_new();
+	q = puppet_new();
+	daemon_hasten(d);
+	ck_assert_int_eq(puppet_call(p, fn_core_filter, runs[_i].filter), 0);
+	plain = puppet_call(p, fn_map_plain, NR, 50000, 1);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	/* Its frames the wrong way round: pieces of a sheet. */
+	b = puppet_call(p, fn_offer, NR, NR, -1);
+	puppet_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", 2 * NR);
+	if (runs[_i].later) {
+		ck_assert_int_eq(puppet_call(p, fn_core_filter, filter), 0);
+		/* The agent looks when it has merged something. */
+		puppet_call(p, fn_offer, NR, 7000, 1);
+		puppet_call(q, fn_offer, NR, 7000, 1);
+		wait_until(has_flag(p->pid, a, a + NR * PG, "dd") == (filter == 4) &&
+				   has_flag(p->pid, b, b + NR * PG, "dd") == (filter == 4),
+			   WAIT_MS, "the mappings follow the filter");
+	}
+	/* A program's own word on it changes nothing. */
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a, NR * PG, MADV_DONTDUMP), 0);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a, NR * PG, MADV_DODUMP), 0);
+	dump(p, dir, core);
+	ck_assert_int_eq(pages_in_core(core, (unsigned long)plain, 50000, 1), filter & 1 ? NR : 0);
+	ck_assert_int_eq(pages_in_core(core, (unsigned long)a, 1, 1), filter & 1 ? NR : 0);
+	ck_assert_int_eq(pages_in_core(core, (unsigned long)b, NR, -1), filter & 1 ? NR : 0);
+	unlink(core);
+	rmdir(dir);
+	puppet_kill(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+#define NR_FILTERS 6
+
+/* A debugger's dump of a process that lives on: gcore(1), which decides by maps and smaps. */
+START_TEST(gcore_has_merged_memory)
+{
+	char dir[] = "/tmp/ksm-core.XXXXXX", core[64], command[160];
+	struct daemon *d;
+	struct puppet *p, *q;
+	long a, secret;
+
+	if (system("gcore -h >/dev/null 2>&1") == 127 << 8) { /* NOLINT(cert-env33-c) */
+		printf("SKIP: there is no gcore\n");
+		return;
+	}
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	d = daemon_start(NULL);
+	p = puppet_new();
+	q = puppet_new();
+	daemon_hasten(d);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	puppet_call(q, fn_offer, NR, NR, -1);
+	secret = puppet_call(p, fn_offer_advised, NR, 20000, 1, MADV_DONTDUMP);
+	puppet_call(q, fn_offer, NR, 20000, 1);
+	wait_counter(d, "pages_sharing", 2 * NR);
+	puppet_call(p, fn_fill, a, 10, 1, 1); /* written, with the same contents */
+	snprintf(command, sizeof(command), "gcore -o %s/core %d >%s/out 2>&1", dir, (int)p->pid,
+		 dir);
+	ck_assert_int_eq(system(command), 0); /* NOLINT(cert-env33-c) */
+	snprintf(core, sizeof(core), "%s/core.%d", dir, (int)p->pid);
+	ck_assert_int_eq(pages_in_core(core, (unsigned long)a, 1, 1), NR);
+	ck_assert_int_eq(pages_in_core(core, (unsigned long)secret, 20000, 1), 0);
+	ck_assert_int_eq(puppet_call(p, fn_check, a, NR, 1, 1), 0);
+	unlink(core);
+	snprintf(core, sizeof(core), "%s/out", dir);
+	unlink(core);
+	rmdir(dir);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/* ---- what others see and do ---- */
+
+/* What smaps says of merged memory adds up, for each who reads it. */
+START_TEST(smaps_add_up)
+{
+	const long kib = NR * PG / 1024, written = 10 * PG / 1024;
+	struct daemon *d = daemon_start(NULL);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a, b, end, pss;
+
+	daemon_hasten(d);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, NR, -1);
+	end = a + NR * PG;
+	wait_counter(d, "pages_sharing", NR);
+	ck_assert_int_eq(smaps_kib(p->pid, a, end, "Size"), kib);
+	wait_until(smaps_kib(p->pid, a, end, "Rss") == kib, WAIT_MS, "all of it is present");
+	ck_assert_int_eq(smaps_kib(p->pid, a, end, "Anonymous"), 0);
+	ck_assert_int_eq(smaps_kib(p->pid, a, end, "Swap"), 0);
+	/* Each mapping's is rounded down. Page tables come a moment after the frames. */
+	wait_until((pss = smaps_kib(p->pid, a, end, "Pss") +
+			  smaps_kib(q->pid, b, b + NR * PG, "Pss")) <= kib,
+		   WAIT_MS, "each has half of it");
+	ck_assert_int_ge(pss, kib - NR / 2);
+	ck_assert(has_flag(p->pid, a, end, "rd") && has_flag(p->pid, a, end, "wr"));
+	ck_assert(!has_flag(p->pid, a, end, "sh"));
+	puppet_call(p, fn_fill, a, 10, 70000, 1);
+	ck_assert_int_eq(smaps_kib(p->pid, a, end, "Rss"), kib);
+	ck_assert_int_eq(smaps_kib(p->pid, a, end, "Anonymous"), written);
+	ck_assert_int_eq(smaps_kib(p->pid, a, end, "Private_Dirty"), written);
+	ck_assert_int_eq(puppet_call(p, fn_madvise, a, NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(smaps_kib(p->pid, a, end, "Anonymous"), kib);
+	ck_assert_int_eq(smaps_kib(p->pid, a, end, "Size"), kib);
+	puppet_end(p);
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
+/*
+ * Whoever has killed a process may take its memory before it has ended: process_mrelease(2). The
+ * kernel does not take what is shared, so frames in shared mappings would stay.
+ */
+START_TEST(killed_client_is_released)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct puppet *p = puppet_new(), *q = puppet_new();
+	long a, b;
+	int pidfd, status;
+
+	daemon_hasten(d);
+	a = puppet_call(p, fn_offer, NR, 1, 1);
+	b = puppet_call(q, fn_offer, NR, 1, 1);
+	wait_counter(d, "pages_sharing", NR);
+	puppet_call(p, fn_fill, a, 10, 70000, 1);
+	pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	ck_assert_int_ge(pidfd, 0);
+	/* It stops at its end, with all of its memory. */
+	ck_assert_int_eq(ptrace(PTRACE_SEIZE, p->pid, NULL, (void *)PTRACE_O_TRACEEXIT), 0);
+	ck_assert_int_eq(kill(p->pid, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(p->pid, &status, __WALL), p->pid);
+	ck_assert_int_eq(status >> 8, SIGTRAP | PTRACE_EVENT_EXIT << 8);
+	ck_assert_int_gt(smaps_kib(p->pid, a, a + NR * PG, "Rss"), 0);
+	if (syscall(SYS_process_mrelease, pidfd, 0)) {
+		ck_assert_int_eq(errno, ENOSYS);
+		printf("SKIP: this kernel has no process_mrelease(2)\n");
+	} else {
+		ck_assert_int_eq(smaps_kib(p->pid, a, a + NR * PG, "Rss"), 0);
+	}
+	ck_assert_int_eq(puppet_pages_on_frames(q, b, NR), NR);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, NR, 1, 1), 0);
+	ptrace(PTRACE_DETACH, p->pid, NULL, NULL);
+	close(pidfd);
+	puppet_kill(p);
+	wait_counter(d, "pages_sharing", 0);
+	ck_assert_int_eq(puppet_call(q, fn_check, b, NR, 1, 1), 0);
 	puppet_end(q);
 	daemon_stop(d);
 }
@@ -717,6 +921,10 @@ int main(void)
 	tcase_add_test(tc, memory_with_a_policy_merges);
 	tcase_add_test(tc, what_is_there_is_counted);
 	tcase_add_test(tc, core_dump_has_merged_memory);
+	tcase_add_loop_test(tc, core_filter_holds_for_merged_memory, 0, NR_FILTERS);
+	tcase_add_test(tc, gcore_has_merged_memory);
+	tcase_add_test(tc, smaps_add_up);
+	tcase_add_test(tc, killed_client_is_released);
 	tcase_add_test(tc, huge_pages_are_kept);
 	tcase_add_test(tc, collapse_spares_the_arena);
 	tcase_add_test(tc, pages_that_a_fork_shared_merge);

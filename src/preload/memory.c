@@ -2,7 +2,7 @@
 /*
  * memory.c - the calls that change an address space, handed to the client library.
  *
- * The library offers memory that is mapped private and anonymous, OFFER_MIN_PAGES (preload.c) or
+ * The library offers memory that is mapped private and anonymous, PRELOAD_OFFER_MIN pages or
  * more at a time, and not as a stack, locked or huge; protection may change later. It does not
  * carry out locking, protection keys and System V segments that are mapped over
  * something. For these an interposer here has the range un-shared and left out before it asks the
@@ -30,6 +30,7 @@
 #include "preload/malloc.h"
 #include "preload/occasion.h"
 #include "preload/preload.h"
+#include "preload/unseen.h"
 #include "wire/abi.h"
 #include "wire/kernel_abi.h"
 
@@ -49,8 +50,12 @@ EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 	if (counts)
 		occasion_map(len);
 	p = (void *)preload_ret(ksmc_mmap(addr, len, prot, flags, fd, off));
-	if (counts && p != MAP_FAILED)
-		occasion_in_mmap();
+	if (!counts || p == MAP_FAILED)
+		return p;
+	if (len >= PRELOAD_OFFER_MIN * (size_t)KSM_PAGE_SIZE &&
+	    unseen_calls_in(__builtin_return_address(0)))
+		ksmc_exclude(p, len, KSM_LEFT_EXCLUDED);
+	occasion_in_mmap();
 	return p;
 }
 

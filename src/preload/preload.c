@@ -25,12 +25,6 @@
 #include "preload/settings.h"
 #include "wire/runtime_dir.h"
 
-/*
- * A mapping costs the daemon a region and, once merged, the process mappings of its own: below 64
- * KiB that is seldom worth it.
- */
-#define OFFER_MIN_PAGES 16
-
 struct preload preload;
 
 /* The dynamic loader sets it before anything runs: argc, argv, NULL, the environment, NULL. */
@@ -161,7 +155,7 @@ void preload_setup_slow(void)
 		ksmc_respect_dontdump();
 	ksmc_defer_agent();
 	ksmc_set_learn(preload.native_malloc ? KSMC_LEARN_NONE : KSMC_LEARN_HEAP);
-	ksmc_set_offer_policy(preload.mode == PRELOAD_AUTO ? OFFER_MIN_PAGES : 0);
+	ksmc_set_offer_policy(preload.mode == PRELOAD_AUTO ? PRELOAD_OFFER_MIN : 0);
 }
 
 void *preload_next_slow(void **kept, const char *name)

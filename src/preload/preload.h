@@ -14,6 +14,7 @@
  *	view.c     open and fopen: the program's own /proc/self/ksm_*
  *	thread.c   pthread_create: threads say when they are about to end
  *	rights.c   unshare, setns, capset, filters: with no agent beside
+ *	unseen.c   code whose calls are not seen
  *	filter.c   whether a filter of system calls would let ours pass
  *	exec.c     exec and posix_spawn: the settings survive the program's own environment
  *	syscall.c  syscall(2), which reaches all of these by number
@@ -39,6 +40,12 @@
  * of the C library's declarations differ between its versions.
  */
 #define EXPORT_ALIAS(name, of) __asm__(".globl " #name "\n\t.set " #name ", " #of)
+
+/*
+ * Pages of a mapping that is offered unasked. It costs the daemon a region and, once merged, the
+ * process mappings of its own: below 64 KiB that is seldom worth it.
+ */
+#define PRELOAD_OFFER_MIN 16
 
 enum preload_mode { PRELOAD_UNSET = 0, PRELOAD_OFF, PRELOAD_MADVISE, PRELOAD_AUTO };
 

@@ -51,6 +51,9 @@ static inline uint64_t page_up(uint64_t x)
 /* The page stays as it is, private, and becomes part of the mapping of the frames to its left. */
 #define KSM_FRAME_INLAY 0xfffffffdu
 
+/* An object that has this among its constants contains libksm, whose system calls are its own. */
+#define KSM_MARK "\xff libksm"
+
 /*
  * Why a page is left out. The daemon counts pages by reason, for each client. The client knows the
  * reasons below KSM_LEFT_CLIENT_NR and sends their counts (INFO); the daemon finds the others.

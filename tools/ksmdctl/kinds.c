@@ -127,7 +127,8 @@ const struct kind kinds[] = {
 	  "vmsplice(2): the pipe may refer to the page itself, and must see later stores.",
 	  "Offer the memory again (MADV_MERGEABLE) once the pipe has been read.", false },
 	{ "excluded", "excluded by the program",
-	  "ksm_exclude(), or MADV_DONTDUMP: contents of which no neighbour is to learn.",
+	  "ksm_exclude(), or MADV_DONTDUMP: contents of which no neighbour is to learn. Also what "
+	  "code maps that calls the kernel by itself (Go): ksm-run would not see it given back.",
 	  "Nothing should.", false },
 	{ "userfaultfd", "under a userfaultfd of the program's own",
 	  "The kernel allows one for each mapping, and tracking writes takes ours.",

@@ -24,6 +24,9 @@
 #include "client/sysc.h"
 #include "wire/kernel_abi.h"
 
+/* A huge page, of x86 and of arm64 with pages of 4 KiB. */
+#define HUGE_BYTES ((uint64_t)2 << 20)
+
 static void want(struct as_range *r, long arg)
 {
 	(void)arg;
@@ -226,6 +229,9 @@ static long collapse(uint64_t start, uint64_t end)
 	struct as_guard g;
 	long r;
 
+	/* The kernel refuses what no huge page lies in, or has nothing to do there. */
+	if (end - start < HUGE_BYTES)
+		return sysc3(SYS_madvise, start, end - start, KABI_MADV_COLLAPSE);
 	ops_enter(&g);
 	r = as_knows(start, end) ? as_edit(start, end, lend, why) : 1;
 	as_leave(&g);

@@ -89,15 +89,15 @@ static bool loads_number(const unsigned char *p, size_t len)
 
 static bool calls_kernel(const unsigned char *code, size_t n)
 {
-	const unsigned char syscall_insn[2] = { 0x0f, 0x05 };
 	const unsigned char *p = code;
 
-	while ((p = memmem(p, (size_t)(code + n - p), syscall_insn, sizeof(syscall_insn)))) {
+	/* "syscall" is 0f 05. */
+	while ((p = memchr(p, 0x05, (size_t)(code + n - p)))) {
 		size_t back = (size_t)(p - code) < LOOK_BACK ? (size_t)(p - code) : LOOK_BACK;
 
-		if (loads_number(p - back, back))
+		if (p > code && p[-1] == 0x0f && loads_number(p - back, back))
 			return true;
-		p += sizeof(syscall_insn);
+		p++;
 	}
 	return false;
 }

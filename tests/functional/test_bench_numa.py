@@ -105,10 +105,18 @@ class Bench(unittest.TestCase):
         self.assertEqual(v["move", "majority"]["migrations"], 512)
         self.assertEqual(v["move", "replicate"]["moved_remote_pct"], 0)
 
+    def test_rates(self):
+        p = bench("--rates", "--size", "2")
+        self.assertEqual(p.returncode, 0, p.stderr)
+        for what in ("re-pointed, 2 sharers", "re-pointed, 4 sharers", "re-pointed, 8 sharers",
+                     "collisions, 2 sharers"):
+            self.assertRegex(p.stdout, rf"\| {what} \| [1-9][0-9,]* frames per CPU second \|")
+
     def test_usage(self):
         for args in (["--policy", "nearest"], ["--nodes", "0"], ["--nodes", "65"],
                      ["--nodes", "2,"], ["--workload", "x"], ["--size", "0"], ["--size", "x"],
-                     ["--what"], ["--nodes", ""]):
+                     ["--what"], ["--nodes", ""], ["--rates", "--size", "0"],
+                     ["--rates", "--nodes", "x"]):
             p = bench(*args)
             self.assertEqual(p.returncode, 2, args)
             self.assertIn("Usage:", p.stderr)

@@ -3,6 +3,8 @@
 
     vm.py --cache DIR --program FILE[:GUEST PATH] [--add FILE[:GUEST PATH]]... LAYOUT [ARG...]
 
+A FILE to add may be a directory, with all that is in it (but for Python's tests).
+
 LAYOUT is a word per node, joined by commas: "2x512" is a node with two CPUs and 512 MiB, "0x256"
 has no CPU, "1x0" no memory. Neighbouring nodes are 15 apart, and each step further adds 6. The
 kernel gives nodes without CPUs the last numbers.
@@ -124,6 +126,17 @@ class Archive:
         for library in re.findall(r"(/[^ \n]+) \(0x", needs):
             self.put(library, stat.S_IFREG | 0o755, pathlib.Path(library).read_bytes())
 
+    def add_tree(self, top, guest):
+        for folder, inside, files in os.walk(top):
+            inside[:] = [d for d in inside if d not in ("__pycache__", "test")]
+            for name in files:
+                path = os.path.join(folder, name)
+                if ".so" in name:
+                    self.add(path, guest + path[len(top):])
+                elif os.path.isfile(path):
+                    body = pathlib.Path(path).read_bytes()
+                    self.put(guest + path[len(top):], stat.S_IFREG | 0o755, body)
+
     def packed(self):
         self.put("TRAILER!!!", 0)
         return gzip.compress(bytes(self.data), 1)
@@ -137,6 +150,9 @@ def make_initramfs(options):
         archive.put(directory, stat.S_IFDIR | 0o755)
     for spec in [*options.add, options.program]:
         path, _, guest = spec.partition(":")
+        if os.path.isdir(path):
+            archive.add_tree(path, guest or path)
+            continue
         archive.add(path, guest or "/bin/" + os.path.basename(path))
     path, _, guest = options.program.partition(":")
     command = [guest or "/bin/" + os.path.basename(path), *options.args]

@@ -9,6 +9,7 @@
  *	offer                  let them be merged, and wait until the daemon knows of them
  *	run NODE               run there from now on
  *	check                  pages that do not hold what was written
+ *	move NODE              to that real node, by move_pages(2); nanoseconds that this took
  *	stripes                "ADDRESS PAGES" of each piece of the memory, in order
  *	where                  "PAGES NODE" of each run of pages on one node, as move_pages(2) says
  *
@@ -190,6 +191,28 @@ static int say_where(const struct node_tenant *t)
 	return 0;
 }
 
+static int say_move(const struct node_tenant *t, const char *args)
+{
+	static void *v[QUERY];
+	static int to[QUERY], status[QUERY];
+	uint64_t begun = clock_ns();
+	int node;
+
+	if (t->nodes || sscanf(args, "%d", &node) != 1 || node < 0)
+		return EINVAL;
+	for (uint64_t i = 0, n; i < t->nr_pages; i += n) {
+		n = t->nr_pages - i < QUERY ? t->nr_pages - i : QUERY;
+		for (uint64_t k = 0; k < n; k++) {
+			v[k] = page(t, i + k);
+			to[k] = node;
+		}
+		if (move_pages(0, n, v, to, status, MPOL_MF_MOVE) < 0)
+			return errno;
+	}
+	printf("ok %llu\n", (unsigned long long)(clock_ns() - begun));
+	return 0;
+}
+
 /* False: it said its answer itself. */
 static bool obey(struct node_tenant *t, char *line, int *err)
 {
@@ -211,6 +234,9 @@ static bool obey(struct node_tenant *t, char *line, int *err)
 	} else if (!strcmp(line, "stripes")) {
 		say_stripes(t);
 		return false;
+	} else if (!strcmp(line, "move")) {
+		*err = say_move(t, args);
+		return *err;
 	} else if (!strcmp(line, "where")) {
 		*err = say_where(t);
 		return *err;

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import machine
+import numa_rates
 import numa_report
 from numa_model import BY_NAME, WORKLOADS
 from numa_run import Failed, Run, Seen
@@ -29,6 +30,7 @@ Usage: ksm-bench numa [--policy NAME[,NAME...]|all] [--nodes N[,N...]|real]
                       [--workload NAME[,NAME...]|all] [--size MiB]
                       [--json FILE] [--svg FILE]
        ksm-bench numa --from FILE [--svg FILE]
+       ksm-bench numa --rates [--nodes real] [--size MiB]
 
 Processes lie on NUMA nodes, run on them, and hold contents in common; a
 ksmd-user of its own merges them by each policy in turn. Tells what is saved,
@@ -37,6 +39,9 @@ and the share that is read from another node. Needs no root.
 --nodes     pretended nodes [1,2,4,8], or the machine's (real)
 --size      of each process [4]
 --from      report what --json wrote
+--rates     frames that change their node per second: re-pointed, and where
+            they meet others of their contents; with --nodes real moved by the
+            kernel, beside move_pages(2) on as much plain memory
 
 The cost of access is a model: a page at distance d costs d / 10 local accesses,
 and each workload says how often each page is read. Where pages lie is seen.
@@ -117,6 +122,7 @@ def _parse(args: list[str]) -> argparse.Namespace:
                           ("from", None)):
         parser.add_argument("--" + name, default=default)
     parser.add_argument("--help", action="store_true")
+    parser.add_argument("--rates", action="store_true")
     a = parser.parse_args(args)
     a.source = getattr(a, "from")
     a.policies = _names(parser, "policy", a.policy, POLICIES)
@@ -135,6 +141,9 @@ def main(args: list[str]) -> int:
         sys.stdout.write(USAGE)
         return 0
     try:
+        if a.rates:
+            numa_rates.measure(*_programs(), a.real, a.pages)
+            return 0
         if a.source:
             document = json.loads(Path(a.source).read_text())
         else:

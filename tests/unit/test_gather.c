@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "engine/core.h"
+#include "engine/relocation.h"
 #include "engine/settle.h"
 
 enum { ZONE = 32 * PAGEBLOCK_FRAMES, NR = 4 * PAGEBLOCK_FRAMES };
@@ -21,8 +22,8 @@ static struct fake_client *client(struct fake *w, int i, uint32_t nr)
 	return fake_client(w, BASE + (uint64_t)i * 0x10000000, nr);
 }
 
-/* The same nr contents for each key, in an order of its own; key 0: as they are numbered. */
-static void fill(struct fake_client *c, uint32_t nr, uint64_t key)
+/* The numbers below nr in an order of this key; key 0: as they are. The caller frees it. */
+static uint32_t *order_of(uint32_t nr, uint64_t key)
 {
 	uint32_t *v = malloc(nr * sizeof(*v));
 
@@ -34,6 +35,14 @@ static void fill(struct fake_client *c, uint32_t nr, uint64_t key)
 		v[k] = v[i - 1];
 		v[i - 1] = t;
 	}
+	return v;
+}
+
+/* The same nr contents for each key, in an order of its own. */
+static void fill(struct fake_client *c, uint32_t nr, uint64_t key)
+{
+	uint32_t *v = order_of(nr, key);
+
 	for (uint32_t i = 0; i < nr; i++)
 		fake_store(c, i, 1000 + v[i]);
 	free(v);
@@ -188,6 +197,56 @@ START_TEST(below_the_first)
 	ck_assert_uint_eq(fake_frame(w->client[2], AT - 1), fake_frame(w->client[2], AT + RUN));
 	gather(w, COMPACT_RESTING);
 	ck_assert_uint_eq(fake_frame(w->client[2], AT - 1), fake_frame(w->client[2], AT + RUN));
+	fake_free(w);
+}
+END_TEST
+
+/*
+ * What it would cost that one frame leaves its neighbours: two mappings of the client for which it
+ * stands between them, one of the other. The price that is expected counts the loss of whoever needs
+ * more mappings for its pages half, and everything else in full; what is saved counts in full.
+ */
+START_TEST(price)
+{
+	enum { FEW = 8 };
+	struct fake *w = fake_new(1, ZONE, 0);
+	struct fake_client *a = client(w, 0, 64), *b = client(w, 1, 64);
+	struct relocation away = { .nr = 0 }, *way = &away;
+	struct relocation_price p;
+	uint32_t f;
+
+	fake_fill_unique(a, 0, FEW, 1000);
+	fake_fill_unique(b, 0, 2, 1000);
+	for (uint32_t i = 2; i < FEW; i++)
+		fake_store(b, 8 * i, 1000 + i);
+	fake_passes(w, 3);
+	f = fake_frame(a, 0);
+	for (uint32_t i = 0; i < FEW; i++)
+		ck_assert_uint_eq(fake_frame(a, i), f + i);
+	relocation_add(way, f + 1, f + 100);
+	engine_lock(w->e);
+	p = relocation_price(w->e, way, 0, 1, a->mm);
+	ck_assert_int_eq(p.more, 3);
+	ck_assert_int_eq(p.expected, 2 * 2 + 1);
+	ck_assert_uint_eq(p.sites, 2);
+	ck_assert(!p.refused && !p.too_many);
+	p = relocation_price(w->e, way, 0, 1, b->mm);
+	ck_assert_int_eq(p.more, 3);
+	ck_assert_int_eq(p.expected, 2 * 3);
+	p = relocation_price(w->e, way, 0, 1, NULL);
+	ck_assert_int_eq(p.expected, 2 * 3);
+	/* Back again, as if it had gone: what was lost is saved. */
+	relocation_add(way, f + 2, f + 101);
+	p = relocation_price(w->e, way, 1, 2, a->mm);
+	ck_assert_int_eq(p.more, 0); /* it joins the one, and parts from the other */
+	ck_assert_int_eq(p.expected, 0);
+	engine_unlock(w->e);
+	/* Whoever is short of mappings would refuse. */
+	engine_mm_set_vmas(b->mm, 1000, 1000);
+	engine_lock(w->e);
+	p = relocation_price(w->e, way, 0, 1, a->mm);
+	ck_assert(p.refused);
+	engine_unlock(w->e);
 	fake_free(w);
 }
 END_TEST
@@ -352,6 +411,49 @@ START_TEST(moves_meanwhile)
 END_TEST
 
 /*
+ * Half of the frames stand in the order of one client, the others in that of another. Whichever
+ * stretch goes first parts as many pages of the other as it joins, so it has to be done as if more
+ * were to follow; and yet no step may need more mappings than were saved before.
+ */
+START_TEST(half_of_the_order_each)
+{
+	struct fake *w = fake_new(1, ZONE, 0);
+	uint32_t *order[2] = { order_of(NR, 1), order_of(NR, 2) };
+	bool first[NR] = { false };
+	uint64_t before;
+
+	for (int i = 0; i < 4; i++)
+		client(w, i, NR);
+	for (uint32_t p = 0; p < NR / 2; p++)
+		first[order[0][p]] = true;
+	for (int half = 0; half < 2; half++) {
+		for (uint32_t p = 0; p < NR; p++)
+			for (int i = half; first[order[half][p]] != half && i < 4; i += 2)
+				fake_store(w->client[i], p, 1000 + order[half][p]);
+		fake_passes(w, 3);
+	}
+	for (int i = 2; i < 4; i++)
+		for (uint32_t p = 0; p < NR; p++)
+			fake_store(w->client[i], p, 1000 + order[i - 2][p]);
+	fake_passes(w, 3);
+	fake_exit(w->client[0]);
+	fake_exit(w->client[1]);
+	fake_passes(w, 1);
+	engine_epoch_free(w->e, engine_epoch(w->e));
+	ck_assert_uint_eq(fake_counters(w).pages_shared, NR);
+	before = all_vmas(w);
+	gather(w, COMPACT_RESTING);
+	printf("half of the order each: %llu mappings, then %llu\n", (unsigned long long)before,
+	       (unsigned long long)all_vmas(w));
+	ck_assert_uint_le(all_vmas(w), NR + NR / 16);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, NR);
+	free(order[0]);
+	free(order[1]);
+	fake_free(w);
+}
+END_TEST
+
+/*
  * Two orders, half of the frames in each, and no client may have a mapping more: what one of them
  * needs is not taken from the other, and no page is left behind on the old frame.
  */
@@ -462,11 +564,13 @@ Suite *suite_gather(void)
 	tcase_add_test(tc, two_orders);
 	tcase_add_loop_test(tc, order_of_who_left, 0, 2);
 	tcase_add_test(tc, below_the_first);
+	tcase_add_test(tc, price);
 	tcase_add_loop_test(tc, would_not_pay, 0, 2);
 	tcase_add_loop_test(tc, pieces, 0, 2);
 	tcase_add_loop_test(tc, while_clients_go_on, 0, 3);
 	tcase_add_loop_test(tc, budget_and_silence, 0, 2);
 	tcase_add_test(tc, moves_meanwhile);
+	tcase_add_test(tc, half_of_the_order_each);
 	tcase_add_test(tc, nobody_pays_who_cannot);
 	tcase_add_loop_test(tc, gives_way, 0, 3);
 	tcase_add_loop_test(tc, ended_by_its_knob, 0, 2);

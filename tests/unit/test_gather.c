@@ -203,8 +203,8 @@ END_TEST
 
 /*
  * What it would cost that one frame leaves its neighbours: two mappings of the client for which it
- * stands between them, one of the other. The price that is expected counts the loss of whoever needs
- * more mappings for its pages half, and everything else in full; what is saved counts in full.
+ * stands between them, one of the other. The price that is expected counts the loss of whoever
+ * needs more mappings for its pages half, and everything else in full.
  */
 START_TEST(price)
 {

@@ -18,17 +18,18 @@ int memory_saved(struct run *r, const struct memory *before)
 {
 	double saved, net, vmas, clients = r->fleet.nr;
 	struct fleet_memory after;
-	uint64_t metadata;
+	uint64_t metadata, shared = 0;
 	int err = fleet_memory(&r->fleet, &after);
 
 	err = err ? err : side_metadata(&r->side, &metadata);
+	err = err ? err : side_get(&r->side, "pages_shared", &shared);
 	if (err)
 		return err;
 	saved = (double)before->fleet.pss - (double)after.pss;
 	vmas = (double)after.vmas - (double)before->fleet.vmas;
 	round_value(r->out, "vmas", vmas / clients);
 	if (r->merged)
-		round_value(r->out, "page_vmas", vmas / (double)r->merged);
+		round_value(r->out, "page_vmas", vmas / (double)(r->merged + shared));
 	if (!r->real)
 		round_value(r->out, "region_vmas",
 			    ((double)after.region_vmas - (double)before->fleet.region_vmas) /

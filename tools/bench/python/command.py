@@ -59,7 +59,7 @@ restore  put the kernel's knobs back after a run was killed with its watchdog
          (the next run does that, too).
 
 Workloads:
-""" + "".join(f"  {w.name:10} {w.what} ({w.processes} x {w.size_mib} MiB)\n" for w in WORKLOADS)
+""" + "".join(f"  {w.name:14} {w.what} ({w.processes} x {w.size_mib} MiB)\n" for w in WORKLOADS)
 
 # Options that take a number: least, most, default (0: as the workload has it, -1: as the kernel).
 NUMBERS = {"size": (1, 1 << 20, 0), "processes": (1, MAX_PROCESSES, 0),

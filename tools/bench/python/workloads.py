@@ -42,6 +42,9 @@ class Workload(NamedTuple):
         return 2 * mib if self.real else mib + mib // 8
 
 
+# vm.max_map_count in the workloads that show what clients pair of the same contents.
+PAIRING = {"16k": 16384, "64k": 65530, "256k": 262144}
+
 WORKLOADS = (
     Workload("clones", "identical memory at identical offsets, no two pages of a process alike",
              512, 2),
@@ -58,6 +61,11 @@ WORKLOADS = (
     # What the kernel allows by default: one mapping more would be needed for each page.
     Workload("alternating", "every 2nd page has a twin, in another order in each process", 256, 2,
              "alternate", max_map_count=65530),
+    # What is merged where mappings are few, as many as by default, and more.
+    *(Workload(f"{name}-{short}", f"{name}, with {limit:,} mappings for each process", size, 2,
+               name, max_map_count=limit)
+      for name, size in (("permuted", 128), ("scattered", 256))
+      for short, limit in PAIRING.items()),
     # The shape of Instagram's workers, as published when PR_SET_MEMORY_MERGE was introduced: 39
     # sharers for each frame, 61 % of the pages that are looked at volatile, 10 % unique.
     Workload("instagram", "29 % alike in all, 10 % unique, 61 % rewritten twice a second", 16, 40,

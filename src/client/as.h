@@ -99,6 +99,7 @@ struct as {
 	char domain[KSM_LABEL_SIZE]; /* that the process asks for: as_domain.h */
 	bool domain_known;           /* somebody has said which */
 	_Atomic uint32_t domain_nr;  /* by 2 higher after a change; read without the lock */
+	_Atomic uint32_t nr_forks;   /* the daemon has yet to hear of; without the lock */
 	_Atomic uint32_t nr_leaving; /* read also without the lock */
 	int32_t leaving[AS_LEAVING]; /* their thread IDs */
 	struct as_policy policy[AS_POLICIES];

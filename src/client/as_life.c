@@ -53,6 +53,7 @@ void as_reset_child(void) UNCHECKED_LOCKING
 	as.nr_events = 0;
 	as.overflow = false;
 	as.nr_leaving = 0;
+	atomic_store(&as.nr_forks, 0);
 	if (as.editing) {
 		as.nr = 0;
 		as.editing = 0;

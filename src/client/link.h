@@ -20,17 +20,18 @@
  * newest STAT, and an answer to one STAT confirms everything that was said before it.
  */
 struct link {
-	struct kit *kit;      /* carries out what the daemon orders; never NULL */
-	int sock;             /* -1: there is no connection */
-	uint32_t uid, euid;   /* of the process when it connected; they choose the domain, */
-	uint32_t domain_nr;   /* and so does what was asked for: as.domain_nr at that time */
-	uint64_t sent_seq;    /* 0: nothing was said yet */
-	uint64_t stat_id;     /* 0: nothing was asked yet */
-	uint64_t reply_id;    /* the STAT that was sent for a program thread; 0: none */
-	uint64_t reply_for;   /* that thread's request: mailbox.nr */
-	uint64_t info_due_ms; /* when to send INFO; 0: nothing has happened */
-	bool short_of_memory; /* frames stay, because there is no room to give them up */
-	uint64_t kept_pages;  /* of those, on frames of earlier daemons */
+	struct kit *kit;       /* carries out what the daemon orders; never NULL */
+	int sock;              /* -1: there is no connection */
+	uint32_t uid, euid;    /* of the process when it connected; they choose the domain, */
+	uint32_t domain_nr;    /* and so does what was asked for: as.domain_nr at that time */
+	uint64_t sent_seq;     /* 0: nothing was said yet */
+	uint64_t stat_id;      /* 0: nothing was asked yet */
+	uint64_t reply_id;     /* the STAT that was sent for a program thread; 0: none */
+	uint64_t reply_for;    /* that thread's request: mailbox.nr */
+	uint64_t info_due_ms;  /* when to send INFO; 0: nothing has happened */
+	uint64_t forks_due_ms; /* when to send FORKS; 0: nothing is to be told */
+	bool short_of_memory;  /* frames stay, because there is no room to give them up */
+	uint64_t kept_pages;   /* of those, on frames of earlier daemons */
 };
 
 #define LINK_NONE(of_kit)                                                                          \

@@ -55,12 +55,24 @@ static bool fork_held(void)
 	return held;
 }
 
+/*
+ * The daemon is to know how often this process is copied, since each copy pays for the mappings
+ * that merging added. The agent is woken by the first, and tells of all that follow in a second.
+ */
+static void count_fork(void)
+{
+	if (!atomic_fetch_add(&as.nr_forks, 1))
+		mailbox_poke();
+}
+
 void ksmc_fork_parent(void) UNCHECKED_LOCKING
 {
 	struct as_guard g = fork_guard;
 
-	if (fork_held())
-		as_leave(&g);
+	if (!fork_held())
+		return;
+	count_fork();
+	as_leave(&g);
 }
 
 /* The C library does not know of an interposed raw clone, so its child has no agent. */
@@ -86,6 +98,7 @@ void ksmc_vfork_prepare(struct ksmc_vfork *v) UNCHECKED_LOCKING
 void ksmc_vfork_parent(const struct ksmc_vfork *v) UNCHECKED_LOCKING
 {
 	as_vfork_end(v->ticket);
+	count_fork();
 	sysc4(SYS_rt_sigprocmask, SIG_SETMASK, &v->sigmask, NULL, sizeof(v->sigmask));
 }
 

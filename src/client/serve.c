@@ -16,6 +16,7 @@
 #include "client/connect.h"
 #include "client/inlay.h"
 #include "client/mailbox.h"
+#include "client/pageset.h"
 #include "client/release.h"
 #include "client/sysc.h"
 #include "client/tell.h"
@@ -106,6 +107,27 @@ static bool on_release(struct link *l, struct heritage *h, const struct ksm_msg_
 	return tell_message(l, &done, sizeof(done));
 }
 
+/*
+ * Each run that is given back makes an event, and at most 32 do: they are told before the next
+ * message is looked at. What cannot be given back stays, and the daemon asks again or does not.
+ */
+static bool on_give_back(struct link *l, const struct ksm_msg_give_back *m)
+{
+	struct headroom room = { 0 };
+	int err = 0;
+
+	if (m->addr % KIT_ORDER_BYTES || m->addr >= KSM_ADDR_END)
+		return false;
+	urgent_begin(l->kit);
+	for (unsigned int i = 0, j; !err && pageset_next(m->mask, &i, &j); i = j)
+		err = unshare_mapping(l->kit, m->addr + i * (uint64_t)KSM_PAGE_SIZE,
+				      m->addr + j * (uint64_t)KSM_PAGE_SIZE, &room);
+	urgent_rest(l->kit);
+	sysc0(SYS_sched_yield); /* as on_order() does */
+	tell_info_later(l);
+	return true;
+}
+
 /* Closes the descriptors in f. */
 static bool on_message(struct link *l, struct heritage *h, const union ksm_msg *m,
 		       struct link_fds *f)
@@ -118,6 +140,8 @@ static bool on_message(struct link *l, struct heritage *h, const union ksm_msg *
 		return on_order(l, &m->order);
 	case KSM_MSG_UNMERGE:
 		return on_unmerge(l, &m->unmerge);
+	case KSM_MSG_GIVE_BACK:
+		return on_give_back(l, &m->give_back);
 	case KSM_MSG_RELEASE:
 		return on_release(l, h, &m->unmerge);
 	case KSM_MSG_STAT_REPLY:
@@ -164,12 +188,13 @@ static int until_due(int until, uint64_t due_ms, uint64_t now)
 	return due_ms && (until == WAIT_FOREVER || t < until) ? t : until;
 }
 
-/* How long to sleep: until INFO, the past or the heap want a look. */
+/* How long to sleep: until INFO, FORKS, the past or the heap want a look. */
 static int next_timeout(const struct link *l, const struct heritage *h)
 {
 	uint64_t now = kit_now_ms();
 	int t = until_due(WAIT_FOREVER, l->info_due_ms, now);
 
+	t = until_due(t, l->forks_due_ms, now);
 	t = until_due(t, h->past.due_ms, now);
 	return heap_is_offered(&h->heap) ? until_due(t, now + h->heap.poll_ms, now) : t;
 }
@@ -193,7 +218,7 @@ static bool do_what_is_due(struct link *l, struct heritage *h)
 	if (h->past.due_ms && kit_now_ms() >= h->past.due_ms && !past_ask(&h->past, l))
 		return false;
 	heap_poll(&h->heap);
-	if (!tell_events(l))
+	if (!tell_forks(l) || !tell_events(l))
 		return false;
 	wait_ask_passes(l);
 	return true;
@@ -215,6 +240,7 @@ bool serve_connection(struct link *l, struct heritage *h)
 
 	if (greeted) {
 		tell_info_later(l);
+		tell_forks_drop();
 		if (tell_all(l) && sentinel_ask(&h->sentinels, l)) {
 			atomic_store(&mailbox.connected, 1);
 			mailbox_tried();

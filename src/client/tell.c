@@ -33,6 +33,8 @@
 
 /* Facts about this process are worth a message once it has been quiet for so long. */
 #define INFO_DELAY_MS 300
+/* Forks are told of together. */
+#define FORKS_DELAY_MS 1000
 /* So long the agent counts pages for a message; it does nothing else meanwhile. */
 #define COUNT_MS 10
 /* Ranges that are looked up at a time with the lock held. */
@@ -167,6 +169,28 @@ bool tell_info(struct link *l)
 	if (l->kit->buf)
 		sysc3(SYS_madvise, l->kit->buf, 2 * KIT_ORDER_BYTES, MADV_DONTNEED);
 	return tell_message(l, &m, sizeof(m));
+}
+
+bool tell_forks(struct link *l)
+{
+	struct ksm_msg_forks m = { { KSM_MSG_FORKS, sizeof(m) }, 0, 0 };
+	uint64_t now;
+
+	if (!atomic_load(&as.nr_forks))
+		return true;
+	now = kit_now_ms();
+	if (!l->forks_due_ms)
+		l->forks_due_ms = now + FORKS_DELAY_MS;
+	if (now < l->forks_due_ms)
+		return true;
+	l->forks_due_ms = 0;
+	m.nr = atomic_exchange(&as.nr_forks, 0); /* the next one wakes the agent again */
+	return tell_message(l, &m, sizeof(m));
+}
+
+void tell_forks_drop(void)
+{
+	atomic_store(&as.nr_forks, 0);
 }
 
 void tell_info_later(struct link *l)

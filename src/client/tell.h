@@ -24,6 +24,13 @@ bool tell_all(struct link *l);
 bool tell_events(struct link *l);
 /* Facts about this process, and drop what the kit's buffers hold: orders have ceased to come. */
 bool tell_info(struct link *l);
+/*
+ * Send FORKS when that is due: a second after the first copy of this process that the daemon does
+ * not know of. False: the connection is broken. tell_forks_drop(): what happened before the
+ * connection is nobody's business.
+ */
+bool tell_forks(struct link *l);
+void tell_forks_drop(void);
 /* Frames stay because there is no room to give them up, or do so no more: INFO says so. */
 void tell_short(struct link *l, bool is);
 /* Have info_due_ms say so once nothing has happened for a while. */

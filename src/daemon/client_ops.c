@@ -176,6 +176,7 @@ const struct engine_ops client_ops = {
 	.read = op_read,
 	.nid = op_nid,
 	.send_order = session_send_order,
+	.give_back = session_give_back,
 	.frame_write = arena_frame_write,
 	.frame_copy = arena_frame_copy,
 	.frame_nids = arena_frame_nids,

@@ -17,6 +17,11 @@ void session_info(struct session *s, const union ksm_msg *msg)
 	engine_mm_set_vmas(s->mm, info->nr_vmas, s->max_map_count);
 }
 
+void session_info_forks(struct session *s, const union ksm_msg *msg)
+{
+	engine_mm_forked(s->mm, msg->forks.nr);
+}
+
 void session_info_stat(struct session *s, const union ksm_msg *msg)
 {
 	s->stat_id = msg->stat.id;

@@ -45,6 +45,7 @@ static const struct rule {
 	[KSM_MSG_EPOCH_DONE] = { IN_READY, epochs_done },
 	[KSM_MSG_STAT] = { IN_READY, session_info_stat },
 	[KSM_MSG_INFO] = { IN_READY, session_info },
+	[KSM_MSG_FORKS] = { IN_READY, session_info_forks },
 };
 
 /* A message and the descriptors that came with it. */

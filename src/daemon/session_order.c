@@ -44,6 +44,19 @@ int session_send_order(void *client, struct ksm_msg_order *order)
 	return err == -EWOULDBLOCK || err == -ENOBUFS || err == -ENOMEM ? -EAGAIN : err;
 }
 
+int session_give_back(void *client, uint64_t addr, uint64_t mask)
+{
+	struct session *s = client;
+	struct ksm_msg_give_back msg = { { KSM_MSG_GIVE_BACK, sizeof(msg) }, addr, mask };
+	int err = -EAGAIN;
+
+	lock_take(&s->send_lock);
+	if (may_order(s))
+		err = session_send_locked(s, &msg.hdr, NULL, 0);
+	lock_give(&s->send_lock);
+	return err;
+}
+
 /* ---- claims ---- */
 
 void session_order_claim(struct session *s, uint32_t id, uint64_t mask)

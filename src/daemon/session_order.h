@@ -16,6 +16,8 @@
  * -errno.
  */
 int session_send_order(void *client, struct ksm_msg_order *order);
+/* For engine_ops.give_back. The same. */
+int session_give_back(void *client, uint64_t addr, uint64_t mask);
 /* These pages of an order are said to be merged. */
 void session_order_claim(struct session *s, uint32_t id, uint64_t mask) NEEDS_NOT(s->send_lock);
 /*

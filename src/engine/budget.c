@@ -25,15 +25,29 @@
  */
 #include "engine/budget.h"
 #include "engine/block.h"
+#include "engine/forks.h"
 #include "engine/mm.h"
 #include "engine/page.h"
 #include "engine/vma.h"
 
 /* --- how much there is --- */
 
-uint64_t budget_limit(const struct mm_slot *mm)
+/* What vm.max_map_count leaves to merging. */
+static uint64_t share(const struct mm_slot *mm)
 {
 	return (uint64_t)mm->max_map_count * knob_get(mm->e->knobs, KNOB_VMA_BUDGET_PERCENT) / 100;
+}
+
+bool budget_is_for_forks(const struct mm_slot *mm)
+{
+	uint64_t limit = forks_limit(mm);
+
+	return limit != UINT64_MAX && mm->vmas_own + limit < share(mm);
+}
+
+uint64_t budget_limit(const struct mm_slot *mm)
+{
+	return budget_is_for_forks(mm) ? mm->vmas_own + forks_limit(mm) : share(mm);
 }
 
 uint64_t budget_used(const struct mm_slot *mm)

@@ -7,6 +7,8 @@
 
 /* Most mappings that the client may have with merging. */
 uint64_t budget_limit(const struct mm_slot *mm) NEEDS(mm->e->lock);
+/* Is that fewer than otherwise, because the client forks often (forks.h)? */
+bool budget_is_for_forks(const struct mm_slot *mm) NEEDS(mm->e->lock);
 /* Mappings of the process, those that orders under way may add included. */
 uint64_t budget_used(const struct mm_slot *mm) NEEDS(mm->e->lock);
 /* How scarce mappings are, from 0 (plenty) to 4 (none left). */

@@ -14,6 +14,7 @@
 #include "engine/across.h"
 #include "engine/allow.h"
 #include "engine/block.h"
+#include "engine/forks.h"
 #include "engine/layout.h"
 #include "engine/mm.h"
 #include "engine/page.h"
@@ -104,6 +105,13 @@ void engine_mm_exit(struct mm_slot *mm)
 		cds_list_del(&mm->list);
 		teardown(mm);
 	}
+	engine_unlock(mm->e);
+}
+
+void engine_mm_forked(struct mm_slot *mm, uint32_t nr)
+{
+	engine_lock(mm->e);
+	forks_count(mm, nr);
 	engine_unlock(mm->e);
 }
 

@@ -107,6 +107,25 @@ struct trail {
 	uint32_t item;
 };
 
+/* How often a client forks, and what it may have for it: forks.c. */
+struct forks {
+	uint64_t nr;      /* told so far */
+	uint32_t load;    /* forks, in 1/256; those of some time ago count half */
+	uint64_t load_ms; /* at this time */
+	uint64_t pages;   /* that each fork copies, */
+	uint32_t own;     /* and mappings that are not merging's, since there is a limit */
+	uint32_t limit;   /* mappings that merging may add; 0: as many as otherwise */
+};
+
+/* Mappings that a client is to give back because it forks: shed.c. */
+struct shed {
+	uint32_t at;         /* entry of the block table that is next */
+	uint32_t level;      /* which runs go */
+	uint64_t due_ms;     /* of the next round, unless the last has reached its goal */
+	uint64_t from, goal; /* mappings before the last round, and expected after it */
+	uint32_t wait_ms;
+};
+
 /*
  * A client. For each state s: nr_state[s] pages of its blocks are in it, and the sum over all
  * clients is engine.nr_state[s]. vmas_reserved is the sum of order[].vmas.
@@ -145,6 +164,8 @@ struct mm_slot {
 	/* Of left[], when there were more or some merged; merged pages when retry.c asked last. */
 	uint64_t fork_left, fork_merged;
 	uint32_t fork_passed, fork_interval; /* passes since it asked again; until it does */
+	struct forks forks;
+	struct shed shed;
 	enum engine_flush flush_owed; /* the last flush could not send all that it should have */
 
 	struct trail trail; /* the last pair: follow.c */

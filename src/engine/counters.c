@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine/core.h"
+#include "engine/budget.h"
 #include "engine/settle.h"
 #include "pool/index.h"
 
@@ -25,6 +26,15 @@ static uint64_t tracked(const uint64_t nr_state[RMAP_NR])
 	for (int s = RMAP_ABSENT + 1; s < RMAP_NR; s++)
 		sum += nr_state[s];
 	return sum;
+}
+
+/* Pages are refused for want of mappings; who has few because it forks is told that. */
+static void forks_left_out(const struct mm_slot *mm, uint64_t *out) NEEDS(mm->e->lock)
+{
+	if (!budget_is_for_forks(mm))
+		return;
+	out[KSM_LEFT_VMA_BUDGET] -= mm->left[KSM_LEFT_VMA_BUDGET];
+	out[KSM_LEFT_FORK_BUDGET] += mm->left[KSM_LEFT_VMA_BUDGET];
 }
 
 static void left_out(const uint64_t left[KSM_LEFT_NR], const uint64_t nr_state[RMAP_NR],
@@ -63,6 +73,8 @@ void engine_totals_add(struct engine_totals *to, const struct engine_totals *fro
 
 void engine_counters(struct engine *e, struct engine_counters *out)
 {
+	struct mm_slot *mm;
+
 	engine_lock(e);
 	page_counters(e, out);
 	out->stable_node_chains += e->stable.nr_chains;
@@ -77,6 +89,10 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	engine_totals_add(&out->total, &e->total);
 	out->metadata_bytes += metadata_bytes(e);
 	left_out(e->left, e->nr_state, out->left_out);
+	cds_list_for_each_entry(mm, &e->mms, list) {
+		mm_is_of(mm, e);
+		forks_left_out(mm, out->left_out);
+	}
 	engine_unlock(e);
 }
 
@@ -112,6 +128,9 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 			      mm->nr_windows * sizeof(*mm->window) +
 			      mm->regions->nr * (sizeof(struct region) + sizeof(struct region *));
 	left_out(mm->left, mm->nr_state, out->left_out);
+	forks_left_out(mm, out->left_out);
+	out->forks = mm->forks.nr;
+	out->fork_budget = budget_is_for_forks(mm) ? mm->forks.limit : 0;
 	engine_unlock(mm->e);
 }
 

@@ -17,6 +17,8 @@
  * without its lock, the others with it; no op may call back into the engine.
  *
  * Addresses are bytes, frames are numbers of 4 KiB pages in the arena.
+ *
+ * Length: it is the face of a whole folder, and most of it says what may be expected.
  */
 #ifndef KSM_ENGINE_H
 #define KSM_ENGINE_H
@@ -89,6 +91,11 @@ struct engine_ops {
 	 * engine_flush()), or another negative errno (the client is going away).
 	 */
 	int (*send_order)(void *client, struct ksm_msg_order *order);
+	/*
+	 * Ask for private memory in the place of frames of the block at addr: bit n of mask is page
+	 * n. The answer is engine_region_forget(). Returns as send_order().
+	 */
+	int (*give_back)(void *client, uint64_t addr, uint64_t mask);
 	/*
 	 * [unlocked] Write nr contiguous frames. Several workers may be at it at once, each with
 	 * frames of its own. Returns 0 or -ENOSPC, -ENOMEM, -EIO.
@@ -178,6 +185,8 @@ void engine_mm_set_family(struct mm_slot *mm, uint64_t family);
  * included, and its limit. Between two counts the engine follows its own orders.
  */
 void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_count);
+
+void engine_mm_forked(struct mm_slot *mm, uint32_t nr); /* since it said so last: forks.h */
 
 /*
  * Somebody waits until the client's pages are merged: in the pass under way and the two after it no
@@ -269,15 +278,16 @@ enum engine_why {
 	WHY_PINNED,
 	WHY_FORK_SHARED,
 	WHY_VMA_BUDGET,
+	WHY_FORK_BUDGET,
 	WHY_ARENA_LIMIT,
-	WHY_FOREIGN, /* these six are counted as left out */
+	WHY_FOREIGN, /* these seven are counted as left out */
 	WHY_NR
 };
 #define ENGINE_WHY_NAMES                                                                           \
 	{                                                                                          \
 		"merged", "alone", "zero", "ordered", "unique", "few_sharers", "delayed", "new",   \
 			"held", "debt", "volatile", "cow_broken", "pinned", "fork_shared",         \
-			"vma_budget", "arena_limit", "foreign"                                     \
+			"vma_budget", "fork_budget", "arena_limit", "foreign"                      \
 	}
 
 /*
@@ -559,7 +569,8 @@ struct mm_counters {
 	uint64_t region_bytes, nr_regions;
 	uint64_t nr_vmas;    /* the client's own, plus those of merging (vma.c) */
 	uint64_t added_vmas; /* those of merging */
-	uint64_t cow_breaks, orders;
+	uint64_t cow_breaks, orders, forks;
+	uint64_t fork_budget; /* most added_vmas because of forks; 0: they limit nothing */
 	uint64_t metadata_bytes;
 	uint64_t left_out[KSM_LEFT_NR]; /* daemon-side reasons only */
 };

@@ -75,6 +75,9 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, 0, 100,
 		"share of vm.max_map_count up to which merging may add mappings to a client",
 		FORM_UINT },
+	[KNOB_FORK_COST_PERCENT] = { "fork_cost_percent", 1, 0, 100,
+		"what mappings that merging added may cost a client that forks, in percent of a "
+		"CPU; above that it may have as many as double the time of a fork", FORM_UINT },
 	[KNOB_SCAN_THREADS] = { "scan_threads", 0, 0, KNOB_SCAN_THREADS_MAX,
 		"most threads that scan at a time, each another client; 0 one for each CPU",
 		FORM_UINT },

@@ -33,6 +33,7 @@ enum knob_id {
 	KNOB_ADVISOR_MAX_PAGES_TO_SCAN,
 	KNOB_MAX_IDLE_MILLISECS,    /* not the kernel's: longest pause between calm passes */
 	KNOB_VMA_BUDGET_PERCENT,    /* nor this: share of vm.max_map_count for merging */
+	KNOB_FORK_COST_PERCENT,     /* nor this: what mappings may cost forks */
 	KNOB_SCAN_THREADS,          /* nor this: threads that scan at a time */
 	KNOB_MIN_SHARERS,           /* nor this: fork families that must hold contents */
 	KNOB_MERGE_DELAY_MILLISECS, /* nor this: longest random wait before merging */

@@ -20,11 +20,13 @@
 #include "engine/budget.h"
 #include "engine/dense.h"
 #include "engine/follow.h"
+#include "engine/forks.h"
 #include "engine/mm.h"
 #include "engine/read.h"
 #include "engine/retry.h"
 #include "engine/see.h"
 #include "engine/settle.h"
+#include "engine/shed.h"
 
 /*
  * Address space per call of change tracking. The kernel holds the client's mmap_lock for all of it,
@@ -313,6 +315,8 @@ static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct
 	mm_is_of(mm, e);
 	mm->hurry -= mm->hurry > 0;
 	w->at = (struct scan_cursor){ .serial = mm->serial };
+	forks_update(mm);
+	shed_mappings(mm);
 	budget_requeue(mm);
 	retry_shared(mm);
 	dense_update(mm);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "engine/block.h"
+#include "engine/budget.h"
 #include "engine/core.h"
 #include "engine/crowd.h"
 #include "engine/mm.h"
@@ -36,12 +37,14 @@ static enum engine_why why_volatile(const struct engine *e, const struct rmap_bl
 static enum engine_why why_volatile(const struct engine *e, const struct rmap_block *b,
 				    unsigned int slot)
 {
+	const struct mm_slot *mm = block_mm(b);
 	uint8_t left = rmap_left(b, slot);
 
+	mm_is_of(mm, e);
 	if (left & RMAP_LEFT_PINNED)
 		return WHY_PINNED;
 	if (left & RMAP_LEFT_VMA)
-		return WHY_VMA_BUDGET;
+		return budget_is_for_forks(mm) ? WHY_FORK_BUDGET : WHY_VMA_BUDGET;
 	if (left & RMAP_LEFT_ARENA)
 		return WHY_ARENA_LIMIT;
 	if (left & RMAP_LEFT_FORK)

@@ -75,8 +75,9 @@ enum ksm_left_out {
 	KSM_LEFT_CLIENT_NR,
 	KSM_LEFT_PINNED = KSM_LEFT_CLIENT_NR, /* UFFDIO_MOVE refuses it: a device may write there */
 	KSM_LEFT_FORK_SHARED,                 /* other processes of a fork map the page, too */
-	KSM_LEFT_COW_BROKEN, /* written after it was merged: private memory in a file mapping */
-	KSM_LEFT_VMA_BUDGET, /* the client cannot spare the mappings */
+	KSM_LEFT_COW_BROKEN,  /* written after it was merged: private memory in a file mapping */
+	KSM_LEFT_VMA_BUDGET,  /* the client cannot spare the mappings */
+	KSM_LEFT_FORK_BUDGET, /* it forks so often that they would cost it too much */
 	KSM_LEFT_FOREIGN, /* a file page that this daemon did not place; an earlier one may have */
 	KSM_LEFT_ARENA_LIMIT, /* no frame: the arena's limit, or max_retired_frames */
 	KSM_LEFT_NR
@@ -87,7 +88,8 @@ enum ksm_left_out {
 	{                                                                                          \
 		"mlocked", "wipeonfork", "mempolicy", "pkey", "shared", "hugetlb", "stack",        \
 			"spliced", "excluded", "userfaultfd", "prot", "kept", "sealed", "pinned",  \
-			"fork_shared", "cow_broken", "vma_budget", "foreign", "arena_limit"        \
+			"fork_shared", "cow_broken", "vma_budget", "fork_budget", "foreign",       \
+			"arena_limit"                                                              \
 	}
 
 /*

@@ -48,6 +48,8 @@ enum ksm_msg_type {
 	KSM_MSG_RELEASE,      /* D: asks for private memory, and for no sign of merging */
 	KSM_MSG_RELEASE_DONE, /* C: did so and hangs up, or could not */
 	KSM_MSG_INFO,         /* C: tells facts about itself that changed */
+	KSM_MSG_FORKS,        /* C: has forked; once a second at most */
+	KSM_MSG_GIVE_BACK,    /* D: asks for private memory in place of frames of a block */
 	KSM_MSG_ERROR,        /* D: says why, and drops the connection */
 	KSM_MSG_NR
 };
@@ -153,6 +155,22 @@ struct ksm_msg_info {
 	uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };
 
+struct ksm_msg_forks {
+	struct ksm_msg_hdr hdr;
+	uint32_t nr; /* copies of the process that were made since the last such message */
+	uint32_t reserved;
+};
+
+/*
+ * The client answers by a FORGET of each run that it gave back. What it cannot give back it keeps,
+ * and says nothing.
+ */
+struct ksm_msg_give_back {
+	struct ksm_msg_hdr hdr;
+	uint64_t addr; /* block start: a multiple of KSM_ORDER_PAGES pages */
+	uint64_t mask; /* bit n: page n of the block */
+};
+
 #define KSM_ERROR_TEXT 116u /* bytes, the NUL included */
 
 struct ksm_msg_error {
@@ -175,6 +193,8 @@ union ksm_msg {
 	struct ksm_msg_stat stat;
 	struct ksm_msg_stat_reply stat_reply;
 	struct ksm_msg_info info;
+	struct ksm_msg_forks forks;
+	struct ksm_msg_give_back give_back;
 	struct ksm_msg_error error;
 };
 
@@ -200,6 +220,8 @@ static inline uint32_t ksm_msg_size(uint32_t type)
 		[KSM_MSG_RELEASE] = sizeof(struct ksm_msg_unmerge),
 		[KSM_MSG_RELEASE_DONE] = sizeof(struct ksm_msg_unmerge),
 		[KSM_MSG_INFO] = sizeof(struct ksm_msg_info),
+		[KSM_MSG_FORKS] = sizeof(struct ksm_msg_forks),
+		[KSM_MSG_GIVE_BACK] = sizeof(struct ksm_msg_give_back),
 		[KSM_MSG_ERROR] = sizeof(struct ksm_msg_error),
 	};
 	return type < KSM_MSG_NR ? size[type] : 0;

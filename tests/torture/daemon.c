@@ -100,6 +100,7 @@ void daemon_hurry(struct job *j)
 	store_must(j, "max_idle_millisecs", "20");
 	store_must(j, "smart_scan", "0");
 	store_must(j, "vma_budget_percent", "50");
+	store_must(j, "fork_cost_percent", "1");
 	store_must(j, "max_retired_frames", "131072");
 	store_must(j, "compaction_proactiveness", "0"); /* nothing moves by itself */
 }
@@ -156,6 +157,7 @@ static const struct {
 	{ "advisor_max_pages_to_scan", 1, 50000 },
 	{ "max_idle_millisecs", 1, 100 },
 	{ "vma_budget_percent", 0, 101 },
+	{ "fork_cost_percent", 0, 101 },
 	{ "max_retired_frames", 0, 2000 },
 	{ "compaction_proactiveness", 0, 101 },
 };

@@ -298,6 +298,18 @@ static int op_send(void *client, struct ksm_msg_order *order)
 	return 0;
 }
 
+static int op_give_back(void *client, uint64_t addr, uint64_t mask)
+{
+	struct fake_client *c = client;
+
+	if (c->full || c->nr_asked == 256)
+		return -EAGAIN;
+	c->asked[c->nr_asked].addr = addr;
+	c->asked[c->nr_asked++].mask = mask;
+	c->w->asked += (uint64_t)__builtin_popcountll(mask);
+	return 0;
+}
+
 static int op_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 {
 	struct fake *w = arena;
@@ -415,6 +427,7 @@ static const struct engine_ops fake_ops = {
 	.read = op_read,
 	.nid = op_nid,
 	.send_order = op_send,
+	.give_back = op_give_back,
 	.frame_write = op_frame_write,
 	.frame_copy = op_frame_copy,
 	.frame_nids = op_frame_nids,
@@ -727,9 +740,33 @@ void fake_agent_run(struct fake_client *c)
 	}
 }
 
+/* As libksm: private pages in the place of frames, and of what was written on them. */
+static void give_back(struct fake_client *c, uint64_t addr, uint64_t mask)
+{
+	for (uint32_t i = 0; i < KSM_ORDER_PAGES; i++) {
+		uint64_t at = addr + i * PAGE;
+		struct fake_page *p = &c->page[(at - c->base) / PAGE];
+
+		if (!(mask >> i & 1))
+			continue;
+		must(at >= c->base && at < c->base + c->nr * PAGE);
+		if (p->how != FAKE_FILE && !p->cow)
+			continue; /* it has gone meanwhile */
+		p->how = FAKE_ANON;
+		p->cow = false;
+		p->written = true;
+		ck_assert_int_eq(engine_region_forget(c->mm, at, at + PAGE), 0);
+	}
+	c->changes++;
+}
+
 void fake_agent_answer(struct fake_client *c)
 {
 	int k, left = 0;
+
+	for (k = 0; k < c->nr_asked && !c->keeps; k++)
+		give_back(c, c->asked[k].addr, c->asked[k].mask);
+	c->nr_asked = 0;
 
 	for (k = 0; k < c->nr_orders; k++) {
 		if (!c->order[k].done) {

@@ -63,6 +63,11 @@ struct fake_client {
 	struct fake_page *page;
 	struct fake_order order[64];
 	int nr_orders;
+	struct {
+		uint64_t addr, mask;
+	} asked[256]; /* to be given back */
+	int nr_asked;
+	bool keeps; /* it gives nothing back */
 	uint64_t changes;
 	uint64_t allowed; /* what memory_allow() said last */
 	bool full;        /* send_order answers -EAGAIN */
@@ -89,7 +94,8 @@ struct fake {
 	int nr_clients;
 	int released;    /* client_release calls; atomic */
 	int write_fails; /* frame_write calls that are to fail */
-	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, tracks, writtens, sent;
+	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, tracks, writtens, sent,
+		asked;
 	int fail_percent;                  /* of the pages of an order */
 	unsigned int fail_in[FAKE_FAULTS]; /* 0: never (again) */
 	enum ksm_res fail_result;

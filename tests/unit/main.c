@@ -35,6 +35,7 @@ int main(void)
 	srunner_add_suite(sr, suite_crowd());
 	srunner_add_suite(sr, suite_scan());
 	srunner_add_suite(sr, suite_vma());
+	srunner_add_suite(sr, suite_forks());
 	srunner_add_suite(sr, suite_workers());
 	srunner_add_suite(sr, suite_follow());
 	srunner_add_suite(sr, suite_migrate());

@@ -28,6 +28,7 @@ Suite *suite_merge(void);
 Suite *suite_crowd(void);
 Suite *suite_scan(void);
 Suite *suite_vma(void);
+Suite *suite_forks(void);
 Suite *suite_workers(void);
 Suite *suite_follow(void);
 Suite *suite_compact(void);

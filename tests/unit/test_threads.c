@@ -97,6 +97,14 @@ static int op_send(void *client, struct ksm_msg_order *order)
 	return r;
 }
 
+static int op_give_back(void *client, uint64_t addr, uint64_t mask)
+{
+	(void)client;
+	(void)addr;
+	(void)mask;
+	return -EAGAIN;
+}
+
 static int op_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 {
 	(void)arena;
@@ -178,6 +186,7 @@ static const struct engine_ops ops = {
 	.clean = op_clean,
 	.read = op_read,
 	.send_order = op_send,
+	.give_back = op_give_back,
 	.frame_write = op_write,
 	.frame_copy = op_copy,
 	.nid = op_nid,

@@ -78,6 +78,13 @@ const struct kind kinds[] = {
 	  "Equal pages that lie scattered cost a mapping each, and a process can have "
 	  "vm.max_map_count of them, of which merging takes a share.",
 	  "Raise vm.max_map_count (sysctl; 1048576 is usual) or ksm/vma_budget_percent.", false },
+	{ "fork_budget", "would make its forks too slow",
+	  "fork copies mappings one by one, and equal pages that lie scattered cost a mapping "
+	  "each. A program that forks often has no more of them than make a fork take twice its "
+	  "time.",
+	  "Nothing, as a rule: posix_spawn and vfork copy no mappings, and do not count. Or raise "
+	  "ksm/fork_cost_percent.",
+	  false },
 	{ "arena_limit", "no room for frames",
 	  "The daemon has reached limit/arena_bytes or its --arena-size, or too many frames are "
 	  "retired (ksm/max_retired_frames).",

@@ -334,7 +334,7 @@ START_TEST(modes_say_what_can_be_set)
 	int nr = 0;
 
 	walk_modes(d, "", &nr);
-	ck_assert_int_eq(nr, 29 + 7 + 2 * 4); /* ksm/ and limit/; four for each node */
+	ck_assert_int_eq(nr, 30 + 7 + 2 * 5); /* ksm/ and limit/; five for each node */
 	ck_assert_int_eq(ctl_ls(d, "-l", buf, sizeof(buf)), ctl_ls(d, "-l ", buf, sizeof(buf)));
 	ck_assert_int_eq(ctl_ls(d, "-l ksm/run", buf, sizeof(buf)), -ENOTDIR);
 	ck_assert_int_eq(ctl_ls(d, "-l nothing", buf, sizeof(buf)), -ENOENT);

@@ -99,8 +99,7 @@ static void end(struct two *t)
 
 /*
  * What is left makes a fork cost about twice what it costs natively. When forks may cost more all
- * is merged again. Seen to fail (8,000 mappings are left) without shed_mappings(), and with forks
- * that the library does not count.
+ * is merged again. Seen to fail (8,000 mappings are left) without shed_mappings().
  */
 START_TEST(often)
 {

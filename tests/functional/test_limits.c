@@ -151,7 +151,7 @@ END_TEST
 
 /*
  * With the pages between inlaid, the same clients merge everything, and need a mapping for each
- * stretch of an order. Seen to fail (25,000 of 40,000 pages) without inlay_end().
+ * stretch of an order. Seen to fail without inlay_end().
  */
 START_TEST(scattered_pages_need_few_mappings)
 {

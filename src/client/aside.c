@@ -169,11 +169,12 @@ static bool make_sheet(struct aside_sheet *s, const struct kit *k, uint32_t fram
 	return false;
 }
 
+/* Frames that are prepared on it already stay there, so it keeps the advice that it has. */
 static bool have_sheet(struct aside_sheet *s, const struct kit *k, uint32_t frame,
 		       const struct as_range *r) NEEDS(as.lock)
 {
 	if (s->at && s->flags != (r->flags & (AS_DONTFORK | AS_DONTDUMP)))
-		aside_sheet_end(s);
+		return false;
 	if (!s->at && !make_sheet(s, k, frame, r))
 		s->len = 0;
 	return s->len;

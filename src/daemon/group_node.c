@@ -102,7 +102,7 @@ static void look_vacate(struct daemon *d, int nid, struct node_values *v)
 	size_t size = sizeof(v->drain_result);
 	struct vacate_node n;
 
-	vacate_look(&d->mover->vacate, nid, &n);
+	mover_vacated(d->mover, nid, &n);
 	v->drain = n.state != VACATE_IN_USE;
 	if (n.state == VACATE_GOING)
 		snprintf(out, size, "under way: frames %llu retired %llu",

@@ -13,7 +13,6 @@
 #include <urcu.h>
 
 #include "base/clock.h"
-#include "base/text.h"
 #include "daemon/client_view.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
@@ -232,17 +231,6 @@ static int prepare(struct mover *m, int job, int to)
 	return err ? err : start(m);
 }
 
-int mover_node_of(const char *value, int *nid)
-{
-	uint64_t n;
-	int err = text_number(value, 10, &n);
-
-	if (err == -EINVAL)
-		return err;
-	*nid = err || n > NUMA_MAX_NODES ? NUMA_MAX_NODES : (int)n;
-	return 0;
-}
-
 int mover_begin(struct mover *m, int from, int to)
 {
 	unsigned int nr, begun = 0;
@@ -375,6 +363,11 @@ void mover_rest(struct mover *m)
 int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end)
 {
 	return drains_online(&m->drains, nid, first, end);
+}
+
+void mover_vacated(struct mover *m, int nid, struct vacate_node *out)
+{
+	vacate_look(&m->vacate, nid, out);
 }
 
 void mover_drained(struct mover *m, int nid, struct drains_node *out)

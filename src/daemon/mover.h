@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/guard.h"
+#include "base/text.h"
 #include "daemon/bell.h"
 #include "daemon/compacts.h"
 #include "daemon/drains.h"
@@ -71,7 +72,17 @@ void mover_stop(struct mover *m);
  */
 int mover_begin(struct mover *m, int from, int to);
 /* The number of a node that somebody wrote; one too large there is none of. 0 or -EINVAL. */
-int mover_node_of(const char *value, int *nid);
+static inline int mover_node_of(const char *value, int *nid)
+{
+	uint64_t n;
+	int err = text_number(value, 10, &n);
+
+	if (err == -EINVAL)
+		return err;
+	*nid = err || n > NUMA_MAX_NODES ? NUMA_MAX_NODES : (int)n;
+	return 0;
+}
+
 /* Put back what has not moved yet. */
 void mover_end(struct mover *m, int job);
 /* As drains_begin(), drains_end(), drains_online(); mover_offline() or -errno: no thread. */
@@ -84,6 +95,7 @@ int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end);
  */
 int mover_vacate(struct mover *m, int nid);
 void mover_vacate_end(struct mover *m, int nid);
+void mover_vacated(struct mover *m, int nid, struct vacate_node *out);
 /* As compacts_begin(); or -errno: there is no thread. And the reverse. */
 int mover_compact(struct mover *m, int nid);
 void mover_compact_end(struct mover *m, int nid);

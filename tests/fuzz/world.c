@@ -81,6 +81,52 @@ void mover_end(struct mover *m, int from)
 	domain_snapshot_free(v, nr);
 }
 
+int mover_begin_client(struct mover *m, pid_t pid, struct mm_slot *mm, int to)
+{
+	(void)m;
+	(void)pid;
+	return engine_migrate_client(mm, to);
+}
+
+void mover_end_client(struct mover *m, pid_t pid)
+{
+	(void)pid;
+	mover_end(m, ENGINE_JOB_CLIENT);
+}
+
+int mover_counts_client(struct mover *m, pid_t pid, struct mover_counts *out)
+{
+	(void)m;
+	(void)pid;
+	(void)out;
+	return -ENOENT;
+}
+
+int mover_vacate(struct mover *m, int nid)
+{
+	struct daemon *d = (struct daemon *)(void *)m;
+
+	return mover_begin(m, nid, (nid + 1) % d->topology->nr_nodes);
+}
+
+void mover_vacate_end(struct mover *m, int nid)
+{
+	mover_end(m, nid);
+}
+
+void mover_vacated(struct mover *m, int nid, struct vacate_node *out)
+{
+	(void)m;
+	(void)nid;
+	*out = (struct vacate_node){ 0 };
+}
+
+/* The world looks after every input. */
+void mover_look(struct mover *m)
+{
+	(void)m;
+}
+
 int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end)
 {
 	struct daemon *d = (struct daemon *)(void *)m;
@@ -326,6 +372,13 @@ static void scan(struct domain *d, void *arg)
 		if (!engine_drain_step(d->engine, nid, os_now_ms(), &drained) &&
 		    !engine_compact_step(d->engine, nid, os_now_ms(), &compacted))
 			engine_migrate_step(d->engine, nid, os_now_ms(), &done);
+	}
+	if (engine_wants_twins(d->engine))
+		engine_migrate_twins(d->engine);
+	for (int job = ENGINE_JOB_CLIENT; job < ENGINE_JOBS; job++) {
+		struct engine_migrated done = { 0 };
+
+		engine_migrate_step(d->engine, job, os_now_ms(), &done);
 	}
 	if (engine_nr_retired(d->engine))
 		bell_ring(&a->w->d.client_bell, CLIENTS_RETIRED);

@@ -349,6 +349,9 @@ static void check_done(const struct ksm_msg_order_done *d)
 
 		MUST(d->result[i] < KSM_RES_NR);
 		MUST((d->result[i] == KSM_RES_NONE) == (k.order.frame[i] == KSM_FRAME_NONE));
+		if (d->result[i] == KSM_RES_INLAID)
+			MUST(k.order.frame[i] == KSM_FRAME_INLAY && inside(addr, PAGE) &&
+			     k.page[number(addr)] == ANON);
 		if (d->result[i] != KSM_RES_MERGED)
 			continue;
 		fuzz_agent_merged++;
@@ -400,6 +403,7 @@ static long map_frames(uint64_t addr, uint64_t len, int fd, uint64_t off)
 static struct aside {
 	uint64_t addr, len, off; /* len 0: unused */
 	uint64_t left;           /* bytes that were neither moved away nor unmapped */
+	bool inlaid[FRAMES + 1]; /* pages of it that are private, and no frames */
 } asides[20]; /* of a chunk of txn.c: 16 runs, their sheet, and what a failed one has left */
 
 static struct aside *aside_at(uint64_t from, uint64_t len)
@@ -444,8 +448,33 @@ static long map_aside(uint64_t len, uint64_t off)
 	MUST(a);
 	for (uint64_t at = 0; at < len && (off + at) / PAGE < FRAMES; at += PAGE)
 		memcpy((void *)(p + (long)at), frames[(off + at) / PAGE], PAGE);
-	*a = (struct aside){ (uint64_t)p, len, off, len };
+	*a = (struct aside){ .addr = (uint64_t)p, .len = len, .off = off, .left = len };
 	return p;
+}
+
+/* Frames of a mapping aside show where there were private pages. */
+static void drop_inlaid(struct aside *a, uint64_t from, uint64_t len)
+{
+	for (uint64_t at = from - a->addr; at < from - a->addr + len; at += PAGE)
+		if (a->inlaid[at / PAGE]) {
+			MUST((a->off + at) / PAGE < FRAMES);
+			memcpy((void *)(a->addr + at), frames[(a->off + at) / PAGE], PAGE);
+			a->inlaid[at / PAGE] = false;
+		}
+}
+
+/* Private pages go along with the mapping that they are part of. */
+static void move_inlaid(struct aside *a, uint64_t from, uint64_t len, uint64_t to)
+{
+	for (uint64_t at = 0; at < len; at += PAGE) {
+		unsigned int i = number(to + at);
+
+		if (!a->inlaid[(from - a->addr + at) / PAGE])
+			continue;
+		memcpy(page_at(i), (void *)(from + at), PAGE);
+		k.page[i] = ANON;
+	}
+	drop_inlaid(a, from, len);
 }
 
 /* Anonymous memory where a move of frames has failed, so that the pages can come back. */
@@ -496,6 +525,7 @@ static long do_mremap(uint64_t from, uint64_t len, int flags, uint64_t to)
 	MUST(inside(to, len));
 	if (a) {
 		map_frames(to, len, agent.kit.arena, a->off + (from - a->addr));
+		move_inlaid(a, from, len, to);
 		if (flags & MREMAP_DONTUNMAP) {
 			MUST(len < a->len); /* else the copy would have no anon_vma */
 		} else {
@@ -548,14 +578,20 @@ static long drop_buffers(uint64_t addr, uint64_t len)
 	return sysc6_kernel(SYS_madvise, (long)addr, (long)len, MADV_DONTNEED, 0, 0, 0);
 }
 
-/* A write fault makes a page exclusive. It may come to no other. */
-static long populate_write(uint64_t addr, uint64_t len)
+/* A write fault makes a page exclusive, or takes it off its frame. It may come to no other. */
+static long populate_write(uint64_t addr, uint64_t len) UNCHECKED_LOCKING
 {
 	if (aside_at(addr, len))
 		return 0;
-	MUST(inside(addr, len) && len == PAGE);
-	MUST(k.page[number(addr)] == ANON && !k.shared[number(addr)]);
-	k.lone[number(addr)] = false;
+	MUST(inside(addr, len));
+	for (uint64_t at = addr; at < addr + len; at += PAGE) {
+		unsigned int i = number(at);
+
+		MUST(k.page[i] == FRAME || k.page[i] == ANON);
+		MUST(as_frame_bit(at) || (len == PAGE && !k.shared[i]));
+		k.page[i] = ANON;
+		k.lone[i] = k.shared[i] = false;
+	}
 	return 0;
 }
 
@@ -563,8 +599,11 @@ static long do_madvise(uint64_t addr, uint64_t len, int advice)
 {
 	if (advice == MADV_POPULATE_WRITE)
 		return populate_write(addr, len);
-	if (advice == MADV_DONTNEED && aside_at(addr, len))
-		return 0; /* the page that was written there to make an anon_vma */
+	if (advice == MADV_DONTNEED && aside_at(addr, len)) {
+		/* The page that was written there to make an anon_vma, or what was inlaid. */
+		drop_inlaid(aside_at(addr, len), addr, len);
+		return 0;
+	}
 	if (in_staging(addr) && (advice == MADV_DONTNEED_LOCKED || advice == MADV_DONTNEED))
 		for (uint64_t at = 0; at < len; at += PAGE)
 			k.staged[slot_of(addr + at)] = false;
@@ -601,11 +640,28 @@ static long move_one(uint64_t dst, uint64_t src)
 	return 0;
 }
 
+/* Pages of the staging area, which stay there, become private ones of a mapping aside. */
+static long inlay(struct aside *a, const struct uffdio_copy *c)
+{
+	MUST(c->len && c->len % PAGE == 0);
+	for (uint64_t at = 0; at < c->len; at += PAGE) {
+		uint64_t src = c->src + at, i = (c->dst + at - a->addr) / PAGE;
+
+		MUST(in_staging(src) && k.staged[slot_of(src)] && !a->inlaid[i]);
+		memcpy((void *)(uintptr_t)(c->dst + at), (void *)(uintptr_t)src, PAGE);
+		a->inlaid[i] = true;
+	}
+	return 0;
+}
+
 /* Back from the staging area, where the page stays. */
 static long do_copy(const struct uffdio_copy *c)
 {
+	struct aside *a = aside_at(c->dst, c->len);
 	unsigned int i = number(c->dst);
 
+	if (a)
+		return inlay(a, c);
 	MUST(c->len == PAGE && in_staging(c->src) && inside(c->dst, PAGE) &&
 	     k.staged[slot_of(c->src)]);
 	MUST(k.page[i] == STAGED && k.hole[i] == NO_HOLE);
@@ -679,6 +735,10 @@ static long do_ioctl(int fd, unsigned long req, void *arg)
 	case UFFDIO_WRITEPROTECT:
 	case UFFDIO_WAKE:
 		MUST(fd == FD_SYNC || fd == FD_ASYNC);
+		if (aside_at(r->start, r->len)) {
+			MUST(req == UFFDIO_REGISTER && fd == FD_SYNC);
+			return 0;
+		}
 		MUST(inside(r->start, r->len) || in_staging(r->start));
 		if (req == UFFDIO_WAKE || (req == UFFDIO_UNREGISTER && fd == FD_SYNC))
 			let_go(r->start, r->len);

@@ -38,7 +38,7 @@ static const long PG = PUPPET_PAGE;
 #define SRC 0x300000100000l
 #define TO 0x300000300000l
 
-enum { PAGES = 64, LOOK = 96, MERGED = 40, CONTENT = 1000, SALT = 1 << 20 };
+enum { PAGES = 64, LOOK = 96, MOVED = 80, MERGED = 40, CONTENT = 1000, SALT = 1 << 20 };
 
 /* ---- memory ---- */
 
@@ -142,6 +142,8 @@ static bool is_mapped(long at)
  */
 static bool look_once(struct page v[LOOK], long at)
 {
+	/* Where the kernel chose the place, what lies behind may be the agent's. */
+	const long nr = at == SRC || at == TO ? LOOK : MOVED;
 	FILE *maps = mapping_open(getpid());
 	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
 	uint64_t buf[PUPPET_PAGE / 8];
@@ -150,7 +152,7 @@ static bool look_once(struct page v[LOOK], long at)
 
 	memset(v, 0, LOOK * sizeof(*v));
 	while (mapping_next(maps, &m))
-		for (long i = 0; i < LOOK; i++)
+		for (long i = 0; i < nr; i++)
 			if ((long)m.start <= at + i * PG && at + i * PG < (long)m.end) {
 				v[i].mapped = 1;
 				v[i].prot = (uint8_t)((m.prot[0] == 'r') | (m.prot[1] == 'w') << 1);
@@ -164,7 +166,7 @@ static bool look_once(struct page v[LOOK], long at)
 				else
 					undisturbed = false;
 			}
-	for (long i = 0; i < LOOK; i++)
+	for (long i = 0; i < nr; i++)
 		if (!v[i].mapped && is_mapped(at + i * PG))
 			undisturbed = false;
 	close(mem);

@@ -72,14 +72,16 @@ static _Atomic long nr_mapped_max = MAPPED_MAX;
 /* The C library's name for its own malloc(); absent in others. */
 extern void *__libc_malloc(size_t n) __attribute__((weak));
 
-/* Is the program's malloc() the one of this file? A program may have one of its own inside. */
+/*
+ * Is the program's malloc() the one of this file? A program may have one of its own inside. Where
+ * the symbol is says nothing: in a program that is not position-independent (Debian's python3) the
+ * address of malloc() is one of a stub in the program, wherever that leads.
+ */
 static bool comes_here(void)
 {
-	void *first = dlsym(RTLD_DEFAULT, "malloc");
-	Dl_info its, ours;
+	malloc_fn first = (malloc_fn)dlsym(RTLD_DEFAULT, "malloc");
 
-	return first && dladdr(first, &its) && dladdr(&preload, &ours) &&
-	       its.dli_fbase == ours.dli_fbase;
+	return first && occasion_hears(first);
 }
 
 void large_resolve(void)

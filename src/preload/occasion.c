@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "client/client.h"
@@ -33,6 +34,7 @@ extern char *__curbrk;
 _Atomic bool occasion_awaited;
 static bool wanted, in_malloc; /* set in the constructor */
 static uintptr_t heap_start;
+static _Atomic bool heard; /* a call of malloc, by occasion_hears() */
 static _Atomic size_t mapped;
 static _Atomic long next_s;
 
@@ -107,10 +109,20 @@ void occasion_in_child(void)
 		occasion();
 }
 
+bool occasion_hears(void *(*allocate)(size_t))
+{
+	heard = false;
+	atomic_store(&occasion_awaited, true);
+	free(allocate(1));
+	atomic_store(&occasion_awaited, false);
+	return heard;
+}
+
 void occasion_in_malloc_slow(void)
 {
 	int keep = errno;
 
+	heard = true;
 	if (worth_it())
 		occasion();
 	errno = keep;

@@ -15,6 +15,11 @@ extern _Atomic bool occasion_awaited;
  * so by occasion_in_malloc(), and else they do not.
  */
 void occasion_begin(bool malloc_seen);
+/*
+ * Does a call of this function come to occasion_in_malloc()? Context: the constructor, before
+ * occasion_begin(). It allocates a byte, which free() gives back.
+ */
+bool occasion_hears(void *(*allocate)(size_t));
 /* The program is about to map so much private memory. Context: any. */
 void occasion_map(size_t len);
 /*

@@ -19,7 +19,7 @@
 
 set -u
 
-LIMIT=${KSM_TEST_TIMEOUT:-300}
+LIMIT=${KSM_TEST_TIMEOUT:-600}
 label=plain build=build results=
 
 total()

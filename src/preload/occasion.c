@@ -28,6 +28,8 @@
 #define WORTH_HEAP ((uintptr_t)2 << 20)
 #define WORTH_MAPPED ((size_t)512 << 10)
 
+#define LAST_MS 100 /* an agent connects within a few */
+
 /* The C library's idea of the break. */
 extern char *__curbrk;
 
@@ -93,6 +95,24 @@ void occasion(void)
 	ksmc_start_agent();
 	if (!ksmc_has_agent())
 		atomic_store(&occasion_awaited, in_malloc);
+}
+
+void occasion_last(void)
+{
+	struct ksm_stat st = { .size = sizeof(st) };
+
+	if (!wanted || !preload_active() || ksmc_has_agent() || sysc0(SYS_geteuid))
+		return;
+	atomic_store(&occasion_awaited, false);
+	ksmc_start_agent();
+	if (!ksmc_has_agent())
+		atomic_store(&occasion_awaited, in_malloc);
+	for (int i = 0; i < LAST_MS && ksmc_has_agent() && !st.connected; i++) {
+		const struct timespec nap = { 0, 1000000 };
+
+		sysc2(SYS_nanosleep, &nap, NULL);
+		ksmc_stat(&st);
+	}
 }
 
 void occasion_in_child(void)

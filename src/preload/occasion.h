@@ -29,6 +29,12 @@ void occasion_map(size_t len);
  */
 void occasion(void);
 
+/*
+ * The same, with any memory, if the program is root's: it is about to become somebody else's. Waits
+ * some milliseconds until the agent has opened what it needs.
+ */
+void occasion_last(void);
+
 /* A child of fork(2), in its first steps: it has an agent if its parent has had one. */
 void occasion_in_child(void);
 

@@ -149,8 +149,9 @@ class Rounds(unittest.TestCase):
         alternating, instagram, forked = self.user("--workload", "alternating,instagram,forked",
                                                    "--processes", "3")
         self.assertEqual(self.median(alternating, "merged_pct"), 100)
-        # Every second page of three processes: two of the three copies go.
-        self.assertGreater(self.median(alternating, "saved_mib"), 7)
+        # Every second page of three processes: two of the three copies go, 8 MiB; page tables of
+        # mappings with pages between the frames, and a sanitizer, take some of it.
+        self.assertGreater(self.median(alternating, "saved_mib"), 6)
         self.assertLess(self.median(alternating, "saved_mib"), 9)
         self.assertGreater(self.median(alternating, "page_vmas"), 0.5)
         self.assertEqual(self.median(instagram, "merged_pct"), 100)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # What the sanitizer runs leave out (see the Makefile).
 # The preloaded object goes into programs that do not carry a sanitizer's run time.
-ASAN_SKIP += test_preload test_kernel_selftests test_newcomer test_probes test_readme
+ASAN_SKIP += test_preload test_kernel_selftests test_newcomer test_probes test_readme test_unseen
 # Slow, and about input that seldom changes: not in the quick loop.
 CHECK_SKIP += test_client_socket test_lifecycle
 # It waits for clients that never answer.

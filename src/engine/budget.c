@@ -38,16 +38,16 @@ static uint64_t share(const struct mm_slot *mm)
 	return (uint64_t)mm->max_map_count * knob_get(mm->e->knobs, KNOB_VMA_BUDGET_PERCENT) / 100;
 }
 
-bool budget_is_for_forks(const struct mm_slot *mm)
+uint64_t budget_limit(const struct mm_slot *mm)
 {
 	uint64_t limit = forks_limit(mm);
 
-	return limit != UINT64_MAX && mm->vmas_own + limit < share(mm);
+	return limit == UINT64_MAX ? share(mm) : u64_min(mm->vmas_own + limit, share(mm));
 }
 
-uint64_t budget_limit(const struct mm_slot *mm)
+bool budget_is_for_forks(const struct mm_slot *mm)
 {
-	return budget_is_for_forks(mm) ? mm->vmas_own + forks_limit(mm) : share(mm);
+	return budget_limit(mm) < share(mm);
 }
 
 uint64_t budget_used(const struct mm_slot *mm)
@@ -100,7 +100,7 @@ bool budget_may_wait(const struct mm_slot *mm)
 
 /* A block as an order would leave it, for counting mappings. Index 0 is the page before slot 0. */
 struct picture {
-	uint32_t frame[BLOCK_PAGES + 2];
+	uint32_t frame[VMA_ROW];
 	bool inner[BLOCK_PAGES + 1]; /* boundary before slot i is inside a region */
 	uint64_t plain;              /* pages that are private memory with a mapping of its own */
 	bool goes_on;                /* the page behind the block is on a frame, or will be */
@@ -113,10 +113,8 @@ static uint64_t plain_pages(const struct rmap_block *b)
 
 	for (uint64_t m = b->tracked & ~b->inlaid; m; m &= m - 1) {
 		unsigned int slot = low_bit(m);
-		enum rmap_state s = rmap_state(b, slot);
 
-		if ((s == RMAP_VOLATILE || s == RMAP_UNSTABLE || s == RMAP_WAITING ||
-		     s == RMAP_ORDERED) &&
+		if (rmap_is_private(rmap_state(b, slot)) &&
 		    !(rmap_left(b, slot) & (RMAP_LEFT_PINNED | RMAP_LEFT_FORK)))
 			plain |= bit64(slot);
 	}
@@ -136,10 +134,7 @@ static void picture_of(struct mm_slot *mm, uint32_t bi, struct picture *p) NEEDS
 	uint64_t pn = block_pn(b, 0);
 	const struct region *r = NULL;
 
-	p->frame[0] = pn ? vma_frame_at(mm, pn - 1) : FRAME_NONE;
-	for (unsigned int i = 0; i < BLOCK_PAGES; i++)
-		p->frame[i + 1] = vma_frame(mm->e, b, i);
-	p->frame[BLOCK_PAGES + 1] = vma_frame_at(mm, pn + BLOCK_PAGES);
+	vma_row(mm, bi, p->frame);
 	for (unsigned int i = 0; i <= BLOCK_PAGES; i++) {
 		uint64_t addr = (pn + i) << PAGE_SHIFT;
 
@@ -215,6 +210,31 @@ static int take_run(const struct engine *e, const struct rmap_block *b, struct p
 	return cost;
 }
 
+/* Ready pages [from, to) on adjacent frames; pages [to, end) are inlaid behind them. */
+struct run {
+	unsigned int from, to, end;
+	int cost; /* mappings that it adds; may be negative */
+};
+
+/* Take the first run off the ready pages, and put it into the picture. */
+static struct run take_first(const struct engine *e, const struct rmap_block *b, uint64_t *ready,
+			     struct picture *p) NEEDS(e->lock)
+{
+	struct run r = { .from = low_bit(*ready) };
+
+	r.to = run_end(e, b, *ready, r.from);
+	r.end = inlay_end(p, *ready, r.from, r.to);
+	r.cost = take_run(e, b, p, r.from, r.end);
+	*ready &= ~mask64(r.from, r.to);
+	return r;
+}
+
+/* Is it a page that costs mappings for itself alone? */
+static bool is_single(const struct run *r)
+{
+	return r->cost > 0 && r->to - r->from == 1;
+}
+
 /* --- which single pages --- */
 
 /* Rounds in which what was not chosen is looked up again though nothing has changed. */
@@ -240,18 +260,16 @@ static void need_of(struct mm_slot *mm, uint32_t bi, struct need *need) NEEDS(mm
 
 	picture_of(mm, bi, &p);
 	while (ready) {
-		unsigned int from = low_bit(ready), to = run_end(mm->e, b, ready, from);
-		int cost = take_run(mm->e, b, &p, from, inlay_end(&p, ready, from, to));
+		struct run r = take_first(mm->e, b, &ready, &p);
 		const struct stable_node *n;
 
-		ready &= ~mask64(from, to);
-		if (cost <= 0)
+		if (r.cost <= 0)
 			continue;
-		n = stable_node(&mm->e->stable, ordered_node(mm->e, b, from));
-		if (to - from > 1 || n->nr_items)
-			need->first += (uint64_t)cost;
+		n = stable_node(&mm->e->stable, ordered_node(mm->e, b, r.from));
+		if (!is_single(&r) || n->nr_items)
+			need->first += (uint64_t)r.cost;
 		else
-			need->single[part_of(n)] += (uint64_t)cost;
+			need->single[part_of(n)] += (uint64_t)r.cost;
 	}
 }
 
@@ -308,16 +326,13 @@ static void refuse_of(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock)
 
 	picture_of(mm, bi, &p);
 	while (ready) {
-		unsigned int from = low_bit(ready), to = run_end(mm->e, b, ready, from);
-		unsigned int end = inlay_end(&p, ready, from, to);
-		struct picture with = p;
-		int cost = take_run(mm->e, b, &with, from, end);
+		struct picture before = p;
+		struct run r = take_first(mm->e, b, &ready, &p);
 
-		ready &= ~mask64(from, to);
-		if (cost > 0 && to - from == 1 && !chosen(mm, ordered_node(mm->e, b, from)))
-			refuse_unchosen(mm, bi, from);
-		else
-			p = with;
+		if (is_single(&r) && !chosen(mm, ordered_node(mm->e, b, r.from))) {
+			refuse_unchosen(mm, bi, r.from);
+			p = before;
+		}
 	}
 }
 
@@ -375,27 +390,25 @@ uint64_t budget_fit(struct mm_slot *mm, uint32_t bi, uint64_t ready, uint32_t *r
 	*reserved = 0;
 	*inlay = 0;
 	while (ready) {
-		unsigned int from = low_bit(ready), to = run_end(mm->e, b, ready, from);
-		struct picture with = p;
-		unsigned int end = inlay_end(&p, ready, from, to);
-		int cost = take_run(mm->e, b, &with, from, end);
+		struct picture before = p;
+		struct run r = take_first(mm->e, b, &ready, &p);
 
-		ready &= ~mask64(from, to);
-		if (cost > 0 && (to - from < min_run(budget_level(mm)) ||
-				 budget_used(mm) + (uint64_t)cost > budget_limit(mm))) {
-			refuse(mm, bi, from, to);
+		if (r.cost > 0 && (r.to - r.from < min_run(budget_level(mm)) ||
+				   budget_used(mm) + (uint64_t)r.cost > budget_limit(mm))) {
+			refuse(mm, bi, r.from, r.to);
+			p = before;
 			continue;
 		}
-		if (cost > 0 && to - from == 1 && !chosen(mm, ordered_node(mm->e, b, from))) {
-			refuse_unchosen(mm, bi, from);
+		if (is_single(&r) && !chosen(mm, ordered_node(mm->e, b, r.from))) {
+			refuse_unchosen(mm, bi, r.from);
+			p = before;
 			continue;
 		}
-		p = with;
-		take |= mask64(from, to);
-		if (end > to)
-			*inlay |= mask64(to, end);
+		take |= mask64(r.from, r.to);
+		if (r.end > r.to)
+			*inlay |= mask64(r.to, r.end);
 		/* What it adds is held back until the outcome, what it saves is not. */
-		sum += cost;
+		sum += r.cost;
 		if (sum > (int)*reserved) {
 			mm->vmas_reserved += (uint32_t)sum - *reserved;
 			*reserved = (uint32_t)sum;

@@ -227,12 +227,6 @@ static void count_left(struct engine *e, struct mm_slot *mm, uint8_t why, int mo
 	}
 }
 
-/* Is it private memory that stands on no frame, as far as the engine knows? */
-static bool may_be_inlaid(enum rmap_state state)
-{
-	return (TO(VOLATILE) | TO(UNSTABLE) | TO(WAITING) | TO(ORDERED)) >> state & 1;
-}
-
 /* Counters of states and of reasons; the masks that follow from the state. */
 static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
 		    enum rmap_state state) NEEDS(e->lock)
@@ -254,7 +248,7 @@ static void account(struct engine *e, struct rmap_block *b, unsigned int slot,
 	} else {
 		b->tracked &= ~bit64(slot);
 	}
-	if (!may_be_inlaid(state))
+	if (!rmap_is_private(state))
 		b->inlaid &= ~bit64(slot);
 	b->pending &= ~bit64(slot);
 	b->fresh &= ~bit64(slot);
@@ -286,7 +280,7 @@ void page_inlaid(struct engine *e, uint32_t bi, unsigned int slot)
 	struct rmap_block *b = rmap_block(e, bi);
 	uint32_t from = vma_frame(e, b, slot), to;
 
-	if (!slot || !may_be_inlaid(rmap_state(b, slot)))
+	if (!slot || !rmap_is_private(rmap_state(b, slot)))
 		return; /* it was dropped meanwhile */
 	b->inlaid |= bit64(slot);
 	to = vma_frame(e, b, slot);

@@ -162,6 +162,12 @@ static inline enum rmap_state rmap_state(const struct rmap_block *b, unsigned in
 	return b->state[slot] & RMAP_STATE_MASK;
 }
 
+/* Is a page of this state private memory that stands on no frame, as far as the engine knows? */
+static inline bool rmap_is_private(enum rmap_state s)
+{
+	return s == RMAP_VOLATILE || s == RMAP_UNSTABLE || s == RMAP_WAITING || s == RMAP_ORDERED;
+}
+
 static inline uint64_t bit64(unsigned int n)
 {
 	return 1ull << n;

@@ -32,36 +32,20 @@
 static const uint32_t run_below[] = { 2, 4, 16, UINT32_MAX };
 #define LEVELS (sizeof(run_below) / sizeof(run_below[0]))
 
-/* Index 0 is the page before slot 0. */
-struct row {
-	uint32_t frame[BLOCK_PAGES + 2];
-};
-
-static void row_of(const struct mm_slot *mm, uint32_t bi, struct row *r) NEEDS(mm->e->lock)
-{
-	const struct rmap_block *b = rmap_block(mm->e, bi);
-	uint64_t pn = block_pn(b, 0);
-
-	r->frame[0] = pn ? vma_frame_at(mm, pn - 1) : FRAME_NONE;
-	for (unsigned int i = 0; i < BLOCK_PAGES; i++)
-		r->frame[i + 1] = vma_frame(mm->e, b, i);
-	r->frame[BLOCK_PAGES + 1] = vma_frame_at(mm, pn + BLOCK_PAGES);
-}
-
 /* Pages whose mapping is short enough to go. */
-static uint64_t short_runs(const struct row *r, uint32_t below)
+static uint64_t short_runs(const uint32_t row[VMA_ROW], uint32_t below)
 {
 	uint64_t mask = 0;
 
 	for (unsigned int i = 0, j; i < BLOCK_PAGES; i = j) {
-		const uint32_t *f = r->frame + 1;
+		const uint32_t *f = row + 1;
 		bool leaves;
 
 		for (j = i + 1; j < BLOCK_PAGES && !vma_differ(f[j - 1], f[j]); j++)
 			;
 		if (f[i] == FRAME_NONE)
 			continue;
-		leaves = (!i && !vma_differ(r->frame[0], f[0])) ||
+		leaves = (!i && !vma_differ(row[0], f[0])) ||
 			 (j == BLOCK_PAGES && !vma_differ(f[j - 1], f[j]));
 		if ((leaves ? BLOCK_PAGES : j - i) < below)
 			mask |= mask64(i, j);
@@ -74,7 +58,7 @@ static uint64_t short_runs(const struct row *r, uint32_t below)
  * stays one of its own between pages that were private before, because the kernel joins no mappings
  * whose anon_vma differs; so a single page would gain nothing. *gain grows by the mappings less.
  */
-static uint64_t worth_it(const struct row *r, uint64_t mask, uint64_t *gain)
+static uint64_t worth_it(const uint32_t row[VMA_ROW], uint64_t mask, uint64_t *gain)
 {
 	uint64_t take = 0;
 
@@ -82,7 +66,7 @@ static uint64_t worth_it(const struct row *r, uint64_t mask, uint64_t *gain)
 		unsigned int i = low_bit(mask), j = i, inner = 0;
 
 		for (; j < BLOCK_PAGES && (mask >> j & 1); j++)
-			inner += j > i && vma_differ(r->frame[j], r->frame[j + 1]);
+			inner += j > i && vma_differ(row[j], row[j + 1]);
 		if (inner) {
 			*gain += inner;
 			take |= mask64(i, j);
@@ -97,12 +81,12 @@ static bool ask_block(struct mm_slot *mm, uint32_t bi, uint64_t *gain) NEEDS(mm-
 {
 	const struct rmap_block *b = rmap_block(mm->e, bi);
 	uint64_t more = 0, mask;
-	struct row r;
+	uint32_t row[VMA_ROW];
 
 	if (b->order != NIL || b->ready)
 		return true; /* what it does to mappings is not known yet */
-	row_of(mm, bi, &r);
-	mask = worth_it(&r, short_runs(&r, run_below[mm->shed.level]), &more);
+	vma_row(mm, bi, row);
+	mask = worth_it(row, short_runs(row, run_below[mm->shed.level]), &more);
 	if (!mask)
 		return true;
 	if (mm->e->ops->give_back(mm->client, block_span(b->key).start, mask))

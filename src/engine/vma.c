@@ -57,6 +57,17 @@ uint32_t vma_frame_at(const struct mm_slot *mm, uint64_t pn)
 	return bi == NIL ? FRAME_NONE : vma_frame(mm->e, rmap_block(mm->e, bi), pn % BLOCK_PAGES);
 }
 
+void vma_row(const struct mm_slot *mm, uint32_t bi, uint32_t frame[VMA_ROW])
+{
+	const struct rmap_block *b = rmap_block(mm->e, bi);
+	uint64_t pn = block_pn(b, 0);
+
+	frame[0] = pn ? vma_frame_at(mm, pn - 1) : FRAME_NONE;
+	for (unsigned int i = 0; i < BLOCK_PAGES; i++)
+		frame[i + 1] = vma_frame(mm->e, b, i);
+	frame[BLOCK_PAGES + 1] = vma_frame_at(mm, pn + BLOCK_PAGES);
+}
+
 unsigned int vma_differ(uint32_t left, uint32_t right)
 {
 	if (left == FRAME_NONE || right == FRAME_NONE)

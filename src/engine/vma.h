@@ -10,6 +10,12 @@ uint32_t vma_frame(const struct engine *e, const struct rmap_block *b, unsigned 
 	NEEDS(e->lock);
 /* The same for page number pn of the client. */
 uint32_t vma_frame_at(const struct mm_slot *mm, uint64_t pn) NEEDS(mm->e->lock);
+/*
+ * Frames of a block's pages, and of the pages before and behind it: index 0 is the page before
+ * slot 0.
+ */
+#define VMA_ROW (BLOCK_PAGES + 2)
+void vma_row(const struct mm_slot *mm, uint32_t bi, uint32_t frame[VMA_ROW]) NEEDS(mm->e->lock);
 /* 1 if neighbours on these frames need two mappings, else 0. */
 unsigned int vma_differ(uint32_t left, uint32_t right);
 /* The same for the pages before and after addr; 0 when no region of `a` holds both. */

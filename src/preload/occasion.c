@@ -80,6 +80,16 @@ static bool is_time(void)
 	return now.tv_sec >= seen && atomic_compare_exchange_strong(&next_s, &seen, now.tv_sec + 1);
 }
 
+/* Try to. */
+static void start(void)
+{
+	/* While it is being made it takes memory, too. */
+	atomic_store(&occasion_awaited, false);
+	ksmc_start_agent();
+	if (!ksmc_has_agent())
+		atomic_store(&occasion_awaited, in_malloc);
+}
+
 void occasion(void)
 {
 	if (!wanted || !preload_active() || !worth_it())
@@ -90,11 +100,7 @@ void occasion(void)
 	}
 	if (!is_time())
 		return;
-	/* While it is being made it takes memory, too. */
-	atomic_store(&occasion_awaited, false);
-	ksmc_start_agent();
-	if (!ksmc_has_agent())
-		atomic_store(&occasion_awaited, in_malloc);
+	start();
 }
 
 void occasion_last(void)
@@ -103,10 +109,7 @@ void occasion_last(void)
 
 	if (!wanted || !preload_active() || ksmc_has_agent() || sysc0(SYS_geteuid))
 		return;
-	atomic_store(&occasion_awaited, false);
-	ksmc_start_agent();
-	if (!ksmc_has_agent())
-		atomic_store(&occasion_awaited, in_malloc);
+	start();
 	for (int i = 0; i < LAST_MS && ksmc_has_agent() && !st.connected; i++) {
 		const struct timespec nap = { 0, 1000000 };
 

@@ -158,6 +158,31 @@ START_TEST(direct_compaction)
 END_TEST
 
 /*
+ * Four clients with the same pages, the last two in the opposite order. The first two, whose order
+ * the frames have, have gone; v and a are of the others.
+ */
+static void order_has_gone(struct daemon *d, long pages, struct puppet *v[2], long a[2])
+{
+	struct puppet *first[2];
+
+	for (int i = 0; i < 4; i++) {
+		struct puppet **p = i < 2 ? &first[i] : &v[i - 2];
+		long at;
+
+		*p = puppet_new();
+		at = puppet_call(*p, fn_offer, pages, i < 2 ? 1 : pages, i < 2 ? 1 : -1);
+		if (i >= 2)
+			a[i - 2] = at;
+		if (i % 2)
+			wait_counter(d, "pages_sharing", (uint64_t)(i * pages));
+		wait_counter(d, "orders", 0);
+	}
+	puppet_end(first[0]);
+	puppet_end(first[1]);
+	wait_counter(d, "pages_sharing", (uint64_t)pages);
+}
+
+/*
  * The order of the clients that came first is nobody's any more, and those that are left have the
  * opposite one in common: a mapping for each page. At rest, or when the operator says so, frames
  * are brought next to each other, and mappings join. Meanwhile one of them may write.
@@ -166,34 +191,25 @@ START_TEST(gathering)
 {
 	enum { ALL = 4000, FEW = 16 };
 	struct daemon *d = daemon_start(NULL);
-	struct puppet *v[4];
-	long a[4], before;
+	struct puppet *v[2];
+	long a[2], before;
 	float per_page[2];
 	char text[64];
 
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 0), 0);
-	for (int i = 0; i < 4; i++) {
-		v[i] = puppet_new();
-		a[i] = puppet_call(v[i], fn_offer, ALL, i < 2 ? 1 : ALL, i < 2 ? 1 : -1);
-		if (i % 2)
-			wait_counter(d, "pages_sharing", (uint64_t)i * ALL);
-		wait_counter(d, "orders", 0);
-	}
-	puppet_end(v[0]);
-	puppet_end(v[1]);
-	wait_counter(d, "pages_sharing", ALL);
-	before = mappings_in(v[2]->pid, a[2], ALL);
+	order_has_gone(d, ALL, v, a);
+	before = mappings_in(v[0]->pid, a[0], ALL);
 	ck_assert_int_ge(before, ALL / 2);
 	if (_i == 1)
 		ck_assert_int_eq(ctl_set(d, "node/0/compact", "1"), 0);
 	else
 		ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 20), 0);
 	for (long k = 0; _i == 2 && k < ALL; k += ALL / 10)
-		ck_assert_int_eq(puppet_call(v[2], fn_fill, a[2] + k * (long)PUPPET_PAGE, 1,
+		ck_assert_int_eq(puppet_call(v[0], fn_fill, a[0] + k * (long)PUPPET_PAGE, 1,
 					     ALL - k, -1),
 				 0);
-	for (int i = 2; i < 4; i++) {
+	for (int i = 0; i < 2; i++) {
 		wait_until(mappings_in(v[i]->pid, a[i], ALL) <= FEW, WAIT_MS, "mappings join");
 		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], ALL, ALL, -1), 0);
 	}
@@ -205,8 +221,8 @@ START_TEST(gathering)
 	ck_assert_msg(per_page[1] < per_page[0], "%s", text);
 	wait_counter(d, "pages_sharing", ALL);
 	wait_counter(d, "frames_used", ALL);
-	puppet_end(v[2]);
-	puppet_end(v[3]);
+	puppet_end(v[0]);
+	puppet_end(v[1]);
 	daemon_stop(d);
 }
 END_TEST
@@ -216,33 +232,24 @@ START_TEST(gathering_ends)
 {
 	enum { ALL = 8000, FEW = 32 };
 	struct daemon *d = daemon_start(NULL);
-	struct puppet *v[4];
-	long a[4];
+	struct puppet *v[2];
+	long a[2];
 
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 0), 0);
-	for (int i = 0; i < 4; i++) {
-		v[i] = puppet_new();
-		a[i] = puppet_call(v[i], fn_offer, ALL, i < 2 ? 1 : ALL, i < 2 ? 1 : -1);
-		if (i % 2)
-			wait_counter(d, "pages_sharing", (uint64_t)i * ALL);
-		wait_counter(d, "orders", 0);
-	}
-	puppet_end(v[0]);
-	puppet_end(v[1]);
-	wait_counter(d, "pages_sharing", ALL);
+	order_has_gone(d, ALL, v, a);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 20), 0);
 	wait_until(ctl_get_u64(d, "node/0/gathering") == 1, WAIT_MS, "it begins");
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 0), 0);
 	wait_until(ctl_get_u64(d, "node/0/gathering") == 0, WAIT_MS, "it ends");
-	ck_assert_int_gt(mappings_in(v[2]->pid, a[2], ALL), FEW);
+	ck_assert_int_gt(mappings_in(v[0]->pid, a[0], ALL), FEW);
 	ck_assert_int_eq(ctl_set_u64(d, "ksm/compaction_proactiveness", 20), 0);
-	for (int i = 2; i < 4; i++) {
+	for (int i = 0; i < 2; i++) {
 		wait_until(mappings_in(v[i]->pid, a[i], ALL) <= FEW, WAIT_MS, "mappings join");
 		ck_assert_int_eq(puppet_call(v[i], fn_check, a[i], ALL, ALL, -1), 0);
 	}
-	puppet_end(v[2]);
-	puppet_end(v[3]);
+	puppet_end(v[0]);
+	puppet_end(v[1]);
 	daemon_stop(d);
 }
 END_TEST

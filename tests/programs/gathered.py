@@ -67,9 +67,7 @@ def row(kind):
 
 
 def main():
-    for kind in programs.ALL:
-        if sys.argv[1:] and kind.name not in sys.argv[1:] or kind.missing():
-            continue
+    for kind in programs.asked_for(sys.argv[1:]):
         before, after, moved = row(kind)
         ratios = [f"{m / pages:.3f}" if pages else "" for m, pages in (before, after)]
         print(f"| {kind.name} | {before[1]} | {before[0]} | {after[0]} | {ratios[0]} | "

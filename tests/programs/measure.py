@@ -82,9 +82,7 @@ def measure(kind, way):
 
 
 def main():
-    for kind in programs.ALL:
-        if sys.argv[1:] and kind.name not in sys.argv[1:] or kind.missing():
-            continue
+    for kind in programs.asked_for(sys.argv[1:]):
         native = measure(kind, "native")[0]
         with kernel():
             theirs = measure(kind, "kernel")[0]

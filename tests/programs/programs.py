@@ -7,3 +7,8 @@ import servers
 import tools
 
 ALL = servers.ALL + languages.ALL + guests.ALL + tools.ALL
+
+
+def asked_for(names):
+    """Those of these names, or all, that this machine has."""
+    return [kind for kind in ALL if (not names or kind.name in names) and not kind.missing()]

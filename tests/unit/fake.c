@@ -522,6 +522,16 @@ struct fake_client *fake_client(struct fake *w, uint64_t base, uint32_t nr)
 	return c;
 }
 
+struct fake_client *fake_client_on(struct fake *w, uint64_t base, uint32_t nr, uint8_t nid)
+{
+	struct fake_client *c = fake_client(w, base, nr);
+
+	for (uint32_t p = 0; p < nr; p++)
+		c->page[p].nid = nid;
+	fake_fill_unique(c, 0, nr, 1000);
+	return c;
+}
+
 struct fake *fake_crowd(int nr_nodes, uint32_t zone_frames, int clients)
 {
 	struct fake *w = fake_new(nr_nodes, zone_frames, 0);

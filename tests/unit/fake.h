@@ -141,6 +141,8 @@ enum { FAKE_CROWD_PAGES = 100 };
 struct fake *fake_crowd(int nr_nodes, uint32_t zone_frames, int clients);
 /* nr pages at base, all offered, none present. */
 struct fake_client *fake_client(struct fake *w, uint64_t base, uint32_t nr);
+/* The same with its memory on a NUMA node, and in it the contents that all such clients have. */
+struct fake_client *fake_client_on(struct fake *w, uint64_t base, uint32_t nr, uint8_t nid);
 /* Let time pass, and the engine know it. */
 void fake_tick(struct fake *w, uint64_t ms);
 void fake_exit(struct fake_client *c);

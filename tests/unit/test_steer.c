@@ -23,11 +23,8 @@ static void set_policy(struct fake *w, enum policy_kind kind)
 
 static struct fake_client *client_on(struct fake *w, int i, uint8_t nid, uint32_t nr)
 {
-	struct fake_client *c = fake_client(w, BASE + (uint64_t)i * 0x10000000, nr);
+	struct fake_client *c = fake_client_on(w, BASE + (uint64_t)i * 0x10000000, nr, nid);
 
-	for (uint32_t p = 0; p < nr; p++)
-		c->page[p].nid = nid;
-	fake_fill_unique(c, 0, nr, 1000);
 	engine_mm_set_reader(c->mm, nid);
 	return c;
 }

@@ -14,12 +14,7 @@ enum { ZONE = 4096, NR = 100, NODES = 2 };
 
 static struct fake_client *client_on(struct fake *w, int i, uint8_t nid)
 {
-	struct fake_client *c = fake_client(w, BASE + (uint64_t)i * 0x10000000, NR);
-
-	for (uint32_t p = 0; p < NR; p++)
-		c->page[p].nid = nid;
-	fake_fill_unique(c, 0, NR, 1000);
-	return c;
+	return fake_client_on(w, BASE + (uint64_t)i * 0x10000000, NR, nid);
 }
 
 static struct fake *world(void)

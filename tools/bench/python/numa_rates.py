@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from numa_run import KNOBS, Daemon, Failed, Tenant
+from numa_run import KNOBS, Failed, Group, Tenant
 
 SHARERS = (2, 4, 8)
 MOVES = 6  # there and back, three times; the median counts
@@ -55,13 +55,12 @@ def _wait(what: str, done) -> None:
         time.sleep(POLL_S)
 
 
-class Scene:
-    """A daemon, and processes on nodes with the same contents; `with` ends it."""
+class Scene(Group):
+    """Processes on nodes with the same contents."""
 
     def __init__(self, bench: str, program: str, real: bool, nodes: list[int], pages: int) -> None:
-        self.tenants: list[Tenant] = []
+        super().__init__(program, "auto" if real else f"emulated:{NODES}")
         self.pages = pages
-        self.daemon = Daemon(program, "auto" if real else f"emulated:{NODES}")
         try:
             for name, value in {**KNOBS, "merge_policy": "node"}.items():
                 self.daemon.ask(f"set ksm/{name} {value}")
@@ -78,17 +77,6 @@ class Scene:
         except BaseException:
             self.stop()
             raise
-
-    def __enter__(self) -> "Scene":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        for t in self.tenants:
-            t.stop()
-        self.daemon.stop()
 
     def _gather(self) -> None:
         """Frames that neighbour in a process are brought next to each other."""

@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Self
 
 import numa_model
 from numa_model import PAGE, Access, Workload
@@ -217,17 +217,35 @@ def _settle(d: Daemon, tenants: list[Tenant], nodes: int) -> tuple[float, bool]:
         time.sleep(POLL_S)
 
 
-class Run:
-    """Everything of one run; `with` ends it."""
+class Group:
+    """A daemon, and the processes that it serves; `with` ends them."""
+
+    def __init__(self, program: str, topology: str) -> None:
+        self.tenants: list[Tenant] = []
+        self.daemon = Daemon(program, topology)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for t in self.tenants:
+            t.stop()
+        self.daemon.stop()
+
+
+class Run(Group):
+    """Everything of one run."""
 
     def __init__(self, bench: str, program: str, nodes: int, real: bool, pages: int,
                  w: Workload, policy: str) -> None:
         self.w, self.nodes, self.real = w, nodes, real
-        self.tenants: list[Tenant] = []
         self.seen = Seen(nodes, w.name, policy, real)
         matrix = numa_model.distances(nodes)
         rows = ",".join(":".join(map(str, row)) for row in matrix)
-        self.daemon = Daemon(program, "auto" if real else f"emulated:{nodes},{rows},moves")
+        super().__init__(program, "auto" if real else f"emulated:{nodes},{rows},moves")
         try:
             self.distance = [[int(x) for x in self.daemon.ask(f"get node/{n}/distances").split()]
                              for n in range(nodes)]
@@ -241,17 +259,6 @@ class Run:
         except BaseException:
             self.stop()
             raise
-
-    def __enter__(self) -> "Run":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        for t in self.tenants:
-            t.stop()
-        self.daemon.stop()
 
     def _access(self) -> Access:
         return numa_model.access(self.w, self.distance, [t.node for t in self.tenants],

@@ -738,6 +738,22 @@ static bool reader_sleeps(void)
 	return state == 'S' || state == 'D';
 }
 
+/* Of every step-th page of a block from the first on, each for a frame of its own of its bytes. */
+static struct ksm_msg_order order_of_single_pages(const struct puppet *p, const uint8_t *mem,
+						  unsigned int first, unsigned int step)
+{
+	struct ksm_msg_order t = { .hdr = { KSM_MSG_ORDER, sizeof(t) }, .id = 1 };
+
+	t.addr = (uintptr_t)mem;
+	t.seq = p->seq;
+	memset(t.frame, 0xff, sizeof(t.frame)); /* KSM_FRAME_NONE */
+	for (unsigned int i = first; i < 64; i += step) {
+		t.frame[i] = 1000 + 2 * i;
+		memcpy(fake.frames + t.frame[i] * PAGE, mem + i * PAGE, PAGE);
+	}
+	return t;
+}
+
 /*
  * Where each page needs a mapping of its own, few pages are out at a time. The agent is held where
  * the first page is out (it maps its frame), and where it prepares the last one. Seen to fail, both
@@ -745,21 +761,16 @@ static bool reader_sleeps(void)
  */
 START_TEST(test_pages_are_out_for_a_short_time)
 {
-	struct ksm_msg_order t = { .hdr = { KSM_MSG_ORDER, sizeof(t) }, .id = 1 };
 	struct seccomp_notif n;
 	int listener;
+	struct ksm_msg_order t;
 	union ksm_msg m;
 	struct puppet p;
 	pthread_t thread;
 	uint8_t *mem;
 
 	start_joined(&p, &mem, 64);
-	t.addr = (uintptr_t)mem;
-	t.seq = p.seq;
-	for (unsigned int i = 0; i < 64; i++) {
-		t.frame[i] = 1000 + 2 * i;
-		memcpy(fake.frames + t.frame[i] * PAGE, mem + i * PAGE, PAGE);
-	}
+	t = order_of_single_pages(&p, mem, 0, 1);
 	listener = hold_agent(mem, t.frame[63] * PAGE);
 	ck_assert_int_eq(send(p.sock, &t, sizeof(t), 0), sizeof(t));
 
@@ -820,22 +831,16 @@ static long written(const void *p, size_t nr)
  */
 START_TEST(test_pages_apart)
 {
-	struct ksm_msg_order t = { .hdr = { KSM_MSG_ORDER, sizeof(t) }, .id = 1 };
 	struct seccomp_notif n;
 	int listener;
+	struct ksm_msg_order t;
 	union ksm_msg m;
 	struct puppet p;
 	pthread_t thread;
 	uint8_t *mem;
 
 	start_joined(&p, &mem, 64);
-	t.addr = (uintptr_t)mem;
-	t.seq = p.seq;
-	memset(t.frame, 0xff, sizeof(t.frame));
-	for (unsigned int i = 8; i < 64; i += 40) {
-		t.frame[i] = 1000 + 2 * i;
-		memcpy(fake.frames + t.frame[i] * PAGE, mem + i * PAGE, PAGE);
-	}
+	t = order_of_single_pages(&p, mem, 8, 40);
 	ck_assert_int_eq(written(mem, 64), 64);
 	ck_assert_int_eq(written(mem, 64), 0);
 	listener = hold_agent(mem + 8 * PAGE, 0);
@@ -2452,7 +2457,7 @@ END_TEST
  */
 START_TEST(test_two_advices_in_one_order)
 {
-	struct ksm_msg_order t = { .hdr = { KSM_MSG_ORDER, sizeof(t) }, .id = 1 };
+	struct ksm_msg_order t;
 	uint8_t *mem, *raw;
 	struct puppet p;
 	union ksm_msg m;
@@ -2466,13 +2471,7 @@ START_TEST(test_two_advices_in_one_order)
 	do
 		fake_recv(&p, KSM_MSG_ADD, &m);
 	while (p.last.end != (uintptr_t)raw + 64 * PAGE);
-	t.addr = (uintptr_t)raw;
-	t.seq = p.seq;
-	memset(t.frame, 0xff, sizeof(t.frame));
-	for (unsigned int i = 3; i < 64; i += 8) {
-		t.frame[i] = 1000 + 2 * i;
-		memcpy(fake.frames + t.frame[i] * PAGE, raw + i * PAGE, PAGE);
-	}
+	t = order_of_single_pages(&p, raw, 3, 8);
 	ck_assert_int_eq(send(p.sock, &t, sizeof(t), 0), sizeof(t));
 	fake_recv(&p, KSM_MSG_ORDER_DONE, &m);
 	for (unsigned int i = 3; i < 64; i += 8) {

@@ -287,9 +287,10 @@ class MariaDb(tier.Program):
 
 
 class Web(tier.Program):
-    """Two web servers, which read their configuration again while they serve."""
+    """Web servers of the same files, which read their configuration again while they serve."""
 
     options = ("--fixed-layout",)
+    instances = families = 2
     workers_stop = signal.SIGTERM
 
     def start(self):
@@ -299,11 +300,11 @@ class Web(tier.Program):
         for name, data in self.files.items():
             (docs / name).write_bytes(data)
         self.ports, self.servers = [], []
-        for i in range(2):
+        for i in range(self.instances):
             self.ports.append(tier.free_port())
             home = self.r.directory(f"{self.name}-{i}.d")
             self.servers.append(self.r.start(f"{self.name}-{i}",
-                                             self.argv(home, docs, self.ports[i])))
+                                             self.argv(i, home, docs, self.ports[i])))
         self.check(wait=True)
 
     def get(self, port, name):
@@ -318,7 +319,7 @@ class Web(tier.Program):
             return None
 
     def work(self, n):
-        for p in self.servers:
+        for p in self.servers[:self.families]:
             p.send_signal(self.again)
         self.check()
 
@@ -350,20 +351,27 @@ class Web(tier.Program):
 
 
 class Nginx(Web):
-    """Workers run as another user than the masters that they were forked from."""
+    """Workers run as another user than the masters that they were forked from.
+
+    What a master read before it forked stays its family's, so two servers are single processes:
+    their tables merge however soon a master forks. (Those cannot read theirs again: nginx serves
+    nobody after that.)
+    """
 
     name, packages, needs = "nginx", ("nginx-light",), ("nginx",)
     again = signal.SIGHUP
-    merges = 100
+    instances = 4
+    merges = 400
     rests = True
 
-    def argv(self, home, docs, port):
+    def argv(self, i, home, docs, port):
         # A large table, as those who redirect much have; each answer is checked against it.
         entries = "\n".join(f"/from/{i}/some/longer/path /to/{i}/another/path;"
                             for i in range(20000))
         (home / "map").write_text(entries, encoding="ascii")
         (home / "conf").write_text(f"""
-            daemon off; worker_processes 2; pid {home}/pid; error_log {home}/error.log;
+            daemon off; master_process {"on" if i < self.families else "off"};
+            worker_processes 2; pid {home}/pid; error_log {home}/error.log;
             {"user www-data;" if os.geteuid() == 0 else ""}
             events {{ worker_connections 64; }}
             http {{
@@ -391,7 +399,7 @@ class Apache(Web):
     name, packages, needs = "apache", ("apache2",), ("/usr/sbin/apache2",)
     again = signal.SIGUSR1
 
-    def argv(self, home, docs, port):
+    def argv(self, _, home, docs, port):
         modules = pathlib.Path("/usr/lib/apache2/modules")
         loads = "\n".join(f"LoadModule {m}_module {modules}/mod_{m}.so" for m in
                           ("mpm_prefork", "authz_core", "authz_host", "mime", "rewrite", "alias"))

@@ -378,7 +378,8 @@ $(BUILD)/tests/house: Makefile
 		'$(CURDIR)' >$@ && chmod +x $@
 
 # The tests that need several NUMA nodes, in virtual machines that have them.
-$(BUILD)/tests/vm: Makefile $(VM_BIN) $(BUILD)/ksmd-user
+$(BUILD)/tests/vm: Makefile $(VM_BIN) $(BUILD)/ksmd-user $(BUILD)/ksm-run \
+		$(BUILD)/libksm-preload.so $(TORTURE_BIN) $(ACTOR_BIN)
 	@mkdir -p $(@D)
 	@printf '#!/bin/sh\nexec %s/tests/numa-vm/run.sh "$$KSM_BUILD"\n' '$(CURDIR)' >$@ && \
 		chmod +x $@

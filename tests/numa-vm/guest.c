@@ -257,8 +257,8 @@ static void add(SRunner *sr, const char *name)
 static int torture(const char *seconds, const char *seed)
 {
 	setenv("TORTURE_TOPOLOGY", "auto", 1);
-	execl(build_path("tests/torture/torture"), "torture", "--jobs", "1", "--time", seconds,
-	      "--seed", seed, NULL);
+	execl(build_path("tests/torture/torture"), "torture", "--small", "--jobs", "1", "--time",
+	      seconds, "--seed", seed, NULL);
 	perror("torture");
 	return EXIT_FAILURE;
 }

@@ -27,4 +27,9 @@ boot 2x512,2x512 formulas placement following migration drain cpuset
 # Unequal distances between four, and a node without CPUs beside one without memory.
 boot 1x256,1x256,1x256,1x256 formulas
 boot 2x512,1x512,0x256,1x0 formulas absent
+# A minute of torture, in which frames move all the time.
+boot --add "$build/ksm-run:/ksm/ksm-run" \
+	--add "$build/libksm-preload.so:/ksm/libksm-preload.so" \
+	--add "$build/tests/torture:/ksm/tests/torture" \
+	2x512,2x512 torture 60 "$(date +%s)"
 exit $failed

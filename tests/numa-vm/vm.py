@@ -6,8 +6,9 @@
 A FILE to add may be a directory, with all that is in it (but for Python's tests).
 
 LAYOUT is a word per node, joined by commas: "2x512" is a node with two CPUs and 512 MiB, "0x256"
-has no CPU, "1x0" no memory. Neighbouring nodes are 15 apart, and each step further adds 6. The
-kernel gives nodes without CPUs the last numbers.
+has no CPU, "1x0" no memory. "1x+256" has none at first, and 256 MiB that the guest may take into
+use and out of it (/sys/devices/system/memory), 128 at a time. Neighbouring nodes are 15 apart, and
+each step further adds 6. The kernel gives nodes without CPUs the last numbers.
 
 The guest is an initramfs that is made here: init.c, the programs, and the libraries that ldd names.
 Nothing of the host is mounted, no root, network or KVM is needed. The kernel comes from its Debian
@@ -165,13 +166,18 @@ def make_initramfs(options):
 
 def machine(layout):
     """QEMU's arguments for the nodes of a layout."""
-    args, cpus, total = [], 0, 0
-    nodes = [tuple(map(int, word.split("x"))) for word in layout.split(",")]
-    for i, (cores, mib) in enumerate(nodes):
+    args, cpus, total, later = [], 0, 0, 0
+    nodes = [re.fullmatch(r"(\d+)x(\+?)(\d+)", word).groups() for word in layout.split(",")]
+    for i, (cores, plus, mib) in enumerate(nodes):
+        cores, mib = int(cores), int(mib)
         node = f"node,nodeid={i}"
         if cores:
             node += f",cpus={cpus}-{cpus + cores - 1}"
-        if mib:
+        if plus:
+            args += ["-object", f"memory-backend-ram,id=m{i},size={mib}M",
+                     "-device", f"pc-dimm,id=d{i},memdev=m{i},node={i}"]
+            later, mib = later + mib, 0
+        elif mib:
             args += ["-object", f"memory-backend-ram,id=m{i},size={mib}M"]
             node += f",memdev=m{i}"
         args += ["-numa", node]
@@ -179,7 +185,8 @@ def machine(layout):
     for i in range(len(nodes)):
         for k in range(i + 1, len(nodes)):
             args += ["-numa", f"dist,src={i},dst={k},val={NEIGHBOUR + STEP * (k - i - 1)}"]
-    return ["-m", f"{total}M", "-smp", str(cpus), *args]
+    room = f",slots={len(nodes)},maxmem={total + later}M" if later else ""
+    return ["-m", f"{total}M{room}", "-smp", str(cpus), *args]
 
 
 def accelerator():
@@ -196,7 +203,7 @@ def boot(options, kernel, initramfs):
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
         "-kernel", str(kernel), "-initrd", initramfs, "-append",
         "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off nokaslr tsc=unstable "
-        "random.trust_cpu=on " + options.append,
+        "random.trust_cpu=on memhp_default_state=offline " + options.append,
     ]  # fmt: skip
     status = NO_STATUS
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as guest:

@@ -24,6 +24,7 @@
 
 #define AREAS 10
 #define AREA_PAGES 1536u /* 6 MiB: room for an aligned huge page, and for growth */
+#define AREA_SMALL 192u  /* with --small an area has no more at first */
 #define SECTOR 1024u
 #define BUF_PAGES 64u /* most pages in one operation with data */
 #define AREA_SHARED 0xff

@@ -192,7 +192,9 @@ static uint32_t pick_size(void)
 	if (kind < 15)
 		return 1 + (uint32_t)dice(15); /* too small for ksm-run to offer by itself */
 	if (kind < 80)
-		return 16 + (uint32_t)dice(240);
+		return 16 + (uint32_t)dice(ctl->small ? 48 : 240);
+	if (ctl->small)
+		return 64 + (uint32_t)dice(AREA_SMALL - 64);
 	return 512 + (uint32_t)dice(AREA_PAGES - 512);
 }
 

@@ -71,7 +71,7 @@ unsigned int seats_live(void)
 
 int seat_take(int parent)
 {
-	if (seats_live() >= MAX_LIVE)
+	if (seats_live() >= ctl->max_live)
 		return -1;
 	for (int i = 0; i < SEATS; i++) {
 		struct proc_seat *p = &ctl->p[i];

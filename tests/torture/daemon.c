@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "pool/pageblock.h"
 #include "tests/lib/mapping.h"
@@ -51,7 +53,8 @@ void daemon_up(struct job *j)
 		daemon_restart(j->daemon, j->daemon_args);
 	else
 		j->daemon = daemon_start(j->daemon_args);
-	j->seen_merged = j->seen_breaks = j->seen_migrated = j->ended_since_up = 0;
+	j->merged.seen = j->cow_breaks.seen = j->migrated.seen = j->frames_moved.seen = 0;
+	j->ended_since_up = 0;
 	daemon_hurry(j);
 }
 
@@ -102,6 +105,7 @@ void daemon_hurry(struct job *j)
 	store_must(j, "vma_budget_percent", "50");
 	store_must(j, "fork_cost_percent", "1");
 	store_must(j, "max_retired_frames", "131072");
+	store_must(j, "merge_policy", "global");        /* no other moves frames by itself */
 	store_must(j, "compaction_proactiveness", "0"); /* nothing moves by itself */
 }
 
@@ -115,28 +119,28 @@ void daemon_unhurried(struct job *j)
 	store_must(j, "compaction_proactiveness", "20");
 }
 
-void daemon_look(struct job *j)
+static void look(struct counted *c, uint64_t now)
+{
+	c->all += now > c->seen ? now - c->seen : 0;
+	c->seen = now;
+}
+
+static uint64_t get_number(struct job *j, const char *path)
 {
 	char buf[64];
-	uint64_t v;
 
+	return ctl_get(j->daemon, path, buf, sizeof(buf)) > 0 ? strtoull(buf, NULL, 10) : 0;
+}
+
+void daemon_look(struct job *j)
+{
 	if (!j->daemon->pid)
 		return;
-	if (ctl_get(j->daemon, "ksm/pages_merged", buf, sizeof(buf)) > 0) {
-		v = strtoull(buf, NULL, 10);
-		j->merged += v > j->seen_merged ? v - j->seen_merged : 0;
-		j->seen_merged = v;
-	}
-	if (ctl_get(j->daemon, "ksm/pages_migrated", buf, sizeof(buf)) > 0) {
-		v = strtoull(buf, NULL, 10);
-		j->migrated += v > j->seen_migrated ? v - j->seen_migrated : 0;
-		j->seen_migrated = v;
-	}
-	if (ctl_get(j->daemon, "ksm/cow_breaks", buf, sizeof(buf)) > 0) {
-		v = strtoull(buf, NULL, 10);
-		j->cow_breaks += v > j->seen_breaks ? v - j->seen_breaks : 0;
-		j->seen_breaks = v;
-	}
+	look(&j->merged, get_number(j, "ksm/pages_merged"));
+	look(&j->migrated, get_number(j, "ksm/pages_migrated"));
+	look(&j->cow_breaks, get_number(j, "ksm/cow_breaks"));
+	look(&j->frames_moved,
+	     get_number(j, "node/0/pgmigrate_success") + get_number(j, "node/1/pgmigrate_success"));
 }
 
 static const struct {
@@ -160,15 +164,27 @@ static const struct {
 	{ "fork_cost_percent", 0, 101 },
 	{ "max_retired_frames", 0, 2000 },
 	{ "compaction_proactiveness", 0, 101 },
+	{ "merge_distance", 9, 30 },
+	{ "hot_sharers", 1, 6 },
+	{ "replica_budget_percent", 0, 101 },
 };
+#define NR_KNOBS (sizeof(knobs) / sizeof(knobs[0]))
+
+static const char *const policies[] = { "global",   "node",      "distance",
+					"majority", "replicate", "interleave" };
 
 static void turn_a_knob(struct job *j)
 {
-	unsigned int i = (unsigned int)below(j, sizeof(knobs) / sizeof(knobs[0]) + 1);
+	uint64_t i = below(j, NR_KNOBS + 4);
 	char value[32];
 
-	if (i == sizeof(knobs) / sizeof(knobs[0])) {
+	if (i == NR_KNOBS) {
 		store(j, "advisor_mode", below(j, 2) ? "scan-time" : "none");
+		return;
+	}
+	if (i > NR_KNOBS) {
+		store(j, "merge_policy",
+		      policies[below(j, sizeof(policies) / sizeof(policies[0]))]);
 		return;
 	}
 	snprintf(value, sizeof(value), "%u",
@@ -176,11 +192,23 @@ static void turn_a_knob(struct job *j)
 	store(j, knobs[i].name, value);
 }
 
+/* One of those that live, or 0. */
+static pid_t some_actor(struct job *j)
+{
+	for (int i = 0; i < 2 * SEATS; i++) {
+		const struct proc_seat *p = &ctl->p[below(j, SEATS)];
+
+		if (atomic_load(&p->state) == SEAT_LIVE && atomic_load(&p->pid) > 0)
+			return atomic_load(&p->pid);
+	}
+	return 0;
+}
+
 /*
  * Move what stands on a node, or what an actor stands on, to another node, now and then to one that
  * is being filled; or end that.
  */
-static void move(struct job *j)
+static void ask_for_move(struct job *j)
 {
 	unsigned int from = (unsigned int)below(j, 2), to = from ^ 1u;
 	char path[32], value[16] = "none";
@@ -190,8 +218,7 @@ static void move(struct job *j)
 		to = (unsigned int)below(j, 5);
 	snprintf(path, sizeof(path), "node/%u/migrate_to", from);
 	if (!below(j, 3))
-		snprintf(path, sizeof(path), "client/%d/migrate_to",
-			 (int)atomic_load(&ctl->p[below(j, SEATS)].pid));
+		snprintf(path, sizeof(path), "client/%d/migrate_to", (int)some_actor(j));
 	if (below(j, 8))
 		snprintf(value, sizeof(value), "%u", to);
 	r = ctl_set(j->daemon, path, value);
@@ -200,6 +227,27 @@ static void move(struct job *j)
 	/* EHOSTDOWN: that node is to be empty. */
 	if (r && r != -ENOENT && r != -ENXIO && r != -ELOOP && r != -EALREADY && r != -EHOSTDOWN)
 		fail_schedule("set %s %s: %s", path, value, strerrorname_np(-r));
+}
+
+/*
+ * The kernel moves all pages of an actor that lie on one node, also the frames that others map. On
+ * a machine with one node it does nothing.
+ */
+static void have_kernel_move(struct job *j)
+{
+	pid_t pid = some_actor(j);
+	unsigned long from = 1ul << below(j, 2), to = from ^ 3ul;
+
+	if (pid > 0 && syscall(SYS_migrate_pages, pid, 64ul, &from, &to) >= 0)
+		j->kernel_moves++;
+}
+
+void daemon_move(struct job *j)
+{
+	if (below(j, 3))
+		ask_for_move(j);
+	else
+		have_kernel_move(j);
 }
 
 /* Have a node empty for a while. */
@@ -220,7 +268,7 @@ static void empty(struct job *j)
 /* First frame of a pageblock that some actor stands on now, or of any near the beginning. */
 static uint64_t some_block(struct job *j)
 {
-	pid_t pid = atomic_load(&ctl->p[below(j, SEATS)].pid);
+	pid_t pid = some_actor(j);
 	uint64_t frame = below(j, 64 * BLOCK_FRAMES), seen = 0;
 	struct mapping m;
 	char path[32];
@@ -402,7 +450,7 @@ void daemon_disturb(struct job *j)
 	if (kind < 32) {
 		turn_a_knob(j);
 	} else if (kind < 40) {
-		move(j);
+		daemon_move(j);
 	} else if (kind < 43) {
 		empty(j);
 	} else if (kind < 48) {

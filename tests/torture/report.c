@@ -287,24 +287,25 @@ void report_end(struct job *j, const char *verdict)
 	       "sampled on frames;\n    pages merged %llu, CoW breaks %llu, at rest %llu of %llu "
 	       "pages on frames; daemon killed %llu, ended %llu, stopped %llu;\n    actors started "
 	       "%llu, killed %llu, stopped %llu; knobs %llu, questions %llu, run 2 %llu, audits "
-	       "%llu;\n    moves %llu, nodes emptied %llu, ranges drained %llu, compacted %llu, "
-	       "pages moved %llu; mismatches %d\n",
+	       "%llu;\n    moves %llu, by the kernel %llu, nodes emptied %llu, ranges drained "
+	       "%llu, compacted %llu, pages moved %llu, frames %llu; mismatches %d\n",
 	       (unsigned long long)j->seed, verdict, (unsigned long long)all,
 	       (unsigned long long)total_checks(),
 	       (unsigned long long)(atomic_load(&ctl->lived_bytes) >> 20),
 	       (unsigned long long)(samples ?
 					    atomic_load(&ctl->lived_frame_checks) * 100 / samples :
 					    0),
-	       (unsigned long long)j->merged, (unsigned long long)j->cow_breaks,
+	       (unsigned long long)j->merged.all, (unsigned long long)j->cow_breaks.all,
 	       (unsigned long long)j->pages_on_frames, (unsigned long long)j->pages_offered,
 	       (unsigned long long)j->kills, (unsigned long long)j->terms,
 	       (unsigned long long)j->stops, (unsigned long long)j->spawned,
 	       (unsigned long long)j->actor_kills, (unsigned long long)j->actor_stops,
 	       (unsigned long long)j->knob_stores, (unsigned long long)j->queries,
 	       (unsigned long long)j->unmerges, (unsigned long long)j->calms,
-	       (unsigned long long)j->moves, (unsigned long long)j->empties,
-	       (unsigned long long)j->drains, (unsigned long long)j->compactions,
-	       (unsigned long long)j->migrated, ctl->fail.kind != FAIL_NONE);
+	       (unsigned long long)j->moves, (unsigned long long)j->kernel_moves,
+	       (unsigned long long)j->empties, (unsigned long long)j->drains,
+	       (unsigned long long)j->compactions, (unsigned long long)j->migrated.all,
+	       (unsigned long long)j->frames_moved.all, ctl->fail.kind != FAIL_NONE);
 }
 
 bool op_is_missing(enum op op)

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define ACTORS 4 /* started by the schedule; their children come on top */
+#define SMALL_ACTORS 2
 #define CALM_EVERY_MS 12000
 #define REST_MS 120000 /* until a daemon with nothing to do says so, at the latest */
 #define END_MS 120000
@@ -286,7 +287,9 @@ static void disturb(struct job *j)
 {
 	uint64_t kind = below(j, 100);
 
-	if (kind < 70)
+	if (j->small && below(j, 2))
+		daemon_move(j);
+	else if (kind < 70)
 		daemon_disturb(j);
 	else if (kind < 85)
 		actors_stop_one(j);
@@ -311,20 +314,28 @@ static unsigned int want_missing(void)
 
 static bool has_merged_enough(const struct job *j)
 {
-	return j->best_share >= 10 && j->merged >= 100ull * j->seconds;
+	if (j->small)
+		return j->merged.all && j->frames_moved.all;
+	return j->best_share >= 10 && j->merged.all >= 100ull * j->seconds;
+}
+
+/* Does it show every kind of operation? */
+static bool is_covering(const struct job *j)
+{
+	return j->seconds >= COVERED_SECONDS && !j->small;
 }
 
 /*
  * The run lasts as long as it was asked to, and longer while it has not shown all that a torture
  * must show: the machine decides how much the actors get done in a second. From half the time on
- * they prefer kinds that never ran.
+ * they prefer kinds that never ran. With --small no kind is waited for.
  */
 static bool goes_on(const struct job *j, uint64_t start)
 {
 	uint64_t length = j->seconds * 1000ull, run_ms = now_ms() - start;
 	unsigned int missing = 0;
 
-	if (j->seconds >= COVERED_SECONDS && run_ms > length / 2)
+	if (is_covering(j) && run_ms > length / 2)
 		missing = want_missing();
 	if (run_ms < length)
 		return true;
@@ -339,7 +350,7 @@ static void run(struct job *j)
 		atomic_fetch_add(&j->step, 1);
 		actors_reap(j);
 		actors_resume(j, false);
-		while (seats_live() < ACTORS)
+		while (seats_live() < (j->small ? SMALL_ACTORS : ACTORS))
 			actors_spawn(j);
 		disturb(j);
 		if (now_ms() > next_calm) {
@@ -406,6 +417,8 @@ static void make_ctl(struct job *j)
 		harness_die("memfd: %s", strerror(errno));
 	snprintf(ctl->ctl_path, sizeof(ctl->ctl_path), "/proc/%d/fd/%d", (int)getpid(), fd);
 	ctl->seed = j->seed;
+	ctl->small = j->small;
+	ctl->max_live = j->small ? SMALL_LIVE : MAX_LIVE;
 	ctl->is_root = geteuid() == 0;
 	ctl->plain_percent = (uint32_t)below(j, 3) * 50;
 	if (plain)
@@ -452,14 +465,15 @@ int job_run(struct job *j)
 	atomic_store(&ctl->phase, PHASE_STOP);
 	wait_for(j, all_gone, HANG_MS, "all actors have ended");
 	wait_for(j, all_free, END_MS, "all counters and frames are back to 0");
-	if (j->seconds >= COVERED_SECONDS)
+	if (is_covering(j))
 		missing = report_coverage();
 	if (missing)
 		fail_schedule("%u kinds of operation never ran in %u s", missing,
 			      MOST_TIMES * j->seconds);
 	if (!has_merged_enough(j))
-		fail_schedule("%llu pages merged, %llu%% at best: that is no torture of merging",
-			      (unsigned long long)j->merged, (unsigned long long)j->best_share);
+		fail_schedule("%llu pages merged, %llu%% at best, %llu moved: that is no torture",
+			      (unsigned long long)j->merged.all, (unsigned long long)j->best_share,
+			      (unsigned long long)j->frames_moved.all);
 	if (atomic_load(&ctl->failed))
 		pause();
 	kill(j->outside, SIGKILL);

@@ -12,7 +12,8 @@
 struct job {
 	uint64_t seed, rnd;
 	unsigned int seconds;
-	bool keep; /* after a failure leave everything stopped, to be examined */
+	bool keep;  /* after a failure leave everything stopped, to be examined */
+	bool small; /* see torture.c */
 	struct daemon *daemon;
 	pid_t outside;
 	const char *daemon_args[12];
@@ -20,9 +21,12 @@ struct job {
 	/* For the report. */
 	uint64_t kills, terms, stops, actor_kills, actor_stops, spawned, knob_stores, queries;
 	uint64_t unmerges, calms;
-	uint64_t merged, cow_breaks, seen_merged, seen_breaks;
-	uint64_t moves, migrated, seen_migrated; /* asked for; pages */
-	uint64_t drains, empties, compactions;   /* asked for */
+	/* Counted by daemons; `seen` by the one that is up. */
+	struct counted {
+		uint64_t all, seen;
+	} merged, cow_breaks, migrated, frames_moved;
+	uint64_t moves, kernel_moves;          /* asked for, of the daemon and of the kernel */
+	uint64_t drains, empties, compactions; /* asked for */
 	uint64_t best_share;     /* percent of tracked pages on frames, at the best audit */
 	uint64_t ended_since_up; /* actors that ended since the daemon was started */
 	uint64_t pages_on_frames, pages_offered; /* at the last audit */
@@ -58,6 +62,8 @@ void daemon_unhurried(struct job *j);
 void daemon_disturb(struct job *j);
 /* Add what was merged since the last look. */
 void daemon_look(struct job *j);
+/* Ask for frames to go to another node; or have the kernel move an actor's pages there. */
+void daemon_move(struct job *j);
 /* Is anything being moved from one node to another, or taken out of use? */
 bool daemon_moves(struct job *j);
 /* Use all frames again; nothing is being moved. */

@@ -2,7 +2,7 @@
 /*
  * torture.c - nothing is lost, whatever happens: the torture of ksmd-user.
  *
- *	torture [--time SECONDS] [--seed N] [--jobs N] [--keep]
+ *	torture [--time SECONDS] [--seed N] [--jobs N] [--keep] [--small]
  *	(or TORTURE_TIME, TORTURE_SEED, TORTURE_JOBS, TORTURE_KEEP in the environment;
  *	TORTURE_PLAIN: percentage of actors that are unmodified programs, else the seed decides)
  *
@@ -17,6 +17,11 @@
  * The first mismatch stops everything. The torture prints processes, address, expected and found
  * bytes, what was done to that page, page table entry and mappings. With --keep all of it stays,
  * stopped, for gdb.
+ *
+ * --small is for a machine that is emulated, and some ten times as slow: few actors with little
+ * memory, which can be looked through in seconds. Every other disturbance moves frames from node to
+ * node. It ends at its time, whichever kinds of operation have run by then (the run of full size
+ * answers for these), as long as pages have been merged, and frames have moved.
  *
  * A seed repeats the choices, not the timing.
  *
@@ -48,14 +53,12 @@ static uint64_t number(const char *env, uint64_t otherwise)
 }
 
 static const struct option options[] = {
-	{ "time", required_argument, NULL, 't' },
-	{ "seed", required_argument, NULL, 's' },
-	{ "jobs", required_argument, NULL, 'j' },
-	{ "keep", no_argument, NULL, 'k' },
-	{ NULL, 0, NULL, 0 },
+	{ "time", required_argument, NULL, 't' }, { "seed", required_argument, NULL, 's' },
+	{ "jobs", required_argument, NULL, 'j' }, { "keep", no_argument, NULL, 'k' },
+	{ "small", no_argument, NULL, 'm' },      { NULL, 0, NULL, 0 },
 };
 
-static pid_t start(uint64_t seed, unsigned int seconds, bool keep)
+static pid_t start(const struct job *wanted, uint64_t seed)
 {
 	static struct job job;
 	pid_t pid;
@@ -64,7 +67,8 @@ static pid_t start(uint64_t seed, unsigned int seconds, bool keep)
 	pid = fork();
 	if (pid)
 		return pid;
-	job = (struct job){ .seed = seed, .seconds = seconds, .keep = keep };
+	job = *wanted;
+	job.seed = seed;
 	exit(job_run(&job));
 }
 
@@ -72,33 +76,35 @@ int main(int argc, char **argv)
 {
 	uint64_t seed =
 		number("TORTURE_SEED", (uint64_t)time(NULL) * 1000 + (uint64_t)getpid() % 1000);
-	unsigned int seconds = (unsigned int)number("TORTURE_TIME", 60);
+	struct job job = { .seconds = (unsigned int)number("TORTURE_TIME", 60),
+			   .keep = number("TORTURE_KEEP", 0) };
 	unsigned int jobs = (unsigned int)number("TORTURE_JOBS", 2), failed = 0;
-	bool keep = number("TORTURE_KEEP", 0);
 	pid_t pid[MAX_JOBS];
 	int c, status;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 't')
-			seconds = (unsigned int)strtoul(optarg, NULL, 0);
+			job.seconds = (unsigned int)strtoul(optarg, NULL, 0);
 		else if (c == 's')
 			seed = strtoull(optarg, NULL, 0);
 		else if (c == 'j')
 			jobs = (unsigned int)strtoul(optarg, NULL, 0);
 		else if (c == 'k')
-			keep = true;
+			job.keep = true;
+		else if (c == 'm')
+			job.small = true;
 		else
 			return 2;
 	}
-	if (!jobs || jobs > MAX_JOBS || !seconds) {
+	if (!jobs || jobs > MAX_JOBS || !job.seconds) {
 		fprintf(stderr, "torture: 1 to %d jobs, 1 second or more\n", MAX_JOBS);
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("torture: %u jobs for %u s, seeds from %llu\n", jobs, seconds,
+	printf("torture: %u jobs for %u s, seeds from %llu\n", jobs, job.seconds,
 	       (unsigned long long)seed);
 	for (unsigned int i = 0; i < jobs; i++)
-		pid[i] = start(seed + i, seconds, keep);
+		pid[i] = start(&job, seed + i);
 	for (unsigned int i = 0; i < jobs; i++)
 		failed += waitpid(pid[i], &status, 0) != pid[i] || status;
 	/* tests/run.sh counts the jobs as it counts the tests of Check. */

@@ -19,10 +19,11 @@
 #include <sys/types.h>
 
 #define PG 4096ul
-#define SEATS 24   /* processes that can be in the books at once */
-#define MAX_LIVE 9 /* of these, alive; more only thins out the work on a small machine */
-#define THREADS 3  /* per process: enough for stores, system calls and changes at once */
-#define RING 192   /* operations remembered per thread */
+#define SEATS 24     /* processes that can be in the books at once */
+#define MAX_LIVE 9   /* of these, alive; more only thins out the work on a small machine */
+#define SMALL_LIVE 5 /* the same with --small */
+#define THREADS 3    /* per process: enough for stores, system calls and changes at once */
+#define RING 192     /* operations remembered per thread */
 #define MAIL_PAGES 4
 #define HANG_MS 60000 /* nothing here takes a second on an idle machine; this one never is */
 
@@ -118,6 +119,7 @@ struct failure {
 struct ctl {
 	uint64_t seed;
 	uint32_t plain_percent, is_root;
+	uint32_t max_live, small; /* small: little memory for each actor */
 	_Atomic uint32_t phase;
 	_Atomic uint64_t alive_ms; /* the schedule's clock: actors that see it stand still end */
 	_Atomic uint32_t failed;   /* 1: being written, 2: `fail` is complete */

@@ -15,10 +15,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/span.h"
 #include "client/as.h"
+#include "client/as_ranges.h"
 #include "client/aside.h"
 #include "client/hold.h"
 #include "client/io.h"
+#include "client/pageset.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
@@ -68,43 +71,84 @@ static void compare(const struct kit *k, const struct ksm_msg_order *m, unsigned
 	}
 }
 
-/* Refuse the private pages of [from, to) if a device may be writing to them. */
-static void refuse_pinned(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
-			  unsigned int to, uint8_t *result)
+/* Pages [from, to) of the order, in one range of the table, while writers wait for them. */
+struct held {
+	unsigned int from, to;
+	bool still;       /* they are held */
+	uint64_t private; /* those that a device may be writing to, if the process has such means */
+};
+
+/*
+ * Runs that are held at the same time. The look for means of pinning counts only when it comes
+ * after a page is held. It costs twice as much as all the rest, so it is made once for several; but
+ * writers wait for all of them.
+ */
+#define GROUP_RUNS 8u
+
+/* Hold the next run of the mask still, at or after page *i. False: there is none. */
+static bool hold_next(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
+		      unsigned int *i, struct held *h, uint8_t *result) NEEDS(as.lock)
 {
 	struct kabi_page_region v[HOLD_MAX_PAGES];
-	long n = hold_private(k, order_page(m, from), order_page(m, to), v);
+	uint64_t start, end;
+	long n;
 
-	if (n == 0 || (n > 0 && !hold_may_be_pinned(k)))
-		return;
-	if (n < 0) {
-		memset(result + from, KSM_RES_BUSY, to - from);
-		return;
-	}
-	for (long i = 0; i < n; i++)
-		memset(result + (v[i].start - m->addr) / KSM_PAGE_SIZE, KSM_RES_BUSY,
-		       (v[i].end - v[i].start) / KSM_PAGE_SIZE);
+	*h = (struct held){ 0 };
+	if (!pageset_next(mask, i, &h->to))
+		return false;
+	h->from = *i;
+	/* In one range: what the kernel was told of it holds for the whole run. */
+	end = as_range_at(order_page(m, *i))->end;
+	*i = h->to = (unsigned int)u64_min(h->to, (end - m->addr) / KSM_PAGE_SIZE);
+	start = order_page(m, h->from);
+	end = order_page(m, h->to);
+	h->still = hold_begin(k, start, end) == 0;
+	n = h->still ? hold_private(k, start, end, v) : 0;
+	if (n < 0)
+		memset(result + h->from, KSM_RES_BUSY, h->to - h->from);
+	for (long r = 0; r < n; r++)
+		h->private |= pageset_range((unsigned int)((v[r].start - m->addr) / KSM_PAGE_SIZE),
+					    (unsigned int)((v[r].end - m->addr) / KSM_PAGE_SIZE));
+	return true;
 }
 
-void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
-		     unsigned int to, uint8_t *result)
+/* Replace what may be replaced of a run that is held, and let writers go on. */
+static void replace(const struct kit *k, const struct ksm_msg_order *m, const struct held *h,
+		    uint8_t *result) NEEDS(as.lock)
 {
-	uint64_t start = order_page(m, from), end = order_page(m, to);
+	uint64_t start = order_page(m, h->from), end = order_page(m, h->to);
 
-	if (hold_begin(k, start, end) == 0) {
-		refuse_pinned(k, m, from, to, result);
-		for (unsigned int i = from, j; i < to; i = j) {
-			j = i + 1;
-			if (result[i] == KSM_RES_BUSY || m->frame[i] == KSM_FRAME_ZERO ||
-			    m->frame[i] == KSM_FRAME_INLAY)
-				continue; /* a page of zeros cannot be given back here */
-			while (j < to && result[j] != KSM_RES_BUSY &&
-			       m->frame[j] == m->frame[j - 1] + 1)
-				j++;
-			compare(k, m, i, j, result);
-		}
+	for (unsigned int i = h->from, j; h->still && i < h->to; i = j) {
+		j = i + 1;
+		if (result[i] == KSM_RES_BUSY || m->frame[i] == KSM_FRAME_ZERO ||
+		    m->frame[i] == KSM_FRAME_INLAY)
+			continue; /* a page of zeros cannot be given back here */
+		while (j < h->to && result[j] != KSM_RES_BUSY && m->frame[j] == m->frame[j - 1] + 1)
+			j++;
+		compare(k, m, i, j, result);
 	}
 	hold_end(k, start, end);
 	sysc3(SYS_madvise, start, end - start, MADV_POPULATE_READ); /* as in txn.c */
 	uffd_register(k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
+}
+
+void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
+		     uint8_t *result)
+{
+	struct held h[GROUP_RUNS];
+	unsigned int nr;
+
+	for (unsigned int i = 0;;) {
+		uint64_t private = 0;
+
+		for (nr = 0; nr < GROUP_RUNS && hold_next(k, m, mask, &i, &h[nr], result); nr++)
+		private |= h[nr].private;
+		if (!nr)
+			return;
+		if (private && hold_may_be_pinned(k))
+			for (unsigned int p = 0, j; pageset_next(private, &p, &j); p = j)
+				memset(result + p, KSM_RES_BUSY, j - p);
+		for (unsigned int r = 0; r < nr; r++)
+			replace(k, m, &h[r], result);
+	}
 }

@@ -9,10 +9,10 @@
 #include "client/kit.h"
 
 /*
- * Replace pages [from, to) of the order, all of which lie in mappings of frames. On entry result[]
- * is KSM_RES_GONE there; pages that are not replaced keep that or get their reason.
+ * Replace the pages of `mask` of the order, all of which lie in mappings of frames. On entry
+ * result[] is KSM_RES_GONE there; pages that are not replaced keep that or get their reason.
  */
-void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, unsigned int from,
-		     unsigned int to, uint8_t *result) NEEDS(as.lock);
+void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
+		     uint8_t *result) NEEDS(as.lock);
 
 #endif

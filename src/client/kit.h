@@ -40,7 +40,8 @@ struct kit {
 	/* The kernel promises no more memory than there is: vm.overcommit_memory, looked at again
 	 * with every INFO. */
 	bool commit_limited;
-	bool may_inlay; /* as the last look found; the next is due at inlay_ms */
+	uint8_t unshared_orders; /* the last ones, none of whose pages a fork shared: txn.c */
+	bool may_inlay;          /* as the last look found; the next is due at inlay_ms */
 	uint64_t inlay_ms;
 	int arena;                        /* read-only; -1 between connections */
 	uint64_t arena_file, arena_pages; /* of the newest connection; 0: there was none */

@@ -57,10 +57,11 @@
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-#define CHUNK_RUNS 16u  /* some 100 us where each needs a mapping */
-#define MOVE_TRIES 16   /* of a page that is locked, or of which a fork is being announced */
-#define LEAVING_MS 2    /* for threads that are about to end; the daemon asks again */
-#define COPY_TRIES 1000 /* of a page that nothing known keeps from going back */
+#define CHUNK_RUNS 16u     /* some 100 us where each needs a mapping */
+#define MOVE_TRIES 16      /* of a page that is locked, or of which a fork is being announced */
+#define LEAVING_MS 2       /* for threads that are about to end; the daemon asks again */
+#define UNSHARED_ORDERS 16 /* without a shared page; then they are not looked for beforehand */
+#define COPY_TRIES 1000    /* of a page that nothing known keeps from going back */
 
 /*
  * The private pages of an order, under way: sets of them, bit per page of the block. Invariants:
@@ -484,45 +485,62 @@ static uint64_t pages_with(const uint8_t *result, enum ksm_res res)
 	return set;
 }
 
-/* The same, without those that other processes map; some that are refused get another try. */
-static void execute_private(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
-			    uint8_t *result) NEEDS(as.lock)
+/* Of the pages of a set, which are in the result, those that other processes map are no orders. */
+static uint64_t leave_shared(const struct kit *k, const struct ksm_msg_order *m, uint64_t set,
+			     uint8_t *result) NEEDS(as.lock)
 {
-	uint64_t shared = exclusive_shared(k, m, mask), refused;
+	uint64_t shared = exclusive_shared(k, m, set);
+	uint64_t zeros = exclusive_zeros(k, m, shared);
 
-	mask &= ~shared;
-	shared &= ~exclusive_zeros(k, m, shared);
 	for (unsigned int i = 0, j; pageset_next(shared, &i, &j); i = j)
 		memset(result + i, KSM_RES_FORK_SHARED, j - i);
-	if (!mask || !staging_open(k))
-		return;
-	replace_private(k, m, mask, result);
-	refused = mask & pages_with(result, KSM_RES_BUSY);
-	refused = exclusive_make(k, m, refused);
-	replace_private(k, m, refused, result);
-	staging_close(k);
-	exclusive_arm(k, m, result);
+	for (unsigned int i = 0, j; pageset_next(zeros, &i, &j); i = j)
+		memset(result + i, KSM_RES_GONE, j - i);
+	return shared;
+}
+
+/*
+ * The same, without those that other processes map; some that are refused get another try. The
+ * kernel refuses shared pages in any case. So where the last orders had none the page map, which
+ * costs as much as five pages' moves, is asked only of what was refused.
+ */
+static void execute_private(struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
+			    uint8_t *result) NEEDS(as.lock)
+{
+	uint64_t shared = 0, refused;
+
+	if (atomic_load(&as.nr_forks))
+		k->unshared_orders = 0;
+	if (k->unshared_orders < UNSHARED_ORDERS)
+		shared = leave_shared(k, m, mask, result);
+	mask &= ~shared;
+	if (mask && staging_open(k)) {
+		replace_private(k, m, mask, result);
+		refused = mask & pages_with(result, KSM_RES_BUSY);
+		if (refused)
+			shared |= leave_shared(k, m, refused, result);
+		refused = exclusive_make(k, m, refused & ~shared);
+		replace_private(k, m, refused, result);
+		staging_close(k);
+		exclusive_arm(k, m, result);
+	}
+	if (shared)
+		k->unshared_orders = 0;
+	else if (k->unshared_orders < UNSHARED_ORDERS)
+		k->unshared_orders++;
 }
 
 /* Carry out an order that is up to date. Every page of it is KSM_RES_GONE so far. */
-static void execute(const struct kit *k, const struct ksm_msg_order *m, uint8_t *result)
-	NEEDS(as.lock)
+static void execute(struct kit *k, const struct ksm_msg_order *m, uint8_t *result) NEEDS(as.lock)
 {
 	uint64_t in_frames = 0, mask = eligible(m, &in_frames);
 
 	if (mask & ~in_frames)
 		execute_private(k, m, mask & ~in_frames, result);
-	mask &= in_frames;
-	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
-		/* In one range: what the kernel was told of it holds for the whole run. */
-		uint64_t end = as_range_at(order_page(m, i))->end;
-
-		j = (unsigned int)u64_min(j, (end - m->addr) / KSM_PAGE_SIZE);
-		inplace_execute(k, m, i, j, result);
-	}
+	inplace_execute(k, m, mask & in_frames, result);
 }
 
-void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t newest,
+void txn_execute(struct kit *k, const struct ksm_msg_order *m, uint64_t newest,
 		 uint8_t result[KSM_ORDER_PAGES])
 {
 	bool stale;

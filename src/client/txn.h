@@ -13,7 +13,7 @@
  * changes nothing. Context: the agent; takes the lock of as.h for the whole order, which may last
  * some 100 us and never waits for the daemon.
  */
-void txn_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t newest,
+void txn_execute(struct kit *k, const struct ksm_msg_order *m, uint64_t newest,
 		 uint8_t result[KSM_ORDER_PAGES]);
 
 #endif

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -23,12 +24,14 @@
 
 #include "base/log.h"
 #include "base/span.h"
+#include "wire/kernel_abi.h"
 #include "wire/wire.h"
 
 #define MAX_ARENA_FRAMES (1ull << 31) /* numbers of frames stay far from KSM_FRAME_NONE */
 #define SPAN_TIMES 4u                 /* see arena.h */
 #define MIN_ZONE_FRAMES (1u << 14)    /* 64 MiB: below that nothing is saved */
 #define ZONE_ALIGN 512u               /* frames of a pageblock */
+#define HUGE_FRAMES 512u              /* frames of a huge page on x86-64 */
 #define COPIED 16u                    /* frames copied at a time, on the stack: 64 KiB */
 
 static off_t frame_offset(uint32_t frame)
@@ -113,6 +116,7 @@ struct arena *arena_new(struct numa_topology *t, const struct vault *v,
 	a->uid = uid;
 	a->nr_nodes = t->nr_nodes;
 	a->zone_frames = zone_frames;
+	a->pagemap = -1;
 	err = make_file(a, v);
 	err = err ? err : make_pretended(a);
 	if (!err && getrandom(&a->id, sizeof(a->id), 0) != sizeof(a->id))
@@ -323,4 +327,59 @@ void arena_frame_free(void *arena, uint32_t frame, uint32_t nr)
 	if (fallocate(a->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, frame_offset(frame),
 		      (off_t)nr << KSM_PAGE_SHIFT))
 		log_msg(LOG_WARNING, "frames %u+%u keep their memory: error %d", frame, nr, errno);
+}
+
+uint64_t arena_nr_pages(const struct arena *a)
+{
+	struct stat st;
+
+	/* In units of 512 bytes: stat(2). */
+	return fstat(a->file.fd, &st) ? 0 : (uint64_t)st.st_blocks >> (KSM_PAGE_SHIFT - 9);
+}
+
+static bool is_hole(const struct arena *a, uint32_t frame)
+{
+	return lseek(a->file.fd, frame_offset(frame), SEEK_HOLE) == frame_offset(frame);
+}
+
+/* Does the kernel map the 2 MiB at p as one? -1: it does not say. */
+static int maps_huge(const struct arena *a, const char *p)
+{
+	struct kabi_page_region r;
+	struct kabi_pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = (uint64_t)(uintptr_t)p,
+		.end = (uint64_t)(uintptr_t)p + length(HUGE_FRAMES),
+		.vec = (uint64_t)(uintptr_t)&r,
+		.vec_len = 1,
+		.category_mask = KABI_PAGE_IS_HUGE,
+		.return_mask = KABI_PAGE_IS_HUGE,
+	};
+
+	return ioctl(a->pagemap, KABI_PAGEMAP_SCAN, &arg);
+}
+
+/*
+ * A huge page has no holes, so a look at a place that should be one is enough as a rule. To be
+ * sure the frame is mapped anew: the kernel then maps a huge page as one, if the place suits it.
+ */
+bool arena_frame_is_huge(void *arena, uint32_t frame, uint32_t bare)
+{
+	const struct arena *a = arena;
+	uint32_t first = frame - frame % HUGE_FRAMES;
+	size_t len = length(HUGE_FRAMES);
+	char *room, *p;
+	int huge = -1;
+
+	if (a->pagemap < 0 || (bare != KSM_FRAME_NONE && is_hole(a, bare)))
+		return false;
+	room = mmap(NULL, 2 * len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return true;
+	p = room + (len - (uintptr_t)room % len) % len;
+	if (mmap(p, len, PROT_READ, MAP_SHARED | MAP_FIXED, a->file.fd, frame_offset(first)) == p &&
+	    !madvise(p + length(frame - first), KSM_PAGE_SIZE, MADV_POPULATE_READ))
+		huge = maps_huge(a, p);
+	munmap(room, 2 * len);
+	return huge != 0; /* to hold memory back is safe */
 }

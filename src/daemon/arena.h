@@ -25,6 +25,7 @@ struct arena {
 	uint64_t id;          /* random; differs between any two arenas */
 	uint32_t zone_frames; /* node n owns [n * zone_frames, (n + 1) * zone_frames) */
 	int nr_nodes;
+	int pagemap; /* of the daemon itself, its owner's; -1: no huge page can be seen */
 	/*
 	 * NULL, or for each frame the node that it is taken to lie on, plus 1 (0: the one of its
 	 * zone): numa_topology.pretends_moves.
@@ -55,6 +56,8 @@ int arena_open_readonly(const struct arena *a);
  * copies and new frames lie. This takes it away. Costs some microseconds; nothing on one node.
  */
 void arena_drop_policy(const struct arena *a);
+/* Pages that it has, in memory or swapped out. */
+uint64_t arena_nr_pages(const struct arena *a);
 
 /* For struct engine_ops; `arena` is a struct arena. */
 int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr);
@@ -64,5 +67,6 @@ uint64_t arena_debt_allow(void *arena, uint64_t in_use, uint64_t least, uint64_t
 void arena_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids);
 int arena_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids);
 void arena_frame_free(void *arena, uint32_t frame, uint32_t nr);
+bool arena_frame_is_huge(void *arena, uint32_t frame, uint32_t bare);
 
 #endif

@@ -185,5 +185,6 @@ const struct engine_ops client_ops = {
 	.debt_allow = arena_debt_allow,
 	.memory_allow = op_memory_allow,
 	.frame_free = arena_frame_free,
+	.frame_is_huge = arena_frame_is_huge,
 	.client_release = op_client_release,
 };

@@ -11,6 +11,9 @@
 #include "base/container.h"
 #include "base/log.h"
 
+/* Pages more than frames have before a sweep begins: 4 MiB, which nobody misses. */
+#define STRAYS 1024u
+
 /* Nobody knows it, and all callbacks of its clients have run. */
 static void domain_free(struct domain *d)
 {
@@ -103,6 +106,7 @@ static struct domain *domain_new(struct domain_table *t, const struct domain_key
 	d->arena = arena_new(t->topology, t->vault, t->accounts, uid, common, t->zone_frames);
 	if (!d->arena)
 		goto fail;
+	d->arena->pagemap = t->pagemap;
 	cfg.arena = d->arena;
 	cfg.zone_frames = d->arena->zone_frames;
 	cfg.guard_frames = t->guard_frames;
@@ -130,6 +134,7 @@ void domain_table_init(struct domain_table *t)
 	t->nr = 0;
 	t->past = (struct engine_totals){ 0 };
 	t->next_id = 1;
+	t->pagemap = -1;
 	undertaker_init(&t->undertaker);
 }
 
@@ -206,6 +211,14 @@ void domain_epochs_free(struct domain *d, uint64_t now_ms)
 		return;
 	charge_domain(d->charge.table, d, 0);
 	engine_epoch_free(d->engine, upto);
+}
+
+void domain_sweep(struct domain *d)
+{
+	if (arena_nr_pages(d->arena) <= engine_nr_in_memory(d->engine) + STRAYS)
+		return;
+	for (uint32_t f = 0; f != KSM_FRAME_NONE; f = engine_sweep(d->engine, f))
+		;
 }
 
 int domain_open_sentinel(struct domain *d)

@@ -67,6 +67,7 @@ struct domain_table {
 	uint32_t zone_frames;      /* span of each zone of each arena */
 	bool guard_frames;         /* --guard-frames */
 	uint64_t hash_seed;
+	int pagemap; /* the daemon's own, or -1: arena.h */
 };
 
 void domain_table_init(struct domain_table *t);
@@ -100,6 +101,8 @@ static inline uint64_t domain_epoch(const struct domain *d)
 int domain_epoch_advance(struct domain *d);
 /* Free the frames retired in epochs that are over. */
 void domain_epochs_free(struct domain *d, uint64_t now_ms);
+/* Give back what members have made of its arena where no frame is. Any thread. */
+void domain_sweep(struct domain *d);
 /*
  * A descriptor of the current sentinel with its shared lock, owned by the caller, in a new epoch if
  * the file is locked against us; or -errno.

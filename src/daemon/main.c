@@ -6,6 +6,7 @@
  * arena, whose memory lives as long as any of them does, and register again with the next daemon.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -50,6 +51,7 @@ struct service {
 	struct watchdog watchdog;
 	struct mover mover;
 	struct looker looker;
+	int pagemap; /* our own, or -1 */
 };
 
 /* ---- what the start rests on ---- */
@@ -81,6 +83,24 @@ static int open_userfaultfd(struct service *s)
 static void close_userfaultfd(struct service *s)
 {
 	close(s->d.uffd_dev);
+}
+
+/* To see huge pages (arena.c), which must be mapped as such for us, whatever our parent wished. */
+static int open_own_pagemap(struct service *s)
+{
+	bool none = access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK);
+
+	s->pagemap = none ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (s->pagemap < 0 && !none)
+		log_msg(LOG_WARNING, "huge pages in arenas cannot be seen: error %d", errno);
+	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+	return 0;
+}
+
+static void close_own_pagemap(struct service *s)
+{
+	if (s->pagemap >= 0)
+		close(s->pagemap);
 }
 
 static int set_limits(struct service *s)
@@ -289,6 +309,7 @@ static int init_domains(struct service *s)
 	t->guard_frames = s->options.guard_frames;
 	t->vault = &s->d.vault;
 	domain_table_init(t);
+	t->pagemap = s->pagemap;
 	return 0;
 }
 
@@ -488,6 +509,7 @@ static const struct step {
 	{ "topology", open_topology, close_topology },
 	/* Before set_limits() makes us not dumpable, because it looks at our own page map. */
 	{ "userfaultfd", open_userfaultfd, close_userfaultfd },
+	{ "page map", open_own_pagemap, close_own_pagemap }, /* likewise */
 	{ "limits", set_limits, NULL },
 	/* It forks, so it comes before everything that a child should not have. */
 	{ "vault", open_vault, close_vault },

@@ -129,6 +129,7 @@ static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
 		v[i]->pass_done = false;
 		if (v[i]->nr_clients)
 			arena_drop_policy(v[i]->arena);
+		domain_sweep(v[i]);
 	}
 	p->under_way = true;
 	p->d->passes_begun = p->d->passes_done + p->owed + 1;

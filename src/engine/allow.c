@@ -61,9 +61,16 @@ static void allow_debt_less(struct engine *e) NEEDS(e->lock)
 		e->debt_allowed = e->ops->debt_allow(e->arena, now, now, keep);
 }
 
+/* What is held in a huge page has memory, too (folio.c). */
+static uint32_t in_memory(const struct engine *e) NEEDS(e->lock);
+static uint32_t in_memory(const struct engine *e)
+{
+	return e->pool.nr_used + e->pool.nr_held;
+}
+
 bool allow_frame(struct engine *e)
 {
-	uint32_t used = e->pool.nr_used;
+	uint32_t used = in_memory(e);
 
 	if (e->stable.nr_retired >= knob_get(e->knobs, KNOB_MAX_RETIRED_FRAMES)) {
 		e->total.frames_held_up++;
@@ -77,10 +84,11 @@ bool allow_frame(struct engine *e)
 
 void allow_less(struct engine *e)
 {
-	uint32_t used = e->pool.nr_used, keep = used ? used + STEP : 0;
+	uint32_t used = in_memory(e), keep = used ? used + STEP : 0;
 
 	allow_debt_less(e);
-	if (used ? e->allowed - used <= 2 * STEP : !e->allowed)
+	/* Frames may be held that were not allowed: then there is nothing to give up. */
+	if (used ? e->allowed <= used + 2 * STEP : !e->allowed)
 		return;
 	e->allowed = e->ops->frames_allow(e->arena, keep, keep);
 }

@@ -133,6 +133,11 @@ struct engine_ops {
 	int (*frame_move)(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids);
 	/* Give the memory of nr contiguous frames back. Must not fail. */
 	void (*frame_free)(void *arena, uint32_t frame, uint32_t nr);
+	/*
+	 * Is this frame, which has contents, part of a huge page? `bare` is one of the same 2 MiB
+	 * that has none and makes the answer cheap, or KSM_FRAME_NONE. NULL: there are none.
+	 */
+	bool (*frame_is_huge)(void *arena, uint32_t frame, uint32_t bare);
 	/* The last reference to a client's mm_slot is gone: free the client. Any context. */
 	void (*client_release)(void *client);
 };
@@ -311,6 +316,13 @@ uint64_t engine_epoch(struct engine *e);
 uint64_t engine_epoch_advance(struct engine *e);
 uint64_t engine_epoch_free(struct engine *e, uint64_t upto); /* frames freed */
 uint64_t engine_nr_retired(struct engine *e);
+/*
+ * Pages of the arena that belong to frames. If the arena has many more, members have made them, and
+ * a sweep gives them back: engine_sweep() does a few milliseconds' worth from `frame` on, at first
+ * 0, and returns where to go on, or KSM_FRAME_NONE.
+ */
+uint64_t engine_nr_in_memory(struct engine *e);
+uint32_t engine_sweep(struct engine *e, uint32_t frame);
 
 /*
  * Migration: migrate.c says how. A job has a number, under which it is carried on and ended:

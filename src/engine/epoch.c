@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "engine/core.h"
+#include "engine/folio.h"
 #include "engine/settle.h"
 
 uint64_t engine_epoch(struct engine *e)
@@ -44,6 +45,7 @@ static int cmp_u32(const void *a, const void *b)
 static void free_frames(struct engine *e, uint32_t *v, uint32_t nr) NEEDS(e->lock)
 {
 	qsort(v, nr, sizeof(*v), cmp_u32);
+	folio_look(e, v, nr);
 	for (uint32_t from = 0, i; from < nr; from = i) {
 		for (i = from + 1; i < nr && v[i] == v[i - 1] + 1 &&
 				   pool_nid(&e->pool, v[i]) == pool_nid(&e->pool, v[from]);

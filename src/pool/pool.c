@@ -247,6 +247,11 @@ int pool_alloc_run(struct pool *p, int nid, enum pool_type type, unsigned int or
 
 /* --- giving back --- */
 
+static void count_held(struct pool *p, int32_t more)
+{
+	__atomic_fetch_add(&p->nr_held, (uint32_t)more, __ATOMIC_RELAXED);
+}
+
 /* Frames of one pageblock, which the caller's use of them keeps there. */
 static void give_part(struct pool *p, struct zone *z, uint32_t f, uint32_t nr, bool has_memory)
 {
@@ -257,7 +262,10 @@ static void give_part(struct pool *p, struct zone *z, uint32_t f, uint32_t nr, b
 	if (has_memory && !large && p->ops.punch)
 		p->ops.punch(p->ctx, base_of(p, z) + f, nr);
 	lock_take(&z->lock);
+	large = pb->large;
 	whole = zone_give(z, pb, f % PAGEBLOCK_FRAMES, nr);
+	if (large)
+		count_held(p, (int32_t)nr);
 	lock_give(&z->lock);
 	if (!whole)
 		return;
@@ -266,6 +274,7 @@ static void give_part(struct pool *p, struct zone *z, uint32_t f, uint32_t nr, b
 		p->ops.punch(p->ctx, base_of(p, z) + first, size);
 	lock_take(&z->lock);
 	zone_fold(z, pb);
+	count_held(p, -(int32_t)size);
 	lock_give(&z->lock);
 }
 
@@ -408,11 +417,11 @@ int pool_set_large(struct pool *p, uint32_t first)
 
 	zone_lock_all(z);
 	pb = zone_pageblock(z, f / PAGEBLOCK_FRAMES);
-	if (pb && pb->nr == PAGEBLOCK_FRAMES && pb->n[POOL_USED] == pb->nr) {
+	if (pb && pb->nr == PAGEBLOCK_FRAMES && !pb->large) {
 		cache_purge(z, pb->first, pb->first + pb->nr);
 		pb = zone_pageblock(z, f / PAGEBLOCK_FRAMES);
-		if (pb && pb->n[POOL_USED] == pb->nr) {
-			__atomic_store_n(&pb->large, true, __ATOMIC_RELAXED);
+		if (pb && pb->n[POOL_USED] + pb->n[POOL_RETIRED]) {
+			count_held(p, (int32_t)zone_hold(z, pb));
 			err = 0;
 		}
 	}
@@ -463,7 +472,7 @@ uint64_t pool_bytes(struct pool *p)
 
 int pool_check(struct pool *p)
 {
-	uint64_t used = 0;
+	uint64_t used = 0, held = 0;
 
 	for (int nid = 0; nid < p->nr_zones; nid++) {
 		struct pool_counts c;
@@ -477,9 +486,13 @@ int pool_check(struct pool *p)
 			return -1;
 		lock_take(&p->zone[nid].lock);
 		used += c.used;
-		for (int t = 0; t < POOL_TYPES; t++)
+		for (int t = 0; t < POOL_TYPES; t++) {
 			used += p->zone[nid].n[t][POOL_RETIRED];
+			held += p->zone[nid].n[t][POOL_HELD];
+		}
 		lock_give(&p->zone[nid].lock);
 	}
-	return used == p->nr_used && (!p->max_frames || used <= p->max_frames) ? 0 : -1;
+	if (used != p->nr_used || held != p->nr_held)
+		return -1;
+	return !p->max_frames || used <= p->max_frames ? 0 : -1;
 }

@@ -83,7 +83,8 @@ struct pool_config {
 
 /*
  * Zone n owns frames [n * zone_frames, (n + 1) * zone_frames). Invariants: nr_used is the sum of
- * used and retired frames over the zones, and at most max_frames if that is not 0.
+ * used and retired frames over the zones, and at most max_frames if that is not 0; nr_held is that
+ * of held ones, which have memory, too.
  */
 struct pool {
 	struct pool_ops ops;
@@ -93,6 +94,7 @@ struct pool {
 	uint32_t max_frames;
 	bool guard;       /* also in each zone */
 	uint32_t nr_used; /* atomic */
+	uint32_t nr_held; /* atomic; given back, or never had, but part of a large folio */
 	struct zone *zone;
 };
 
@@ -208,9 +210,9 @@ void pool_window_release(struct pool *p, uint32_t first);
  */
 int pool_reserve(struct pool *p, uint32_t first, uint32_t nr, struct pool_culprit *who);
 /*
- * The memory of this pageblock, all of it used, is one folio. From now on it is given back whole:
- * frames of it that come back are held, and retired in the counts, until the last has come. 0, or
- * -EINVAL: not all of it is used.
+ * The memory of this pageblock is one folio. From now on it is given back whole: what is free of
+ * it, and frames of it that come back, are held, and retired in the counts, until the last has
+ * come. 0, or -EINVAL: it is large already or the short one at a zone's end, or nobody has any.
  */
 int pool_set_large(struct pool *p, uint32_t first);
 

@@ -271,7 +271,7 @@ static void part_from_rest(struct zone *z, struct pageblock *pb, uint32_t off, e
 
 bool zone_give(struct zone *z, struct pageblock *pb, uint32_t off, uint32_t nr)
 {
-	enum pool_state to = pb->window ? POOL_WINDOW : pb->large ? POOL_HELD : POOL_FREE;
+	enum pool_state to = pb->large ? POOL_HELD : pb->window ? POOL_WINDOW : POOL_FREE;
 	/* What is left of its run before it needs a guard. */
 	bool guards = z->guard && to == POOL_FREE && off && pageblock_is_used(pb, off - 1);
 
@@ -285,10 +285,31 @@ bool zone_give(struct zone *z, struct pageblock *pb, uint32_t off, uint32_t nr)
 	return false;
 }
 
+uint32_t zone_hold(struct zone *z, struct pageblock *pb)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t off = 0; off < pb->nr; off++) {
+		enum pool_state s = pageblock_state(pb, off);
+
+		if (s == POOL_FREE)
+			zone_cut(z, pb, off, 0, POOL_HELD);
+		else if (s == POOL_WINDOW || s == POOL_GUARD)
+			zone_set(z, pb, off, 1, POOL_HELD);
+		else
+			continue;
+		nr++;
+	}
+	__atomic_store_n(&pb->large, true, __ATOMIC_RELAXED);
+	return nr;
+}
+
 void zone_fold(struct zone *z, struct pageblock *pb)
 {
 	__atomic_store_n(&pb->large, false, __ATOMIC_RELAXED);
-	zone_set(z, pb, 0, pb->nr, POOL_FREE);
+	zone_set(z, pb, 0, pb->nr, pb->window ? POOL_WINDOW : POOL_FREE);
+	if (pb->window && z->guard)
+		zone_set(z, pb, pb->nr - 1u, 1, POOL_GUARD);
 	zone_settle(z, pb);
 }
 

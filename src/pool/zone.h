@@ -133,6 +133,8 @@ void zone_set_isolated(struct zone *z, struct pageblock *pb, bool isolated) NEED
  * memory is given back, zone_fold() makes the frames free.
  */
 bool zone_give(struct zone *z, struct pageblock *pb, uint32_t off, uint32_t nr) NEEDS(z->lock);
+/* It is one folio from now on: what nobody has of it is held at once. Returns how many frames. */
+uint32_t zone_hold(struct zone *z, struct pageblock *pb) NEEDS(z->lock);
 void zone_fold(struct zone *z, struct pageblock *pb) NEEDS(z->lock);
 
 /* Count again. 0, or -1 when an invariant does not hold. */

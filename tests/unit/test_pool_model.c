@@ -41,7 +41,7 @@ struct model {
 	uint32_t next_id;
 	struct object obj[OBJECTS];
 	int nr_obj;
-	bool isolated[BLOCKS], offline[BLOCKS], window[BLOCKS];
+	bool isolated[BLOCKS], offline[BLOCKS], window[BLOCKS], large[BLOCKS];
 	uint64_t done[16], moved; /* operations that succeeded, by kind */
 	uint32_t steps;
 	int refuse; /* percent of moves */
@@ -69,9 +69,21 @@ static uint32_t end_of(uint32_t block)
 
 /* ---- who has what ---- */
 
+/* Whether the pageblock is a large folio. It ends as one when nobody has a frame of it. */
+static bool is_large(struct model *m, uint32_t block)
+{
+	uint32_t f = first_of(block);
+
+	while (m->large[block] && f < end_of(block) && !m->id[f])
+		f++;
+	m->large[block] = m->large[block] && f < end_of(block);
+	return m->large[block];
+}
+
 static void claim(struct model *m, uint32_t first, uint32_t nr)
 {
 	for (uint32_t f = first; f < first + nr; f++) {
+		must_msg(!is_large(m, block_of(f)), "frame %u is part of a large folio", f);
 		must_msg(!m->id[f], "frame %u is somebody's", f);
 		must_msg(!m->offline[block_of(f)], "frame %u is offline", f);
 		m->id[f] = ++m->next_id;
@@ -128,6 +140,7 @@ static int move(void *ctx, uint32_t from, uint32_t nr, uint32_t to, struct pool_
 	must_not_be_isolated(m, to, nr);
 	for (uint32_t f = 0; f < nr; f++) {
 		must(m->id[to + f] == 0);
+		must(!is_large(m, block_of(to + f)));
 		m->id[to + f] = m->id[from + f];
 		m->id[from + f] = 0;
 		pool_set_word(&m->p, to + f, m->id[to + f]);
@@ -151,7 +164,9 @@ static void check(struct model *m)
 		must_msg(is_used == !!m->id[f], "frame %u: used %d, should be %d", f, is_used,
 			 !!m->id[f]);
 		must(pool_word(&m->p, f) == (m->id[f] ? m->id[f] : POOL_NONE));
-		if (!m->p.guard || f + 1 != end_of(block_of(f)))
+		if (is_large(m, block_of(f)))
+			retired += !m->id[f];
+		else if (!m->p.guard || f + 1 != end_of(block_of(f)))
 			window[f / ZONE_FRAMES] += !m->id[f] && m->window[block_of(f)];
 	}
 	for (int i = 0; i < m->nr_obj; i++) {
@@ -403,13 +418,27 @@ static bool op_reserve(struct model *m)
 	return !pool_reserve(&m->p, first_of(below(m, BLOCKS)), 1, &who);
 }
 
+/* A pageblock turns out to be one folio: somebody has a frame of it. */
+static bool op_large(struct model *m)
+{
+	uint32_t b = block_of(below(m, FRAMES)), nr = 0;
+	bool was = is_large(m, b);
+	int err = pool_set_large(&m->p, first_of(b));
+
+	for (uint32_t f = first_of(b); f < end_of(b); f++)
+		nr += !!m->id[f];
+	must(err == (was || !nr || end_of(b) - first_of(b) < B ? -EINVAL : 0));
+	m->large[b] = was || !err;
+	return !err;
+}
+
 static bool (*const op[])(struct model *) = {
 	op_alloc, op_alloc_run, op_free,      op_retire,  op_drain,  op_window,  op_isolate,
-	op_undo,  op_range,     op_range_any, op_offline, op_online, op_reserve,
+	op_undo,  op_range,     op_range_any, op_offline, op_online, op_reserve, op_large,
 };
 enum { OPS = sizeof(op) / sizeof(op[0]) };
 /* Of 1,000. Isolations and reserves are rare, as each stays for long. */
-static const uint32_t weight[OPS] = { 330, 120, 330, 55, 10, 20, 25, 60, 15, 10, 8, 10, 7 };
+static const uint32_t weight[OPS] = { 330, 120, 330, 51, 10, 20, 25, 60, 15, 10, 8, 10, 7, 4 };
 
 static void step(struct model *m)
 {

@@ -246,7 +246,7 @@ static void add(SRunner *sr, const char *name)
 		tcase_add_test(tc, calm_pages_that_move);
 		tcase_add_test(tc, frames_that_move);
 		tcase_add_test(tc, full_node);
-	} else if (!migration_add(tc, name)) {
+	} else if (!migration_add(tc, name) && !coming_add(tc, name)) {
 		harness_die("no suite %s", name);
 	}
 	suite_add_tcase(s, tc);

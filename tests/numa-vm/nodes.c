@@ -3,6 +3,7 @@
 #include "tests/numa-vm/nodes.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <numaif.h>
 #include <sched.h>
 #include <stdio.h>
@@ -69,6 +70,62 @@ long node_meminfo(int node, const char *key)
 bool node_has_memory(int node)
 {
 	return node_meminfo(node, "MemTotal") > 0;
+}
+
+/* Writes to a file of the kernel's. Returns whether that takes it. */
+static bool put(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "we");
+	bool ok = f && fputs(text, f) >= 0;
+
+	return f && !fclose(f) && ok;
+}
+
+static bool block_is(const char *path, const char *state)
+{
+	char buf[32] = "";
+	FILE *f = fopen(path, "re");
+	bool is = f && fgets(buf, sizeof(buf), f) && !strncmp(buf, state, strlen(state));
+
+	if (f)
+		fclose(f);
+	return is;
+}
+
+bool node_use_memory(int node, bool on)
+{
+	char path[128];
+	bool done = true;
+	glob_t blocks;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/memory[0-9]*", node);
+	if (glob(path, 0, NULL, &blocks))
+		harness_die("%s: none", path);
+	for (size_t i = 0; i < blocks.gl_pathc; i++) {
+		snprintf(path, sizeof(path), "%s/state", blocks.gl_pathv[i]);
+		if (!block_is(path, on ? "online" : "offline"))
+			done &= put(path, on ? "online_movable" : "offline");
+	}
+	globfree(&blocks);
+	return done;
+}
+
+void cpu_use(int cpu, bool on)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", cpu);
+	if (!put(path, on ? "1" : "0"))
+		harness_die("%s: %s", path, strerror(errno));
+}
+
+int node_first_cpu(int node)
+{
+	char buf[256];
+
+	if (!node_file(node, "cpulist", buf, sizeof(buf)) || *buf < '0' || *buf > '9')
+		return -1;
+	return (int)strtol(buf, NULL, 10);
 }
 
 long fn_run_on(const long a[6])

@@ -16,6 +16,16 @@ bool node_has_memory(int node);
 /* A number of /sys/devices/system/node/nodeN/meminfo, in KiB ("MemFree"). */
 long node_meminfo(int node, const char *key);
 
+/*
+ * Takes the node's memory ("1x+256") into use or out of it. False: some is still in the other
+ * state, as its pages could not be moved away; again.
+ */
+bool node_use_memory(int node, bool on);
+/* The same with a CPU. It must not be the last one, nor CPU 0. */
+void cpu_use(int cpu, bool on);
+/* The first CPU of the node, -1: it has none. */
+int node_first_cpu(int node);
+
 /* ---- functions to call in a puppet; negative results are errnos ---- */
 
 long fn_run_on(const long a[6]);    /* (node): on its CPUs from now on */

@@ -23,10 +23,12 @@ boot()
 	esac
 }
 
-boot 2x512,2x512 formulas placement following migration drain cpuset
+boot 2x512,2x512 formulas placement following migration drain cpuset clients
 # Unequal distances between four, and a node without CPUs beside one without memory.
 boot 1x256,1x256,1x256,1x256 formulas
-boot 2x512,1x512,0x256,1x0 formulas absent
+boot 2x512,1x512,0x256,1x0 formulas absent lone
+# Memory and CPUs that come and go.
+boot 2x512,1x512,1x+256 coming
 # A minute of torture, in which frames move all the time.
 boot --add "$build/ksm-run:/ksm/ksm-run" \
 	--add "$build/libksm-preload.so:/ksm/libksm-preload.so" \

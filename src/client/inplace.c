@@ -17,8 +17,10 @@
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/as_frames.h"
 #include "client/as_ranges.h"
 #include "client/aside.h"
+#include "client/changed.h"
 #include "client/hold.h"
 #include "client/io.h"
 #include "client/pageset.h"
@@ -85,6 +87,22 @@ struct held {
  */
 #define GROUP_RUNS 8u
 
+/* The next run of the mask, from page *i on, that is known to stand on frames; *i: its first. */
+static bool next_run(const struct ksm_msg_order *m, uint64_t mask, unsigned int *i, struct held *h)
+	NEEDS(as.lock)
+{
+	while (pageset_next(mask, i, &h->to) &&
+	       (!as_frame_bit(order_page(m, *i)) || !as_range_at(order_page(m, *i))))
+		++*i; /* it was left a moment ago: changed.h */
+	if (!pageset_next(mask, i, &h->to))
+		return false;
+	h->from = *i;
+	/* In one range: what the kernel was told of it holds for the whole run. */
+	h->to = (unsigned int)u64_min(h->to, (as_range_at(order_page(m, *i))->end - m->addr) /
+						     KSM_PAGE_SIZE);
+	return true;
+}
+
 /* Hold the next run of the mask still, at or after page *i. False: there is none. */
 static bool hold_next(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
 		      unsigned int *i, struct held *h, uint8_t *result) NEEDS(as.lock)
@@ -94,14 +112,13 @@ static bool hold_next(const struct kit *k, const struct ksm_msg_order *m, uint64
 	long n;
 
 	*h = (struct held){ 0 };
-	if (!pageset_next(mask, i, &h->to))
-		return false;
-	h->from = *i;
-	/* In one range: what the kernel was told of it holds for the whole run. */
-	end = as_range_at(order_page(m, *i))->end;
-	*i = h->to = (unsigned int)u64_min(h->to, (end - m->addr) / KSM_PAGE_SIZE);
-	start = order_page(m, h->from);
-	end = order_page(m, h->to);
+	do {
+		if (!next_run(m, mask, i, h))
+			return false;
+		start = order_page(m, h->from);
+		end = order_page(m, h->to);
+	} while (!changed_look(k, start, end)); /* then the rest of it is looked for again */
+	*i = h->to;
 	h->still = hold_begin(k, start, end) == 0;
 	n = h->still ? hold_private(k, start, end, v) : 0;
 	if (n < 0)

@@ -18,6 +18,7 @@
 #include "client/as_advice.h"
 #include "client/as_frames.h"
 #include "client/as_ranges.h"
+#include "client/changed.h"
 #include "client/pageset.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
@@ -116,6 +117,21 @@ static uint64_t without_policies(const struct ksm_msg_order *m, uint64_t mask, u
 	return rest;
 }
 
+/* Some of a stretch has changed, and is not known any more. Which of these pages are? */
+static uint64_t still_known(const struct ksm_msg_order *m, uint64_t pages, uint8_t *result)
+	NEEDS(as.lock)
+{
+	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
+		const struct as_range *r = as_range_at(order_page(m, i));
+
+		if (!(pages & pageset_bit(i)) || (r && as_offered(r)))
+			continue;
+		pages &= ~pageset_bit(i);
+		result[i] = KSM_RES_GONE;
+	}
+	return pages;
+}
+
 void stretches_join(struct stretches *s, const struct kit *k, const struct ksm_msg_order *m,
 		    uint64_t mask, uint8_t *result)
 {
@@ -124,7 +140,12 @@ void stretches_join(struct stretches *s, const struct kit *k, const struct ksm_m
 	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
 		uint64_t pages = find(m, mask, i, &j);
 
-		join_pages(s, pages, i, j, result);
+		if (changed_look(k, order_page(m, i), order_page(m, j))) {
+			join_pages(s, pages, i, j, result);
+		} else {
+			mask &= ~(pages & ~still_known(m, pages, result));
+			j = i; /* the rest of it is looked for again */
+		}
 	}
 }
 

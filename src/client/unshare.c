@@ -26,6 +26,7 @@
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
 #include "client/aside.h"
+#include "client/changed.h"
 #include "client/hold.h"
 #include "client/io.h"
 #include "client/leaving.h"
@@ -34,6 +35,7 @@
 #include "wire/kernel_abi.h"
 
 #define LEAVING_MS 100 /* for threads that are about to end */
+#define CHANGED 1      /* some of a run stood on no frames, and is known no more (changed.h) */
 #define FEW_PRIVATE 4  /* pieces of private memory in a run that may stay where they are */
 
 /* A run of frames in one range of as.h, at most HOLD_MAX_PAGES long. */
@@ -148,8 +150,11 @@ static int write_by_force(const struct kit *k, const struct step *st)
 static int unshare_step(const struct kit *k, const struct step *st, bool all) NEEDS(as.lock)
 {
 	bool writable = st->of.prot & PROT_WRITE;
-	int err = writable ? hold_begin(k, st->run.start, st->run.end) : 0;
+	int err;
 
+	if (!changed_look(k, st->run.start, st->run.end))
+		return CHANGED;
+	err = writable ? hold_begin(k, st->run.start, st->run.end) : 0;
 	/* A userfaultfd of the program wants anonymous memory. */
 	all |= (st->of.left_out & 1u << KSM_LEFT_UFFD) != 0;
 	if (!err && all && !hold_may_be_pinned(k))
@@ -158,6 +163,8 @@ static int unshare_step(const struct kit *k, const struct step *st, bool all) NE
 		err = replace_frames(k, st);
 	if (writable)
 		hold_end(k, st->run.start, st->run.end);
+	if (err && !changed_ask(k, st->run.start, st->run.end))
+		return CHANGED;
 	if (err == -EPERM)
 		err = writable ? populate_write(st) : write_by_force(k, st);
 	else if (err == -ENOMEM && writable)
@@ -196,6 +203,11 @@ static int unshare_steps(const struct kit *k, struct span rest, bool all, struct
 			err = unshare_step(k, &st, all);
 		else if (more)
 			err = populate_write(&st);
+		if (err == CHANGED) {
+			as_unlock();
+			err = 0;
+			continue;
+		}
 		if (more && all && !err) /* frames that still stand must not be forgotten */
 			as_event(KSM_MSG_FORGET, st.run.start, st.run.end);
 		as_unlock();

@@ -22,10 +22,11 @@ enum {
 };
 
 /*
- * Take the look of one poll into account. With a goal, a change is one of what is merged; without,
- * it is also the end of the second pass. Returns 1 at the end.
+ * Take the look of one poll into account. A change is that more is merged than ever before: stores
+ * undo merges, and a frame that is moved when merging rests is two for a moment. Without a goal it
+ * is also the end of the second pass. Returns 1 at the end.
  */
-static int goal_look(struct run *r, uint64_t goal, bool rising, uint64_t t, struct progress *p,
+static int goal_look(struct run *r, uint64_t goal, uint64_t t, struct progress *p,
 		     uint64_t *scans_at_change)
 {
 	uint64_t merged, scans;
@@ -34,7 +35,7 @@ static int goal_look(struct run *r, uint64_t goal, bool rising, uint64_t t, stru
 	err = err ? err : side_get(&r->side, "full_scans", &scans);
 	if (err)
 		return err;
-	if (rising ? merged > p->merged : merged != p->merged || (!goal && scans >= 2)) {
+	if (merged > p->merged || (!goal && scans >= 2)) {
 		p->merged = merged;
 		p->ns = t;
 		*scans_at_change = scans;
@@ -47,7 +48,7 @@ static int goal_look(struct run *r, uint64_t goal, bool rising, uint64_t t, stru
 	return goal && scans >= *scans_at_change + 2 && t > p->ns + QUIET_MS * 1000000ull;
 }
 
-int progress_to_goal(struct run *r, uint64_t start, uint64_t goal, bool rising, struct progress *p)
+int progress_to_goal(struct run *r, uint64_t start, uint64_t goal, bool probes, struct progress *p)
 {
 	uint64_t t, scans_at_change = 0;
 	int end;
@@ -55,7 +56,7 @@ int progress_to_goal(struct run *r, uint64_t start, uint64_t goal, bool rising, 
 	memset(p, 0, sizeof(*p));
 	for (;;) {
 		t = clock_ns() - start;
-		end = goal_look(r, goal, rising, t, p, &scans_at_change);
+		end = goal_look(r, goal, t, p, &scans_at_change);
 		if (end)
 			return end < 0 ? end : 0;
 		if (t > r->cfg->limit_s * 1000000000ull)
@@ -66,7 +67,7 @@ int progress_to_goal(struct run *r, uint64_t start, uint64_t goal, bool rising, 
 	}
 	round_note(r->out,
 		   "%s: no end of merging within %u s%s (%lu of %lu pages, last change at %.1f s)",
-		   side_name[r->side.id], r->cfg->limit_s, rising ? " with stall probes" : "",
+		   side_name[r->side.id], r->cfg->limit_s, probes ? " with stall probes" : "",
 		   p->merged, goal, (double)p->ns / 1e9);
 	return -ETIME;
 }

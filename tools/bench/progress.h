@@ -20,10 +20,10 @@ struct progress {
 };
 /*
  * Until `goal` pages are merged, or nothing has changed for long; without a goal, until two passes
- * are over. With `rising` only a new maximum is a change, because stores undo merges all the time.
- * `start`: clock_ns() when merging began. -ETIME comes with a note, and *p stands then as well.
+ * are over. Only a new maximum is a change. `start`: clock_ns() when merging began. -ETIME comes
+ * with a note, which says whether there were probes (`probes`), and *p stands then as well.
  */
-int progress_to_goal(struct run *r, uint64_t start, uint64_t goal, bool rising, struct progress *p);
+int progress_to_goal(struct run *r, uint64_t start, uint64_t goal, bool probes, struct progress *p);
 /* The same where nobody knows the goal: until what is merged has hardly grown for long. */
 int progress_to_rest(struct run *r, uint64_t start, struct progress *p);
 /* Until full_scans is from + passes. -ETIME comes without a note. */

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/guard.h"
+#include "daemon/delay.h"
 
 struct helper {
 	struct crew *crew;
@@ -60,6 +61,7 @@ static void *helper_main(void *arg)
 
 	rcu_register_thread();
 	crew_nice();
+	delay_begin();
 	lock_take(&c->lock);
 	while (wait_for_job(c, h)) {
 		uint64_t cpu = clock_thread_cpu_ns();
@@ -72,6 +74,7 @@ static void *helper_main(void *arg)
 			pthread_cond_signal(&c->done);
 	}
 	lock_give(&c->lock);
+	delay_end();
 	rcu_unregister_thread();
 	return NULL;
 }

@@ -16,6 +16,7 @@
 #include "daemon/client_view.h"
 #include "daemon/crew.h"
 #include "daemon/daemon.h"
+#include "daemon/delay.h"
 #include "daemon/patience.h"
 #include "daemon/scan_pass.h"
 
@@ -107,6 +108,7 @@ static void *scan_main(void *arg)
 
 	rcu_register_thread();
 	crew_nice();
+	delay_begin();
 	while (!s->stop) {
 		if (s->d->unmerge.state == UNMERGE_QUIESCE && s->d->unmerge.stop) {
 			come_to_rest(s);
@@ -124,6 +126,7 @@ static void *scan_main(void *arg)
 			nap(s, CLOCK_NEVER);
 		}
 	}
+	delay_end();
 	rcu_unregister_thread();
 	return NULL;
 }

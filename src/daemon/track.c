@@ -16,8 +16,9 @@
  * skips these by itself.) A dense range is walked for WRITTEN alone, at half the cost per page.
  *
  * A range may be terabytes long. The kernel holds the client's mmap_lock for all of a call, and
- * passes over 512 GiB without page tables as fast as over a page. So calls are for 128 MiB at first
- * and grow as long as they are quick: what bounds them is time, not addresses. The time is the
+ * passes over 512 GiB without page tables as fast as over a page. So calls for more than 128 MiB
+ * begin with 2 MiB, which may be all new memory, and grow as long as they are quick: what bounds
+ * them is time, not addresses. The time is the
  * thread's own, less that of a call that looks at nothing: where each call is slow (the daemon is
  * traced, its machine emulated or busy) shorter calls hold the lock no shorter, and 16 TiB in calls
  * for 128 MiB each would take minutes.
@@ -40,7 +41,7 @@
 #define VEC_LEN 256 /* regions per call: as many as a caller has room for ranges; 6 KiB of stack */
 #define CLEAN_PAGES 32768 /* pages per call of track_clean(): who takes them in holds a lock */
 #define HUGE_BYTES (512 * (uint64_t)KSM_PAGE_SIZE) /* of a huge page */
-#define STEP_BYTES (128ull << 20)                  /* of address space, for one call at first */
+#define STEP_BYTES (128ull << 20)                  /* of address space: what one call may be for */
 #define STEP_GROWS 8u
 #define QUICK_NS 20000u  /* a call that took less is followed by a longer one, */
 #define SLOW_NS 100000u  /* one that took more by a shorter one */
@@ -88,10 +89,12 @@ static struct pace pace_begin(int pagemap, uint64_t start, uint64_t end)
 		.return_mask = KABI_PAGE_IS_WRITTEN,
 	};
 	/* What one call does needs no clock. */
-	struct pace p = { .step = STEP_BYTES, .timed = end - start > STEP_BYTES };
+	struct pace p = { .step = STEP_BYTES };
 	uint64_t begun;
 
-	if (p.timed) {
+	if (end - start > STEP_BYTES) {
+		p.step = HUGE_BYTES;
+		p.timed = true;
 		begun = clock_thread_cpu_ns();
 		scan(pagemap, &nothing);
 		p.call_ns = clock_thread_cpu_ns();
@@ -116,7 +119,7 @@ static bool pace_next(struct pace *p)
 	if (took < QUICK_NS)
 		p->step *= STEP_GROWS;
 	else if (took > SLOW_NS)
-		p->step = u64_max(p->step / STEP_GROWS, STEP_BYTES);
+		p->step = u64_min(p->step, u64_max(p->step / STEP_GROWS, STEP_BYTES));
 	return p->spent_ns < LOOK_NS;
 }
 

@@ -270,7 +270,8 @@ struct scan_worker {
 	struct glance glance;
 	struct scan_cursor at;
 	uint32_t clean;       /* clean pages not charged yet */
-	uint64_t track_pages; /* how far the next call of change tracking looks */
+	uint64_t track_pages; /* how far the next call of change tracking looks, */
+	uint64_t bare_pages;  /* and where no page is tracked: of this client alone */
 	unsigned char *buf;   /* two blocks: pages to hash, pages to compare; NULL at rest */
 	struct fill fill;     /* empty whenever the lock is not held, except while it is written */
 	struct pal pal;

@@ -57,7 +57,7 @@ struct engine_ops {
 	 * need be. Or returns -ESRCH when the client is gone, or another negative errno: then
 	 * nothing was armed, and the engine skips the range. The range may be terabytes of which
 	 * hardly any is there: the call returns after about a millisecond, and with what it has
-	 * when that is some hundred pages.
+	 * when that is some hundred pages. Of 128 MiB and less it may return all.
 	 */
 	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		     int max, uint64_t *walk_end);

@@ -95,15 +95,17 @@ static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span a
 	struct track_range v[SEE_RANGES];
 	bool dense = dense_stretch(mm, &at), bare = dense_bare_until(mm, at.start) > at.start;
 	int n, r = look_unseen(w, mm, at, v, budget);
+	uint64_t *grow;
 
 	if (r)
 		return r;
 	n = see_track(w, mm, &at, dense, v);
 	w->at.addr = at.end;
+	grow = bare ? &w->bare_pages : &w->track_pages;
 	if (n)
-		w->track_pages = TRACK_MIN_PAGES;
-	else if (w->track_pages < TRACK_MAX_PAGES)
-		w->track_pages *= 4;
+		w->track_pages = w->bare_pages = TRACK_MIN_PAGES;
+	else if (*grow < TRACK_MAX_PAGES)
+		*grow *= 4;
 	if (n < 0)
 		return n == -ESRCH ? n : 0;
 	if (!bare || span_len(at) <= TRACK_MAX_PAGES * PAGE_BYTES)
@@ -132,9 +134,12 @@ static uint64_t track_limit(struct mm_slot *mm)
 }
 
 /*
- * The stretch that comes next, in a region that the cursor has not passed. A bare range is one
- * stretch: the call goes as far as it may (engine.h). It ends where a huge page does, since the
- * kernel splits one of which it is to protect a part.
+ * The stretch that comes next, in a region that the cursor has not passed. It ends where a huge
+ * page does, since the kernel splits one of which it is to protect a part.
+ *
+ * A bare range in which some stretches were clean is one stretch: the call goes as far as it may
+ * (engine.h). Not at once: all new memory is bare, and a stretch is read by one worker, whole. When
+ * it began with 128 MiB, workers that could have helped found nothing left to do.
  */
 static struct span next_stretch(const struct scan_worker *w, struct mm_slot *mm,
 				const struct region *r)
@@ -142,9 +147,11 @@ static struct span next_stretch(const struct scan_worker *w, struct mm_slot *mm,
 	uint64_t start = u64_max(r->at.start, w->at.addr), pages = w->track_pages;
 	uint64_t bare = huge_down(dense_bare_until(mm, start)), end;
 
-	if (bare > start)
+	if (bare > start && w->bare_pages >= TRACK_MAX_PAGES)
 		return (struct span){ start, u64_min(bare, r->at.end) };
-	if (pages > TRACK_MIN_PAGES)
+	if (bare > start)
+		pages = w->bare_pages;
+	else if (pages > TRACK_MIN_PAGES)
 		pages = u64_min(pages, track_limit(mm));
 	end = huge_down(start + pages * PAGE_BYTES);
 	return span_clip((struct span){ start, end }, r->at);
@@ -335,6 +342,7 @@ static struct mm_slot *take_up(struct scan_worker *w, struct engine *e, struct m
 		mm = take_next(w, e, prev);
 	if (mm) {
 		mm_get(mm); /* its owner's goes after it left the list */
+		w->bare_pages = TRACK_MIN_PAGES;
 		e->nr_scanning++;
 	}
 	engine_unlock(e);

@@ -72,7 +72,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		if (p->how == FAKE_NOT_THERE ? !c->crowded : !p->written)
 			continue;
 		kind = c->blind || c->crowded ? TRACK_UNKNOWN : kind_of(p);
-		if (found == 512) { /* as the daemon's */
+		if (found == 512 && end - start > 128ull << 20) { /* as the daemon's */
 			*walk_end = at;
 			break;
 		}

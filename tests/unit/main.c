@@ -23,6 +23,7 @@ int main(void)
 	srunner_add_suite(sr, suite_pool_threads());
 	srunner_add_suite(sr, suite_loop());
 	srunner_add_suite(sr, suite_bell());
+	srunner_add_suite(sr, suite_delay());
 	srunner_add_suite(sr, suite_account());
 	srunner_add_suite(sr, suite_labels());
 	srunner_add_suite(sr, suite_states());

@@ -16,6 +16,7 @@ Suite *suite_pool_model(void);
 Suite *suite_pool_threads(void);
 Suite *suite_loop(void);
 Suite *suite_bell(void);
+Suite *suite_delay(void);
 Suite *suite_account(void);
 Suite *suite_labels(void);
 Suite *suite_states(void);

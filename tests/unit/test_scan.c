@@ -42,7 +42,7 @@ START_TEST(budget)
 	/* Calm: 4000 pages are 4, and one for the region. */
 	budget = 1000;
 	ck_assert_int_eq(engine_scan(w->e, 0, &budget), 1);
-	ck_assert_int_ge(budget, 990);
+	ck_assert_int_ge(budget, 970);
 	ck_assert_int_lt(budget, 1000);
 	fake_free(w);
 }
@@ -506,8 +506,9 @@ START_TEST(bare_memory)
 	before = w->tracks;
 	budget = 1000;
 	ck_assert_int_eq(engine_scan(w->e, 0, &budget), ENGINE_SCAN_PASS);
-	ck_assert_uint_le(w->tracks - before, 6); /* three blocks, and what lies behind each */
-	ck_assert_int_ge(budget, 990);
+	/* Three blocks, and what lies behind each: more of it in each call, then the rest. */
+	ck_assert_uint_le(w->tracks - before, 3 * (1 + 4));
+	ck_assert_int_ge(budget, 970);
 	/* Who looks before counters are read does not walk over it either, and finds a write. */
 	fake_store(a, 398000, 8);
 	before = w->writtens;
@@ -518,6 +519,32 @@ START_TEST(bare_memory)
 	fake_fill(a, 250000, 2, 7);
 	fake_passes(w, 2);
 	ck_assert_uint_eq(fake_counters(w).pages_sharing, 6);
+	fake_free(w);
+}
+END_TEST
+
+/*
+ * Much new memory is not read by the worker that comes first, whole, while others have nothing to
+ * do. Seen to fail when the first look at new memory may be as wide as it likes.
+ */
+START_TEST(new_memory_is_read_in_parts)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 16384);
+	int64_t budget = 1024;
+	uint64_t first;
+
+	fake_fill_unique(a, 0, 16384, 1);
+	ck_assert_int_eq(engine_scan(w->e, 0, &budget), ENGINE_SCAN_BUDGET);
+	first = fake_counters(w).total.pages_scanned;
+	ck_assert_uint_ge(first, 1024);
+	ck_assert_uint_le(first, 2 * 1024);
+	/* Another worker goes on where it stopped. */
+	budget = 1024;
+	ck_assert_int_eq(engine_scan(w->e, 1, &budget), ENGINE_SCAN_BUDGET);
+	ck_assert_uint_ge(fake_counters(w).total.pages_scanned, first + 1024);
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 16384);
 	fake_free(w);
 }
 END_TEST
@@ -546,6 +573,7 @@ Suite *suite_scan(void)
 	tcase_add_test(tc, client_gone_without_exit);
 	tcase_add_test(tc, many_written_runs);
 	tcase_add_test(tc, bare_memory);
+	tcase_add_test(tc, new_memory_is_read_in_parts);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -52,6 +52,8 @@
  */
 #define ANSWERS_SHARE 20
 #define ANSWERS_MOST_MS 1000
+/* Merging rests when for so long nothing was read, and no client answered orders. */
+#define CALM_MS 1000
 /* A pass that ended is counted after so long at the latest, although orders are answered still. */
 #define COUNT_MS 10000
 
@@ -173,7 +175,11 @@ static void want_mover(const struct scan_pass *p, struct domain **v, unsigned in
 		mover_want(p->d->mover);
 }
 
-/* Merging rests: it is known which pages stay together. */
+/*
+ * Merging rests: it is known which pages stay together. Not before it has rested for a while:
+ * where passes follow each other at once a few calm ones say little, the clients' agents may not
+ * have done with what they were asked for last, and what moves frames takes their time.
+ */
 static void want_gathering(const struct scan_pass *p, struct domain **v, unsigned int nr)
 {
 	bool wants = false;
@@ -195,6 +201,8 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 	USDT(ksm_stop_scan, (int)pass_number(p), (uint32_t)f.rmap_items);
 	orders = owe_pass(p, f.nr_orders);
 	p->under_way = false;
+	if (orders || f.pages_scanned != p->scanned)
+		p->busy_ms = clock_ms();
 	advise(p);
 	want_mover(p, v, nr);
 	if (orders) {
@@ -212,7 +220,7 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 		return pause;
 	}
 	crew_rest(p->crew);
-	if (p->pause_ms)
+	if (p->pause_ms && clock_ms() - p->busy_ms >= CALM_MS)
 		want_gathering(p, v, nr);
 	/* 1: sleep_millisecs may be 0, which does not double. */
 	p->pause_ms = u64_min(p->pause_ms ? p->pause_ms * 2 : u64_max(pause, 1), max);

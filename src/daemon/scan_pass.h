@@ -28,6 +28,7 @@ struct scan_pass {
 	uint64_t start_ms, start_cpu_ns, pages;
 	uint64_t scanned;    /* pages_scanned at the start */
 	uint64_t flushed_ms; /* when all orders were sent last */
+	uint64_t busy_ms;    /* when the last pass ended that read pages or left orders */
 
 	/* After a pass that left orders: polls for their answers, before the next pass. */
 	unsigned int polls;

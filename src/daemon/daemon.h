@@ -86,14 +86,15 @@ struct daemon {
 	 * begins later than that was said.
 	 */
 	_Atomic uint64_t passes_begun, passes_done;
-	_Atomic uint64_t full_scans; /* complete passes; 0 after everything was unmerged */
-	uint64_t arena_limit;        /* bytes that the vault has room for; 0: no limit. Set once */
-	int uffd_dev;                /* /dev/userfaultfd; clients get copies */
-	struct group_set allowed;    /* who may be a client */
-	struct group_set operators;  /* who may set knobs and see everything */
-	struct witness witness;      /* client thread only, like the next */
-	struct surveyor surveyor;    /* asked through `topology` */
-	struct labels labels;        /* who may join named domains */
+	_Atomic uint64_t full_scans;    /* complete passes; 0 after everything was unmerged */
+	_Atomic uint64_t agents_cpu_ns; /* CPU time of all agents, as they tell */
+	uint64_t arena_limit;       /* bytes that the vault has room for; 0: no limit. Set once */
+	int uffd_dev;               /* /dev/userfaultfd; clients get copies */
+	struct group_set allowed;   /* who may be a client */
+	struct group_set operators; /* who may set knobs and see everything */
+	struct witness witness;     /* client thread only, like the next */
+	struct surveyor surveyor;   /* asked through `topology` */
+	struct labels labels;       /* who may join named domains */
 	uint64_t start_ms;
 	const char *topology_spec;
 };

@@ -16,7 +16,8 @@
  *
  * After a pass that found nothing written, with no merge under way, the next pass hardly finds
  * more: the pause doubles, up to max_idle_millisecs. So calm memory costs next to nothing, and
- * memory that starts to change is seen within that time. Without clients the thread sleeps.
+ * memory that starts to change is seen within that time. Without clients the thread sleeps. Where
+ * passes are costly and yield little, pauses are longer (rest.h).
  */
 #include "daemon/scan_pass.h"
 
@@ -70,7 +71,7 @@ static uint64_t cpu_ns(const struct scan_pass *p)
 
 /* Tells a pass that found something from one that did not. */
 struct findings {
-	uint64_t pages_scanned, nr_orders, rmap_items;
+	uint64_t pages_scanned, pages_merged, nr_orders, rmap_items;
 };
 
 static struct findings find(struct domain **v, unsigned int nr)
@@ -83,6 +84,7 @@ static struct findings find(struct domain **v, unsigned int nr)
 		f.nr_orders += engine_nr_orders(v[i]->engine);
 	}
 	f.pages_scanned = c.total.pages_scanned;
+	f.pages_merged = c.total.pages_merged;
 	f.rmap_items = c.pages_tracked;
 	return f;
 }
@@ -191,12 +193,34 @@ static void want_gathering(const struct scan_pass *p, struct domain **v, unsigne
 		mover_rest(p->d->mover);
 }
 
+/* How long to pause at least after a pass that found this. */
+static uint64_t rest(struct scan_pass *p, const struct findings *f)
+{
+	uint64_t cpu = cpu_ns(p), agents = p->d->agents_cpu_ns;
+	/* Domains that end take their sums along. */
+	uint64_t merged = f->pages_merged - u64_min(p->merged, f->pages_merged);
+	uint64_t fresh = f->rmap_items - u64_min(p->tracked, f->rmap_items);
+	struct rest_pass pass = {
+		.cpu_us = (cpu - p->rested_cpu_ns) / 1000,
+		.agents_us = (agents - p->agents_cpu_ns) / 1000,
+		.looked = f->rmap_items,
+		.yielded = merged + fresh + f->nr_orders - u64_min(p->given_up, f->nr_orders),
+		.percent = knob(p, KNOB_MAX_CPU_PERCENT),
+	};
+
+	p->rested_cpu_ns = cpu;
+	p->agents_cpu_ns = agents;
+	p->merged = f->pages_merged;
+	p->tracked = f->rmap_items;
+	return rest_after(&p->rest, &pass, &p->least_ms);
+}
+
 /* Returns how long to sleep now. */
 static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr)
 {
 	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS), max = knob(p, KNOB_MAX_IDLE_MILLISECS);
 	struct findings f = find(v, nr);
-	uint64_t orders;
+	uint64_t lean = rest(p, &f), orders;
 
 	USDT(ksm_stop_scan, (int)pass_number(p), (uint32_t)f.rmap_items);
 	orders = owe_pass(p, f.nr_orders);
@@ -209,7 +233,7 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 		p->pause_ms = 0;
 		p->polls = ANSWERS_POLLS;
 		p->polls_begun_ms = clock_ms();
-		p->rest_ms = p->polls_begun_ms + pause;
+		p->rest_ms = p->polls_begun_ms + u64_max(pause, lean);
 		p->polled_orders = orders;
 		p->polls_worth_ms = u64_min((cpu_ns(p) - p->start_cpu_ns) / 1000000 * ANSWERS_SHARE,
 					    ANSWERS_MOST_MS);
@@ -217,13 +241,14 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 	}
 	if (f.pages_scanned != p->scanned) {
 		p->pause_ms = 0;
-		return pause;
+		return u64_max(pause, lean);
 	}
 	crew_rest(p->crew);
 	if (p->pause_ms && clock_ms() - p->busy_ms >= CALM_MS)
 		want_gathering(p, v, nr);
 	/* 1: sleep_millisecs may be 0, which does not double. */
 	p->pause_ms = u64_min(p->pause_ms ? p->pause_ms * 2 : u64_max(pause, 1), max);
+	p->pause_ms = u64_max(p->pause_ms, lean);
 	return u64_max(p->pause_ms, pause);
 }
 

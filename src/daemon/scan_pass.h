@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "daemon/patience.h"
+#include "daemon/rest.h"
 #include "engine/advisor.h"
 
 struct daemon;
@@ -26,9 +27,14 @@ struct scan_pass {
 
 	bool under_way;
 	uint64_t start_ms, start_cpu_ns, pages;
-	uint64_t scanned;    /* pages_scanned at the start */
-	uint64_t flushed_ms; /* when all orders were sent last */
-	uint64_t busy_ms;    /* when the last pass ended that read pages or left orders */
+	uint64_t scanned; /* pages_scanned at the start */
+	struct rest rest;
+	uint64_t rested_cpu_ns, merged; /* CPU time, and pages_merged, when the last pass ended, */
+	uint64_t agents_cpu_ns;         /* and that of the agents */
+	uint64_t tracked;               /* pages, when it ended */
+	uint64_t least_ms;              /* pause after the last pass that no client may shorten */
+	uint64_t flushed_ms;            /* when all orders were sent last */
+	uint64_t busy_ms;               /* when a pass last ended that read pages or left orders */
 
 	/* After a pass that left orders: polls for their answers, before the next pass. */
 	unsigned int polls;

@@ -39,11 +39,13 @@ struct scan {
 
 /*
  * Sleep until kicked, told to stop, or ms have passed (CLOCK_NEVER: no limit). A hint cuts the
- * pause short, to sleep_millisecs and no further: clients cause hints, and must not set our pace.
+ * pause short, to sleep_millisecs and what max_cpu_percent asks for, and no further: clients cause
+ * hints, and must not set our pace.
  */
 static void nap(struct scan *s, uint64_t ms)
 {
-	uint64_t least = u64_min(knob_get(&s->d->knobs, KNOB_SLEEP_MILLISECS), ms);
+	uint64_t sleep_ms = knob_get(&s->d->knobs, KNOB_SLEEP_MILLISECS);
+	uint64_t least = u64_min(u64_max(sleep_ms, s->pass.least_ms), ms);
 	uint64_t start = clock_ms();
 	uint32_t bits = 0, rung;
 

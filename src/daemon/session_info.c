@@ -2,6 +2,7 @@
 /* session_info.c - see session_info.h. */
 #include "daemon/session_info.h"
 
+#include "base/span.h"
 #include "daemon/daemon.h"
 #include "daemon/session_send.h"
 
@@ -11,6 +12,7 @@ void session_info(struct session *s, const union ksm_msg *msg)
 
 	s->flags = info->flags;
 	s->has_told = true;
+	s->d->agents_cpu_ns += info->cpu_ns - u64_min(s->agent_cpu_ns, info->cpu_ns);
 	s->agent_cpu_ns = info->cpu_ns;
 	for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
 		s->left_out[i] = info->left_out[i];

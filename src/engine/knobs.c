@@ -72,6 +72,9 @@ static const struct knob knobs[KNOB_NR] = {
 	[KNOB_MAX_IDLE_MILLISECS] = { "max_idle_millisecs", 1000, 1, NO_MAX,
 		"longest pause between two passes while memory is calm, in milliseconds",
 		FORM_UINT },
+	[KNOB_MAX_CPU_PERCENT] = { "max_cpu_percent", 10, 1, 100,
+		"share of a CPU for passes that yield less than a hundredth of what they look at; "
+		"100 no limit", FORM_UINT },
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, 0, 100,
 		"share of vm.max_map_count up to which merging may add mappings to a client",
 		FORM_UINT },

@@ -32,6 +32,7 @@ enum knob_id {
 	KNOB_ADVISOR_MIN_PAGES_TO_SCAN,
 	KNOB_ADVISOR_MAX_PAGES_TO_SCAN,
 	KNOB_MAX_IDLE_MILLISECS,    /* not the kernel's: longest pause between calm passes */
+	KNOB_MAX_CPU_PERCENT,       /* nor this: of a core, for passes that yield little */
 	KNOB_VMA_BUDGET_PERCENT,    /* nor this: share of vm.max_map_count for merging */
 	KNOB_FORK_COST_PERCENT,     /* nor this: what mappings may cost forks */
 	KNOB_SCAN_THREADS,          /* nor this: threads that scan at a time */

@@ -136,6 +136,9 @@ static const struct {
 	{ "ksm/advisor_max_cpu", "50", 0, NULL },
 	{ "ksm/advisor_target_scan_time", "10", 0, NULL },
 	{ "ksm/max_idle_millisecs", "300", 0, NULL },
+	{ "ksm/max_cpu_percent", "0", -EINVAL, NULL },
+	{ "ksm/max_cpu_percent", "101", -EINVAL, NULL },
+	{ "ksm/max_cpu_percent", "50", 0, NULL },
 	{ "ksm/vma_budget_percent", "101", -EINVAL, NULL },
 	{ "ksm/vma_budget_percent", "25", 0, NULL },
 	{ "ksm/nothing", "1", -ENOENT, NULL },
@@ -334,7 +337,7 @@ START_TEST(modes_say_what_can_be_set)
 	int nr = 0;
 
 	walk_modes(d, "", &nr);
-	ck_assert_int_eq(nr, 30 + 7 + 2 * 5); /* ksm/ and limit/; five for each node */
+	ck_assert_int_eq(nr, 31 + 7 + 2 * 5); /* ksm/ and limit/; five for each node */
 	ck_assert_int_eq(ctl_ls(d, "-l", buf, sizeof(buf)), ctl_ls(d, "-l ", buf, sizeof(buf)));
 	ck_assert_int_eq(ctl_ls(d, "-l ksm/run", buf, sizeof(buf)), -ENOTDIR);
 	ck_assert_int_eq(ctl_ls(d, "-l nothing", buf, sizeof(buf)), -ENOENT);

@@ -408,7 +408,8 @@ long fn_offer(const long a[6])
 void daemon_hasten(struct daemon *d)
 {
 	if (ctl_set(d, "ksm/run", "1") || ctl_set(d, "ksm/pages_to_scan", "100000") ||
-	    ctl_set(d, "ksm/sleep_millisecs", "5") || ctl_set(d, "ksm/max_idle_millisecs", "20"))
+	    ctl_set(d, "ksm/sleep_millisecs", "5") || ctl_set(d, "ksm/max_idle_millisecs", "20") ||
+	    ctl_set(d, "ksm/max_cpu_percent", "100"))
 		harness_die("the daemon refuses knobs");
 }
 

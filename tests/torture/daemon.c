@@ -101,6 +101,7 @@ void daemon_hurry(struct job *j)
 	store_must(j, "pages_to_scan", "100000");
 	store_must(j, "sleep_millisecs", "5");
 	store_must(j, "max_idle_millisecs", "20");
+	store_must(j, "max_cpu_percent", "100");
 	store_must(j, "smart_scan", "0");
 	store_must(j, "vma_budget_percent", "50");
 	store_must(j, "fork_cost_percent", "1");
@@ -160,6 +161,7 @@ static const struct {
 	{ "advisor_min_pages_to_scan", 1, 5000 },
 	{ "advisor_max_pages_to_scan", 1, 50000 },
 	{ "max_idle_millisecs", 1, 100 },
+	{ "max_cpu_percent", 0, 101 },
 	{ "vma_budget_percent", 0, 101 },
 	{ "fork_cost_percent", 0, 101 },
 	{ "max_retired_frames", 0, 2000 },

@@ -33,6 +33,7 @@ static const struct {
 					     "4294967295", "4294967296" },
 	[KNOB_MAX_IDLE_MILLISECS] = { "max_idle_millisecs", 1000, "1", "0", "4294967295",
 				      "4294967296" },
+	[KNOB_MAX_CPU_PERCENT] = { "max_cpu_percent", 10, "1", "0", "100", "101" },
 	[KNOB_VMA_BUDGET_PERCENT] = { "vma_budget_percent", 50, "0", "-1", "100", "101" },
 	[KNOB_FORK_COST_PERCENT] = { "fork_cost_percent", 1, "0", "-1", "100", "101" },
 	[KNOB_SCAN_THREADS] = { "scan_threads", 0, "0", "-1", "8", "9" },

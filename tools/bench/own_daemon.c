@@ -48,6 +48,7 @@ static const char *const shown[] = { "sleep_millisecs",
 				     "smart_scan",
 				     "advisor_mode",
 				     "max_idle_millisecs",
+				     "max_cpu_percent",
 				     "vma_budget_percent" };
 
 static int control_connect(struct own_daemon *d)
@@ -205,6 +206,7 @@ static int knobs_set(struct own_daemon *d, const struct bench_config *cfg)
 	err = err ? err : own_daemon_set(d, "sleep_millisecs", "0");
 	/* The kernel's passes follow each other without a pause; without this, ours would rest. */
 	err = err ? err : own_daemon_set(d, "max_idle_millisecs", "1");
+	err = err ? err : own_daemon_set(d, "max_cpu_percent", "100");
 	err = err ? err : own_daemon_set(d, "pages_to_scan", BENCH_PAGES_TO_SCAN);
 	err = err ? err : own_daemon_set(d, "use_zero_pages", zero ? "1" : "0");
 	if (cfg->smart_scan >= 0)

@@ -52,7 +52,22 @@ struct LOCK_TYPE("address space") as_lock {
 	_Atomic uint32_t word;
 };
 
-struct as_range; /* as_ranges.h */
+struct as_leaf; /* as_ranges.c */
+
+/*
+ * Where the table of ranges lies: as_ranges.c says what holds of it. Of two kinds of numbers that
+ * run from 0, places and leaves, slot[] tells the one of the other.
+ */
+struct as_slot {
+	uint32_t leaf;  /* at this place */
+	uint32_t place; /* of this leaf */
+};
+struct as_table {
+	struct as_leaf *leaf;
+	struct as_slot *slot;
+	uint32_t nr, cap;       /* leaves in use; for how many there is room */
+	uint32_t unused, begun; /* leaves that were used; from the second on none was */
+};
 
 /* What may be learned: enum ksmc_learn. */
 enum { AS_LEARN_ALL, AS_LEARN_HEAP, AS_LEARN_NONE };
@@ -70,7 +85,7 @@ struct as_policy {
 
 /*
  * The lock covers every field, except where a field says otherwise. Invariants, outside of edits:
- * range[0..nr) is sorted and disjoint; nr <= cap; nr_frame_pages is the number of frame bits set;
+ * nr is the number of ranges in the table; nr_frame_pages is the number of frame bits set;
  * nr_events <= AS_EVENTS, and `overflow` says that some did not fit.
  */
 struct as {
@@ -80,8 +95,8 @@ struct as {
 	_Atomic uint32_t waiting; /* program threads; the agent lets them take the lock first */
 	_Atomic uint32_t *cookie; /* in a MADV_WIPEONFORK page */
 	uint32_t editing;
-	struct as_range *range;
-	size_t nr, cap;       /* cap: entries that fit the mapping */
+	struct as_table ranges;
+	size_t nr;            /* ranges */
 	uint64_t **frames_l1; /* page bits by GiB of address: "lies in a frame mapping" */
 	struct as_event event[AS_EVENTS];
 	uint32_t nr_events;

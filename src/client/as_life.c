@@ -15,14 +15,8 @@
 #include "client/maps.h"
 #include "client/sysc.h"
 
-#define MIN_CAP 512 /* entries of the table of ranges at first */
-
 int as_init(void)
 {
-	if (!as.range) {
-		as.range = as_map_table(MIN_CAP * sizeof(*as.range));
-		as.cap = as.range ? MIN_CAP : 0;
-	}
 	if (!as.cookie) {
 		void *page = as_map_table(KSM_PAGE_SIZE);
 
@@ -32,7 +26,7 @@ int as_init(void)
 		}
 		as.cookie = page;
 	}
-	if (!as.range || as_frames_init() < 0 || !as.cookie)
+	if (as_ranges_init() < 0 || as_frames_init() < 0 || !as.cookie)
 		return -ENOMEM;
 	atomic_store_explicit(as.cookie, 1, memory_order_relaxed);
 	return 0;
@@ -47,6 +41,8 @@ static void recover_frame(void *arg, const struct maps_entry *e) UNCHECKED_LOCKI
 
 void as_reset_child(void) UNCHECKED_LOCKING
 {
+	uint64_t at = 0;
+
 	atomic_store(&as.lock.word, AS_LOCK_FREE);
 	atomic_store(&as.waiting, 0);
 	as.copied = NULL; /* the parent's; a page of it stays mapped */
@@ -55,17 +51,16 @@ void as_reset_child(void) UNCHECKED_LOCKING
 	as.nr_leaving = 0;
 	atomic_store(&as.nr_forks, 0);
 	if (as.editing) {
-		as.nr = 0;
-		as.editing = 0;
+		as_ranges_empty();
 		maps_walk(0, UINT64_MAX, recover_frame, NULL);
 	}
-	/* The thread that was withdrawing a range does not exist here. The loop goes down because
-	 * it takes ranges out. */
-	for (size_t i = as.nr; i-- > 0;) {
-		as.range[i].flags &= (uint16_t)~AS_UNSHARING;
-		if (as.range[i].flags & AS_DONTFORK) {
-			as_frames_clear(as.range[i].start, as.range[i].end);
-			as_clear(as.range[i].start, as.range[i].end);
+	/* The thread that was withdrawing a range does not exist here. */
+	for (struct as_range *r = as_first(0); r; r = as_first(at)) {
+		at = r->end;
+		r->flags &= (uint16_t)~AS_UNSHARING;
+		if (r->flags & AS_DONTFORK) {
+			as_frames_clear(r->start, at);
+			as_clear(r->start, at);
 		}
 	}
 	if (as.cookie) /* as_init() may have failed */
@@ -82,7 +77,7 @@ static void clear_object(const void *p, size_t len) UNCHECKED_LOCKING
 void as_clear_own(void)
 {
 	clear_object(&as, sizeof(as));
-	clear_object(as.range, as.cap * sizeof(*as.range));
+	as_ranges_own(clear_object);
 	clear_object(as.cookie, KSM_PAGE_SIZE);
 	clear_object(&maps_scratch, sizeof(maps_scratch));
 	as_frames_own(clear_object);

@@ -51,9 +51,13 @@ static inline bool as_offered(const struct as_range *r)
 	return (r->flags & (AS_WANTED | AS_UNSHARING)) == AS_WANTED && !r->left_out;
 }
 
-/* The index of the first range with end > addr; as.nr when there is none. */
-size_t as_find(uint64_t addr) NEEDS(as.lock);
-/* The range that holds addr, or NULL. Valid until the table changes. */
+/*
+ * The first range that ends behind addr, and the one behind a range; NULL: there is none. What
+ * these three return is valid until the table changes, for which as_reserve() is enough.
+ */
+struct as_range *as_first(uint64_t addr) NEEDS(as.lock);
+struct as_range *as_next(const struct as_range *r) NEEDS(as.lock);
+/* The range that holds addr, or NULL. */
 const struct as_range *as_range_at(uint64_t addr) NEEDS(as.lock);
 /* Is any part of [start, end) known? Is all of it? */
 bool as_knows(uint64_t start, uint64_t end) NEEDS(as.lock);
@@ -72,5 +76,12 @@ int as_edit(uint64_t start, uint64_t end, void (*fn)(struct as_range *r, long ar
 	NEEDS(as.lock);
 /* Make room for `more` entries: edits that add no more cannot fail. Returns 0 or -ENOMEM. */
 int as_reserve(size_t more) NEEDS(as.lock);
+
+/* Make the table, unless there is one. Returns 0 or -ENOMEM. Context: the first call. */
+int as_ranges_init(void);
+/* Forget everything, also what an edit that never ended has left. */
+void as_ranges_empty(void) NEEDS(as.lock);
+/* Call fn for each piece of memory that the table itself lies in. */
+void as_ranges_own(void (*fn)(const void *p, size_t len)) NEEDS(as.lock);
 
 #endif

@@ -28,8 +28,8 @@ bool as_has_seen(struct span s)
 {
 	if (!as_covers(s.start, s.end))
 		return false;
-	for (size_t i = as_find(s.start); i < as.nr && as.range[i].start < s.end; i++)
-		if (as.range[i].flags & AS_UNSEEN)
+	for (const struct as_range *r = as_first(s.start); r && r->start < s.end; r = as_next(r))
+		if (r->flags & AS_UNSEEN)
 			return false;
 	return true;
 }

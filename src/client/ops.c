@@ -45,8 +45,7 @@
  */
 static void wipe_in_child(void) UNCHECKED_LOCKING
 {
-	for (size_t i = 0; i < as.nr; i++) {
-		const struct as_range *r = &as.range[i];
+	for (const struct as_range *r = as_first(0); r; r = as_next(r)) {
 		uint64_t run_end;
 
 		if (!(r->left_out & 1u << KSM_LEFT_WIPEONFORK))

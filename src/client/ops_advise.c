@@ -255,8 +255,7 @@ static bool is_private(uint64_t start, uint64_t end)
 	bool known;
 
 	ops_enter(&g);
-	known = as_knows(start, end) &&
-		!(as.range[as_find(start)].left_out & 1u << KSM_LEFT_SHARED);
+	known = as_knows(start, end) && !(as_first(start)->left_out & 1u << KSM_LEFT_SHARED);
 	as_leave(&g);
 	return known;
 }

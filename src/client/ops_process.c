@@ -116,8 +116,8 @@ static void start_agent_if_wanted(bool told)
 
 	as_enter(&g);
 	want |= as.offer_min_pages || as.merge_any; /* later mappings will be offered */
-	for (size_t i = 0; i < as.nr && !want; i++)
-		want = as.range[i].flags & AS_WANTED;
+	for (const struct as_range *r = as_first(0); r && !want; r = as_next(r))
+		want = r->flags & AS_WANTED;
 	as_leave(&g);
 	if (want)
 		agent_start(told);

@@ -48,8 +48,8 @@ long ksmc_stat(struct ksm_stat *st)
 	}
 	ops_enter(&g);
 	full.merge_any = as.merge_any;
-	for (size_t i = 0; i < as.nr; i++)
-		full.mergeable |= as_offered(&as.range[i]);
+	for (const struct as_range *i = as_first(0); i; i = as_next(i))
+		full.mergeable |= as_offered(i);
 	as_leave(&g);
 	memcpy(st, &full, u64_min(st->size, sizeof(full)));
 	return 0;

@@ -203,9 +203,9 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 	uint64_t at = from, run_end;
 	bool offered = false, frames = false;
 
-	for (size_t i = as_find(from);
-	     at < from + len && i < as.nr && as.range[i].start < from + len; i = as_find(at)) {
-		struct as_range r = as.range[i];
+	for (const struct as_range *i = as_first(from);
+	     at < from + len && i && i->start < from + len; i = as_first(at)) {
+		struct as_range r = *i;
 		struct span part = span_clip(as_span(&r), (struct span){ from, from + len });
 
 		at = part.end;
@@ -249,11 +249,11 @@ static void follow_return(uint64_t start, uint64_t end) NEEDS(as.lock)
  */
 static int reserve_ranges(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
-	size_t i = as_find(start), first = i;
+	size_t nr = 0;
 
-	while (i < as.nr && as.range[i].start < end)
-		i++;
-	return as_reserve(4 * (i - first) + 16);
+	for (const struct as_range *r = as_first(start); r && r->start < end; r = as_next(r))
+		nr++;
+	return as_reserve(4 * nr + 16);
 }
 
 static void forget_hole(void *arg, const struct maps_entry *e) NEEDS(as.lock)

@@ -36,8 +36,8 @@ static void unmark_unsharing(struct as_range *r, long arg)
 /* Take away all marks: there was no memory to split ranges, and no other thread has marks. */
 static void unmark_all(void) NEEDS(as.lock)
 {
-	for (size_t i = 0; i < as.nr; i++)
-		unmark_unsharing(&as.range[i], 0);
+	for (struct as_range *r = as_first(0); r; r = as_next(r))
+		unmark_unsharing(r, 0);
 }
 
 long ops_withdraw(uint64_t start, uint64_t end, int why)
@@ -75,8 +75,8 @@ long ops_withdraw(uint64_t start, uint64_t end, int why)
 
 static bool is_unsharing(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
-	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++)
-		if (as.range[i].flags & AS_UNSHARING)
+	for (const struct as_range *r = as_first(start); r && r->start < end; r = as_next(r))
+		if (r->flags & AS_UNSHARING)
 			return true;
 	return false;
 }

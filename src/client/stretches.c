@@ -83,8 +83,8 @@ static void join_pages(struct stretches *s, uint64_t pages, unsigned int from, u
 static uint64_t find(const struct ksm_msg_order *m, uint64_t mask, unsigned int from,
 		     unsigned int *to) NEEDS(as.lock)
 {
-	size_t r = as_find(order_page(m, from));
-	uint64_t last = (as.range[r].end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
+	const struct as_range *r = as_first(order_page(m, from));
+	uint64_t last = (r->end - m->addr) / KSM_PAGE_SIZE; /* of the range, exclusive */
 	uint64_t pages = 0;
 
 	*to = from;

@@ -122,8 +122,8 @@ static bool next_left_out(uint64_t at, struct as_range *r)
 	bool found = false;
 
 	as_agent_lock();
-	for (size_t i = as_find(at); i < as.nr && !found; i++) {
-		*r = as.range[i];
+	for (const struct as_range *i = as_first(at); i && !found; i = as_next(i)) {
+		*r = *i;
 		if ((r->flags & AS_WANTED) && r->prot != (PROT_READ | PROT_WRITE))
 			r->left_out |= 1u << KSM_LEFT_PROT;
 		found = r->left_out;
@@ -238,9 +238,8 @@ static bool next_adoptable(const struct adopt_ctx *c, struct span rest, struct s
 
 	*add = (struct span){ 0, 0 };
 	as_agent_lock();
-	for (size_t i = as_find(rest.start); !found && i < as.nr && as.range[i].start < rest.end;
-	     i++) {
-		const struct as_range *r = &as.range[i];
+	for (const struct as_range *r = as_first(rest.start); !found && r && r->start < rest.end;
+	     r = as_next(r)) {
 		struct span whole = { r->start, r->end };
 		bool leaves = r->flags & AS_UNSHARING;
 
@@ -337,10 +336,8 @@ static size_t track_parts(struct link *l, struct span *rest, bool afresh, struct
 	size_t nr = 0;
 
 	as_agent_lock();
-	for (size_t i = as_find(at); i < as.nr && as.range[i].start < rest->end && nr < PARTS;
-	     i++) {
-		const struct as_range *r = &as.range[i];
-
+	for (const struct as_range *r = as_first(at); r && r->start < rest->end && nr < PARTS;
+	     r = as_next(r)) {
 		at = r->end;
 		if (as_offered(r))
 			part[nr++] = span_clip((struct span){ r->start, r->end }, *rest);

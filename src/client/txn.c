@@ -84,19 +84,18 @@ struct txn {
 static uint64_t eligible(const struct ksm_msg_order *m, uint64_t *in_frames) NEEDS(as.lock)
 {
 	uint64_t mask = 0;
-	size_t r = as_find(m->addr);
+	const struct as_range *r = as_first(m->addr);
 
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
 		uint64_t a = order_page(m, i);
 
 		if (m->frame[i] == KSM_FRAME_NONE)
 			continue;
-		while (r < as.nr && as.range[r].end <= a)
-			r++;
-		if (r == as.nr)
+		while (r && r->end <= a)
+			r = as_next(r);
+		if (!r)
 			break;
-		if (as.range[r].start <= a && as_offered(&as.range[r]) &&
-		    as.range[r].prot == (PROT_READ | PROT_WRITE)) {
+		if (r->start <= a && as_offered(r) && r->prot == (PROT_READ | PROT_WRITE)) {
 			mask |= pageset_bit(i);
 			if (as_frame_bit(a))
 				*in_frames |= pageset_bit(i);

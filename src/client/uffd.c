@@ -113,9 +113,7 @@ void uffd_wake(int uffd, uint64_t start, uint64_t end)
 
 void uffd_track(const struct kit *k, uint64_t start, uint64_t end)
 {
-	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++) {
-		const struct as_range *r = &as.range[i];
-
+	for (const struct as_range *r = as_first(start); r && r->start < end; r = as_next(r)) {
 		/* Refusals (EBUSY: the program has its own userfaultfd there) leave the range
 		 * untracked; the daemon's scan skips it. */
 		if (as_offered(r))
@@ -126,9 +124,7 @@ void uffd_track(const struct kit *k, uint64_t start, uint64_t end)
 
 void uffd_give_way(const struct kit *k, uint64_t start, uint64_t end)
 {
-	for (size_t i = as_find(start); i < as.nr && as.range[i].start < end; i++) {
-		const struct as_range *r = &as.range[i];
-
+	for (const struct as_range *r = as_first(start); r && r->start < end; r = as_next(r)) {
 		if (k->uffd_async >= 0 && r->left_out & 1u << KSM_LEFT_UFFD)
 			uffd_unregister(k->uffd_async, u64_max(r->start, start),
 					u64_min(r->end, end));

@@ -48,16 +48,16 @@ struct step {
 static bool next_step(struct span rest, struct step *st) NEEDS(as.lock)
 {
 	struct span *run = &st->run;
-	size_t i;
+	const struct as_range *r;
 
 	*st = (struct step){ .run = rest, .of.prot = PROT_READ | PROT_WRITE };
 	if (!as_frames_next(&run->start, &run->end, rest.end))
 		return false;
 	run->end = u64_min(run->end, run->start + HOLD_MAX_PAGES * KSM_PAGE_SIZE);
-	i = as_find(run->start);
-	if (i < as.nr && as.range[i].start <= run->start) {
-		st->of = as.range[i];
-		run->end = u64_min(run->end, as.range[i].end);
+	r = as_range_at(run->start);
+	if (r) {
+		st->of = *r;
+		run->end = u64_min(run->end, r->end);
 	}
 	return true;
 }

@@ -15,6 +15,7 @@ int main(void)
 	srunner_add_suite(sr, suite_bits());
 	srunner_add_suite(sr, suite_span());
 	srunner_add_suite(sr, suite_text());
+	srunner_add_suite(sr, suite_ranges());
 	srunner_add_suite(sr, suite_slab());
 	srunner_add_suite(sr, suite_pageblock());
 	srunner_add_suite(sr, suite_range());

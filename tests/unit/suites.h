@@ -8,6 +8,7 @@ Suite *suite_ctree(void);
 Suite *suite_bits(void);
 Suite *suite_span(void);
 Suite *suite_text(void);
+Suite *suite_ranges(void);
 Suite *suite_slab(void);
 Suite *suite_pageblock(void);
 Suite *suite_range(void);

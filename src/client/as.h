@@ -109,6 +109,8 @@ struct as {
 	uint8_t learn;       /* AS_LEARN_*: what may be offered although it was not mapped here */
 	_Atomic bool unseen; /* there are ranges with AS_UNSEEN, or were; read without the lock */
 	bool hide_frames;    /* core dumps must not have what stands on frames: dumps.c */
+	bool gave_zeros;     /* pages of zeros went for an order, once */
+	uint64_t withdrawn_start, withdrawn_end; /* holds what ops_withdraw.c left to the agent */
 	uint64_t nr_frame_pages;
 	uint64_t frame_moves;        /* counts moves of memory with frames */
 	char domain[KSM_LABEL_SIZE]; /* that the process asks for: as_domain.h */

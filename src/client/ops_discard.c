@@ -32,6 +32,8 @@ static uint64_t same_lock(uint64_t start, uint64_t end, bool locked)
 {
 	uint64_t ok = start + KSM_PAGE_SIZE, bad = end;
 
+	if (ok == end)
+		return end;
 	if (locked) { /* page by page: locked ranges that stand on frames are small */
 		while (ok < end && any_locked(ok, ok + KSM_PAGE_SIZE))
 			ok += KSM_PAGE_SIZE;

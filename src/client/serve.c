@@ -207,6 +207,9 @@ static bool tell_rest(struct link *l, struct heritage *h)
 {
 	if (h->sentinels.nr_old && !h->sentinels.adopt_stat)
 		sentinel_drop_old(&h->sentinels, l->kit->arena_file);
+	urgent_begin(l->kit);
+	unshare_withdrawn(l->kit);
+	urgent_rest(l->kit);
 	return tell_info(l);
 }
 

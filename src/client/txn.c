@@ -394,6 +394,7 @@ static void compare_zeros(struct txn *t, const struct run *r)
 		if (page_is_zero(t->k->staging + (size_t)i * KSM_PAGE_SIZE)) {
 			t->result[i] = KSM_RES_MERGED;
 			t->dropped |= pageset_bit(i);
+			as.gave_zeros = true;
 		} else {
 			t->result[i] = KSM_RES_DIFFERENT;
 		}

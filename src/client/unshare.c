@@ -208,7 +208,8 @@ static int unshare_steps(const struct kit *k, struct span rest, bool all, struct
 			err = 0;
 			continue;
 		}
-		if (more && all && !err) /* frames that still stand must not be forgotten */
+		/* Frames that still stand must not be forgotten; of the others the daemon has heard. */
+		if (more && all && !err && st.of.flags & AS_WANTED)
 			as_event(KSM_MSG_FORGET, st.run.start, st.run.end);
 		as_unlock();
 		rest.start = st.run.end;
@@ -229,4 +230,36 @@ int unshare_range(const struct kit *k, uint64_t start, uint64_t end, struct head
 int unshare_mapping(const struct kit *k, uint64_t start, uint64_t end, struct headroom *room)
 {
 	return unshare_steps(k, (struct span){ start, end }, true, room);
+}
+
+/* The first frames in *rest that are not offered; *rest is what lies behind. False: none. */
+static bool next_withdrawn(struct span *rest, struct span *part)
+{
+	bool found = false;
+
+	as_agent_lock();
+	while (!found && as_frames_next(&rest->start, &part->end, rest->end)) {
+		const struct as_range *r = as_range_at(rest->start);
+
+		*part = (struct span){ rest->start, part->end };
+		part->end = r ? u64_min(part->end, r->end) : part->end;
+		found = !r || !(r->flags & AS_WANTED);
+		rest->start = part->end;
+	}
+	as_unlock();
+	return found;
+}
+
+void unshare_withdrawn(const struct kit *k)
+{
+	struct headroom room = { 0 };
+	struct span rest, part;
+	int err = 0;
+
+	as_agent_lock();
+	rest = (struct span){ as.withdrawn_start, as.withdrawn_end };
+	as.withdrawn_start = as.withdrawn_end = 0;
+	as_unlock();
+	while (!err && !span_empty(rest) && next_withdrawn(&rest, &part))
+		err = unshare_mapping(k, part.start, part.end, &room);
 }

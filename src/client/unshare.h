@@ -21,5 +21,10 @@ int unshare_range(const struct kit *k, uint64_t start, uint64_t end, struct head
  * may have them pinned. The daemon is told to forget the range. Context: the agent.
  */
 int unshare_mapping(const struct kit *k, uint64_t start, uint64_t end, struct headroom *room);
+/*
+ * Anonymous memory for what ops_withdraw.c has left in mappings of frames, where nothing has been
+ * offered since. What may be pinned stays. Context: the agent.
+ */
+void unshare_withdrawn(const struct kit *k);
 
 #endif

@@ -254,18 +254,15 @@ static void *map_frames(const struct arena *a, const uint32_t *frame, uint32_t n
 	return NULL;
 }
 
-void arena_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+void arena_frame_nids(void *arena, const uint32_t *frame, uint32_t nr, int *nids)
 {
 	struct arena *a = arena;
-	uint32_t v[KSM_ORDER_PAGES];
-	uint64_t addr[KSM_ORDER_PAGES];
+	uint64_t addr[NUMA_MAX_QUERY];
 	void *p;
 
-	for (uint32_t i = 0; i < nr; i++) {
-		v[i] = frame + i;
-		nids[i] = a->topology->query ? -1 : pretended_nid(a, v[i]);
-	}
-	p = a->topology->query ? map_frames(a, v, nr, addr) : NULL;
+	for (uint32_t i = 0; i < nr; i++)
+		nids[i] = a->topology->query ? -1 : pretended_nid(a, frame[i]);
+	p = a->topology->query ? map_frames(a, frame, nr, addr) : NULL;
 	if (!p)
 		return;
 	a->topology->ops->page_nids(a->topology, 0, addr, (int)nr, nids);

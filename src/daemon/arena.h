@@ -64,7 +64,7 @@ int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid);
 uint32_t arena_frames_allow(void *arena, uint32_t least, uint32_t wish);
 uint64_t arena_debt_allow(void *arena, uint64_t in_use, uint64_t least, uint64_t wish);
-void arena_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids);
+void arena_frame_nids(void *arena, const uint32_t *frame, uint32_t nr, int *nids);
 int arena_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids);
 void arena_frame_free(void *arena, uint32_t frame, uint32_t nr);
 bool arena_frame_is_huge(void *arena, uint32_t frame, uint32_t bare);

@@ -50,6 +50,16 @@ bool budget_is_for_forks(const struct mm_slot *mm)
 	return budget_limit(mm) < share(mm);
 }
 
+void budget_tell_forks(struct mm_slot *mm)
+{
+	uint64_t left = mm->left[KSM_LEFT_VMA_BUDGET];
+	bool told = budget_is_for_forks(mm);
+
+	if (told != mm->forks.told)
+		mm->e->left_for_forks += told ? left : -left;
+	mm->forks.told = told;
+}
+
 uint64_t budget_used(const struct mm_slot *mm)
 {
 	return mm->vmas_own + mm->vmas_ours + mm->vmas_reserved;

@@ -9,6 +9,8 @@
 uint64_t budget_limit(const struct mm_slot *mm) NEEDS(mm->e->lock);
 /* Is that fewer than otherwise, because the client forks often (forks.h)? */
 bool budget_is_for_forks(const struct mm_slot *mm) NEEDS(mm->e->lock);
+/* That may have changed: for which of the two its pages are left out that have no mapping. */
+void budget_tell_forks(struct mm_slot *mm) NEEDS(mm->e->lock);
 /* Mappings of the process, those that orders under way may add included. */
 uint64_t budget_used(const struct mm_slot *mm) NEEDS(mm->e->lock);
 /* How scarce mappings are, from 0 (plenty) to 4 (none left). */

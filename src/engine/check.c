@@ -19,7 +19,7 @@
 struct check {
 	struct engine *e;
 	const char *why;
-	uint64_t nr_state[RMAP_NR], left[KSM_LEFT_NR];
+	uint64_t nr_state[RMAP_NR], left[KSM_LEFT_NR], vmas, for_forks;
 	uint64_t ready, orders, blocks;
 	uint32_t *ordered;             /* orders per stable node */
 	uint64_t on_nid[ENGINE_NODES]; /* sites by node, less what clients count */
@@ -169,6 +169,8 @@ static int check_mm(struct check *c, struct mm_slot *mm) NEEDS(mm->e->lock)
 	REQUIRE(c, orders == mm->nr_orders && reserved == mm->vmas_reserved);
 	REQUIRE(c, one.blocks == mm->table.nr && one.ready == mm->nr_ready);
 	REQUIRE(c, count_vmas(mm) == mm->vmas_ours);
+	c->vmas += mm->vmas_ours;
+	c->for_forks += mm->forks.told ? mm->left[KSM_LEFT_VMA_BUDGET] : 0;
 	for (int s = 0; s < RMAP_NR; s++) {
 		REQUIRE(c, one.nr_state[s] == mm->nr_state[s]);
 		c->nr_state[s] += one.nr_state[s];
@@ -240,6 +242,7 @@ static int check_all(struct check *c) NEEDS(c->e->lock)
 		REQUIRE(c, c->nr_state[s] == e->nr_state[s]);
 	for (int s = 0; s < KSM_LEFT_NR; s++)
 		REQUIRE(c, c->left[s] == e->left[s]);
+	REQUIRE(c, c->vmas == e->vmas_ours && c->for_forks == e->left_for_forks);
 	REQUIRE(c,
 		c->ready == e->nr_ready && c->orders == e->nr_orders && c->blocks == e->blocks.nr);
 	for (uint32_t n = 0; n < e->stable.nodes.nr_chunks * SLAB_CHUNK; n++)

@@ -14,6 +14,7 @@
 #include "engine/across.h"
 #include "engine/allow.h"
 #include "engine/block.h"
+#include "engine/budget.h"
 #include "engine/forks.h"
 #include "engine/layout.h"
 #include "engine/mm.h"
@@ -93,7 +94,7 @@ static void teardown(struct mm_slot *mm) NEEDS(mm->e->lock)
 	mm->e->nr_orders -= mm->nr_orders;
 	mm->nr_orders = 0;
 	mm->vmas_reserved = 0;
-	mm->vmas_ours = 0;
+	vma_count(mm, -mm->vmas_ours);
 	allow_memory_less(mm);
 }
 
@@ -112,6 +113,7 @@ void engine_mm_forked(struct mm_slot *mm, uint32_t nr)
 {
 	engine_lock(mm->e);
 	forks_count(mm, nr);
+	budget_tell_forks(mm);
 	engine_unlock(mm->e);
 }
 
@@ -129,6 +131,7 @@ void engine_mm_set_vmas(struct mm_slot *mm, uint32_t nr_vmas, uint32_t max_map_c
 	/* The client counts all of them, those of merging included. */
 	mm->vmas_own = nr_vmas > mm->vmas_ours ? nr_vmas - (uint32_t)mm->vmas_ours : 0;
 	mm->max_map_count = max_map_count;
+	budget_tell_forks(mm);
 	engine_unlock(mm->e);
 }
 
@@ -158,12 +161,12 @@ static void splice(struct mm_slot *mm, const struct region_change *c, struct reg
 	struct region_pos p;
 
 	for (p = from; !pos_equal(p, to); p = region_after(old, p)) {
-		mm->vmas_ours += vma_boundary(mm, c->to, region_on(old, p)->at.start);
-		mm->vmas_ours += vma_boundary(mm, c->to, region_on(old, p)->at.end);
+		vma_count(mm, vma_boundary(mm, c->to, region_on(old, p)->at.start));
+		vma_count(mm, vma_boundary(mm, c->to, region_on(old, p)->at.end));
 	}
 	for (uint32_t i = 0; i < nr; i++) {
-		mm->vmas_ours -= vma_boundary(mm, old, v[i]->at.start);
-		mm->vmas_ours -= vma_boundary(mm, old, v[i]->at.end);
+		vma_count(mm, -(uint64_t)vma_boundary(mm, old, v[i]->at.start));
+		vma_count(mm, -(uint64_t)vma_boundary(mm, old, v[i]->at.end));
 	}
 	rcu_assign_pointer(mm->regions, c->to);
 	for (p = from; !pos_equal(p, to); p = region_after(old, p))

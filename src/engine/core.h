@@ -115,6 +115,7 @@ struct forks {
 	uint64_t pages;   /* that each fork copies, */
 	uint32_t own;     /* and mappings that are not merging's, since there is a limit */
 	uint32_t limit;   /* mappings that merging may add; 0: as many as otherwise */
+	bool told;        /* pages without mappings count as left out because of forks */
 };
 
 /* Mappings that a client is to give back because it forks: shed.c. */
@@ -331,6 +332,8 @@ struct engine {
 	uint64_t nr_ready;
 	uint64_t nr_orders;
 	uint64_t left[KSM_LEFT_NR];
+	uint64_t left_for_forks; /* of left[KSM_LEFT_VMA_BUDGET], of clients that have forks.told */
+	uint64_t vmas_ours;      /* sum over all clients */
 	struct engine_totals total;
 
 	uint32_t survey_next;                  /* block that the survey comes to next: survey.c */

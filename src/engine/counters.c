@@ -28,20 +28,14 @@ static uint64_t tracked(const uint64_t nr_state[RMAP_NR])
 	return sum;
 }
 
-/* Pages are refused for want of mappings; who has few because it forks is told that. */
-static void forks_left_out(const struct mm_slot *mm, uint64_t *out) NEEDS(mm->e->lock)
-{
-	if (!budget_is_for_forks(mm))
-		return;
-	out[KSM_LEFT_VMA_BUDGET] -= mm->left[KSM_LEFT_VMA_BUDGET];
-	out[KSM_LEFT_FORK_BUDGET] += mm->left[KSM_LEFT_VMA_BUDGET];
-}
-
-static void left_out(const uint64_t left[KSM_LEFT_NR], const uint64_t nr_state[RMAP_NR],
-		     uint64_t *out)
+/* For want of mappings `forks` pages are left out because their clients fork often. */
+static void left_out(const uint64_t left[KSM_LEFT_NR], uint64_t forks,
+		     const uint64_t nr_state[RMAP_NR], uint64_t *out)
 {
 	for (int i = 0; i < KSM_LEFT_NR; i++)
 		out[i] += left[i];
+	out[KSM_LEFT_VMA_BUDGET] -= forks;
+	out[KSM_LEFT_FORK_BUDGET] += forks;
 	out[KSM_LEFT_COW_BROKEN] += nr_state[RMAP_COWED];
 	out[KSM_LEFT_FOREIGN] += nr_state[RMAP_FOREIGN];
 }
@@ -73,8 +67,6 @@ void engine_totals_add(struct engine_totals *to, const struct engine_totals *fro
 
 void engine_counters(struct engine *e, struct engine_counters *out)
 {
-	struct mm_slot *mm;
-
 	engine_lock(e);
 	page_counters(e, out);
 	out->stable_node_chains += e->stable.nr_chains;
@@ -88,11 +80,7 @@ void engine_counters(struct engine *e, struct engine_counters *out)
 	out->frames_met += e->stable.nr_meets;
 	engine_totals_add(&out->total, &e->total);
 	out->metadata_bytes += metadata_bytes(e);
-	left_out(e->left, e->nr_state, out->left_out);
-	cds_list_for_each_entry(mm, &e->mms, list) {
-		mm_is_of(mm, e);
-		forks_left_out(mm, out->left_out);
-	}
+	left_out(e->left, e->left_for_forks, e->nr_state, out->left_out);
 	engine_unlock(e);
 }
 
@@ -127,8 +115,8 @@ void mm_counters(struct mm_slot *mm, struct mm_counters *out)
 			      mm->table.cap * sizeof(*mm->table.entry) +
 			      mm->nr_windows * sizeof(*mm->window) +
 			      mm->regions->nr * (sizeof(struct region) + sizeof(struct region *));
-	left_out(mm->left, mm->nr_state, out->left_out);
-	forks_left_out(mm, out->left_out);
+	left_out(mm->left, mm->forks.told ? mm->left[KSM_LEFT_VMA_BUDGET] : 0, mm->nr_state,
+		 out->left_out);
 	out->forks = mm->forks.nr;
 	out->fork_budget = budget_is_for_forks(mm) ? mm->forks.limit : 0;
 	engine_unlock(mm->e);

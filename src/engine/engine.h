@@ -121,13 +121,13 @@ struct engine_ops {
 	/* The same for bytes of the engine's records of a client, which are on its user. */
 	uint64_t (*memory_allow)(void *client, uint64_t least, uint64_t wish);
 	/*
-	 * [unlocked] Node on which each of nr contiguous frames with contents lies, in nids[];
-	 * unknown is -1. nr <= KSM_ORDER_PAGES. Not called when nr_nodes is 1.
+	 * [unlocked] Node on which each of nr frames with contents lies, in nids[]; unknown is -1.
+	 * nr <= ENGINE_MOVE_MAX. Not called when nr_nodes is 1.
 	 */
-	void (*frame_nids)(void *arena, uint32_t frame, uint32_t nr, int *nids);
+	void (*frame_nids)(void *arena, const uint32_t *frame, uint32_t nr, int *nids);
 	/*
 	 * [unlocked] Have frames with contents moved to node `to`, under all their mappings; nids[]
-	 * as for frame_nids(), nr <= ENGINE_MOVE_MAX. Returns 0, also where a frame could not be
+	 * and nr as for frame_nids(). Returns 0, also where a frame could not be
 	 * moved, or -errno: none will be, as we may not.
 	 */
 	int (*frame_move)(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids);

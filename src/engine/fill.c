@@ -80,7 +80,7 @@ static void write_frames(struct fill *f, struct engine *e, const unsigned char *
 		for (uint32_t k = i; k < to; k++)
 			f->nid[k] = NID_UNKNOWN;
 		if (!r && e->nr_nodes > 1)
-			e->ops->frame_nids(e->arena, f->frame[i], to - i, f->nid + i);
+			e->ops->frame_nids(e->arena, f->frame + i, to - i, f->nid + i);
 	}
 }
 

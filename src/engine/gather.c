@@ -426,12 +426,5 @@ enum gather gather_next(struct engine *e, int nid, struct gather_cursor *at,
 
 struct gather_score gather_score(struct engine *e)
 {
-	struct gather_score s = { .merged = e->nr_state[RMAP_MERGED] };
-	struct mm_slot *mm;
-
-	cds_list_for_each_entry(mm, &e->mms, list) {
-		mm_is_of(mm, e);
-		s.vmas += mm->vmas_ours;
-	}
-	return s;
+	return (struct gather_score){ e->vmas_ours, e->nr_state[RMAP_MERGED] };
 }

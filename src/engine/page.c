@@ -224,6 +224,8 @@ static void count_left(struct engine *e, struct mm_slot *mm, uint8_t why, int mo
 			continue;
 		e->left[left[i].reason] += (uint64_t)more;
 		mm->left[left[i].reason] += (uint64_t)more;
+		if (left[i].reason == KSM_LEFT_VMA_BUDGET && mm->forks.told)
+			e->left_for_forks += (uint64_t)more;
 	}
 }
 

@@ -93,8 +93,8 @@ void engine_count_away(struct engine *e, int nid)
 		engine_lock(e);
 		at = collect(e, -1, at, &b);
 		engine_unlock(e);
-		for (uint32_t i = 0; i < b.nr; i++)
-			e->ops->frame_nids(e->arena, b.frame[i], 1, &b.nid[i]);
+		if (b.nr)
+			e->ops->frame_nids(e->arena, b.frame, b.nr, b.nid);
 		engine_lock(e);
 		note(e, nid, &b);
 		engine_unlock(e);

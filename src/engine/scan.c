@@ -323,6 +323,7 @@ static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct
 	mm->hurry -= mm->hurry > 0;
 	w->at = (struct scan_cursor){ .serial = mm->serial };
 	forks_update(mm);
+	budget_tell_forks(mm);
 	shed_mappings(mm);
 	budget_requeue(mm);
 	retry_shared(mm);

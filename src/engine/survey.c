@@ -156,11 +156,7 @@ static void take_frames(struct engine *e, const struct doubted *d) NEEDS(e->lock
 
 static void look_at_frames(struct engine *e, struct doubted *d)
 {
-	for (unsigned int i = 0, to; i < d->nr; i = to) {
-		for (to = i + 1; to < d->nr && d->frame[to] == d->frame[to - 1] + 1; to++)
-			;
-		e->ops->frame_nids(e->arena, d->frame[i], to - i, d->nid + i);
-	}
+	e->ops->frame_nids(e->arena, d->frame, d->nr, d->nid);
 	engine_lock(e);
 	take_frames(e, d);
 	engine_unlock(e);

@@ -83,6 +83,7 @@ static bool continues(const struct migrate *j, uint32_t i, uint32_t to)
  */
 static void copy_all(struct engine *e, struct migrate *j, bool *failed)
 {
+	uint32_t copy[COPIED_MAX];
 	int nids[COPIED_MAX];
 
 	for (uint32_t i = 0, to; i < j->nr; i = to) {
@@ -94,10 +95,12 @@ static void copy_all(struct engine *e, struct migrate *j, bool *failed)
 		while (continues(j, i, to))
 			to++;
 		failed[i] = e->ops->frame_copy(e->arena, m->frame, m->copy, to - i, m->nid) != 0;
-		for (uint32_t k = i; k < to; k++)
+		for (uint32_t k = i; k < to; k++) {
+			copy[k - i] = j->move[k].copy;
 			nids[k - i] = m->nid;
+		}
 		if (!failed[i] && e->nr_nodes > 1)
-			e->ops->frame_nids(e->arena, m->copy, to - i, nids);
+			e->ops->frame_nids(e->arena, copy, to - i, nids);
 		for (uint32_t k = i; k < to; k++) {
 			failed[k] = failed[i];
 			j->move[k].nid = nids[k - i];

@@ -103,8 +103,7 @@ void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from
 		more++;
 	if (r->at.start < addr) {
 		other = slot ? vma_frame(e, b, slot - 1) : vma_frame_at(mm, pn - 1);
-		mm->vmas_ours += vma_differ(other, to);
-		mm->vmas_ours -= vma_differ(other, from);
+		vma_count(mm, (uint64_t)vma_differ(other, to) - vma_differ(other, from));
 	}
 	pn += more;
 	slot += more;
@@ -114,7 +113,7 @@ void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from
 	if (r && r->at.start < addr && r->at.end > addr) {
 		other = slot + 1 < BLOCK_PAGES ? vma_frame(e, b, slot + 1) :
 						 vma_frame_at(mm, pn + 1);
-		mm->vmas_ours += vma_differ(later(to, more), other);
-		mm->vmas_ours -= vma_differ(later(from, more), other);
+		vma_count(mm, (uint64_t)vma_differ(later(to, more), other) -
+				      vma_differ(later(from, more), other));
 	}
 }

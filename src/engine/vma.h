@@ -21,6 +21,13 @@ unsigned int vma_differ(uint32_t left, uint32_t right);
 /* The same for the pages before and after addr; 0 when no region of `a` holds both. */
 unsigned int vma_boundary(const struct mm_slot *mm, const struct region_array *a, uint64_t addr)
 	NEEDS(mm->e->lock);
+/* Mappings that merging has added to a client are so many more, or fewer; in both sums. */
+static inline void vma_count(struct mm_slot *mm, uint64_t more) NEEDS(mm->e->lock)
+{
+	mm->vmas_ours += more;
+	mm->e->vmas_ours += more;
+}
+
 /* A page has left frame `from` for `to` (FRAME_NONE: none): keep mm->vmas_ours right. */
 void vma_changed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t from, uint32_t to)
 	NEEDS(e->lock);

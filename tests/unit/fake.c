@@ -234,22 +234,24 @@ static void run_hook(struct fake *w, void (**hook)(struct fake *w))
 		fn(w);
 }
 
-static void nids_of(const struct fake *w, uint32_t frame, uint32_t nr, int *nids)
+static void nids_of(const struct fake *w, const uint32_t *frame, uint32_t nr, int *nids)
 {
 	for (uint32_t i = 0; i < nr; i++) {
+		uint32_t f = frame[i];
+
 		/* The kernel would fill a hole. */
-		must(w->frame_tag[frame + i] != FAKE_FREE_TAG);
-		nids[i] = w->frame_nid[frame + i] ?
-				  w->frame_nid[frame + i] - 1 :
-				  (int)((frame + i) * (uint64_t)w->nr_nodes / w->nr_frames);
+		must(w->frame_tag[f] != FAKE_FREE_TAG);
+		nids[i] = w->frame_nid[f] ? w->frame_nid[f] - 1 :
+					    (int)(f * (uint64_t)w->nr_nodes / w->nr_frames);
 	}
 }
 
-static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+static void op_frame_nids(void *arena, const uint32_t *frame, uint32_t nr, int *nids)
 {
 	struct fake *w = arena;
 
 	run_hook(w, &w->in_frames);
+	w->nids_asked++;
 	nids_of(w, frame, nr, nids);
 }
 
@@ -263,7 +265,7 @@ static int op_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to
 	for (uint32_t i = 0; i < nr; i++) {
 		if (!w->move_fails || !--w->move_fails)
 			w->frame_nid[frame[i]] = (uint8_t)(to + 1);
-		nids_of(w, frame[i], 1, nids + i);
+		nids_of(w, frame + i, 1, nids + i);
 	}
 	return 0;
 }
@@ -276,7 +278,7 @@ static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 		const struct fake_page *p = &c->page[(addr[i] - c->base) / PAGE];
 
 		if (p->how == FAKE_FILE)
-			nids_of(c->w, p->frame, 1, nids + i);
+			nids_of(c->w, &p->frame, 1, nids + i);
 		else
 			nids[i] = p->nid;
 	}

@@ -88,6 +88,7 @@ struct fake {
 	uint64_t max_debt;            /* what debt_allow() says at most; 0: no limit */
 	uint64_t *frame_tag;          /* FAKE_FREE_TAG when it has no content */
 	uint8_t full_nid;             /* where all frames come to lie, plus 1; 0: where wanted */
+	uint64_t nids_asked;          /* calls of frame_nids() */
 	int move_fails;               /* frames that cannot be moved; or the error of frame_move */
 	uint8_t *frame_nid;           /* node that it lies on, plus 1; 0: the one of its zone */
 	struct fake_client *client[64];

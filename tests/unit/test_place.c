@@ -327,6 +327,7 @@ END_TEST
 START_TEST(away_frames_count_where_they_lie)
 {
 	struct fake *w = world("");
+	uint64_t asked;
 
 	w->full_nid = 1; /* all new frames come to lie on node 0 */
 	client_on(w, 0, 1);
@@ -336,7 +337,10 @@ START_TEST(away_frames_count_where_they_lie)
 	ck_assert_uint_eq(on_node(w, 1), NR);
 	engine_count_away(w->e, 1);
 	ck_assert_uint_eq(on_node(w, 1), NR);
+	asked = w->nids_asked;
 	engine_count_away(w->e, 0);
+	/* Together, since each question costs mappings of the frames. */
+	ck_assert_uint_eq(w->nids_asked, asked + 1);
 	ck_assert_uint_eq(on_node(w, 0), NR);
 	ck_assert_uint_eq(fake_counters(w).frames_away, 0);
 	w->full_nid = 0;

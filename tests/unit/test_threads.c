@@ -128,18 +128,18 @@ static void op_nid(void *client, const uint64_t *addr, int nr, int *nids)
 		nids[i] = addr[i] / PAGE % 16 == 5;
 }
 
-static void op_frame_nids(void *arena, uint32_t frame, uint32_t nr, int *nids)
+static void op_frame_nids(void *arena, const uint32_t *frame, uint32_t nr, int *nids)
 {
 	(void)arena;
 	for (uint32_t i = 0; i < nr; i++)
-		nids[i] = (int)((frame + i) / ZONE) ^ ((frame + i) % 16 == 5);
+		nids[i] = (int)(frame[i] / ZONE) ^ (frame[i] % 16 == 5);
 }
 
 static int op_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids)
 {
 	(void)to;
 	for (uint32_t i = 0; i < nr; i++)
-		op_frame_nids(arena, frame[i], 1, nids + i);
+		op_frame_nids(arena, frame + i, 1, nids + i);
 	return 0;
 }
 

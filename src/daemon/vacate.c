@@ -8,6 +8,7 @@
 #include "base/span.h"
 
 #define VACATE_MS 15000u   /* a grace period, and clients that are slow; as engine/drain.c */
+#define LAST_TIMES 8u      /* the same */
 #define ABSENT_MS 1000u    /* between two questions whether a node has memory */
 #define LOOK_MS 20u        /* between two looks whether retired frames have gone */
 #define ROUND_MS 50u       /* after a round the next begins; then twice that ... */
@@ -176,8 +177,14 @@ static int go_on(struct vacate *r, struct numa_topology *t, int nid, uint64_t no
 	struct vacate_node *n = &r->node[nid];
 
 	if (!n->limit_ms) {
-		n->limit_ms = now + u64_max(VACATE_MS, n->used + n->retired);
+		n->patience_ms = u64_max(VACATE_MS, n->used + n->retired);
+		n->last_ms = now + LAST_TIMES * n->patience_ms;
+		n->least = UINT64_MAX;
 		n->pause_ms = ROUND_MS;
+	}
+	if (n->used + n->retired < n->least) {
+		n->least = n->used + n->retired;
+		n->limit_ms = u64_min(now + n->patience_ms, n->last_ms);
 	}
 	if (n->state == VACATE_GOING)
 		conclude(n, now);

@@ -11,10 +11,11 @@
  * A node that has no memory now, or is offline, is treated as an empty one: nothing is to come to
  * lie on it. When it has some it is used like any other.
  *
- * It ends: rounds come ever less often, and after VACATE_MS, or 1 ms for each frame at the start if
- * that is more, the node is in use as before, and what kept it is named. What was moved stays where
- * it is, whole: each page is on a frame of its contents. A destination that is full is left out of
- * the next rounds.
+ * It ends: rounds come ever less often, and when its frames have become no fewer for VACATE_MS, or
+ * for 1 ms for each frame at the start if that is more, and in any case after LAST_TIMES as long,
+ * the node is in use as before, and what kept it is named. What was moved stays where it is, whole:
+ * each page is on a frame of its contents. A destination that is full is left out of the next
+ * rounds.
  */
 #ifndef KSMD_VACATE_H
 #define KSMD_VACATE_H
@@ -43,7 +44,10 @@ struct vacate {
 		int home;               /* node that its pages count for while it is not in use */
 		int err;                /* 0 or -errno */
 		uint64_t full;          /* bit per node: it had no room in an earlier round */
-		uint64_t limit_ms;      /* 0: not known yet */
+		uint64_t limit_ms;      /* when they have become no fewer; 0: not known yet */
+		uint64_t last_ms;       /* in any case */
+		uint64_t patience_ms;   /* from `least` on */
+		uint64_t least;         /* frames there were at any time */
 		uint64_t next_ms;       /* when the next round begins, */
 		uint64_t pause_ms;      /* and how long after that the one behind it */
 		uint64_t used, retired; /* frames of all domains there, when last counted */

@@ -12,9 +12,11 @@
  * grace period does. Taking out needs that every frame is free, and looks again under the zone's
  * lock. Who is late therefore costs time and nothing else.
  *
- * It ends: rounds of the mover end by themselves, they come ever less often, and after DRAIN_MS, or
- * 1 ms for each frame in use if that is more, everything is undone: the pageblocks are in use again
- * with their types. What was moved stays moved. Who kept the first frame that is left is named.
+ * It ends: rounds of the mover end by themselves, they come ever less often, and when no frame has
+ * left for DRAIN_MS, or for 1 ms for each frame in use at the start if that is more, everything is
+ * undone: the pageblocks are in use again with their types. What was moved stays moved. Who kept
+ * the first frame that is left is named. A machine that is slow is no reason to undo what goes on;
+ * but whoever lets one frame go at a time gains no more than LAST_TIMES as long.
  */
 #include "engine/drain.h"
 
@@ -27,13 +29,15 @@
 #include "pool/range.h"
 
 #define DRAIN_MS 15000u    /* a grace period, and clients that are slow */
+#define LAST_TIMES 8u      /* two cores under a load of 40 need four times as long */
 #define ROUND_MS 50u       /* after a round of the mover the next begins; then twice that ... */
 #define ROUND_MAX_MS 1000u /* ... at most */
 #define VISIT 8192u        /* frame numbers looked at under one hold of the lock */
 
 struct drain {
 	struct source of;
-	uint64_t limit_ms;             /* 0: not known yet */
+	uint64_t limit_ms;             /* if no frame leaves until then; 0: not known yet */
+	uint64_t last_ms;              /* and in any case */
 	uint64_t round_ms, backoff_ms; /* when the mover begins again */
 	uint64_t frames;               /* in use at the start */
 	uint32_t next;                 /* all before it are free */
@@ -140,6 +144,19 @@ void engine_drain_end(struct engine *e, int nid)
 
 /* --- a step --- */
 
+static uint64_t patience(const struct drain *d)
+{
+	return d->frames > DRAIN_MS ? d->frames : DRAIN_MS;
+}
+
+/* A frame has left. */
+static void note_progress(struct drain *d, uint64_t now)
+{
+	uint64_t limit = now + patience(d);
+
+	d->limit_ms = limit < d->last_ms ? limit : d->last_ms;
+}
+
 /* It is over. On failure everything is in use again. */
 static enum engine_migrate finish(struct engine *e, int nid, int err, struct engine_drained *out)
 	NEEDS(e->lock)
@@ -195,9 +212,11 @@ static enum engine_migrate look(struct engine *e, int nid, uint64_t now, struct 
 	NEEDS(e->lock)
 {
 	struct drain *d = e->drain[nid];
-	uint32_t live, f = first_used(e, d, &live);
+	uint32_t next = d->next, live, f = first_used(e, d, &live);
 	int err = 0;
 
+	if (d->next > next)
+		note_progress(d, now);
 	if (f == POOL_NONE && !d->cancelled) {
 		struct pool_culprit who;
 
@@ -232,13 +251,17 @@ enum engine_migrate engine_drain_step(struct engine *e, int nid, uint64_t now_ms
 	engine_lock(e);
 	d = e->drain[nid];
 	moving = d && d->moving;
-	if (d && !d->limit_ms)
-		d->limit_ms = now_ms + (d->frames > DRAIN_MS ? d->frames : DRAIN_MS);
+	if (d && !d->limit_ms) {
+		d->last_ms = now_ms + LAST_TIMES * patience(d);
+		note_progress(d, now_ms);
+	}
 	engine_unlock(e);
 	if (moving && now_ms >= d->limit_ms)
 		engine_migrate_end(e, nid);
 	if (moving)
 		ret = migrate_step(e, nid, now_ms, &moved);
+	if (moved.frames || moved.placed)
+		note_progress(d, now_ms);
 	if (d && (!moving || ret <= ENGINE_MIGRATE_DONE)) {
 		engine_lock(e);
 		d->moving = false;

@@ -26,6 +26,9 @@ static uint32_t block_of(const struct fake *w)
 	return fake_frame(w->client[0], 0) / BLOCK * BLOCK;
 }
 
+#define PATIENCE_MS 15000 /* as docs/man/ksmd-user.8 says */
+#define LAST_MS (8 * PATIENCE_MS)
+
 static int offline(struct fake *w, uint32_t first, uint32_t end, int to)
 {
 	uint32_t frame;
@@ -261,6 +264,40 @@ START_TEST(who_keeps_it)
 }
 END_TEST
 
+/*
+ * A client that is slow, or lets go of one page now and then. As long as frames leave it goes on,
+ * until all have left; but not for ever.
+ */
+START_TEST(slow_is_not_stuck)
+{
+	const uint64_t pause_ms = _i ? PATIENCE_MS - 2000 : 1000;
+	struct fake *w = world(1, 2);
+	uint32_t first = block_of(w), page = 0;
+	uint64_t start = w->now_ms, next = start;
+
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	while (fake_drain_step(w)) {
+		if (w->now_ms >= next && page < NR) {
+			for (int i = 0; i < 2; i++)
+				fake_dontneed(w->client[i], page, 1);
+			page++;
+			next = w->now_ms + pause_ms;
+		}
+		engine_epoch_free(w->e, engine_epoch(w->e));
+		fake_check(w);
+		w->now_ms += 50;
+		ck_assert_uint_le(w->now_ms - start, LAST_MS + 1000);
+	}
+	ck_assert_uint_gt(w->now_ms - start, 2 * PATIENCE_MS);
+	ck_assert_int_eq(w->drained.err, _i ? -EBUSY : 0);
+	if (_i)
+		ck_assert_uint_ge(w->now_ms - start, LAST_MS);
+	else
+		ck_assert_uint_eq(page, NR);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(cancelled)
 {
 	struct fake *w = world(1, 2);
@@ -327,6 +364,7 @@ Suite *suite_drain(void)
 	tcase_add_test(tc, one_pageblock);
 	tcase_add_loop_test(tc, whole_zone, 0, 2);
 	tcase_add_test(tc, taken_again);
+	tcase_add_loop_test(tc, slow_is_not_stuck, 0, 2);
 	tcase_add_test(tc, refused_keeps_windows);
 	tcase_add_loop_test(tc, who_keeps_it, 0, 2);
 	tcase_add_loop_test(tc, cancelled, 0, 4);

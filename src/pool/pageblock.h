@@ -82,10 +82,13 @@ struct pageblock {
 /* A pageblock whose frames are all absent, or NULL (ENOMEM). free() frees it. */
 struct pageblock *pageblock_new(uint32_t first, uint32_t nr, enum pool_type type);
 
-/* Frame `off` (0..511). The caller holds what covers its state. */
+/*
+ * Frame `off` (0..511). The caller holds what covers its state; or the zone's lock alone, and then
+ * a frame may be USED or CACHED by now if this says that it is the other.
+ */
 static inline enum pool_state pageblock_state(const struct pageblock *pb, uint32_t off)
 {
-	return pb->state[off] & POOL_STATE_MASK;
+	return __atomic_load_n(&pb->state[off], __ATOMIC_RELAXED) & POOL_STATE_MASK;
 }
 
 /* Somebody has it, and may have its contents mapped. */

@@ -527,6 +527,46 @@ START_TEST(saves_before_it_spends)
 }
 END_TEST
 
+/*
+ * Four pages of a client could go on behind a fifth, for as many mappings as another client would
+ * need more. That is worse off, so it would pay if more were to follow; but four are too few.
+ */
+START_TEST(no_swap_for_little)
+{
+	enum { RUNS = 4, FIRST = 1000, ROOM = 4, SECOND = 100000, BIG = 2 * PAGEBLOCK_FRAMES };
+	struct fake *w = fake_new(1, ZONE, 0);
+	struct fake_client *a, *b;
+	uint64_t copies;
+
+	for (int i = 0; i < 2; i++)
+		fake_fill_unique(client(w, i, NR), 0, 1 + ROOM + 4 * RUNS, FIRST);
+	fake_passes(w, 3);
+	a = client(w, 2, NR);
+	b = client(w, 3, NR);
+	fake_fill_unique(a, PAGEBLOCK_FRAMES * 2, BIG, SECOND);
+	fake_fill_unique(client(w, 4, NR), 0, BIG, SECOND);
+	fake_store(a, PAGEBLOCK_FRAMES - 1, FIRST);
+	for (uint32_t i = 0; i < RUNS; i++) {
+		uint64_t run = FIRST + 1 + ROOM + 4 * i;
+
+		fake_store(a, PAGEBLOCK_FRAMES + i, run + 3);
+		fake_fill_unique(b, 4 * (RUNS - 1 - i), 4, run);
+	}
+	fake_passes(w, 3);
+	for (int i = 0; i < 2; i++)
+		fake_exit(w->client[i]);
+	fake_passes(w, 1);
+	engine_epoch_free(w->e, engine_epoch(w->e));
+	ck_assert_uint_eq(fake_frame(a, PAGEBLOCK_FRAMES),
+			  fake_frame(a, PAGEBLOCK_FRAMES - 1) + ROOM + 4);
+	copies = w->copies;
+	gather(w, COMPACT_RESTING);
+	ck_assert_uint_eq(w->compacted.gathered, 0);
+	ck_assert_uint_eq(w->copies, copies);
+	fake_free(w);
+}
+END_TEST
+
 /* At rest it gives way to whatever else is wanted of the node; to the operator's wish it grows. */
 START_TEST(gives_way)
 {
@@ -612,6 +652,7 @@ Suite *suite_gather(void)
 	tcase_add_test(tc, half_of_the_order_each);
 	tcase_add_test(tc, nobody_pays_who_cannot);
 	tcase_add_test(tc, saves_before_it_spends);
+	tcase_add_test(tc, no_swap_for_little);
 	tcase_add_loop_test(tc, gives_way, 0, 3);
 	tcase_add_loop_test(tc, ended_by_its_knob, 0, 2);
 	suite_add_tcase(s, tc);

@@ -354,6 +354,34 @@ START_TEST(what_cannot_move_is_named)
 }
 END_TEST
 
+/*
+ * Frames of a large folio that have come back are held until the last has. Meanwhile nobody isolates
+ * them: what isolation would wait for may take for ever, and so at once the folio is named.
+ */
+START_TEST(folio_in_use)
+{
+	struct pool_culprit who;
+	struct world w;
+	uint32_t f;
+
+	make(&w, 1, 4 * B, false);
+	f = take_run(&w, POOL_MOVABLE, PAGEBLOCK_ORDER);
+	ck_assert_int_eq(pool_set_large(&w.p, f), 0);
+	ck_assert_int_eq(range_isolate(&w.p, f, f + B, &who), 0);
+	ck_assert_int_eq(range_undo_isolate(&w.p, f, f + B), 0);
+	pool_free(&w.p, POOL_NO_CACHE, f, B - 1, true);
+	ck_assert_int_eq(range_isolate(&w.p, f + 7, f + 8, &who), -EBUSY);
+	ck_assert_uint_eq(who.frame, f);
+	ck_assert_str_eq(who.why, "a large folio in use");
+	ck_assert_uint_eq(counts(&w, 0).isolated, 0);
+	pool_free(&w.p, POOL_NO_CACHE, f + B - 1, 1, true);
+	ck_assert_int_eq(range_isolate(&w.p, f, f + B, &who), 0);
+	ck_assert_int_eq(range_undo_isolate(&w.p, f, f + B), 0);
+	counts(&w, 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
 /* --- interleavings of the kernel's history --- */
 
 static void isolate_now(struct world *w, uint32_t frame)
@@ -948,6 +976,7 @@ Suite *suite_range(void)
 	tcase_add_test(tc, first_and_last_and_gone);
 	tcase_add_test(tc, two_ranges);
 	tcase_add_test(tc, what_cannot_move_is_named);
+	tcase_add_test(tc, folio_in_use);
 	tcase_add_test(tc, freed_to_a_cache_while_isolated);
 	tcase_add_test(tc, cached_frames_are_isolated);
 	tcase_add_test(tc, freed_when_isolation_has_ended);

@@ -355,8 +355,8 @@ START_TEST(what_cannot_move_is_named)
 END_TEST
 
 /*
- * Frames of a large folio that have come back are held until the last has. Meanwhile nobody isolates
- * them: what isolation would wait for may take for ever, and so at once the folio is named.
+ * Frames of a large folio that have come back are held until the last has. Meanwhile nobody
+ * isolates them: what isolation would wait for may take for ever, so the folio is named at once.
  */
 START_TEST(folio_in_use)
 {

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -132,11 +133,31 @@ static int drain(struct own_daemon *d, int nid, double *ms, char *result, size_t
 	return err ? err : own_daemon_request(d, line, result, size);
 }
 
-static int print_drain(struct own_daemon *d, int nid)
+/* CPU time of a process, in s. */
+static double cpu_of(pid_t pid)
 {
+	struct timespec ts = { 0 };
+	clockid_t clock;
+
+	if (!clock_getcpuclockid(pid, &clock))
+		clock_gettime(clock, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static double cpu_of_all(const pid_t pid[CLIENTS])
+{
+	double sum = 0;
+
+	for (int i = 0; i < CLIENTS; i++)
+		sum += cpu_of(pid[i]);
+	return sum;
+}
+
+static int print_drain(struct own_daemon *d, const pid_t pid[CLIENTS], int nid)
+{
+	double ms, daemon = cpu_of(d->pid), clients = cpu_of_all(pid), gib;
 	char path[64], result[256];
 	uint64_t frames;
-	double ms;
 	int err;
 
 	snprintf(path, sizeof(path), "zone/%d/used", nid);
@@ -144,9 +165,12 @@ static int print_drain(struct own_daemon *d, int nid)
 	err = err ? err : drain(d, nid, &ms, result, sizeof(result));
 	if (err)
 		return err;
-	printf("| %d | %llu | %.0f | %.2f | %.*s |\n", nid, (unsigned long long)frames, ms,
-	       frames ? ms / 1000 * FRAMES_PER_GIB / (double)frames : 0, (int)strcspn(result, "\n"),
-	       result);
+	daemon = cpu_of(d->pid) - daemon;
+	clients = cpu_of_all(pid) - clients;
+	gib = frames ? (double)frames / FRAMES_PER_GIB : 1;
+	printf("| %d | %llu | %.0f | %.2f | %.2f | %.2f | %.*s |\n", nid,
+	       (unsigned long long)frames, ms, ms / 1000 / gib, daemon / gib, clients / gib,
+	       (int)strcspn(result, "\n"), result);
 	fflush(stdout);
 	return ask(d, nid, "online");
 }
@@ -185,14 +209,14 @@ static int clients_end(const pid_t pid[CLIENTS])
 	return err;
 }
 
-static int measure(struct own_daemon *d)
+static int measure(struct own_daemon *d, const pid_t pid[CLIENTS])
 {
 	int err = own_daemon_set(d, "sleep_millisecs", "0");
 
 	err = err ? err : own_daemon_set(d, "pages_to_scan", BENCH_PAGES_TO_SCAN);
 	err = err ? err : await(d, "ksm/pages_sharing", MERGED, MERGE_MS);
 	for (int i = 0; i < ROUNDS && !err; i++)
-		err = print_drain(d, i % 2);
+		err = print_drain(d, pid, i % 2);
 	return err;
 }
 
@@ -204,13 +228,14 @@ int drain_print(void)
 	int err, ended;
 
 	printf("\nA node is taken out of use. %d processes of %d MiB run, and have merged.\n\n"
-	       "| node | frames in use | ms | s per GiB of frames | result |\n"
-	       "|---|---|---|---|---|\n",
+	       "| node | frames in use | ms | s per GiB of frames | of CPU: daemon | "
+	       "clients, their own work included | result |\n"
+	       "|---|---|---|---|---|---|---|\n",
 	       CLIENTS, MIB);
 	fflush(stdout);
 	err = own_daemon_start_as(&d, nodes);
 	err = err ? err : clients_start(pid);
-	err = err ? err : measure(&d);
+	err = err ? err : measure(&d, pid);
 	ended = clients_end(pid);
 	own_daemon_stop(&d);
 	return err ? err : ended;

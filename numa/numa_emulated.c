@@ -16,6 +16,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STRIPE_SHIFT 21 /* 2 MiB: a block of 64 pages never spans two nodes */
 
@@ -68,6 +69,16 @@ static int emulated_cpu_nid(struct numa_topology *t, int cpu, const char *name)
 	return cpu < 0 ? -1 : cpu % t->nr_nodes;
 }
 
+/* As emulated_cpu_nid(). */
+static void emulated_cpus(struct numa_topology *t, int nid, cpu_set_t *set)
+{
+	long nr = sysconf(_SC_NPROCESSORS_CONF);
+
+	CPU_ZERO(set);
+	for (int cpu = nid; cpu < nr && cpu < CPU_SETSIZE; cpu += t->nr_nodes)
+		CPU_SET(cpu, set);
+}
+
 static void emulated_free(struct numa_topology *t)
 {
 	free(t);
@@ -80,6 +91,7 @@ static const struct numa_topology_ops emulated_ops = {
 	.room = emulated_room,
 	.moves = emulated_moves,
 	.cpu_nid = emulated_cpu_nid,
+	.cpus = emulated_cpus,
 	.free = emulated_free,
 };
 

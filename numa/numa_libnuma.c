@@ -186,6 +186,40 @@ static int libnuma_cpu_nid(struct numa_topology *t, int cpu, const char *name)
 	return nid >= 0 && (with_memory >> nid & 1) ? nid : nearest(t, os, with_memory);
 }
 
+/* Is the number in the kernel's list? "0-1,4" */
+static bool is_listed(const char *list, int nr)
+{
+	bool in = false;
+
+	for (const char *at = list; *at >= '0' && *at <= '9' && !in; at += *at == ',') {
+		long first = strtol(at, (char **)&at, 10), last = first;
+
+		if (*at == '-')
+			last = strtol(at + 1, (char **)&at, 10);
+		in = nr >= first && nr <= last;
+	}
+	return in;
+}
+
+/* CPUs come and go, so the kernel is asked each time; libnuma keeps what it read first. */
+static void libnuma_cpus(struct numa_topology *t, int nid, cpu_set_t *set)
+{
+	char path[64], list[4096] = "";
+	FILE *f;
+
+	CPU_ZERO(set);
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/cpulist", t->os_node[nid]);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (!fgets(list, sizeof(list), f))
+		*list = 0;
+	fclose(f);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (is_listed(list, cpu))
+			CPU_SET(cpu, set);
+}
+
 static void libnuma_free(struct numa_topology *t)
 {
 	free(t);
@@ -200,23 +234,9 @@ static const struct numa_topology_ops libnuma_ops = {
 	.room = libnuma_room,
 	.moves = libnuma_moves,
 	.cpu_nid = libnuma_cpu_nid,
+	.cpus = libnuma_cpus,
 	.free = libnuma_free,
 };
-
-/* May there be such a node? "0-1,4": the kernel's list. */
-static bool is_possible(const char *list, int os)
-{
-	bool in = false;
-
-	for (const char *at = list; *at >= '0' && *at <= '9' && !in; at += *at == ',') {
-		long first = strtol(at, (char **)&at, 10), last = first;
-
-		if (*at == '-')
-			last = strtol(at + 1, (char **)&at, 10);
-		in = os >= first && os <= last;
-	}
-	return in;
-}
 
 static void number_node(struct libnuma_topology *lt, int os)
 {
@@ -245,12 +265,12 @@ static void number_nodes(struct libnuma_topology *lt)
 		fclose(f);
 	}
 	for (int os = 0; os < MAX_OS_NODES; os++)
-		possible += is_possible(list, os);
+		possible += is_listed(list, os);
 	for (int os = 0; os < MAX_OS_NODES && (!possible || possible > NUMA_MAX_NODES); os++)
 		if (numa_node_size64(os, NULL) > 0)
 			number_node(lt, os);
 	for (int os = 0; os < MAX_OS_NODES; os++)
-		if (is_possible(list, os))
+		if (is_listed(list, os))
 			number_node(lt, os);
 	for (int nid = 0; nid < lt->t.nr_nodes; nid++)
 		look_for_memory(lt, nid);

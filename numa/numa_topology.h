@@ -9,6 +9,7 @@
 #ifndef KSM_NUMA_TOPOLOGY_H
 #define KSM_NUMA_TOPOLOGY_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -54,6 +55,8 @@ struct numa_topology_ops {
 	 * -1 where it is not known.
 	 */
 	int (*cpu_nid)(struct numa_topology *t, int cpu, const char *name);
+	/* The node's CPUs that are online; none where it has none, or it is not known. */
+	void (*cpus)(struct numa_topology *t, int nid, cpu_set_t *set);
 	/*
 	 * May the calling process have memory on the node now? 0, -ENODEV (the node has none, or is
 	 * offline), -EPERM (its cpuset keeps it away).

@@ -17,6 +17,8 @@
 #include "daemon/daemon.h"
 #include "daemon/looker.h"
 #include "daemon/mover.h"
+#include "daemon/scan_place.h"
+#include "daemon/scan_thread.h"
 #include "numa/numa_topology.h"
 #include "pool/pool.h"
 
@@ -40,6 +42,8 @@ struct place_values {
 	struct engine_node_counters c;
 	uint64_t moved, copied, joined, failed;
 	char distances[NUMA_MAX_NODES * 4];
+	uint64_t scan_threads;
+	char scan_cpus[256];
 };
 
 static const char *const failed_names[MOVE_FAILED_NR - 1] = { ENGINE_MOVE_FAILED_NAMES };
@@ -154,6 +158,35 @@ static int look_node(void *owner, uint64_t nid, void *values)
 	return 0;
 }
 
+/* "0-2,5", or "none". As much as there is room for. */
+static void show_cpus(const cpu_set_t *set, char *out, size_t size)
+{
+	size_t len = 0;
+
+	strcpy(out, "none");
+	for (int cpu = 0, end; cpu < CPU_SETSIZE && len + 16 < size; cpu = end) {
+		end = cpu + 1;
+		if (!CPU_ISSET((size_t)cpu, set))
+			continue;
+		while (end < CPU_SETSIZE && CPU_ISSET((size_t)end, set))
+			end++;
+		len += (size_t)snprintf(out + len, size - len, "%s%d", len ? "," : "", cpu);
+		if (end > cpu + 1)
+			len += (size_t)snprintf(out + len, size - len, "-%d", end - 1);
+	}
+}
+
+static void look_scan(const struct daemon *d, int nid, struct place_values *v)
+{
+	cpu_set_t allowed, set;
+
+	CPU_ZERO(&set);
+	if (scan_place_allowed(&allowed))
+		scan_place_cpus(d->topology, &allowed, nid, &set);
+	show_cpus(&set, v->scan_cpus, sizeof(v->scan_cpus));
+	v->scan_threads = scan_threads_on(d->scan, nid);
+}
+
 static int look_place(void *owner, uint64_t nid, void *values)
 {
 	struct daemon *daemon = owner;
@@ -171,6 +204,7 @@ static int look_place(void *owner, uint64_t nid, void *values)
 	for (unsigned int i = 0; i < nr; i++)
 		engine_node_counters(d[i]->engine, (int)nid, &v->c);
 	domain_snapshot_free(d, nr);
+	look_scan(daemon, (int)nid, v);
 	steering_counts(&daemon->mover->steering, &steered);
 	v->moved = steered.to[nid].moved;
 	v->copied = steered.to[nid].copied;
@@ -400,6 +434,10 @@ static const struct attr place_attrs[] = {
 	PLACE("frames_own", c.own, "frames of this node's zone that lie on it"),
 	PLACE("frames_elsewhere", c.elsewhere,
 	      "frames of this node's zone that lie on another: moved, or the node was full"),
+	ATTR_FIELD_ALL(
+		struct place_values, scan_cpus, "scan_cpus",
+		"CPUs on which the scan threads of this node run; of another, if it has none"),
+	PLACE("scan_threads", scan_threads, "scan threads of this node that there are now"),
 	PLACE("clients", c.readers, "clients most of whose threads run here, as sampled"),
 	PLACE("pages_local", c.read_here, "merged pages of these clients on frames of this node"),
 	PLACE("pages_remote", c.read_remote,

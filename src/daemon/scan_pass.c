@@ -7,7 +7,8 @@
  * pages_to_scan pages the thread sleeps sleep_millisecs, as the kernel's ksmd does.
  *
  * Where there is much to read, helpers scan other clients at the same time (scan_threads, by
- * default one thread for each CPU): two processes of 512 MiB are merged in half the time.
+ * default one thread for each CPU): two processes of 512 MiB are merged in half the time. Each
+ * stays on the CPUs of a NUMA node, and scans clients that run there first (scan_place.h).
  *
  * A pass is counted (full_scans) when its orders have been answered, because merging is a part of
  * it: whoever has waited for two more finds merged what can be. One client that is stopped does not
@@ -135,6 +136,7 @@ static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
 			arena_drop_policy(v[i]->arena);
 		domain_sweep(v[i]);
 	}
+	scan_place_look(&p->place, clock_ms());
 	p->under_way = true;
 	p->d->passes_begun = p->d->passes_done + p->owed + 1;
 	p->start_ms = p->flushed_ms = clock_ms();
@@ -244,6 +246,7 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 		return u64_max(pause, lean);
 	}
 	crew_rest(p->crew);
+	scan_place_rest(&p->place);
 	if (p->pause_ms && clock_ms() - p->busy_ms >= CALM_MS)
 		want_gathering(p, v, nr);
 	/* 1: sleep_millisecs may be 0, which does not double. */
@@ -284,6 +287,7 @@ static void work(void *arg, unsigned int worker)
 	int64_t slice, left;
 	enum engine_scan r = ENGINE_SCAN_BUDGET;
 
+	engine_set_worker_nid(sh->d->engine, worker, scan_place_bind(&sh->p->place, worker));
 	/* Once one worker has ended the pass another would begin the next. */
 	while (r == ENGINE_SCAN_BUDGET && !sh->d->pass_done && may_scan(sh->p) &&
 	       (slice = take(sh, SLICE_PAGES)) > 0) {
@@ -477,6 +481,7 @@ static unsigned int count_cpus(void)
 int scan_pass_init(struct scan_pass *p, struct daemon *d, const _Atomic bool *stop)
 {
 	*p = (struct scan_pass){ .d = d, .stop = stop, .nr_cpus = count_cpus() };
+	scan_place_init(&p->place, d->topology);
 	p->crew = crew_new(ENGINE_WORKERS - 1);
 	return p->crew ? 0 : -errno;
 }

@@ -14,6 +14,7 @@
 
 #include "daemon/patience.h"
 #include "daemon/rest.h"
+#include "daemon/scan_place.h"
 #include "engine/advisor.h"
 
 struct daemon;
@@ -23,6 +24,7 @@ struct scan_pass {
 	const _Atomic bool *stop; /* workers look at it after each slice */
 	struct crew *crew;
 	unsigned int nr_cpus;
+	struct scan_place place;
 	_Atomic uint64_t cpu_ns, pause_ms; /* any thread reads them */
 
 	bool under_way;

@@ -180,6 +180,11 @@ void scan_free(struct scan *s)
 	free(s);
 }
 
+unsigned int scan_threads_on(const struct scan *s, int nid)
+{
+	return scan_place_nr(&s->pass.place, nid);
+}
+
 void scan_stats(struct scan *s, struct scan_stats *out)
 {
 	out->full_scans = s->d->full_scans;

@@ -31,6 +31,8 @@ struct scan_stats {
 	uint64_t cpu_ns;     /* of the scan thread */
 	uint64_t pause_ms;   /* pause after the next complete pass that finds nothing */
 };
+/* Scan threads that are bound to a NUMA node now. Any thread. */
+unsigned int scan_threads_on(const struct scan *s, int nid);
 /* Any thread. */
 void scan_stats(struct scan *s, struct scan_stats *out);
 

@@ -176,6 +176,7 @@ struct mm_slot {
 	bool move_silent; /* it left such an order unanswered, and has answered none since */
 
 	int reader; /* node on which most of its threads run, or NID_UNKNOWN */
+	bool ahead; /* taken up in this pass by a worker of its node, before others' turn */
 
 	struct unseen unseen;     /* to be looked at by the next pass that comes to this client */
 	struct unseen unseen_now; /* by the one that is at it, until it has tracked everything */
@@ -269,6 +270,7 @@ struct scan_cursor {
 /* Belongs to the thread that runs it, except `glance`, which the lock covers. */
 struct scan_worker {
 	struct glance glance;
+	int nid; /* NUMA node on which it runs, or NID_UNKNOWN: engine_set_worker_nid() */
 	struct scan_cursor at;
 	uint32_t clean;       /* clean pages not charged yet */
 	uint64_t track_pages; /* how far the next call of change tracking looks, */

@@ -251,6 +251,11 @@ enum engine_scan {
  * worker at a time scans a client; the next goes on where another stopped for want of budget.
  */
 enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *budget);
+/*
+ * The worker runs on NUMA node `nid` (-1: on any) from here on: it takes up clients that run there
+ * before others. By the worker's own thread.
+ */
+void engine_set_worker_nid(struct engine *e, unsigned int worker, int nid);
 /* Which of the orders that wait to send. */
 enum engine_flush {
 	ENGINE_FLUSH_RIPE, /* of full blocks, and of blocks that got nothing in several flushes */

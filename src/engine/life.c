@@ -47,6 +47,8 @@ static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 		return -1;
 	for (uint32_t i = 0; i < nr; i++)
 		e->unstable_root[i] = NIL;
+	for (uint32_t i = 0; i < ENGINE_WORKERS; i++)
+		e->worker[i].nid = NID_UNKNOWN;
 	e->table_bytes = sizeof(*e) + 3 * nr * sizeof(*e->unstable_root);
 	return 0;
 }

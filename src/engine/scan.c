@@ -2,7 +2,8 @@
 /*
  * scan.c - a pass: every client, stretch by stretch, as far as the budget of pages goes.
  *
- * One worker at a time scans a client; several workers scan several clients. A worker that follows
+ * One worker at a time scans a client; several workers scan several clients, each those of its own
+ * NUMA node first: it reads their memory from near. A worker that follows
  * another client into this one (track_pal()) may track a part of it meanwhile, and no more.
  *
  * Each client goes through two phases. TRACK asks change tracking for the written pages, stretch by
@@ -263,13 +264,14 @@ static int scan_step(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 /* --- clients --- */
 
 /*
- * The first client whose serial is at least this; `prev` (may be NULL) is one before it, to start
- * from. A client that has left the list has stale links: then the search starts at the head.
+ * The first client whose serial is at least this; `prev` (may be NULL) is a hint where to start: a
+ * client before it. One that has left the list has stale links: then the search starts at the head.
  */
 static struct mm_slot *mm_from(struct engine *e, struct mm_slot *prev, uint64_t serial)
 	NEEDS(e->lock)
 {
-	struct cds_list_head *pos = prev && !prev->dead ? &prev->list : &e->mms;
+	struct cds_list_head *pos = prev && !prev->dead && prev->serial < serial ? &prev->list :
+										   &e->mms;
 	struct mm_slot *mm;
 
 	for (pos = pos->next; pos != &e->mms; pos = pos->next) {
@@ -280,16 +282,37 @@ static struct mm_slot *mm_from(struct engine *e, struct mm_slot *prev, uint64_t 
 	return NULL;
 }
 
-/* A client that another worker had to leave for want of budget. NULL: none. */
-static struct mm_slot *take_parked(struct scan_worker *w, struct engine *e) NEEDS(e->lock)
-{
-	struct mm_slot *mm;
+/* How far a worker looks for a client of its own node, past others that wait. */
+#define AHEAD_MAX 64
 
-	while (e->nr_parked) {
-		w->at = e->parked[--e->nr_parked];
-		mm = mm_from(e, NULL, w->at.serial);
-		if (mm && mm->serial == w->at.serial)
-			return mm;
+static bool is_near(const struct scan_worker *w, const struct mm_slot *mm) NEEDS(mm->e->lock);
+static bool is_near(const struct scan_worker *w, const struct mm_slot *mm)
+{
+	return mm->reader == w->nid;
+}
+
+/*
+ * A client that another worker had to leave for want of budget; `near`: one of this worker's node.
+ * NULL: none.
+ */
+static struct mm_slot *take_parked(struct scan_worker *w, struct engine *e, bool near)
+	NEEDS(e->lock)
+{
+	for (uint32_t i = e->nr_parked; i--;) {
+		struct scan_cursor at = e->parked[i];
+		struct mm_slot *mm = mm_from(e, NULL, at.serial);
+		bool gone = !mm || mm->serial != at.serial;
+
+		if (!gone) {
+			mm_is_of(mm, e);
+			if (near && !is_near(w, mm))
+				continue;
+		}
+		e->parked[i] = e->parked[--e->nr_parked];
+		if (gone)
+			continue;
+		w->at = at;
+		return mm;
 	}
 	return NULL;
 }
@@ -305,21 +328,9 @@ static bool worth_a_look(const struct mm_slot *mm)
 	       mm->nr_state[RMAP_ORDERED];
 }
 
-/* The next client that no worker has been at in this pass. NULL: none. */
-static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct mm_slot *prev)
-	NEEDS(e->lock)
+/* A client is taken up for the first time in this pass. */
+static void begin_client(struct scan_worker *w, struct mm_slot *mm) NEEDS(mm->e->lock)
 {
-	struct mm_slot *mm = mm_from(e, prev, e->next_scan);
-
-	for (; mm; mm = mm_from(e, mm, e->next_scan)) {
-		mm_is_of(mm, e);
-		e->next_scan = mm->serial + 1;
-		if (worth_a_look(mm))
-			break;
-	}
-	if (!mm)
-		return NULL;
-	mm_is_of(mm, e);
 	mm->hurry -= mm->hurry > 0;
 	w->at = (struct scan_cursor){ .serial = mm->serial };
 	forks_update(mm);
@@ -329,7 +340,66 @@ static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct
 	retry_shared(mm);
 	dense_update(mm);
 	unseen_move(&mm->unseen_now, &mm->unseen);
+}
+
+/*
+ * A client of the worker's node that no worker has been at in this pass, among those whose turn is
+ * next. NULL: none.
+ */
+static struct mm_slot *take_ahead(struct scan_worker *w, struct engine *e, struct mm_slot *prev)
+	NEEDS(e->lock)
+{
+	struct mm_slot *mm = mm_from(e, prev, e->next_scan);
+
+	for (int n = 0; mm && n < AHEAD_MAX; n++, mm = mm_from(e, mm, mm->serial + 1)) {
+		mm_is_of(mm, e);
+		if (mm->ahead || !is_near(w, mm) || !worth_a_look(mm))
+			continue;
+		mm->ahead = true;
+		begin_client(w, mm);
+		return mm;
+	}
+	return NULL;
+}
+
+/* The next client that no worker has been at in this pass. NULL: none. */
+static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct mm_slot *prev)
+	NEEDS(e->lock)
+{
+	struct mm_slot *mm = mm_from(e, prev, e->next_scan);
+
+	for (; mm; mm = mm_from(e, mm, e->next_scan)) {
+		bool taken;
+
+		mm_is_of(mm, e);
+		e->next_scan = mm->serial + 1;
+		taken = mm->ahead;
+		mm->ahead = false;
+		if (!taken && worth_a_look(mm))
+			break;
+	}
+	if (mm)
+		begin_client(w, mm);
 	return mm;
+}
+
+/*
+ * What was parked goes first, and a client of the worker's node before others. parked[] has room
+ * for all: there are never more parked and being scanned than workers.
+ */
+static struct mm_slot *take_any(struct scan_worker *w, struct engine *e, struct mm_slot *prev)
+	NEEDS(e->lock)
+{
+	struct mm_slot *mm = NULL;
+
+	if (w->nid != NID_UNKNOWN) {
+		mm = take_parked(w, e, true);
+		if (!mm && e->nr_parked + e->nr_scanning < ENGINE_WORKERS)
+			mm = take_ahead(w, e, prev);
+	}
+	if (!mm)
+		mm = take_parked(w, e, false);
+	return mm ? mm : take_next(w, e, prev);
 }
 
 /* A client to scan, with a reference, and w->at set to where. NULL: there is none left. */
@@ -338,9 +408,7 @@ static struct mm_slot *take_up(struct scan_worker *w, struct engine *e, struct m
 	struct mm_slot *mm;
 
 	engine_lock(e);
-	mm = take_parked(w, e);
-	if (!mm)
-		mm = take_next(w, e, prev);
+	mm = take_any(w, e, prev);
 	if (mm) {
 		mm_get(mm); /* its owner's goes after it left the list */
 		w->bare_pages = TRACK_MIN_PAGES;
@@ -377,6 +445,11 @@ static enum engine_scan nothing_left(struct engine *e)
 	}
 	engine_unlock(e);
 	return ret;
+}
+
+void engine_set_worker_nid(struct engine *e, unsigned int worker, int nid)
+{
+	e->worker[worker].nid = nid;
 }
 
 enum engine_scan engine_scan(struct engine *e, unsigned int worker, int64_t *budget)

@@ -213,7 +213,10 @@ void model_step(struct fake *w, uint64_t *rng)
 		fake_agent_answer(c);
 		break;
 	default:
-		engine_scan(w->e, rnd(rng, 3), &budget);
+		n = rnd(rng, 3);
+		engine_set_worker_nid(w->e, n, (int)rnd(rng, (uint32_t)w->nr_nodes + 1) - 1);
+		engine_mm_set_reader(c->mm, (int)rnd(rng, (uint32_t)w->nr_nodes + 1) - 1);
+		engine_scan(w->e, n, &budget);
 		break;
 	}
 }

@@ -208,7 +208,7 @@ static int unshare_steps(const struct kit *k, struct span rest, bool all, struct
 			err = 0;
 			continue;
 		}
-		/* Frames that still stand must not be forgotten; of the others the daemon has heard. */
+		/* Frames that still stand are not forgotten; of others the daemon has heard. */
 		if (more && all && !err && st.of.flags & AS_WANTED)
 			as_event(KSM_MSG_FORGET, st.run.start, st.run.end);
 		as_unlock();

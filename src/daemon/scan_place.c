@@ -42,8 +42,10 @@ void scan_place_cpus(struct numa_topology *t, const cpu_set_t *allowed, int nid,
 void scan_place_init(struct scan_place *p, struct numa_topology *t)
 {
 	*p = (struct scan_place){ .topology = t };
-	for (unsigned int i = 0; i < ENGINE_WORKERS; i++)
-		p->nid[i] = p->at[i] = -1;
+	for (unsigned int i = 0; i < ENGINE_WORKERS; i++) {
+		p->nid[i] = -1;
+		p->at[i] = -1;
+	}
 }
 
 /* Workers that a node gets before others get more: its CPUs; one if it has none; 0: no memory. */

@@ -378,8 +378,10 @@ static struct mm_slot *take_next(struct scan_worker *w, struct engine *e, struct
 		if (!taken && worth_a_look(mm))
 			break;
 	}
-	if (mm)
+	if (mm) {
+		mm_is_of(mm, e);
 		begin_client(w, mm);
+	}
 	return mm;
 }
 

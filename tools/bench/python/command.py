@@ -47,9 +47,10 @@ kernel   compare with the kernel's KSM; needs root, because the kernel's knobs
          (sysctl vm.max_map_count, which is put back; root).
 growth   workload growth on ksmd-user alone; --size: of each process, in the
          large case.
-programs throughput and latency of servers (redis, postgresql, node, nginx):
-         native, merged and while being merged, by ksmd-user and by the kernel's
-         KSM; and what ksm-run adds to the start of a program.
+programs throughput and latency of servers (redis, postgresql, node, nginx),
+         and of a process that forks (fork): native, merged and while being
+         merged, by ksmd-user and by the kernel's KSM; and what ksm-run adds to
+         the start of a program.
 report   Markdown tables, and a plot, of what --json wrote.
 numa     what each merge_policy saves on several NUMA nodes, and from where is
          read what it merged; ksm-bench numa --help.

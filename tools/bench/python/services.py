@@ -79,6 +79,7 @@ class Service:
 
     name = ""
     needs: tuple[str, ...] = ()
+    rate_at_rest, p99_at_rest = 0.98, 1.05  # wanted, against native
 
     def __init__(self, directory: pathlib.Path, start: Start) -> None:
         self.dir, self.run = directory, start
@@ -260,4 +261,54 @@ class Postgres(Service):
         return Speed(float(rate[1]), us[len(us) * 99 // 100] / 1e3)
 
 
-SERVICES: tuple[type[Service], ...] = (Redis, Postgres, Node, Nginx)
+class Fork(Service):
+    """A process that forks: its rate is that of its median fork, until the child has ended.
+
+    Half of its memory equals the other half, in the same order.
+    """
+
+    name, needs = "fork", ("python3",)
+    rate_at_rest, p99_at_rest = 2 / 3, 1.5
+    HALF = 96 << 20
+
+    PROGRAM = """
+import mmap, os, random, socket, sys, time
+half = random.Random(1).randbytes(int(sys.argv[2]))
+m = mmap.mmap(-1, 2 * len(half), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+m[:len(half)] = half
+m[len(half):] = half
+del half
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1] + ".new")
+s.listen()
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+while True:
+    c, times, end = s.accept()[0], [], time.monotonic() + float(sys.argv[3])
+    while time.monotonic() < end:
+        t = time.monotonic()
+        pid = os.fork()
+        if not pid:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        times.append(time.monotonic() - t)
+    times.sort()
+    c.sendall(b"%f %f" % (1 / times[len(times) // 2], times[len(times) * 99 // 100] * 1e3))
+    c.close()
+"""
+
+    def begin(self) -> None:
+        path = str(self.dir / "fork.sock")
+        p = self.run(["python3", "-c", self.PROGRAM, path, str(self.HALF), str(SECONDS)])
+        _wait("python3", lambda: os.path.exists(path), p)
+
+    def ask(self) -> Speed:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(PATIENCE_S)
+            s.connect(str(self.dir / "fork.sock"))
+            answer = b"".join(iter(lambda: s.recv(100), b"")).split()
+        if len(answer) != 2:
+            raise Failure("the process that forks has ended")
+        return Speed(float(answer[0]), float(answer[1]))
+
+
+SERVICES: tuple[type[Service], ...] = (Redis, Postgres, Node, Nginx, Fork)

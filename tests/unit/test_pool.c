@@ -477,6 +477,31 @@ START_TEST(guarded_windows)
 }
 END_TEST
 
+/* What was reserved is so when it was used and is empty again, and when other pageblocks go. */
+START_TEST(reserve_stays)
+{
+	struct pool_culprit who;
+	uint32_t f[B];
+	struct pool p;
+
+	make(&p, 1, 4 * B, 0);
+	ck_assert_int_eq(pool_reserve(&p, B, 1, &who), 0);
+	ck_assert_uint_eq(counts(&p, 0).free_of[POOL_RESERVE], B);
+	for (uint32_t i = 0; i < B; i++) {
+		f[i] = pool_alloc(&p, POOL_NO_CACHE, 0, B + i, POOL_NONE);
+		must(f[i] == B + i);
+	}
+	ck_assert_uint_eq(counts(&p, 0).used_of[POOL_RESERVE], B);
+	for (uint32_t i = 0; i < B; i++)
+		give(&p, f[i]);
+	ck_assert_uint_eq(counts(&p, 0).free_of[POOL_RESERVE], B);
+	give(&p, any(&p, 0));
+	ck_assert_uint_eq(counts(&p, 0).free_of[POOL_RESERVE], B);
+	ck_assert_uint_eq(counts(&p, 0).pageblocks, 1);
+	pool_deinit(&p);
+}
+END_TEST
+
 /* A large folio is punched as a whole, and none of its frames is had again before that. */
 START_TEST(large_folios)
 {
@@ -558,6 +583,7 @@ Suite *suite_pool(void)
 	tcase_add_test(tc, caches);
 	tcase_add_test(tc, guard_frames);
 	tcase_add_test(tc, guarded_windows);
+	tcase_add_test(tc, reserve_stays);
 	tcase_add_test(tc, large_folios);
 	tcase_add_test(tc, indices);
 	suite_add_tcase(s, tc);

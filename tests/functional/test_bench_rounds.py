@@ -197,7 +197,11 @@ class Rounds(unittest.TestCase):
             if r.skipped:
                 self.skipTest(r.skipped)
             self.assertEqual(self.median(r, "merged_pct"), 100)
-            self.assertGreater(self.median(r, "beside_alone_us"), 0)
+            self.assertGreater(self.median(r, "beside_alone_p50_us"), 0)
+            self.assertGreaterEqual(self.median(r, "beside_alone_us"),
+                                    self.median(r, "beside_alone_p50_us"))
+            self.assertGreaterEqual(self.median(r, "beside_alone_p999_us"),
+                                    self.median(r, "beside_alone_us"))
             self.assertGreaterEqual(self.median(r, "beside_p999_us"),
                                     self.median(r, "beside_p99_us"))
             self.missing(r, "rest_cpu_ms", "probes")
@@ -207,6 +211,12 @@ class Rounds(unittest.TestCase):
             if r.skipped:
                 self.skipTest(r.skipped)
             self.assertGreater(self.median(r, "saved_mib"), 8)  # 8 MiB of each pair, and more
+
+        def test_measures_guests(self):
+            (r,) = self.user("--workload", "guests")
+            if r.skipped:
+                self.skipTest(r.skipped)
+            self.assertGreater(self.median(r, "saved_mib"), 8)  # two of them need no data
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/span.h"
 #include "corunner.h"
+#include "guests.h"
 #include "machine.h"
 #include "memory.h"
 #include "message.h"
@@ -203,7 +204,9 @@ static int verify(struct run *r)
 	uint64_t bad = 0;
 	int err;
 
-	if (r->real)
+	if (r->guests)
+		err = guests_verify(&r->fleet, r->cfg->size_mib);
+	else if (r->real)
 		err = real_verify(&r->fleet, r->cfg->size_mib);
 	else
 		err = fleet_command(&r->fleet, TENANT_VERIFY, 0, on_verify, &bad);
@@ -274,7 +277,9 @@ static int run_beside(struct run *r)
 		return err;
 	p99 = hist_quantile(&beside, 0.99);
 	p99_alone = hist_quantile(&alone, 0.99);
+	round_value(r->out, "beside_alone_p50_us", hist_quantile(&alone, 0.5) / 1e3);
 	round_value(r->out, "beside_alone_us", p99_alone / 1e3);
+	round_value(r->out, "beside_alone_p999_us", hist_quantile(&alone, 0.999) / 1e3);
 	round_value(r->out, "beside_p50_us", hist_quantile(&beside, 0.5) / 1e3);
 	round_value(r->out, "beside_p99_us", p99 / 1e3);
 	round_value(r->out, "beside_p999_us", hist_quantile(&beside, 0.999) / 1e3);
@@ -316,8 +321,8 @@ static bool is_probed(const struct bench_config *cfg)
 {
 	enum manner m = cfg->workload.manner;
 
-	return cfg->workload.contents != CONTENTS_REAL && m != MANNER_CHURN && m != MANNER_SPARSE &&
-	       m != MANNER_FORKED;
+	return !workload_is_real(cfg->workload.contents) && m != MANNER_CHURN &&
+	       m != MANNER_SPARSE && m != MANNER_FORKED;
 }
 
 int measure_round(const struct bench_config *cfg, int side, struct round *out)

@@ -94,6 +94,17 @@ static void child_exec(const struct side *s, char *const argv[])
 	_exit(127);
 }
 
+int real_program(struct side *s, const char *const argv[], struct fleet_tenant *w)
+{
+	w->fd = -1;
+	w->pid = fork();
+	if (w->pid < 0)
+		return -errno;
+	if (!w->pid)
+		child_exec(s, (char *const *)(uintptr_t)argv);
+	return 0;
+}
+
 static int child_start(struct side *s, int kind, const char *sock, unsigned int size_mib,
 		       struct fleet_tenant *w)
 {
@@ -107,13 +118,7 @@ static int child_start(struct side *s, int kind, const char *sock, unsigned int 
 
 	snprintf(memory, sizeof(memory), "%u", 2 * size_mib + 64);
 	w->program = kind + 1;
-	w->fd = -1;
-	w->pid = fork();
-	if (w->pid < 0)
-		return -errno;
-	if (!w->pid)
-		child_exec(s, (char *const *)(uintptr_t)argv);
-	return 0;
+	return real_program(s, argv, w);
 }
 
 /* Whether exec() kept the flag. */
@@ -146,6 +151,15 @@ static int wait_clients(struct side *s, uint64_t nr)
 		err = stop_sleep_ms(10);
 	} while (!err);
 	return err;
+}
+
+int real_wait(struct fleet *f, struct side *s)
+{
+	int err = 0;
+
+	for (int i = 0; s->id == SIDE_KERNEL && i < f->nr && !err; i++)
+		err = merges_any(&f->w[i]);
+	return err || s->id == SIDE_KERNEL ? err : wait_clients(s, s->cfg->processes);
 }
 
 /* ---- talking ---- */
@@ -237,11 +251,7 @@ int real_start(struct fleet *f, struct side *s, unsigned int size_mib)
 			f->nr++;
 		err = err ? err :
 			    server_connect(w->pid, kinds[w->program - 1].program, sock, &w->fd);
-		if (!err && s->id == SIDE_KERNEL)
-			err = merges_any(w);
 		err = err ? err : records_do(w, size_mib, true);
 	}
-	if (!err && s->id == SIDE_USER)
-		err = wait_clients(s, s->cfg->processes);
-	return err;
+	return err ? err : real_wait(f, s);
 }

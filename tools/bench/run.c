@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "corunner.h"
+#include "guests.h"
 #include "kernel.h"
 #include "real.h"
 
@@ -23,7 +24,8 @@ int run_start(struct run *r, const struct bench_config *cfg, int side, struct ro
 	r->nr_pages = (uint64_t)cfg->size_mib * (1048576 / BENCH_PAGE);
 	if (cfg->workload.manner == MANNER_SPARSE)
 		r->nr_pages = (uint64_t)cfg->size_mib * SPARSE_PAGES;
-	r->real = cfg->workload.contents == CONTENTS_REAL;
+	r->guests = cfg->workload.contents == CONTENTS_GUESTS;
+	r->real = workload_is_real(cfg->workload.contents);
 	/* What is still shared by a fork counts as merged with the kernel, and not with ours. */
 	r->open_end = r->real || cfg->workload.manner == MANNER_FORKED;
 	if (!r->open_end)
@@ -33,6 +35,8 @@ int run_start(struct run *r, const struct bench_config *cfg, int side, struct ro
 	err = err ? err : side_start(&r->side, side, cfg, out);
 	if (err)
 		return err;
+	if (r->guests)
+		return guests_start(&r->fleet, &r->side, cfg->size_mib);
 	return r->real ? real_start(&r->fleet, &r->side, cfg->size_mib) :
 			 fleet_start(&r->fleet, &r->side, r->nr_pages);
 }

@@ -19,6 +19,7 @@ struct run {
 	struct fleet fleet;
 	struct corunner *corunner;   /* NULL: none */
 	bool real;                   /* the processes are real programs, not tenants */
+	bool guests;                 /* these are guests of QEMU */
 	bool open_end;               /* nobody knows beforehand how much will be merged */
 	uint64_t nr_pages, expected; /* of a process; merged, of all */
 	uint64_t merged;             /* pages, at the last merge; 0: not known */

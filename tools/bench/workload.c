@@ -13,8 +13,9 @@ enum { TWIN_EVERY = 8 }; /* scattered: one page in so many has a twin */
 /* instagram, in percent of the pages: workloads.py has the source. */
 enum { ALIKE = 29, UNIQUE = 10 };
 
-const char *const contents_name[CONTENTS_NR] = { "same", "permuted", "scattered", "unique",
-						 "zero", "real",     "alternate", "instagram" };
+const char *const contents_name[CONTENTS_NR] = { "same",      "permuted", "scattered",
+						 "unique",    "zero",     "real",
+						 "alternate", "guests",   "instagram" };
 const char *const manner_name[MANNER_NR] = {
 	"plain", "huge", "dirty", "churn", "sparse", "forked", "beside",
 };
@@ -93,7 +94,7 @@ uint64_t workload_expected(enum contents c, uint32_t processes, uint64_t nr_page
 {
 	uint64_t nr = 0;
 
-	if (c == CONTENTS_UNIQUE || c == CONTENTS_REAL) /* nobody knows what programs have alike */
+	if (c == CONTENTS_UNIQUE || workload_is_real(c)) /* nobody knows what programs have alike */
 		return 0;
 	if (c == CONTENTS_SCATTERED)
 		return (processes - 1) * ((nr_pages + TWIN_EVERY - 1) / TWIN_EVERY);

@@ -14,6 +14,7 @@ enum contents {
 	CONTENTS_ZERO,      /* half of the pages are zeros; use_zero_pages is on, on both sides */
 	CONTENTS_REAL,      /* programs of this machine: real.c */
 	CONTENTS_ALTERNATE, /* every second page has a twin, in another order in each process */
+	CONTENTS_GUESTS,    /* guests of QEMU: guests.c */
 	CONTENTS_INSTAGRAM, /* 29 % alike in all, 10 % unique, 61 % rewritten all the time */
 	CONTENTS_NR
 };
@@ -36,6 +37,11 @@ struct workload {
 	enum contents contents;
 	enum manner manner;
 };
+/* Whether they are programs of this machine, and no tenants. */
+static inline bool workload_is_real(enum contents c)
+{
+	return c == CONTENTS_REAL || c == CONTENTS_GUESTS;
+}
 /*
  * The content number of page `page` of process `proc`: 0 stands for zeros, and pages of different
  * numbers hold different bytes.

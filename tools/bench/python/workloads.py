@@ -18,11 +18,13 @@ class Workload(NamedTuple):
     @property
     def real(self) -> bool:
         """Programs of this machine."""
-        return self.contents == "real"
+        return self.contents in ("real", "guests")
 
     @property
     def programs(self) -> tuple[str, ...]:
         """Those that it needs: real.c, corunner.c."""
+        if self.contents == "guests":
+            return ("qemu-system-x86_64",)
         if self.real:
             return ("redis-server", "memcached")
         return ("redis-server",) if self.manner == "beside" else ()
@@ -76,6 +78,8 @@ WORKLOADS = (
     Workload("corunner", "clones, beside a redis-server that is not merged and answers 4,000 "
              "requests a second", 512, 2, manner="beside"),
     Workload("real", "redis-server and memcached, two of each with the same data", 64, 4, "real"),
+    Workload("guests", "guests of QEMU at rest, with the same data at different addresses", 128, 3,
+             "guests"),
     Workload("growth", "cost per page: 16 times the size; 200 processes against 2 of the same "
              "total", 4096, 2),
 )

@@ -39,6 +39,29 @@ static void expect_refused(struct daemon *d, int from, int to, int err)
 	wait_until(ctl_set_u64(d, path, (uint64_t)to) == err, WAIT_MS, "it is refused");
 }
 
+/* What was refused has changed nothing. */
+static void expect_all_on_their_nodes(struct pairs *s)
+{
+	for (int i = 0; i < s->nr; i++)
+		expect_on(s->p[i], s->a[i], PAGES, i / 2);
+}
+
+/*
+ * Offers pages of the late node. False: they were merged elsewhere, and are gone. The daemon asks
+ * once a second which nodes have memory.
+ */
+static bool merges_there(struct puppet *p, long *a, struct puppet *q, long *b, long content)
+{
+	*a = puppet_call(p, fn_offer_on, PAGES, content, 1, LATE);
+	*b = puppet_call(q, fn_offer_on, PAGES, content, 1, LATE);
+	wait_until(pages_sharing_frames(p, *a, q, *b, PAGES) == PAGES, WAIT_MS, "merged");
+	if (puppet_call(p, fn_where, *a, PAGES, LATE) == PAGES)
+		return true;
+	puppet_call(p, fn_munmap, *a, PAGES * (long)PUPPET_PAGE);
+	puppet_call(q, fn_munmap, *b, PAGES * (long)PUPPET_PAGE);
+	return false;
+}
+
 /*
  * Nothing goes to a node without memory; when it has some it is used as any other; and when that
  * goes its frames are on the nearest node, merged with those of their contents there.
@@ -48,18 +71,21 @@ START_TEST(memory_comes_and_goes)
 	struct daemon *d = start(0);
 	struct pairs s = pairs_on(d, 2, 0);
 	struct puppet *p = puppet_on(LATE), *q = puppet_on(LATE);
+	char path[64];
 	long a, b;
 
 	expect_refused(d, 0, LATE, -ENODEV);
+	path_of(path, sizeof(path), LATE, "drain");
+	ck_assert_int_eq(ctl_set(d, path, "1"), -ENODEV);
+	snprintf(path, sizeof(path), "client/%d/migrate_to", (int)s.p[0]->pid);
+	ck_assert_int_eq(ctl_set_u64(d, path, LATE), -ENODEV);
+	expect_all_on_their_nodes(&s);
 	for (int round = 0; round < 2; round++) {
 		ck_assert(node_use_memory(LATE, true));
 		migrate_when_known(d, round ? NEAR : 0, LATE);
 		for (int i = 0; i < (round ? 4 : 2); i++)
 			expect_on(s.p[i], s.a[i], PAGES, LATE);
-		a = puppet_call(p, fn_offer_on, PAGES, 1000 + round, 1, LATE);
-		b = puppet_call(q, fn_offer_on, PAGES, 1000 + round, 1, LATE);
-		wait_until(pages_sharing_frames(p, a, q, b, PAGES) == PAGES, WAIT_MS, "merged");
-		expect_on(p, a, PAGES, LATE);
+		wait_until(merges_there(p, &a, q, &b, 1000 + round), WAIT_MS, "it is used");
 		wait_until(node_use_memory(LATE, false), WAIT_MS, "its memory goes");
 		ck_assert(!node_has_memory(LATE));
 		wait_until(pages_sharing_frames(s.p[0], s.a[0], s.p[2], s.a[2], PAGES) == PAGES,

@@ -64,6 +64,12 @@ START_TEST(formulas_per_node)
 	expect_counts(d, (uint64_t)(c.nr / 2 * PAGES), (uint64_t)(c.nr / 2 * PAGES));
 	for (int i = 0; i < c.nr; i++)
 		expect_on(c.p[i], c.a[i], PAGES, c.node[i]);
+	for (int node = 0; node < nodes_nr(); node++) {
+		uint64_t pages = node_has_memory(node) ? PAGES : 0;
+
+		ck_assert_uint_eq(node_u64(d, node, "pages_shared"), pages);
+		ck_assert_uint_eq(node_u64(d, node, "pages_sharing"), pages);
+	}
 	dismiss(&c);
 	daemon_stop(d);
 }

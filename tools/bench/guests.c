@@ -219,13 +219,13 @@ static int guest_verify(struct fleet_tenant *w, unsigned int g, unsigned int siz
 		 "{\"execute\":\"pmemsave\",\"arguments\":{\"val\":%d,\"size\":%lu,"
 		 "\"filename\":\"%s\"}}\n",
 		 FIRST, (unsigned long)size_mib << 20, path);
+	/* Ours before QEMU writes it: in /tmp anybody could have put a link there. */
+	fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
 	err = monitor_do(w, command);
-	if (err)
-		return err;
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	err = fd < 0 ? -errno : image_compare(fd, g, size_mib);
-	if (fd >= 0)
-		close(fd);
+	err = err ? err : image_compare(fd, g, size_mib);
+	close(fd);
 	unlink(path);
 	if (err)
 		complain("guest %u (process %d): %s", g, (int)w->pid,

@@ -72,7 +72,9 @@ static bool break_in_place(uint64_t start, uint64_t end) NEEDS(as.lock)
 	for (uint64_t at = start; as_frames_next(&at, &run_end, end); at = run_end) {
 		const struct as_range *r = as_range_at(at);
 
-		if (!r || r->prot != (PROT_READ | PROT_WRITE) || r->left_out & no)
+		/* A mapping of frames has no policy, so what has one must leave it at once. */
+		if (!r || r->prot != (PROT_READ | PROT_WRITE) || r->left_out & no ||
+		    r->flags & AS_POLICY)
 			return false;
 		run_end = u64_min(run_end, r->end);
 		if (sysc3(SYS_madvise, at, run_end - at, MADV_POPULATE_WRITE))

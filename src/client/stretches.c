@@ -117,19 +117,36 @@ static uint64_t without_policies(const struct ksm_msg_order *m, uint64_t mask, u
 	return rest;
 }
 
-/* Some of a stretch has changed, and is not known any more. Which of these pages are? */
-static uint64_t still_known(const struct ksm_msg_order *m, uint64_t pages, uint8_t *result)
+/* The pages of the set that the table still offers. The others are gone. */
+static uint64_t still_known(const struct ksm_msg_order *m, uint64_t set, uint8_t *result)
 	NEEDS(as.lock)
 {
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
 		const struct as_range *r = as_range_at(order_page(m, i));
 
-		if (!(pages & pageset_bit(i)) || (r && as_offered(r)))
+		if (!(set & pageset_bit(i)) || (r && as_offered(r)))
 			continue;
-		pages &= ~pageset_bit(i);
+		set &= ~pageset_bit(i);
 		result[i] = KSM_RES_GONE;
 	}
-	return pages;
+	return set;
+}
+
+/*
+ * Leave alone what was mapped anew behind the library's back. All stretches are looked at before
+ * any joins: a table without room forgets whole ranges, with pages of other stretches.
+ */
+static uint64_t without_changed(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
+				uint8_t *result) NEEDS(as.lock)
+{
+	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
+		find(m, mask, i, &j);
+		if (changed_look(k, order_page(m, i), order_page(m, j)))
+			continue;
+		mask = still_known(m, mask, result);
+		j = i; /* what was left ends a stretch, so this one is smaller now */
+	}
+	return mask;
 }
 
 void stretches_join(struct stretches *s, const struct kit *k, const struct ksm_msg_order *m,
@@ -137,15 +154,11 @@ void stretches_join(struct stretches *s, const struct kit *k, const struct ksm_m
 {
 	*s = (struct stretches){ .k = k, .m = m };
 	mask = without_policies(m, mask, result);
+	mask = without_changed(k, m, mask, result);
 	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
 		uint64_t pages = find(m, mask, i, &j);
 
-		if (changed_look(k, order_page(m, i), order_page(m, j))) {
-			join_pages(s, pages, i, j, result);
-		} else {
-			mask &= ~(pages & ~still_known(m, pages, result));
-			j = i; /* the rest of it is looked for again */
-		}
+		join_pages(s, pages, i, j, result);
 	}
 }
 

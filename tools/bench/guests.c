@@ -37,28 +37,13 @@ enum {
 	MAX_LINE = 4096, /* of the monitor: the greeting has some hundred bytes */
 };
 
-static uint64_t common_factor(uint64_t a, uint64_t b)
-{
-	while (b) {
-		uint64_t t = a % b;
-
-		a = b;
-		b = t;
-	}
-	return a;
-}
-
 /*
  * Which extent of the data lies at place `at` of guest g. Each guest goes through all of them by a
  * step of its own, which has no factor in common with their number.
  */
 static uint64_t extent_at(uint64_t at, uint64_t nr, unsigned int g)
 {
-	uint64_t step = 1 + g * (nr / 7);
-
-	while (common_factor(step, nr) != 1)
-		step++;
-	return at * step % nr;
+	return at * stride_from(1 + g * (nr / 7), nr) % nr;
 }
 
 /* No two pages alike. */

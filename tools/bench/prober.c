@@ -57,17 +57,6 @@ struct prober {
 	uint64_t last;
 };
 
-static uint64_t gcd(uint64_t a, uint64_t b)
-{
-	while (b) {
-		uint64_t t = a % b;
-
-		a = b;
-		b = t;
-	}
-	return a;
-}
-
 static void time_load(struct hist *h, const unsigned char *p)
 {
 	uint64_t t = clock_ns();
@@ -198,8 +187,7 @@ int prober_start(struct prober **out, unsigned char *mem, uint64_t nr_pages, uin
 	/*
 	 * Near the golden section: neighbours in time are far apart, and the walk meets every page.
 	 */
-	for (p->stride = (uint64_t)((double)nr_pages * 0.618) | 1; gcd(p->stride, nr_pages) != 1;)
-		p->stride += 2;
+	p->stride = stride_from((uint64_t)((double)nr_pages * 0.618) | 1, nr_pages);
 	err = control_map(p);
 	err = err ? err : pthread_create(&p->thread, NULL, prober_main, p);
 	if (err) {

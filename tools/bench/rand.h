@@ -14,4 +14,24 @@ static inline uint64_t xorshift(uint64_t *x)
 	return *x;
 }
 
+/*
+ * The least number from `least` (1 or more) on that has no factor in common with n. Steps of so
+ * many, modulo n, meet every number below n once.
+ */
+static inline uint64_t stride_from(uint64_t least, uint64_t n)
+{
+	for (;; least++) {
+		uint64_t a = least, b = n;
+
+		while (b) {
+			uint64_t t = a % b;
+
+			a = b;
+			b = t;
+		}
+		if (a == 1)
+			return least;
+	}
+}
+
 #endif

@@ -1300,6 +1300,12 @@ START_TEST(test_pinned_pages_stay)
 }
 END_TEST
 
+/* A file whose descriptor is not O_DIRECT so far. */
+static int plain_file(void)
+{
+	return open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
 /*
  * A page that broke copy-on-write is anonymous memory in a file mapping, where the kernel offers no
  * test for pins. Seen to fail (MERGED in place of BUSY) with hold_may_be_pinned() returning false.
@@ -1308,8 +1314,7 @@ START_TEST(test_broken_pages_that_may_be_pinned_stay)
 {
 	uint8_t *mem, res[64];
 	struct puppet p;
-	char path[] = "/var/tmp/ksm-direct-XXXXXX";
-	int direct = mkstemp(path);
+	int direct = plain_file();
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -1318,7 +1323,6 @@ START_TEST(test_broken_pages_that_may_be_pinned_stay)
 
 		*byte = *byte;
 	}
-	unlink(path);
 	/* Any descriptor with O_DIRECT may have a read into these pages under way. */
 	if (fcntl(direct, F_SETFL, O_DIRECT) == 0) {
 		order(&p, mem, 8, 0, res);
@@ -1346,8 +1350,7 @@ START_TEST(test_broken_pages_one_by_one)
 	uint32_t frame[64];
 	uint8_t *mem, res[64];
 	struct puppet p;
-	char path[] = "/var/tmp/ksm-direct-XXXXXX";
-	int direct = mkstemp(path);
+	int direct = plain_file();
 
 	start_joined(&p, &mem, 64);
 	order(&p, mem, 64, 0, res);
@@ -1356,7 +1359,6 @@ START_TEST(test_broken_pages_one_by_one)
 		frame[i] = i % 4 == 1 ? KSM_FRAME_NONE : 100 + i;
 	for (unsigned int i = 0; i < 64; i += 2)
 		*(volatile uint8_t *)(mem + i * PAGE) ^= i == 34 ? 1 : 0;
-	unlink(path);
 	if (fcntl(direct, F_SETFL, O_DIRECT) == 0) {
 		order_inlays(&p, mem, frame, res);
 		for (unsigned int i = 0; i < 64; i++)

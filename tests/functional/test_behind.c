@@ -77,12 +77,31 @@ static long fn_child_sees(const long a[6])
 	return WEXITSTATUS(status);
 }
 
-static void merged_pair(struct daemon *d, struct puppet *p[2], long at[2])
+struct scene {
+	struct daemon *d;
+	struct puppet *p[2];
+	long at[2];
+	long part; /* of the first's memory, PART pages, behind the first PART */
+};
+
+/* Two processes whose memory is merged. */
+static struct scene merged_pair(void)
 {
-	daemon_hasten(d);
+	struct scene s = { .d = daemon_start(NULL), .p = { puppet_new(), puppet_new() } };
+
+	daemon_hasten(s.d);
 	for (int i = 0; i < 2; i++)
-		at[i] = puppet_call(p[i], fn_offer, NR, 1000, 1);
-	wait_counter(d, "pages_sharing", NR);
+		s.at[i] = puppet_call(s.p[i], fn_offer, NR, 1000, 1);
+	s.part = s.at[0] + PART * (long)PG;
+	wait_counter(s.d, "pages_sharing", NR);
+	return s;
+}
+
+static void end(struct scene *s)
+{
+	puppet_end(s->p[0]);
+	puppet_end(s->p[1]);
+	daemon_stop(s->d);
 }
 
 /*
@@ -92,43 +111,31 @@ static void merged_pair(struct daemon *d, struct puppet *p[2], long at[2])
  */
 START_TEST(shared_file_and_unmerge)
 {
-	struct daemon *d = daemon_start(NULL);
-	struct puppet *p[2] = { puppet_new(), puppet_new() };
-	long at[2], part, fd;
+	struct scene s = merged_pair();
+	long fd = puppet_call(s.p[0], fn_map_shared, s.part, PART);
 
-	merged_pair(d, p, at);
-	part = at[0] + PART * (long)PG;
-	fd = puppet_call(p[0], fn_map_shared, part, PART);
 	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 2), 0);
-	wait_counter(d, "pages_shared", 0);
-	ck_assert_int_eq(puppet_call(p[0], fn_store, part, PART, 50000, 1, fd), 0);
-	ck_assert_int_eq(puppet_call(p[0], fn_check, at[0], PART, 1000, 1), 0);
-	ck_assert_int_eq(puppet_call(p[0], fn_check, at[0] + 2 * PART * (long)PG, NR - 2 * PART,
+	ck_assert_int_eq(ctl_set_u64(s.d, "ksm/run", 2), 0);
+	wait_counter(s.d, "pages_shared", 0);
+	ck_assert_int_eq(puppet_call(s.p[0], fn_store, s.part, PART, 50000, 1, fd), 0);
+	ck_assert_int_eq(puppet_call(s.p[0], fn_check, s.at[0], PART, 1000, 1), 0);
+	ck_assert_int_eq(puppet_call(s.p[0], fn_check, s.part + PART * (long)PG, NR - 2 * PART,
 				     1000 + 2 * PART, 1),
 			 0);
-	ck_assert_int_eq(puppet_pages_on_frames(p[0], at[0], PART), 0);
-	puppet_end(p[0]);
-	puppet_end(p[1]);
-	daemon_stop(d);
+	ck_assert_int_eq(puppet_pages_on_frames(s.p[0], s.at[0], PART), 0);
+	end(&s);
 }
 END_TEST
 
 START_TEST(shared_file_and_madvise)
 {
-	struct daemon *d = daemon_start(NULL);
-	struct puppet *p[2] = { puppet_new(), puppet_new() };
-	long at[2], part, fd;
+	struct scene s = merged_pair();
+	long fd = puppet_call(s.p[0], fn_map_shared, s.part, PART);
 
-	merged_pair(d, p, at);
-	part = at[0] + PART * (long)PG;
-	fd = puppet_call(p[0], fn_map_shared, part, PART);
 	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(puppet_call(p[0], fn_madvise, at[0], NR * PG, MADV_UNMERGEABLE), 0);
-	ck_assert_int_eq(puppet_call(p[0], fn_store, part, PART, 50000, 1, fd), 0);
-	puppet_end(p[0]);
-	puppet_end(p[1]);
-	daemon_stop(d);
+	ck_assert_int_eq(puppet_call(s.p[0], fn_madvise, s.at[0], NR * PG, MADV_UNMERGEABLE), 0);
+	ck_assert_int_eq(puppet_call(s.p[0], fn_store, s.part, PART, 50000, 1, fd), 0);
+	end(&s);
 }
 END_TEST
 
@@ -150,20 +157,14 @@ static long fn_is_mapped(const long a[6])
  */
 START_TEST(hole)
 {
-	struct daemon *d = daemon_start(NULL);
-	struct puppet *p[2] = { puppet_new(), puppet_new() };
-	long at[2], part;
+	struct scene s = merged_pair();
 
-	merged_pair(d, p, at);
-	part = at[0] + PART * (long)PG;
-	ck_assert_int_eq(puppet_call(p[0], fn_unmap, part, PART), 0);
-	ck_assert_int_eq(ctl_set_u64(d, "ksm/run", 2), 0);
-	wait_counter(d, "pages_shared", 0);
-	ck_assert_int_eq(puppet_call(p[0], fn_is_mapped, part), 0);
-	ck_assert_int_eq(puppet_call(p[0], fn_check, at[0], PART, 1000, 1), 0);
-	puppet_end(p[0]);
-	puppet_end(p[1]);
-	daemon_stop(d);
+	ck_assert_int_eq(puppet_call(s.p[0], fn_unmap, s.part, PART), 0);
+	ck_assert_int_eq(ctl_set_u64(s.d, "ksm/run", 2), 0);
+	wait_counter(s.d, "pages_shared", 0);
+	ck_assert_int_eq(puppet_call(s.p[0], fn_is_mapped, s.part), 0);
+	ck_assert_int_eq(puppet_call(s.p[0], fn_check, s.at[0], PART, 1000, 1), 0);
+	end(&s);
 }
 END_TEST
 

@@ -46,15 +46,21 @@ static void expect_all_on_their_nodes(struct pairs *s)
 		expect_on(s->p[i], s->a[i], PAGES, i / 2);
 }
 
+/* Both offer pages of this node, which merge. */
+static void offer_both(struct puppet *p, long *a, struct puppet *q, long *b, long content, int nid)
+{
+	*a = puppet_call(p, fn_offer_on, PAGES, content, 1, nid);
+	*b = puppet_call(q, fn_offer_on, PAGES, content, 1, nid);
+	wait_until(pages_sharing_frames(p, *a, q, *b, PAGES) == PAGES, WAIT_MS, "merged");
+}
+
 /*
  * Offers pages of the late node. False: they were merged elsewhere, and are gone. The daemon asks
  * once a second which nodes have memory.
  */
 static bool merges_there(struct puppet *p, long *a, struct puppet *q, long *b, long content)
 {
-	*a = puppet_call(p, fn_offer_on, PAGES, content, 1, LATE);
-	*b = puppet_call(q, fn_offer_on, PAGES, content, 1, LATE);
-	wait_until(pages_sharing_frames(p, *a, q, *b, PAGES) == PAGES, WAIT_MS, "merged");
+	offer_both(p, a, q, b, content, LATE);
 	if (puppet_call(p, fn_where, *a, PAGES, LATE) == PAGES)
 		return true;
 	puppet_call(p, fn_munmap, *a, PAGES * (long)PUPPET_PAGE);
@@ -128,9 +134,8 @@ START_TEST(memory_goes_from_a_drained_node)
 END_TEST
 
 /* The frames are where most of their readers run, also on CPUs that came when all had begun. */
-static void expect_followed(struct daemon *d, struct pairs *s, int node)
+static void expect_followed(struct pairs *s, int node)
 {
-	(void)d;
 	for (int i = 0; i < s->nr; i++)
 		ck_assert_int_eq(puppet_call(s->p[i], fn_run_on, node), 0);
 	for (int i = 0; i < s->nr; i++)
@@ -157,17 +162,15 @@ START_TEST(cpus_come_and_go)
 	for (int round = 0; round < 2; round++) {
 		if (_i || round)
 			cpu_use(cpu, true);
-		expect_followed(d, &s, NEAR);
+		expect_followed(&s, NEAR);
 		cpu_use(cpu, false);
 		ck_assert(!node_has_cpus(NEAR));
-		expect_followed(d, &s, 0);
+		expect_followed(&s, 0);
 		/* Its memory is used as before. */
 		p = puppet_on(0);
 		q = puppet_on(0);
 		ck_assert_int_eq(ctl_set(d, "ksm/merge_policy", "node"), 0);
-		a = puppet_call(p, fn_offer_on, PAGES, 1000, 1, NEAR);
-		b = puppet_call(q, fn_offer_on, PAGES, 1000, 1, NEAR);
-		wait_until(pages_sharing_frames(p, a, q, b, PAGES) == PAGES, WAIT_MS, "merged");
+		offer_both(p, &a, q, &b, 1000, NEAR);
 		expect_on(p, a, PAGES, NEAR);
 		expect_whole(q, b, PAGES, 1000);
 		ck_assert_int_eq(ctl_set(d, "ksm/merge_policy", "majority"), 0);

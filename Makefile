@@ -106,7 +106,8 @@ VM_BIN      := $(addprefix $(BUILD)/tests/numa-vm/,init guest)
 # The thread sanitizer's run time does not survive the forks of most tests; these run as they are,
 # against a daemon that is built with it. So does the torture, with both sanitizers: a report makes
 # the daemon end with an error, which is a failure of the torture.
-ASAN_SKIP   :=
+# (The unit tests run beside a test that a busy processor does not disturb.)
+ASAN_SKIP   := unit
 TSAN_DAEMON := test_memory test_lifecycle test_semantics test_shares test_held_up test_trust \
 	       test_giving_up test_migrate test_offline test_compaction test_movers
 TSAN_OWN     = $(addprefix $(BUILD)/tsan/tests/,unit functional/test_control \
@@ -412,6 +413,12 @@ $(BUILD)/tests/confine: Makefile
 	@printf '#!/bin/sh\nexec /usr/bin/python3 -B %s/tests/confine.py "$$KSM_BUILD"\n' \
 		'$(CURDIR)' >$@ && chmod +x $@
 
+# Long tests with a label, of $(BUILD)$2. Two such runs at once: one beside the other, which ends it
+# when it is interrupted.
+run_long = KSM_TEST_TIMEOUT=900 tests/run.sh --label $1 --build $(BUILD)$2 \
+	--results $(BUILD)/results -- $(addprefix $(BUILD)/,$3)
+beside = trap 'kill "$$beside"' INT TERM; $1 & beside=$$!; $2; wait
+
 ## test          install what is missing, build, run all tests, also under the sanitizers
 test: setup-test
 	@rm -f $(BUILD)/results; mkdir -p $(BUILD)
@@ -432,9 +439,10 @@ test: setup-test
 		$(BUILD)/fuzz/tests/fuzzers \
 		$(patsubst $(BUILD)/%,$(BUILD)/fuzz/%,$(SWEEPS))
 	@$(MAKE) --no-print-directory $(addprefix $(BUILD)/tests/,model valgrind confine vm)
-	-@KSM_TEST_TIMEOUT=900 \
-		tests/run.sh --label plain --build $(BUILD) --results $(BUILD)/results -- \
-		$(addprefix $(BUILD)/tests/,model valgrind confine vm)
+	-@$(call beside,$(call run_long,asan,/asan,asan/tests/unit), \
+		$(call run_long,plain,,tests/vm))
+	-@$(call beside,$(call run_long,plain,,tests/model tests/valgrind), \
+		$(call run_long,plain,,tests/confine))
 	@tools/setup.sh programs
 	@$(MAKE) --no-print-directory $(BUILD)/tests/programs
 	-@KSM_TEST_TIMEOUT=$(PROGRAMS_TIMEOUT) \

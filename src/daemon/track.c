@@ -23,9 +23,13 @@
  * traced, its machine emulated or busy) shorter calls hold the lock no shorter, and 16 TiB in calls
  * for 128 MiB each would take minutes.
  *
- * The kernel protects a huge page as one where the walk takes all of it, and splits it where the
- * walk ends within. So no number of pages ends a walk. It ends after VEC_LEN runs, of which a huge
- * page is at most one, or where the caller says, who keeps to the bounds of huge pages.
+ * Huge pages of private memory are not protected: the first write to one would have the kernel map
+ * its pages singly, to note which of them it was. They are reported whenever they are met, as what
+ * they are, and the engine finds out by their contents what was written (engine/huge.c). Huge pages
+ * of the arena are protected, each as one where the walk takes all of it. The kernel splits it
+ * where the walk ends within. So no number of pages ends a walk. It ends after VEC_LEN runs, of
+ * which a huge page is at most one, or where the caller says, who keeps to the bounds of huge
+ * pages.
  */
 #include "daemon/track.h"
 
@@ -206,45 +210,127 @@ static void emit_unknown(struct out *o, const struct kabi_page_region *runs, int
 		emit(o, runs[i].start, runs[i].end, TRACK_UNKNOWN);
 }
 
+/*
+ * What was written in [*start, end), armed again; *start moves to where to go on. `how` is the mask
+ * of a scan: what it wants of a page; `not`: which of that the page must not be. Adds the bytes to
+ * *found. Returns 0 or -errno, and then nothing was armed.
+ */
+static int arm(int pagemap, uint64_t *start, uint64_t end, uint64_t how, uint64_t not,
+	       struct out *o, uint64_t *found)
+{
+	struct kabi_page_region runs[VEC_LEN];
+	/* What is protected must be reported: take no more runs than there is room for. */
+	struct kabi_pm_scan_arg arg = {
+		.flags = KABI_PM_SCAN_WP_MATCHING,
+		.start = *start,
+		.end = end,
+		.vec = (uintptr_t)runs,
+		.vec_len = (uint64_t)(o->max - o->nr < VEC_LEN ? o->max - o->nr : VEC_LEN),
+		.category_inverted = not,
+		.category_mask = how,
+		.return_mask = KABI_PAGE_IS_WRITTEN,
+	};
+	int n = scan(pagemap, &arg), known = o->nr, err;
+
+	if (n < 0)
+		return n;
+	err = n ? classify_all(pagemap, runs, n, o) : 0;
+	if (err == -ESRCH)
+		return err;
+	if (err || o->full) {
+		/* Pages of a run may be of more kinds than there is room for. */
+		o->full = false;
+		o->nr = known;
+		emit_unknown(o, runs, n);
+	}
+	for (int i = 0; i < n; i++)
+		*found += runs[i].end - runs[i].start;
+	*start = arg.walk_end > *start ? arg.walk_end : end;
+	return 0;
+}
+
+/* Huge pages at *start: of a file, and then armed; or private memory, and left as they are. */
+static int take_huge(int pagemap, uint64_t *start, uint64_t end, struct out *o, uint64_t *found)
+{
+	struct kabi_page_region is;
+	struct kabi_pm_scan_arg arg = {
+		.start = *start,
+		.end = end,
+		.vec = (uintptr_t)&is,
+		.vec_len = 1,
+		.category_mask = KABI_PAGE_IS_HUGE | KABI_PAGE_IS_PRESENT,
+		.return_mask = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
+	};
+	int n = scan(pagemap, &arg);
+
+	if (n < 0)
+		return n;
+	if (!n) { /* split, or gone: the next look will show what is there */
+		*start = end;
+		return 0;
+	}
+	if (is.categories & KABI_PAGE_IS_FILE) {
+		*start = is.start;
+		return arm(pagemap, start, is.end, TRACKED, 0, o, found);
+	}
+	emit(o, is.start, is.end, is.categories & KABI_PAGE_IS_PFNZERO ? TRACK_ZERO : TRACK_HUGE);
+	*start = is.end;
+	return 0;
+}
+
+/*
+ * As arm(), of a range that may have huge pages. Looks first, which costs little where nothing was
+ * written, and then arms what lies between them.
+ */
+static int arm_around(int pagemap, uint64_t *start, uint64_t end, struct out *o, uint64_t *found)
+{
+	struct kabi_page_region runs[VEC_LEN];
+	struct kabi_pm_scan_arg arg = {
+		.start = *start,
+		.end = end,
+		.vec = (uintptr_t)runs,
+		.vec_len = VEC_LEN,
+		.category_mask = TRACKED,
+		.return_mask = KABI_PAGE_IS_WRITTEN | KABI_PAGE_IS_HUGE,
+	};
+	int n = scan(pagemap, &arg), err = 0, last;
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n && !err && o->nr < o->max; i = last + 1) {
+		bool huge = runs[i].categories & KABI_PAGE_IS_HUGE;
+
+		for (last = i; !huge && last + 1 < n; last++)
+			if (runs[last + 1].categories & KABI_PAGE_IS_HUGE)
+				break;
+		*start = runs[i].start;
+		while (*start < runs[last].end && !err && o->nr < o->max)
+			err = huge ? take_huge(pagemap, start, runs[last].end, o, found) :
+				     arm(pagemap, start, runs[last].end,
+					 TRACKED | KABI_PAGE_IS_HUGE, KABI_PAGE_IS_HUGE, o, found);
+	}
+	if (!err && o->nr < o->max)
+		*start = arg.walk_end > *start ? arg.walk_end : end;
+	return err;
+}
+
 int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		  int max, uint64_t *walk_end)
 {
 	struct pace pace = pace_begin(pagemap, start, end);
-	struct kabi_page_region runs[VEC_LEN];
 	struct out o = { .v = v, .max = max };
 	uint64_t found = 0;
 
 	*walk_end = start;
 	while (start < end) {
-		/* What is protected must be reported: take no more runs than there is room for. */
-		struct kabi_pm_scan_arg arg = {
-			.flags = KABI_PM_SCAN_WP_MATCHING,
-			.start = start,
-			.end = pace_end(&pace, start, end),
-			.vec = (uintptr_t)runs,
-			.vec_len = (uint64_t)(max - o.nr < VEC_LEN ? max - o.nr : VEC_LEN),
-			/* Exactly this mask takes the kernel's fast walk. */
-			.category_mask = dense ? KABI_PAGE_IS_WRITTEN : TRACKED,
-			.return_mask = KABI_PAGE_IS_WRITTEN,
-		};
-		int n = scan(pagemap, &arg), known = o.nr, err;
+		uint64_t part = pace_end(&pace, start, end);
+		/* Exactly this mask takes the kernel's fast walk. */
+		int err = dense ? arm(pagemap, &start, part, KABI_PAGE_IS_WRITTEN, 0, &o, &found) :
+				  arm_around(pagemap, &start, part, &o, &found);
 
-		if (n < 0)
-			return o.nr ? o.nr : n;
-		err = n ? classify_all(pagemap, runs, n, &o) : 0;
-		if (err == -ESRCH)
-			return err;
-		if (err || o.full) {
-			/* Pages of a run may be of more kinds than there is room for. */
-			o.full = false;
-			o.nr = known;
-			emit_unknown(&o, runs, n);
-		}
-		if (arg.walk_end <= start)
-			break;
-		start = *walk_end = arg.walk_end;
-		for (int i = 0; i < n; i++)
-			found += runs[i].end - runs[i].start;
+		if (err)
+			return o.nr && err != -ESRCH ? o.nr : err;
+		*walk_end = start;
 		/* Ranges are few where runs are long: go on while there is room worth a call. */
 		if (o.nr > max / 2 || found >= FOUND_BYTES)
 			break;

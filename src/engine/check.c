@@ -55,7 +55,8 @@ static int check_slot(struct check *c, struct mm_slot *mm, const struct rmap_blo
 	REQUIRE(c, s < RMAP_NR);
 	REQUIRE(c, !(b->tracked & bit) == (s == RMAP_ABSENT));
 	REQUIRE(c, !(b->pending & bit) || s == RMAP_VOLATILE || s == RMAP_COWED ||
-			   s == RMAP_FOREIGN || s == RMAP_MERGED || s == RMAP_WAITING);
+			   s == RMAP_FOREIGN || s == RMAP_MERGED || s == RMAP_WAITING ||
+			   s == RMAP_UNSTABLE);
 	REQUIRE(c, !(b->fresh & bit) || (b->pending & bit));
 	REQUIRE(c, s == RMAP_MERGED || !((b->ready | b->inflight) & bit) == (s != RMAP_ORDERED));
 	REQUIRE(c, !(b->ready & b->inflight & bit));

@@ -182,6 +182,7 @@ struct mm_slot {
 	struct unseen unseen_now; /* by the one that is at it, until it has tracked everything */
 	unsigned int hurry;       /* passes in which no page sits out because it is written often */
 
+	uint8_t passes;       /* begun at this client, modulo 256 */
 	uint64_t tracked_seq; /* counts pages that begin or cease to be tracked */
 	struct dense_map dense;
 

@@ -22,7 +22,10 @@
 /* A gap in which nothing is tracked is worth one from 128 MiB on. */
 #define MIN_GAP 512u
 
-/* A block with tracked pages: its key, and below that whether all of its pages are. */
+/*
+ * A block with tracked pages: its key, and below that whether all of its pages are, and no huge
+ * page maps it, which the fast walk would protect (huge.c).
+ */
 static int cmp_entry(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -36,10 +39,10 @@ static uint32_t tracked_blocks(const struct mm_slot *mm, uint64_t *entry) NEEDS(
 
 	for (uint32_t i = 0; i < mm->table.cap; i++) {
 		const struct block_entry *s = &mm->table.entry[i];
-		uint64_t tracked = s->block == NIL ? 0 : rmap_block(mm->e, s->block)->tracked;
+		const struct rmap_block *b = s->block == NIL ? NULL : rmap_block(mm->e, s->block);
 
-		if (tracked)
-			entry[nr++] = (uint64_t)s->key << 1 | !~tracked;
+		if (b && b->tracked)
+			entry[nr++] = (uint64_t)s->key << 1 | (!~b->tracked && !b->huge);
 	}
 	return nr;
 }

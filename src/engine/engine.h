@@ -41,6 +41,8 @@ enum track_kind {
 	TRACK_FILE,    /* a page of a file mapping: a frame, unbroken */
 	TRACK_ZERO,    /* the kernel's shared zero page */
 	TRACK_UNKNOWN, /* it was written, and could not be looked at for the moment */
+	TRACK_HUGE,    /* private anonymous memory mapped by a huge page, which is never armed:
+			* whether it was written is not known */
 };
 struct track_range {
 	struct span at; /* bytes */
@@ -54,10 +56,11 @@ struct engine_ops {
 	 * when done). `dense`: every page of the range is tracked, so hardly any is missing, and
 	 * arming missing pages too (which costs page tables) is a fair price for a faster walk.
 	 * Returns the number of runs. Whatever was armed again is among them, as TRACK_UNKNOWN if
-	 * need be. Or returns -ESRCH when the client is gone, or another negative errno: then
-	 * nothing was armed, and the engine skips the range. The range may be terabytes of which
-	 * hardly any is there: the call returns after about a millisecond, and with what it has
-	 * when that is some hundred pages. Of 128 MiB and less it may return all.
+	 * need be, and all huge pages are, unless the range is dense. Or returns -ESRCH when the
+	 * client is gone, or another negative errno: then nothing was armed, and the engine skips
+	 * the range. The range may be terabytes of which hardly any is there: the call returns
+	 * after about a millisecond, and with what it has when that is some hundred pages. Of 128
+	 * MiB and less it may return all.
 	 */
 	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		     int max, uint64_t *walk_end);

@@ -31,8 +31,8 @@ void page_move_end(struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lo
 /* The frame of a LIVE node lies on NUMA node `nid` now: stable_set_nid(), and its sites count. */
 void page_node_moved(struct engine *e, uint32_t node, int nid) NEEDS(e->lock);
 /*
- * A VOLATILE or WAITING page is to be hashed, a MERGED one to be looked at; fresh: not in this
- * pass.
+ * A VOLATILE or WAITING page is to be hashed, an UNSTABLE one to be hashed again, a MERGED one to
+ * be looked at; fresh: not in this pass.
  */
 void page_pend(struct engine *e, uint32_t bi, unsigned int slot, bool fresh) NEEDS(e->lock);
 /* The page was dirty once more: wait longer before it is looked at again. */

@@ -21,6 +21,7 @@
 #include "engine/fill.h"
 #include "engine/follow.h"
 #include "engine/hash.h"
+#include "engine/huge.h"
 #include "engine/layout.h"
 #include "engine/merge.h"
 #include "engine/page.h"
@@ -144,6 +145,9 @@ static void match_hashes(struct scan_worker *w, struct mm_slot *mm, uint32_t key
 			merge_later(mm->e, bi, first + i);
 			continue;
 		}
+		if (huge_changed(mm->e, bi, first + i, h->hash[i]) ||
+		    rmap_state(rmap_block(mm->e, bi), first + i) == RMAP_UNSTABLE)
+			continue; /* in a tree it is found by others */
 		partner = merge_page(mm->e, bi, first + i, h->hash[i], h->zero[i], h->nid[i],
 				     follow_partner(mm->e, &w->pal, i));
 		if (partner != NIL)
@@ -352,7 +356,8 @@ static uint64_t new_pages(struct mm_slot *mm, uint32_t key, struct span at) NEED
 	b = rmap_block(mm->e, bi);
 	mask = b->pending & ~b->fresh & block_mask(key, at);
 	for (uint64_t m = mask; m; m &= m - 1)
-		if (!waits_for_hash(b, low_bit(m)))
+		/* One in a huge page that has been written is left to next_pending() (scan.c). */
+		if (!waits_for_hash(b, low_bit(m)) || item_age(&b->item[low_bit(m)]) >> 4)
 			mask &= ~(m & -m);
 	return mask;
 }

@@ -89,8 +89,8 @@ struct rmap_block {
 	struct region *region; /* counted; whose block it is, even when the region is withdrawn */
 	uint64_t tracked;      /* state is not ABSENT */
 	uint64_t pending;      /* VOLATILE, COWED, FOREIGN or WAITING, to be hashed once clean for
-			    * a pass; MERGED, to be looked at: it may have been written all the
-			    * same */
+			    * a pass; UNSTABLE, to be hashed again, and MERGED, to be looked at:
+			    * it may have been written all the same */
 	uint64_t fresh;        /* subset of pending: was dirty in this pass, so not in this one */
 	uint64_t ready;        /* ORDERED and not sent */
 	uint64_t inflight;     /* ORDERED and sent; ready | inflight are exactly the ORDERED ones */
@@ -103,7 +103,9 @@ struct rmap_block {
 	} link[LINK_NR];     /* lists of the mm, see on[] */
 	uint8_t on[LINK_NR]; /* 0, or enum block_list + 1 */
 	uint8_t state[BLOCK_PAGES];
-	uint16_t flush; /* READY_OLD: number of the flush that found it with new orders */
+	uint16_t flush;  /* READY_OLD: number of the flush that found it with new orders */
+	uint8_t huge;    /* 0, or a huge page maps it: hashed again after 2^(huge - 1) passes, */
+	uint8_t huge_at; /* since the pass with this number (mm_slot.passes) */
 	struct rmap_item item[BLOCK_PAGES];
 };
 

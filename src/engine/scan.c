@@ -90,6 +90,15 @@ static int look_unseen(struct scan_worker *w, struct mm_slot *mm, struct span at
 	return r;
 }
 
+/* Huge pages are reported always: was anything else? */
+static bool any_written(const struct track_range *v, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (v[i].kind != TRACK_HUGE)
+			return true;
+	return false;
+}
+
 /* Track one stretch of a region. Returns 0 or as read_pages(); the cursor moves on. */
 static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span at, int64_t *budget)
 {
@@ -97,13 +106,14 @@ static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span a
 	bool dense = dense_stretch(mm, &at), bare = dense_bare_until(mm, at.start) > at.start;
 	int n, r = look_unseen(w, mm, at, v, budget);
 	uint64_t *grow;
+	int64_t left;
 
 	if (r)
 		return r;
 	n = see_track(w, mm, &at, dense, v);
 	w->at.addr = at.end;
 	grow = bare ? &w->bare_pages : &w->track_pages;
-	if (n)
+	if (n < 0 || any_written(v, n))
 		w->track_pages = w->bare_pages = TRACK_MIN_PAGES;
 	else if (*grow < TRACK_MAX_PAGES)
 		*grow *= 4;
@@ -113,8 +123,11 @@ static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span a
 		charge_clean(w, span_len(at) / PAGE_BYTES, budget);
 	if (n)
 		track_pal(w, mm, (struct span){ v[0].at.start, at.end }, budget);
+	left = *budget;
 	for (int i = 0; i < n && !r && !engine_rests(mm->e); i++)
 		r = read_new(w, mm, v[i].at, budget);
+	if (*budget < left) /* huge pages that are new */
+		w->track_pages = w->bare_pages = TRACK_MIN_PAGES;
 	return r;
 }
 
@@ -332,6 +345,7 @@ static bool worth_a_look(const struct mm_slot *mm)
 static void begin_client(struct scan_worker *w, struct mm_slot *mm) NEEDS(mm->e->lock)
 {
 	mm->hurry -= mm->hurry > 0;
+	mm->passes++;
 	w->at = (struct scan_cursor){ .serial = mm->serial };
 	forks_update(mm);
 	budget_tell_forks(mm);

@@ -33,6 +33,7 @@
 
 #include "engine/see.h"
 #include "engine/block.h"
+#include "engine/huge.h"
 #include "engine/mm.h"
 #include "engine/page.h"
 #include "engine/settle.h"
@@ -127,6 +128,49 @@ static void see_zero(struct engine *e, uint32_t bi, unsigned int slot, bool race
 	}
 }
 
+/* A page in a huge page, of which nobody knows whether it was written; again: hash it anew. */
+static void see_huge(struct engine *e, uint32_t bi, unsigned int slot, bool again, bool raced)
+	NEEDS(e->lock)
+{
+	switch (rmap_state(rmap_block(e, bi), slot)) {
+	case RMAP_UNSTABLE:
+	case RMAP_WAITING:
+		if (again)
+			page_pend(e, bi, slot, false);
+		break;
+	case RMAP_VOLATILE:
+	case RMAP_ORDERED:
+		break;
+	case RMAP_COWED:
+	case RMAP_FOREIGN: /* no longer in a mapping of frames */
+		if (raced)
+			break;
+		page_set(e, bi, slot, RMAP_ABSENT, 0);
+		/* fall through */
+	default:
+		see_anon(e, bi, slot, raced);
+	}
+}
+
+/*
+ * A page of a huge page that is mapped singly now. It was not armed, so that it is reported does
+ * not say that it was written.
+ */
+static void see_split(struct engine *e, uint32_t bi, unsigned int slot, bool raced) NEEDS(e->lock)
+{
+	switch (rmap_state(rmap_block(e, bi), slot)) {
+	case RMAP_UNSTABLE:
+	case RMAP_WAITING:
+	case RMAP_VOLATILE:
+		page_pend(e, bi, slot, false);
+		break;
+	case RMAP_ORDERED:
+		break;
+	default:
+		see_anon(e, bi, slot, raced);
+	}
+}
+
 static void see_page(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum track_kind kind,
 		     bool raced) NEEDS(mm->e->lock)
 {
@@ -146,13 +190,30 @@ struct sight {
 	bool tracked;
 };
 
+/* What a look at a block says of huge pages. */
+enum huge { NO_HUGE, HUGE, HUGE_AGAIN, SPLIT };
+
+static enum huge huge_of(const struct sight *s, struct mm_slot *mm, uint32_t bi,
+			 enum track_kind kind) NEEDS(mm->e->lock)
+{
+	if (!s->tracked)
+		return NO_HUGE;
+	if (kind == TRACK_HUGE)
+		return huge_seen(mm, bi) ? HUGE_AGAIN : HUGE;
+	return huge_is(mm, bi) && kind == TRACK_ANON ? SPLIT : NO_HUGE;
+}
+
 static void see_slot(const struct sight *s, struct mm_slot *mm, uint32_t bi, uint64_t addr,
-		     enum track_kind kind) NEEDS(mm->e->lock)
+		     enum track_kind kind, enum huge huge) NEEDS(mm->e->lock)
 {
 	unsigned int slot = addr / PAGE_BYTES % BLOCK_PAGES;
 	bool raced = glance_raced(s->t, addr);
 
-	if (s->tracked || (!raced && rmap_state(rmap_block(mm->e, bi), slot) == RMAP_ABSENT))
+	if (huge == HUGE || huge == HUGE_AGAIN)
+		see_huge(mm->e, bi, slot, huge == HUGE_AGAIN, raced);
+	else if (huge == SPLIT)
+		see_split(mm->e, bi, slot, raced);
+	else if (s->tracked || (!raced && rmap_state(rmap_block(mm->e, bi), slot) == RMAP_ABSENT))
 		see_page(mm, bi, slot, kind, raced);
 }
 
@@ -163,13 +224,15 @@ static void see_run(const struct sight *s, struct mm_slot *mm, struct region *r,
 	while (!span_empty(at)) {
 		uint32_t key = (uint32_t)(at.start / BLOCK_BYTES), bi;
 		struct span part = span_clip(at, block_span(key));
+		enum huge huge;
 
 		at.start = part.end;
 		bi = kind == TRACK_ZERO ? block_find(mm, key) : block_get(mm, key, r);
 		if (bi == NIL)
 			continue; /* nothing known of zero pages, or no memory to know it */
+		huge = huge_of(s, mm, bi, kind);
 		for (uint64_t addr = part.start; addr < part.end; addr += PAGE_BYTES)
-			see_slot(s, mm, bi, addr, kind);
+			see_slot(s, mm, bi, addr, kind, huge);
 		block_put(mm, bi);
 	}
 }
@@ -214,6 +277,16 @@ static void look_at_unknown(const struct sight *s, struct mm_slot *mm, const str
 	}
 }
 
+/* Pages of a huge page are armed from now on. Each may lie between others in a range of its own. */
+static void end_huge(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock)
+{
+	uint32_t last = (uint32_t)((at.end - 1) / BLOCK_BYTES), bi;
+
+	for (uint32_t key = (uint32_t)(at.start / BLOCK_BYTES); key <= last; key++)
+		if ((bi = block_find(mm, key)) != NIL)
+			huge_end(mm, bi);
+}
+
 int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool dense,
 	      struct track_range *v)
 {
@@ -236,6 +309,9 @@ int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool d
 	for (int i = 0; i < n && !mm->dead; i++)
 		if (v[i].kind != TRACK_UNKNOWN)
 			see_range(&s, mm, &v[i]);
+	for (int i = 0; i < n && !mm->dead; i++)
+		if (v[i].kind != TRACK_HUGE)
+			end_huge(mm, v[i].at);
 	glance_close(&w->glance, mm);
 	engine_unlock(mm->e);
 	if (n >= 0 && walk_end > at->start && walk_end < at->end)

@@ -712,10 +712,27 @@ static long fn_offer_small(const long a[6])
 	return ksm_madvise((void *)at, len, MADV_MERGEABLE) ? -errno : at;
 }
 
+/* Give every fifth page contents that no page has had: (addr, nr, first content). */
+static long fn_write_some(const long a[6])
+{
+	for (long i = 0; i < a[1]; i += 5)
+		fn_fill((const long[6]){ a[0] + i * PG, 1, a[2] + i, 1 });
+	return 0;
+}
+
+static long fn_check_some(const long a[6])
+{
+	for (long i = 0; i < a[1]; i += 5)
+		if (fn_check((const long[6]){ a[0] + i * PG, 1, a[2] + i, 1 }))
+			return -1;
+	return 0;
+}
+
 /*
- * Unique memory keeps its huge pages, also when it is followed for long, and of two pages that
- * merge only the huge pages around them are split. Seen to fail (none is left) when change tracking
- * began and ended within huge pages.
+ * Unique memory keeps its huge pages, also when it is followed for long and written, and of two
+ * pages that merge only the huge pages around them are split: one that was there from the
+ * beginning, and one that was written later. Seen to fail (none is left) when change tracking began
+ * and ended within huge pages, and when it protected them.
  */
 START_TEST(huge_pages_are_kept)
 {
@@ -732,6 +749,13 @@ START_TEST(huge_pages_are_kept)
 		wait_counter(d, "pages_unshared", nr);
 		wait_full_scans(d, 5, WAIT_MS);
 		ck_assert_int_eq(huge_kib(p->pid, a, end), NR_HUGE * HUGE_KIB);
+		for (long i = 1; i <= 3; i++) {
+			puppet_call(p, fn_write_some, a, nr, i * 100000);
+			wait_full_scans(d, 3, WAIT_MS);
+		}
+		ck_assert_int_eq(huge_kib(p->pid, a, end), NR_HUGE * HUGE_KIB);
+		ck_assert_int_eq(puppet_call(p, fn_check_some, a, nr, 300000), 0);
+		puppet_call(p, fn_fill, a, nr, 1, 1);
 		b = puppet_call(q, fn_offer, 1, 1 + HUGE_PAGES + 100, 1);
 		wait_counter(d, "pages_sharing", 1);
 		ck_assert_int_eq(page_pfn(p->pid, a + (HUGE_PAGES + 100) * PG),
@@ -739,6 +763,11 @@ START_TEST(huge_pages_are_kept)
 		wait_full_scans(d, 5, WAIT_MS);
 		ck_assert_int_eq(huge_kib(p->pid, a, end), (NR_HUGE - 1) * HUGE_KIB);
 		ck_assert_int_eq(puppet_call(p, fn_check, a, nr, 1, 1), 0);
+		puppet_call(p, fn_fill, a + PG, 1, 90000, 1);
+		puppet_call(q, fn_fill, b, 1, 90000, 1);
+		wait_counter(d, "pages_sharing", 1);
+		ck_assert_int_eq(page_pfn(p->pid, a + PG), page_pfn(q->pid, b));
+		ck_assert_int_eq(huge_kib(p->pid, a, end), (NR_HUGE - 2) * HUGE_KIB);
 	}
 	puppet_end(p);
 	puppet_end(q);

@@ -51,14 +51,29 @@ static enum track_kind kind_of(const struct fake_page *p)
 	return p->how == FAKE_ANON ? TRACK_ANON : p->how == FAKE_FILE ? TRACK_FILE : TRACK_ZERO;
 }
 
+/* Does a huge page map this page? All of one that is there is private, and none of it was armed. */
+static bool is_huge(const struct fake_client *c, uint32_t page)
+{
+	uint64_t first = (c->base + page * PAGE) / (512 * PAGE) * (512 * PAGE);
+
+	if (!c->huge || c->page[page].how != FAKE_ANON)
+		return false;
+	for (uint32_t i = first > c->base ? (uint32_t)((first - c->base) / PAGE) : 0;
+	     i < c->nr && c->base + i * PAGE < first + 512 * PAGE; i++)
+		if (c->page[i].how != FAKE_NOT_THERE &&
+		    (c->page[i].how != FAKE_ANON || c->page[i].cow || !c->page[i].written))
+			return false;
+	return true;
+}
+
 static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		    int max, uint64_t *walk_end)
 {
 	struct fake_client *c = client;
-	uint64_t at, found = 0;
+	uint64_t at, found = 0, huge_end = 0;
+	bool huge = false;
 	int n = 0;
 
-	(void)dense; /* a faster way to the same answer */
 	if (c->gone)
 		return -ESRCH;
 	*walk_end = end;
@@ -72,6 +87,13 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		if (p->how == FAKE_NOT_THERE ? !c->crowded : !p->written)
 			continue;
 		kind = c->blind || c->crowded ? TRACK_UNKNOWN : kind_of(p);
+		if (at >= huge_end) {
+			huge = is_huge(c, (uint32_t)((at - c->base) / PAGE));
+			huge_end = (at / (512 * PAGE) + 1) * (512 * PAGE);
+		}
+		must(!huge || !dense); /* it would be armed */
+		if (huge && kind == TRACK_ANON)
+			kind = TRACK_HUGE;
 		if (found == 512 && end - start > 128ull << 20) { /* as the daemon's */
 			*walk_end = at;
 			break;
@@ -84,7 +106,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 		} else {
 			v[n++] = (struct track_range){ { at, at + PAGE }, kind };
 		}
-		p->written = false;
+		p->written = kind == TRACK_HUGE;
 		found++;
 	}
 	if (c->w->in_track) {

@@ -75,6 +75,7 @@ struct fake_client {
 	bool plain;       /* it can inlay nothing */
 	bool blind;       /* track cannot say what is there, nor can look */
 	bool crowded;     /* track has no room to say it, and reports holes, too */
+	bool huge;        /* huge pages map it where nothing was armed or merged */
 	uint32_t id;
 };
 

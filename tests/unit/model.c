@@ -146,6 +146,7 @@ void model_step(struct fake *w, uint64_t *rng)
 		w->write_fails = rnd(rng, 10) == 0;
 		w->fail_percent = (int)rnd(rng, 4) * 5;
 		c->full = rnd(rng, 5) == 0;
+		c->huge = rnd(rng, 2);
 		break;
 	case 14:
 		fake_set(w, KNOB_USE_ZERO_PAGES, rnd(rng, 2));

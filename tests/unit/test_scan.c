@@ -412,6 +412,67 @@ START_TEST(too_many_kinds)
 }
 END_TEST
 
+/*
+ * Memory in huge pages is not armed, so what was written in it is found by its contents: at once
+ * where something changed lately, after up to 64 passes elsewhere. What is written all the time is
+ * in no tree. Seen to fail when blocks of huge pages were not looked at again (the twin is not
+ * found), and when changed pages were looked up at once (volatile ones meet each other).
+ */
+START_TEST(huge_pages_written)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 1024), *b = fake_client(w, BASE, 1024);
+	struct engine_counters n;
+
+	a->huge = b->huge = true;
+	fake_fill_unique(a, 0, 1024, 1000);
+	fake_fill_unique(b, 0, 1024, 5000);
+	fake_passes(w, 40);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_unshared, 2048);
+	ck_assert_uint_eq(n.total.orders, 0);
+	for (uint64_t i = 0; i < 70; i++) { /* equal contents, never twice the same */
+		fake_store(a, 5, 100000 + i);
+		fake_store(b, 600, 100000 + i);
+		fake_pass(w);
+	}
+	ck_assert_uint_eq(fake_counters(w).total.orders, 0);
+	fake_passes(w, 70);
+	n = fake_counters(w);
+	ck_assert_uint_eq(n.pages_shared, 1);
+	ck_assert_uint_eq(n.pages_sharing, 1);
+	ck_assert_uint_eq(n.pages_unshared, 2046);
+	ck_assert_uint_eq(n.total.order_pages_failed, 0);
+	fake_free(w);
+}
+END_TEST
+
+/*
+ * When a part of a huge page has merged, the rest of it is reported as written. The orders that
+ * wait for it go ahead. Seen to fail when they were given up (a pass more for each block).
+ */
+START_TEST(huge_pages_merge)
+{
+	struct fake *w = fake_new(1, 4096, 0);
+	struct fake_client *a = fake_client(w, BASE, 1024), *b = fake_client(w, BASE, 1024);
+
+	a->huge = b->huge = true;
+	fake_fill_unique(a, 0, 1024, 1000);
+	fake_fill_unique(b, 0, 1024, 1000);
+	fake_scan(w);
+	w->fail_in[FAKE_FAIL_SEND] = 3; /* most of the orders of one client wait */
+	engine_flush(w->e, ENGINE_FLUSH_PASS);
+	fake_answer_all(w);
+	ck_assert_uint_lt(fake_counters(w).pages_sharing, 1024);
+	fake_scan(w);
+	fake_orders(w);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 1024);
+	ck_assert_uint_eq(fake_counters(w).total.pages_scanned, 2 * 1024);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(unreadable_page)
 {
 	struct fake *w = fake_new(1, 4096, 0);
@@ -569,6 +630,8 @@ Suite *suite_scan(void)
 	tcase_add_test(tc, foreign_and_zero_mapped_pages);
 	tcase_add_test(tc, kind_unknown_for_a_moment);
 	tcase_add_test(tc, too_many_kinds);
+	tcase_add_test(tc, huge_pages_written);
+	tcase_add_test(tc, huge_pages_merge);
 	tcase_add_test(tc, unreadable_page);
 	tcase_add_test(tc, client_gone_without_exit);
 	tcase_add_test(tc, many_written_runs);

@@ -40,18 +40,21 @@
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-/*
- * Is there a mapping of the arena at addr in which `frame` would stand there? Linux 6.11 can say so
- * without the text of all mappings; before that the answer is no.
- */
-static bool continues(const struct kit *k, uint64_t addr, uint64_t frame) NEEDS(as.lock)
+uint64_t aside_stands(const struct kit *k, uint64_t addr, uint64_t frame)
 {
 	struct kabi_procmap_query q = { .size = sizeof(q), .query_addr = addr };
 
-	if (!as_frame_bit(addr) || sysc3(SYS_ioctl, k->maps, KABI_PROCMAP_QUERY, &q))
-		return false;
-	return maps_file_id(q.dev_major, q.dev_minor, q.inode) == k->arena_file &&
-	       q.vma_offset + (addr - q.vma_start) == frame * KSM_PAGE_SIZE;
+	if (sysc3(SYS_ioctl, k->maps, KABI_PROCMAP_QUERY, &q) ||
+	    maps_file_id(q.dev_major, q.dev_minor, q.inode) != k->arena_file ||
+	    q.vma_offset + (addr - q.vma_start) != frame * KSM_PAGE_SIZE)
+		return 0;
+	return q.vma_end;
+}
+
+/* Would `frame` stand at addr, in a mapping of frames that is there? */
+static bool continues(const struct kit *k, uint64_t addr, uint64_t frame) NEEDS(as.lock)
+{
+	return as_frame_bit(addr) && aside_stands(k, addr, frame);
 }
 
 /*

@@ -33,6 +33,12 @@ struct aside_sheet {
 	bool inlays;    /* some of its pieces are to have private pages: inlay.h */
 };
 
+/*
+ * Do frames from `frame` on stand, or would they, in the mapping of the newest arena that is at
+ * addr? Returns the end of the mapping then, else 0: also where the kernel cannot say (Linux 6.11
+ * can).
+ */
+uint64_t aside_stands(const struct kit *k, uint64_t addr, uint64_t frame);
 /* Look whether the kernel promises more memory than there is: kit.commit_limited. */
 void aside_look(struct kit *k);
 /* Begin a sheet for those frames of the order that stand for pages of `set`. It maps nothing. */

@@ -24,6 +24,7 @@
 #include "client/as.h"
 #include "client/io.h"
 #include "client/maps.h"
+#include "client/pageset.h"
 #include "client/procdir.h"
 #include "client/sysc.h"
 #include "client/uffd.h"
@@ -76,6 +77,29 @@ long hold_private(const struct kit *k, uint64_t start, uint64_t end,
 	};
 
 	return sysc3(SYS_ioctl, k->pagemap, KABI_PAGEMAP_SCAN, &scan);
+}
+
+int hold_look(const struct kit *k, uint64_t start, uint64_t end, uint64_t *frames,
+	      uint64_t *private)
+{
+	struct kabi_page_region v[KSM_ORDER_PAGES];
+	struct kabi_pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)v,
+		.vec_len = KSM_ORDER_PAGES,
+		.category_mask = KABI_PAGE_IS_PRESENT,
+		.return_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_FILE,
+	};
+	long n = sysc3(SYS_ioctl, k->pagemap, KABI_PAGEMAP_SCAN, &scan);
+
+	*frames = *private = 0;
+	for (long i = 0; i < n; i++)
+		*(v[i].categories & KABI_PAGE_IS_FILE ? frames : private) |=
+			pageset_range((unsigned int)((v[i].start - start) / KSM_PAGE_SIZE),
+				      (unsigned int)((v[i].end - start) / KSM_PAGE_SIZE));
+	return n < 0 ? (int)n : 0;
 }
 
 static bool may_be_positive(const char *status, const char *key)

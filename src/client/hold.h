@@ -20,6 +20,12 @@ void hold_end(const struct kit *k, uint64_t start, uint64_t end) NEEDS(as.lock);
 /* Write the runs of private pages in [start, end) to v. Their number, or -errno. Any context. */
 long hold_private(const struct kit *k, uint64_t start, uint64_t end,
 		  struct kabi_page_region v[HOLD_MAX_PAGES]);
+/*
+ * Which of at most KSM_ORDER_PAGES pages are present and the file's, and which private? Bit n is
+ * page n from `start` on. Returns 0 or -errno. Any context.
+ */
+int hold_look(const struct kit *k, uint64_t start, uint64_t end, uint64_t *frames,
+	      uint64_t *private);
 /* Could a device be writing to memory of this process? Errs on the side of yes. Any context. */
 bool hold_may_be_pinned(const struct kit *k);
 

@@ -2,11 +2,17 @@
 /*
  * inplace.c - merge pages that already lie in a mapping of frames.
  *
- * There are two kinds: pages that were written after they were merged (private pages in a file
- * mapping), and frames of an earlier daemon's arena, which this daemon does not know. The agent
- * holds them still (hold.c), compares them with the frames they are to stand on, and maps these
- * over where they are equal. The contents are in place at every instant, so readers and forks need
- * not wait.
+ * There are three kinds: pages that were written after they were merged (private pages in a file
+ * mapping), frames of an earlier daemon's arena, which this daemon does not know, and frames whose
+ * pages are to stand on other frames. The agent holds them still (hold.c), compares them with the
+ * frames they are to stand on, and maps these over where they are equal. The contents are in place
+ * at every instant, so readers and forks need not wait.
+ *
+ * Reading both sides is most of the cost. So the daemon says which frames it has copied for a move
+ * (ksm_msg_order.from), and their bytes are not read again: who fills frames is trusted with their
+ * contents anyway. But what stands in a place is never taken on trust. The kernel must say that
+ * the mapping there is of this arena, at that very frame, and that every page is the file's and
+ * none private; both while they are held.
  *
  * Private pages are refused while the process has any means of having them pinned.
  */
@@ -77,8 +83,47 @@ static void compare(const struct kit *k, const struct ksm_msg_order *m, unsigned
 struct held {
 	unsigned int from, to;
 	bool still;       /* they are held */
+	uint64_t frames;  /* those that are present, and the file's */
 	uint64_t private; /* those that a device may be writing to, if the process has such means */
 };
+
+/* Do pages [from, to) stand on the frames of which the new ones are copies? */
+static bool are_copied(const struct kit *k, const struct ksm_msg_order *m, const struct held *h,
+		       unsigned int from, unsigned int to)
+{
+	uint64_t start = order_page(m, from), end = order_page(m, to);
+
+	return m->from && !(~h->frames & pageset_range(from, to)) &&
+	       aside_stands(k, start, (uint64_t)m->from - 1 + from) >= end;
+}
+
+static void replace_run(const struct kit *k, const struct ksm_msg_order *m, const struct held *h,
+			unsigned int from, unsigned int to, uint8_t *result) NEEDS(as.lock)
+{
+	if (m->frame[from] + (uint64_t)(to - from) <= k->arena_pages &&
+	    are_copied(k, m, h, from, to))
+		memset(result + from, (int)map_over(k, m, from, to), to - from);
+	else
+		compare(k, m, from, to, result);
+}
+
+/*
+ * Change tracking takes a page without an entry in the page tables for written. What was mapped
+ * over has them (aside.c).
+ */
+static void populate(const struct ksm_msg_order *m, unsigned int from, unsigned int to,
+		     const uint8_t *result)
+{
+	for (unsigned int i = from, j; i < to; i = j) {
+		bool bare = result[i] != KSM_RES_MERGED;
+
+		for (j = i + 1; j < to && (result[j] != KSM_RES_MERGED) == bare; j++)
+			;
+		if (bare)
+			sysc3(SYS_madvise, order_page(m, i), (long)(j - i) * KSM_PAGE_SIZE,
+			      MADV_POPULATE_READ);
+	}
+}
 
 /*
  * Runs that are held at the same time. The look for means of pinning counts only when it comes
@@ -107,9 +152,7 @@ static bool next_run(const struct ksm_msg_order *m, uint64_t mask, unsigned int 
 static bool hold_next(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
 		      unsigned int *i, struct held *h, uint8_t *result) NEEDS(as.lock)
 {
-	struct kabi_page_region v[HOLD_MAX_PAGES];
 	uint64_t start, end;
-	long n;
 
 	*h = (struct held){ 0 };
 	do {
@@ -120,12 +163,10 @@ static bool hold_next(const struct kit *k, const struct ksm_msg_order *m, uint64
 	} while (!changed_look(k, start, end)); /* then the rest of it is looked for again */
 	*i = h->to;
 	h->still = hold_begin(k, start, end) == 0;
-	n = h->still ? hold_private(k, start, end, v) : 0;
-	if (n < 0)
+	if (h->still && hold_look(k, start, end, &h->frames, &h->private))
 		memset(result + h->from, KSM_RES_BUSY, h->to - h->from);
-	for (long r = 0; r < n; r++)
-		h->private |= pageset_range((unsigned int)((v[r].start - m->addr) / KSM_PAGE_SIZE),
-					    (unsigned int)((v[r].end - m->addr) / KSM_PAGE_SIZE));
+	h->frames <<= h->from;
+	h->private <<= h->from;
 	return true;
 }
 
@@ -142,10 +183,10 @@ static void replace(const struct kit *k, const struct ksm_msg_order *m, const st
 			continue; /* a page of zeros cannot be given back here */
 		while (j < h->to && result[j] != KSM_RES_BUSY && m->frame[j] == m->frame[j - 1] + 1)
 			j++;
-		compare(k, m, i, j, result);
+		replace_run(k, m, h, i, j, result);
 	}
 	hold_end(k, start, end);
-	sysc3(SYS_madvise, start, end - start, MADV_POPULATE_READ); /* as in txn.c */
+	populate(m, h->from, h->to, result);
 	uffd_register(k->uffd_async, start, end, UFFDIO_REGISTER_MODE_WP);
 }
 

@@ -32,7 +32,6 @@
 #define MIN_ZONE_FRAMES (1u << 14)    /* 64 MiB: below that nothing is saved */
 #define ZONE_ALIGN 512u               /* frames of a pageblock */
 #define HUGE_FRAMES 512u              /* frames of a huge page on x86-64 */
-#define COPIED 16u                    /* frames copied at a time, on the stack: 64 KiB */
 
 static off_t frame_offset(uint32_t frame)
 {
@@ -197,32 +196,6 @@ int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
 	return err;
 }
 
-/* At most COPIED frames, side by side. */
-static int copy_frames(const struct arena *a, uint32_t from, uint32_t to, uint32_t nr)
-{
-	unsigned char page[COPIED * KSM_PAGE_SIZE];
-	size_t len = (size_t)nr << KSM_PAGE_SHIFT;
-	ssize_t n;
-
-	do
-		n = pread(a->file.fd, page, len, frame_offset(from));
-	while (n < 0 && errno == EINTR);
-	return n == (ssize_t)len ? write_frames(a, to, page, nr) : -EIO;
-}
-
-int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid)
-{
-	struct arena *a = arena;
-	int err = 0;
-
-	prefer_node(a, nid);
-	pretend(a, to, nr, nid);
-	for (uint32_t i = 0; i < nr && !err; i += COPIED)
-		err = copy_frames(a, from + i, to + i, nr - i < COPIED ? nr - i : COPIED);
-	prefer_node(a, -1);
-	return err;
-}
-
 static uint64_t length(uint32_t nr)
 {
 	return (uint64_t)nr << KSM_PAGE_SHIFT;
@@ -252,6 +225,27 @@ static void *map_frames(const struct arena *a, const uint32_t *frame, uint32_t n
 		return p;
 	munmap(p, length(nr));
 	return NULL;
+}
+
+/* From a mapping of the old frames, so that their bytes are copied once. */
+int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid)
+{
+	struct arena *a = arena;
+	void *p = mmap(NULL, length(nr), PROT_READ, MAP_SHARED, a->file.fd, frame_offset(from));
+	int err;
+
+	if (p == MAP_FAILED)
+		return -errno;
+	/*
+	 * The write itself faults the old frames in, sixteen at a time, where MADV_POPULATE_READ
+	 * takes each by itself. A hole would be filled, but each of these has contents.
+	 */
+	pretend(a, to, nr, nid);
+	prefer_node(a, nid);
+	err = write_frames(a, to, p, nr);
+	prefer_node(a, -1);
+	munmap(p, length(nr));
+	return err;
 }
 
 void arena_frame_nids(void *arena, const uint32_t *frame, uint32_t nr, int *nids)

@@ -26,7 +26,6 @@ int session_send_order(void *client, struct ksm_msg_order *order)
 	int err;
 
 	order->hdr = (struct ksm_msg_hdr){ KSM_MSG_ORDER, sizeof(*order) };
-	order->reserved = 0;
 	lock_take(&s->send_lock);
 	if (!may_order(s)) {
 		lock_give(&s->send_lock);

@@ -410,6 +410,7 @@ static void mark(struct engine *e, const struct migrate *j, struct move *m) NEED
 		m->unsent = m->placed = true;
 		nr++;
 	}
+	stable_node(&e->stable, m->node)->exact = nr && m->copied;
 	m->to = NIL;
 }
 
@@ -438,7 +439,7 @@ static void order_all(struct engine *e, struct migrate *j) NEEDS(e->lock)
 		if (m->collides) {
 			m->to = target_find(e, j, m,
 					    &room); /* it may have gone while the lock was free */
-			m->collides = false;
+			m->collides = m->copied = false;
 			j->done.collisions += m->to != NIL;
 		}
 		if (m->to != NIL)

@@ -81,6 +81,30 @@ static void mark_sent(struct mm_slot *mm, uint32_t bi, uint64_t mask) NEEDS(mm->
 		block_list_del(mm, bi, LINK_READY);
 }
 
+/*
+ * What the agent may know of an order (ksm_msg_order.from). All of its pages move from neighbouring
+ * frames to copies of these, or it is told nothing and compares every byte. Contents that met by
+ * their hashes alone were never compared.
+ */
+static uint32_t copied_from(const struct engine *e, const struct rmap_block *b, uint64_t take,
+			    uint64_t inlay) NEEDS(e->lock)
+{
+	uint32_t from = 0;
+
+	for (uint64_t m = take; m; m &= m - 1) {
+		unsigned int slot = low_bit(m);
+		const struct stable_node *n;
+
+		if (inlay || rmap_state(b, slot) != RMAP_MERGED)
+			return 0;
+		n = stable_node(&e->stable, b->item[slot].s.node);
+		if (!n->exact || n->frame < slot || (from && n->frame - slot != from - 1))
+			return 0;
+		from = n->frame - slot + 1;
+	}
+	return from;
+}
+
 static void fill_in(struct mm_slot *mm, const struct order *o, uint32_t bi, uint64_t take,
 		    uint64_t inlay, struct ksm_msg_order *msg) NEEDS(mm->e->lock)
 {
@@ -91,6 +115,7 @@ static void fill_in(struct mm_slot *mm, const struct order *o, uint32_t bi, uint
 	mm->order_seq += !mm->order_seq; /* no id is 0 */
 	msg->id = mm->order_seq * MM_MAX_ORDERS + (uint32_t)(o - mm->order);
 	msg->addr = block_span(b->key).start;
+	msg->from = copied_from(mm->e, b, take, inlay);
 	memset(msg->frame, 0xff, sizeof(msg->frame)); /* KSM_FRAME_NONE */
 	for (uint64_t m = take; m; m &= m - 1)
 		msg->frame[low_bit(m)] = ordered_frame(mm->e, b, low_bit(m));

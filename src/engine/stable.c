@@ -455,8 +455,10 @@ void stable_del_move(struct stable *s, uint32_t n)
 	assert(node->nr_moving);
 	stable_node(s, node->to)->nr_ordered--;
 	stable_touch(s, node->to);
-	if (!--node->nr_moving)
+	if (!--node->nr_moving) {
 		node->to = CTREE_NIL;
+		node->exact = false;
+	}
 }
 
 void stable_touch(struct stable *s, uint32_t n)

@@ -53,17 +53,18 @@ struct stable_node {
 	uint32_t nr_items, nr_ordered;
 	uint32_t dup_prev, dup_next; /* itself when there is no other of this content */
 	uint8_t state;
-	uint8_t told;    /* a client has heard of the frame, so it may be mapped */
-	uint8_t in_tree; /* head of its content */
-	uint8_t root;    /* tree it belongs to */
-	uint8_t nid;     /* NUMA node that it counts for: its frame lies there, or is to */
-	bool away;       /* it could not be made there, and lies elsewhere for now */
-	bool copy;       /* there is a larger one on another node: numa_policy.h */
-	uint8_t filling; /* enum stable_fill */
-	bool touched;    /* on the list of nodes to be settled */
-	bool movable;    /* LIVE: a mover may isolate it (movable.h) */
-	bool isolated;   /* a mover has it: no page joins it, and it is not dropped */
-	uint8_t meets;   /* its content stands twice on its NUMA node: tries left to merge both */
+	uint8_t told;      /* a client has heard of the frame, so it may be mapped */
+	uint8_t in_tree;   /* head of its content */
+	uint8_t root;      /* tree it belongs to */
+	uint8_t nid;       /* NUMA node that it counts for: its frame lies there, or is to */
+	bool away;         /* it could not be made there, and lies elsewhere for now */
+	bool copy;         /* there is a larger one on another node: numa_policy.h */
+	uint8_t filling;   /* enum stable_fill */
+	bool touched;      /* on the list of nodes to be settled */
+	bool movable;      /* LIVE: a mover may isolate it (movable.h) */
+	bool isolated : 1; /* a mover has it: no page joins it, and it is not dropped */
+	bool exact : 1;    /* the frame of `to` is a copy of this one's, and was made as such */
+	uint8_t meets;     /* its content stands twice on its NUMA node: tries left to merge both */
 	uint32_t next_touched;
 };
 

@@ -148,6 +148,7 @@ void target_adopt(struct engine *e, struct migrate *j, struct move *m, bool fail
 	m->collides = m->left && target_find(e, j, m, &room) != NIL;
 	if (!failed && m->left && !m->collides)
 		m->to = stable_new(&e->stable, tree_root(e, to), to, n->hash, frame);
+	m->copied = m->to != NIL;
 	if (m->to == NIL) {
 		m->no_memory = m->left && !m->collides;
 		pool_free(&e->pool, POOL_NO_CACHE, frame, 1, true);

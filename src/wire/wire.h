@@ -101,7 +101,11 @@ struct ksm_msg_adopt {
 struct ksm_msg_order {
 	struct ksm_msg_hdr hdr;
 	uint32_t id;
-	uint32_t reserved;
+	/*
+	 * 0, or a frame plus 1: where page i of the block stands on frame `from` - 1 + i, that has
+	 * the bytes of frame[i], which was copied from it, and frames never change.
+	 */
+	uint32_t from;
 	uint64_t seq;  /* of the last change that the daemon has taken in */
 	uint64_t addr; /* block start: a multiple of KSM_ORDER_PAGES pages */
 	uint32_t frame[KSM_ORDER_PAGES];

@@ -60,6 +60,7 @@ static struct fake {
 	char dir[64];
 	int listener, arena, arena_ro, sentinel;
 	uint8_t *frames; /* the arena, writable */
+	uint32_t from;   /* of the next orders */
 	uint32_t next_order;
 } fake;
 
@@ -199,6 +200,7 @@ static void order_at(struct puppet *p, const void *addr, unsigned int nr, uint32
 {
 	struct ksm_msg_order t = { .hdr = { KSM_MSG_ORDER, sizeof(t) },
 				   .id = ++fake.next_order,
+				   .from = fake.from,
 				   .seq = seq };
 	unsigned int first = (uintptr_t)addr / PAGE % 64;
 	union ksm_msg m;
@@ -620,6 +622,50 @@ START_TEST(test_broken_pages_merge_again)
 	expect_all(res, 40, KSM_RES_MERGED);
 	mem[8 * PAGE] ^= 0xff;
 	mem[9 * PAGE] ^= 0xff;
+	check_fill(mem, 64, 1);
+	fake_stop();
+}
+END_TEST
+
+/* Put pages of `mem` on frames from `frame` on, said to be copies of those from `from` on. */
+static void order_copies(struct puppet *p, const uint8_t *mem, uint32_t from, uint32_t frame,
+			 uint8_t result[64])
+{
+	fake.from = from + 1;
+	order(p, mem, 64, frame, result);
+	fake.from = 0;
+}
+
+/*
+ * The daemon is trusted with what it copied, and with nothing that stands in the program. Seen to
+ * fail when are_copied() does not ask whether pages are private, or where they stand.
+ */
+START_TEST(test_copies_of_frames)
+{
+	uint8_t *mem, *frames, res[64];
+	struct puppet p;
+
+	start_joined(&p, &mem, 64);
+	frames = fake.frames;
+	order(&p, mem, 64, 0, res);
+	memcpy(frames + 200 * PAGE, frames, 64 * PAGE);
+	order_copies(&p, mem, 0, 200, res);
+	expect_all(res, 64, KSM_RES_MERGED);
+	check_fill(mem, 64, 1);
+	/* A page was written since. */
+	memcpy(frames + 300 * PAGE, frames, 64 * PAGE);
+	mem[5 * PAGE] ^= 0xff;
+	order_copies(&p, mem, 200, 300, res);
+	for (int i = 0; i < 64; i++)
+		ck_assert_uint_eq(res[i], i == 5 ? KSM_RES_DIFFERENT : KSM_RES_MERGED);
+	mem[5 * PAGE] ^= 0xff;
+	check_fill(mem, 64, 1);
+	order(&p, mem, 64, 300, res);
+	expect_all(res, 64, KSM_RES_MERGED);
+	/* Pages stand elsewhere than the daemon says. */
+	memset(frames + 400 * PAGE, 0x5a, 64 * PAGE);
+	order_copies(&p, mem, 200, 400, res);
+	expect_all(res, 64, KSM_RES_DIFFERENT);
 	check_fill(mem, 64, 1);
 	fake_stop();
 }
@@ -2820,6 +2866,7 @@ int main(void)
 	tcase_add_test(tc, test_pinned_pages_stay);
 	tcase_add_test(tc, test_no_load_waits_for_ever);
 	tcase_add_test(tc, test_broken_pages_merge_again);
+	tcase_add_test(tc, test_copies_of_frames);
 	tcase_add_test(tc, test_broken_pages_that_may_be_pinned_stay);
 	tcase_add_test(tc, test_broken_pages_one_by_one);
 	tcase_add_loop_test(tc, test_direct_read_in_flight, 0, 3);

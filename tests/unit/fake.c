@@ -750,6 +750,10 @@ static enum ksm_res replace_one(struct fake_client *c, const struct fake_order *
 		return inlay_one(c, i, o->result, s);
 	if (c->plain && wants_inlays(&o->order, s))
 		return KSM_RES_PLAIN;
+	/* Agents do not compare then. */
+	if (o->order.from && c->page[i].how == FAKE_FILE &&
+	    c->page[i].frame == o->order.from - 1 + s)
+		must(c->w->frame_tag[c->page[i].frame] == c->w->frame_tag[o->order.frame[s]]);
 	return merge_one(c, i, o->order.frame[s]);
 }
 

@@ -24,8 +24,8 @@
 /*
  * Invariant: every descriptor is -1 or open in the private table of `owner`; a kit without an owner
  * has none. uffd_sync and staging come together: staging is registered in uffd_sync for missing
- * pages, and between transactions it is empty and PROT_NONE (txn.c). No part of a kit is inherited:
- * the buffers are MADV_DONTFORK, and a child begins with KIT_NONE.
+ * pages, and between transactions it is empty and PROT_NONE (staging.c). No part of a kit is
+ * inherited: the buffers are MADV_DONTFORK, and a child begins with KIT_NONE.
  */
 struct kit {
 	int32_t owner; /* ID of the agent's thread; 0: none runs */

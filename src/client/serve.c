@@ -48,23 +48,51 @@ static bool on_stat(struct link *l, struct heritage *h, const struct ksm_msg_sta
 	return true;
 }
 
-static bool on_order(struct link *l, const struct ksm_msg_order *m)
+/* Orders that are to be carried out together: txn.h. */
+struct orders {
+	unsigned int nr, weight;
+	struct ksm_msg_order m[TXN_ORDERS];
+};
+
+/* Does this one go with those that are there? */
+static bool goes_with(const struct orders *o, const struct ksm_msg_order *m)
 {
-	struct ksm_msg_order_done done = { { KSM_MSG_ORDER_DONE, sizeof(done) }, m->id, 0, { 0 } };
+	return o->nr < TXN_ORDERS && o->weight + txn_weight(m) <= TXN_WEIGHT &&
+	       m->addr - o->m[o->nr - 1].addr == KIT_ORDER_BYTES;
+}
+
+static void add_order(struct orders *o, const struct ksm_msg_order *m)
+{
+	o->m[o->nr++] = *m;
+	o->weight += txn_weight(m);
+}
+
+static bool carry_out(struct link *l, struct orders *o)
+{
+	struct ksm_msg_order_done done[TXN_ORDERS];
+	unsigned int nr = o->nr;
 	bool may;
 
-	if (m->addr % KIT_ORDER_BYTES)
+	o->nr = o->weight = 0;
+	if (!link_same_identity(l))
 		return false;
-	inlay_look(l->kit, m);
+	for (unsigned int i = 0; i < nr; i++) {
+		done[i] = (struct ksm_msg_order_done){
+			{ KSM_MSG_ORDER_DONE, sizeof(done[i]) }, o->m[i].id, 0, { 0 }
+		};
+		inlay_look(l->kit, &o->m[i]);
+	}
 	may = urgent_begin(l->kit);
 	/* An order that must not be begun is answered as one that is out of date. */
-	txn_execute(l->kit, m, may ? l->sent_seq : ~m->seq, done.result);
+	for (unsigned int i = 0; i < nr && !may; i++)
+		o->m[i].seq = ~l->sent_seq;
+	txn_execute(l->kit, o->m, nr, l->sent_seq, done);
 	urgent_rest(l->kit);
-	/* Now, with no page in hand, and not in the middle of the next order: threads that wait for
-	 * its pages would wait for the length of another program's time slice. */
-	sysc0(SYS_sched_yield);
 	tell_info_later(l);
-	return tell_message(l, &done, sizeof(done));
+	for (unsigned int i = 0; i < nr; i++)
+		if (!tell_message(l, &done[i], sizeof(done[i])))
+			return false;
+	return true;
 }
 
 /* Some pages are private now and others are not: what stands where is told from the beginning. */
@@ -123,7 +151,7 @@ static bool on_give_back(struct link *l, const struct ksm_msg_give_back *m)
 		err = unshare_mapping(l->kit, m->addr + i * (uint64_t)KSM_PAGE_SIZE,
 				      m->addr + j * (uint64_t)KSM_PAGE_SIZE, &room);
 	urgent_rest(l->kit);
-	sysc0(SYS_sched_yield); /* as on_order() does */
+	sysc0(SYS_sched_yield); /* as txn_execute() does */
 	tell_info_later(l);
 	return true;
 }
@@ -136,8 +164,6 @@ static bool on_message(struct link *l, struct heritage *h, const union ksm_msg *
 		return sentinel_epoch(&h->sentinels, l, &m->epoch, f);
 	link_close_fds(f);
 	switch (m->hdr.type) {
-	case KSM_MSG_ORDER:
-		return on_order(l, &m->order);
 	case KSM_MSG_UNMERGE:
 		return on_unmerge(l, &m->unmerge);
 	case KSM_MSG_GIVE_BACK:
@@ -151,29 +177,67 @@ static bool on_message(struct link *l, struct heritage *h, const union ksm_msg *
 	}
 }
 
-/* Receive until the socket is empty. False: the connection is to end. */
+/*
+ * Receive the next message. Returns as link_receive(), but for -EPROTO where the connection is to
+ * end; then, and for an order, no descriptor is left open.
+ */
+static long receive(struct link *l, union ksm_msg *m, struct link_fds *f)
+{
+	long n;
+
+	do
+		n = link_receive(l, m, f);
+	while (n == -EINTR);
+	if (n == -EAGAIN)
+		return n;
+	if (n > 0 && m->hdr.type == KSM_MSG_ORDER) {
+		link_close_fds(f);
+		return m->order.addr % KIT_ORDER_BYTES ? -EPROTO : n;
+	}
+	if (n > 0 && link_same_identity(l))
+		return n;
+	link_close_fds(f);
+	return -EPROTO;
+}
+
+/* Between messages: what happened meanwhile. False: the connection is to end. */
+static bool look_up(struct link *l)
+{
+	if (!tell_events(l))
+		return false;
+	wait_ask_passes(l);
+	/* Orders may keep coming for seconds; program threads must not wait for that. */
+	wait_for(l, 0, 0);
+	return !mailbox_ending();
+}
+
+/*
+ * Receive until the socket is empty. Orders that have come are kept as long as the next message is
+ * one that goes with them. False: the connection is to end.
+ */
 static bool receive_all(struct link *l, struct heritage *h)
 {
+	struct orders o = { 0 };
 	union ksm_msg m;
 	struct link_fds f;
 
 	for (;;) {
-		long n = link_receive(l, &m, &f);
+		long n = receive(l, &m, &f);
+		bool order = n > 0 && m.hdr.type == KSM_MSG_ORDER;
 
-		if (n == -EAGAIN)
-			return true;
-		if (n == -EINTR)
+		if (order && o.nr && goes_with(&o, &m.order)) {
+			add_order(&o, &m.order);
 			continue;
-		if (n <= 0 || !link_same_identity(l)) {
+		}
+		if (o.nr && (!carry_out(l, &o) || !look_up(l))) {
 			link_close_fds(&f);
 			return false;
 		}
-		if (!on_message(l, h, &m, &f) || !tell_events(l))
-			return false;
-		wait_ask_passes(l);
-		/* Orders may keep coming for seconds; program threads must not wait for that. */
-		wait_for(l, 0, 0);
-		if (mailbox_ending())
+		if (n <= 0)
+			return n == -EAGAIN;
+		if (order)
+			add_order(&o, &m.order);
+		else if (!on_message(l, h, &m, &f) || !look_up(l))
 			return false;
 	}
 }

@@ -188,21 +188,45 @@ static void serve_child(int child, const struct staged *st, int depth)
 	sysc1(SYS_close, child);
 }
 
-void uffd_serve_forks(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging)
+/* A page that is there by now: who waited for it does not notice. */
+static void fill_hole(const struct kit *k, uint64_t addr)
+{
+	struct uffdio_zeropage zero = { .range = { addr - addr % KSM_PAGE_SIZE, KSM_PAGE_SIZE } };
+
+	if (sysc3(SYS_ioctl, k->uffd_sync, UFFDIO_ZEROPAGE, &zero) == -EEXIST)
+		uffd_wake(k->uffd_sync, zero.range.start, zero.range.start + KSM_PAGE_SIZE);
+}
+
+static void serve_messages(const struct kit *k, const struct staged *st, struct span holes)
+{
+	struct uffd_msg msg;
+
+	while (sysc3(SYS_read, k->uffd_sync, &msg, sizeof(msg)) == sizeof(msg))
+		if (msg.event == UFFD_EVENT_FORK)
+			serve_child((int)msg.arg.fork.ufd, st, 0);
+		else if (msg.event == UFFD_EVENT_PAGEFAULT &&
+			 span_holds(holes, msg.arg.pagefault.address))
+			fill_hole(k, msg.arg.pagefault.address);
+}
+
+void uffd_serve(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging,
+		struct span holes)
 {
 	const struct staged st = { addr, moved, staging };
 
-	if (!k->event_fork)
-		return;
-	for (;;) {
+	if (k->event_fork || !span_empty(holes))
+		serve_messages(k, &st, holes);
+	while (k->event_fork) {
 		struct uffdio_zeropage fence = { .range = { 0, KSM_PAGE_SIZE } };
-		struct uffd_msg msg;
 
-		while (sysc3(SYS_read, k->uffd_sync, &msg, sizeof(msg)) == sizeof(msg))
-			if (msg.event == UFFD_EVENT_FORK)
-				serve_child((int)msg.arg.fork.ufd, &st, 0);
 		if (sysc3(SYS_ioctl, k->uffd_sync, UFFDIO_ZEROPAGE, &fence) != -EAGAIN)
 			return;
 		sysc0(SYS_sched_yield);
+		serve_messages(k, &st, holes);
 	}
+}
+
+void uffd_serve_forks(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging)
+{
+	uffd_serve(k, addr, moved, staging, (struct span){ 0, 0 });
 }

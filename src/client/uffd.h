@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "base/span.h"
 #include "client/as.h"
 #include "client/kit.h"
 
@@ -29,5 +30,11 @@ void uffd_give_way(const struct kit *k, uint64_t start, uint64_t end) NEEDS(as.l
  */
 void uffd_serve_forks(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging)
 	NEEDS(as.lock);
+/*
+ * The same, while no page of the program is out; and threads go on that wait in `holes`, which may
+ * be in uffd_sync, for a page that is not there. They find zeros.
+ */
+void uffd_serve(const struct kit *k, uint64_t addr, uint64_t moved, const uint8_t *staging,
+		struct span holes) NEEDS(as.lock);
 
 #endif

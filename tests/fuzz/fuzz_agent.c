@@ -14,7 +14,7 @@
  * crashes.
  *
  * Seen to fail: with a control buffer of CMSG_SPACE(3 descriptors), which lets a fourth in; without
- * the comparison in txn.c, or that in inplace.c; when the agent does not move unequal pages back;
+ * the comparison in replace.c, or in inplace.c; when the agent does not move unequal pages back;
  * in the sweep without mend_hole(), or without its uffd_register(); when unshare.c assumes that a
  * failed mremap() left everything in its place.
  */
@@ -38,6 +38,7 @@
 #include "client/mailbox.h"
 #include "client/serve.h"
 #include "client/sysc.h"
+#include "client/txn.h"
 #include "wire/kernel_abi.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -83,7 +84,7 @@ static struct {
 	uint8_t passed[MAX_PASSED];
 	int nr_passed;
 	uint64_t nr_messages, orders, answers;
-	struct ksm_msg_order order;
+	struct ksm_msg_order order[TXN_ORDERS]; /* those without an answer, in a ring */
 	size_t maps_at, small_at;
 	int nr_tasks; /* entries left in the directory that is open */
 	const char *small;
@@ -304,7 +305,7 @@ static long do_recvmsg(struct msghdr *mh)
 	uint32_t len;
 	int nr;
 
-	MUST(!k.in_order || k.answers == k.orders);
+	MUST(!k.in_order || k.orders - k.answers < TXN_ORDERS);
 	check_memory();
 	if (k.p >= k.end) {
 		mh->msg_controllen = 0;
@@ -331,8 +332,7 @@ static long do_recvmsg(struct msghdr *mh)
 	pass_fds(mh, nr);
 	if (m.hdr.type == KSM_MSG_ORDER && len == sizeof(m.order) && m.hdr.len == len &&
 	    m.order.addr % (KSM_ORDER_PAGES * PAGE) == 0) {
-		k.orders++;
-		k.order = m.order;
+		k.order[k.orders++ % TXN_ORDERS] = m.order;
 		k.in_order = true;
 	}
 	return len;
@@ -342,25 +342,25 @@ static long do_recvmsg(struct msghdr *mh)
 
 static void check_done(const struct ksm_msg_order_done *d)
 {
-	k.answers++;
-	MUST(k.answers == k.orders && d->id == k.order.id);
+	const struct ksm_msg_order *o = &k.order[k.answers % TXN_ORDERS];
+
+	MUST(k.answers++ < k.orders && d->id == o->id);
 	for (unsigned int i = 0; i < KSM_ORDER_PAGES; i++) {
-		uint64_t addr = k.order.addr + i * PAGE;
+		uint64_t addr = o->addr + i * PAGE;
 
 		MUST(d->result[i] < KSM_RES_NR);
-		MUST((d->result[i] == KSM_RES_NONE) == (k.order.frame[i] == KSM_FRAME_NONE));
+		MUST((d->result[i] == KSM_RES_NONE) == (o->frame[i] == KSM_FRAME_NONE));
 		if (d->result[i] == KSM_RES_INLAID)
-			MUST(k.order.frame[i] == KSM_FRAME_INLAY && inside(addr, PAGE) &&
+			MUST(o->frame[i] == KSM_FRAME_INLAY && inside(addr, PAGE) &&
 			     k.page[number(addr)] == ANON);
 		if (d->result[i] != KSM_RES_MERGED)
 			continue;
 		fuzz_agent_merged++;
 		MUST(inside(addr, PAGE));
-		if (k.order.frame[i] == KSM_FRAME_ZERO)
+		if (o->frame[i] == KSM_FRAME_ZERO)
 			MUST(k.page[number(addr)] == ABSENT && !k.want[number(addr)]);
 		else
-			MUST(k.page[number(addr)] == FRAME &&
-			     k.frame[number(addr)] == k.order.frame[i]);
+			MUST(k.page[number(addr)] == FRAME && k.frame[number(addr)] == o->frame[i]);
 	}
 }
 
@@ -404,7 +404,7 @@ static struct aside {
 	uint64_t addr, len, off; /* len 0: unused */
 	uint64_t left;           /* bytes that were neither moved away nor unmapped */
 	bool inlaid[FRAMES + 1]; /* pages of it that are private, and no frames */
-} asides[20]; /* of a chunk of txn.c: 16 runs, their sheet, and what a failed one has left */
+} asides[20]; /* of a chunk of replace.c: 16 runs, their sheet, and what a failed one has left */
 
 static struct aside *aside_at(uint64_t from, uint64_t len)
 {

@@ -27,8 +27,8 @@
  *
  * Seen to fail with a protection taken out (one job on two cores, seconds until it was found):
  *
- *	txn.c: pages are taken for equal without being compared          1
- *	txn.c: staged() says that nothing is in the staging area         1
+ *	replace.c: pages are taken for equal without being compared      1
+ *	replace.c: staged() says that nothing is in the staging area     1
  *	ops.c: MADV_DONTNEED leaves frames in place (ops_empty_frames)   1
  *	inplace.c: pins are not asked for (hold_may_be_pinned: false)    4
  *	uffd.c: children of raw clones are not given the moved pages    12 (TORTURE_PLAIN=0)

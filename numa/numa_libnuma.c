@@ -60,21 +60,39 @@ static void libnuma_page_nids(struct numa_topology *t, pid_t pid, const uint64_t
 	}
 }
 
+/* The kernel reads one bit less than maxnode says. */
+#define MASK_BITS (MAX_OS_NODES + 1)
+struct node_mask {
+	unsigned long bit[MAX_OS_NODES / (8 * sizeof(long))];
+};
+
+static struct node_mask mask_of(const struct numa_topology *t, int nid)
+{
+	unsigned int os = (unsigned int)t->os_node[nid], per = 8 * sizeof(long);
+	struct node_mask m = { { 0 } };
+
+	m.bit[os / per] = 1ul << (os % per);
+	return m;
+}
+
+/* Preferred, not bound: a full node must not make merging fail. */
 static int libnuma_prefer(struct numa_topology *t, int nid)
 {
-	unsigned long mask[MAX_OS_NODES / (8 * sizeof(long))] = { 0 };
-	unsigned int os = nid < 0 ? 0 : (unsigned int)t->os_node[nid];
+	struct node_mask m;
 
 	if (t->nr_nodes == 1)
 		return 0;
 	if (nid < 0)
 		return set_mempolicy(MPOL_DEFAULT, NULL, 0) ? -errno : 0;
-	mask[os / (8 * sizeof(long))] = 1ul << (os % (8 * sizeof(long)));
-	/*
-	 * Preferred, not bound: a full node must not make merging fail. The kernel reads one bit
-	 * less than maxnode says.
-	 */
-	return set_mempolicy(MPOL_PREFERRED, mask, MAX_OS_NODES + 1) ? -errno : 0;
+	m = mask_of(t, nid);
+	return set_mempolicy(MPOL_PREFERRED, m.bit, MASK_BITS) ? -errno : 0;
+}
+
+static int libnuma_place(struct numa_topology *t, void *addr, size_t len, int nid)
+{
+	struct node_mask m = mask_of(t, nid);
+
+	return mbind(addr, len, MPOL_PREFERRED, m.bit, MASK_BITS, 0) ? -errno : 0;
 }
 
 /*
@@ -229,6 +247,7 @@ static const struct numa_topology_ops libnuma_ops = {
 	.page_nids = libnuma_page_nids,
 	.prefer = libnuma_prefer,
 	.unbind = libnuma_unbind,
+	.place = libnuma_place,
 	.move = libnuma_move,
 	.usable = libnuma_usable,
 	.room = libnuma_room,

@@ -45,6 +45,12 @@ struct numa_topology_ops {
 	 */
 	int (*unbind)(struct numa_topology *t, void *addr, size_t len);
 	/*
+	 * Have private memory of the calling process, [addr, addr + len), page aligned, which it
+	 * has not touched yet, lie on node nid, or elsewhere while that has no room. Returns 0 or
+	 * -errno (no memory there at all). NULL where nothing can be placed.
+	 */
+	int (*place)(struct numa_topology *t, void *addr, size_t len, int nid);
+	/*
 	 * Move pages of the calling process to node nid, under all their mappings, as many as can
 	 * be. nr <= NUMA_MAX_QUERY. Returns 0 or -errno (-EPERM: that takes CAP_SYS_NICE). NULL
 	 * where pages cannot be moved.

@@ -81,6 +81,7 @@ static struct domain *domain_new(struct domain_table *t, const struct domain_key
 		.knobs = t->knobs,
 		.nr_nodes = t->topology->nr_nodes,
 		.distance = t->topology->distance,
+		.memory = node_memory_slab(t->memory),
 		.one_client = key->kind == KIND_ALONE,
 		.hash_seed = t->hash_seed,
 	};
@@ -140,7 +141,17 @@ void domain_table_init(struct domain_table *t)
 
 int domain_table_start(struct domain_table *t)
 {
-	return undertaker_start(&t->undertaker);
+	int err;
+
+	t->memory = node_memory_new(t->topology);
+	if (!t->memory && errno)
+		return -errno;
+	err = undertaker_start(&t->undertaker);
+	if (err) {
+		node_memory_free(t->memory);
+		t->memory = NULL;
+	}
+	return err;
 }
 
 void domain_table_deinit(struct domain_table *t)
@@ -152,6 +163,7 @@ void domain_table_deinit(struct domain_table *t)
 		domain_put(d);
 	}
 	undertaker_stop(&t->undertaker);
+	node_memory_free(t->memory);
 	lock_deinit(&t->lock);
 }
 

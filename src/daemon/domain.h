@@ -24,6 +24,7 @@
 #include "daemon/arena.h"
 #include "daemon/domain_key.h"
 #include "daemon/grace.h"
+#include "daemon/node_memory.h"
 #include "daemon/undertaker.h"
 #include "engine/engine.h"
 
@@ -57,6 +58,7 @@ struct domain_table {
 	/* What those that ended had counted since the start; under the lock. */
 	struct engine_totals past;
 	struct undertaker undertaker; /* of the domains that have ended */
+	struct node_memory *memory; /* for the engines' records; NULL: malloc(). Since the start */
 	/* Set once. */
 	enum domain_mode mode;
 	struct account_table *accounts;

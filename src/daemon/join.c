@@ -11,6 +11,7 @@
 #include "daemon/clients.h"
 #include "daemon/daemon.h"
 #include "daemon/family.h"
+#include "daemon/runs_on.h"
 #include "daemon/session_send.h"
 
 static int welcome(struct session *s)
@@ -61,6 +62,9 @@ static int enter(struct session *s, const struct ksm_msg_hello *hello)
 	s->family = family_of(s->pid, known_family, s->clients);
 	engine_mm_set_family(mm, s->family);
 	engine_mm_set_vmas(mm, hello->nr_vmas, hello->max_map_count);
+	/* Before its pages are seen, whose records are to lie there; readers.c looks again. */
+	if (s->d->topology->nr_nodes > 1)
+		engine_mm_set_reader(mm, runs_on(s->d->topology, s->pid, 1));
 	s->mm = mm;
 	clients_enter(s);
 	return 0;

@@ -28,20 +28,18 @@ static void sort_again(struct engine *e, uint32_t i) NEEDS(e->lock)
 	page_pend(e, i / BLOCK_PAGES, i % BLOCK_PAGES, false);
 }
 
-static uint32_t nr_roots(const struct engine *e)
-{
-	return (uint32_t)e->nr_nodes * CTREE_SHARDS;
-}
-
 /* Unique pages, from tree `next_root` on, until `left` is 0. */
 static void empty_unstable(struct engine *e, uint32_t *left) NEEDS(e->lock)
 {
-	for (; e->next_root < nr_roots(e) && *left; e->next_root++, --*left)
-		while (e->unstable_root[e->next_root] != NIL) {
+	for (; e->next_root < e->unstable.nr && *left; e->next_root++, --*left) {
+		uint32_t item;
+
+		while ((item = ctree_root_at(&e->unstable, e->next_root)) != NIL) {
 			if (!--*left)
 				return;
-			sort_again(e, e->unstable_root[e->next_root]);
+			sort_again(e, item);
 		}
+	}
 }
 
 static void empty_crowds(struct engine *e, uint32_t *left) NEEDS(e->lock)

@@ -159,6 +159,12 @@ void block_list_next_pass(struct mm_slot *mm)
 
 /* --- blocks --- */
 
+/* Where a client's blocks are to lie: with the workers that take it up before others. */
+static unsigned int home_of(const struct mm_slot *mm)
+{
+	return mm->reader == NID_UNKNOWN ? 0 : (unsigned int)mm->reader;
+}
+
 uint32_t block_get(struct mm_slot *mm, uint32_t key, struct region *region)
 {
 	uint32_t bi = block_find(mm, key);
@@ -166,7 +172,7 @@ uint32_t block_get(struct mm_slot *mm, uint32_t key, struct region *region)
 
 	if (bi != NIL)
 		return bi;
-	bi = allow_memory(mm, sizeof(*b)) ? slab_alloc(&mm->e->blocks) : SLAB_NIL;
+	bi = allow_memory(mm, sizeof(*b)) ? slab_alloc(&mm->e->blocks, home_of(mm)) : SLAB_NIL;
 	if (bi == SLAB_NIL)
 		return NIL;
 	if (table_insert(mm, key, bi)) {

@@ -240,7 +240,7 @@ struct crowd {
 
 struct crowds {
 	struct slab slab;
-	uint32_t *root; /* CTREE_SHARDS for each nid */
+	struct ctree_roots roots; /* a tree for each nid */
 	uint32_t due_root;
 	uint32_t touched;        /* first crowd to be settled; NIL when the lock is free */
 	uint64_t now, salt;      /* of the last tick */
@@ -306,11 +306,11 @@ struct engine {
 	struct slab blocks; /* struct rmap_block */
 	struct stable stable;
 	struct pool pool;
-	uint32_t allowed;        /* frames that may be in use, never below pool.nr_used: allow.c */
-	uint64_t debt_allowed;   /* pages that may be merged or ordered: allow.c */
-	bool held;               /* nothing is to be merged for now; atomic, like the next */
-	bool indebted;           /* a page was not merged because debt_allowed was reached */
-	uint32_t *unstable_root; /* CTREE_SHARDS for each nid */
+	uint32_t allowed;      /* frames that may be in use, never below pool.nr_used: allow.c */
+	uint64_t debt_allowed; /* pages that may be merged or ordered: allow.c */
+	bool held;             /* nothing is to be merged for now; atomic, like the next */
+	bool indebted;         /* a page was not merged because debt_allowed was reached */
+	struct ctree_roots unstable; /* a tree for each nid */
 	struct crowds crowds;
 	bool one_client; /* the domain never has another: min_sharers means nothing */
 	/*

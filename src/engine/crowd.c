@@ -36,36 +36,31 @@
 #define CTREE_KEY(e, i) (crowd_at(e, i)->due * CROWD_MAX + (i))
 #include "engine/ctree.h"
 
-int crowds_init(struct engine *e, uint32_t nr_roots)
+int crowds_init(struct engine *e, int nr_nodes, const struct slab_memory *memory)
 {
 	struct crowds *all = &e->crowds;
 
-	slab_init(&all->slab, sizeof(struct crowd), CROWD_MAX);
+	slab_init(&all->slab, sizeof(struct crowd), CROWD_MAX, memory);
 	all->due_root = all->touched = NIL;
-	all->root = malloc(nr_roots * sizeof(*all->root));
-	if (!all->root)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < nr_roots; i++)
-		all->root[i] = NIL;
-	return 0;
+	return ctree_roots_init(&all->roots, nr_nodes, memory);
 }
 
 void crowds_deinit(struct engine *e)
 {
 	slab_deinit(&e->crowds.slab);
-	free(e->crowds.root);
+	ctree_roots_deinit(&e->crowds.roots);
 }
 
 uint32_t crowd_find(struct engine *e, int root, uint64_t hash)
 {
 	if (!e->crowds.slab.nr)
 		return NIL;
-	return wt_find(e, *ctree_root(e->crowds.root, root, hash), hash);
+	return wt_find(e, *ctree_root(&e->crowds.roots, root, hash), hash);
 }
 
 uint32_t crowd_new(struct engine *e, int root, uint64_t hash)
 {
-	uint32_t c = slab_alloc(&e->crowds.slab);
+	uint32_t c = slab_alloc(&e->crowds.slab, (unsigned int)root);
 	struct crowd *crowd;
 
 	if (c == SLAB_NIL)
@@ -73,7 +68,7 @@ uint32_t crowd_new(struct engine *e, int root, uint64_t hash)
 	crowd = crowd_at(e, c);
 	crowd->hash = hash;
 	crowd->root = (uint8_t)root;
-	wt_insert(e, ctree_root(e->crowds.root, root, hash), c);
+	wt_insert(e, ctree_root(&e->crowds.roots, root, hash), c);
 	crowd_touch(e, c);
 	return c;
 }
@@ -84,7 +79,7 @@ void crowd_free(struct engine *e, uint32_t c)
 
 	assert(!crowd->nr && !crowd->touched);
 	crowd_set_raw(e, c);
-	wt_erase(e, ctree_root(e->crowds.root, crowd->root, crowd->hash), c);
+	wt_erase(e, ctree_root(&e->crowds.roots, crowd->root, crowd->hash), c);
 	slab_free(&e->crowds.slab, c);
 }
 
@@ -320,8 +315,8 @@ int crowds_check(struct engine *e, const char **why)
 		timed += crowd_at(e, c)->timed;
 	}
 	*why = "crowds' tree";
-	for (uint32_t r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++) {
-		if (wt_check(e, e->crowds.root[r], &nr))
+	for (uint32_t r = 0; r < e->crowds.roots.nr; r++) {
+		if (wt_check(e, ctree_root_at(&e->crowds.roots, r), &nr))
 			return -1;
 		in_trees += nr;
 	}

@@ -13,7 +13,8 @@
 /* Most crowds: their numbers and their times share 64 bits. Each holds at least a page. */
 #define CROWD_MAX (1u << 24)
 
-int crowds_init(struct engine *e, uint32_t nr_roots); /* 0 or -ENOMEM */
+/* 0 or -ENOMEM */
+int crowds_init(struct engine *e, int nr_nodes, const struct slab_memory *memory);
 void crowds_deinit(struct engine *e);
 
 static inline struct crowd *crowd_at(const struct engine *e, uint32_t c)

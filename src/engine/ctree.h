@@ -17,7 +17,7 @@
  * allocates or fails.
  *
  *	NAME_find(ctx, root, key)	node, or CTREE_NIL
- *	NAME_warm(ctx, base, tree[], key[], nr)	go down nr of the trees at base in step;
+ *	NAME_warm(ctx, &roots, tree[], key[], nr)	go down nr of these trees in step;
  *					nr <= CTREE_WARM
  *	NAME_insert(ctx, &root, i)	CTREE_NIL when inserted; the node of equal key otherwise
  *	NAME_erase(ctx, &root, i)	i must be in the tree
@@ -29,6 +29,8 @@
 #define KSM_CTREE_H
 
 #include <stdint.h>
+
+#include "base/slab.h"
 
 #define CTREE_NIL 0x7fffffffu
 #define CTREE_RED 0x80000000u
@@ -49,10 +51,27 @@ static inline uint32_t ctree_shard(uint64_t key)
 	return (uint32_t)(key >> (64 - CTREE_SHARD_BITS));
 }
 
-/* The root for this key in tree number `tree`; CTREE_SHARDS roots of each stand at `base`. */
-static inline uint32_t *ctree_root(uint32_t *base, int tree, uint64_t key)
+/* The roots of some trees, CTREE_SHARDS of each; those of tree n lie in place n of `memory`. */
+struct ctree_roots {
+	uint32_t *of[SLAB_PLACES];
+	uint32_t nr; /* of all trees together */
+	const struct slab_memory *memory;
+};
+
+/* `nr_trees` empty trees, at most SLAB_PLACES. 0 or -ENOMEM; then, too, it can be deinited. */
+int ctree_roots_init(struct ctree_roots *r, int nr_trees, const struct slab_memory *memory);
+void ctree_roots_deinit(struct ctree_roots *r);
+
+/* The root for this key in tree number `tree`. */
+static inline uint32_t *ctree_root(const struct ctree_roots *r, int tree, uint64_t key)
 {
-	return &base[(uint32_t)tree * CTREE_SHARDS + ctree_shard(key)];
+	return &r->of[tree][ctree_shard(key)];
+}
+
+/* Root number i < nr of all. */
+static inline uint32_t ctree_root_at(const struct ctree_roots *r, uint32_t i)
+{
+	return r->of[i / CTREE_SHARDS][i % CTREE_SHARDS];
 }
 
 struct ctree_links {
@@ -142,14 +161,14 @@ static inline uint32_t CT(_find)(CTREE_CTX ctx, uint32_t root, uint64_t key)
  * Each step down a tree misses the cache. Searches that take their steps together have their misses
  * together, and a look-up after this finds everything near.
  */
-static inline void CT(_warm)(CTREE_CTX ctx, uint32_t *base, const int *tree, const uint64_t *key,
-			     unsigned int nr)
+static inline void CT(_warm)(CTREE_CTX ctx, const struct ctree_roots *roots, const int *tree,
+			     const uint64_t *key, unsigned int nr)
 {
 	uint32_t *root[CTREE_WARM], at[CTREE_WARM];
 	unsigned int left;
 
 	for (unsigned int i = 0; i < nr; i++) {
-		root[i] = ctree_root(base, tree[i], key[i]);
+		root[i] = ctree_root(roots, tree[i], key[i]);
 		__builtin_prefetch(root[i]);
 	}
 	for (unsigned int i = 0; i < nr; i++) {

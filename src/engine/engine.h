@@ -28,6 +28,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/slab.h"
 #include "base/span.h"
 #include "engine/knobs.h"
 #include "wire/wire.h"
@@ -155,7 +156,14 @@ struct engine_config {
 	int nr_nodes;                  /* 1..ENGINE_NODES */
 	uint32_t zone_frames;          /* frames of each node's zone; node n owns [n*z, (n+1)*z) */
 	uint8_t (*distance)[ENGINE_NODES]; /* between nodes; copied. NULL: all are as far */
-	bool one_client;                   /* the domain never has another: min_sharers is void */
+	/*
+	 * Memory on each node, whose number is the place. Trees and lists are walked by the scan
+	 * threads of their node, so their records lie there: a stable node on the node that it
+	 * counted for when it was made, what is known of a client's pages on the one where most of
+	 * its threads ran when the pages were seen. NULL: malloc(). Outlives the engine.
+	 */
+	const struct slab_memory *memory;
+	bool one_client;    /* the domain never has another: min_sharers is void */
 	bool guard_frames;  /* for debugging: a frame is kept empty beside each run of frames */
 	uint64_t hash_seed; /* secret: contents must not be predictable from hashes */
 };

@@ -38,18 +38,14 @@ static int make_pool(struct engine *e, const struct engine_config *cfg)
 /* The parts that need memory. 0 or -1; engine_free_parts() takes any that are there. */
 static int engine_make_parts(struct engine *e, const struct engine_config *cfg)
 {
-	uint32_t nr = (uint32_t)cfg->nr_nodes * CTREE_SHARDS;
-
-	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1);
-	e->unstable_root = malloc(nr * sizeof(*e->unstable_root));
-	if (crowds_init(e, nr) || !e->unstable_root || stable_init(&e->stable, cfg->nr_nodes) ||
-	    make_pool(e, cfg))
+	slab_init(&e->blocks, sizeof(struct rmap_block), RMAP_MAX_BLOCKS - 1, cfg->memory);
+	if (ctree_roots_init(&e->unstable, cfg->nr_nodes, cfg->memory) ||
+	    crowds_init(e, cfg->nr_nodes, cfg->memory) ||
+	    stable_init(&e->stable, cfg->nr_nodes, cfg->memory) || make_pool(e, cfg))
 		return -1;
-	for (uint32_t i = 0; i < nr; i++)
-		e->unstable_root[i] = NIL;
 	for (uint32_t i = 0; i < ENGINE_WORKERS; i++)
 		e->worker[i].nid = NID_UNKNOWN;
-	e->table_bytes = sizeof(*e) + 3 * nr * sizeof(*e->unstable_root);
+	e->table_bytes = sizeof(*e) + 3ull * e->unstable.nr * sizeof(**e->unstable.of);
 	return 0;
 }
 
@@ -58,7 +54,7 @@ static void engine_free_parts(struct engine *e)
 	slab_deinit(&e->blocks);
 	stable_deinit(&e->stable);
 	crowds_deinit(e);
-	free(e->unstable_root);
+	ctree_roots_deinit(&e->unstable);
 	read_drop_buffers(e);
 	migrate_free(e);
 	drain_free(e);

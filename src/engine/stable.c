@@ -20,19 +20,13 @@
 #define CTREE_KEY(s, i) (stable_node(s, i)->hash)
 #include "engine/ctree.h"
 
-int stable_init(struct stable *s, int nr_nodes)
+int stable_init(struct stable *s, int nr_nodes, const struct slab_memory *memory)
 {
 	*s = (struct stable){ .retired_first = CTREE_NIL,
 			      .retired_last = CTREE_NIL,
 			      .touched = CTREE_NIL };
-	s->nr_roots = (uint32_t)nr_nodes * CTREE_SHARDS;
-	s->root = malloc(s->nr_roots * sizeof(*s->root));
-	if (!s->root)
-		return -ENOMEM;
-	slab_init(&s->nodes, sizeof(struct stable_node), CTREE_NIL);
-	for (uint32_t i = 0; i < s->nr_roots; i++)
-		s->root[i] = CTREE_NIL;
-	return 0;
+	slab_init(&s->nodes, sizeof(struct stable_node), CTREE_NIL, memory);
+	return ctree_roots_init(&s->roots, nr_nodes, memory);
 }
 
 void stable_deinit(struct stable *s)
@@ -41,17 +35,17 @@ void stable_deinit(struct stable *s)
 		if (slab_is_used(&s->nodes, i))
 			slab_free(&s->nodes, i);
 	slab_deinit(&s->nodes);
-	free(s->root);
+	ctree_roots_deinit(&s->roots);
 }
 
 void stable_warm(struct stable *s, const int *root, const uint64_t *hash, unsigned int nr)
 {
-	st_warm(s, s->root, root, hash, nr);
+	st_warm(s, &s->roots, root, hash, nr);
 }
 
 uint32_t stable_find(struct stable *s, int root, uint64_t hash)
 {
-	return st_find(s, *ctree_root(s->root, root, hash), hash);
+	return st_find(s, *ctree_root(&s->roots, root, hash), hash);
 }
 
 static uint32_t load(const struct stable_node *n)
@@ -71,7 +65,7 @@ uint32_t stable_pick(struct stable *s, int root, uint64_t hash, uint32_t limit)
 		    (best == CTREE_NIL || load(stable_node(s, n)) > load(stable_node(s, best))))
 			best = n;
 	if (best != CTREE_NIL) {
-		st_replace(s, ctree_root(s->root, root, hash), head, best);
+		st_replace(s, ctree_root(&s->roots, root, hash), head, best);
 		stable_node(s, head)->in_tree = 0;
 		stable_node(s, best)->in_tree = 1;
 	}
@@ -206,11 +200,11 @@ static void link_live(struct stable *s, uint32_t i, int root)
 	s->nr_on[n->nid]++;
 	s->nr_away += n->away;
 	count_place(s, n, true);
-	head = st_insert(s, ctree_root(s->root, root, n->hash), i);
+	head = st_insert(s, ctree_root(&s->roots, root, n->hash), i);
 	if (head == CTREE_NIL)
 		return;
 	h = stable_node(s, head);
-	st_replace(s, ctree_root(s->root, root, n->hash), head, i);
+	st_replace(s, ctree_root(&s->roots, root, n->hash), head, i);
 	h->in_tree = 0;
 	if (h->dup_next == head) {
 		s->nr_chains++;
@@ -244,11 +238,11 @@ static void unlink_live(struct stable *s, uint32_t i)
 	count_place(s, n, false);
 	n->copy = false;
 	if (other == i) {
-		st_erase(s, ctree_root(s->root, n->root, n->hash), i);
+		st_erase(s, ctree_root(&s->roots, n->root, n->hash), i);
 		return;
 	}
 	if (n->in_tree) {
-		st_replace(s, ctree_root(s->root, n->root, n->hash), i, other);
+		st_replace(s, ctree_root(&s->roots, n->root, n->hash), i, other);
 		stable_node(s, other)->in_tree = 1;
 	}
 	stable_node(s, n->dup_prev)->dup_next = n->dup_next;
@@ -263,7 +257,7 @@ static void unlink_live(struct stable *s, uint32_t i)
 
 uint32_t stable_new(struct stable *s, int root, int nid, uint64_t hash, uint32_t frame)
 {
-	uint32_t i = slab_alloc(&s->nodes);
+	uint32_t i = slab_alloc(&s->nodes, (unsigned int)nid);
 	struct stable_node *n;
 
 	if (i == SLAB_NIL)
@@ -571,9 +565,9 @@ int stable_check(struct stable *s, const char **why)
 		epoch = stable_node(s, i)->epoch;
 		retired++;
 	}
-	for (uint32_t r = 0; r < s->nr_roots; r++) {
+	for (uint32_t r = 0; r < s->roots.nr; r++) {
 		*why = "stable tree";
-		if (st_check(s, s->root[r], &nr))
+		if (st_check(s, ctree_root_at(&s->roots, r), &nr))
 			return -1;
 		in_trees += nr;
 	}

@@ -70,8 +70,7 @@ struct stable_node {
 
 struct stable {
 	struct slab nodes;
-	uint32_t *root; /* CTREE_SHARDS for each nid */
-	uint32_t nr_roots;
+	struct ctree_roots roots; /* a tree for each nid */
 	uint32_t retired_first, retired_last;
 	uint32_t touched; /* first node to be settled; NIL when the lock is free */
 	uint64_t nr_live, nr_retired;
@@ -91,8 +90,9 @@ struct stable {
 	uint64_t nr_on[STABLE_NIDS]; /* live nodes that count for each NUMA node */
 };
 
-int stable_init(struct stable *s, int nr_nodes); /* 0 or -ENOMEM */
-void stable_deinit(struct stable *s);            /* nodes still there are forgotten */
+/* A node lies in the place `nid` of `memory`, which may be NULL. 0 or -ENOMEM. */
+int stable_init(struct stable *s, int nr_nodes, const struct slab_memory *memory);
+void stable_deinit(struct stable *s); /* nodes still there are forgotten */
 
 static inline struct stable_node *stable_node(const struct stable *s, uint32_t n)
 {

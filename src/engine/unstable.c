@@ -16,19 +16,19 @@
 
 void unstable_warm(struct engine *e, const int *root, const uint64_t *hash, unsigned int nr)
 {
-	ut_warm(e, e->unstable_root, root, hash, nr);
+	ut_warm(e, &e->unstable, root, hash, nr);
 }
 
 uint32_t unstable_find(struct engine *e, int root, uint64_t hash)
 {
-	return ut_find(e, *ctree_root(e->unstable_root, root, hash), hash);
+	return ut_find(e, *ctree_root(&e->unstable, root, hash), hash);
 }
 
 bool unstable_insert(struct engine *e, int root, uint32_t item)
 {
 	uint64_t hash = item_hash(rmap_item(e, item));
 
-	return ut_insert(e, ctree_root(e->unstable_root, root, hash), item) == NIL;
+	return ut_insert(e, ctree_root(&e->unstable, root, hash), item) == NIL;
 }
 
 /*
@@ -43,7 +43,7 @@ int unstable_root(struct engine *e, uint32_t item)
 
 	if (e->nr_nodes > 1) {
 		top = ut_root_of(e, item);
-		while (*ctree_root(e->unstable_root, r, hash) != top)
+		while (*ctree_root(&e->unstable, r, hash) != top)
 			r++;
 	}
 	return r;
@@ -53,15 +53,15 @@ void unstable_erase(struct engine *e, uint32_t item)
 {
 	uint64_t hash = item_hash(rmap_item(e, item));
 
-	ut_erase(e, ctree_root(e->unstable_root, unstable_root(e, item), hash), item);
+	ut_erase(e, ctree_root(&e->unstable, unstable_root(e, item), hash), item);
 }
 
 int unstable_check(struct engine *e)
 {
 	uint64_t nr, all = 0;
 
-	for (uint32_t r = 0; r < (uint32_t)e->nr_nodes * CTREE_SHARDS; r++) {
-		if (ut_check(e, e->unstable_root[r], &nr))
+	for (uint32_t r = 0; r < e->unstable.nr; r++) {
+		if (ut_check(e, ctree_root_at(&e->unstable, r), &nr))
 			return -1;
 		all += nr;
 	}

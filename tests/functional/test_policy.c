@@ -141,6 +141,29 @@ static int in_zone(struct daemon *d, const struct reader *r, int nid)
 	return nr;
 }
 
+/*
+ * The daemon knows where a client runs before it sees the pages, because their records are to lie
+ * there. Seen to fail when only readers.c looks, twice a second.
+ */
+START_TEST(known_from_the_start)
+{
+	enum { CLIENTS = 10 };
+	struct daemon *d = start("emulated:2");
+	struct reader r[CLIENTS];
+	char path[64], node[16];
+
+	for (int i = 0; i < CLIENTS; i++) {
+		r[i] = reader_on(i % 2, 2);
+		snprintf(path, sizeof(path), "client/%d/node", (int)r[i].p->pid);
+		wait_until(ctl_get(d, path, node, sizeof(node)) > 0, WAIT_MS, "it is a client");
+		ck_assert_str_eq(node, i % 2 ? "1" : "0");
+	}
+	for (int i = 0; i < CLIENTS; i++)
+		reader_end(&r[i]);
+	daemon_stop(d);
+}
+END_TEST
+
 /* Frames follow their readers: in their place, or others are mapped. */
 static const char *const movers[] = { "emulated:2,moves", "emulated:2" };
 
@@ -437,6 +460,7 @@ int main(void)
 	int failed;
 
 	tcase_set_timeout(tc, 240);
+	tcase_add_test(tc, known_from_the_start);
 	tcase_add_loop_test(tc, majority_follows, 0, 2);
 	tcase_add_test(tc, replicate);
 	tcase_add_test(tc, copies_are_written);

@@ -235,6 +235,75 @@ START_TEST(memory_with_a_policy)
 }
 END_TEST
 
+/* Pages of the daemon that are to lie on the node and do, and those that do not. */
+struct records {
+	long there, elsewhere;
+};
+
+static struct records records_of(const struct daemon *d, int node)
+{
+	char path[64], line[1024], wish[16];
+	struct records r = { 0, 0 };
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/numa_maps", (int)d->pid);
+	snprintf(wish, sizeof(wish), " prefer:%d ", node);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (!strstr(line, wish))
+			continue;
+		for (char *at = line; (at = strstr(at, " N"));) {
+			long n = strtol(at + 2, &at, 10), pages;
+
+			if (*at != '=')
+				continue;
+			pages = strtol(at + 1, &at, 10);
+			*(n == node ? &r.there : &r.elsewhere) += pages;
+		}
+	}
+	fclose(f);
+	return r;
+}
+
+/*
+ * What the daemon keeps of pages lies on the node whose scan threads walk it, whatever thread
+ * touches it first.
+ */
+START_TEST(records_on_their_nodes)
+{
+	/* Of a page the daemon keeps at least a hash, and the links of a tree. */
+	enum { MANY = 2048, LEAST = MANY * 20 / 4096 };
+	struct daemon *d = start(0);
+	struct puppet *p[4];
+	struct records first;
+
+	for (int node = 0; node < 2; node++) {
+		for (int i = 0; i < 2; i++) {
+			p[2 * node + i] = puppet_on(node);
+			puppet_call(p[2 * node + i], fn_offer_on, MANY, 1 + i * MANY, 1, node);
+		}
+		wait_until(ctl_get_u64(d, "ksm/pages_unshared") == 2ul * MANY * (1ul + node),
+			   WAIT_MS, "all pages are known");
+		ck_assert_int_ge(records_of(d, node).there, 2 * LEAST);
+		ck_assert_int_eq(records_of(d, node).elsewhere, 0);
+		if (node)
+			ck_assert_int_eq(records_of(d, 0).there, first.there);
+		first = records_of(d, 0);
+	}
+	/* So do stable nodes. */
+	first = records_of(d, 1);
+	for (int i = 2; i < 4; i++)
+		puppet_call(p[i], fn_offer_on, MANY, 9 * MANY, 1, 1);
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == MANY, WAIT_MS, "merged");
+	ck_assert_int_ge(records_of(d, 1).there - first.there, 2 * LEAST + MANY * 40 / 4096);
+	ck_assert_int_eq(records_of(d, 1).elsewhere, 0);
+	for (int i = 0; i < 4; i++)
+		puppet_end(p[i]);
+	daemon_stop(d);
+}
+END_TEST
+
 static void add(SRunner *sr, const char *name)
 {
 	Suite *s = suite_create(name);
@@ -248,6 +317,7 @@ static void add(SRunner *sr, const char *name)
 		tcase_add_test(tc, copies_at_the_writer);
 		tcase_add_test(tc, no_policy_for_others);
 		tcase_add_test(tc, memory_with_a_policy);
+		tcase_add_test(tc, records_on_their_nodes);
 	} else if (!strcmp(name, "following")) {
 		tcase_add_test(tc, calm_pages_that_move);
 		tcase_add_test(tc, frames_that_move);

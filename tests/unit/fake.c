@@ -465,6 +465,26 @@ static const struct engine_ops fake_ops = {
 
 /* --- life --- */
 
+/* Memory on nodes, which there are where there are several. */
+static void *memory_get(void *world, size_t bytes, unsigned int place)
+{
+	struct fake *w = world;
+	void *p = malloc(bytes);
+
+	must(p && place < (unsigned int)w->nr_nodes);
+	w->memory_out += bytes;
+	return p;
+}
+
+static void memory_put(void *world, void *p, size_t bytes)
+{
+	struct fake *w = world;
+
+	must(bytes <= w->memory_out);
+	w->memory_out -= bytes;
+	free(p);
+}
+
 struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames)
 {
 	struct fake *w = calloc(1, sizeof(*w));
@@ -478,6 +498,9 @@ struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames)
 	};
 	uint32_t i;
 
+	w->memory = (struct slab_memory){ memory_get, memory_put, w };
+	if (nr_nodes > 1)
+		cfg.memory = &w->memory;
 	knobs_init(&w->knobs);
 	w->max_frames = max_frames ? max_frames : UINT32_MAX;
 	w->nr_nodes = nr_nodes;
@@ -517,6 +540,7 @@ void fake_free(struct fake *w)
 	must(!w->allowed);
 	engine_free(w->e);
 	ck_assert_int_eq(w->released, exited);
+	ck_assert_uint_eq(w->memory_out, 0);
 	free(w->frame_tag);
 	free(w->frame_nid);
 	free(w);

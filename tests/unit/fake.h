@@ -94,8 +94,10 @@ struct fake {
 	uint8_t *frame_nid;           /* node that it lies on, plus 1; 0: the one of its zone */
 	struct fake_client *client[64];
 	int nr_clients;
-	int released;    /* client_release calls; atomic */
-	int write_fails; /* frame_write calls that are to fail */
+	int released; /* client_release calls; atomic */
+	struct slab_memory memory;
+	size_t memory_out; /* bytes of it that are in use */
+	int write_fails;   /* frame_write calls that are to fail */
 	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, tracks, writtens, sent,
 		asked;
 	int fail_percent;                  /* of the pages of an order */

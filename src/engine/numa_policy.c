@@ -76,21 +76,46 @@ static int most_read(const struct policy *p, const struct policy_frame *f)
 	return best;
 }
 
+/* The node from which readers on `nid` would read: the frame's, or where there is room for it. */
+static int best_there(const struct policy *p, const struct policy_frame *f, int nid)
+{
+	int best = f->nid;
+
+	for (int n = 0; n < p->nr_nodes; n++)
+		if (f->there[n] && (f->room >> n & 1) &&
+		    p->distance[nid][n] < p->distance[nid][best])
+			best = n;
+	return best;
+}
+
 /* --- gains --- */
 
-uint64_t policy_gain(const struct policy *p, const struct policy_frame *f, int *to)
+/* What its readers would lose if they went to the other one that is nearest to each. */
+static uint64_t loss(const struct policy *p, const struct policy_frame *f)
+{
+	uint64_t sum = 0;
+
+	for (int n = 0; n < p->nr_nodes; n++) {
+		unsigned int far = UINT8_MAX, here = p->distance[n][f->nid];
+
+		for (int o = 0; o < p->nr_nodes; o++)
+			if (o != f->nid && f->there[o] && p->distance[n][o] < far)
+				far = p->distance[n][o];
+		sum += (uint64_t)f->reader[n] * (far > here ? far - here : 0);
+	}
+	return sum;
+}
+
+/* The best that could be made, or that is there; 0: none would spare anything. */
+static uint64_t best_copy(const struct policy *p, const struct policy_frame *f, int *to)
 {
 	uint64_t gain = 0;
 
-	if (policy_is_copy(p, f)) {
-		int other = nearest(p, f, UINT64_MAX);
-
-		*to = f->nid;
-		return (uint64_t)f->reader[f->nid] * (p->distance[f->nid][other] - POLICY_HERE);
-	}
 	*to = -1;
 	for (int n = 0; n < p->nr_nodes; n++) {
-		uint64_t g = (uint64_t)f->reader[n] * (p->distance[n][f->nid] - POLICY_HERE);
+		/* Where there is one already it is joined, and spares the whole way. */
+		int from = f->there[n] ? f->nid : best_there(p, f, n);
+		uint64_t g = (uint64_t)f->reader[n] * (p->distance[n][from] - POLICY_HERE);
 
 		if (n != f->nid && f->reader[n] >= READERS_MIN && g > gain) {
 			gain = g;
@@ -98,6 +123,14 @@ uint64_t policy_gain(const struct policy *p, const struct policy_frame *f, int *
 		}
 	}
 	return gain;
+}
+
+uint64_t policy_gain(const struct policy *p, const struct policy_frame *f, int *to)
+{
+	if (!policy_is_copy(p, f))
+		return best_copy(p, f, to);
+	*to = f->nid;
+	return loss(p, f);
 }
 
 unsigned int policy_gain_class(uint64_t gain)
@@ -127,7 +160,7 @@ unsigned int policy_least(const uint64_t nr[POLICY_GAINS], uint64_t budget)
 
 static struct policy_wish keep(void)
 {
-	return (struct policy_wish){ POLICY_KEEP, -1 };
+	return (struct policy_wish){ POLICY_KEEP, -1, -1 };
 }
 
 /* The frame is wanted at a node; where there is one already its pages go to that. */
@@ -135,7 +168,7 @@ static struct policy_wish at(const struct policy_frame *f, int nid)
 {
 	if (nid == f->nid)
 		return keep();
-	return (struct policy_wish){ f->room >> nid & 1 ? POLICY_JOIN : POLICY_MOVE, nid };
+	return (struct policy_wish){ f->room >> nid & 1 ? POLICY_JOIN : POLICY_MOVE, nid, -1 };
 }
 
 /* A copy that is not wanted: its pages go to the nearest frame that takes them. */
@@ -143,7 +176,7 @@ static struct policy_wish drop(const struct policy *p, const struct policy_frame
 {
 	int to = nearest(p, f, f->room);
 
-	return to < 0 ? keep() : (struct policy_wish){ POLICY_JOIN, to };
+	return to < 0 ? keep() : (struct policy_wish){ POLICY_JOIN, to, -1 };
 }
 
 static struct policy_wish wish_majority(const struct policy *p, const struct policy_frame *f)
@@ -155,29 +188,46 @@ static struct policy_wish wish_majority(const struct policy *p, const struct pol
 	return at(f, best);
 }
 
+/* The readers of one node go to a copy that is nearer to them, and costs nothing more. */
+static struct policy_wish lead(const struct policy *p, const struct policy_frame *f)
+{
+	struct policy_wish w = keep();
+	uint64_t gain = 0;
+
+	for (int n = 0; n < p->nr_nodes; n++) {
+		int to = best_there(p, f, n);
+		uint64_t g = (uint64_t)f->reader[n] *
+			     (uint64_t)(p->distance[n][f->nid] - p->distance[n][to]);
+
+		if (g > gain) {
+			gain = g;
+			w = (struct policy_wish){ POLICY_COPY, to, n };
+		}
+	}
+	return w;
+}
+
 static struct policy_wish wish_replicate(const struct policy *p, const struct policy_frame *f,
 					 const struct policy_room *room)
 {
 	bool copy = policy_is_copy(p, f);
-	unsigned int class;
-	uint64_t gain;
+	uint64_t gain = copy ? loss(p, f) : 0;
 	int to;
 
-	gain = policy_gain(p, f, &to);
-	class = policy_gain_class(gain);
-	if (copy && (room->pressure || room->copies > room->budget || !f->reader[f->nid]))
+	/* Half of what a new one must spare, so that none is made and dropped in turns. */
+	if (copy && (room->pressure || room->copies > room->budget || !gain ||
+		     policy_gain_class(gain) + 1 < p->least))
 		return drop(p, f);
 	if (!f->reader[f->nid])
 		return wish_majority(p, f);
-	/* Half of what a new one must spare, so that none is made and dropped in turns. */
-	if (copy && class + 1 < p->least)
-		return drop(p, f);
-	if (copy || to < 0 || room->pressure || f->sharers < p->hot || class < p->least)
+	if (room->pressure)
 		return keep();
+	gain = best_copy(p, f, &to);
 	/* Where there is one, pages of that node were merged with this before it was made. */
-	if (!f->there[to] && room->copies >= room->budget)
-		return keep();
-	return (struct policy_wish){ POLICY_COPY, to };
+	if (to >= 0 && f->sharers >= p->hot && policy_gain_class(gain) >= p->least &&
+	    (f->there[to] || room->copies < room->budget))
+		return (struct policy_wish){ POLICY_COPY, to, to };
+	return lead(p, f);
 }
 
 static struct policy_wish wish_interleave(const struct policy *p, const struct policy_frame *f)

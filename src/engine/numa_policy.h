@@ -28,7 +28,8 @@
  *   replicate   As majority where nobody reads a frame at its node; besides, a node with two
  *               readers or more of a frame with many sharers gets a copy. Frames never change, so
  *               copies need no coherence. Optimises access, as far as a budget of memory allows,
- *               which is spent where it spares most distance. Costs: a frame for each copy.
+ *               which is spent where it spares most distance. Readers on a node that gets none go
+ *               to the nearest one. Costs: a frame for each copy.
  *               Worst case: copies of what is hardly ever read, as nobody counts reads, only
  *               readers; the budget bounds that. Copies go when memory is short.
  *   interleave  As global, and frames with many sharers are spread evenly over the nodes.
@@ -94,8 +95,8 @@ struct policy_frame {
 bool policy_is_copy(const struct policy *p, const struct policy_frame *f);
 
 /*
- * What a copy spares: readers times the distance by which it is nearer to them. Of one that is
- * there, or of the best one that could be made (*to: where).
+ * What a copy spares: readers times the distance by which it is nearer to them than the nearest
+ * other frame. Of one that is there, or of the best one that could be made (*to: where).
  */
 uint64_t policy_gain(const struct policy *p, const struct policy_frame *f, int *to);
 /* Its power of two, below POLICY_GAINS: two gains of the same count as equal. */
@@ -116,12 +117,13 @@ struct policy_room {
 enum policy_act {
 	POLICY_KEEP,
 	POLICY_MOVE, /* the frame is to lie on node `to` */
-	POLICY_COPY, /* pages read from node `to` are to stand on a frame there */
+	POLICY_COPY, /* pages read from node `of` are to stand on a frame on node `to` */
 	POLICY_JOIN, /* all its pages are to stand on the frame that is there already */
 };
 struct policy_wish {
 	enum policy_act act;
 	int to;
+	int of; /* COPY: not `to` if another node's copy is there that is nearer to these */
 };
 struct policy_wish policy_wish(const struct policy *p, const struct policy_frame *f,
 			       const struct policy_room *room);

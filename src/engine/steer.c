@@ -9,8 +9,8 @@
  *
  * MOVE   The kernel moves the frame under all of its mappings. Where the daemon may not, or the
  *        kernel does not, all its sites are ordered to a new frame there.
- * COPY   The sites of clients that run on that node are ordered to a frame there, a new one if
- *        there is none. The others stay.
+ * COPY   The sites of clients that run on a node are ordered to a frame there, a new one if there
+ *        is none, or to one that is nearer to them. The others stay.
  * JOIN   All sites are ordered to a frame that is there already; the old one goes.
  *
  * Safe for the same reasons as there: a node is isolated while it is dealt with, a site belongs to
@@ -52,6 +52,7 @@ enum stage {
 struct steer_move {
 	uint32_t node, frame;
 	int to;
+	int of; /* COPY: node of the readers */
 	enum policy_act act;
 	enum stage stage;
 	int nid;         /* PLACE: where it lies afterwards */
@@ -206,22 +207,51 @@ static void describe(struct engine *e, uint32_t node, struct policy_frame *f) NE
 	note_dups(e, node, f);
 }
 
-/* Of the frames of a content on several nodes all but the largest are copies. */
-static void mark_copy(struct engine *e, uint32_t node, bool copy) NEEDS(e->lock)
+/* Of two frames of a content, on different nodes: is `a` a copy because of `b`? */
+static bool is_less(const struct stable_node *a, const struct stable_node *b)
 {
-	uint32_t largest = node, i = stable_node(&e->stable, node)->dup_next;
+	return a->nr_items < b->nr_items || (a->nr_items == b->nr_items && a->nid > b->nid);
+}
 
-	if (stable_node(&e->stable, node)->copy == copy)
-		return;
-	stable_set_copy(&e->stable, node, copy);
-	for (uint32_t looked = 0; copy && i != node && looked < STABLE_LOOK; looked++) {
-		if (stable_node(&e->stable, i)->nr_items >
-		    stable_node(&e->stable, largest)->nr_items)
-			largest = i;
-		i = stable_node(&e->stable, i)->dup_next;
+/* The largest frame of the node's content that does not lie on NUMA node `not`; NIL: none. */
+static uint32_t largest(const struct engine *e, uint32_t node, int not ) NEEDS(e->lock)
+{
+	const struct stable *s = &e->stable;
+	uint32_t best = NIL, i = node;
+
+	for (uint32_t looked = 0; looked < STABLE_LOOK; looked++) {
+		if (stable_node(s, i)->nid !=
+		    not &&(best == NIL || is_less(stable_node(s, best), stable_node(s, i))))
+			best = i;
+		i = stable_node(s, i)->dup_next;
+		if (i == node)
+			break;
 	}
-	if (largest != node)
-		stable_set_copy(&e->stable, largest, false);
+	return best;
+}
+
+/*
+ * Says of all frames of the content whether they are copies (policy_is_copy()). If it were said of
+ * one alone, another would be counted wrongly until its own turn, and copies made beyond the budget
+ * meanwhile. What no page stands on yet stays what it was made for.
+ */
+static void mark_copies(struct engine *e, uint32_t node) NEEDS(e->lock)
+{
+	uint32_t top = largest(e, node, NID_UNKNOWN), other, i = node;
+	int nid = stable_node(&e->stable, top)->nid;
+
+	other = largest(e, node, nid);
+	for (uint32_t looked = 0; looked < STABLE_LOOK; looked++) {
+		const struct stable_node *n = stable_node(&e->stable, i);
+		uint32_t than = n->nid == nid ? other : top;
+
+		if (n->nr_items)
+			stable_set_copy(&e->stable, i,
+					than != NIL && is_less(n, stable_node(&e->stable, than)));
+		i = n->dup_next;
+		if (i == node)
+			break;
+	}
 }
 
 /* --- the walk --- */
@@ -236,6 +266,12 @@ static void count_gain(const struct engine *e, const struct policy_frame *f) NEE
 	gain = policy_gain(&e->policy, f, &to);
 	if (gain && (f->sharers >= e->policy.hot || policy_is_copy(&e->policy, f)))
 		e->steer->gains[policy_gain_class(gain)]++;
+}
+
+/* A copy that is new, unless there turns out to be one. */
+static bool is_made(const struct steer_move *m)
+{
+	return m->act == POLICY_COPY && m->of == m->to;
 }
 
 static struct policy_wish ask(const struct engine *e, const struct policy_frame *f) NEEDS(e->lock)
@@ -254,16 +290,18 @@ static struct policy_wish ask(const struct engine *e, const struct policy_frame 
 	for (uint32_t i = 0; i < s->nr; i++) {
 		const struct steer_move *m = &s->move[i];
 
-		made += m->act == POLICY_COPY && m->stage == STEER_POINT;
-		filling += m->act == POLICY_COPY && m->stage == STEER_SENT;
+		made += is_made(m) && m->stage == STEER_POINT;
+		filling += is_made(m) && m->stage == STEER_SENT;
 		if (m->act == POLICY_JOIN && stable_node(&e->stable, m->node)->copy)
 			room.copies -= room.copies > 0;
 	}
 	room.copies += made;
 	w = policy_wish(&e->policy, f, &room);
 	/* A new one must fit whatever becomes of those under way; none goes because of these. */
-	if (w.act == POLICY_COPY && !f->there[w.to] && room.copies >= copies_budget(e, filling))
-		w.act = POLICY_KEEP;
+	if (w.act == POLICY_COPY && !f->there[w.to] && room.copies >= copies_budget(e, filling)) {
+		room.budget = room.copies;
+		w = policy_wish(&e->policy, f, &room);
+	}
 	if (w.act != POLICY_KEEP && (s->closed >> w.to & 1))
 		w.act = POLICY_KEEP;
 	return w;
@@ -280,7 +318,7 @@ static uint32_t visit(struct engine *e, uint32_t frame, uint32_t node) NEEDS(e->
 	if (n->state != STABLE_LIVE || n->isolated || n->filling || n->nr_moving || !n->nr_items)
 		return 1;
 	describe(e, node, &f);
-	mark_copy(e, node, policy_is_copy(&e->policy, &f));
+	mark_copies(e, node);
 	count_gain(e, &f);
 	w = ask(e, &f);
 	/* One that could not be made on its node is brought back by place.c, when there is room. */
@@ -291,6 +329,7 @@ static uint32_t visit(struct engine *e, uint32_t frame, uint32_t node) NEEDS(e->
 		.node = node,
 		.frame = frame,
 		.to = w.to,
+		.of = w.of,
 		.act = w.act,
 		.stage = w.act == POLICY_MOVE && !s->placed_in_vain ? STEER_PLACE : STEER_POINT,
 		.nid = NID_UNKNOWN,
@@ -341,7 +380,8 @@ static void choose(struct engine *e) NEEDS(e->lock)
 		struct steer_move *m = &s->move[i];
 		uint32_t *last = &s->last[m->to];
 
-		if (m->stage != STEER_POINT || m->act == POLICY_JOIN || target(e, m) != NIL ||
+		if (m->stage != STEER_POINT || m->act == POLICY_JOIN ||
+		    (m->act == POLICY_COPY && !is_made(m)) || target(e, m) != NIL ||
 		    !allow_frame(e))
 			continue;
 		m->copy = pool_alloc(&e->pool, POOL_NO_CACHE, m->to,
@@ -417,7 +457,7 @@ static void mark(struct engine *e, struct steer_move *m, uint32_t to) NEEDS(e->l
 
 		if (!stable_takes(stable_node(&e->stable, to), limit))
 			break;
-		if (mm->move_silent || (m->act == POLICY_COPY && mm->reader != m->to))
+		if (mm->move_silent || (m->act == POLICY_COPY && mm->reader != m->of))
 			continue;
 		page_move(e, i / BLOCK_PAGES, i % BLOCK_PAGES, to);
 		m->unsent = true;

@@ -196,6 +196,41 @@ START_TEST(replicate)
 }
 END_TEST
 
+/*
+ * What a copy spares depends on the others that are there. Seen to fail when it is taken to spare
+ * the whole way to the frame: then one is wanted on each node of a socket, and neither is later.
+ */
+START_TEST(replicate_in_sockets)
+{
+	struct policy p = policy(POLICY_REPLICATE);
+	struct policy_frame f = { .nid = 0, .sharers = 8, .reader = { 2, 2, 2, 2 } };
+	struct policy_room room = ample;
+	struct policy_wish w;
+	int to;
+
+	ck_assert_uint_eq(policy_gain(&p, &f, &to), 2 * 22);
+	expect_wish(&p, &f, &room, POLICY_COPY, 2);
+	f = (struct policy_frame){ .nid = 0, .sharers = 6, .reader = { 2, 2, 0, 2 } };
+	f.there[2] = 2;
+	f.room = 1u << 2;
+	ck_assert_uint_eq(policy_gain(&p, &f, &to), 2 * 2);
+	/* None for node 3 is worth the memory. */
+	p.least = 3;
+	w = policy_wish(&p, &f, &room);
+	ck_assert(w.act == POLICY_COPY && w.to == 2 && w.of == 3);
+	p.least = 0;
+	room.budget = room.copies;
+	w = policy_wish(&p, &f, &room);
+	ck_assert(w.act == POLICY_COPY && w.to == 2 && w.of == 3);
+	/* It has no room for them. */
+	f.room = 0;
+	expect_wish(&p, &f, &room, POLICY_KEEP, 0);
+	f.room = 1u << 2;
+	room.pressure = true;
+	expect_wish(&p, &f, &room, POLICY_KEEP, 0);
+}
+END_TEST
+
 START_TEST(replicate_drops)
 {
 	struct policy p = policy(POLICY_REPLICATE);
@@ -218,8 +253,10 @@ START_TEST(replicate_drops)
 	/* Its readers have left. */
 	p.least = 0;
 	f.reader[2] = 0;
-	f.reader[3] = 2;
 	expect_wish(&p, &f, &ample, POLICY_JOIN, 0);
+	/* Others are near: it follows them. */
+	f.reader[3] = 2;
+	expect_wish(&p, &f, &ample, POLICY_MOVE, 3);
 }
 END_TEST
 
@@ -233,7 +270,7 @@ START_TEST(gains)
 	ck_assert_uint_eq(policy_gain(&p, &f, &to), 3 * 22);
 	ck_assert_int_eq(to, 2);
 	f.there[2] = 10; /* and so it is a copy: what would be lost without it */
-	ck_assert_uint_eq(policy_gain(&p, &f, &to), 1 * 22);
+	ck_assert_uint_eq(policy_gain(&p, &f, &to), 1 * 22 + 5 * 20);
 	ck_assert_int_eq(to, 0);
 	for (uint64_t i = 0; i < 40; i++)
 		ck_assert_uint_eq(policy_gain_class(i < 32 ? 1ull << i : UINT64_MAX),
@@ -303,6 +340,7 @@ Suite *suite_policy(void)
 	tcase_add_loop_test(tc, copies_go, 0, 3);
 	tcase_add_test(tc, interleave);
 	tcase_add_test(tc, replicate);
+	tcase_add_test(tc, replicate_in_sockets);
 	tcase_add_test(tc, replicate_drops);
 	tcase_add_test(tc, gains);
 	tcase_add_test(tc, any_frame);

@@ -235,6 +235,46 @@ START_TEST(replicate_budget)
 }
 END_TEST
 
+/*
+ * No copy is made that does not stay, and who gets none reads the nearest. Seen to fail when a copy
+ * is taken to spare the whole way to the first frame, and when a frame alone is marked as a copy,
+ * but not the others of its content: then there were 231.
+ */
+START_TEST(replicate_in_sockets)
+{
+	static const uint8_t far[4] = { 10, 12, 32, 32 };
+	struct fake *w = fake_new(4, ZONE, 0);
+	struct engine_steered sum = { 0 };
+	uint64_t joined = 0, budget = 7 * NR / 4;
+
+	for (int a = 0; a < 4; a++)
+		for (int b = 0; b < 4; b++)
+			w->e->distance[a][b] = far[a ^ b];
+	set_policy(w, POLICY_REPLICATE);
+	fake_set(w, KNOB_REPLICA_BUDGET_PERCENT, 25);
+	for (int i = 0; i < 8; i++)
+		client_on(w, i, (uint8_t)(i / 2), NR);
+	fake_tick(w, 1);
+	fake_passes(w, 3);
+	for (int n = 0; engine_steer_step(w->e, w->now_ms, false, &sum); n++) {
+		fake_check(w);
+		ck_assert_uint_le(w->e->stable.nr_copies, budget);
+		ck_assert_uint_le(fake_counters(w).pages_shared, NR + budget);
+		agents(w);
+		w->now_ms += 5;
+		ck_assert_int_lt(n, 1000);
+	}
+	for (int n = 0; n < 4; n++)
+		joined += sum.to[n].joined;
+	ck_assert_uint_eq(joined, 0);
+	ck_assert_uint_ge(w->e->stable.nr_copies, budget - 2);
+	for (int i = 0; i < 8; i++)
+		for (uint32_t p = 0; p < NR; p++)
+			ck_assert_int_eq(nid_of(w, i, p) / 2, i / 4);
+	fake_free(w);
+}
+END_TEST
+
 START_TEST(interleave_spreads)
 {
 	struct fake *w = world(4, 2, POLICY_INTERLEAVE);
@@ -440,6 +480,7 @@ Suite *suite_steer(void)
 	tcase_add_test(tc, where);
 	tcase_add_test(tc, replicate_copies);
 	tcase_add_test(tc, replicate_budget);
+	tcase_add_test(tc, replicate_in_sockets);
 	tcase_add_test(tc, interleave_spreads);
 	tcase_add_loop_test(tc, switched, 0, POLICY_NR * POLICY_NR);
 	tcase_add_test(tc, distance_merges_groups);

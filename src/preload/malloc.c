@@ -20,6 +20,7 @@
 
 #include "client/client.h"
 #include "preload/large.h"
+#include "preload/occasion.h"
 #include "preload/preload.h"
 
 /* The heap grows by at least so much at a time: the agent learns of it in a few large steps. */
@@ -27,8 +28,10 @@
 
 typedef int (*mallopt_fn)(int, int);
 typedef int (*malloc_trim_fn)(size_t);
+typedef void *(*aligned_fn)(size_t, size_t);
+typedef int (*posix_fn)(void **, size_t, size_t);
 
-static void *next_mallopt, *next_malloc_trim;
+static void *next_mallopt, *next_malloc_trim, *next_aligned, *next_memalign, *next_posix;
 static uint64_t heap_start; /* set in the constructor */
 static _Atomic bool kept;   /* malloc_keep_in_heap() was called */
 
@@ -36,6 +39,9 @@ void malloc_resolve(void)
 {
 	preload_next(&next_mallopt, "mallopt");
 	preload_next(&next_malloc_trim, "malloc_trim");
+	preload_next(&next_aligned, "aligned_alloc");
+	preload_next(&next_memalign, "memalign");
+	preload_next(&next_posix, "posix_memalign");
 	heap_start = (uint64_t)sysc1(SYS_brk, 0);
 	large_resolve();
 }
@@ -50,6 +56,34 @@ EXPORT int mallopt(int param, int value)
 	if (ours)
 		large_mallopt(param, value);
 	return 1;
+}
+
+/*
+ * These make the heap grow unseen. A program may take all of its memory by one such call and ask
+ * for nothing ever after; so the occasion is when it is done.
+ */
+EXPORT void *aligned_alloc(size_t align, size_t n)
+{
+	void *p = ((aligned_fn)preload_next(&next_aligned, "aligned_alloc"))(align, n);
+
+	occasion_in_malloc();
+	return p;
+}
+
+EXPORT void *memalign(size_t align, size_t n)
+{
+	void *p = ((aligned_fn)preload_next(&next_memalign, "memalign"))(align, n);
+
+	occasion_in_malloc();
+	return p;
+}
+
+EXPORT int posix_memalign(void **p, size_t align, size_t n)
+{
+	int r = ((posix_fn)preload_next(&next_posix, "posix_memalign"))(p, align, n);
+
+	occasion_in_malloc();
+	return r;
 }
 
 EXPORT int malloc_trim(size_t pad)

@@ -41,7 +41,7 @@ void occasion_in_child(void);
 void occasion_in_malloc_slow(void);
 void occasion_in_mmap_slow(void);
 
-/* The same in malloc(), before it does anything. */
+/* The same in malloc(), before it does anything, or in its like, when that is done. */
 static inline void occasion_in_malloc(void)
 {
 	if (__builtin_expect(atomic_load_explicit(&occasion_awaited, memory_order_relaxed), 0))

@@ -568,6 +568,25 @@ static int inside_hold_heap(void)
 	return hold(malloc(4 * MIB), 4 * MIB);
 }
 
+/* All that the program ever asks for, and it asks for nothing while it works. */
+static int inside_hold_aligned(void)
+{
+	return hold(aligned_alloc(PG, 4 * MIB), 4 * MIB);
+}
+
+static int inside_hold_memalign(void)
+{
+	return hold(memalign(PG, 4 * MIB), 4 * MIB);
+}
+
+static int inside_hold_posix_memalign(void)
+{
+	void *p;
+
+	EXPECT(!posix_memalign(&p, PG, 4 * MIB));
+	return hold(p, 4 * MIB);
+}
+
 /* What stands before a large block in the heap differs, and where it begins in a page does not. */
 static int inside_hold_large_block(void)
 {
@@ -1061,6 +1080,9 @@ static const struct {
 	INSIDE(hold_heap),
 	INSIDE(hold_asked_for),
 	INSIDE(hold_large_block),
+	INSIDE(hold_aligned),
+	INSIDE(hold_memalign),
+	INSIDE(hold_posix_memalign),
 	INSIDE(hold_heap_and_ask),
 	INSIDE(hold_native_heap),
 	INSIDE(one_thread),
@@ -1250,7 +1272,8 @@ START_TEST(merges)
 		{ asked, "hold_heap", false },      { asked, "hold_asked_for", true },
 		{ native, "hold_mapping", true },   { native, "hold_heap", false },
 		{ native, "hold_asked_for", true }, { NULL, "hold_large_block", true },
-		{ NULL, "mild_filter", true },
+		{ NULL, "mild_filter", true },      { NULL, "hold_aligned", true },
+		{ NULL, "hold_memalign", true },    { NULL, "hold_posix_memalign", true },
 	};
 	/* All but the pages at the ends of the range, which malloc's own data share. */
 	const uint64_t pages = 4 * MIB / PG - 2;
@@ -1277,7 +1300,7 @@ START_TEST(merges)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_MERGES 11
+#define NR_MERGES 14
 
 /* The heap of a program that says itself what may be merged follows its word. */
 START_TEST(heap_when_asked)

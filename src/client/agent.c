@@ -434,23 +434,33 @@ void agent_heap_shrunk(uint64_t end)
 	heap_shrunk(&agent.heritage.heap, end);
 }
 
-void agent_clear_own(void)
+int agent_own(struct span v[AGENT_OWN])
 {
 	const struct {
 		const void *p;
 		size_t len;
-	} own[] = {
+	} own[AGENT_OWN] = {
 		{ &agent, sizeof(agent) },
 		{ &mailbox, sizeof(mailbox) },
 		{ agent.heritage.stack, agent.heritage.stack_size },
 		{ agent.kit.buf, 2 * KIT_ORDER_BYTES },
 		{ agent.kit.staging, KIT_ORDER_BYTES },
 	};
+	int nr = 0;
 
-	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+	for (size_t i = 0; i < AGENT_OWN; i++)
 		if (own[i].p)
-			as_clear(page_down((uintptr_t)own[i].p),
-				 page_up((uintptr_t)own[i].p + own[i].len));
+			v[nr++] = (struct span){ page_down((uintptr_t)own[i].p),
+						 page_up((uintptr_t)own[i].p + own[i].len) };
+	return nr;
+}
+
+void agent_clear_own(void)
+{
+	struct span v[AGENT_OWN];
+
+	for (int i = 0, nr = agent_own(v); i < nr; i++)
+		as_clear(v[i].start, v[i].end);
 }
 
 void agent_reset_child(bool raw)

@@ -55,6 +55,9 @@ int agent_start(bool told);
  * and has ended; agent_start() starts it again. Context: a program thread, no lock held.
  */
 bool agent_end(void);
+/* What the agent touches while pages are missing, in whole pages. Returns how many areas. */
+#define AGENT_OWN 5
+int agent_own(struct span v[AGENT_OWN]) NEEDS(as.lock);
 /* Have as.h know nothing of what the agent touches while pages are missing. */
 void agent_clear_own(void) NEEDS(as.lock);
 /*

@@ -114,9 +114,9 @@ bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end)
 	return true;
 }
 
-void as_frames_own(void (*fn)(const void *p, size_t len))
+void as_frames_own(void (*fn)(void *arg, const void *p, size_t len), void *arg)
 {
-	fn(as.frames_l1, L1_SLOTS * sizeof(*as.frames_l1));
+	fn(arg, as.frames_l1, L1_SLOTS * sizeof(*as.frames_l1));
 	for (size_t i = 0; i < L1_SLOTS; i++)
-		fn(as.frames_l1[i], BITS_BYTES);
+		fn(arg, as.frames_l1[i], BITS_BYTES);
 }

@@ -29,6 +29,6 @@ bool as_frames_next(uint64_t *start, uint64_t *run_end, uint64_t end) NEEDS(as.l
 /* Make the first level of the table, once. Returns 0 or -ENOMEM. Context: as as_init(). */
 int as_frames_init(void);
 /* Call fn for each object of the table: its address (NULL: there is none) and bytes. */
-void as_frames_own(void (*fn)(const void *p, size_t len)) NEEDS(as.lock);
+void as_frames_own(void (*fn)(void *arg, const void *p, size_t len), void *arg) NEEDS(as.lock);
 
 #endif

@@ -68,17 +68,24 @@ void as_reset_child(void) UNCHECKED_LOCKING
 }
 
 /* Called under the lock, by way of a pointer that the analysis does not follow. */
-static void clear_object(const void *p, size_t len) UNCHECKED_LOCKING
+static void clear_object(void *arg, const void *p, size_t len) UNCHECKED_LOCKING
 {
+	(void)arg;
 	if (p)
 		as_clear(page_down((uintptr_t)p), page_up((uintptr_t)p + len));
 }
 
+void as_own(void (*fn)(void *arg, const void *p, size_t len), void *arg)
+{
+	fn(arg, &as, sizeof(as));
+	as_ranges_own(fn, arg);
+	fn(arg, as.cookie, KSM_PAGE_SIZE);
+	fn(arg, as.copied, KSM_PAGE_SIZE);
+	fn(arg, &maps_scratch, sizeof(maps_scratch));
+	as_frames_own(fn, arg);
+}
+
 void as_clear_own(void)
 {
-	clear_object(&as, sizeof(as));
-	as_ranges_own(clear_object);
-	clear_object(as.cookie, KSM_PAGE_SIZE);
-	clear_object(&maps_scratch, sizeof(maps_scratch));
-	as_frames_own(clear_object);
+	as_own(clear_object, NULL);
 }

@@ -15,6 +15,8 @@ int as_init(void);
  * the memory was inherited. Context: the child's only thread.
  */
 void as_reset_child(void);
+/* Call fn for each piece of memory that the tables lie in: its address, or NULL, and bytes. */
+void as_own(void (*fn)(void *arg, const void *p, size_t len), void *arg) NEEDS(as.lock);
 /* Forget the library's own tables, whatever ranges a program has named. */
 void as_clear_own(void) NEEDS(as.lock);
 

@@ -78,10 +78,10 @@ void as_ranges_empty(void)
 	as.editing = 0;
 }
 
-void as_ranges_own(void (*fn)(const void *p, size_t len))
+void as_ranges_own(void (*fn)(void *arg, const void *p, size_t len), void *arg)
 {
-	fn(as.ranges.leaf, as.ranges.cap * sizeof(*as.ranges.leaf));
-	fn(as.ranges.slot, as.ranges.cap * sizeof(*as.ranges.slot));
+	fn(arg, as.ranges.leaf, as.ranges.cap * sizeof(*as.ranges.leaf));
+	fn(arg, as.ranges.slot, as.ranges.cap * sizeof(*as.ranges.slot));
 }
 
 /* ---- look-up ---- */

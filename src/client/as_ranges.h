@@ -82,6 +82,6 @@ int as_ranges_init(void);
 /* Forget everything, also what an edit that never ended has left. */
 void as_ranges_empty(void) NEEDS(as.lock);
 /* Call fn for each piece of memory that the table itself lies in. */
-void as_ranges_own(void (*fn)(const void *p, size_t len)) NEEDS(as.lock);
+void as_ranges_own(void (*fn)(void *arg, const void *p, size_t len), void *arg) NEEDS(as.lock);
 
 #endif

@@ -115,6 +115,14 @@ long ksmc_brk(void *addr);
 long ksmc_exclude(void *addr, size_t len, enum ksm_left_out reason);
 void ksmc_include(void *addr, size_t len, enum ksm_left_out reason);
 
+/*
+ * Lock all that the program itself has mapped, as mlockall(2) would without the library: what the
+ * library has mapped, and the object that it is in, is neither locked nor counted.
+ * Context: everything is left out already (ksmc_exclude()). Returns 0, or -ENOMEM where that is
+ * more than the limit, or what mlockall(2) says of MCL_FUTURE.
+ */
+long ksmc_lock_all(int flags, const void *object, size_t len);
+
 /* Does the agent run, or may it never run again? Has it run, here or in an ancestor's memory? */
 bool ksmc_has_agent(void);
 bool ksmc_had_agent(void);

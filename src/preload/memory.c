@@ -299,6 +299,10 @@ long mem_unlock(void *addr, size_t len)
 	return r;
 }
 
+/* Where this object begins and ends, its zeroed data included: from the linker. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _end[] __attribute__((visibility("hidden")));
+
 /* With MCL_FUTURE alone memory that exists is left out, too: no harm, and one case less. */
 long mem_lockall(int flags)
 {
@@ -311,6 +315,9 @@ long mem_lockall(int flags)
 			return r;
 	}
 	r = sysc1(SYS_mlockall, flags);
+	/* The limit may be for what the program has mapped without us. */
+	if (r == -ENOMEM && (flags & MCL_CURRENT) && preload_active())
+		r = ksmc_lock_all(flags, __ehdr_start, (size_t)(_end - __ehdr_start));
 	if (r && preload_active())
 		ksmc_include(NULL, 0, KSM_LEFT_MLOCKED);
 	return r;

@@ -111,6 +111,7 @@ static struct domain *domain_new(struct domain_table *t, const struct domain_key
 	cfg.arena = d->arena;
 	cfg.zone_frames = d->arena->zone_frames;
 	cfg.guard_frames = t->guard_frames;
+	cfg.reserve_frames = t->reserve_frames;
 	errno = ENOMEM; /* engine_new() fails for no other reason */
 	d->engine = engine_new(&cfg);
 	if (!d->engine)

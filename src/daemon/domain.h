@@ -68,6 +68,7 @@ struct domain_table {
 	const struct vault *vault; /* arenas and sentinels are its files */
 	uint32_t zone_frames;      /* span of each zone of each arena */
 	bool guard_frames;         /* --guard-frames */
+	uint32_t reserve_frames;   /* --contig-reserve, of each zone; whole pageblocks */
 	uint64_t hash_seed;
 	int pagemap; /* the daemon's own, or -1: arena.h */
 };

@@ -3,6 +3,8 @@
 #include "daemon/drains.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "daemon/client_view.h"
@@ -28,6 +30,21 @@ static void fail(struct drains_node *n, int err, const struct domain *d)
 	n->domain = d->id;
 }
 
+static bool is_active(struct drains *r, const struct drains_node *n)
+{
+	bool active;
+
+	lock_take(&r->lock);
+	active = n->active;
+	lock_give(&r->lock);
+	return active;
+}
+
+static bool is_claiming(struct drains *r, int nid)
+{
+	return is_active(r, &r->claim[nid]);
+}
+
 int drains_begin(struct drains *r, int nid, uint32_t first, uint32_t end, int other)
 {
 	struct drains_node begun = { .first = first, .end = end };
@@ -38,6 +55,8 @@ int drains_begin(struct drains *r, int nid, uint32_t first, uint32_t end, int ot
 
 	if (to < 0)
 		return -ENOMEM;
+	if (is_claiming(r, nid))
+		return -EALREADY;
 	v = domain_table_snapshot(&r->d->domains, &nr);
 	for (; !err && i < nr; i++) {
 		err = engine_offline(v[i]->engine, nid, first, end, to, &begun.what.culprit.frame);
@@ -96,12 +115,66 @@ void drains_look(struct drains *r, int nid, struct drains_node *out)
 	lock_give(&r->lock);
 }
 
+void drains_look_claim(struct drains *r, int nid, struct drains_node *out)
+{
+	lock_take(&r->lock);
+	*out = r->claim[nid];
+	lock_give(&r->lock);
+}
+
+int drains_claim(struct drains *r, struct domain *d, int nid, const struct engine_claim *c)
+{
+	struct drains_node begun = { .first = c->first, .end = c->end, .domain = d->id };
+	int err;
+
+	if (is_claiming(r, nid) || is_active(r, &r->node[nid]))
+		return -EALREADY;
+	err = engine_claim(d->engine, nid, c, &begun.what);
+	if (err == -EALREADY || err == -EINVAL)
+		return err;
+	begun.err = err;
+	begun.begun = begun.active = !err;
+	lock_take(&r->lock);
+	r->claim[nid] = begun;
+	lock_give(&r->lock);
+	return err == -EBUSY ? -EADDRINUSE : err;
+}
+
+void drains_claim_end(struct drains *r, struct domain *d, int nid)
+{
+	struct drains_node n;
+
+	drains_look_claim(r, nid, &n);
+	if (n.active && n.domain == d->id)
+		engine_drain_end(d->engine, nid);
+}
+
+void drains_text(const struct drains_node *n, const char *done, char *out, size_t size)
+{
+	static const char *const failed[MOVE_FAILED_NR - 1] = { ENGINE_MOVE_FAILED_NAMES };
+	const struct engine_culprit *who = &n->what.culprit;
+	const char *why = who->why ? failed[who->why - 1] : n->what.why;
+
+	if (n->active && !n->err)
+		snprintf(out, size, "under way");
+	else if (!n->err)
+		snprintf(out, size, "%s", n->end ? done : "none");
+	else
+		snprintf(out, size, "%s domain %u frame %u client %d %s", strerrorname_np(-n->err),
+			 n->domain, who->frame, n->pid, why ? why : "was put back");
+}
+
 /* --- the mover --- */
+
+static int pid_of(const struct drains *r, const struct engine_drained *v)
+{
+	return v->culprit.client ? client_pid_of(r->d->clients, v->culprit.client) : 0;
+}
 
 /* The first failure is kept, and has the other domains put back. */
 static void add(struct drains *r, int nid, const struct domain *d, const struct engine_drained *v)
 {
-	int pid = v->culprit.client ? client_pid_of(r->d->clients, v->culprit.client) : 0;
+	int pid = pid_of(r, v);
 	struct drains_node *n = &r->node[nid];
 
 	lock_take(&r->lock);
@@ -152,6 +225,41 @@ static void step_node(struct drains *r, int nid, struct domain **v, unsigned int
 		finish(r, nid, v, nr);
 }
 
+/* d: its domain; NULL: that has ended. */
+static void step_claim(struct drains *r, int nid, struct domain *d, uint64_t *due_ms)
+{
+	struct engine_drained what = { .err = -ENOENT, .why = "the domain has ended" };
+	struct drains_node *n = &r->claim[nid];
+	uint64_t now = clock_ms();
+	int pid;
+
+	if (d) {
+		enum engine_migrate ret = engine_drain_step(d->engine, nid, now, &what);
+
+		if (what.retired)
+			bell_ring(&r->d->client_bell, CLIENTS_RETIRED);
+		if (pace_next(ret, now, PACE_FREE_MS, due_ms))
+			return;
+	}
+	pid = pid_of(r, &what);
+	lock_take(&r->lock);
+	n->what = what;
+	n->pid = pid;
+	n->err = what.err;
+	n->first = what.first;
+	n->end = what.end;
+	n->active = false;
+	lock_give(&r->lock);
+}
+
+static struct domain *find(struct domain **v, unsigned int nr, uint32_t id)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (v[i]->id == id)
+			return v[i];
+	return NULL;
+}
+
 void drains_step(struct drains *r, struct domain **v, unsigned int nr, uint64_t *due_ms)
 {
 	for (int nid = 0; nid < r->d->topology->nr_nodes; nid++) {
@@ -160,5 +268,8 @@ void drains_step(struct drains *r, struct domain **v, unsigned int nr, uint64_t 
 		drains_look(r, nid, &n);
 		if (n.active)
 			step_node(r, nid, v, nr, due_ms);
+		drains_look_claim(r, nid, &n);
+		if (n.active)
+			step_claim(r, nid, find(v, nr, n.domain), due_ms);
 	}
 }

@@ -71,20 +71,6 @@ static void look_mover(struct daemon *d, int nid, struct node_values *v)
 		strcpy(v->culprit, "none");
 }
 
-/* "domain 3 frame 17 client 4711 silent": what kept a range in use. */
-static void show_drained(const struct drains_node *n, char *out, size_t size)
-{
-	const struct engine_culprit *who = &n->what.culprit;
-	const char *why = who->why ? failed_names[who->why - 1] : n->what.why;
-
-	if (!n->err) {
-		snprintf(out, size, "%s", n->end ? "done" : "none");
-		return;
-	}
-	snprintf(out, size, "%s domain %u frame %u client %d %s", strerrorname_np(-n->err),
-		 n->domain, who->frame, n->pid, why ? why : "was put back");
-}
-
 static void look_drains(struct daemon *d, int nid, struct node_values *v)
 {
 	struct drains_node n;
@@ -93,10 +79,7 @@ static void look_drains(struct daemon *d, int nid, struct node_values *v)
 	strcpy(v->offline, "none");
 	if (n.active)
 		snprintf(v->offline, sizeof(v->offline), "%u %u", n.first, n.end);
-	if (n.active && !n.err)
-		strcpy(v->offline_result, "under way");
-	else
-		show_drained(&n, v->offline_result, sizeof(v->offline_result));
+	drains_text(&n, "done", v->offline_result, sizeof(v->offline_result));
 }
 
 /* As that of a range. */

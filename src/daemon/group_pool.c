@@ -2,15 +2,19 @@
 /*
  * group_pool.c - see group_pool.h.
  *
- * What zone/N/ sums up over the domains. All of it is for operators: how frames lie says how many
+ * What zone/N/ sums up over the domains, and what concerns the frames of one domain alone: ranges
+ * that the operator wants for himself. All of it is for operators: how frames lie says how many
  * pages are alike.
  */
 #include "daemon/group_pool.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
+#include "daemon/mover.h"
 #include "pool/index.h"
 #include "pool/pool.h"
 
@@ -20,6 +24,7 @@ struct pool_values {
 	struct pool_counts c;
 	uint64_t pageblocks, offline;
 	uint64_t runs[POOL_TYPES][POOL_ORDERS];
+	char contig[40], contig_result[160];
 };
 
 static const char *const type_names[POOL_TYPES] = {
@@ -34,6 +39,20 @@ static struct domain *find(struct daemon *d, uint64_t subject)
 	    subject % NUMA_MAX_NODES >= (uint64_t)d->topology->nr_nodes)
 		return NULL;
 	return domain_find(&d->domains, (uint32_t)(subject / NUMA_MAX_NODES));
+}
+
+/* The last claim of the node, if it was one of this domain. */
+static void look_claim(struct daemon *d, struct pool_values *v)
+{
+	struct drains_node n;
+	char range[40];
+
+	mover_claimed(d->mover, (int)v->nid, &n);
+	if (n.domain != v->domain)
+		n = (struct drains_node){ 0 };
+	snprintf(range, sizeof(range), "%u %u", n.first, n.end);
+	snprintf(v->contig, sizeof(v->contig), "%s", n.active ? "under way" : "none");
+	drains_text(&n, range, v->contig_result, sizeof(v->contig_result));
 }
 
 static int gather(void *owner, uint64_t subject, void *values)
@@ -55,8 +74,16 @@ static int gather(void *owner, uint64_t subject, void *values)
 		engine_zone_runs(d->engine, nid, t, v->runs[t]);
 	v->pageblocks = v->c.pageblocks;
 	v->offline = v->c.offline;
+	look_claim(daemon, v);
 	domain_put(d);
 	return 0;
+}
+
+static void show_none(const struct attr *a, const void *values, struct text *out)
+{
+	(void)a;
+	(void)values;
+	text_printf(out, "none\n");
 }
 
 static void list(void *owner, struct attr_list *l)
@@ -103,6 +130,144 @@ static void show_map(const struct attr *a, const void *values, struct text *out)
 		domain_put(d);
 }
 
+/* "512 1024 2048 2050": FIRST END of each. */
+static void show_claimed(const struct attr *a, const void *values, struct text *out)
+{
+	const struct pool_values *v = values;
+	struct domain *d = domain_find(&v->daemon->domains, (uint32_t)v->domain);
+	const char *space = "";
+	uint32_t nr, f = d ? engine_next_claimed(d->engine, (int)v->nid, 0, &nr) : POOL_NONE;
+
+	(void)a;
+	for (; f != POOL_NONE; f = engine_next_claimed(d->engine, (int)v->nid, f + nr, &nr)) {
+		text_printf(out, "%s%u %u", space, f, f + nr);
+		space = " ";
+	}
+	text_printf(out, "%s\n", *space ? "" : "none");
+	if (d)
+		domain_put(d);
+}
+
+/* --- ranges that the operator wants --- */
+
+/* Two numbers, or one if `second` has a value already. */
+static bool parse_two(const char *value, uint32_t *first, uint32_t *second)
+{
+	unsigned long long a = 0, b = *second;
+	size_t digits = strspn(value, "0123456789");
+	char tail;
+	int n = digits ? sscanf(value, "%llu %llu%c", &a, &b, &tail) : 0;
+	bool one = n == 1 && *second && !value[digits];
+
+	if ((n != 2 && !one) || a > UINT32_MAX || b > UINT32_MAX)
+		return false;
+	*first = (uint32_t)a;
+	*second = (uint32_t)b;
+	return true;
+}
+
+/* NULL, or what is wrong with it. */
+static const char *parse_range(const struct daemon *d, uint64_t nid, const char *value,
+			       struct engine_claim *c)
+{
+	uint64_t zone = d->domains.zone_frames;
+
+	*c = (struct engine_claim){ 0 };
+	if (!parse_two(value, &c->first, &c->end))
+		return "not FIRST END, two numbers of frames";
+	if (c->first >= c->end)
+		return c->first > c->end ? "it ends before it starts" :
+					   "no frames: it ends where it starts";
+	if (c->first < nid * zone || c->end > (nid + 1) * zone)
+		return "not all of it is the node's: see frames_start, frames_end";
+	return NULL;
+}
+
+static const char *parse_size(const struct daemon *d, const char *value, struct engine_claim *c)
+{
+	*c = (struct engine_claim){ .align = 1 };
+	if (!parse_two(value, &c->nr, &c->align))
+		return "neither NR nor NR ALIGN, numbers of frames";
+	if (!c->nr || c->nr > d->domains.zone_frames)
+		return c->nr ? "a zone has no more frames: see span" : "no frames";
+	return !c->align || c->align & (c->align - 1) ? "no alignment: it is a power of two" : NULL;
+}
+
+static int claim(struct daemon *daemon, uint64_t subject, const struct engine_claim *c)
+{
+	struct domain *d = find(daemon, subject);
+	int err = d ? mover_claim(daemon->mover, d, (int)(subject % NUMA_MAX_NODES), c) : -ENOENT;
+
+	if (d)
+		domain_put(d);
+	return err;
+}
+
+static int end_claim(struct daemon *daemon, uint64_t subject)
+{
+	struct domain *d = find(daemon, subject);
+
+	if (!d)
+		return -ENOENT;
+	mover_claim_end(daemon->mover, d, (int)(subject % NUMA_MAX_NODES));
+	domain_put(d);
+	return 0;
+}
+
+static const char *refused_range(void *owner, uint64_t subject, const char *value)
+{
+	struct engine_claim c;
+	const char *why = parse_range(owner, subject % NUMA_MAX_NODES, value, &c);
+
+	return why ? why : "not all of it is allocated as a range: see contig_ranges";
+}
+
+static const char *refused_size(void *owner, uint64_t subject, const char *value)
+{
+	struct engine_claim c;
+
+	(void)subject;
+	return parse_size(owner, value, &c);
+}
+
+static int store_alloc_range(void *owner, uint64_t subject, const struct attr *a, const char *value)
+{
+	struct engine_claim c;
+
+	(void)a;
+	if (!strcmp(value, "none"))
+		return end_claim(owner, subject);
+	return parse_range(owner, subject % NUMA_MAX_NODES, value, &c) ? -EINVAL :
+									 claim(owner, subject, &c);
+}
+
+static int store_alloc(void *owner, uint64_t subject, const struct attr *a, const char *value)
+{
+	struct engine_claim c;
+
+	(void)a;
+	if (!strcmp(value, "none"))
+		return end_claim(owner, subject);
+	return parse_size(owner, value, &c) ? -EINVAL : claim(owner, subject, &c);
+}
+
+static int store_free(void *owner, uint64_t subject, const struct attr *a, const char *value)
+{
+	int nid = (int)(subject % NUMA_MAX_NODES), err;
+	struct engine_claim c;
+	struct domain *d;
+
+	(void)a;
+	if (parse_range(owner, (uint64_t)nid, value, &c))
+		return -EINVAL;
+	d = find(owner, subject);
+	if (!d)
+		return -ENOENT;
+	err = engine_unclaim(d->engine, nid, c.first, c.end);
+	domain_put(d);
+	return err;
+}
+
 #define POOL(name, field, help) ATTR_FIELD(struct pool_values, field, name, help)
 static const struct attr attrs[] = {
 	POOL("domain", domain, "domain whose frames these are: domain/N"),
@@ -122,6 +287,54 @@ static const struct attr attrs[] = {
 	POOL("pageblocks_offline", offline, "as in zone"),
 	ATTR_NUMBERS(struct pool_values, c.free_of, "free_by_type", type_names, "as in zone"),
 	ATTR_NUMBERS(struct pool_values, c.used_of, "used_by_type", type_names, "as in zone"),
+	ATTR_NUMBERS(struct pool_values, c.cached_of, "cached_by_type", type_names,
+		     "cached, by type of pageblock"),
+	ATTR_NUMBERS(struct pool_values, c.isolated_of, "isolated_by_type", type_names,
+		     "isolated, by type of pageblock"),
+	ATTR_NUMBERS(struct pool_values, c.retired_of, "retired_by_type", type_names,
+		     "retired, by type of pageblock"),
+	ATTR_NUMBERS(struct pool_values, c.guard_of, "guard_by_type", type_names,
+		     "guard, by type of pageblock"),
+	ATTR_NUMBERS(struct pool_values, c.frames_of, "frames_by_type", type_names,
+		     "frames of pageblocks in use, by type: the sum of the six above, and of "
+		     "window_reserved for movable ones"),
+	{
+		.name = "alloc_contig",
+		.help = "NR [ALIGN]: have so many frames side by side emptied and kept for you, "
+			"in the contiguous reserve if they can be had there; the first is a "
+			"multiple of ALIGN, a power of two; `none` ends what is under way, which "
+			"it shows",
+		.at = offsetof(struct pool_values, contig),
+		.show = attr_show_text,
+		.store = store_alloc,
+		.refused = refused_size,
+		.root = true,
+	},
+	{
+		.name = "alloc_contig_range",
+		.help = "FIRST END: the same for these very frames, any of the node's",
+		.at = offsetof(struct pool_values, contig),
+		.show = attr_show_text,
+		.store = store_alloc_range,
+		.refused = refused_range,
+		.root = true,
+	},
+	POOL("contig_result", contig_result,
+	     "what became of the last of these: none, under way, FIRST END, or the error and what "
+	     "kept the range"),
+	{
+		.name = "contig_ranges",
+		.help = "frames kept in this way: FIRST END of each range, or none",
+		.show = show_claimed,
+	},
+	{
+		.name = "free_contig_range",
+		.help = "FIRST END: these frames, or part of a range, are for shared pages again",
+		.show = show_none,
+		.store = store_free,
+		.refused = refused_range,
+		.root = true,
+	},
 	{ .name = "pagetypeinfo",
 	  .help = "for each type of pageblock, free runs of 1, 2, 4 ... 1024 frames",
 	  .show = show_types },

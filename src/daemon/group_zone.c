@@ -152,7 +152,7 @@ static const struct attr zone_attrs[] = {
 	ZONE("free", c.free, "free frames of pageblocks in use"),
 	ZONE("cached", c.cached, "free frames kept by scan threads"),
 	ZONE("isolated", c.isolated, "free frames of isolated pageblocks"),
-	ZONE("used", c.used, "frames that pages stand on, or are to"),
+	ZONE("used", c.used, "frames that pages stand on, or are to, and those of contig_ranges"),
 	ZONE("retired", c.retired, "frames that wait for a grace period"),
 	ZONE("guard", c.guard, "frames kept empty beside runs, for debugging"),
 	ZONE("window_reserved", c.window,

@@ -307,6 +307,7 @@ static int init_domains(struct service *s)
 	t->zone_frames =
 		arena_zone_frames(t->topology->nr_nodes, s->d.arena_limit, s->options.zone_span);
 	t->guard_frames = s->options.guard_frames;
+	t->reserve_frames = options_reserve(&s->options, t->zone_frames);
 	t->vault = &s->d.vault;
 	domain_table_init(t);
 	t->pagemap = s->pagemap;

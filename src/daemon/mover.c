@@ -311,6 +311,27 @@ void mover_offline_end(struct mover *m, int nid)
 	bell_ring(&m->bell, MOVER_WORK);
 }
 
+int mover_claim(struct mover *m, struct domain *d, int nid, const struct engine_claim *c)
+{
+	int err = m->to[nid] ? -EALREADY : start(m);
+
+	if (!err)
+		err = drains_claim(&m->drains, d, nid, c);
+	bell_ring(&m->bell, MOVER_WORK);
+	return err;
+}
+
+void mover_claim_end(struct mover *m, struct domain *d, int nid)
+{
+	drains_claim_end(&m->drains, d, nid);
+	bell_ring(&m->bell, MOVER_WORK);
+}
+
+void mover_claimed(struct mover *m, int nid, struct drains_node *out)
+{
+	drains_look_claim(&m->drains, nid, out);
+}
+
 int mover_vacate(struct mover *m, int nid)
 {
 	int err = m->to[nid] ? -EALREADY : start(m);

@@ -89,6 +89,10 @@ void mover_end(struct mover *m, int job);
 int mover_offline(struct mover *m, int nid, uint32_t first, uint32_t end);
 void mover_offline_end(struct mover *m, int nid);
 int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end);
+/* As drains_claim() and drains_claim_end(); the first or -errno: no thread. */
+int mover_claim(struct mover *m, struct domain *d, int nid, const struct engine_claim *c);
+void mover_claim_end(struct mover *m, struct domain *d, int nid);
+void mover_claimed(struct mover *m, int nid, struct drains_node *out);
 /*
  * Empty the node, and keep it empty: as vacate_begin(), or -EALREADY, too, if somebody moves what
  * lies there; or -errno: there is no thread. And the reverse.

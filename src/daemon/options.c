@@ -18,6 +18,7 @@
 #define ALLOWED_GROUP "ksm"
 #define DOMAINS_FILE_SIZE 100u /* what trust_dir() can look at */
 #define FRAMES_PER_MIB (1048576u / KSM_PAGE_SIZE)
+#define PAGEBLOCK_BYTES (2u << 20)
 
 static const char usage[] =
 	"usage: ksmd-user [OPTION]...\n"
@@ -44,6 +45,9 @@ static const char usage[] =
 	"  --guard-frames          for debugging: keep a frame empty beside each run of\n"
 	"                          frames, so that what maps one too many finds zeros.\n"
 	"                          Needs many more mappings\n"
+	"  --contig-reserve MiB    a part of each zone, even, from which contiguous ranges\n"
+	"                          can be had: see alloc_contig. Shared pages use it, too,\n"
+	"                          and are moved out of the way [0]\n"
 	"  --pressure FILE         whose programs wait for memory, for the knob\n"
 	"                          merge_on_pressure: memory.pressure of a control group\n"
 	"                          [" SHORTAGE_PRESSURE_FILE ", of the machine]\n"
@@ -82,10 +86,34 @@ void options_refuse(const char *option, const char *value, const char *why)
 	exit(EXIT_USAGE);
 }
 
+uint32_t options_reserve(const struct options *o, uint32_t zone_frames)
+{
+	uint64_t frames = o->contig_reserve / KSM_PAGE_SIZE;
+	char value[24];
+
+	snprintf(value, sizeof(value), "%llu", (unsigned long long)(o->contig_reserve >> 20));
+	if (frames >= zone_frames)
+		options_refuse("contig-reserve", value, "a zone has no more: see --zone-span");
+	return (uint32_t)frames;
+}
+
 static void add_group(struct group_set *g, const char *option, const char *name)
 {
 	if (group_set_add(g, name))
 		options_bad_value(option, name);
+}
+
+static void parse_size(const char *option, const char *value, uint64_t *bytes)
+{
+	if (!parse_limit(value, bytes))
+		options_bad_value(option, value);
+}
+
+static void parse_reserve(struct options *o, const char *value)
+{
+	parse_size("contig-reserve", value, &o->contig_reserve);
+	if (o->contig_reserve % PAGEBLOCK_BYTES)
+		options_bad_value("contig-reserve", value);
 }
 
 static void parse_option(struct options *o, int c)
@@ -107,12 +135,13 @@ static void parse_option(struct options *o, int c)
 		o->domains_file = optarg;
 		break;
 	case 'a':
-		if (!parse_limit(optarg, &o->arena_limit))
-			options_bad_value("arena-limit", optarg);
+		parse_size("arena-limit", optarg, &o->arena_limit);
 		break;
 	case 's':
-		if (!parse_limit(optarg, &o->zone_span))
-			options_bad_value("zone-span", optarg);
+		parse_size("zone-span", optarg, &o->zone_span);
+		break;
+	case 'R':
+		parse_reserve(o, optarg);
 		break;
 	case 'G':
 		o->guard_frames = true;
@@ -155,6 +184,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "domains-file", required_argument, NULL, 'f' },
 		{ "arena-limit", required_argument, NULL, 'a' },
 		{ "zone-span", required_argument, NULL, 's' },
+		{ "contig-reserve", required_argument, NULL, 'R' },
 		{ "guard-frames", no_argument, NULL, 'G' },
 		{ "pressure", required_argument, NULL, 'p' },
 		{ "allow-group", required_argument, NULL, 'g' },

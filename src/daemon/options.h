@@ -20,6 +20,7 @@ struct options {
 	const char *pressure;     /* the file that says how much programs wait for memory */
 	uint64_t zone_span;       /* bytes of frames of each zone; 0: the default */
 	bool guard_frames;        /* a frame is kept empty beside each run of frames */
+	uint64_t contig_reserve;  /* bytes of frames of each zone, whole pageblocks */
 	/* Besides root and our own user: who may be a client, who may set knobs and see all. */
 	struct group_set allowed, operators;
 };
@@ -29,6 +30,8 @@ struct options {
  * --version and every mistake end the process, the latter with exit code 2 and a line on stderr.
  */
 void options_parse(struct options *o, int argc, char **argv);
+/* Frames of --contig-reserve; ends the process unless a zone has more. */
+uint32_t options_reserve(const struct options *o, uint32_t zone_frames);
 /* End the process because an option has no such value. */
 void options_bad_value(const char *option, const char *value) __attribute__((noreturn));
 /* The same, with the reason. */

@@ -224,7 +224,7 @@ static uint64_t frames_of_pool(struct engine *e, bool retired)
 		struct pool_counts c;
 
 		pool_counts(&e->pool, nid, &c);
-		sum += retired ? c.retired : c.used;
+		sum += retired ? c.retired : c.used - c.claimed;
 	}
 	return sum;
 }

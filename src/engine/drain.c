@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drain.c - a range of frames is emptied while clients run, and taken out of use.
+ * drain.c - a range of frames is emptied while clients run, and taken out of use, or claimed.
  *
  * The range is isolated first (pool/range.h): what becomes free in it stays free, so it fills no
  * faster than it empties. Windows in it are windows no more. The mover then takes what stands there
@@ -11,6 +11,10 @@
  * Safe because nothing here frees or moves a frame: the mover does, with all that it keeps, and the
  * grace period does. Taking out needs that every frame is free, and looks again under the zone's
  * lock. Who is late therefore costs time and nothing else.
+ *
+ * A range that somebody wants for himself is emptied in the same way, and then claimed
+ * (pool/claim.h), of which the rest of its pageblocks is in use again. It may begin and end
+ * anywhere. If he names no place but a size, the next place is tried when one cannot be emptied.
  *
  * It ends: rounds of the mover end by themselves, they come ever less often, and when no frame has
  * left for DRAIN_MS, or for 1 ms for each frame in use at the start if that is more, everything is
@@ -26,6 +30,7 @@
 #include "engine/layout.h"
 #include "engine/migrate.h"
 #include "engine/settle.h"
+#include "pool/claim.h"
 #include "pool/range.h"
 
 #define DRAIN_MS 15000u    /* a grace period, and clients that are slow */
@@ -35,7 +40,12 @@
 #define VISIT 8192u        /* frame numbers looked at under one hold of the lock */
 
 struct drain {
-	struct source of;
+	struct source of; /* with the frame before it, if the first is or becomes its guard */
+	uint32_t first, end;
+	bool isolated;
+	bool claim;                    /* it is not taken out of use, but claimed */
+	struct claim_search search;    /* nr 0: it is to be this very range */
+	unsigned int places;           /* that have been tried */
 	uint64_t limit_ms;             /* if no frame leaves until then; 0: not known yet */
 	uint64_t last_ms;              /* and in any case */
 	uint64_t round_ms, backoff_ms; /* when the mover begins again */
@@ -52,41 +62,86 @@ void drain_free(struct engine *e)
 		free(e->drain[nid]);
 }
 
-/* Isolate it. On failure nothing has changed. */
-static int isolate(struct engine *e, uint32_t first, uint32_t end, uint32_t *frame) NEEDS(e->lock)
+/* Windows end that have a frame in it: pages that have none yet begin others elsewhere. */
+static void leave_windows(struct engine *e, const struct drain *d) NEEDS(e->lock)
 {
-	struct pool_culprit who;
-	int err;
+	uint32_t zone = (uint32_t)d->of.from * e->pool.zone_frames;
+	uint32_t lo = (d->first - zone) / PAGEBLOCK_FRAMES * PAGEBLOCK_FRAMES;
+	uint32_t hi = (d->end - zone + PAGEBLOCK_FRAMES - 1) / PAGEBLOCK_FRAMES * PAGEBLOCK_FRAMES;
 
-	err = range_isolate_windows(&e->pool, first, end, &who);
-	*frame = who.frame;
-	if (!err)
-		layout_leave(e, first, end);
+	layout_leave(e, zone + lo, zone + (hi < e->pool.zone_frames ? hi : e->pool.zone_frames));
+}
+
+/*
+ * A guard belongs to the frame before it, and comes and goes with that. So does this frame, when it
+ * is given back.
+ */
+static bool is_to_guard(struct engine *e, uint32_t frame) NEEDS(e->lock)
+{
+	const struct pageblock *pb = pool_pageblock(&e->pool, frame);
+	uint32_t off = frame % e->pool.zone_frames % PAGEBLOCK_FRAMES;
+
+	return e->pool.guard && pb && off && pageblock_needs_guard(pb, off - 1);
+}
+
+/* Isolate this range for it. On failure nothing has changed. */
+static int isolate(struct engine *e, struct drain *d, uint32_t first, uint32_t end,
+		   struct pool_culprit *who) NEEDS(e->lock)
+{
+	int err = range_isolate_windows(&e->pool, first, end, who);
+
+	if (err)
+		return err;
+	d->isolated = true;
+	d->first = first;
+	d->end = end;
+	leave_windows(e, d);
+	d->of.first = first - is_to_guard(e, first);
+	d->of.end = end;
+	d->next = d->of.first;
+	d->backoff_ms = ROUND_MS;
+	d->round_ms = 0;
+	return 0;
+}
+
+/* The first place that can be isolated, behind those that were tried. */
+static int isolate_any(struct engine *e, struct drain *d, struct pool_culprit *who) NEEDS(e->lock)
+{
+	int err = -EBUSY;
+
+	*who = (struct pool_culprit){ .frame = POOL_NONE, .why = "no place is left" };
+	while (err == -EBUSY && d->places++ < RANGE_ATTEMPTS) {
+		uint32_t first = claim_place(&e->pool, d->of.from, &d->search);
+
+		if (first == POOL_NONE)
+			break;
+		err = isolate(e, d, first, first + d->search.nr, who);
+	}
 	return err;
 }
 
-static int begin(struct engine *e, const struct source *r, uint32_t *frame) NEEDS(e->lock)
+/* *r is what it begins with; the caller keeps it. */
+static int begin(struct engine *e, const struct drain *r, struct pool_culprit *who) NEEDS(e->lock)
 {
+	int nid = r->of.from, err;
 	struct pool_counts c;
 	struct drain *d;
-	int err;
 
-	if (!node_is_free(e, r->from))
+	*who = (struct pool_culprit){ .frame = POOL_NONE };
+	if (!node_is_free(e, nid))
 		return -EALREADY;
-	d = calloc(1, sizeof(*d));
+	d = malloc(sizeof(*d));
 	if (!d)
 		return -ENOMEM;
-	err = isolate(e, r->first, r->end, frame);
+	*d = *r;
+	err = d->search.nr ? isolate_any(e, d, who) : isolate(e, d, r->first, r->end, who);
 	if (err) {
 		free(d);
 		return err;
 	}
-	pool_counts(&e->pool, r->from, &c);
-	d->of = *r;
-	d->next = r->first;
+	pool_counts(&e->pool, nid, &c);
 	d->frames = c.used + c.retired;
-	d->backoff_ms = ROUND_MS;
-	e->drain[r->from] = d;
+	e->drain[nid] = d;
 	count_bytes(e, sizeof(*d));
 	return 0;
 }
@@ -107,7 +162,8 @@ static bool is_range(const struct engine *e, int nid, uint32_t first, uint32_t e
 
 int engine_offline(struct engine *e, int nid, uint32_t first, uint32_t end, int to, uint32_t *frame)
 {
-	struct source r = { .from = nid, .to = to, .first = first, .end = end };
+	const struct drain r = { .of = { .from = nid, .to = to }, .first = first, .end = end };
+	struct pool_culprit who;
 	int err;
 
 	*frame = POOL_NONE;
@@ -116,9 +172,68 @@ int engine_offline(struct engine *e, int nid, uint32_t first, uint32_t end, int 
 	if (to == nid && end - first == e->pool.zone_frames)
 		return -EINVAL;
 	engine_lock(e);
-	err = begin(e, &r, frame);
+	err = begin(e, &r, &who);
+	engine_unlock(e);
+	*frame = who.frame;
+	return err;
+}
+
+/* Frames of the node's zone, whole pageblocks or not? */
+static bool has_frames(const struct engine *e, int nid, uint32_t first, uint32_t end)
+{
+	uint64_t zone = e->pool.zone_frames;
+
+	return nid >= 0 && nid < e->nr_nodes && first < end && first >= (uint64_t)nid * zone &&
+	       end <= ((uint64_t)nid + 1) * zone;
+}
+
+int engine_claim(struct engine *e, int nid, const struct engine_claim *c,
+		 struct engine_drained *out)
+{
+	const struct drain r = { .of = { .from = nid, .to = nid },
+				 .first = c->first,
+				 .end = c->end,
+				 .claim = true,
+				 .search = { .nr = c->nr, .align = c->align } };
+	struct pool_culprit who;
+	int err;
+
+	if (c->nr ? !has_frames(e, nid, (uint32_t)nid * e->pool.zone_frames,
+				(uint32_t)nid * e->pool.zone_frames + c->nr) ||
+			    !c->align || c->align & (c->align - 1) :
+		    !has_frames(e, nid, c->first, c->end))
+		return -EINVAL;
+	engine_lock(e);
+	err = begin(e, &r, &who);
+	engine_unlock(e);
+	out->culprit.frame = who.frame;
+	out->why = who.why;
+	return err;
+}
+
+int engine_unclaim(struct engine *e, int nid, uint32_t first, uint32_t end)
+{
+	struct pool_culprit who;
+	int err;
+
+	if (!has_frames(e, nid, first, end))
+		return -EINVAL;
+	engine_lock(e);
+	err = claim_give(&e->pool, first, end, &who);
 	engine_unlock(e);
 	return err;
+}
+
+uint32_t engine_next_claimed(struct engine *e, int nid, uint32_t f, uint32_t *nr)
+{
+	uint32_t zone = (uint32_t)nid * e->pool.zone_frames;
+
+	if (f < zone)
+		f = zone;
+	*nr = 0;
+	if (f >= zone + e->pool.zone_frames)
+		return POOL_NONE;
+	return claim_next(&e->pool, f, zone + e->pool.zone_frames, nr);
 }
 
 int engine_online(struct engine *e, int nid, uint32_t first, uint32_t end)
@@ -157,15 +272,33 @@ static void note_progress(struct drain *d, uint64_t now)
 	d->limit_ms = limit < d->last_ms ? limit : d->last_ms;
 }
 
-/* It is over. On failure everything is in use again. */
+/* One place could not be emptied. Is there another, and time for it? */
+static bool go_elsewhere(struct engine *e, struct drain *d, uint64_t now) NEEDS(e->lock)
+{
+	struct pool_culprit who;
+
+	if (!d->search.nr || d->cancelled || now >= d->last_ms)
+		return false;
+	range_undo_isolate(&e->pool, d->first, d->end);
+	d->isolated = false;
+	if (isolate_any(e, d, &who))
+		return false;
+	d->culprit = (struct engine_culprit){ 0 };
+	note_progress(d, now);
+	return true;
+}
+
+/* It is over. On failure everything is in use again, and of a claim all else. */
 static enum engine_migrate finish(struct engine *e, int nid, int err, struct engine_drained *out)
 	NEEDS(e->lock)
 {
 	struct drain *d = e->drain[nid];
 
-	if (err)
-		range_undo_isolate(&e->pool, d->of.first, d->of.end);
+	if (d->isolated && (err || d->claim))
+		range_undo_isolate(&e->pool, d->first, d->end);
 	out->err = err;
+	out->first = d->first;
+	out->end = d->end;
 	e->drain[nid] = NULL;
 	free(d);
 	count_bytes(e, -(int64_t)sizeof(*d));
@@ -220,7 +353,8 @@ static enum engine_migrate look(struct engine *e, int nid, uint64_t now, struct 
 	if (f == POOL_NONE && !d->cancelled) {
 		struct pool_culprit who;
 
-		err = range_take_out(&e->pool, d->of.first, d->of.end, &who);
+		err = d->claim ? claim_take(&e->pool, d->first, d->end, &who) :
+				 range_take_out(&e->pool, d->first, d->end, &who);
 		if (!err)
 			return finish(e, nid, 0, out);
 		out->culprit.frame = who.frame;
@@ -230,6 +364,8 @@ static enum engine_migrate look(struct engine *e, int nid, uint64_t now, struct 
 		if (f != POOL_NONE)
 			name(e, d, live == POOL_NONE ? f : live, out);
 		err = d->culprit.why == MOVE_NO_MEMORY ? -ENOMEM : -EBUSY;
+		if (go_elsewhere(e, d, now))
+			return ENGINE_MIGRATE_WAIT;
 		return finish(e, nid, d->cancelled ? -ECANCELED : err, out);
 	}
 	if (live == POOL_NONE || now < d->round_ms) /* for the grace period, or a frame's node */

@@ -163,9 +163,10 @@ struct engine_config {
 	 * its threads ran when the pages were seen. NULL: malloc(). Outlives the engine.
 	 */
 	const struct slab_memory *memory;
-	bool one_client;    /* the domain never has another: min_sharers is void */
-	bool guard_frames;  /* for debugging: a frame is kept empty beside each run of frames */
-	uint64_t hash_seed; /* secret: contents must not be predictable from hashes */
+	bool one_client;   /* the domain never has another: min_sharers is void */
+	bool guard_frames; /* for debugging: a frame is kept empty beside each run of frames */
+	uint32_t reserve_frames; /* contiguous reserve of each zone, at its end; whole pageblocks */
+	uint64_t hash_seed;      /* secret: contents must not be predictable from hashes */
 };
 
 /* The engine, which the caller frees, or NULL (no memory, or nr_nodes out of range). */
@@ -433,6 +434,7 @@ struct engine_drained {
 	struct engine_migrated moved; /* added to */
 	bool retired;                 /* frames have been, in this step */
 	int err;                      /* -EBUSY, -ECANCELED, -ENOMEM; of the last step alone */
+	uint32_t first, end;          /* the range; likewise */
 	/* What stood in the way: `why` of the culprit if that is not 0, else this. */
 	struct engine_culprit culprit;
 	const char *why;
@@ -443,6 +445,27 @@ int engine_online(struct engine *e, int nid, uint32_t first, uint32_t end);
 enum engine_migrate engine_drain_step(struct engine *e, int nid, uint64_t now_ms,
 				      struct engine_drained *out);
 void engine_drain_end(struct engine *e, int nid);
+
+/*
+ * A contiguous range is emptied and kept for who asks: claimed (pool/claim.h), from which other
+ * frames of its pageblocks are in use as before. Either frames [first, end) of node `nid`, any
+ * number of them; or, where nr is not 0, nr frames of it, the first a multiple of `align` (a power
+ * of two), where they can be had: in the contiguous reserve at first. What stands there goes to
+ * other frames of the node.
+ *
+ * engine_claim() begins as engine_offline() does, and returns the same; on failure out->why may say
+ * why and out->culprit.frame where. engine_drain_step() carries it on, and says which range it has
+ * become; engine_drain_end() has it end. engine_unclaim() gives it, or a part of it, back: 0, or
+ * -EINVAL: some of it is not claimed; then all is as before. engine_next_claimed() finds the first
+ * run of claimed frames from f on: POOL_NONE, there is none.
+ */
+struct engine_claim {
+	uint32_t first, end, nr, align;
+};
+int engine_claim(struct engine *e, int nid, const struct engine_claim *c,
+		 struct engine_drained *out);
+int engine_unclaim(struct engine *e, int nid, uint32_t first, uint32_t end);
+uint32_t engine_next_claimed(struct engine *e, int nid, uint32_t f, uint32_t *nr);
 
 /*
  * Ask where pages and frames lie, of about nr pages, and have trees follow what has gone to another

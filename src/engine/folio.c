@@ -29,6 +29,8 @@ static bool is_bare(const struct pageblock *pb, uint32_t off)
 {
 	enum pool_state s = pageblock_state(pb, off);
 
+	if (pageblock_is_claimed(pb, off))
+		return true;
 	return s != POOL_USED && s != POOL_RETIRED && s != POOL_HELD;
 }
 

@@ -20,6 +20,18 @@ static void punch(void *engine, uint32_t first, uint32_t nr)
 	e->ops->frame_free(e->arena, first, nr);
 }
 
+/* The last whole pageblocks of the zone: windows are made from below. */
+static int make_reserve(struct engine *e, const struct engine_config *cfg, int nid)
+{
+	uint32_t nr = cfg->reserve_frames / PAGEBLOCK_FRAMES;
+	uint32_t all = cfg->zone_frames / PAGEBLOCK_FRAMES;
+	struct pool_culprit who;
+
+	return pool_reserve(&e->pool,
+			    (uint32_t)nid * cfg->zone_frames + (all - nr) * PAGEBLOCK_FRAMES, nr,
+			    &who);
+}
+
 static int make_pool(struct engine *e, const struct engine_config *cfg)
 {
 	static const struct pool_ops ops = { .punch = punch };
@@ -32,7 +44,11 @@ static int make_pool(struct engine *e, const struct engine_config *cfg)
 		.guard = cfg->guard_frames,
 	};
 
-	return pool_init(&e->pool, &pool);
+	int err = pool_init(&e->pool, &pool);
+
+	for (int nid = 0; !err && cfg->reserve_frames && nid < cfg->nr_nodes; nid++)
+		err = make_reserve(e, cfg, nid);
+	return err;
 }
 
 /* The parts that need memory. 0 or -1; engine_free_parts() takes any that are there. */

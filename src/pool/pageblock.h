@@ -39,8 +39,9 @@ enum pool_state {
 	POOL_STATES
 };
 #define POOL_STATE_MASK 0x0fu
-#define POOL_TAIL 0x10u  /* flag: belongs to the run of the frame before it */
-#define POOL_FIXED 0x20u /* flag: used, and its contents cannot move */
+#define POOL_TAIL 0x10u    /* flag: belongs to the run of the frame before it */
+#define POOL_FIXED 0x20u   /* flag: used, and its contents cannot move */
+#define POOL_CLAIMED 0x40u /* flag: fixed, and somebody's as part of a range: claim.h */
 
 /* What the frames of a pageblock are for. Isolation is no type, but a flag beside it. */
 enum pool_type { POOL_UNMOVABLE, POOL_MOVABLE, POOL_RESERVE, POOL_TYPES };
@@ -97,6 +98,18 @@ static inline bool pageblock_is_used(const struct pageblock *pb, uint32_t off)
 	enum pool_state s = pageblock_state(pb, off);
 
 	return s == POOL_USED || s == POOL_RETIRED;
+}
+
+/* Used, by somebody who wanted it as part of a range: see claim.h. */
+static inline bool pageblock_is_claimed(const struct pageblock *pb, uint32_t off)
+{
+	return __atomic_load_n(&pb->state[off], __ATOMIC_RELAXED) & POOL_CLAIMED;
+}
+
+/* Where frames have guards: does this one, if nothing of its run follows? */
+static inline bool pageblock_needs_guard(const struct pageblock *pb, uint32_t off)
+{
+	return pageblock_is_used(pb, off) && !pageblock_is_claimed(pb, off);
 }
 
 /* Are all its frames free? */

@@ -434,21 +434,26 @@ int pool_set_large(struct pool *p, uint32_t first)
 void pool_counts(struct pool *p, int nid, struct pool_counts *out)
 {
 	struct zone *z = &p->zone[nid];
-	uint64_t cached[POOL_TYPES];
 
 	memset(out, 0, sizeof(*out));
 	zone_lock_all(z);
-	out->cached = cache_count(z, cached);
+	out->cached = cache_count(z, out->cached_of);
 	for (int t = 0; t < POOL_TYPES; t++) {
 		out->free_of[t] = z->n[t][POOL_FREE];
-		out->used_of[t] = z->n[t][POOL_USED] - cached[t];
+		out->used_of[t] = z->n[t][POOL_USED] - out->cached_of[t];
+		out->isolated_of[t] = z->n[t][POOL_ISOLATED];
+		out->retired_of[t] = z->n[t][POOL_RETIRED] + z->n[t][POOL_HELD];
+		out->guard_of[t] = z->n[t][POOL_GUARD];
+		for (int s = 0; s < POOL_STATES; s++)
+			out->frames_of[t] += z->n[t][s];
 		out->free += out->free_of[t];
 		out->used += out->used_of[t];
-		out->isolated += z->n[t][POOL_ISOLATED];
-		out->retired += z->n[t][POOL_RETIRED] + z->n[t][POOL_HELD];
-		out->guard += z->n[t][POOL_GUARD];
+		out->isolated += out->isolated_of[t];
+		out->retired += out->retired_of[t];
+		out->guard += out->guard_of[t];
 		out->window += z->n[t][POOL_WINDOW];
 	}
+	out->claimed = z->nr_claimed;
 	out->span = z->nr_frames;
 	out->absent = z->nr_frames - z->nr_present;
 	for (uint32_t i = 0; i < z->max_ext; i++) {
@@ -485,7 +490,7 @@ int pool_check(struct pool *p)
 		    c.span)
 			return -1;
 		lock_take(&p->zone[nid].lock);
-		used += c.used;
+		used += c.used - c.claimed;
 		for (int t = 0; t < POOL_TYPES; t++) {
 			used += p->zone[nid].n[t][POOL_RETIRED];
 			held += p->zone[nid].n[t][POOL_HELD];

@@ -10,8 +10,8 @@
  *
  * From large to small: pool, zone (one NUMA node), extent (64 pageblocks), pageblock (512 frames).
  * Rooms: pageblock (its free runs), zone (moves, lists, counts), choice (which frame), cache (free
- * frames of a thread), pool (this), range (isolation, contiguous ranges, offline), index (scores of
- * fragmentation), contig (runs made on demand).
+ * frames of a thread), pool (this), range (isolation, contiguous ranges, offline), claim (ranges
+ * that their owner empties), index (scores of fragmentation), contig (runs made on demand).
  *
  * The pool knows numbers only. For each used frame it keeps one 32-bit word of its user, which it
  * never reads. What touches memory, contents or time comes in through struct pool_ops.
@@ -83,8 +83,8 @@ struct pool_config {
 
 /*
  * Zone n owns frames [n * zone_frames, (n + 1) * zone_frames). Invariants: nr_used is the sum of
- * used and retired frames over the zones, and at most max_frames if that is not 0; nr_held is that
- * of held ones, which have memory, too.
+ * used and retired frames over the zones but for claimed ones, which have no memory, and at most
+ * max_frames if that is not 0; nr_held is that of held ones, which have memory, too.
  */
 struct pool {
 	struct pool_ops ops;
@@ -103,9 +103,13 @@ struct pool_counts {
 	uint64_t free, cached, isolated, used, retired, guard, window, absent;
 	uint64_t span;
 	uint64_t free_of[POOL_TYPES]; /* of `free`; that of POOL_RESERVE is in both */
-	uint64_t used_of[POOL_TYPES];
+	uint64_t used_of[POOL_TYPES], cached_of[POOL_TYPES], isolated_of[POOL_TYPES];
+	uint64_t retired_of[POOL_TYPES], guard_of[POOL_TYPES];
 	uint32_t pageblocks; /* that exist */
 	uint32_t offline;    /* pageblocks taken out of use; their frames are absent */
+	uint64_t claimed;    /* of `used` */
+	/* By type of pageblock: the sum of the six above, and of `window` for POOL_MOVABLE. */
+	uint64_t frames_of[POOL_TYPES];
 };
 
 /* Returns 0, -EINVAL (no frames, or more than 2^32 - 2 numbers) or -ENOMEM. */

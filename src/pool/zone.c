@@ -273,7 +273,7 @@ bool zone_give(struct zone *z, struct pageblock *pb, uint32_t off, uint32_t nr)
 {
 	enum pool_state to = pb->large ? POOL_HELD : pb->window ? POOL_WINDOW : POOL_FREE;
 	/* What is left of its run before it needs a guard. */
-	bool guards = z->guard && to == POOL_FREE && off && pageblock_is_used(pb, off - 1);
+	bool guards = z->guard && to == POOL_FREE && off && pageblock_needs_guard(pb, off - 1);
 
 	zone_set(z, pb, off + guards, nr - guards, to);
 	part_from_rest(z, pb, off + nr - 1, to);
@@ -456,7 +456,7 @@ void zone_trim(struct zone *z)
 /* --- check --- */
 
 struct recount {
-	uint64_t present, n[POOL_TYPES][POOL_STATES];
+	uint64_t present, claimed, n[POOL_TYPES][POOL_STATES];
 	uint32_t nr_ext;
 };
 
@@ -492,6 +492,8 @@ static int check_pageblock(struct zone *z, const struct extent *x, uint32_t b, s
 		if (on >> order & 1 && !pb->link[order].prev && *list_of(z, pb, order) != pb)
 			return -1;
 	r->present += pb->nr;
+	for (uint32_t off = 0; pb->nr_fixed && off < pb->nr; off++)
+		r->claimed += pageblock_is_claimed(pb, off);
 	for (int s = 0; s < POOL_STATES; s++)
 		r->n[pb->type][s == POOL_FREE && pb->isolated ? POOL_ISOLATED : s] += pb->n[s];
 	return 0;
@@ -526,7 +528,8 @@ int zone_check(struct zone *z)
 
 	zone_lock_all(z);
 	err = check_all(z, &r);
-	if (r.present != z->nr_present || r.nr_ext != z->nr_ext || memcmp(r.n, z->n, sizeof(r.n)))
+	if (r.claimed != z->nr_claimed || r.present != z->nr_present || r.nr_ext != z->nr_ext ||
+	    memcmp(r.n, z->n, sizeof(r.n)))
 		err = -1;
 	for (uint32_t i = 0; i < z->nr_caches; i++)
 		for (uint32_t j = 0; j < z->cache[i].nr; j++) {

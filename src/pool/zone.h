@@ -52,10 +52,11 @@ struct zone {
 	struct pageblock *list[POOL_LISTS][POOL_ORDERS];
 	uint64_t nr_present;
 	uint64_t n[POOL_TYPES][POOL_STATES];
-	uint32_t fill;   /* extent in which pageblocks for single frames come to exist */
-	uint32_t next;   /* where the search for an extent for windows goes on */
-	uint32_t scarce; /* pageblock in which a window's frame was last had by another */
-	uint64_t bytes;  /* memory held, the zone itself included */
+	uint64_t nr_claimed; /* of the used frames: see claim.h */
+	uint32_t fill;       /* extent in which pageblocks for single frames come to exist */
+	uint32_t next;       /* where the search for an extent for windows goes on */
+	uint32_t scarce;     /* pageblock in which a window's frame was last had by another */
+	uint64_t bytes;      /* memory held, the zone itself included */
 	uint32_t nr_caches;
 	struct pool_cache *cache; /* each has its own lock */
 };

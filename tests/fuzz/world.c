@@ -173,6 +173,27 @@ int mover_online(struct mover *m, int nid, uint32_t first, uint32_t end)
 	return err;
 }
 
+int mover_claim(struct mover *m, struct domain *d, int nid, const struct engine_claim *c)
+{
+	struct engine_drained what;
+
+	(void)m;
+	return engine_claim(d->engine, nid, c, &what);
+}
+
+void mover_claim_end(struct mover *m, struct domain *d, int nid)
+{
+	(void)m;
+	engine_drain_end(d->engine, nid);
+}
+
+void mover_claimed(struct mover *m, int nid, struct drains_node *out)
+{
+	(void)m;
+	(void)nid;
+	*out = (struct drains_node){ 0 };
+}
+
 int mover_compact(struct mover *m, int nid)
 {
 	struct daemon *d = (struct daemon *)(void *)m;

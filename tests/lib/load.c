@@ -27,9 +27,11 @@ static long nr_wrong(const long a[6], const uint64_t *holds)
 
 static void write_some(const long a[6], uint64_t *holds, uint64_t *rng)
 {
+	uint64_t stride = a[4] ? (uint64_t)a[4] : 1;
+
 	for (int k = 0; k < WRITES; k++) {
 		uint64_t r = (*rng = *rng * 6364136223846793005ull + 1) >> 33;
-		uint64_t i = r % (uint64_t)a[3];
+		uint64_t i = r % (uint64_t)a[3] / stride * stride;
 
 		holds[i] = k % 2 ? 1 + i : 10000 + r;
 		page_fill(page_at(a, i), holds[i]);
@@ -52,6 +54,11 @@ static long round_with_child(const long a[6], uint64_t *holds, uint64_t *rng)
 	return bad + (status ? 1000000 + status : 0);
 }
 
+static bool is_over(const long a[6])
+{
+	return a[5] && __atomic_load_n((const int *)a[5], __ATOMIC_RELAXED);
+}
+
 long fn_write_and_check(const long a[6])
 {
 	uint64_t end = harness_now_ms() + (uint64_t)a[1], rng = (uint64_t)a[2];
@@ -60,7 +67,7 @@ long fn_write_and_check(const long a[6])
 
 	for (uint64_t i = 0; i < (uint64_t)a[3]; i++)
 		holds[i] = 1 + i;
-	for (unsigned int n = 0; harness_now_ms() < end && !bad; n++) {
+	for (unsigned int n = 0; harness_now_ms() < end && !bad && !is_over(a); n++) {
 		if (n % CHILDREN == 0) {
 			bad = round_with_child(a, holds, &rng);
 			continue;

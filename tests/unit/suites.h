@@ -38,6 +38,7 @@ Suite *suite_compact(void);
 Suite *suite_gather(void);
 Suite *suite_movable(void);
 Suite *suite_drain(void);
+Suite *suite_claim(void);
 Suite *suite_survey(void);
 Suite *suite_hold(void);
 Suite *suite_place(void);

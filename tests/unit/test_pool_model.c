@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool/claim.h"
 #include "pool/range.h"
 #include "fake.h"
 #include "suites.h"
@@ -30,7 +31,7 @@ enum { BLOCKS = ZONES * 13, CACHES = 3, OBJECTS = FRAMES, STEPS = 200000 };
 /* What somebody has: frames side by side, of which some may have been given back. */
 struct object {
 	uint32_t first, nr;
-	bool fixed, retired;
+	bool fixed, retired, claimed;
 };
 
 struct model {
@@ -95,7 +96,7 @@ static struct object *add(struct model *m, uint32_t first, uint32_t nr, bool fix
 {
 	struct object *o = &m->obj[m->nr_obj++];
 
-	*o = (struct object){ first, nr, fixed, false };
+	*o = (struct object){ first, nr, fixed, false, false };
 	m->begins[first] = (uint32_t)(o - m->obj);
 	claim(m, first, nr);
 	return o;
@@ -242,10 +243,16 @@ static bool op_alloc_run(struct model *m)
 	return true;
 }
 
-static void give(struct model *m, uint32_t first, uint32_t nr)
+static void give(struct model *m, const struct object *o, uint32_t first, uint32_t nr)
 {
+	struct pool_culprit who;
+
 	memset(&m->id[first], 0, nr * sizeof(m->id[0]));
-	pool_free(&m->p, any_cache(m), first, nr, below(m, 2));
+	if (o->claimed)
+		must(claim_give(&m->p, first, first + nr, &who) == 0);
+	must(claim_give(&m->p, first, first + nr, &who) == -EINVAL);
+	if (!o->claimed)
+		pool_free(&m->p, any_cache(m), first, nr, below(m, 2));
 }
 
 static bool op_free(struct model *m)
@@ -259,12 +266,12 @@ static bool op_free(struct model *m)
 	if (o->nr > B && below(m, 2))
 		cut = B;   /* of a pair */
 	if (below(m, 2)) { /* its front */
-		give(m, o->first, cut);
+		give(m, o, o->first, cut);
 		o->first += cut;
 		if (cut < o->nr)
 			m->begins[o->first] = (uint32_t)(o - m->obj);
 	} else {
-		give(m, o->first + o->nr - cut, cut);
+		give(m, o, o->first + o->nr - cut, cut);
 	}
 	o->nr -= cut;
 	if (!o->nr)
@@ -372,6 +379,36 @@ static bool op_range(struct model *m)
 	return true;
 }
 
+/* As the service does: isolated, looked at, and if all is free claimed and in use again. */
+static bool op_claim(struct model *m)
+{
+	struct claim_search s = { .nr = 1 + below(m, below(m, 3) ? 16 : B),
+				  .align = 1u << below(m, 8) };
+	int nid = (int)below(m, ZONES), err = -EBUSY;
+	struct pool_culprit who;
+	uint32_t f = POOL_NONE;
+
+	for (int i = 0; err && i < 4; i++) {
+		f = claim_place(&m->p, nid, &s);
+		if (f == POOL_NONE)
+			return false;
+		must(f % s.align == 0 && (int)(f / ZONE_FRAMES) == nid);
+		must(claim_take(&m->p, f, f + s.nr, &who) == -EBUSY && who.frame == f);
+		if (range_isolate(&m->p, f, f + s.nr, &who)) {
+			must(m->window[block_of(who.frame)]);
+			continue;
+		}
+		err = claim_take(&m->p, f, f + s.nr, &who);
+		must(!err || (err == -EBUSY && who.frame >= f && who.frame < f + s.nr));
+		must(range_undo_isolate(&m->p, f, f + s.nr) == 0);
+	}
+	if (err)
+		return false;
+	must_not_be_isolated(m, f, s.nr);
+	add(m, f, s.nr, true)->claimed = true;
+	return true;
+}
+
 static bool op_range_any(struct model *m)
 {
 	struct range_job job = { .anywhere = below(m, 2) };
@@ -433,12 +470,12 @@ static bool op_large(struct model *m)
 }
 
 static bool (*const op[])(struct model *) = {
-	op_alloc, op_alloc_run, op_free,      op_retire,  op_drain,  op_window,  op_isolate,
-	op_undo,  op_range,     op_range_any, op_offline, op_online, op_reserve, op_large,
+	op_alloc, op_alloc_run, op_free,    op_retire, op_drain,   op_window, op_isolate, op_undo,
+	op_range, op_range_any, op_offline, op_online, op_reserve, op_large,  op_claim,
 };
 enum { OPS = sizeof(op) / sizeof(op[0]) };
 /* Of 1,000. Isolations and reserves are rare, as each stays for long. */
-static const uint32_t weight[OPS] = { 330, 120, 330, 51, 10, 20, 25, 60, 15, 10, 8, 10, 7, 4 };
+static const uint32_t weight[OPS] = { 330, 120, 330, 41, 10, 20, 25, 60, 15, 10, 8, 10, 7, 4, 10 };
 
 static void step(struct model *m)
 {

@@ -403,6 +403,8 @@ int pool_reserve(struct pool *p, uint32_t first, uint32_t nr, struct pool_culpri
 			zone_set_type(z, pb, POOL_RESERVE);
 		else if (!zone_grow(z, i, POOL_RESERVE))
 			err = -ENOMEM; /* the part that was made stays one, and serves all */
+		if (!err)
+			zone_extent(z, i)->reserve |= u64_bit(i % EXTENT_PAGEBLOCKS);
 	}
 	lock_give(&z->lock);
 	return err;

@@ -586,14 +586,8 @@ int range_online(struct pool *p, uint32_t start, uint32_t end)
 	if (!whole_part_of(p, start, end, &r, &who))
 		return -EINVAL;
 	lock_take(&r.z->lock);
-	for (uint32_t b = r.first; b <= r.last; b++) {
-		struct extent *x = zone_extent(r.z, b);
-
-		if (!x)
-			continue;
-		x->offline &= ~bit_of(b);
-		zone_extent_drop(r.z, b);
-	}
+	for (uint32_t b = r.first; b <= r.last; b++)
+		zone_online(r.z, b);
 	lock_give(&r.z->lock);
 	return 0;
 }

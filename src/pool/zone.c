@@ -394,6 +394,8 @@ struct pageblock *zone_grow(struct zone *z, uint32_t block, enum pool_type type)
 
 	if (!x)
 		return NULL;
+	if (x->reserve & bit)
+		type = POOL_RESERVE;
 	pb = pageblock_new(block * PAGEBLOCK_FRAMES, zone_block_frames(z, block), type);
 	if (!pb) {
 		zone_extent_drop(z, block);
@@ -439,6 +441,19 @@ void zone_shrink(struct zone *z, struct pageblock *pb)
 	zone_extent_drop(z, block);
 }
 
+void zone_online(struct zone *z, uint32_t block)
+{
+	struct extent *x = zone_extent(z, block);
+	uint64_t bit = u64_bit(block % EXTENT_PAGEBLOCKS);
+
+	if (!x)
+		return;
+	x->offline &= ~bit;
+	if (x->reserve & ~x->present & ~x->isolated & bit)
+		zone_grow(z, block, POOL_RESERVE); /* for want of memory when a frame is wanted */
+	zone_extent_drop(z, block);
+}
+
 void zone_trim(struct zone *z)
 {
 	for (int type = 0; type < POOL_TYPES; type++) {
@@ -478,6 +493,7 @@ static int check_pageblock(struct zone *z, const struct extent *x, uint32_t b, s
 
 	if (pageblock_check(pb) || !guards_are_right(pb) || pb->first != b * PAGEBLOCK_FRAMES ||
 	    pb->nr != zone_block_frames(z, b) ||
+	    (pb->type == POOL_RESERVE) != !!(x->reserve & u64_bit(b % EXTENT_PAGEBLOCKS)) ||
 	    pb->isolated != !!(x->isolated & u64_bit(b % EXTENT_PAGEBLOCKS)))
 		return -1;
 	buddy = buddy_of(z, pb);

@@ -104,12 +104,14 @@ void zone_extent_drop(struct zone *z, uint32_t block) NEEDS(z->lock);
 /* May an absent pageblock come to exist? False also for one that exists. */
 bool zone_can_grow(const struct zone *z, uint32_t block) NEEDS(z->lock);
 /*
- * An absent pageblock comes to exist, all frames free; isolated if its extent says so. NULL for
- * want of memory. It must not be offline.
+ * An absent pageblock comes to exist, all frames free; isolated if its extent says so, and of
+ * POOL_RESERVE likewise. NULL for want of memory. It must not be offline.
  */
 struct pageblock *zone_grow(struct zone *z, uint32_t block, enum pool_type type) NEEDS(z->lock);
 /* A pageblock all of whose frames are free ceases to exist. */
 void zone_shrink(struct zone *z, struct pageblock *pb) NEEDS(z->lock);
+/* It may exist again, if it was offline; one of the reserve does at once. */
+void zone_online(struct zone *z, uint32_t block) NEEDS(z->lock);
 /* All empty pageblocks cease to exist, but for isolated ones and those of the reserve. */
 void zone_trim(struct zone *z) NEEDS(z->lock);
 

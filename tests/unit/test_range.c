@@ -964,6 +964,30 @@ START_TEST(contiguous_beside_load)
 }
 END_TEST
 
+/* What is taken out of use comes back as what it was, also where nothing keeps its extent. */
+START_TEST(reserve_comes_back)
+{
+	struct range_job job = { 0 };
+	struct pool_culprit who;
+	struct pool_counts c;
+	struct world w;
+
+	make(&w, 1, 4 * B, false);
+	ck_assert_int_eq(pool_reserve(&w.p, B, 2, &who), 0);
+	ck_assert_int_eq(range_offline(&w.p, 0, 4 * B, &job), 0);
+	pool_counts(&w.p, 0, &c);
+	ck_assert_uint_eq(c.absent, 4 * B);
+	ck_assert_int_eq(range_isolate(&w.p, B, 2 * B, &who), -EBUSY);
+	ck_assert_int_eq(range_online(&w.p, 0, 4 * B), 0);
+	pool_counts(&w.p, 0, &c);
+	ck_assert_uint_eq(c.frames_of[POOL_RESERVE], 2 * B);
+	ck_assert_uint_eq(c.free_of[POOL_RESERVE], 2 * B);
+	ck_assert_uint_eq(c.absent, 2 * B);
+	ck_assert_int_eq(pool_check(&w.p), 0);
+	pool_deinit(&w.p);
+}
+END_TEST
+
 Suite *suite_range(void)
 {
 	Suite *s = suite_create("range");
@@ -989,6 +1013,7 @@ Suite *suite_range(void)
 	tcase_add_test(tc, taken_out_by_its_owner);
 	tcase_add_test(tc, map_of_pageblocks);
 	tcase_add_test(tc, offline_and_online);
+	tcase_add_test(tc, reserve_comes_back);
 	tcase_add_test(tc, taken_again_while_offlining);
 	tcase_add_loop_test(tc, taken_again_all_the_while, 0, 2);
 	tcase_add_test(tc, retired_cancelled_and_late);

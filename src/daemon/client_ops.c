@@ -24,6 +24,7 @@
 #include "daemon/delay.h"
 #include "daemon/session_order.h"
 #include "daemon/track.h"
+#include "daemon/vitals.h"
 
 #define WAITED_MS 2       /* what took less was no wait */
 #define CLOSER_LOOKS 1000 /* calls after one that was slow: asking whether we slept costs 1.3 us */
@@ -88,6 +89,21 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 	n = track_written(s->fds[CLIENT_PAGEMAP], start, end, dense, v, max, walk_end);
 	call_end(&c, s);
 	return n;
+}
+
+/* A process whose number the daemon does not see, or that has ended, has not been seen to run. */
+static uint64_t op_ran(void *client)
+{
+	struct session *s = client;
+
+	return s->state == SESSION_DEAD ? 0 : clock_process_cpu_ns(s->pid);
+}
+
+static uint64_t op_changes(void *client)
+{
+	struct session *s = client;
+
+	return s->state == SESSION_DEAD ? 0 : vitals_changes(&s->vitals, s->pid);
 }
 
 static int op_look(void *client, uint64_t start, uint64_t end, struct track_range *v, int max)
@@ -184,6 +200,8 @@ _Static_assert(ENGINE_MOVE_MAX <= NUMA_MAX_QUERY, "frames moved at a time");
 
 const struct engine_ops client_ops = {
 	.track = op_track,
+	.ran = op_ran,
+	.changes = op_changes,
 	.look = op_look,
 	.clean = op_clean,
 	.written = op_written,

@@ -22,6 +22,7 @@
 #include "base/loop.h"
 #include "daemon/account.h"
 #include "daemon/client_fds.h"
+#include "daemon/vitals.h"
 #include "engine/engine.h"
 
 struct clients;
@@ -138,6 +139,7 @@ struct session {
 	uint32_t nr_done;     /* orders answered */
 	struct claims claims; /* session_answer.c; send_lock */
 
+	struct vitals vitals;   /* of the worker that scans it */
 	_Atomic int slow_calls; /* so many calls are looked at more closely: client_ops.c */
 
 	/* Facts from HELLO and INFO; any thread reads them. */

@@ -216,6 +216,7 @@ int engine_region_add(struct mm_slot *mm, uint64_t start, uint64_t end)
 	r = mm->dead ? -EINVAL : add_region(mm, at);
 	if (!r)
 		unseen_note(&mm->unseen, at);
+	still_spoil(&mm->still);
 	engine_unlock(mm->e);
 	return r;
 }

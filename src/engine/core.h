@@ -26,6 +26,7 @@
 #include "engine/numa_policy.h"
 #include "engine/rmap.h"
 #include "engine/stable.h"
+#include "engine/still.h"
 #include "engine/unseen.h"
 #include "pool/pool.h"
 
@@ -180,6 +181,7 @@ struct mm_slot {
 
 	struct unseen unseen;     /* to be looked at by the next pass that comes to this client */
 	struct unseen unseen_now; /* by the one that is at it, until it has tracked everything */
+	struct still still;       /* whether the process has run since */
 	unsigned int hurry;       /* passes in which no page sits out because it is written often */
 
 	uint8_t passes;       /* begun at this client, modulo 256 */
@@ -266,6 +268,7 @@ struct scan_cursor {
 	uint64_t serial; /* of the client */
 	uint64_t addr;   /* where in it */
 	enum scan_phase phase;
+	bool begun; /* it is known whether this pass looks at it */
 };
 
 /* Belongs to the thread that runs it, except `glance`, which the lock covers. */

@@ -66,6 +66,17 @@ struct engine_ops {
 	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
 		     int max, uint64_t *walk_end);
 	/*
+	 * [unlocked] CPU time of the client's process so far, in ns; it grows with whatever a
+	 * thread of it does. 0: not known. May be NULL: it never is.
+	 */
+	uint64_t (*ran)(void *client);
+	/*
+	 * [unlocked] A number that grows by one or more with each page of the client that its
+	 * process uses for the first time, or writes for the first time since track() reported it.
+	 * 0: not known. One worker at a time asks for a client. Goes with ran().
+	 */
+	uint64_t (*changes)(void *client);
+	/*
 	 * [unlocked] What is present in [start, end) now, written or not; arms nothing. Returns as
 	 * track().
 	 */

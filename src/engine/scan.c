@@ -11,7 +11,8 @@
  * worker's hands, the compare before the merge finds out, and a static page then needs one pass,
  * not two. PENDING visits the blocks with pages that were found dirty earlier and not in this pass.
  * Blocks without such pages are in no list, so a pass over calm memory costs the calls of change
- * tracking and nothing per page.
+ * tracking and nothing per page. Where the process has done nothing since, it costs none of these
+ * either (still.h).
  */
 #include <errno.h>
 
@@ -99,6 +100,14 @@ static bool any_written(const struct track_range *v, int n)
 	return false;
 }
 
+/* A part of the client was not looked at. */
+static void spoil(struct mm_slot *mm)
+{
+	engine_lock(mm->e);
+	still_spoil(&mm->still);
+	engine_unlock(mm->e);
+}
+
 /* Track one stretch of a region. Returns 0 or as read_pages(); the cursor moves on. */
 static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span at, int64_t *budget)
 {
@@ -117,8 +126,10 @@ static int scan_stretch(struct scan_worker *w, struct mm_slot *mm, struct span a
 		w->track_pages = w->bare_pages = TRACK_MIN_PAGES;
 	else if (*grow < TRACK_MAX_PAGES)
 		*grow *= 4;
-	if (n < 0)
+	if (n < 0) {
+		spoil(mm);
 		return n == -ESRCH ? n : 0;
+	}
 	if (!bare || span_len(at) <= TRACK_MAX_PAGES * PAGE_BYTES)
 		charge_clean(w, span_len(at) / PAGE_BYTES, budget);
 	if (n)
@@ -246,6 +257,29 @@ static int scan_pending(struct scan_worker *w, struct mm_slot *mm, int64_t *budg
 
 /* --- a client --- */
 
+/* A pass comes to a client. Is it passed by, because it has done nothing since the last look? */
+static bool is_still(struct mm_slot *mm)
+{
+	const struct engine_ops *ops = mm->e->ops;
+	struct still_signs now = { 0 };
+	bool still;
+
+	engine_lock(mm->e);
+	now.mappings = mm->vmas_ours;
+	engine_unlock(mm->e);
+	/* Before the look, so that what is done during it counts for the next pass. */
+	if (ops->ran)
+		now.ran = ops->ran(mm->client);
+	if (now.ran && now.mappings >= STILL_DEAR)
+		now.changes = ops->changes(mm->client);
+	engine_lock(mm->e);
+	now.now_ms = mm->e->crowds.now;
+	now.due = mm->hurry || mm->unseen_now.nr;
+	still = still_pass(&mm->still, &now);
+	engine_unlock(mm->e);
+	return still;
+}
+
 static void start_pending(struct scan_worker *w, struct mm_slot *mm)
 {
 	engine_lock(mm->e);
@@ -261,6 +295,14 @@ static int scan_step(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 	struct region *r;
 	int ret;
 
+	if (!w->at.begun) {
+		w->at.begun = true;
+		--*budget;
+		if (is_still(mm)) {
+			start_pending(w, mm);
+			return 0;
+		}
+	}
 	if (w->at.phase == SCAN_PENDING)
 		return scan_pending(w, mm, budget);
 	r = region_next(mm, w->at.addr);
@@ -271,6 +313,8 @@ static int scan_step(struct scan_worker *w, struct mm_slot *mm, int64_t *budget)
 	--*budget;
 	ret = scan_stretch(w, mm, next_stretch(w, mm, r), budget);
 	region_put(r);
+	if (ret)
+		spoil(mm);
 	return ret;
 }
 

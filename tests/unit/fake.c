@@ -118,6 +118,16 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 	return n;
 }
 
+static uint64_t op_ran(void *client)
+{
+	return ((struct fake_client *)client)->ran;
+}
+
+static uint64_t op_changes(void *client)
+{
+	return ((struct fake_client *)client)->faults;
+}
+
 static int op_look(void *client, uint64_t start, uint64_t end, struct track_range *v, int max)
 {
 	struct fake_client *c = client;
@@ -445,6 +455,8 @@ static void op_release(void *client)
 
 static const struct engine_ops fake_ops = {
 	.track = op_track,
+	.ran = op_ran,
+	.changes = op_changes,
 	.look = op_look,
 	.clean = op_clean,
 	.written = op_written,

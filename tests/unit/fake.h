@@ -69,6 +69,8 @@ struct fake_client {
 	int nr_asked;
 	bool keeps; /* it gives nothing back */
 	uint64_t changes;
+	uint64_t ran;     /* what ran() says */
+	uint64_t faults;  /* what changes() says */
 	uint64_t allowed; /* what memory_allow() said last */
 	bool full;        /* send_order answers -EAGAIN */
 	bool gone;        /* track and read answer -ESRCH */

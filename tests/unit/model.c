@@ -151,6 +151,7 @@ void model_step(struct fake *w, uint64_t *rng)
 	case 14:
 		fake_set(w, KNOB_USE_ZERO_PAGES, rnd(rng, 2));
 		fake_set(w, KNOB_SMART_SCAN, rnd(rng, 2));
+		c->ran = rnd(rng, 3); /* it may seem to sleep while its memory is written */
 		if (!fake_counters(w).frames_used)
 			fake_set(w, KNOB_MERGE_ACROSS_NODES, rnd(rng, 2));
 		if (rnd(rng, 20) == 0)
@@ -267,8 +268,10 @@ void model_quiet(struct fake *w)
 
 	w->write_fails = w->fail_percent = 0;
 	for (i = 0; i < w->nr_clients; i++)
-		if (w->client[i])
+		if (w->client[i]) {
 			w->client[i]->full = false;
+			w->client[i]->ran = 0;
+		}
 	fake_migrate(w);
 	fake_passes(w, 2);
 	compare_with_truth(w);

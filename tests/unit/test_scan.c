@@ -610,6 +610,93 @@ START_TEST(new_memory_is_read_in_parts)
 }
 END_TEST
 
+/* Does a pass, 1 ms after the last, ask tracking about a's memory? b is not looked at. */
+static bool is_looked_at(struct fake *w, struct fake_client *b, uint64_t ms)
+{
+	uint64_t before = w->tracks;
+
+	b->gone = true;
+	fake_tick(w, ms);
+	fake_pass(w);
+	b->gone = false;
+	return w->tracks > before;
+}
+
+/* Not where it has run, is waited for, offers memory, or where that is not known. */
+START_TEST(who_has_not_run_is_passed_by)
+{
+	struct fake *w = fake_new(1, 1024, 0);
+	struct fake_client *a = fake_client(w, BASE, 64), *b = fake_client(w, BASE, 64);
+
+	fake_fill_unique(a, 0, 64, 1);
+	fake_fill_unique(b, 0, 64, 1);
+	fake_passes(w, 4);
+	ck_assert_uint_eq(fake_counters(w).pages_sharing, 64);
+	ck_assert(is_looked_at(w, b, 0)); /* nobody knows whether it runs */
+	ck_assert(is_looked_at(w, b, 0));
+	a->ran = 7;
+	ck_assert(is_looked_at(w, b, 0));
+	ck_assert(!is_looked_at(w, b, 0));
+	for (int i = 0; i < 20; i++)
+		is_looked_at(w, b, STILL_MOST_MS);
+	ck_assert(!is_looked_at(w, b, STILL_MOST_MS - 1));
+	/* It runs: the pass that comes next sees what it wrote. */
+	fake_store(a, 3, 1000);
+	a->ran++;
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 1);
+	/* What it wrote is looked at when it is calm, without another look at all the rest. */
+	ck_assert(!is_looked_at(w, b, 0));
+	ck_assert_uint_eq(fake_counters(w).pages_unshared, 1);
+	/* Somebody else writes. */
+	fake_store(a, 4, 1001);
+	ck_assert(is_looked_at(w, b, STILL_MOST_MS));
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 2);
+	/* Who waits for two passes has them. */
+	fake_store(a, 5, 1002);
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 2);
+	engine_mm_hurry(a->mm);
+	fake_passes(w, 2);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 3);
+	fake_store(a, 6, 1003);
+	ck_assert_int_eq(engine_region_add(a->mm, BASE, BASE + 4096), 0);
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 4);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
+/* A look during an order leaves its block out, so the next pass looks again. */
+START_TEST(a_look_in_part_is_none)
+{
+	struct fake *w = fake_new(1, 1024, 0);
+	struct fake_client *a = fake_client(w, BASE, 64);
+
+	a->ran = 7;
+	fake_fill(a, 0, 64, 6);
+	fake_scan(w);
+	engine_flush(w->e, ENGINE_FLUSH_ALL);
+	fake_agent_run(a);
+	a->ran++;
+	fake_scan(w); /* the block is left out of this look */
+	fake_agent_answer(a);
+	fake_store(a, 3, 1000);
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 1);
+	a->gone = true; /* and here change tracking refuses */
+	a->ran++;
+	fake_store(a, 4, 1001);
+	fake_pass(w);
+	a->gone = false;
+	fake_pass(w);
+	ck_assert_uint_eq(fake_counters(w).total.cow_breaks, 2);
+	fake_check(w);
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_scan(void)
 {
 	Suite *s = suite_create("scan");
@@ -637,6 +724,8 @@ Suite *suite_scan(void)
 	tcase_add_test(tc, many_written_runs);
 	tcase_add_test(tc, bare_memory);
 	tcase_add_test(tc, new_memory_is_read_in_parts);
+	tcase_add_test(tc, who_has_not_run_is_passed_by);
+	tcase_add_test(tc, a_look_in_part_is_none);
 	suite_add_tcase(s, tc);
 	return s;
 }

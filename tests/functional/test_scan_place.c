@@ -211,16 +211,19 @@ START_TEST(allowed_cpus_change)
 }
 END_TEST
 
-/* A node without CPUs has its thread on the nearest that has some. */
+/*
+ * A node without CPUs has its thread on the nearest that has some. Seen to fail when that is the
+ * first one.
+ */
 START_TEST(node_without_cpus)
 {
-	/* More nodes than CPUs: the last ones have none. Node 7 is near to node 0. */
-	static const char far[] = "emulated:8,10:20:20:20:20:20:20:12,20:10:20:20:20:20:20:20,"
+	/* More nodes than CPUs: the last ones have none. Node 7 is near to node 1. */
+	static const char far[] = "emulated:8,10:20:20:20:20:20:20:20,20:10:20:20:20:20:20:12,"
 				  "20:20:10:20:20:20:20:20,20:20:20:10:20:20:20:20,"
 				  "20:20:20:20:10:20:20:20,20:20:20:20:20:10:20:20,"
-				  "20:20:20:20:20:20:10:20,12:20:20:20:20:20:20:10";
+				  "20:20:20:20:20:20:10:20,20:12:20:20:20:20:20:10";
 	struct daemon *d;
-	cpu_set_t all, first, last;
+	cpu_set_t all, first, near, last;
 
 	ck_assert_int_eq(sched_getaffinity(0, sizeof(all), &all), 0);
 	if (last_cpu(&all) >= 7)
@@ -228,9 +231,11 @@ START_TEST(node_without_cpus)
 	ck_assert_int_eq(sched_setaffinity(0, sizeof(all), &all), 0);
 	d = start(far);
 	first = node_cpus(d, 0);
+	near = node_cpus(d, 1);
 	last = node_cpus(d, 7);
-	if (CPU_COUNT(&first) && last_cpu(&all) < 7)
-		ck_assert(CPU_EQUAL(&first, &last));
+	if (CPU_ISSET(0, &all) && CPU_ISSET(1, &all))
+		ck_assert(!CPU_EQUAL(&first, &near));
+	ck_assert(CPU_EQUAL(&near, &last));
 	ck_assert_int_gt(CPU_COUNT(&last), 0);
 	daemon_stop(d);
 }

@@ -123,6 +123,9 @@ void ksmc_include(void *addr, size_t len, enum ksm_left_out reason);
  */
 long ksmc_lock_all(int flags, const void *object, size_t len);
 
+/* prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME) of this range, as the kernel answers without frames. */
+long ksmc_name(void *addr, size_t len, const char *to);
+
 /* Does the agent run, or may it never run again? Has it run, here or in an ancestor's memory? */
 bool ksmc_has_agent(void);
 bool ksmc_had_agent(void);

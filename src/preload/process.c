@@ -199,6 +199,8 @@ long proc_prctl(int op, unsigned long a, unsigned long b, unsigned long c, unsig
 				     a == SECCOMP_MODE_FILTER ? (const void *)b : NULL);
 	if (rights_prctl(op))
 		return rights_call(SYS_prctl, op, (long)a, (long)b, (long)c, (long)d);
+	if (op == KABI_PR_SET_VMA && a == KABI_PR_SET_VMA_ANON_NAME && preload_active())
+		return ksmc_name((void *)b, c, (const char *)d);
 	if ((op != PR_SET_MEMORY_MERGE && op != PR_GET_MEMORY_MERGE) || !preload_active())
 		return sysc5(SYS_prctl, op, a, b, c, d);
 	if (b || c || d || (op == PR_GET_MEMORY_MERGE && a))

@@ -47,6 +47,8 @@ struct kabi_uffdio_poison {
 #define KABI_PAGE_IS_SWAPPED (1u << 4)
 #define KABI_PAGE_IS_PFNZERO (1u << 5)
 #define KABI_PAGE_IS_HUGE (1u << 6)
+#define KABI_PR_SET_VMA 0x53564d41
+#define KABI_PR_SET_VMA_ANON_NAME 0
 #define KABI_PM_SCAN_WP_MATCHING (1u << 0)
 #define KABI_PM_SCAN_CHECK_WPASYNC (1u << 1) /* EPERM where changes are not tracked */
 struct kabi_page_region {

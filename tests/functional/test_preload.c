@@ -1049,6 +1049,43 @@ static long status_kib(const char *name)
 	return kib;
 }
 
+/*
+ * Kernels that name memory refuse a file's. Few are built to name any, so a filter answers in the
+ * kernel's place: EBADF for what begins on frames or in a file, and success for all else.
+ */
+static int inside_name_memory(void)
+{
+	const size_t len = 2 * MIB;
+	unsigned char *p = map(2 * len), *file;
+	const uintptr_t start = (uintptr_t)p;
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 6),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, KABI_PR_SET_VMA, 0, 4),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(start + len), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EBADF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof(f) / sizeof(f[0]), f };
+
+	for (size_t i = 0; i < 2 * len / PG; i++) /* pairs, and then pages without an equal */
+		*(size_t *)(p + i * PG) = i < len / PG ? 1 + i / 2 : i + len;
+	while (on_frames(p, len) < len / PG)
+		usleep(1000);
+	EXPECT(!on_frames(p + len, len));
+	file = mmap(NULL, PG, PROT_READ, MAP_PRIVATE, open("/proc/self/exe", O_RDONLY), 0);
+	EXPECT(file != MAP_FAILED);
+	EXPECT(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0));
+	EXPECT(!prctl(KABI_PR_SET_VMA, KABI_PR_SET_VMA_ANON_NAME, p, 2 * len, "mine"));
+	EXPECT(!prctl(KABI_PR_SET_VMA, KABI_PR_SET_VMA_ANON_NAME, p, len, "mine"));
+	EXPECT(prctl(KABI_PR_SET_VMA, KABI_PR_SET_VMA_ANON_NAME, file, PG, "file") == -1);
+	EXPECT(errno == EBADF);
+	return 0;
+}
+
 #define LIMIT_ENV "KSM_TEST_MEMLOCK_KIB"
 
 /*
@@ -1150,6 +1187,7 @@ static const struct {
 	INSIDE(mild_filter),
 	INSIDE(hold_and_lock),
 	INSIDE(lock_all),
+	INSIDE(name_memory),
 	INSIDE(busy),
 };
 
@@ -1292,7 +1330,8 @@ START_TEST(with_daemon)
 					     "own_userfaultfd",
 					     "large_blocks",
 					     "filter_and_exec",
-					     "little_memory" };
+					     "little_memory",
+					     "name_memory" };
 	struct daemon *d = daemon_start(NULL);
 
 	daemon_hasten(d);
@@ -1300,7 +1339,7 @@ START_TEST(with_daemon)
 	daemon_stop(d);
 }
 END_TEST
-#define NR_WITH_DAEMON 11
+#define NR_WITH_DAEMON 12
 
 /*
  * A limit on locked memory that fits the program without us, and 64 KiB. Seen to fail when the

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ops_name.c - prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME).
+ *
+ * The kernel names private anonymous memory, and answers EBADF where a mapping is a file's, as
+ * those of frames are. The program asked for its memory and hears that it is done; what stands on
+ * no frames gets the name. Frames have none, and neither has memory that takes their place later:
+ * the name says nothing but what maps and smaps show.
+ */
+#include <errno.h>
+
+#include "base/span.h"
+#include "client/as_frames.h"
+#include "client/client.h"
+#include "client/ops.h"
+#include "client/sysc.h"
+#include "wire/kernel_abi.h"
+
+static long name(uint64_t start, uint64_t end, const char *to)
+{
+	return sysc5(SYS_prctl, KABI_PR_SET_VMA, KABI_PR_SET_VMA_ANON_NAME, start, end - start, to);
+}
+
+/* What lies between frames, in the order of addresses; a gap is an error in the end. */
+static long name_parts(uint64_t start, uint64_t end, const char *to) NEEDS(as.lock)
+{
+	long gap = 0;
+
+	while (start < end) {
+		uint64_t run = start, run_end = end;
+		long r = 0;
+
+		if (!as_frames_next(&run, &run_end, end))
+			run = run_end = end;
+		if (run > start)
+			r = name(start, run, to);
+		if (r && r != -ENOMEM)
+			return r;
+		if (r)
+			gap = r;
+		start = run_end;
+	}
+	return gap;
+}
+
+long ksmc_name(void *addr, size_t len, const char *to)
+{
+	uint64_t start = (uintptr_t)addr, end = start + len;
+	struct as_guard g;
+	long r = name(start, end, to);
+
+	if (r != -EBADF || page_up(end) <= start)
+		return r;
+	ops_enter(&g);
+	r = name_parts(start, page_up(end), to);
+	ops_leave(&g, false);
+	return r;
+}

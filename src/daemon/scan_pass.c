@@ -42,18 +42,7 @@
 #define ALONE_PAGES 1024
 /* Orders for a part of a block wait for more of it, but no longer than this in a pass. */
 #define HOLD_MS 1000
-/* While nothing but orders is under way, poll for answers that often. After so many polls without
- * an answer, or max_idle_millisecs, look for written pages again. */
-#define ANSWERS_MS 1
-#define ANSWERS_POLLS 50
-#define ANSWERS_POLLS_MORE 200 /* after an answer: its sender is alive, if slow */
-/*
- * As long as answers come the next pass waits so many times what the last one took of CPU time, but
- * not this long. A pass over 30,000 mappings takes 6 ms and finds little that is new meanwhile:
- * where clients were slow, passes were a third of all that merging cost.
- */
-#define ANSWERS_SHARE 20
-#define ANSWERS_MOST_MS 1000
+#define ANSWERS_MS 1 /* between two polls for answers */
 /* Merging rests when for so long nothing was read, and no client answered orders. */
 #define CALM_MS 1000
 /* A pass that ended is counted after so long at the latest, although orders are answered still. */
@@ -233,12 +222,8 @@ static uint64_t pass_end(struct scan_pass *p, struct domain **v, unsigned int nr
 	want_mover(p, v, nr);
 	if (orders) {
 		p->pause_ms = 0;
-		p->polls = ANSWERS_POLLS;
-		p->polls_begun_ms = clock_ms();
-		p->rest_ms = p->polls_begun_ms + u64_max(pause, lean);
-		p->polled_orders = orders;
-		p->polls_worth_ms = u64_min((cpu_ns(p) - p->start_cpu_ns) / 1000000 * ANSWERS_SHARE,
-					    ANSWERS_MOST_MS);
+		polls_begin(&p->polls, clock_ms(), orders, (cpu_ns(p) - p->start_cpu_ns) / 1000000);
+		p->rest_ms = p->polls.begun_ms + u64_max(pause, lean);
 		return ANSWERS_MS;
 	}
 	if (f.pages_scanned != p->scanned) {
@@ -326,12 +311,7 @@ static void scan_domain(struct scan_pass *p, struct domain *d, int64_t *budget)
 	*budget = sh.budget;
 }
 
-/*
- * Send what clients can take now. Returns true if another poll is worth it before the next pass: as
- * long as answers come, because merging is a part of the pass that found the pages. Polls end after
- * max_idle_millisecs, so what is written meanwhile is seen no later than after a pause. A costly
- * pass is put off for longer (ANSWERS_SHARE).
- */
+/* Send what clients can take now. Returns whether another poll is worth it: polls.h. */
 static bool poll_answers(struct scan_pass *p)
 {
 	unsigned int nr;
@@ -344,18 +324,7 @@ static bool poll_answers(struct scan_pass *p)
 	}
 	domain_snapshot_free(v, nr);
 	orders = count_passes(p, orders);
-	p->polls = orders ? p->polls - 1 : 0;
-	if (orders && orders < p->polled_orders && p->polls_begun_ms &&
-	    clock_ms() - p->polls_begun_ms < knob(p, KNOB_MAX_IDLE_MILLISECS)) {
-		p->polled_orders = orders;
-		p->polls = ANSWERS_POLLS_MORE;
-	}
-	if (!p->polls && orders && orders < p->polled_orders &&
-	    clock_ms() - p->polls_begun_ms < p->polls_worth_ms) {
-		p->polled_orders = orders;
-		p->polls = ANSWERS_POLLS;
-	}
-	return p->polls > 0;
+	return polls_next(&p->polls, clock_ms(), orders, knob(p, KNOB_MAX_IDLE_MILLISECS));
 }
 
 /*
@@ -433,15 +402,15 @@ static uint64_t rest_of_pause(const struct scan_pass *p)
 
 uint64_t scan_pass_step(struct scan_pass *p)
 {
-	if (p->polls)
+	if (p->polls.left)
 		return poll_answers(p) ? ANSWERS_MS : rest_of_pause(p);
 	return batch(p);
 }
 
 void scan_pass_hasten(struct scan_pass *p)
 {
-	p->pause_ms = p->polls_begun_ms = 0;
-	p->polls = p->polls < ANSWERS_POLLS ? p->polls : ANSWERS_POLLS;
+	p->pause_ms = 0;
+	polls_hasten(&p->polls);
 }
 
 void scan_pass_halt(struct scan_pass *p)
@@ -453,7 +422,7 @@ void scan_pass_halt(struct scan_pass *p)
 		engine_cancel_orders(v[i]->engine);
 	domain_snapshot_free(v, nr);
 	count_passes(p, 0);
-	p->polls = 0;
+	p->polls.left = 0;
 }
 
 uint64_t scan_pass_orders(const struct scan_pass *p)

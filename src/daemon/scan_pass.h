@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "daemon/patience.h"
+#include "daemon/polls.h"
 #include "daemon/rest.h"
 #include "daemon/scan_place.h"
 #include "engine/advisor.h"
@@ -38,12 +39,8 @@ struct scan_pass {
 	uint64_t flushed_ms;            /* when all orders were sent last */
 	uint64_t busy_ms;               /* when a pass last ended that read pages or left orders */
 
-	/* After a pass that left orders: polls for their answers, before the next pass. */
-	unsigned int polls;
-	uint64_t polls_begun_ms; /* when they began; 0: take no more of them than were planned */
-	uint64_t polls_worth_ms; /* so long the next pass is put off while answers come */
-	uint64_t polled_orders;  /* the fewest seen */
-	uint64_t rest_ms;        /* when the pause after that pass is over */
+	struct polls polls; /* after a pass that left orders */
+	uint64_t rest_ms;   /* when the pause after that pass is over */
 
 	/* Passes that ended and are not counted yet, and the orders that they wait for. */
 	uint64_t owed;

@@ -34,6 +34,7 @@ int main(void)
 	srunner_add_suite(sr, suite_advisor());
 	srunner_add_suite(sr, suite_rest());
 	srunner_add_suite(sr, suite_still());
+	srunner_add_suite(sr, suite_polls());
 	srunner_add_suite(sr, suite_region());
 	srunner_add_suite(sr, suite_merge());
 	srunner_add_suite(sr, suite_crowd());

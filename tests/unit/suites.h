@@ -27,6 +27,7 @@ Suite *suite_knobs(void);
 Suite *suite_advisor(void);
 Suite *suite_rest(void);
 Suite *suite_still(void);
+Suite *suite_polls(void);
 Suite *suite_region(void);
 Suite *suite_merge(void);
 Suite *suite_crowd(void);

@@ -171,7 +171,10 @@ struct mm_slot {
 	enum engine_flush flush_owed; /* the last flush could not send all that it should have */
 
 	struct trail trail; /* the last pair: follow.c */
-	uint32_t follow_won, follow_lost;
+	/* Guesses that were right and wrong: about frames, and about zeros. */
+	struct follow_score {
+		uint32_t won, lost;
+	} follow_score[2];
 
 	enum engine_move_failed move_failed; /* of its last site that was to move and did not */
 	bool move_silent; /* it left such an order unanswered, and has answered none since */

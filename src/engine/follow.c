@@ -7,18 +7,21 @@
  * hashing half of them. When the page before stands on a frame and the next frames hold content, it
  * binds the pages to those frames without reading them. A read and a hash cost 0.9 us a page, as
  * much as all that is left of a merge. So the third and later of equal clients are merged with no
- * reads but samples.
+ * reads but samples. Zeros follow zeros in the same way: of memory that was never used, as an idle
+ * guest has much, three pages of 64 are read.
  *
  * Safe for contents because a binding is a guess like any other hash that agrees: the client
- * compares every byte before it maps a frame (merge.c). Safe for secrets because a frame is filled
- * only with bytes that were read at two sites: a pair is made of pages that were compared, and a
- * page that was not read is bound only to a frame that exists already, whose contents every member
- * of the domain may know. (Pairs were guesses once, too: 160 to 176 of 256 pages that existed once
- * were read by another process that way, because the frame was filled before anybody compared.)
+ * compares every byte before it maps a frame (merge.c), or gives a page back as zeros. Safe for
+ * secrets because a frame is filled only with bytes that were read at two sites: a pair is made of
+ * pages that were compared, and a page that was not read is bound only to a frame that exists
+ * already, whose contents every member of the domain may know. (Pairs were guesses once, too: 160
+ * to 176 of 256 pages that existed once were read by another process that way, because the frame
+ * was filled before anybody compared.)
  *
  * A wrong guess costs an order in vain, so it needs evidence: the left neighbours agree, and so do
  * three sample pages of every run, which the worker reads. And guesses must have been right before:
- * a client whose guesses fail is not guessed about for a while.
+ * a client whose guesses fail is not guessed about for a while. Guesses about zeros and about
+ * frames are counted apart: memory in which zeros lie at random says nothing of the rest.
  *
  * Only pages seen for the first time are guessed about. A page whose guess failed is hashed like
  * any other.
@@ -40,22 +43,31 @@
 #define LOST_SHARE 8u
 #define FORGET_AT 65536u /* the past counts half from then on */
 
+/* Were guesses about frames, or about zeros, right so far? */
+static bool trusted(const struct mm_slot *mm, bool zero)
+{
+	const struct follow_score *s = &mm->follow_score[zero];
+
+	return s->lost <= LOST_FREE + s->won / LOST_SHARE;
+}
+
 /* With a tree for each nid the pages would have to be on the same one, which takes a call. */
 static bool allowed(const struct engine *e, const struct mm_slot *mm)
 {
-	return (e->nr_nodes == 1 || e->merge_across) &&
-	       mm->follow_lost <= LOST_FREE + mm->follow_won / LOST_SHARE;
+	return (e->nr_nodes == 1 || e->merge_across) && trusted(mm, false);
 }
 
-void follow_outcome(struct mm_slot *mm, bool right)
+void follow_outcome(struct mm_slot *mm, bool zero, bool right)
 {
+	struct follow_score *s = &mm->follow_score[zero];
+
 	if (right)
-		mm->follow_won++;
+		s->won++;
 	else
-		mm->follow_lost++;
-	if (mm->follow_won + mm->follow_lost >= FORGET_AT) {
-		mm->follow_won /= 2;
-		mm->follow_lost /= 2;
+		s->lost++;
+	if (s->won + s->lost >= FORGET_AT) {
+		s->won /= 2;
+		s->lost /= 2;
 	}
 }
 
@@ -207,29 +219,67 @@ static unsigned int run_of_frames(const struct engine *e, const struct rmap_bloc
 	return i;
 }
 
+/* The same for zeros. */
+static unsigned int run_of_new(const struct rmap_block *b, unsigned int slot, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr && is_new(b, slot + i); i++)
+		;
+	return i;
+}
+
+/* May zeros go on after a page that is zero? They are given back whatever else holds. */
+static bool zeros_may_follow(const struct mm_slot *mm, uint32_t bi, unsigned int first)
+	NEEDS(mm->e->lock)
+{
+	return trusted(mm, true) && knob_get(mm->e->knobs, KNOB_USE_ZERO_PAGES) &&
+	       page_left_is_zero(mm->e, bi, first);
+}
+
+/* Node that page i of the run would be bound to. */
+static uint32_t node_of(const struct engine *e, const struct follow_run *run, unsigned int i)
+	NEEDS(e->lock)
+{
+	return run->frame == KSM_FRAME_ZERO ? NODE_ZERO : next_node(e, run->frame + i);
+}
+
+static void choose_samples(const struct engine *e, uint64_t pn, struct follow_run *run)
+	NEEDS(e->lock)
+{
+	for (unsigned int i = 0; i < FOLLOW_SAMPLES; i++) {
+		uint32_t node;
+
+		run->sample[i] = sample_of(pn, run->nr, i);
+		node = node_of(e, run, run->sample[i]);
+		run->hash[i] = node == NODE_ZERO ? e->zero_hash :
+						   stable_node(&e->stable, node)->hash;
+	}
+}
+
 struct follow_run follow_frames(const struct mm_slot *mm, uint32_t key, unsigned int first,
 				unsigned int nr)
 {
 	struct follow_run run = { 0 };
 	uint32_t bi = block_find(mm, key);
-	uint64_t pn = ((uint64_t)key << BLOCK_SHIFT) + first;
+	const struct rmap_block *b;
 
-	if (bi == NIL || !allowed(mm->e, mm) || knob_get(mm->e->knobs, KNOB_MERGE_DELAY_MILLISECS))
+	if (bi == NIL)
 		return run;
-	run.frame = page_frame_after_left(mm->e, bi, first);
-	if (run.frame == POOL_NONE)
-		return run;
-	nr = run_of_frames(mm->e, rmap_block(mm->e, bi), first, nr, run.frame);
+	b = rmap_block(mm->e, bi);
+	if (zeros_may_follow(mm, bi, first)) {
+		run.frame = KSM_FRAME_ZERO;
+		nr = run_of_new(b, first, nr);
+	} else if (allowed(mm->e, mm) && !knob_get(mm->e->knobs, KNOB_MERGE_DELAY_MILLISECS)) {
+		run.frame = page_frame_after_left(mm->e, bi, first);
+		nr = run.frame == POOL_NONE ? 0 : run_of_frames(mm->e, b, first, nr, run.frame);
+	} else {
+		nr = 0;
+	}
 	if (nr < MIN_RUN)
 		return run;
 	run.nr = nr;
-	for (unsigned int i = 0; i < FOLLOW_SAMPLES; i++) {
-		uint32_t node;
-
-		run.sample[i] = sample_of(pn, nr, i);
-		node = next_node(mm->e, run.frame + run.sample[i]);
-		run.hash[i] = stable_node(&mm->e->stable, node)->hash;
-	}
+	choose_samples(mm->e, ((uint64_t)key << BLOCK_SHIFT) + first, &run);
 	return run;
 }
 
@@ -242,6 +292,6 @@ unsigned int follow_bind(struct mm_slot *mm, uint32_t key, unsigned int first,
 	if (!now.nr || now.frame != run->frame)
 		return 0;
 	for (unsigned int i = 0; i < now.nr; i++)
-		page_set_guessed(mm->e, bi, first + i, next_node(mm->e, now.frame + i));
+		page_set_guessed(mm->e, bi, first + i, node_of(mm->e, &now, i));
 	return now.nr;
 }

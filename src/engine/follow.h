@@ -10,10 +10,10 @@
 
 #include "engine/core.h"
 
-/* A run of pages that may be equal to the frames from `frame` on. */
+/* A run of pages that may be equal to the frames from `frame` on, or zero. */
 struct follow_run {
-	unsigned int nr; /* 0: none */
-	uint32_t frame;
+	unsigned int nr;                /* 0: none */
+	uint32_t frame;                 /* KSM_FRAME_ZERO: zeros */
 	uint8_t sample[FOLLOW_SAMPLES]; /* pages of the run to be read, */
 	uint64_t hash[FOLLOW_SAMPLES];  /* and the hashes that they should have */
 };
@@ -30,8 +30,8 @@ unsigned int follow_bind(struct mm_slot *mm, uint32_t key, unsigned int first,
 
 /* These two items, of a page that was read and of its partner, are a pair. */
 void follow_pair(struct engine *e, uint32_t item, uint32_t partner) NEEDS(e->lock);
-/* A client has compared a page that was guessed about. */
-void follow_outcome(struct mm_slot *mm, bool right) NEEDS(mm->e->lock);
+/* A client has compared a page that was guessed about, to be zero or not. */
+void follow_outcome(struct mm_slot *mm, bool zero, bool right) NEEDS(mm->e->lock);
 /*
  * nr pages from pn on are about to be read: note in *pal those of another client that may be equal,
  * with a reference. The caller ends with follow_end().

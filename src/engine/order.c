@@ -471,7 +471,7 @@ static void outcome(struct mm_slot *mm, uint32_t bi, unsigned int slot, enum ksm
 		return;
 	}
 	if ((b->state[slot] & RMAP_FOLLOWED) && (res == KSM_RES_MERGED || res == KSM_RES_DIFFERENT))
-		follow_outcome(mm, res == KSM_RES_MERGED);
+		follow_outcome(mm, node == NODE_ZERO, res == KSM_RES_MERGED);
 	if (res != KSM_RES_MERGED) {
 		failed(mm->e, bi, slot, res);
 	} else if (node == NODE_ZERO) {

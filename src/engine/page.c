@@ -295,7 +295,8 @@ void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t
 	struct rmap_block *b = rmap_block(e, bi);
 
 	page_set(e, bi, slot, RMAP_ORDERED, node);
-	item_set_hash(&b->item[slot], stable_node(&e->stable, node)->hash);
+	item_set_hash(&b->item[slot],
+		      node == NODE_ZERO ? e->zero_hash : stable_node(&e->stable, node)->hash);
 	b->state[slot] |= RMAP_FOLLOWED;
 }
 
@@ -374,20 +375,36 @@ void page_drop_range(struct mm_slot *mm, struct span at)
 
 /* --- what a page stands on --- */
 
-uint32_t page_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
+/* Block of the page to the left, whose slot *slot becomes; or NULL. */
+static const struct rmap_block *left_of(const struct engine *e, uint32_t bi, unsigned int *slot)
+	NEEDS(e->lock)
 {
 	const struct rmap_block *b = rmap_block(e, bi);
 
-	if (!slot) {
+	if (!*slot) {
 		mm_is_of(block_mm(b), e);
 		bi = b->key ? block_find(block_mm(b), b->key - 1) : NIL;
-		if (bi == NIL)
-			return POOL_NONE;
-		b = rmap_block(e, bi);
-		slot = BLOCK_PAGES;
+		*slot = BLOCK_PAGES;
 	}
-	slot--;
-	if (rmap_state(b, slot) != RMAP_MERGED && rmap_state(b, slot) != RMAP_ORDERED)
+	--*slot;
+	return bi == NIL ? NULL : rmap_block(e, bi);
+}
+
+uint32_t page_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
+{
+	const struct rmap_block *b = left_of(e, bi, &slot);
+
+	if (!b || (rmap_state(b, slot) != RMAP_MERGED && rmap_state(b, slot) != RMAP_ORDERED))
 		return POOL_NONE;
 	return b->item[slot].s.node == NODE_ZERO ? POOL_NONE : bound_frame(e, b, slot) + 1;
+}
+
+bool page_left_is_zero(const struct engine *e, uint32_t bi, unsigned int slot)
+{
+	const struct rmap_block *b = left_of(e, bi, &slot);
+
+	if (!b)
+		return false;
+	return rmap_state(b, slot) == RMAP_ZEROED ||
+	       (rmap_state(b, slot) == RMAP_ORDERED && b->item[slot].s.node == NODE_ZERO);
 }

@@ -17,7 +17,9 @@
  */
 void page_set(struct engine *e, uint32_t bi, unsigned int slot, enum rmap_state state, uint32_t arg)
 	NEEDS(e->lock);
-/* Bind a page that nobody read to this node by a guess: its hash becomes the node's. */
+/*
+ * Bind a page that nobody read to this node, or NODE_ZERO, by a guess: its hash becomes the node's.
+ */
 void page_set_guessed(struct engine *e, uint32_t bi, unsigned int slot, uint32_t node)
 	NEEDS(e->lock);
 /*
@@ -50,6 +52,8 @@ void page_drop(struct mm_slot *mm, uint32_t bi, uint64_t mask) NEEDS(mm->e->lock
 /* Forget all pages of a client in `at`, bytes, not empty; the table shrinks. */
 void page_drop_range(struct mm_slot *mm, struct span at) NEEDS(mm->e->lock);
 
+/* Was the page before (bi, slot) given back because it is zero, or is it about to be? */
+bool page_left_is_zero(const struct engine *e, uint32_t bi, unsigned int slot) NEEDS(e->lock);
 /* Frame after the one that the page before (bi, slot) is on or bound to; POOL_NONE if on none. */
 uint32_t page_frame_after_left(const struct engine *e, uint32_t bi, unsigned int slot)
 	NEEDS(e->lock);

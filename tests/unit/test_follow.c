@@ -164,7 +164,6 @@ START_TEST(one_off_pages_get_no_frame)
 }
 END_TEST
 
-/* With a tree for each NUMA node, an equal page on another node must not be merged. */
 /* A client of which all pages are zero, but for every `step`th (0: for none). */
 static struct fake_client *zeros(struct fake *w, uint32_t nr, uint32_t step)
 {
@@ -253,6 +252,7 @@ START_TEST(zeros_at_random_spoil_nothing_else)
 }
 END_TEST
 
+/* With a tree for each NUMA node, an equal page on another node must not be merged. */
 START_TEST(not_across_nodes)
 {
 	struct fake *w = fake_new(2, 65536, 0);

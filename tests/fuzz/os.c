@@ -764,13 +764,6 @@ ssize_t os_pread(int fd, void *buf, size_t len, off_t off)
 	bool hole;
 
 	os_must(f, "descriptor %d read, which is not open", fd);
-	if (f->kind == OS_MEMFD) {
-		if (faulty())
-			return fail(EIO);
-		fill_page(buf, os_frame_tag(f->inode, (uint32_t)(addr / OS_PAGE), &hole));
-		os_must(!hole, "frame %u is copied, and is empty", (uint32_t)(addr / OS_PAGE));
-		return OS_PAGE;
-	}
 	os_must(f->kind == OS_MEM || f->kind == OS_PLAIN);
 	if (!f->proc || !f->proc->alive)
 		return 0;
@@ -960,19 +953,44 @@ int os_flock(int fd, int op)
 	return 0;
 }
 
+#define OS_NO_ACCESS ((void *)0x10000) /* a mapping that nobody can read */
+
+/* Memory with the bytes of frames, each of which must have some. */
+static void *map_frames(struct os_inode *inode, uint32_t frame, size_t nr)
+{
+	char *p = aligned_alloc(OS_PAGE, nr * OS_PAGE);
+	bool hole;
+
+	for (size_t i = 0; i < nr; i++) {
+		fill_page((uint64_t *)(p + i * OS_PAGE),
+			  os_frame_tag(inode, frame + (uint32_t)i, &hole));
+		os_must(!hole, "frame %u is copied, and is empty", frame + (uint32_t)i);
+	}
+	return p;
+}
+
+/* Of the arena: to read frames, or without access. */
 void *os_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
-	(void)len;
-	(void)prot;
-	(void)off;
-	os_must(!addr && flags & MAP_SHARED && os_file_of(fd));
-	return (void *)0x10000;
+	struct os_file *f = os_file_of(fd);
+
+	os_must(!addr && flags & MAP_SHARED && f);
+	if (prot == PROT_NONE)
+		return OS_NO_ACCESS;
+	os_must(prot == PROT_READ && f->kind == OS_MEMFD && f->inode->arena && len % OS_PAGE == 0 &&
+		(uint64_t)off % OS_PAGE == 0);
+	if (faulty()) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	return map_frames(f->inode, (uint32_t)((uint64_t)off / OS_PAGE), len / OS_PAGE);
 }
 
 int os_munmap(void *addr, size_t len)
 {
 	(void)len;
-	os_must(addr == (void *)0x10000);
+	if (addr != OS_NO_ACCESS)
+		free(addr);
 	return 0;
 }
 

@@ -20,7 +20,7 @@
 #define MODE_READ 0444u
 #define MODE_SET 0644u
 
-#define PATH_MAX_LEN 255u /* the longest path there is has 40 characters */
+#define PATH_MAX_LEN 255u /* the longest path there is has 61 characters */
 
 struct attr_list {
 	struct text *out;
@@ -33,11 +33,12 @@ struct attr_list {
 struct target {
 	bool help;                             /* below help/ */
 	const struct attr_member *first, *end; /* the directory's groups; NULL: / or help/ */
+	const struct attr_member *outer;       /* in whose subject the directory is, or NULL */
 	bool has_subject;                      /* a subject is named */
-	uint64_t subject;
-	const struct attr_member *member; /* of attr */
-	const struct attr *attr;          /* NULL: none is named */
-	int number;                       /* in attr->names, -1: none is named */
+	uint64_t subject;                      /* with `outer`: ATTR_NESTED(), or its outer half */
+	const struct attr_member *member;      /* of attr */
+	const struct attr *attr;               /* NULL: none is named */
+	int number;                            /* in attr->names, -1: none is named */
 	char buf[PATH_MAX_LEN + 1];
 };
 
@@ -48,6 +49,7 @@ void attr_register(struct attr_tree *t, const struct attr_group *group, void *ow
 	unsigned int i = t->nr;
 
 	assert(t->nr < ATTR_GROUPS_MAX && group->size <= ATTR_VALUES_MAX);
+	assert(!strchr(group->name, '/') || (group->list && !group->owned && !group->open));
 	for (; i && strcmp(t->members[i - 1].group->name, group->name) > 0; i--)
 		t->members[i] = t->members[i - 1];
 	t->members[i] = (struct attr_member){ group, owner };
@@ -142,10 +144,50 @@ static int resolve_leaf(struct target *t, char **rest)
 	return *rest ? -ENOENT : 0;
 }
 
+/* Go into the directory of a group, and of a subject where it has any and the path goes on. */
+static int enter(const struct attr_tree *tree, struct target *t, const struct attr_member *m,
+		 char **rest)
+{
+	uint64_t n;
+	char *c;
+
+	t->first = m;
+	t->end = next_group(tree, m);
+	t->has_subject = false;
+	c = has_subjects(t) && !t->help ? next_component(rest) : NULL;
+	if (!c)
+		return 0;
+	if (text_number(c, 10, &n) || (t->outer && (n | t->subject) > UINT32_MAX))
+		return -ENOENT;
+	t->subject = t->outer ? ATTR_NESTED(t->subject, n) : n;
+	t->has_subject = true;
+	return 0;
+}
+
+/* Go on into the group of the next component, if it is one in the subject that is named. */
+static int enter_nested(const struct attr_tree *tree, struct target *t, char **rest)
+{
+	const char *outer = t->first->group->name;
+	char name[2 * PATH_MAX_LEN];
+	const struct attr_member *m;
+
+	if (!*rest)
+		return 0;
+	snprintf(name, sizeof(name), "%s/%.*s", outer, (int)strcspn(*rest, "/"), *rest);
+	m = find_group(tree, name);
+	if (!m)
+		return 0;
+	next_component(rest);
+	t->outer = t->first;
+	return enter(tree, t, m, rest);
+}
+
 static int resolve(const struct attr_tree *tree, const char *path, struct target *t)
 {
 	size_t len = strlen(path);
-	char *rest = t->buf, *c;
+	const struct attr_member *m;
+	char *rest = t->buf;
+	int err;
 
 	*t = (struct target){ .number = -1 };
 	if (len >= sizeof(t->buf))
@@ -155,26 +197,17 @@ static int resolve(const struct attr_tree *tree, const char *path, struct target
 		t->buf[--len] = '\0';
 	if (!len)
 		return path[0] ? -ENOENT : 0;
-	c = next_component(&rest);
-	if (!strcmp(c, "help")) {
+	if (!strcmp(t->buf, "help") || !strncmp(t->buf, "help/", 5)) {
 		t->help = true;
-		c = next_component(&rest);
-		if (!c)
+		next_component(&rest);
+		if (!rest)
 			return 0;
 	}
-	t->first = find_group(tree, c);
-	if (!t->first)
-		return -ENOENT;
-	t->end = next_group(tree, t->first);
-	if (has_subjects(t) && !t->help) {
-		c = next_component(&rest);
-		if (!c)
-			return 0;
-		t->has_subject = true;
-		if (text_number(c, 10, &t->subject))
-			return -ENOENT;
-	}
-	return resolve_leaf(t, &rest);
+	m = find_group(tree, next_component(&rest));
+	err = m ? enter(tree, t, m, &rest) : -ENOENT;
+	if (!err)
+		err = enter_nested(tree, t, &rest);
+	return err ? err : resolve_leaf(t, &rest);
 }
 
 /* Bytes for any group's values, aligned for any field. */
@@ -200,6 +233,17 @@ static bool may_read(const struct attr_member *m, const struct attr *a, uint64_t
 	return a->all || owns(m, subject, v);
 }
 
+/* The directory of a nested group is where its outer subject is, for those who may know of it. */
+static int gather_outer(const struct target *t, const struct attr_viewer *viewer, union values *v)
+{
+	const struct attr_group *g = t->outer->group;
+
+	if (!may_know(t->first, t->subject, viewer))
+		return -ENOENT;
+	memset(v, 0, g->size);
+	return g->gather(t->outer->owner, t->subject, v);
+}
+
 /*
  * Gather what the path names. A subject that does not exist has no directory either, nor has one of
  * which the viewer may not know: -ENOENT.
@@ -209,8 +253,10 @@ static int gather(const struct target *t, const struct attr_viewer *viewer, unio
 	const struct attr_member *m = t->attr ? t->member : t->first;
 	int err;
 
-	if (t->help || !m || (has_subjects(t) && !t->has_subject))
+	if (t->help || !m)
 		return 0;
+	if (has_subjects(t) && !t->has_subject)
+		return t->outer ? gather_outer(t, viewer, v) : 0;
 	if (t->has_subject && !may_know(t->first, t->subject, viewer))
 		return -ENOENT;
 	if (t->attr && !may_read(m, t->attr, t->subject, viewer))
@@ -413,12 +459,26 @@ void attr_list_subject(struct attr_list *l, uint64_t subject)
 static void list_root(const struct attr_tree *t, bool help, struct attr_list *l)
 {
 	for (const struct attr_member *m = t->members; m < end_of(t); m = next_group(t, m))
-		list_dir(l, m->group->name);
+		if (!strchr(m->group->name, '/'))
+			list_dir(l, m->group->name);
 	if (!help)
 		list_dir(l, "help");
 }
 
-static void list_attrs(const struct target *t, struct attr_list *l)
+static void list_nested(const struct attr_tree *tree, const struct target *t, struct attr_list *l)
+{
+	size_t len = strlen(t->first->group->name);
+
+	for (const struct attr_member *m = t->end; m < end_of(tree); m = next_group(tree, m)) {
+		const char *name = m->group->name;
+
+		if (!strncmp(name, t->first->group->name, len) && name[len] == '/' &&
+		    (t->help || may_know(m, t->subject, l->viewer)))
+			list_dir(l, name + len + 1);
+	}
+}
+
+static void list_attrs(const struct attr_tree *tree, const struct target *t, struct attr_list *l)
 {
 	for (const struct attr_member *m = t->first; m < t->end; m++)
 		for (size_t i = 0; i < m->group->nr_attrs; i++) {
@@ -431,6 +491,7 @@ static void list_attrs(const struct target *t, struct attr_list *l)
 			else
 				list_file(l, a->store && !t->help, a->name);
 		}
+	list_nested(tree, t, l);
 }
 
 int attr_ls(const struct attr_tree *tree, const struct attr_viewer *viewer, const char *path,
@@ -456,7 +517,7 @@ int attr_ls(const struct attr_tree *tree, const struct attr_viewer *viewer, cons
 	else if (has_subjects(&t) && !t.help && !t.has_subject)
 		t.first->group->list(t.first->owner, &l);
 	else
-		list_attrs(&t, &l);
+		list_attrs(tree, &t, &l);
 	return out->failed ? -ENOMEM : 0;
 }
 
@@ -502,6 +563,7 @@ static int dump_member(const struct attr_member *m, const struct target *t,
 int attr_dump(const struct attr_tree *tree, const struct attr_viewer *viewer, const char *path,
 	      struct text *out)
 {
+	union values v;
 	struct target t;
 	int err = resolve(tree, path, &t);
 
@@ -509,8 +571,12 @@ int attr_dump(const struct attr_tree *tree, const struct attr_viewer *viewer, co
 		return err;
 	if (!is_dir(&t) || t.attr)
 		return -ENOTDIR;
-	if (!t.first || (has_subjects(&t) && !t.help && !t.has_subject))
+	if (!t.first)
 		return -EISDIR;
+	if (has_subjects(&t) && !t.help && !t.has_subject) {
+		err = gather(&t, viewer, &v);
+		return err ? err : -EISDIR;
+	}
 	if (t.has_subject && !may_know(t.first, t.subject, viewer))
 		return -ENOENT;
 	for (const struct attr_member *m = t.first; m < t.end && !err; m++)

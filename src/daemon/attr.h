@@ -10,6 +10,8 @@
  *	.../ATTRIBUTE/NAME         ksm/left_out/pinned: the attribute is a directory of numbers
  *	help/GROUP/ATTRIBUTE       what the attribute means, for any subject
  *	GROUP/SUBJECT/ACTION       something to do; ls does not show it, help/GROUP/ACTION does
+ *	GROUP/SUBJECT/NAME/SUBJECT domain/1/zone/0: a group called "GROUP/NAME" stands in each
+ *	                           subject of GROUP, and has subjects there; help/GROUP/NAME
  *
  * A mode says what can be done: 0444 to read, 0644 to set as well, 0555 to list (a directory).
  *
@@ -34,6 +36,11 @@
 
 #define ATTR_GROUPS_MAX 20u   /* the daemon registers sixteen */
 #define ATTR_VALUES_MAX 2048u /* bytes; the largest group fills in some 1,000 */
+
+/* A subject in another: two numbers of 32 bits. */
+#define ATTR_NESTED(outer, inner) ((uint64_t)(outer) << 32 | (inner))
+#define ATTR_OUTER(subject) ((uint32_t)((subject) >> 32))
+#define ATTR_INNER(subject) ((uint32_t)(subject))
 
 /* Outcomes of attr_set() and attr_finish() besides 0 and -errno. */
 enum attr_outcome {
@@ -90,6 +97,11 @@ struct attr_action {
  * The attributes that one owner shows of each subject. gather() takes one consistent view of a
  * subject (0 where a group has only one) and fills in `size` zeroed bytes; it returns 0 or -ENOENT.
  * list() calls attr_list_subject() for each subject; it is NULL where a group has only one.
+ *
+ * A group named "OUTER/NAME" is for operators alone: owned() is NULL and open is false. Its
+ * subjects are ATTR_NESTED() of two numbers, and list() names the inner ones, which are the same in
+ * each outer one. Its directory is where the group OUTER gathers the outer one; its gather() makes
+ * sure of both. It can be registered before OUTER or after.
  *
  * owned() says whether a subject is this user's own; it is NULL where subjects belong to nobody.
  * It is asked before gather() and again after, so a subject that changes hands is not shown. It

@@ -11,34 +11,30 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/param.h>
 
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
 #include "daemon/mover.h"
+#include "daemon/zone_text.h"
 #include "pool/index.h"
 #include "pool/pool.h"
 
 struct pool_values {
 	struct daemon *daemon;
-	uint64_t domain, nid, frames_start, frames_end;
+	uint64_t domain, nid; /* of the subject */
+	uint64_t frames_start, frames_end;
 	struct pool_counts c;
-	uint64_t pageblocks, offline;
-	uint64_t runs[POOL_TYPES][POOL_ORDERS];
+	uint64_t pageblocks, offline, limit;
+	uint64_t runs[POOL_TYPES + 1][POOL_ORDERS]; /* of each type, and then of all */
 	char contig[40], contig_result[160];
-};
-
-static const char *const type_names[POOL_TYPES] = {
-	[POOL_UNMOVABLE] = "unmovable",
-	[POOL_MOVABLE] = "movable",
-	[POOL_RESERVE] = "reserve",
 };
 
 static struct domain *find(struct daemon *d, uint64_t subject)
 {
-	if (subject / NUMA_MAX_NODES > UINT32_MAX ||
-	    subject % NUMA_MAX_NODES >= (uint64_t)d->topology->nr_nodes)
-		return NULL;
-	return domain_find(&d->domains, (uint32_t)(subject / NUMA_MAX_NODES));
+	bool exists = ATTR_INNER(subject) < (uint32_t)d->topology->nr_nodes;
+
+	return exists ? domain_find(&d->domains, ATTR_OUTER(subject)) : NULL;
 }
 
 /* The last claim of the node, if it was one of this domain. */
@@ -55,12 +51,22 @@ static void look_claim(struct daemon *d, struct pool_values *v)
 	drains_text(&n, range, v->contig_result, sizeof(v->contig_result));
 }
 
+/* Most frames of the zone that can have memory. */
+static uint64_t limit_of(struct daemon *d, const struct pool_counts *c)
+{
+	uint64_t out = MIN(c->span, (uint64_t)c->offline * PAGEBLOCK_FRAMES);
+	struct account_limits l;
+
+	account_limits(&d->accounts, &l);
+	return MIN(c->span - out, l.most[ACCOUNT_ARENA_BYTES] >> KSM_PAGE_SHIFT);
+}
+
 static int gather(void *owner, uint64_t subject, void *values)
 {
 	struct daemon *daemon = owner;
 	struct pool_values *v = values;
 	struct domain *d = find(daemon, subject);
-	int nid = (int)(subject % NUMA_MAX_NODES);
+	int nid = (int)ATTR_INNER(subject);
 
 	if (!d)
 		return -ENOENT;
@@ -70,10 +76,14 @@ static int gather(void *owner, uint64_t subject, void *values)
 	v->frames_start = v->nid * daemon->domains.zone_frames;
 	v->frames_end = v->frames_start + daemon->domains.zone_frames;
 	engine_zone_counts(d->engine, nid, &v->c);
-	for (unsigned int t = 0; t < POOL_TYPES; t++)
+	for (unsigned int t = 0; t < POOL_TYPES; t++) {
 		engine_zone_runs(d->engine, nid, t, v->runs[t]);
+		for (unsigned int o = 0; o < POOL_ORDERS; o++)
+			v->runs[POOL_TYPES][o] += v->runs[t][o];
+	}
 	v->pageblocks = v->c.pageblocks;
 	v->offline = v->c.offline;
+	v->limit = limit_of(daemon, &v->c);
 	look_claim(daemon, v);
 	domain_put(d);
 	return 0;
@@ -88,14 +98,10 @@ static void show_none(const struct attr *a, const void *values, struct text *out
 
 static void list(void *owner, struct attr_list *l)
 {
-	struct daemon *daemon = owner;
-	unsigned int nr;
-	struct domain **v = domain_table_snapshot(&daemon->domains, &nr);
+	const struct daemon *d = owner;
 
-	for (unsigned int i = 0; i < nr; i++)
-		for (int nid = 0; nid < daemon->topology->nr_nodes; nid++)
-			attr_list_subject(l, (uint64_t)v[i]->id * NUMA_MAX_NODES + (uint64_t)nid);
-	domain_snapshot_free(v, nr);
+	for (int nid = 0; nid < d->topology->nr_nodes; nid++)
+		attr_list_subject(l, (uint64_t)nid);
 }
 
 /* "movable 3 0 1 ...", one after the other. */
@@ -105,7 +111,7 @@ static void show_types(const struct attr *a, const void *values, struct text *ou
 
 	(void)a;
 	for (unsigned int t = 0; t < POOL_TYPES; t++) {
-		text_printf(out, "%s%s", t ? " " : "", type_names[t]);
+		text_printf(out, "%s%s", t ? " " : "", zone_type_names[t]);
 		for (unsigned int o = 0; o < POOL_ORDERS; o++)
 			text_printf(out, " %llu", (unsigned long long)v->runs[t][o]);
 	}
@@ -196,7 +202,7 @@ static const char *parse_size(const struct daemon *d, const char *value, struct 
 static int claim(struct daemon *daemon, uint64_t subject, const struct engine_claim *c)
 {
 	struct domain *d = find(daemon, subject);
-	int err = d ? mover_claim(daemon->mover, d, (int)(subject % NUMA_MAX_NODES), c) : -ENOENT;
+	int err = d ? mover_claim(daemon->mover, d, (int)ATTR_INNER(subject), c) : -ENOENT;
 
 	if (d)
 		domain_put(d);
@@ -209,7 +215,7 @@ static int end_claim(struct daemon *daemon, uint64_t subject)
 
 	if (!d)
 		return -ENOENT;
-	mover_claim_end(daemon->mover, d, (int)(subject % NUMA_MAX_NODES));
+	mover_claim_end(daemon->mover, d, (int)ATTR_INNER(subject));
 	domain_put(d);
 	return 0;
 }
@@ -217,7 +223,7 @@ static int end_claim(struct daemon *daemon, uint64_t subject)
 static const char *refused_range(void *owner, uint64_t subject, const char *value)
 {
 	struct engine_claim c;
-	const char *why = parse_range(owner, subject % NUMA_MAX_NODES, value, &c);
+	const char *why = parse_range(owner, ATTR_INNER(subject), value, &c);
 
 	return why ? why : "not all of it is allocated as a range: see contig_ranges";
 }
@@ -237,8 +243,8 @@ static int store_alloc_range(void *owner, uint64_t subject, const struct attr *a
 	(void)a;
 	if (!strcmp(value, "none"))
 		return end_claim(owner, subject);
-	return parse_range(owner, subject % NUMA_MAX_NODES, value, &c) ? -EINVAL :
-									 claim(owner, subject, &c);
+	return parse_range(owner, ATTR_INNER(subject), value, &c) ? -EINVAL :
+								    claim(owner, subject, &c);
 }
 
 static int store_alloc(void *owner, uint64_t subject, const struct attr *a, const char *value)
@@ -253,7 +259,7 @@ static int store_alloc(void *owner, uint64_t subject, const struct attr *a, cons
 
 static int store_free(void *owner, uint64_t subject, const struct attr *a, const char *value)
 {
-	int nid = (int)(subject % NUMA_MAX_NODES), err;
+	int nid = (int)ATTR_INNER(subject), err;
 	struct engine_claim c;
 	struct domain *d;
 
@@ -270,11 +276,12 @@ static int store_free(void *owner, uint64_t subject, const struct attr *a, const
 
 #define POOL(name, field, help) ATTR_FIELD(struct pool_values, field, name, help)
 static const struct attr attrs[] = {
-	POOL("domain", domain, "domain whose frames these are: domain/N"),
-	POOL("node", nid, "their node: node/N"),
 	POOL("frames_start", frames_start, "first frame, in the domain's arena"),
 	POOL("frames_end", frames_end, "frame after the last"),
 	POOL("span", c.span, "frames: the sum of the eight below"),
+	POOL("limit", limit,
+	     "frames that can have memory: span, less what is out of use, and at most what "
+	     "limit/arena_bytes has for all domains"),
 	POOL("free", c.free, "as in zone"),
 	POOL("cached", c.cached, "as in zone"),
 	POOL("isolated", c.isolated, "as in zone"),
@@ -285,17 +292,17 @@ static const struct attr attrs[] = {
 	POOL("absent", c.absent, "as in zone"),
 	POOL("pageblocks", pageblocks, "as in zone"),
 	POOL("pageblocks_offline", offline, "as in zone"),
-	ATTR_NUMBERS(struct pool_values, c.free_of, "free_by_type", type_names, "as in zone"),
-	ATTR_NUMBERS(struct pool_values, c.used_of, "used_by_type", type_names, "as in zone"),
-	ATTR_NUMBERS(struct pool_values, c.cached_of, "cached_by_type", type_names,
+	ATTR_NUMBERS(struct pool_values, c.free_of, "free_by_type", zone_type_names, "as in zone"),
+	ATTR_NUMBERS(struct pool_values, c.used_of, "used_by_type", zone_type_names, "as in zone"),
+	ATTR_NUMBERS(struct pool_values, c.cached_of, "cached_by_type", zone_type_names,
 		     "cached, by type of pageblock"),
-	ATTR_NUMBERS(struct pool_values, c.isolated_of, "isolated_by_type", type_names,
+	ATTR_NUMBERS(struct pool_values, c.isolated_of, "isolated_by_type", zone_type_names,
 		     "isolated, by type of pageblock"),
-	ATTR_NUMBERS(struct pool_values, c.retired_of, "retired_by_type", type_names,
+	ATTR_NUMBERS(struct pool_values, c.retired_of, "retired_by_type", zone_type_names,
 		     "retired, by type of pageblock"),
-	ATTR_NUMBERS(struct pool_values, c.guard_of, "guard_by_type", type_names,
+	ATTR_NUMBERS(struct pool_values, c.guard_of, "guard_by_type", zone_type_names,
 		     "guard, by type of pageblock"),
-	ATTR_NUMBERS(struct pool_values, c.frames_of, "frames_by_type", type_names,
+	ATTR_NUMBERS(struct pool_values, c.frames_of, "frames_by_type", zone_type_names,
 		     "frames of pageblocks in use, by type: the sum of the six above, and of "
 		     "window_reserved for movable ones"),
 	{
@@ -335,6 +342,7 @@ static const struct attr attrs[] = {
 		.refused = refused_range,
 		.root = true,
 	},
+	ZONE_RUNS(struct pool_values, runs[POOL_TYPES]),
 	{ .name = "pagetypeinfo",
 	  .help = "for each type of pageblock, free runs of 1, 2, 4 ... 1024 frames",
 	  .show = show_types },
@@ -346,7 +354,7 @@ static const struct attr attrs[] = {
 };
 
 static const struct attr_group group = {
-	.name = "pool",
+	.name = "domain/zone",
 	ATTR_TABLE(attrs),
 	.size = sizeof(struct pool_values),
 	.gather = gather,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* group_pool.h - the attributes of each domain's zones: pool/N/, where N is 64 * domain + node. */
+/* group_pool.h - the attributes of each domain's zones: domain/D/zone/N/, N a node. */
 #ifndef KSMD_GROUP_POOL_H
 #define KSMD_GROUP_POOL_H
 

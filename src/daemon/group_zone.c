@@ -9,11 +9,10 @@
 #include "daemon/group_zone.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "daemon/attr.h"
 #include "daemon/daemon.h"
-#include "pool/index.h"
+#include "daemon/zone_text.h"
 #include "pool/pool.h"
 
 struct zone_values {
@@ -25,12 +24,6 @@ struct zone_values {
 /* Apart from the counts, because these cost a walk over the zone's pageblocks. */
 struct run_values {
 	uint64_t runs[POOL_ORDERS]; /* free, by order */
-};
-
-static const char *const type_names[POOL_TYPES] = {
-	[POOL_UNMOVABLE] = "unmovable",
-	[POOL_MOVABLE] = "movable",
-	[POOL_RESERVE] = "reserve",
 };
 
 static void add(struct pool_counts *sum, const struct pool_counts *c)
@@ -99,42 +92,6 @@ static int look_runs(void *owner, uint64_t nid, void *values)
 	return 0;
 }
 
-/* The three are in the form of the kernel's: /proc/buddyinfo, debugfs extfrag. */
-static void show_buddyinfo(const struct attr *a, const void *values, struct text *out)
-{
-	const struct run_values *v = values;
-
-	(void)a;
-	for (unsigned int o = 0; o < POOL_ORDERS; o++)
-		text_printf(out, "%s%llu", o ? " " : "", (unsigned long long)v->runs[o]);
-	text_printf(out, "\n");
-}
-
-static void show_index(const struct run_values *v,
-		       int (*index)(const uint64_t nr[POOL_ORDERS], unsigned int order),
-		       struct text *out)
-{
-	for (unsigned int o = 0; o < POOL_ORDERS; o++) {
-		int i = index(v->runs, o);
-
-		text_printf(out, "%s%s%d.%03d", o ? " " : "", i < 0 ? "-" : "", abs(i) / 1000,
-			    abs(i) % 1000);
-	}
-	text_printf(out, "\n");
-}
-
-static void show_unusable(const struct attr *a, const void *values, struct text *out)
-{
-	(void)a;
-	show_index(values, index_unusable, out);
-}
-
-static void show_extfrag(const struct attr *a, const void *values, struct text *out)
-{
-	(void)a;
-	show_index(values, index_fragmentation, out);
-}
-
 static void list(void *owner, struct attr_list *l)
 {
 	const struct daemon *d = owner;
@@ -160,24 +117,13 @@ static const struct attr zone_attrs[] = {
 	ZONE("absent", c.absent, "frames of pageblocks that nobody uses"),
 	ZONE("pageblocks", pageblocks, "pageblocks in use"),
 	ZONE("pageblocks_offline", offline, "pageblocks taken out of use: node/N/offline"),
-	ATTR_NUMBERS(struct zone_values, c.free_of, "free_by_type", type_names,
+	ATTR_NUMBERS(struct zone_values, c.free_of, "free_by_type", zone_type_names,
 		     "free, by type of pageblock"),
-	ATTR_NUMBERS(struct zone_values, c.used_of, "used_by_type", type_names,
+	ATTR_NUMBERS(struct zone_values, c.used_of, "used_by_type", zone_type_names,
 		     "used, by type of pageblock"),
 };
 
-static const struct attr run_attrs[] = {
-	{ .name = "buddyinfo",
-	  .help = "free runs of 1, 2, 4 ... 1024 frames side by side",
-	  .show = show_buddyinfo },
-	{ .name = "unusable_index",
-	  .help = "share of the free frames that a run of 1, 2, 4 ... frames cannot have",
-	  .show = show_unusable },
-	{ .name = "extfrag_index",
-	  .help = "why there is no free run of 1, 2, 4 ... frames: towards 0 for want of frames, "
-		  "towards 1 because they are apart; -1 where there is one",
-	  .show = show_extfrag },
-};
+static const struct attr run_attrs[] = { ZONE_RUNS(struct run_values, runs) };
 
 static const struct attr_group zone_group = {
 	.name = "zone",

@@ -29,6 +29,7 @@ CASES = (
     ("ksmdctl --runt", {"--runtime-dir"}),
     ("ksmdctl get ksm/pages_sh", {"ksm/pages_shared", "ksm/pages_sharing"}),
     ("ksmdctl set lim", {"limit/"}),
+    ("ksmdctl get help/domain/zon", {"help/domain/zone/"}),
     ("ksmdctl help pinn", {"pinned"}),
     ("ksm-run --fix", {"--fixed-layout"}),
     ("ksm-run --malloc ", {"heap", "native"}),

@@ -20,9 +20,9 @@
 #include "tests/lib/mapping.h"
 #include "tests/lib/puppet.h"
 
-/* The smallest zone has 64 MiB. The domain is number 1, and its zone 0 has subject 64. */
+/* The smallest zone has 64 MiB. The domain is number 1. */
 enum { ZONE = 16384, RESERVE_MIB = 56, RESERVE = RESERVE_MIB * 256, BLOCK = 512 };
-#define POOL "pool/64/"
+#define POOL "domain/1/zone/0/"
 
 static struct daemon *start(const char *option)
 {
@@ -45,7 +45,7 @@ struct look {
 static void look(struct daemon *d, struct look *l)
 {
 	int fd = harness_connect(d->dir, "control.sock", SOCK_STREAM);
-	static const char line[] = "dump pool/64\n";
+	static const char line[] = "dump domain/1/zone/0\n";
 	size_t len = 0, want = 1;
 	char *body = NULL;
 
@@ -446,7 +446,7 @@ START_TEST(bad_input)
 		ck_assert_str_eq(answer_to(d, bad[i].path, bad[i].value), wanted);
 	}
 	ck_assert_int_eq(ctl_set(d, size, "none"), 0);
-	ck_assert_int_eq(ctl_set(d, "pool/65/alloc_contig", "1"), -ENOENT);
+	ck_assert_int_eq(ctl_set(d, "domain/1/zone/1/alloc_contig", "1"), -ENOENT);
 	ck_assert_int_eq(ctl_set(d, POOL "contig_ranges", "1 2"), -EACCES);
 	ck_assert_str_eq(result(d), "none");
 	counts_are_exact(d);

@@ -208,6 +208,21 @@ class Metrics(rig.Rig):
                    if n == "reason"}
         self.assertEqual(reasons, set(self.ctl("ls", f"client/{p.pid}/left_out").stdout.split()))
 
+    def test_zones_of_domains(self):
+        p = self.start([BUILD / "ksm-run", "--runtime-dir", self.dir / "run", "perl", "-e",
+                        "$x = 1 x 4000000; sleep 600"])
+        self.wait("a client", lambda: self.get(f"client/{p.pid}/comm") == "perl")
+        m = self.metrics()
+        zone = ("domain", "1"), ("zone", "0")
+        self.assertEqual(m[("ksmd_domain_zone_span", zone)],
+                         int(self.get("domain/1/zone/0/span")))
+        self.assertIn(("ksmd_domain_zone_free_by_type",
+                       (zone[0], ("kind", "movable"), zone[1])), m)
+        names = {k[0] for k in m}
+        for name in self.ctl("ls", "help/domain/zone").stdout.split():
+            if not name.endswith("/") and self.get(f"domain/1/zone/0/{name}").isdecimal():
+                self.assertIn(f"ksmd_domain_zone_{name}", names)
+
     @unittest.skipIf(os.geteuid() != 0, "becoming another user takes root")
     def test_others_see_what_is_theirs(self):
         p = self.start([BUILD / "ksm-run", "--runtime-dir", self.dir / "run", "perl", "-e",
@@ -216,12 +231,12 @@ class Metrics(rig.Rig):
         m = self.metrics(user=12345, group=12345, extra_groups=[])
         self.assertIn(("node_ksmd_run", ()), m)
         self.assertNotIn(("node_ksmd_pages_shared", ()), m)
-        self.assertEqual([k for k in m if "pid" in dict(k[1])], [])
+        self.assertEqual([k for k in m if {"pid", "domain"} & dict(k[1]).keys()], [])
 
 
 # The preloaded object, by which a program takes part, is not built with a sanitizer.
 if not (BUILD / "libksm-preload.so").exists():
-    for name in ("test_clients", "test_others_see_what_is_theirs"):
+    for name in ("test_clients", "test_others_see_what_is_theirs", "test_zones_of_domains"):
         delattr(Metrics, name)
 
 

@@ -227,6 +227,10 @@ assert os.waitpid(pid, 0)[1] == 0
                 files += 1
         self.assertGreater(files, 150)
         self.assertEqual(load(self.mnt / f"ksmd/client/{p.pid}/uid"), "0\n")
+        zone = self.mnt / "ksmd/domain/1/zone"
+        self.assertEqual([n.name for n in zone.iterdir()], ["0"])
+        self.assertEqual(load(zone / "0/span"), load(self.mnt / "ksmd/zone/0/span"))
+        self.assertEqual(load(zone / "64/span"), "ENOENT")
         self.assertEqual(load(self.mnt / "ksmd/nothing/here"), "ENOENT")
         self.assertEqual(load(self.mnt / "ksmd/ksm/run/x"), "ENOTDIR")
 

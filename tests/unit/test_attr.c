@@ -147,6 +147,61 @@ static const struct attr_group plain_group = {
 	.list = list_even,
 };
 
+/* In each even number two rooms. */
+static int gather_room(void *owner, uint64_t subject, void *values)
+{
+	uint64_t outer = ATTR_OUTER(subject), inner = ATTR_INNER(subject);
+
+	if (outer % 2 || outer > *(uint64_t *)owner || inner > 1)
+		return -ENOENT;
+	*(uint64_t *)values = 10 * outer + inner;
+	return 0;
+}
+
+static void list_rooms(void *owner, struct attr_list *l)
+{
+	(void)owner;
+	for (uint64_t i = 0; i < 2; i++)
+		attr_list_subject(l, i);
+}
+
+static uint64_t room_stored;
+
+static int store_room(void *owner, uint64_t subject, const struct attr *a, const char *value)
+{
+	(void)owner;
+	(void)a;
+	(void)value;
+	room_stored = subject;
+	return 0;
+}
+
+static int call_room(void *owner, uint64_t subject, const struct attr_viewer *v, const char *args,
+		     struct text *out, struct text *why)
+{
+	(void)owner;
+	(void)v;
+	(void)args;
+	(void)why;
+	text_printf(out, "%x %x\n", ATTR_OUTER(subject), ATTR_INNER(subject));
+	return 0;
+}
+
+static const struct attr room_attrs[] = {
+	{ .name = "size", .help = "both", .show = attr_show_u64, .store = store_room },
+};
+static const struct attr_action room_actions[] = {
+	{ .name = "clean", .help = "cleans it", .call = call_room },
+};
+static const struct attr_group room_group = {
+	.name = "even/room",
+	ATTR_TABLE(room_attrs),
+	ATTR_ACTIONS(room_actions),
+	.size = sizeof(uint64_t),
+	.gather = gather_room,
+	.list = list_rooms,
+};
+
 static const struct attr_viewer sees_all = { 1, true }, user_1 = { 1, false };
 static const struct attr_viewer *viewer;
 static struct attr_tree tree;
@@ -373,6 +428,71 @@ START_TEST(others_see_what_is_theirs)
 }
 END_TEST
 
+START_TEST(groups_in_subjects)
+{
+	static const char *const none[] = {
+		"even/6/room",          "even/3/room",
+		"even/x/room",          "even/6/room/0",
+		"even/2/room/2",        "even/2/room/x",
+		"even/2/room/x/size",   "even/2/room/64/size",
+		"even/2/room/0/x",      "even/2/room/0/size/x",
+		"even/2/room//size",    "even/2//0/size",
+		"even/2/roo/0/size",    "even/2/room/4294967296/size",
+		"even/room/0/size",     "even/4294967298/room/0/size",
+		"even/4294967298/room", "even/2/room/0/room/0/size",
+		"house/room",           "room",
+		"help/even/2/room",     "help/even/room/0",
+	};
+	static const char *const dirs[] = { "even/2/room", "even/2/room/", "even/2/room/1",
+					    "help/even/room" };
+	struct text t = { 0 }, why = { 0 };
+	int ret;
+
+	attr_register(&tree, &room_group, &most);
+	room_stored = 0;
+	expect_get("even/4/room/1/size", 0, "41\n");
+	expect_get("help/even/room/size", 0, "both [for operators]\n");
+	expect_get("help/even/room/clean", 0, "cleans it [for its user and operators]\n");
+	expect_dump("even/2/room/0", 0, "size 20\n");
+	expect_dump("even/2", 0, "half 1\n");
+	expect_dump("even/2/room", -EISDIR, "");
+	expect_dump("even/6/room", -ENOENT, "");
+	expect_dump("help/even/room", 0, "size both\n");
+	expect_ls("", false, 0, "even/\nhouse/\nhelp/\n");
+	expect_ls("help", false, 0, "even/\nhouse/\n");
+	expect_ls("even/2", true, 0, "0444 half\n0555 room/\n");
+	expect_ls("help/even", false, 0, "half\nroom/\n");
+	expect_ls("help/even/room", false, 0, "size\n");
+	expect_ls("even/2/room", true, 0, "0555 0/\n0555 1/\n");
+	expect_ls("even/2/room/1", true, 0, "0644 size\n");
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		expect_get(dirs[i], -EISDIR, "");
+		ck_assert_int_eq(attr_set(&tree, dirs[i], "1"), -EISDIR);
+	}
+	for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+		expect_get(none[i], -ENOENT, "");
+		expect_ls(none[i], true, -ENOENT, "");
+		ck_assert_int_eq(attr_set(&tree, none[i], "1"), -ENOENT);
+	}
+	ck_assert_uint_eq(room_stored, 0);
+	ck_assert_int_eq(attr_set(&tree, "even/4/room/1/size", "1"), 0);
+	ck_assert_uint_eq(room_stored, ATTR_NESTED(4, 1));
+	ret = attr_do(&tree, viewer, "even/4/room/1/clean", "", &t, &why);
+	expect(ret, &t, 0, "4 1\n");
+	ck_assert_int_eq(attr_do(&tree, viewer, "even/4/room/clean", "", &t, &why), -ENOENT);
+	/* 2 is the user's own, but nothing that is in it. */
+	viewer = &user_1;
+	expect_ls("even/2", true, 0, "0444 half\n");
+	expect_ls("even/2/room", true, -ENOENT, "");
+	expect_ls("even/2/room/0", true, -ENOENT, "");
+	expect_get("even/2/room", -ENOENT, "");
+	expect_get("even/2/room/0/size", -ENOENT, "");
+	expect_dump("even/2/room", -ENOENT, "");
+	expect_dump("even/2/room/0", -ENOENT, "");
+	ck_assert_int_eq(attr_do(&tree, viewer, "even/2/room/1/clean", "", &t, &why), -ENOENT);
+}
+END_TEST
+
 Suite *suite_attr(void)
 {
 	Suite *s = suite_create("attr");
@@ -385,6 +505,7 @@ Suite *suite_attr(void)
 	tcase_add_test(tc, directories);
 	tcase_add_test(tc, stores);
 	tcase_add_test(tc, others_see_what_is_theirs);
+	tcase_add_test(tc, groups_in_subjects);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -21,7 +21,8 @@
 #include "tools/ksmdctl/ask.h"
 #include "tools/ksmdctl/die.h"
 
-#define NAME_MAX_LEN 96u /* the longest name of an attribute has 40 characters */
+#define NESTED "domain/zone" /* the group of which each domain has subjects of its own */
+#define NAME_MAX_LEN 96u     /* the longest name of an attribute has 40 characters */
 
 /* One directory of the daemon: its labels, as in `{a="b"`, and what it holds. */
 struct subject {
@@ -94,18 +95,22 @@ static void add_client_labels(struct subject *s)
 	}
 }
 
-static void ask_subject(struct talk *c, struct group *g, const char *label, const char *number)
+/* `dir` is the subject's, in subject `outer` of the group around, or NULL. */
+static void ask_subject(struct talk *c, struct group *g, const char *dir, const char *outer,
+			const char *label, const char *number)
 {
 	char line[256], err[512];
 	struct subject *s;
 	char *dump;
 
-	snprintf(line, sizeof(line), "dump %s/%s", g->name, number);
+	snprintf(line, sizeof(line), "dump %s/%s", dir, number);
 	dump = ctl_try(c, line, err, sizeof(err));
 	if (!dump)
 		return; /* it has ended meanwhile */
 	s = new_subject(g);
 	s->dump = dump;
+	if (outer)
+		add_label(&s->labels, "domain", outer, strlen(outer));
 	add_label(&s->labels, label, number, strlen(number));
 	if (!strcmp(g->name, "client"))
 		add_client_labels(s);
@@ -119,24 +124,48 @@ static const char *label_of(const char *group)
 	return strcmp(group, "user") ? group : "uid";
 }
 
+static void ask_subjects(struct talk *c, struct group *g, const char *dir, const char *outer,
+			 const char *label)
+{
+	char line[256], err[512], *save = NULL, *names;
+
+	snprintf(line, sizeof(line), "ls %s", dir);
+	names = ctl_try(c, line, err, sizeof(err));
+	for (char *n = names ? strtok_r(names, "\n/", &save) : NULL; n;
+	     n = strtok_r(NULL, "\n/", &save))
+		ask_subject(c, g, dir, outer, label, n);
+	free(names);
+}
+
+/* What stands in each domain: domain/D/zone/N. */
+static void ask_nested(struct talk *c, struct group *g)
+{
+	char dir[256], err[512], *save = NULL, *names = ctl_try(c, "ls domain", err, sizeof(err));
+
+	for (char *n = names ? strtok_r(names, "\n/", &save) : NULL; n;
+	     n = strtok_r(NULL, "\n/", &save)) {
+		snprintf(dir, sizeof(dir), "domain/%s/zone", n);
+		ask_subjects(c, g, dir, n, "zone");
+	}
+	free(names);
+}
+
 /* Ask for the group itself, or for its subjects. */
 static void ask_group(struct talk *c, struct group *g)
 {
-	char line[256], err[512], *save = NULL, *names;
-	char *dump;
+	char line[256], err[512], *dump;
 
+	if (!strcmp(g->name, NESTED)) {
+		ask_nested(c, g);
+		return;
+	}
 	snprintf(line, sizeof(line), "dump %s", g->name);
 	dump = ctl_try(c, line, err, sizeof(err));
 	if (dump) {
 		new_subject(g)->dump = dump;
 		return;
 	}
-	snprintf(line, sizeof(line), "ls %s", g->name);
-	names = ctl_try(c, line, err, sizeof(err));
-	for (char *n = names ? strtok_r(names, "\n/", &save) : NULL; n;
-	     n = strtok_r(NULL, "\n/", &save))
-		ask_subject(c, g, label_of(g->name), n);
-	free(names);
+	ask_subjects(c, g, g->name, NULL, label_of(g->name));
 }
 
 /* ---- what is said ---- */
@@ -204,6 +233,8 @@ static struct shape shape_of(const struct group *g, const struct family *f)
 	}
 	snprintf(s.name, sizeof(s.name), "%sksmd_%s%s%.*s%s", node ? "node_" : "",
 		 ksm ? "" : g->name, ksm ? "" : "_", len, f->name, unit);
+	for (char *slash = s.name; (slash = strchr(slash, '/'));)
+		*slash = '_';
 	return s;
 }
 
@@ -326,8 +357,11 @@ void cmd_metrics(struct talk *c, bool totals)
 	struct text out = { 0 };
 
 	for (char *n = strtok_r(groups, "\n/", &save); n; n = strtok_r(NULL, "\n/", &save))
-		if (!totals || is_total(n))
+		if (!totals || is_total(n)) {
 			add_group(c, &out, n);
+			if (!strcmp(n, "domain"))
+				add_group(c, &out, NESTED);
+		}
 	text_printf(&out, "# EOF\n");
 	free(groups);
 	if (out.failed)

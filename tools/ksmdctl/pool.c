@@ -2,9 +2,9 @@
 /*
  * pool.c - see pool.h.
  *
- * The daemon's attribute pool/N/map has two characters for each pageblock: its kind, and how many
- * tenths of it are in use. In the terminal a pageblock is one of them, the more telling one; in the
- * image it is a square whose colour is the kind and whose strength is the use.
+ * The daemon's attribute domain/D/zone/N/map has two characters for each pageblock: its kind, and
+ * how many tenths of it are in use. In the terminal a pageblock is one of them, the more telling
+ * one; in the image it is a square whose colour is the kind and whose strength is the use.
  */
 #include "tools/ksmdctl/pool.h"
 
@@ -77,18 +77,20 @@ static void draw_row(FILE *out, const char *first, const char *row, int y)
 }
 
 /* The rows of one zone, drawn into `svg` if that is not NULL; *y grows with each that is drawn. */
-static void show_zone(struct talk *c, const char *dir, FILE *svg, int *y)
+static void show_zone(struct talk *c, const char *domain, const char *node, FILE *svg, int *y)
 {
-	char *map = ctl_value(c, dir, "map"), *save = NULL;
-	int64_t domain = ctl_number(c, dir, "domain"), node = ctl_number(c, dir, "node");
-	int64_t used = ctl_number(c, dir, "used"), blocks = ctl_number(c, dir, "pageblocks");
+	char dir[64], *map, *save = NULL;
+	int64_t used, blocks;
 
+	snprintf(dir, sizeof(dir), "domain/%s/zone/%s", domain, node);
+	map = ctl_value(c, dir, "map");
+	used = ctl_number(c, dir, "used");
+	blocks = ctl_number(c, dir, "pageblocks");
 	if (map && *map && svg)
-		fprintf(svg, "<text x='0' y='%d'>domain %" PRId64 ", node %" PRId64 "</text>\n",
+		fprintf(svg, "<text x='0' y='%d'>domain %s, node %s</text>\n",
 			(*y += 2 * SQUARE) - 2, domain, node);
 	else if (map && *map)
-		printf("domain %" PRId64 " node %" PRId64 ": %" PRId64 " frames used, %" PRId64
-		       " pageblocks\n",
+		printf("domain %s node %s: %" PRId64 " frames used, %" PRId64 " pageblocks\n",
 		       domain, node, used, blocks);
 	for (char *w = map ? strtok_r(map, "\n", &save) : NULL; w && *w;) {
 		char *colon = strchr(w, ':'), *next;
@@ -110,9 +112,22 @@ static void show_zone(struct talk *c, const char *dir, FILE *svg, int *y)
 	free(map);
 }
 
+/* Those of a domain, if it has not ended meanwhile and is for the caller to see. */
+static void show_domain(struct talk *c, const char *domain, FILE *svg, int *y)
+{
+	char line[64], err[256], *save = NULL, *zones;
+
+	snprintf(line, sizeof(line), "ls domain/%s/zone", domain);
+	zones = ctl_try(c, line, err, sizeof(err));
+	for (char *n = zones ? strtok_r(zones, "\n/", &save) : NULL; n;
+	     n = strtok_r(NULL, "\n/", &save))
+		show_zone(c, domain, n, svg, y);
+	free(zones);
+}
+
 void cmd_pool(struct talk *c, bool svg)
 {
-	char *body = ctl_ask(c, "ls pool"), *save = NULL, *image = NULL, dir[64];
+	char *body = ctl_ask(c, "ls domain"), *save = NULL, *image = NULL;
 	size_t size = 0;
 	FILE *out = svg ? open_memstream(&image, &size) : NULL;
 	int y = 0;
@@ -121,10 +136,8 @@ void cmd_pool(struct talk *c, bool svg)
 		die(EXIT_REFUSED, "no memory");
 	if (!svg)
 		fputs(legend, stdout);
-	for (char *n = strtok_r(body, "\n/", &save); n; n = strtok_r(NULL, "\n/", &save)) {
-		snprintf(dir, sizeof(dir), "pool/%s", n);
-		show_zone(c, dir, out, &y);
-	}
+	for (char *n = strtok_r(body, "\n/", &save); n; n = strtok_r(NULL, "\n/", &save))
+		show_domain(c, n, out, &y);
 	if (svg) {
 		fclose(out);
 		printf("<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%d' "

@@ -18,7 +18,7 @@
 #include "tests/lib/load.h"
 #include "tests/lib/puppet.h"
 
-enum { PAGES = 300, ORDERS = 11 };
+enum { PAGES = 300, ORDERS = 11, BLOCK = 512 };
 
 static const char *const numbers[] = { "span",
 				       "free",
@@ -82,11 +82,11 @@ static bool adds_up(struct daemon *d, int nid)
 	return true;
 }
 
-/* Two domains, each with frames, on a machine with two nodes. */
+/* Two domains, each with frames, on a machine with two nodes. The reserve is free: it has runs. */
 static struct daemon *start(struct puppet *p[2])
 {
-	struct daemon *d = daemon_start(
-		(const char *const[]){ "--topology", "emulated:2", "--domain", "process", NULL });
+	struct daemon *d = daemon_start((const char *const[]){
+		"--topology", "emulated:2", "--domain", "process", "--contig-reserve", "6", NULL });
 
 	daemon_hasten(d);
 	ck_assert_int_eq(ctl_set(d, "ksm/compaction_proactiveness", "0"), 0);
@@ -114,6 +114,8 @@ START_TEST(domains_add_up)
 	struct puppet *p[2];
 	struct daemon *d = start(p);
 	char buf[1024], path[64];
+	uint64_t free_runs = 0;
+	struct look l;
 
 	ck_assert_int_gt(ctl_ls(d, "domain/1/zone", buf, sizeof(buf)), 0);
 	ck_assert_str_eq(buf, "0/\n1/");
@@ -121,10 +123,20 @@ START_TEST(domains_add_up)
 	ck_assert_msg(strstr(buf, "\nzone/"), "%s", buf);
 	for (int nid = 0; nid < 2; nid++)
 		wait_until(adds_up(d, nid), WAIT_MS, "nothing moves for a moment");
-	ck_assert_uint_gt(
-		ctl_get_u64(d, "domain/1/zone/0/used") + ctl_get_u64(d, "domain/1/zone/1/used"), 0);
-	ck_assert_uint_gt(
-		ctl_get_u64(d, "domain/2/zone/0/used") + ctl_get_u64(d, "domain/2/zone/1/used"), 0);
+	for (int i = 1; i <= 2; i++) {
+		uint64_t used = 0;
+
+		for (int nid = 0; nid < 2; nid++) {
+			snprintf(path, sizeof(path), "domain/%d/zone/%d/used", i, nid);
+			used += ctl_get_u64(d, path);
+		}
+		ck_assert_uint_gt(used, 0);
+	}
+	ck_assert_uint_eq(ctl_get_u64(d, "domain/1/zone/1/free_by_type/reserve"), 3 * BLOCK);
+	look(d, "domain/1/zone/1", &l);
+	for (int o = 0; o < ORDERS; o++)
+		free_runs += l.v[NR + (size_t)o] << o;
+	ck_assert_uint_eq(free_runs, l.v[1]);
 	for (int i = 0; i < 3; i++) {
 		snprintf(path, sizeof(path), "domain/2/zone/1/%s", alike[i]);
 		ck_assert_int_gt(ctl_get(d, path, buf, sizeof(buf)), 0);

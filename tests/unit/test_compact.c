@@ -18,9 +18,9 @@ enum { ZONE = 16 * PAGEBLOCK_FRAMES, BLOCKS = 6, PART = 60, BLOCK = PAGEBLOCK_FR
  * `clients` clients with the same contents, and an older one, which has gone: what were its windows
  * are pageblocks with 60 frames each, in which the others' pages stand.
  */
-static struct fake *world(int clients)
+static struct fake *world_in(uint32_t zone_frames, int clients)
 {
-	struct fake *w = fake_new(1, ZONE, 0);
+	struct fake *w = fake_new(1, zone_frames, 0);
 
 	for (int i = 0; i <= clients; i++) {
 		struct fake_client *c =
@@ -33,6 +33,11 @@ static struct fake *world(int clients)
 	fake_exit(w->client[0]);
 	engine_epoch_free(w->e, engine_epoch(w->e));
 	return w;
+}
+
+static struct fake *world(int clients)
+{
+	return world_in(ZONE, clients);
 }
 
 static uint32_t pageblocks(struct fake *w)
@@ -282,6 +287,43 @@ START_TEST(direct)
 }
 END_TEST
 
+static void expect_due(struct fake *w, uint64_t eager, enum engine_want want)
+{
+	fake_set(w, KNOB_COMPACTION_PROACTIVENESS, eager);
+	ck_assert_int_eq(engine_wants_compaction(w->e, 0), want);
+}
+
+/*
+ * Six pageblocks of sixteen, 37 % of the numbers, exist, and none has room for a window. It is due
+ * unasked where the knob says that so many are too many, and is not when they are together, nor
+ * where most of what is free is in whole pageblocks.
+ */
+START_TEST(due)
+{
+	struct fake *w = world(2);
+	struct pool_culprit who;
+
+	expect_due(w, 0, WANT_NOTHING);
+	expect_due(w, 62, WANT_NOTHING);
+	expect_due(w, 63, WANT_BACKGROUND);
+	expect_due(w, 100, WANT_BACKGROUND);
+	compact(w, true, true);
+	ck_assert_uint_eq(pageblocks(w), 1);
+	expect_due(w, 63, WANT_NOTHING);
+	engine_lock(w->e);
+	ck_assert_int_eq(pool_reserve(&w->e->pool, BLOCKS * BLOCK, 9, &who), 0);
+	engine_unlock(w->e);
+	ck_assert_uint_eq(pageblocks(w), 10);
+	expect_due(w, 63, WANT_NOTHING);
+	fake_free(w);
+	/* All of the zone, and the knob says never. */
+	w = world_in(BLOCKS * BLOCK, 2);
+	expect_due(w, 0, WANT_NOTHING);
+	expect_due(w, 1, WANT_BACKGROUND);
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_compact(void)
 {
 	Suite *s = suite_create("compact");
@@ -294,6 +336,7 @@ Suite *suite_compact(void)
 	tcase_add_loop_test(tc, ends, 0, 2);
 	tcase_add_loop_test(tc, cancelled, 0, 5);
 	tcase_add_test(tc, passed_over);
+	tcase_add_test(tc, due);
 	tcase_add_loop_test(tc, direct, 0, 3);
 	suite_add_tcase(s, tc);
 	return s;

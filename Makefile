@@ -109,7 +109,7 @@ VM_BIN      := $(addprefix $(BUILD)/tests/numa-vm/,init guest)
 # (The unit tests run beside a test that a busy processor does not disturb.)
 ASAN_SKIP   := unit
 TSAN_DAEMON := test_memory test_lifecycle test_semantics test_shares test_held_up test_trust \
-	       test_giving_up test_migrate test_offline test_contig test_compaction test_movers
+	       test_giving_up test_migrate test_offline test_compaction test_movers
 TSAN_OWN     = $(addprefix $(BUILD)/tsan/tests/,unit functional/test_control \
 		 functional/test_client_socket)
 CHECK_SKIP  :=

@@ -40,7 +40,7 @@ if seed > 100:
 
 
 def stopped(session):
-    """Processes of a session, but for its leader, that are stopped, as those that are traced are."""
+    """Processes of a session, but for its leader, that are stopped or, if traced, wait."""
     found = []
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:

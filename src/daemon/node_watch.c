@@ -24,13 +24,37 @@ static bool paid(const struct node_watch *w, uint64_t now, uint64_t parts)
 	return (now - w->ended_ms) * 1000000 >= w->cost_ns * parts;
 }
 
-static void begin(struct node_watch *w, uint64_t hint, struct domain **v, unsigned int nr)
+/* Domains in which a node came or went; what waits there would not be looked at again. */
+static bool any_due(struct domain **v, unsigned int nr)
+{
+	bool due = false;
+
+	for (unsigned int i = 0; i < nr && !due; i++)
+		due = engine_survey_due(v[i]->engine);
+	return due;
+}
+
+/* In all domains, or where one is due. */
+static void begin(struct node_watch *w, bool all, struct domain **v, unsigned int nr)
 {
 	w->under_way = true;
-	w->hint = hint;
 	w->cost_ns = 0;
 	for (unsigned int i = 0; i < nr; i++)
-		v[i]->surveyed = false;
+		v[i]->surveyed = !all && !engine_survey_due(v[i]->engine);
+}
+
+static void begin_if_due(struct node_watch *w, struct numa_topology *t, struct domain **v,
+			 unsigned int nr)
+{
+	uint64_t hint = t->ops->moves(t), now = clock_ms();
+
+	if ((hint != w->hint && paid(w, now, HINT_PARTS)) ||
+	    (now - w->ended_ms >= SLOW_MS && paid(w, now, SLOW_PARTS))) {
+		w->hint = hint;
+		begin(w, true, v, nr);
+	} else if (paid(w, now, HINT_PARTS) && any_due(v, nr)) {
+		begin(w, false, v, nr);
+	}
 }
 
 /* Go on for a slice of time. True: the round is over. */
@@ -86,18 +110,14 @@ static void bring_back(struct node_watch *w, struct numa_topology *t, struct dom
 uint64_t node_watch_step(struct node_watch *w, struct numa_topology *t, struct domain **v,
 			 unsigned int nr)
 {
-	uint64_t now = clock_ms(), hint;
+	uint64_t now = clock_ms();
 
 	if (t->nr_nodes == 1)
 		return CLOCK_NEVER;
 	if (now < w->due_ms)
 		return w->due_ms;
-	if (!w->under_way && nr) {
-		hint = t->ops->moves(t);
-		if ((hint != w->hint && paid(w, now, HINT_PARTS)) ||
-		    (now - w->ended_ms >= SLOW_MS && paid(w, now, SLOW_PARTS)))
-			begin(w, hint, v, nr);
-	}
+	if (!w->under_way && nr)
+		begin_if_due(w, t, v, nr);
 	if (w->under_way && go_on(w, v, nr)) {
 		w->under_way = false;
 		w->ended_ms = clock_ms();

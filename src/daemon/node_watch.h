@@ -4,7 +4,9 @@
  *
  * The kernel counts the pages that it migrates. That is a hint, and no proof: where it rose a round
  * begins, so what moved is followed at once. But some moves are not counted, so there is a slow
- * round every minute besides. A round takes a bounded share of a core, however much there is.
+ * round every minute besides. Where pages count for another node than before, because one came or
+ * went, there is one at once in the domains that this concerns. A round takes a bounded share of a
+ * core, however much there is.
  *
  * The mover's thread alone calls these.
  */

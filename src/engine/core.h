@@ -346,6 +346,7 @@ struct engine {
 	struct engine_totals total;
 
 	uint32_t survey_next;                  /* block that the survey comes to next: survey.c */
+	bool survey_due;                       /* a home changed, and no round has begun since */
 	uint32_t bring_next;                   /* frame that engine_bring_back() comes to next */
 	struct migrate *migrate[ENGINE_JOBS];  /* the mover's jobs; NULL: none */
 	struct drain *drain[ENGINE_NODES];     /* the one that takes frames of it out of use */

@@ -413,8 +413,8 @@ void engine_migrate_end(struct engine *e, int job);
 
 /*
  * From now on pages on node `nid` count as pages of node `to`, so that no new frame comes to lie on
- * `nid`; `to` equal to it: no longer. What stands there, and pages that wait, follow by migration
- * and survey. Both are below nr_nodes.
+ * `nid`; `to` equal to it: no longer. What stands there follows by migration. Pages that wait
+ * follow by survey, which is due then. Both are below nr_nodes.
  */
 void engine_set_home(struct engine *e, int nid, int to);
 /* Frames that lie on node `nid` or are to: in use, and waiting for a grace period. */
@@ -484,6 +484,8 @@ uint32_t engine_next_claimed(struct engine *e, int nid, uint32_t f, uint32_t *nr
  * have been asked since the last time that it was true.
  */
 bool engine_survey(struct engine *e, uint32_t nr);
+/* May pages wait in a tree that is no longer theirs, until all have been asked? Any thread. */
+bool engine_survey_due(struct engine *e);
 
 /*
  * Steering: what merge_policy wants of frames that are there (numa_policy.h, steer.c).

@@ -6,6 +6,10 @@
  * write, so change tracking shows nothing. With a pair of trees for each node, what has moved is
  * looked for in the wrong tree for ever. So the daemon has all of it asked about from time to time.
  *
+ * Nor is it a write that a node gets memory, or is not to be used any more: its pages count for
+ * another one then (engine_set_home()), and those that wait stand in the tree that was theirs. So a
+ * round is due, and one that is under way begins anew, as it has passed some of them.
+ *
  * A page that waits in a tree or a crowd, and lies elsewhere now, is taken out and hashed again.
  * For a frame the page is asked about that is first on the list of its sites. If that lies
  * elsewhere, the frame itself is looked at through the arena, because the site may have been
@@ -87,6 +91,8 @@ static bool next_block(struct engine *e, struct looked *l)
 	l->nr = 0;
 	l->mm = NULL;
 	engine_lock(e);
+	if (!e->survey_next)
+		e->survey_due = false;
 	for (uint32_t n = 0; n < VISIT && !l->nr && more; n++) {
 		more = e->survey_next < e->blocks.nr_chunks * SLAB_CHUNK;
 		if (more && slab_is_used(&e->blocks, e->survey_next))
@@ -190,9 +196,24 @@ bool engine_survey(struct engine *e, uint32_t nr)
 	return !more;
 }
 
+bool engine_survey_due(struct engine *e)
+{
+	bool due;
+
+	engine_lock(e);
+	due = e->survey_due;
+	engine_unlock(e);
+	return due;
+}
+
 void engine_set_home(struct engine *e, int nid, int to)
 {
 	engine_lock(e);
+	if (tree_root(e, e->home[nid]) != tree_root(e, to) &&
+	    e->nr_state[RMAP_UNSTABLE] + e->nr_state[RMAP_WAITING]) {
+		e->survey_due = true;
+		e->survey_next = 0;
+	}
 	e->home[nid] = (uint8_t)to;
 	engine_unlock(e);
 }

@@ -381,6 +381,38 @@ START_TEST(one_knob_of_the_kernel)
 }
 END_TEST
 
+/*
+ * The node is emptied between the first look at some pages and the first look at their like, so
+ * that they count for different nodes. They are merged nevertheless, and not only when everything
+ * is asked about once a minute: that would not do for all rounds.
+ */
+START_TEST(node_goes_between_two_looks)
+{
+	struct daemon *d = start("emulated:2");
+	uint64_t end = harness_now_ms() + WAIT_MS;
+	struct reader r[2];
+	char buf[64];
+
+	ck_assert_int_eq(ctl_set(d, "ksm/merge_across_nodes", "0"), 0);
+	for (int round = 0; round < 3; round++) {
+		r[0] = reader_on(0, 2);
+		wait_counter(d, "pages_unshared", PAGES);
+		ck_assert_int_eq(ctl_set(d, "node/0/drain", "1"), 0);
+		wait_until(ctl_get(d, "node/0/drain_result", buf, sizeof(buf)) > 0 &&
+				   !strcmp(buf, "done"),
+			   WAIT_MS, "it is empty");
+		r[1] = reader_on(0, 2);
+		wait_until(ctl_get_u64(d, "ksm/pages_sharing") == PAGES,
+			   end > harness_now_ms() ? end - harness_now_ms() : 0, "merged");
+		for (int i = 0; i < 2; i++)
+			reader_end(&r[i]);
+		expect_counts(d, 0, 0);
+		ck_assert_int_eq(ctl_set(d, "node/0/drain", "0"), 0);
+	}
+	daemon_stop(d);
+}
+END_TEST
+
 START_TEST(senseless_values)
 {
 	static const char *const bad[][2] = {
@@ -467,6 +499,7 @@ int main(void)
 	tcase_add_test(tc, interleave);
 	tcase_add_test(tc, distance);
 	tcase_add_test(tc, one_knob_of_the_kernel);
+	tcase_add_test(tc, node_goes_between_two_looks);
 	tcase_add_test(tc, senseless_values);
 	tcase_add_test(tc, one_node);
 	tcase_add_loop_test(tc, distances_are_checked, 0,

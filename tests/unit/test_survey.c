@@ -192,6 +192,75 @@ START_TEST(full_node)
 }
 END_TEST
 
+/* Pages that wait, of a node that counts as `home` now, are found by those that come after. */
+static void home_changes(struct fake *w, int home, int i)
+{
+	uint64_t followed = fake_counters(w).total.pages_followed;
+
+	engine_set_home(w->e, 0, home);
+	ck_assert(engine_survey_due(w->e));
+	client_on(w, i, 0);
+	fake_passes(w, 3);
+	expect(w, 0, 0);
+	survey(w);
+	ck_assert(!engine_survey_due(w->e));
+	ck_assert_uint_eq(fake_counters(w).total.pages_followed, followed + NR);
+	fake_passes(w, 2);
+	expect(w, NR, NR);
+}
+
+/*
+ * A node gets memory, or is to be empty, between two looks at pages that nobody writes. Seen to
+ * fail when nothing is due then.
+ */
+START_TEST(homes)
+{
+	struct fake *w = world();
+
+	client_on(w, 0, 0);
+	fake_passes(w, 3);
+	home_changes(w, 1, 1);
+	fake_exit(w->client[0]);
+	fake_exit(w->client[1]);
+	client_on(w, 2, 0);
+	fake_passes(w, 3);
+	engine_set_home(w->e, 0, 1); /* as before: nothing is to be asked */
+	ck_assert(!engine_survey_due(w->e));
+	home_changes(w, 0, 3);
+	fake_free(w);
+}
+END_TEST
+
+/* A round that has passed some pages when the home changes begins anew. */
+START_TEST(homes_during_a_round)
+{
+	struct fake *w = world();
+
+	for (int i = 0; i < 4; i++)
+		fake_fill_unique(client_on(w, i, 0), 0, NR, 4000 + 1000 * (uint64_t)i);
+	fake_passes(w, 3);
+	ck_assert(!engine_survey(w->e, NR));
+	engine_set_home(w->e, 0, 1);
+	survey(w);
+	ck_assert(!engine_survey_due(w->e));
+	ck_assert_uint_eq(fake_counters(w).total.pages_followed, 4 * NR);
+	fake_free(w);
+}
+END_TEST
+
+/* Where there is one tree for all, a home says nothing of pages that wait. */
+START_TEST(homes_across)
+{
+	struct fake *w = fake_new(NODES, ZONE, 0);
+
+	client_on(w, 0, 0);
+	fake_passes(w, 3);
+	engine_set_home(w->e, 0, 1);
+	ck_assert(!engine_survey_due(w->e));
+	fake_free(w);
+}
+END_TEST
+
 Suite *suite_survey(void)
 {
 	Suite *s = suite_create("survey");
@@ -203,6 +272,9 @@ Suite *suite_survey(void)
 	tcase_add_test(tc, twins);
 	tcase_add_test(tc, written_sites);
 	tcase_add_test(tc, full_node);
+	tcase_add_test(tc, homes);
+	tcase_add_test(tc, homes_during_a_round);
+	tcase_add_test(tc, homes_across);
 	suite_add_tcase(s, tc);
 	return s;
 }

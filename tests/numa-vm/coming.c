@@ -170,6 +170,7 @@ START_TEST(cpus_come_and_go)
 		p = puppet_on(0);
 		q = puppet_on(0);
 		ck_assert_int_eq(ctl_set(d, "ksm/merge_policy", "node"), 0);
+		wait_full_scans(d, 2, WAIT_MS); /* it is taken over by a pass that begins */
 		offer_both(p, &a, q, &b, 1000, NEAR);
 		expect_on(p, a, PAGES, NEAR);
 		expect_whole(q, b, PAGES, 1000);

@@ -149,7 +149,7 @@ START_TEST(calm_pages_that_move)
 
 	wait_counter(d, "pages_unshared", 2 * PAGES);
 	wait_full_scans(d, 3, WAIT_MS);
-	ck_assert_int_eq(puppet_call(p, fn_move, a, PAGES, 1, MPOL_MF_MOVE), PAGES);
+	move_all(p, a, 1, MPOL_MF_MOVE);
 	expect_counts(d, PAGES, PAGES);
 	expect_on(p, a, PAGES, 1);
 	expect_whole(p, a, PAGES, 1);
@@ -169,7 +169,7 @@ START_TEST(frames_that_move)
 	long b = puppet_call(q, fn_offer_on, PAGES, 1, 1, 0);
 
 	expect_counts(d, PAGES, PAGES);
-	ck_assert_int_eq(puppet_call(p, fn_move, a, PAGES, 1, MPOL_MF_MOVE_ALL), PAGES);
+	move_all(p, a, 1, MPOL_MF_MOVE_ALL);
 	expect_on(q, b, PAGES, 1);
 	wait_full_scans(d, 3, WAIT_MS);
 	r = puppet_on(1);

@@ -105,7 +105,7 @@ START_TEST(kernel_makes_them_meet)
 	struct daemon *d = start(0);
 	struct pairs s = pairs_on(d, 2, 0);
 
-	ck_assert_int_eq(puppet_call(s.p[0], fn_move, s.a[0], PAGES, 1, MPOL_MF_MOVE_ALL), PAGES);
+	move_all(s.p[0], s.a[0], 1, MPOL_MF_MOVE_ALL);
 	expect_counts(d, PAGES, 3 * PAGES);
 	expect_all_on(&s, 1);
 	wait_counter(d, "frames_met_merged", PAGES);
@@ -114,27 +114,41 @@ START_TEST(kernel_makes_them_meet)
 }
 END_TEST
 
+/* A client whose answer takes seconds is asked again. Frames that moved, as the daemon says. */
+static unsigned long migrate_client(struct daemon *d, struct puppet *p, long addr, int to)
+{
+	char path[64], result[128];
+	unsigned long sum = 0, nr, failed = 1;
+
+	for (int tries = 0; failed && tries < 20; tries++) {
+		snprintf(path, sizeof(path), "client/%d/migrate_to", (int)p->pid);
+		ck_assert_int_eq(ctl_set_u64(d, path, (uint64_t)to), 0);
+		wait_until(says(d, path, "none"), WAIT_MS, "the move ends");
+		snprintf(path, sizeof(path), "client/%d/migrate_result", (int)p->pid);
+		ck_assert_int_gt(ctl_get(d, path, result, sizeof(result)), 0);
+		ck_assert_msg(sscanf(result, "done: frames %lu failed %lu", &nr, &failed) == 2,
+			      "%s", result);
+		sum += nr;
+	}
+	expect_on(p, addr, PAGES, to);
+	return sum;
+}
+
 /* Of a frame with others' pages on it, the client's alone move. */
 START_TEST(one_client)
 {
 	struct daemon *d = start(0);
 	struct pairs s = pairs_on(d, 1, 1);
-	char path[64], result[128];
+	char path[64];
 
-	snprintf(path, sizeof(path), "client/%d/migrate_to", (int)s.p[0]->pid);
-	ck_assert_int_eq(ctl_set(d, path, "1"), 0);
-	wait_until(says(d, path, "none"), WAIT_MS, "the move ends");
-	expect_on(s.p[0], s.a[0], PAGES, 1);
+	ck_assert_uint_eq(migrate_client(d, s.p[0], s.a[0], 1), PAGES);
 	expect_on(s.p[1], s.a[1], PAGES, 0);
 	snprintf(path, sizeof(path), "client/%d/migrate_result", (int)s.p[0]->pid);
-	ck_assert_int_gt(ctl_get(d, path, result, sizeof(result)), 0);
-	ck_assert_str_eq(result, "done: frames 60 failed 0");
 	ck_assert_int_eq(ctl_set(d, path, "1"), -EACCES);
 	snprintf(path, sizeof(path), "client/%d/migrate_to", (int)s.p[1]->pid);
 	ck_assert_int_eq(ctl_set(d, path, "9"), -ENXIO);
 	ck_assert_int_eq(ctl_set(d, path, "x"), -EINVAL);
-	ck_assert_int_eq(ctl_set(d, path, "1"), 0);
-	wait_until(says(d, path, "none"), WAIT_MS, "the move ends");
+	migrate_client(d, s.p[1], s.a[1], 1);
 	expect_counts(d, PAGES, PAGES);
 	expect_all_on(&s, 1);
 	end(&s, d);
@@ -150,7 +164,9 @@ START_TEST(without_the_right)
 	ck_assert_int_eq(prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0), 0);
 	d = start(0);
 	s = pairs_on(d, 1, 1);
-	migrate(d, 0, 1);
+	/* A client whose answer takes seconds is asked again. */
+	for (int tries = 0; node_u64(d, 0, "pages_shared") && tries < 20; tries++)
+		migrate(d, 0, 1);
 	expect_all_on(&s, 1);
 	ck_assert_uint_eq(node_u64(d, 0, "pgmigrate_placed"), 0);
 	ck_assert_uint_eq(node_u64(d, 0, "pgmigrate_success"), PAGES);
@@ -206,7 +222,7 @@ START_TEST(empty_node)
 	expect_on(p, a, PAGES, 1);
 	expect_on(q, b, PAGES, 1);
 	/* What is moved there goes again. */
-	ck_assert_int_eq(puppet_call(p, fn_move, a, PAGES, 0, MPOL_MF_MOVE_ALL), PAGES);
+	move_all(p, a, 0, MPOL_MF_MOVE_ALL);
 	wait_until(puppet_call(p, fn_where, a, PAGES, 1) == PAGES, WAIT_MS, "frames go again");
 	ck_assert_int_eq(ctl_set(d, "node/0/drain", "0"), 0);
 	ck_assert(drained(d, 0, "none"));

@@ -242,10 +242,16 @@ long fn_where(const long a[6])
 	return nr;
 }
 
+/* What the kernel says of its own move: a moment later the daemon may have moved them again. */
 long fn_move(const long a[6])
 {
+	long nr = 0;
+
 	name_pages(a[0], a[1], (int)a[2]);
+	fn_touch(a);
 	if (move_pages(0, (unsigned long)a[1], page, to, status, (int)a[3]) < 0)
 		return -errno;
-	return fn_where(a);
+	for (long i = 0; i < a[1]; i++)
+		nr += status[i] == (int)a[2];
+	return nr;
 }

@@ -36,7 +36,7 @@ long fn_policy_at(const long a[6]); /* (addr): mode of the mapping's policy ther
 /* (pages, content, step, node): maps, fills on that node, without a policy, and offers; address */
 long fn_offer_on(const long a[6]);
 long fn_where(const long a[6]); /* (addr, pages, node): pages that lie there */
-/* (addr, pages, node, flags of move_pages): pages that lie there afterwards */
+/* (addr, pages, node, flags of move_pages): pages that the kernel has moved, or that lay there */
 long fn_move(const long a[6]);
 
 #endif

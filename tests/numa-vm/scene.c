@@ -72,6 +72,12 @@ void migrate(struct daemon *d, int from, int to)
 	wait_until(says(d, path, "none"), WAIT_MS, "the move ends");
 }
 
+void move_all(struct puppet *p, long addr, int node, int flags)
+{
+	wait_until(puppet_call(p, fn_move, addr, PAGES, node, flags) == PAGES, WAIT_MS,
+		   "the kernel moves the pages");
+}
+
 struct pairs pairs_on(struct daemon *d, int nodes, int across)
 {
 	struct pairs s = { .nr = 2 * nodes };

@@ -30,6 +30,9 @@ bool says(struct daemon *d, const char *path, const char *text);
 /* What lies on a node goes to another one, to the end. */
 void migrate(struct daemon *d, int from, int to);
 
+/* The kernel moves these pages there, as move_pages(2) with these flags. It refuses busy ones. */
+void move_all(struct puppet *p, long addr, int node, int flags);
+
 /* Pairs of clients with the same contents, two on each node of `nodes`. */
 struct pairs {
 	int nr;

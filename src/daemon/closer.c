@@ -176,17 +176,6 @@ static int add_thread(struct closer *c) NEEDS(c->lock)
 
 /* ---- the foreman ---- */
 
-static struct timespec in_ms(unsigned int ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_nsec += (long)ms * 1000000;
-	t.tv_sec += t.tv_nsec / 1000000000;
-	t.tv_nsec %= 1000000000;
-	return t;
-}
-
 /* Signals those that are stuck. Returns how many threads are not. */
 static unsigned int nudge(struct closer *c) NEEDS(c->lock)
 {
@@ -210,7 +199,7 @@ static void *foreman(void *arg)
 
 	lock_take(&c->lock);
 	while (!c->stopping || c->nr_threads) {
-		struct timespec until = in_ms(STUCK_MS);
+		struct timespec until = clock_in_ms(STUCK_MS);
 
 		if (TAILQ_EMPTY(&c->busy) && TAILQ_EMPTY(&c->queue) && !c->stopping)
 			pthread_cond_wait(&c->attention, &c->lock.m);
@@ -327,7 +316,7 @@ static void give_back(struct closings *list)
 
 void closer_stop(struct closer *c)
 {
-	struct timespec until = in_ms(STOP_MS);
+	struct timespec until = clock_in_ms(STOP_MS);
 	bool ended;
 
 	if (!c->started)

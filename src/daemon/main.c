@@ -14,7 +14,6 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 #include <urcu.h>
 
@@ -27,6 +26,7 @@
 #include "daemon/confine.h"
 #include "daemon/control.h"
 #include "daemon/daemon.h"
+#include "daemon/ending.h"
 #include "daemon/groups.h"
 #include "daemon/limits.h"
 #include "daemon/looker.h"
@@ -45,7 +45,7 @@ struct service {
 	struct daemon d;
 	struct runtime_dir dir;
 	struct loop loop; /* the main thread's */
-	struct loop_watch signals;
+	struct ending ending;
 	struct groups groups;
 	struct control *control;
 	struct watchdog watchdog;
@@ -144,40 +144,16 @@ static void close_dir(struct service *s)
 
 /* ---- the main thread ---- */
 
-static void on_signal(struct loop_watch *w, uint32_t events)
-{
-	struct signalfd_siginfo info;
-
-	(void)events;
-	if (read(w->fd, &info, sizeof(info)) == sizeof(info))
-		loop_stop(w->loop);
-}
-
-/* From here on SIGTERM and SIGINT come through a descriptor, in every thread that is started. */
 static int open_signals(struct service *s)
 {
-	sigset_t set;
-	int fd, err;
-
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes shows as an error of the arena */
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (fd < 0)
-		return -errno;
-	err = loop_watch(&s->loop, &s->signals, fd, EPOLLIN, on_signal);
-	if (err)
-		close(fd);
-	return err;
+	return ending_listen(&s->ending, &s->loop);
 }
 
 static void close_signals(struct service *s)
 {
-	loop_unwatch(&s->signals);
-	close(s->signals.fd);
+	ending_deaf(&s->ending);
 }
 
 static int open_loop(struct service *s)
@@ -460,17 +436,10 @@ static int start_scan(struct service *s)
  * of a FUSE file. The kernel ends such a call with the process, and clients keep what they have
  * whatever the end is like.
  */
-_Noreturn static void end_without(struct service *s, const char *thread)
-{
-	log_msg(LOG_WARNING, "a client keeps the %s thread waiting: ends without it", thread);
-	close_dir(s);
-	_exit(EXIT_SUCCESS);
-}
-
 static void stop_scan(struct service *s)
 {
 	if (!scan_stop(s->d.scan))
-		end_without(s, "scan");
+		ending_without(&s->dir, "scan thread");
 }
 
 /* Its thread, and the looker's, comes when somebody asks for it. */
@@ -488,7 +457,7 @@ static int allow_looker(struct service *s)
 static void stop_looker(struct service *s)
 {
 	if (!looker_stop(&s->looker))
-		end_without(s, "looker's");
+		ending_without(&s->dir, "looker thread");
 }
 
 static void stop_mover(struct service *s)
@@ -576,13 +545,17 @@ static void serve(struct service *s)
 	loop_run(&s->loop);
 	manager_stopping();
 	log_msg(LOG_INFO, "ends; clients keep what they have");
+	ending_begin(&s->ending, &s->dir);
 }
 
 static void stop(struct service *s, size_t started)
 {
-	while (started--)
+	while (started--) {
+		s->ending.at = steps[started].what;
 		if (steps[started].stop)
 			steps[started].stop(s);
+	}
+	ending_over(&s->ending);
 }
 
 int main(int argc, char **argv)

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +137,7 @@ static int listen_on(struct runtime_dir *p, const char *name, int type)
 
 int runtime_dir_open(struct runtime_dir *p, const char *dir, int client, int control)
 {
+	p->closed = false;
 	p->lock = -1;
 	p->client = client;
 	p->control = control;
@@ -172,6 +174,9 @@ static void remove_name(const struct runtime_dir *p, const char *name)
 
 void runtime_dir_close(struct runtime_dir *p)
 {
+	/* The names may be those of the next daemon once the lock is given up. */
+	if (atomic_exchange(&p->closed, true))
+		return;
 	if (!p->passed) {
 		remove_name(p, KSM_CLIENT_SOCKET);
 		remove_name(p, KSM_CONTROL_SOCKET);

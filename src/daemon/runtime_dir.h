@@ -10,6 +10,7 @@ struct runtime_dir {
 	int lock;            /* DIR/lock, locked as long as we run; holds our pid */
 	int client, control; /* listening sockets; -1 once somebody else owns them */
 	bool passed;         /* the service manager made the sockets, and keeps their names */
+	_Atomic bool closed; /* runtime_dir_close() has begun */
 };
 
 /*
@@ -18,7 +19,7 @@ struct runtime_dir {
  * directory that a dead daemon left. Returns 0, or -1 after one line on stderr.
  */
 int runtime_dir_open(struct runtime_dir *p, const char *dir, int client, int control);
-/* Removes the sockets that were not passed, and gives up the lock. */
+/* Removes the sockets that were not passed, and gives up the lock. Once: a second call is none. */
 void runtime_dir_close(struct runtime_dir *p);
 
 #endif

@@ -24,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/lib/ending.h"
 #include "wire/wire.h"
 
 #define MAX_ARGS 32
@@ -262,20 +263,6 @@ struct daemon *daemon_start_in(const char *dir, const char *const extra_args[])
 	return d;
 }
 
-/* Reap within the time given; -1 when it goes on running. */
-static int reap(pid_t pid, int timeout_ms)
-{
-	uint64_t end = harness_now_ms() + (uint64_t)timeout_ms;
-	int status;
-
-	while (waitpid(pid, &status, WNOHANG) != pid) {
-		if (harness_now_ms() > end)
-			return -1;
-		harness_nap();
-	}
-	return status;
-}
-
 static void remove_dir(const char *path)
 {
 	DIR *dir = opendir(path);
@@ -295,17 +282,9 @@ void daemon_stop(struct daemon *d)
 
 	viewed_stop(&d->view);
 	if (d->pid) {
-		/*
-		 * SIGCONT comes first: a later one would undo the SIGSTOP with which the leak
-		 * sanitizer halts the threads of an ending process, which would then wait for ever.
-		 */
-		kill(d->pid, SIGCONT);
-		kill(d->pid, SIGTERM);
-		status = reap(d->pid, WAIT_MS);
-		if (status == -1) {
-			kill(d->pid, SIGKILL);
+		status = ending_term(d->pid, WAIT_MS);
+		if (status == -1)
 			harness_die("the daemon did not end within %d ms of SIGTERM", WAIT_MS);
-		}
 		if (status != 0)
 			harness_die("the daemon ended with status %#x", (unsigned)status);
 	}
@@ -341,7 +320,7 @@ int daemon_expect_exit(const char *dir, const char *const extra_args[], char *er
 		exec_daemon(dir, extra_args, parent);
 	}
 	close(pipefd[1]);
-	status = reap(pid, WAIT_MS);
+	status = ending_wait(pid, WAIT_MS);
 	if (status == -1) {
 		kill(pid, SIGKILL);
 		harness_die("the daemon did not end");

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "pool/pageblock.h"
+#include "tests/lib/ending.h"
 #include "tests/lib/mapping.h"
 #include "tests/torture/schedule.h"
 #include "wire/abi.h"
@@ -434,8 +435,8 @@ static void end_and_start(struct job *j)
 		int status;
 
 		j->terms++;
-		kill(j->daemon->pid, SIGTERM);
-		if (waitpid(j->daemon->pid, &status, 0) == j->daemon->pid && status)
+		status = ending_term(j->daemon->pid, WAIT_MS);
+		if (status)
 			fail_schedule("after SIGTERM the daemon ended with %#x",
 				      (unsigned int)status);
 		j->daemon->pid = 0;

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/lib/ending.h"
 #include "tests/torture/schedule.h"
 #include "wire/wire.h"
 
@@ -213,8 +214,11 @@ void report_failure(struct job *j)
 
 	while (atomic_load(&ctl->failed) != 2)
 		nap_us(1000);
-	if (f->kind == FAIL_OTHER)
+	if (f->kind == FAIL_OTHER) {
 		print_threads(f->seat); /* where they hang, before they are stopped */
+		if (j->daemon && j->daemon->pid)
+			ending_print_threads(j->daemon->pid);
+	}
 	signal_all(j, SIGSTOP);
 	printf("FAILED: seed %llu: ", (unsigned long long)j->seed);
 	switch (f->kind) {

@@ -387,7 +387,7 @@ enum engine_move_failed {
 struct engine_migrated {
 	uint64_t frames;                 /* have no page left of those that were to move */
 	uint64_t placed;                 /* lie elsewhere now, under the same number */
-	uint64_t collisions;             /* times that a node of the same contents was there */
+	uint64_t collisions;             /* nodes whose contents were there, each once */
 	uint64_t failed[MOVE_FAILED_NR]; /* frames that were put back, with pages on them */
 	struct engine_culprit {
 		uint32_t frame, client; /* the last of these, and the id of who kept it, or 0 */

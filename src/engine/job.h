@@ -19,6 +19,7 @@ struct move {
 	int nid;        /* where `copy` or, if `place`, the frame itself has come to lie */
 	uint32_t to;    /* node that its sites are to be ordered to now, or NIL */
 	bool collides;  /* such a node is there already */
+	bool met;       /* it has been counted as a collision */
 	bool copied;    /* `to` has a copy of the frame, which was made for it */
 	bool placed;    /* sites have been ordered to one */
 	bool unsent;    /* some orders have to wait */

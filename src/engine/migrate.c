@@ -437,10 +437,11 @@ static void order_all(struct engine *e, struct migrate *j) NEEDS(e->lock)
 		uint64_t room;
 
 		if (m->collides) {
-			m->to = target_find(e, j, m,
-					    &room); /* it may have gone while the lock was free */
+			/* It may have gone while the lock was free. */
+			m->to = target_find(e, j, m, &room);
 			m->collides = m->copied = false;
-			j->done.collisions += m->to != NIL;
+			j->done.collisions += m->to != NIL && !m->met;
+			m->met |= m->to != NIL;
 		}
 		if (m->to != NIL)
 			mark(e, j, m);

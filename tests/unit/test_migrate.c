@@ -116,6 +116,32 @@ START_TEST(merges_on_collision)
 }
 END_TEST
 
+/* Who has written what nobody knows yet is asked in vain, and again; the contents met once. */
+START_TEST(meets_once)
+{
+	struct fake *w = repointing(2);
+
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
+	for (int i = 0; i < 4; i++) {
+		struct fake_client *c = fake_client(w, BASE + (uint64_t)i * 0x10000000, NR);
+
+		for (uint32_t p = 0; p < NR; p++)
+			c->page[p].nid = (uint8_t)(i / 2);
+		fake_fill_unique(c, 0, NR, 1000);
+	}
+	fake_passes(w, 3);
+	for (uint32_t p = 0; p < NR / 2; p++)
+		fake_store(w->client[1], p, 5000 + p);
+	ck_assert_int_eq(engine_migrate(w->e, 0, 1), 0);
+	fake_migrate(w);
+	must_stand(w, 0, 1);
+	ck_assert_uint_eq(w->migrated.collisions, NR);
+	fake_passes(w, 3);
+	ck_assert_uint_eq(fake_counters(w).pages_shared, NR);
+	fake_free(w);
+}
+END_TEST
+
 static void write_some(struct fake *w)
 {
 	for (uint32_t p = 0; p < NR; p += 7)
@@ -431,6 +457,7 @@ Suite *suite_migrate(void)
 
 	tcase_add_test(tc, moves_all);
 	tcase_add_loop_test(tc, merges_on_collision, 0, 2);
+	tcase_add_test(tc, meets_once);
 	tcase_add_loop_test(tc, anything_meanwhile, 0, NR_MEANWHILE * WHEN);
 	tcase_add_test(tc, silent_client);
 	tcase_add_test(tc, silence_is_waited_for_once);

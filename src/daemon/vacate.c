@@ -9,6 +9,7 @@
 
 #define VACATE_MS 15000u   /* a grace period, and clients that are slow; as engine/drain.c */
 #define LAST_TIMES 8u      /* the same */
+#define LEAST_PART 64u     /* of the frames that are left have to go in that time, or one */
 #define ABSENT_MS 1000u    /* between two questions whether a node has memory */
 #define LOOK_MS 20u        /* between two looks whether retired frames have gone */
 #define ROUND_MS 50u       /* after a round the next begins; then twice that ... */
@@ -132,7 +133,8 @@ void vacate_blame(struct vacate *r, int nid, const struct domain *d,
 	struct vacate_node *n = &r->node[nid];
 
 	lock_take(&r->lock);
-	if (n->state == VACATE_GOING) {
+	/* Where memory is short nothing else would have helped. */
+	if (n->state == VACATE_GOING && n->culprit.why != MOVE_NO_MEMORY) {
 		n->culprit = *who;
 		n->domain = d->id;
 		n->pid = pid;
@@ -182,7 +184,7 @@ static int go_on(struct vacate *r, struct numa_topology *t, int nid, uint64_t no
 		n->least = UINT64_MAX;
 		n->pause_ms = ROUND_MS;
 	}
-	if (n->used + n->retired < n->least) {
+	if (n->used + n->retired < n->least - n->least / LEAST_PART) {
 		n->least = n->used + n->retired;
 		n->limit_ms = u64_min(now + n->patience_ms, n->last_ms);
 	}
@@ -194,6 +196,7 @@ static int go_on(struct vacate *r, struct numa_topology *t, int nid, uint64_t no
 		n->next_ms = now + ROUND_MAX_MS;
 	if (n->state == VACATE_IN_USE || !n->used || now < n->next_ms)
 		return -1;
+	n->culprit = (struct engine_culprit){ 0 };
 	n->next_ms = now + n->pause_ms;
 	n->pause_ms = u64_min(2 * n->pause_ms, ROUND_MAX_MS);
 	choose_home(r, t, nid);

@@ -47,11 +47,14 @@ struct vacate {
 		uint64_t limit_ms;      /* when they have become no fewer; 0: not known yet */
 		uint64_t last_ms;       /* in any case */
 		uint64_t patience_ms;   /* from `least` on */
-		uint64_t least;         /* frames there were at any time */
+		uint64_t least;         /* frames there were when enough had gone last */
 		uint64_t next_ms;       /* when the next round begins, */
 		uint64_t pause_ms;      /* and how long after that the one behind it */
 		uint64_t used, retired; /* frames of all domains there, when last counted */
-		/* The last frame that a round could not move; culprit.why 0: there was none. */
+		/*
+		 * A frame that the round could not move, one for which there was no memory before
+		 * others; culprit.why 0: there was none.
+		 */
 		struct engine_culprit culprit;
 		uint32_t domain;
 		int pid; /* of culprit.client, 0 when it had gone */

@@ -168,10 +168,12 @@ static void putback(struct engine *e, struct migrate *j, uint32_t i) NEEDS(e->lo
 	j->move[i] = j->move[--j->nr];
 }
 
+/* Of a step the last is named, unless memory was short: then nothing else would have helped. */
 static void blame(struct migrate *j, uint32_t frame, uint32_t client, enum engine_move_failed why)
 {
 	j->done.failed[why]++;
-	j->done.culprit = (struct engine_culprit){ frame, client, why };
+	if (j->done.culprit.why != MOVE_NO_MEMORY)
+		j->done.culprit = (struct engine_culprit){ frame, client, why };
 }
 
 /*

@@ -23,9 +23,7 @@ boot()
 	esac
 }
 
-boot 2x512,2x512 formulas placement following migration cpuset clients
-# On a fresh machine: it fills a node, and after the others there was room in one that seemed full.
-boot 2x512,2x512 drain
+boot 2x512,2x512 formulas placement following migration drain cpuset clients
 # Unequal distances between four, and a node without CPUs beside one without memory.
 boot 1x256,1x256,1x256,1x256 formulas
 boot 2x512,1x512,0x256,1x0 formulas absent lone

@@ -200,19 +200,20 @@ static void find_aio(void *arg, const struct maps_entry *e)
 }
 
 /*
- * Are there contexts of io_submit(2)? The machine-wide count saves most processes a look at maps.
+ * Are there contexts of io_submit(2)? Their rings are shared mappings of a file. The machine-wide
+ * count saves most processes a look.
  */
-static bool has_aio(void)
+static bool has_aio(const struct kit *k)
 {
 	char buf[32];
 	bool found = false;
 
 	if (io_slurp("/proc/sys/fs/aio-nr", buf, sizeof(buf)) > 0 && buf[0] == '0')
 		return false;
-	return maps_walk(0, UINT64_MAX, find_aio, &found) < 0 || found;
+	return maps_walk_shared(k->maps, find_aio, &found) < 0 || found;
 }
 
 bool hold_may_be_pinned(const struct kit *k)
 {
-	return has_long_pins() || has_direct_io(k->owner) || has_aio();
+	return has_long_pins() || has_direct_io(k->owner) || has_aio(k);
 }

@@ -29,6 +29,7 @@ struct link {
 	uint64_t reply_id;     /* the STAT that was sent for a program thread; 0: none */
 	uint64_t reply_for;    /* that thread's request: mailbox.nr */
 	uint64_t info_due_ms;  /* when to send INFO; 0: nothing has happened */
+	uint64_t info_ns;      /* CPU time that the last one took; 0: there was none */
 	uint64_t forks_due_ms; /* when to send FORKS; 0: nothing is to be told */
 	bool short_of_memory;  /* frames stay, because there is no room to give them up */
 	uint64_t kept_pages;   /* of those, on frames of earlier daemons */

@@ -3,7 +3,7 @@
  * maps.c - read /proc/self/maps line by line with raw system calls.
  *
  * The text of all mappings costs 0.3 us each. Since Linux 6.11 the kernel answers for single
- * addresses; where only a part is wanted it is asked in that way.
+ * addresses, and for mappings of one kind; where only these are wanted it is asked in that way.
  *
  * A buffer holds a line of PATH_MAX + 100 bytes, which none exceeds. Programs call from stacks of a
  * few KiB (coroutines), so the buffer is a shared one, and on the stack only while another thread
@@ -71,8 +71,9 @@ static size_t walk_lines(char *buf, size_t have, struct span range,
 		struct maps_entry e;
 
 		*nl = '\0';
-		parse(line, &e);
 		++*nr;
+		if (fn)
+			parse(line, &e);
 		if (fn && span_meets((struct span){ e.start, e.end }, range))
 			fn(arg, &e);
 		line = nl + 1;
@@ -82,12 +83,16 @@ static size_t walk_lines(char *buf, size_t have, struct span range,
 
 struct maps_scratch maps_scratch;
 
-/* The mapping at or behind `at`. A name that does not fit is left out: it is none of ours. */
-static long query(long fd, uint64_t at, char buf[MAPS_SCRATCH], struct maps_entry *e)
+/*
+ * The mapping at or behind `at`, of those that are as `which` says (KABI_PROCMAP_*). A name that
+ * does not fit is left out: it is none of ours.
+ */
+static long query(long fd, uint64_t at, uint64_t which, char buf[MAPS_SCRATCH],
+		  struct maps_entry *e)
 {
 	struct kabi_procmap_query q = {
 		.size = sizeof(q),
-		.query_flags = KABI_PROCMAP_QUERY_OR_NEXT,
+		.query_flags = KABI_PROCMAP_QUERY_OR_NEXT | which,
 		.query_addr = at,
 		.vma_name_addr = (uintptr_t)buf,
 		.vma_name_size = MAPS_SCRATCH,
@@ -107,15 +112,15 @@ static long query(long fd, uint64_t at, char buf[MAPS_SCRATCH], struct maps_entr
 	return 0;
 }
 
-/* As maps_walk(); -ENOTTY where the kernel cannot do this. */
-static int query_all(long fd, char buf[MAPS_SCRATCH], struct span range,
+/* As maps_walk(), of mappings as `which` says; -ENOTTY where the kernel cannot do this. */
+static int query_all(long fd, char buf[MAPS_SCRATCH], struct span range, uint64_t which,
 		     void (*fn)(void *arg, const struct maps_entry *e), void *arg)
 {
 	struct maps_entry e;
 	int nr = 0;
 
 	for (uint64_t at = range.start; at < range.end; at = e.end) {
-		long r = query(fd, at, buf, &e);
+		long r = query(fd, at, which, buf, &e);
 
 		if (r == -ENOENT)
 			break;
@@ -137,7 +142,7 @@ static int walk_in(long fd, char buf[MAPS_SCRATCH], uint64_t start, uint64_t end
 	int nr = 0;
 
 	if (start < end && end != UINT64_MAX) {
-		nr = query_all(fd, buf, (struct span){ start, end }, fn, arg);
+		nr = query_all(fd, buf, (struct span){ start, end }, 0, fn, arg);
 		if (nr != -ENOTTY)
 			return nr;
 		nr = 0;
@@ -194,6 +199,30 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 	}
 	sysc1(SYS_close, fd);
 	return nr;
+}
+
+/* Not inlined: see walk_on_stack(). */
+__attribute__((noinline)) static int
+query_shared(long fd, void (*fn)(void *arg, const struct maps_entry *e), void *arg)
+{
+	char buf[MAPS_SCRATCH];
+
+	return query_all(fd, buf, (struct span){ 0, UINT64_MAX },
+			 KABI_PROCMAP_SHARED | KABI_PROCMAP_FILE_BACKED, fn, arg);
+}
+
+int maps_walk_shared(int fd, void (*fn)(void *arg, const struct maps_entry *e), void *arg)
+{
+	int nr = query_shared(fd, fn, arg);
+
+	return nr == -ENOTTY ? maps_walk_in(fd, 0, UINT64_MAX, fn, arg) : nr;
+}
+
+uint64_t maps_end(int fd, uint64_t addr)
+{
+	struct kabi_procmap_query q = { .size = sizeof(q), .query_addr = addr };
+
+	return sysc3(SYS_ioctl, fd, KABI_PROCMAP_QUERY, &q) ? 0 : q.vma_end;
 }
 
 uint32_t maps_count(void)

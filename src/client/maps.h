@@ -49,6 +49,14 @@ int maps_walk(uint64_t start, uint64_t end, void (*fn)(void *arg, const struct m
 int maps_walk_in(int fd, uint64_t start, uint64_t end,
 		 void (*fn)(void *arg, const struct maps_entry *e), void *arg);
 
+/*
+ * The same of shared mappings of files, which are few: the kernel passes by the others for a tenth
+ * of what their text costs. Before Linux 6.11 fn is called for all.
+ */
+int maps_walk_shared(int fd, void (*fn)(void *arg, const struct maps_entry *e), void *arg);
+/* Where the mapping at addr ends; 0: there is none, or the kernel does not say. */
+uint64_t maps_end(int fd, uint64_t addr);
+
 /* How many mappings the process has; 0: that cannot be told. */
 uint32_t maps_count(void);
 

@@ -396,7 +396,10 @@ static void return_the_rest(struct txn *t) NEEDS(as.lock)
 		move_back(t, i, j);
 }
 
-/* Threads that wait for one group of pages need not wait for the next one, too. */
+/*
+ * Threads that wait for one group of pages need not wait for the next one, too. Where only holes
+ * are left they would come to one again: they wait for uffd_serve() at the end of the order.
+ */
 static void replace_chunk(struct txn *t, const struct chunk *c) NEEDS(as.lock)
 {
 	unsigned int r = 0;
@@ -406,7 +409,8 @@ static void replace_chunk(struct txn *t, const struct chunk *c) NEEDS(as.lock)
 		while (r < c->nr && c->run[r].from < j)
 			compare_run(t, &c->run[r++]);
 		return_the_rest(t);
-		uffd_wake(t->k->uffd_sync, order_page(t->m, i), order_page(t->m, j));
+		if (pageset_range(i, j) & ~t->dropped)
+			uffd_wake(t->k->uffd_sync, order_page(t->m, i), order_page(t->m, j));
 	}
 }
 

@@ -22,11 +22,13 @@
 #include "client/as_frames.h"
 #include "client/as_ranges.h"
 #include "client/changed.h"
+#include "client/maps.h"
 #include "client/pageset.h"
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-#define MAX_GAP 4u /* pages; see above */
+#define MAX_GAP 4u   /* pages; see above */
+#define MANY_RUNS 3u /* to ask where a mapping ends costs two looks for a policy */
 
 bool stretches_next(const struct order_pages *of, uint64_t set, unsigned int *from,
 		    unsigned int *to)
@@ -67,18 +69,27 @@ static uint64_t find(const struct ksm_msg_order *m, uint64_t mask, unsigned int 
 	return pages;
 }
 
-/* Leave pages alone whose memory has a policy that the library did not see being set. */
-static uint64_t without_policies(const struct ksm_msg_order *m, uint64_t mask, uint8_t *result)
-	NEEDS(as.lock)
+/*
+ * Leave pages alone whose memory has a policy that the library did not see being set. One mapping
+ * has one policy, so where an order has many runs it is asked where the mapping ends.
+ */
+static uint64_t without_policies(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
+				 uint8_t *result) NEEDS(as.lock)
 {
-	uint64_t rest = mask;
+	uint64_t rest = mask, none_until = 0;
+	unsigned int asked = 0;
 
 	for (unsigned int i = 0, j; pageset_next(mask, &i, &j); i = j) {
 		const struct as_range *r = as_range_at(order_page(m, i));
 
 		j = (unsigned int)u64_min(j, (r->end - m->addr) / KSM_PAGE_SIZE);
-		if ((r->flags & AS_POLICY) || !as_has_policy(order_page(m, i)))
+		if ((r->flags & AS_POLICY) || order_page(m, j) <= none_until)
 			continue;
+		if (!as_has_policy(order_page(m, i))) {
+			if (++asked == MANY_RUNS)
+				none_until = maps_end(k->maps, order_page(m, i));
+			continue;
+		}
 		rest &= ~pageset_range(i, j);
 		memset(result + i, KSM_RES_GONE, j - i);
 	}
@@ -120,7 +131,7 @@ static uint64_t without_changed(const struct kit *k, const struct ksm_msg_order 
 void stretches_add(struct stretches *s, const struct ksm_msg_order *m, uint64_t mask,
 		   uint8_t *result)
 {
-	mask = without_policies(m, mask, result);
+	mask = without_policies(s->k, m, mask, result);
 	mask = without_changed(s->k, m, mask, result);
 	s->of[s->nr++] = (struct order_pages){ .m = m, .result = result, .pages = mask };
 }

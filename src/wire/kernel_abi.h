@@ -73,6 +73,7 @@ struct kabi_procmap_query {
 #define KABI_PROCMAP_EXECUTABLE 4u
 #define KABI_PROCMAP_SHARED 8u
 #define KABI_PROCMAP_QUERY_OR_NEXT 0x10u /* the next mapping, if none is at query_addr */
+#define KABI_PROCMAP_FILE_BACKED 0x20u
 #define KABI_PROCMAP_QUERY _IOWR('f', 17, struct kabi_procmap_query)
 
 #ifndef MADV_POPULATE_READ

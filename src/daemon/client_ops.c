@@ -75,8 +75,8 @@ static void call_end(const struct call *c, struct session *s)
 		account_waited(&s->d->accounts, s->account, waited, now);
 }
 
-static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
-		    int max, uint64_t *walk_end)
+static int op_track(void *client, uint64_t start, uint64_t end, enum track_how how,
+		    struct track_range *v, int max, uint64_t *walk_end)
 {
 	struct session *s = client;
 	struct call c;
@@ -86,7 +86,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 	if (!call_begin(&c, s))
 		return -ESRCH;
 	session_order_check(s); /* before these pages are tracked */
-	n = track_written(s->fds[CLIENT_PAGEMAP], start, end, dense, v, max, walk_end);
+	n = track_written(s->fds[CLIENT_PAGEMAP], start, end, how, v, max, walk_end);
 	call_end(&c, s);
 	return n;
 }

@@ -15,6 +15,10 @@
  * set up (yet): the kernel calls all their pages written, every time. (With PM_SCAN_WP_MATCHING it
  * skips these by itself.) A dense range is walked for WRITTEN alone, at half the cost per page.
  *
+ * Of memory that is new all pages are to be protected and described. There one walk does both, and
+ * tells by what it leaves whether there is anything else. It looks at each struct page, which is
+ * why it is not for memory that may be calm.
+ *
  * A range may be terabytes long. The kernel holds the client's mmap_lock for all of a call, and
  * passes over 512 GiB without page tables as fast as over a page. So calls for more than 128 MiB
  * begin with 2 MiB, which may be all new memory, and grow as long as they are quick: what bounds
@@ -314,8 +318,67 @@ static int arm_around(int pagemap, uint64_t *start, uint64_t end, struct out *o,
 	return err;
 }
 
-int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
-		  int max, uint64_t *walk_end)
+/* Ranges that do not overlap, in order of their addresses again. Most are. */
+static void sort(struct track_range *v, int nr)
+{
+	for (int i = 1; i < nr; i++)
+		for (int k = i; k > 0 && v[k].at.start < v[k - 1].at.start; k--) {
+			struct track_range r = v[k];
+
+			v[k] = v[k - 1];
+			v[k - 1] = r;
+		}
+}
+
+/*
+ * As arm_around(), of a range no longer than a huge page that is probably new. Where pages are left
+ * after the first walk they are missing, of a huge page, or known already.
+ */
+static int arm_new(int pagemap, uint64_t *start, uint64_t end, struct out *o, uint64_t *found)
+{
+	struct kabi_page_region runs[VEC_LEN];
+	struct kabi_pm_scan_arg arg = {
+		.flags = KABI_PM_SCAN_WP_MATCHING,
+		.start = *start,
+		.end = end,
+		.vec = (uintptr_t)runs,
+		.vec_len = (uint64_t)(o->max - o->nr < VEC_LEN ? o->max - o->nr : VEC_LEN),
+		.category_inverted = KABI_PAGE_IS_HUGE,
+		.category_mask = TRACKED | KABI_PAGE_IS_HUGE,
+		.return_mask = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
+	};
+	int n = scan(pagemap, &arg), err = 0;
+	uint64_t armed = 0;
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < n; i++) {
+		emit(o, runs[i].start, runs[i].end, kind_of(runs[i].categories));
+		armed += runs[i].end - runs[i].start;
+	}
+	*found += armed;
+	end = arg.walk_end > *start ? arg.walk_end : end;
+	if (armed == end - *start)
+		*start = end;
+	while (*start < end && !err && o->nr < o->max)
+		err = arm_around(pagemap, start, end, o, found);
+	sort(o->v, o->nr);
+	return err;
+}
+
+/* One call, or a few for what it finds; as arm(). */
+static int arm_part(int pagemap, uint64_t *start, uint64_t end, enum track_how how, struct out *o,
+		    uint64_t *found)
+{
+	if (how == TRACK_DENSE) /* exactly this mask takes the kernel's fast walk */
+		return arm(pagemap, start, end, KABI_PAGE_IS_WRITTEN, 0, o, found);
+	if (how == TRACK_NEW && end - *start <= HUGE_BYTES)
+		return arm_new(pagemap, start, end, o, found);
+	return arm_around(pagemap, start, end, o, found);
+}
+
+int track_written(int pagemap, uint64_t start, uint64_t end, enum track_how how,
+		  struct track_range *v, int max, uint64_t *walk_end)
 {
 	struct pace pace = pace_begin(pagemap, start, end);
 	struct out o = { .v = v, .max = max };
@@ -324,9 +387,7 @@ int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct 
 	*walk_end = start;
 	while (start < end) {
 		uint64_t part = pace_end(&pace, start, end);
-		/* Exactly this mask takes the kernel's fast walk. */
-		int err = dense ? arm(pagemap, &start, part, KABI_PAGE_IS_WRITTEN, 0, &o, &found) :
-				  arm_around(pagemap, &start, part, &o, &found);
+		int err = arm_part(pagemap, &start, part, how, &o, &found);
 
 		if (err)
 			return o.nr && err != -ESRCH ? o.nr : err;

@@ -17,8 +17,8 @@
  * See engine_ops.track: runs of present pages written since the last call, re-armed. Returns their
  * number, or -errno.
  */
-int track_written(int pagemap, uint64_t start, uint64_t end, bool dense, struct track_range *v,
-		  int max, uint64_t *walk_end);
+int track_written(int pagemap, uint64_t start, uint64_t end, enum track_how how,
+		  struct track_range *v, int max, uint64_t *walk_end);
 /* See engine_ops.written: the same without arming. */
 int track_peek(int pagemap, uint64_t start, uint64_t end, struct track_range *v, int max,
 	       uint64_t *walk_end);

@@ -50,21 +50,27 @@ struct track_range {
 	enum track_kind kind;
 };
 
+/* What the engine knows of a range whose changes it asks for: how it is best walked. */
+enum track_how {
+	TRACK_MIXED,
+	TRACK_DENSE, /* every page of it is tracked, so hardly any is missing, and arming missing
+		      * pages too (which costs page tables) is a fair price for a faster walk */
+	TRACK_NEW,   /* its first pages are not tracked, so probably none is */
+};
+
 struct engine_ops {
 	/*
 	 * [unlocked] Runs of present pages in [start, end) written since the last call, armed again
 	 * atomically; at most `max`, ascending, not overlapping. *walk_end: where to go on (== end
-	 * when done). `dense`: every page of the range is tracked, so hardly any is missing, and
-	 * arming missing pages too (which costs page tables) is a fair price for a faster walk.
-	 * Returns the number of runs. Whatever was armed again is among them, as TRACK_UNKNOWN if
-	 * need be, and all huge pages are, unless the range is dense. Or returns -ESRCH when the
-	 * client is gone, or another negative errno: then nothing was armed, and the engine skips
-	 * the range. The range may be terabytes of which hardly any is there: the call returns
-	 * after about a millisecond, and with what it has when that is some hundred pages. Of 128
-	 * MiB and less it may return all.
+	 * when done). Returns the number of runs. Whatever was armed again is among them, as
+	 * TRACK_UNKNOWN if need be, and all huge pages are, unless the range is dense. Or returns
+	 * -ESRCH when the client is gone, or another negative errno: then nothing was armed, and
+	 * the engine skips the range. The range may be terabytes of which hardly any is there: the
+	 * call returns after about a millisecond, and with what it has when that is some hundred
+	 * pages. Of 128 MiB and less it may return all.
 	 */
-	int (*track)(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
-		     int max, uint64_t *walk_end);
+	int (*track)(void *client, uint64_t start, uint64_t end, enum track_how how,
+		     struct track_range *v, int max, uint64_t *walk_end);
 	/*
 	 * [unlocked] CPU time of the client's process so far, in ns; it grows with whatever a
 	 * thread of it does. 0: not known. May be NULL: it never is.

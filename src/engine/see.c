@@ -291,17 +291,20 @@ int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool d
 	      struct track_range *v)
 {
 	const struct sight s = { &w->glance, true };
+	enum track_how how = dense ? TRACK_DENSE : TRACK_MIXED;
 	uint64_t walk_end;
 	bool open;
 	int n;
 
 	engine_lock(mm->e);
+	if (!dense && block_find(mm, (uint32_t)(at->start / BLOCK_BYTES)) == NIL)
+		how = TRACK_NEW;
 	open = glance_open(&w->glance, mm, at);
 	engine_unlock(mm->e);
 	if (!open)
 		return -EBUSY;
 	walk_end = at->end;
-	n = mm->e->ops->track(mm->client, at->start, at->end, dense, v, SEE_RANGES, &walk_end);
+	n = mm->e->ops->track(mm->client, at->start, at->end, how, v, SEE_RANGES, &walk_end);
 	for (int i = 0; i < n; i++)
 		if (v[i].kind == TRACK_UNKNOWN)
 			look_at_unknown(&s, mm, &v[i]);

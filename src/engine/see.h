@@ -10,7 +10,7 @@
 /*
  * [unlocked] Ask change tracking for *at and take in what it says. Returns the number of ranges in
  * v[SEE_RANGES], or a negative errno (-EBUSY: *at begins in a block with an order under way);
- * at->end: where to go on. `dense` as in struct engine_ops.
+ * at->end: where to go on. `dense`: as TRACK_DENSE.
  */
 int see_track(struct scan_worker *w, struct mm_slot *mm, struct span *at, bool dense,
 	      struct track_range *v) NEEDS_NOT(mm->e->lock);

@@ -66,8 +66,8 @@ static bool is_huge(const struct fake_client *c, uint32_t page)
 	return true;
 }
 
-static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
-		    int max, uint64_t *walk_end)
+static int op_track(void *client, uint64_t start, uint64_t end, enum track_how how,
+		    struct track_range *v, int max, uint64_t *walk_end)
 {
 	struct fake_client *c = client;
 	uint64_t at, found = 0, huge_end = 0;
@@ -91,7 +91,7 @@ static int op_track(void *client, uint64_t start, uint64_t end, bool dense, stru
 			huge = is_huge(c, (uint32_t)((at - c->base) / PAGE));
 			huge_end = (at / (512 * PAGE) + 1) * (512 * PAGE);
 		}
-		must(!huge || !dense); /* it would be armed */
+		must(!huge || how != TRACK_DENSE); /* it would be armed */
 		if (huge && kind == TRACK_ANON)
 			kind = TRACK_HUGE;
 		if (found == 512 && end - start > 128ull << 20) { /* as the daemon's */

@@ -46,13 +46,13 @@ struct client {
 };
 
 /* Every page was written, or (calm) was at some time; its content says which of 8 pages it is. */
-static int op_track(void *client, uint64_t start, uint64_t end, bool dense, struct track_range *v,
-		    int max, uint64_t *walk_end)
+static int op_track(void *client, uint64_t start, uint64_t end, enum track_how how,
+		    struct track_range *v, int max, uint64_t *walk_end)
 {
 	struct client *c = client;
 
 	(void)max;
-	(void)dense;
+	(void)how;
 	*walk_end = end;
 	if (c->w->calm && __atomic_fetch_add(&c->tracked, 1, __ATOMIC_RELAXED) % 256 >= CALM)
 		return 0;
@@ -64,7 +64,7 @@ static int op_look(void *client, uint64_t start, uint64_t end, struct track_rang
 {
 	uint64_t walk_end;
 
-	return op_track(client, start, end, false, v, max, &walk_end);
+	return op_track(client, start, end, TRACK_MIXED, v, max, &walk_end);
 }
 
 static int op_clean(void *client, uint64_t start, uint64_t end, struct track_range *v, int max,

@@ -109,19 +109,29 @@ static int libnuma_unbind(struct numa_topology *t, void *addr, size_t len)
 		       0;
 }
 
+_Static_assert(sizeof(uint64_t) == sizeof(void *), "addresses are what the kernel takes");
+
+/*
+ * Where a page is busy the kernel gives up what comes behind it as well, and says how many it left.
+ * These are tried again, a few at a time.
+ */
 static int libnuma_move(struct numa_topology *t, const uint64_t *addr, int nr, int nid)
 {
-	int to[NUMA_MAX_QUERY], status[NUMA_MAX_QUERY];
-	void *page[NUMA_MAX_QUERY];
+	enum { FEW = 64 };
+	void **page = (void **)(uintptr_t)addr;
+	int to[NUMA_MAX_MOVE], status[NUMA_MAX_MOVE];
+	long left;
 
-	for (int i = 0; i < nr; i++) {
-		page[i] = (void *)(uintptr_t)addr[i];
+	for (int i = 0; i < NUMA_MAX_MOVE; i++)
 		to[i] = t->os_node[nid];
-	}
+	left = move_pages(0, (unsigned long)nr, page, to, status, MPOL_MF_MOVE_ALL);
+	if (left < 0)
+		return errno == EPERM || errno == ENOSYS ? -errno : 0;
 	/* A page that could not be moved is no error; whoever wants to know where it is asks. */
-	if (move_pages(0, (unsigned long)nr, page, to, status, MPOL_MF_MOVE_ALL) >= 0)
-		return 0;
-	return errno == EPERM || errno == ENOSYS ? -errno : 0;
+	for (int i = 0; i < nr && left; i += FEW)
+		move_pages(0, (unsigned long)(nr - i < FEW ? nr - i : FEW), page + i, to, status,
+			   MPOL_MF_MOVE_ALL);
+	return 0;
 }
 
 static bool look_for_memory(struct libnuma_topology *lt, int nid)

@@ -17,6 +17,7 @@
 
 #define NUMA_MAX_NODES 64
 #define NUMA_MAX_QUERY 512 /* pages; their addresses take 4 KiB of stack */
+#define NUMA_MAX_MOVE 2048 /* the same of a move */
 
 /* Distances, as ACPI has them: 10 to itself; 20 means that access takes twice as long. */
 #define NUMA_HERE 10
@@ -52,7 +53,7 @@ struct numa_topology_ops {
 	int (*place)(struct numa_topology *t, void *addr, size_t len, int nid);
 	/*
 	 * Move pages of the calling process to node nid, under all their mappings, as many as can
-	 * be. nr <= NUMA_MAX_QUERY. Returns 0 or -errno (-EPERM: that takes CAP_SYS_NICE). NULL
+	 * be. nr <= NUMA_MAX_MOVE. Returns 0 or -errno (-EPERM: that takes CAP_SYS_NICE). NULL
 	 * where pages cannot be moved.
 	 */
 	int (*move)(struct numa_topology *t, const uint64_t *addr, int nr, int nid);

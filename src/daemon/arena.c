@@ -263,10 +263,16 @@ void arena_frame_nids(void *arena, const uint32_t *frame, uint32_t nr, int *nids
 	munmap(p, length(nr));
 }
 
+static void ask_all(struct numa_topology *t, const uint64_t *addr, uint32_t nr, int *nids)
+{
+	for (uint32_t i = 0; i < nr; i += NUMA_MAX_QUERY)
+		t->ops->page_nids(t, 0, addr + i, (int)u64_min(nr - i, NUMA_MAX_QUERY), nids + i);
+}
+
 int arena_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids)
 {
 	struct arena *a = arena;
-	uint64_t addr[NUMA_MAX_QUERY];
+	uint64_t addr[NUMA_MAX_MOVE];
 	void *p;
 	int err;
 
@@ -281,7 +287,7 @@ int arena_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to, in
 		return 0; /* no memory now */
 	err = a->topology->ops->move(a->topology, addr, (int)nr, to);
 	if (!err)
-		a->topology->ops->page_nids(a->topology, 0, addr, (int)nr, nids);
+		ask_all(a->topology, addr, nr, nids);
 	munmap(p, length(nr));
 	return err;
 }

@@ -196,7 +196,8 @@ static void op_client_release(void *client)
 		  CLIENTS_RETIRED); /* its frames, and perhaps the domain, can go */
 }
 
-_Static_assert(ENGINE_MOVE_MAX <= NUMA_MAX_QUERY, "frames moved at a time");
+_Static_assert(ENGINE_ASK_MAX <= NUMA_MAX_QUERY, "frames asked about at a time");
+_Static_assert(ENGINE_MOVE_MAX <= NUMA_MAX_MOVE, "frames moved at a time");
 
 const struct engine_ops client_ops = {
 	.track = op_track,

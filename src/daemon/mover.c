@@ -2,10 +2,11 @@
 /*
  * mover.c - see mover.h.
  *
- * The engines do the work (engine/migrate.c) in steps of a millisecond or less; between two steps
- * this thread waits for clients' answers. It has a thread of its own because `run` may be 0, and
- * because a pass may take long; it gives way to the programs as the scan thread does. The main
- * thread asks, and may not wait for clients, so a store to migrate_to begins a move and returns.
+ * The engines do the work (engine/migrate.c) in steps of a millisecond or less, or what the kernel
+ * takes to move 2,048 frames; between two steps this thread waits for clients' answers. It has a
+ * thread of its own because `run` may be 0, and because a pass may take long; it gives way to the
+ * programs as the scan thread does. The main thread asks, and may not wait for clients, so a store
+ * to migrate_to begins a move and returns.
  */
 #include "daemon/mover.h"
 
@@ -112,6 +113,16 @@ static void empty_nodes(struct mover *m, struct domain **v, unsigned int nr, uin
 	}
 }
 
+/* Are frames being moved for the operator? */
+static bool is_busy(const struct mover *m)
+{
+	bool busy = false;
+
+	for (int job = 0; job < ENGINE_JOBS; job++)
+		busy |= m->to[job] && job != ENGINE_JOB_TWINS;
+	return busy;
+}
+
 static uint64_t step(struct mover *m, uint32_t rung)
 {
 	uint64_t due_ms = CLOCK_NEVER;
@@ -119,7 +130,7 @@ static uint64_t step(struct mover *m, uint32_t rung)
 	unsigned int nr;
 	struct domain **v = domain_table_snapshot(&m->d->domains, &nr);
 
-	due_ms = u64_min(due_ms, node_watch_step(&m->watch, m->d->topology, v, nr));
+	due_ms = u64_min(due_ms, node_watch_step(&m->watch, m->d->topology, v, nr, is_busy(m)));
 	due_ms = u64_min(due_ms, steering_step(&m->steering, m->d->clients, &m->d->knobs,
 					       m->d->topology, v, nr, &retired));
 	if (retired)

@@ -108,17 +108,18 @@ static void bring_back(struct node_watch *w, struct numa_topology *t, struct dom
 }
 
 uint64_t node_watch_step(struct node_watch *w, struct numa_topology *t, struct domain **v,
-			 unsigned int nr)
+			 unsigned int nr, bool busy)
 {
 	uint64_t now = clock_ms();
 
+	busy &= now - w->ended_ms < SLOW_MS;
 	if (t->nr_nodes == 1)
 		return CLOCK_NEVER;
 	if (now < w->due_ms)
 		return w->due_ms;
-	if (!w->under_way && nr)
+	if (!w->under_way && nr && !busy)
 		begin_if_due(w, t, v, nr);
-	if (w->under_way && go_on(w, v, nr)) {
+	if (w->under_way && !busy && go_on(w, v, nr)) {
 		w->under_way = false;
 		w->ended_ms = clock_ms();
 	}

@@ -30,8 +30,12 @@ struct node_watch {
 	_Atomic uint64_t brought; /* frames that were, since the start; any thread reads it */
 };
 
-/* On a machine with one node nothing is due. Returns when the next step is, in ms; or never. */
+/*
+ * On a machine with one node nothing is due. `busy`: the mover moves frames by now; so the hint
+ * rises, and a round would ask about frames that are to move, with the thread that moves them. It
+ * waits, but not longer than a slow one does. Returns when the next step is, in ms; or never.
+ */
 uint64_t node_watch_step(struct node_watch *w, struct numa_topology *t, struct domain **v,
-			 unsigned int nr);
+			 unsigned int nr, bool busy);
 
 #endif

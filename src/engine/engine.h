@@ -143,12 +143,12 @@ struct engine_ops {
 	uint64_t (*memory_allow)(void *client, uint64_t least, uint64_t wish);
 	/*
 	 * [unlocked] Node on which each of nr frames with contents lies, in nids[]; unknown is -1.
-	 * nr <= ENGINE_MOVE_MAX. Not called when nr_nodes is 1.
+	 * nr <= ENGINE_ASK_MAX. Not called when nr_nodes is 1.
 	 */
 	void (*frame_nids)(void *arena, const uint32_t *frame, uint32_t nr, int *nids);
 	/*
 	 * [unlocked] Have frames with contents moved to node `to`, under all their mappings; nids[]
-	 * and nr as for frame_nids(). Returns 0, also where a frame could not be
+	 * as for frame_nids(), nr <= ENGINE_MOVE_MAX. Returns 0, also where a frame could not be
 	 * moved, or -errno: none will be, as we may not.
 	 */
 	int (*frame_move)(void *arena, const uint32_t *frame, uint32_t nr, int to, int *nids);
@@ -164,7 +164,8 @@ struct engine_ops {
 };
 
 #define ENGINE_NODES 64
-#define ENGINE_MOVE_MAX 512u /* frames; a move takes one to four microseconds each */
+#define ENGINE_ASK_MAX 512u   /* frames */
+#define ENGINE_MOVE_MAX 2048u /* frames; a move takes one to four microseconds each */
 
 struct engine_config {
 	const struct engine_ops *ops;

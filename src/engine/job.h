@@ -6,7 +6,13 @@
 #include "engine/core.h"
 #include "engine/source.h"
 
-#define WINDOW ENGINE_MOVE_MAX /* nodes under way at a time, for each job */
+/*
+ * Nodes under way at a time, for each job: so many where the kernel moves their frames, because a
+ * call costs it some hundred microseconds whatever it moves. Where clients are asked, and until it
+ * is known who moves them, fewer: each new frame needs memory beside the old one.
+ */
+#define WINDOW ENGINE_MOVE_MAX
+#define WINDOW_ORDERED 512u
 
 /* A node that is isolated. */
 struct move {
@@ -40,8 +46,12 @@ struct migrate {
 	bool full;         /* no more nodes are taken up for now */
 	bool cancelled;
 	bool no_right; /* the kernel moves nothing for us */
+	bool moves;    /* it has moved frames */
 	uint32_t nr;
 	struct move move[WINDOW];
+	/* Frames that the kernel is asked to move, and where they lie then. */
+	uint32_t frame[WINDOW];
+	int nid[WINDOW];
 	struct engine_migrated done;
 };
 

@@ -267,14 +267,16 @@ static void isolate(struct engine *e, struct migrate *j, uint32_t node, uint64_t
 
 static void isolate_more(struct engine *e, struct migrate *j, uint64_t now) NEEDS(e->lock)
 {
+	uint32_t max = j->moves && !j->no_right ? WINDOW : WINDOW_ORDERED;
+
 	/* A client's walk comes to the same node as often as it has pages there. */
-	for (uint32_t n = 0, node; j->nr < WINDOW && n < 4 * WINDOW; n++) {
+	for (uint32_t n = 0, node; j->nr < max && n < 4 * max; n++) {
 		node = source_next(e, &j->of, &j->next);
 		if (node == NIL)
 			break;
 		isolate(e, j, node, now);
 	}
-	j->full = j->nr == WINDOW;
+	j->full = j->nr >= max;
 }
 
 /* --- migrate: where to --- */
@@ -386,6 +388,7 @@ static void note_placed(struct engine *e, struct migrate *j) NEEDS(e->lock)
 			putback(e, j, i);
 			page_node_moved(e, node, j->of.to);
 			j->done.placed++;
+			j->moves = true;
 		} else if (m->why) {
 			fail(e, j, i);
 		}

@@ -111,19 +111,18 @@ static void copy_all(struct engine *e, struct migrate *j, bool *failed)
 /* Have the kernel move frames. With the lock released, as above. */
 static void place(struct engine *e, struct migrate *j)
 {
-	uint32_t frame[WINDOW], at[WINDOW], nr = 0;
-	int nid[WINDOW];
+	uint32_t nr = 0, k = 0;
 
 	for (uint32_t i = 0; i < j->nr; i++)
 		if (j->move[i].place) {
-			at[nr] = i;
-			nid[nr] = NID_UNKNOWN;
-			frame[nr++] = j->move[i].frame;
+			j->nid[nr] = NID_UNKNOWN;
+			j->frame[nr++] = j->move[i].frame;
 		}
-	if (nr && e->ops->frame_move(e->arena, frame, nr, j->of.to, nid))
+	if (nr && e->ops->frame_move(e->arena, j->frame, nr, j->of.to, j->nid))
 		j->no_right = true;
-	for (uint32_t k = 0; k < nr; k++)
-		j->move[at[k]].nid = nid[k];
+	for (uint32_t i = 0; i < j->nr; i++)
+		if (j->move[i].place)
+			j->move[i].nid = j->nid[k++];
 }
 
 void target_fill(struct engine *e, struct migrate *j, bool failed[WINDOW])

@@ -292,6 +292,8 @@ static int op_frame_move(void *arena, const uint32_t *frame, uint32_t nr, int to
 	struct fake *w = arena;
 
 	run_hook(w, &w->in_frames);
+	w->move_calls++;
+	w->move_most = nr > w->move_most ? nr : w->move_most;
 	if (w->move_fails < 0)
 		return w->move_fails;
 	for (uint32_t i = 0; i < nr; i++) {

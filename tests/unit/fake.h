@@ -93,7 +93,8 @@ struct fake {
 	uint8_t full_nid;             /* where all frames come to lie, plus 1; 0: where wanted */
 	uint64_t nids_asked;          /* calls of frame_nids() */
 	int move_fails;               /* frames that cannot be moved; or the error of frame_move */
-	uint8_t *frame_nid;           /* node that it lies on, plus 1; 0: the one of its zone */
+	uint32_t move_calls, move_most; /* calls of frame_move; most frames of one */
+	uint8_t *frame_nid;             /* node that it lies on, plus 1; 0: the one of its zone */
 	struct fake_client *client[64];
 	int nr_clients;
 	int released; /* client_release calls; atomic */

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "engine/core.h"
+#include "engine/job.h"
 #include "engine/settle.h"
 
 enum { ZONE = 4096, NR = 100 };
@@ -95,6 +96,36 @@ START_TEST(no_order)
 	migrate(w, 1, 0);
 	fake_passes(w, 3);
 	must_lie(w, 2, 0);
+	fake_free(w);
+}
+END_TEST
+
+/*
+ * The kernel is asked for many frames in one call, and for fewer until it is known to move any:
+ * else clients are asked, and each frame needs another one beside it.
+ */
+START_TEST(in_large_calls)
+{
+	enum { MANY = 3 * WINDOW / 2 };
+	struct fake *w = fake_new(2, 2 * ZONE, 0);
+
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
+	fake_pass(w);
+	for (int i = 0; i < 2; i++)
+		fake_client_on(w, BASE + (uint64_t)i * 0x10000000, MANY, 0);
+	fake_passes(w, 3);
+	expect(w, MANY, MANY, 0);
+	migrate(w, 0, 1);
+	ck_assert_uint_eq(w->migrated.placed, MANY);
+	ck_assert_uint_eq(w->move_calls, 3);
+	ck_assert_uint_eq(w->move_most, WINDOW);
+	/* Not those that clients have to move. */
+	w->move_fails = -EPERM;
+	w->move_calls = w->move_most = 0;
+	migrate(w, 1, 0);
+	ck_assert_uint_eq(w->migrated.frames, MANY);
+	ck_assert_uint_eq(w->move_calls, 1);
+	ck_assert_uint_eq(w->move_most, WINDOW_ORDERED);
 	fake_free(w);
 }
 END_TEST
@@ -474,6 +505,7 @@ Suite *suite_place(void)
 	TCase *tc = engine_case("place");
 
 	tcase_add_test(tc, no_order);
+	tcase_add_test(tc, in_large_calls);
 	tcase_add_test(tc, collision);
 	tcase_add_test(tc, no_room_for_all);
 	tcase_add_test(tc, silent_in_collision);

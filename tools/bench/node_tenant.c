@@ -9,7 +9,7 @@
  *	offer                  let them be merged, and wait until the daemon knows of them
  *	run NODE               run there from now on
  *	check                  pages that do not hold what was written
- *	move NODE              to that real node, by move_pages(2); nanoseconds that this took
+ *	move NODE              to that real node, by one move_pages(2); nanoseconds that this took
  *	stripes                "ADDRESS PAGES" of each piece of the memory, in order
  *	where                  "PAGES NODE" of each run of pages on one node, as move_pages(2) says
  *
@@ -193,24 +193,26 @@ static int say_where(const struct node_tenant *t)
 
 static int say_move(const struct node_tenant *t, const char *args)
 {
-	static void *v[QUERY];
-	static int to[QUERY], status[QUERY];
-	uint64_t begun = clock_ns();
-	int node;
+	uint64_t begun;
+	int node, err = 0, *to;
+	void **v;
 
 	if (t->nodes || sscanf(args, "%d", &node) != 1 || node < 0)
 		return EINVAL;
-	for (uint64_t i = 0, n; i < t->nr_pages; i += n) {
-		n = t->nr_pages - i < QUERY ? t->nr_pages - i : QUERY;
-		for (uint64_t k = 0; k < n; k++) {
-			v[k] = page(t, i + k);
-			to[k] = node;
-		}
-		if (move_pages(0, n, v, to, status, MPOL_MF_MOVE) < 0)
-			return errno;
+	v = calloc(t->nr_pages, sizeof(*v));
+	to = calloc(2 * t->nr_pages, sizeof(*to)); /* and the status of each */
+	for (uint64_t i = 0; v && to && i < t->nr_pages; i++) {
+		v[i] = page(t, i);
+		to[i] = node;
 	}
-	printf("ok %llu\n", (unsigned long long)(clock_ns() - begun));
-	return 0;
+	begun = clock_ns();
+	if (!v || !to || move_pages(0, t->nr_pages, v, to, to + t->nr_pages, MPOL_MF_MOVE) < 0)
+		err = errno;
+	else
+		printf("ok %llu\n", (unsigned long long)(clock_ns() - begun));
+	free(v);
+	free(to);
+	return err;
 }
 
 /* False: it said its answer itself. */

@@ -20,6 +20,8 @@ SHARERS = (2, 4, 8)
 MOVES = 6  # there and back, three times; the median counts
 WAIT_S = 120.0
 POLL_S = 0.01
+LEAST_MOVED = 8192  # so that a move takes longer than to see that it has ended
+LOOKS = 20  # while the kernel moves as much plain memory
 NODES = 2
 GATHERINGS = 20
 RUN = 64  # pages in one mapping on average, at least: contiguous runs
@@ -47,12 +49,12 @@ def _cpu_s(pid: int) -> float:
     return spent / 1e9
 
 
-def _wait(what: str, done) -> None:
+def _wait(what: str, done, poll_s: float = POLL_S) -> None:
     end = time.monotonic() + WAIT_S
     while not done():
         if time.monotonic() > end:
             raise Failed(f"not within {WAIT_S:.0f} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 class Scene(Group):
@@ -98,13 +100,13 @@ class Scene(Group):
     def _spent(self) -> float:
         return self.daemon.cpu_s() + sum(_cpu_s(t.process.pid) for t in self.tenants)
 
-    def move(self, from_: int, to: int, sharers: int) -> Cost:
+    def move(self, from_: int, to: int, sharers: int, poll_s: float = POLL_S) -> Cost:
         """All frames of a node."""
         d, begun, cpu = self.daemon, time.monotonic(), self._spent()
         was = d.number(f"node/{from_}/pgmigrate_success")
         d.ask(f"set node/{from_}/migrate_to {to}")
         _wait("the move ends",
-              lambda: d.ask(f"get node/{from_}/migrate_to").strip() == "none")
+              lambda: d.ask(f"get node/{from_}/migrate_to").strip() == "none", poll_s)
         wall = time.monotonic() - begun
         cost = Cost(d.number(f"node/{from_}/pgmigrate_success") - was, sharers, wall,
                     self._spent() - cpu)
@@ -159,14 +161,15 @@ def _repointing(bench: str, program: str, pages: int) -> None:
 
 
 def _physical(bench: str, program: str, pages: int) -> None:
+    # Looks cost CPU time that the move would have had, and are not to be much of it.
     with Scene(bench, program, True, [0, 0], pages) as s:
         plain = Tenant(bench, s.daemon.dir, 0, NODES, pages, True)
         s.tenants.append(plain)
         plain.ask(f"fill 0 {pages} 7000000")
         moved, costs = [], []
         for i in range(MOVES):  # in turn, so that what else goes on hits both
-            costs.append(s.move(i % 2, 1 - i % 2, 2))
             moved.append(int(plain.ask(f"move {1 - i % 2}")) / 1e9)
+            costs.append(s.move(i % 2, 1 - i % 2, 2, max(moved[-1] / LOOKS, 0.001)))
         s.check()
         for t in s.tenants[:2]:
             if set(t.lies_on(s.daemon)) != {MOVES % 2}:
@@ -180,6 +183,8 @@ def _physical(bench: str, program: str, pages: int) -> None:
 
 def measure(bench: str, program: str, real: bool, pages: int) -> None:
     """Prints a table."""
+    if real:
+        pages = max(pages, LEAST_MOVED)
     print(f"{pages} frames for each node; medians of {MOVES} moves\n")
     print("| what | rate | cost | wanted |\n|---|---|---|---|", flush=True)
     if real:

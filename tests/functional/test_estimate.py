@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """ksmdctl estimate and ksm-run --estimate: what they say of programs whose memory is known."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -133,9 +134,11 @@ class Estimate(unittest.TestCase):
                                  start_new_session=True)
             end = time.monotonic() + PATIENCE
             while p.poll() is None and time.monotonic() < end:
-                # The program goes on again. To ksm-run a sanitizer may be attached as it ends.
+                # The program goes on again. To ksm-run a sanitizer may be attached as it ends. One
+                # that waited for ksm-run may have ended meanwhile.
                 for pid in stopped(p.pid):
-                    os.kill(pid, signal.SIGCONT)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
                 time.sleep(0.02)
             self.assertEqual(p.wait(PATIENCE), code, command)
 

@@ -109,14 +109,15 @@ VM_BIN      := $(addprefix $(BUILD)/tests/numa-vm/,init guest)
 # (The unit tests run beside a test that a busy processor does not disturb.)
 ASAN_SKIP   := unit
 TSAN_DAEMON := test_memory test_lifecycle test_semantics test_shares test_held_up test_trust \
-	       test_giving_up test_migrate test_offline test_compaction test_movers
+	       test_giving_up test_migrate test_offline test_compaction test_movers test_stop
 TSAN_OWN     = $(addprefix $(BUILD)/tsan/tests/,unit functional/test_control \
 		 functional/test_client_socket)
 CHECK_SKIP  :=
 -include tests/tests.mk
 
 ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-# Volatile accesses are how liburcu publishes pointers: tests/lib/tsan_volatile.c.
+# Volatile accesses are how liburcu publishes pointers, and callbacks are the library's:
+# tests/lib/tsan_volatile.c.
 TSAN_FLAGS := -fsanitize=thread -fno-omit-frame-pointer --param tsan-distinguish-volatile=1
 TSAN_OBJ   := $(if $(findstring thread,$(SANITIZE)),$(BUILD)/obj/tests/lib/tsan_volatile.o)
 

@@ -264,6 +264,69 @@ START_TEST(who_keeps_it)
 }
 END_TEST
 
+/* The first frame whose bytes are being written. */
+static uint32_t frame_filling(struct fake *w)
+{
+	uint32_t f, node = POOL_NONE, end = (uint32_t)pool_nr_frames(&w->e->pool);
+
+	engine_lock(w->e);
+	for (f = pool_next_used(&w->e->pool, 0, end); f != POOL_NONE;
+	     f = pool_next_used(&w->e->pool, f + 1, end)) {
+		node = pool_word(&w->e->pool, f);
+		if (node != POOL_NONE &&
+		    stable_node(&w->e->stable, node)->filling == STABLE_FILLING)
+			break;
+	}
+	engine_unlock(w->e);
+	return f;
+}
+
+static uint32_t filling; /* that drain_meanwhile() found */
+
+/* While frames get their bytes a range with them is to be emptied, and the writing takes longer. */
+static void drain_meanwhile(struct fake *w)
+{
+	uint64_t start = w->now_ms;
+	uint32_t first;
+
+	filling = frame_filling(w);
+	ck_assert_uint_ne(filling, POOL_NONE);
+	first = filling / BLOCK * BLOCK;
+	ck_assert_int_eq(offline(w, filling, filling + 1, 0), -EINVAL);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	while (fake_drain_step(w)) {
+		fake_answer_all(w);
+		w->now_ms += 50;
+		ck_assert_uint_le(w->now_ms - start, LAST_MS + 1000);
+	}
+}
+
+/* Nothing can be done about a frame that is being filled but to wait; then it is named. */
+START_TEST(being_filled)
+{
+	struct fake *w = world(1, 2);
+	uint32_t first;
+
+	for (int i = 0; i < 2; i++)
+		fake_fill_unique(w->client[i], 0, NR, 1 << 20);
+	filling = POOL_NONE;
+	w->in_write = drain_meanwhile;
+	fake_passes(w, 3);
+	ck_assert_uint_ne(filling, POOL_NONE);
+	ck_assert_int_eq(w->drained.err, -EBUSY);
+	ck_assert_uint_eq(w->drained.culprit.frame, filling);
+	ck_assert_int_eq(w->drained.culprit.why, MOVE_NOT_FAILED);
+	ck_assert_str_eq(w->drained.why, "in use");
+	must_be_in_use(w);
+	first = filling / BLOCK * BLOCK;
+	ck_assert_int_gt(used_in(w, first, first + BLOCK), 0);
+	ck_assert_int_eq(offline(w, first, first + BLOCK, 0), 0);
+	drain(w, true, true);
+	ck_assert_int_eq(w->drained.err, 0);
+	fake_free(w);
+}
+END_TEST
+
 /*
  * A client that is slow, or lets go of one page now and then. As long as frames leave it goes on,
  * until all have left; but not for ever.
@@ -367,6 +430,7 @@ Suite *suite_drain(void)
 	tcase_add_loop_test(tc, slow_is_not_stuck, 0, 2);
 	tcase_add_test(tc, refused_keeps_windows);
 	tcase_add_loop_test(tc, who_keeps_it, 0, 2);
+	tcase_add_test(tc, being_filled);
 	tcase_add_loop_test(tc, cancelled, 0, 4);
 	tcase_add_test(tc, no_room);
 	tcase_add_test(tc, bad_input);

@@ -158,7 +158,7 @@ int daemon_nr_fds(const struct daemon *d)
 			snprintf(link, sizeof(link), "socket:[%lu]", ino[i]);
 			control = !strcmp(target, link);
 		}
-		nr_fds += !control;
+		nr_fds += !control && !is_of_a_thread(dirfd(dir), de->d_name);
 	}
 	closedir(dir);
 	return nr_fds;

@@ -114,23 +114,46 @@ static int ask(struct own_daemon *d, int nid, const char *what)
 	return own_daemon_request(d, line, buf, sizeof(buf));
 }
 
-/* Take a node out of use. *ms: how long it took; result: what became of it. */
-static int drain(struct own_daemon *d, int nid, double *ms, char *result, size_t size)
+/* The counts of a zone that is being emptied are read. *ms: the longest that took. */
+static int read_counts(struct own_daemon *d, int nid, double *ms)
+{
+	uint64_t begun = clock_ns(), nr_free;
+	double took;
+	char path[64];
+	int err;
+
+	snprintf(path, sizeof(path), "zone/%d/free", nid);
+	err = number(d, path, &nr_free);
+	took = (double)(clock_ns() - begun) / 1e6;
+	*ms = took > *ms ? took : *ms;
+	return err;
+}
+
+struct drained {
+	double ms;      /* how long it took */
+	double read_ms; /* the longest that a reader of the zone's counts waited meanwhile */
+	char result[256];
+};
+
+/* Take a node out of use. */
+static int drain(struct own_daemon *d, int nid, struct drained *out)
 {
 	uint64_t begun = clock_ns(), end = clock_ms() + DRAIN_MS;
 	char line[64], buf[128] = "";
 	int err = ask(d, nid, "offline");
 
+	out->read_ms = 0;
 	snprintf(line, sizeof(line), "get node/%d/offline\n", nid);
 	while (!err && strncmp(buf, "none", 4)) {
 		if (clock_ms() > end)
 			err = -ETIMEDOUT;
+		err = err ? err : read_counts(d, nid, &out->read_ms);
 		err = err ? err : stop_sleep_ms(LOOK_MS);
 		err = err ? err : own_daemon_request(d, line, buf, sizeof(buf));
 	}
-	*ms = (double)(clock_ns() - begun) / 1e6;
+	out->ms = (double)(clock_ns() - begun) / 1e6;
 	snprintf(line, sizeof(line), "get node/%d/offline_result\n", nid);
-	return err ? err : own_daemon_request(d, line, result, size);
+	return err ? err : own_daemon_request(d, line, out->result, sizeof(out->result));
 }
 
 /* CPU time of a process, in s. */
@@ -155,22 +178,23 @@ static double cpu_of_all(const pid_t pid[CLIENTS])
 
 static int print_drain(struct own_daemon *d, const pid_t pid[CLIENTS], int nid)
 {
-	double ms, daemon = cpu_of(d->pid), clients = cpu_of_all(pid), gib;
-	char path[64], result[256];
+	double daemon = cpu_of(d->pid), clients = cpu_of_all(pid), gib;
+	struct drained out;
+	char path[64];
 	uint64_t frames;
 	int err;
 
 	snprintf(path, sizeof(path), "zone/%d/used", nid);
 	err = number(d, path, &frames);
-	err = err ? err : drain(d, nid, &ms, result, sizeof(result));
+	err = err ? err : drain(d, nid, &out);
 	if (err)
 		return err;
 	daemon = cpu_of(d->pid) - daemon;
 	clients = cpu_of_all(pid) - clients;
 	gib = frames ? (double)frames / FRAMES_PER_GIB : 1;
-	printf("| %d | %llu | %.0f | %.2f | %.2f | %.2f | %.*s |\n", nid,
-	       (unsigned long long)frames, ms, ms / 1000 / gib, daemon / gib, clients / gib,
-	       (int)strcspn(result, "\n"), result);
+	printf("| %d | %llu | %.0f | %.2f | %.2f | %.2f | %.1f | %.*s |\n", nid,
+	       (unsigned long long)frames, out.ms, out.ms / 1000 / gib, daemon / gib, clients / gib,
+	       out.read_ms, (int)strcspn(out.result, "\n"), out.result);
 	fflush(stdout);
 	return ask(d, nid, "online");
 }
@@ -229,8 +253,8 @@ int drain_print(void)
 
 	printf("\nA node is taken out of use. %d processes of %d MiB run, and have merged.\n\n"
 	       "| node | frames in use | ms | s per GiB of frames | of CPU: daemon | "
-	       "clients, their own work included | result |\n"
-	       "|---|---|---|---|---|---|---|\n",
+	       "clients, their own work included | longest wait for counts [ms] | result |\n"
+	       "|---|---|---|---|---|---|---|---|\n",
 	       CLIENTS, MIB);
 	fflush(stdout);
 	err = own_daemon_start_as(&d, nodes);

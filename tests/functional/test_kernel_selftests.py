@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import checkline  # noqa: E402
 import debian  # noqa: E402
 from rig import TOP  # noqa: E402
-from view import BUILD, WHY_NOT, Fixture, own_namespace  # noqa: E402
+from view import BUILD, WHY_NOT, Fixture, await_, own_namespace  # noqa: E402
 
 PACKAGE = "linux-source-6.12"
 INSTALLED = pathlib.Path(f"/usr/src/{PACKAGE}.tar.xz")
@@ -106,7 +106,14 @@ class KernelSelftests(Fixture):
         super().setUp()
 
     def say(self, program, *args):
-        """What one of the programs says in the kernel's place."""
+        """What one of the programs says in the kernel's place.
+
+        They count pages, and nearly all have the same. The kernel's are gone with their process; of
+        the service's the daemon hears when the process has ended.
+        """
+        await_("what was merged before is gone",
+               lambda: all(self.ctl("get", f"ksm/{name}") == "0\n"
+                           for name in ("clients", "pages_shared")))
         with self.over_the_kernels_place():
             done = subprocess.run(
                 [BUILD / "ksm-run", "--madvise-only", "--view", self.mnt, f"./{program}", *args],

@@ -318,7 +318,7 @@ static int arm_around(int pagemap, uint64_t *start, uint64_t end, struct out *o,
 	return err;
 }
 
-/* Ranges that do not overlap, in order of their addresses again. Most are. */
+/* Ranges in order of their addresses again. Most are. */
 static void sort(struct track_range *v, int nr)
 {
 	for (int i = 1; i < nr; i++)
@@ -332,7 +332,8 @@ static void sort(struct track_range *v, int nr)
 
 /*
  * As arm_around(), of a range no longer than a huge page that is probably new. Where pages are left
- * after the first walk they are missing, of a huge page, or known already.
+ * after the first walk they are missing, of a huge page, or known already; or the program has
+ * written to them since, and they are reported twice.
  */
 static int arm_new(int pagemap, uint64_t *start, uint64_t end, struct out *o, uint64_t *found)
 {
@@ -347,7 +348,7 @@ static int arm_new(int pagemap, uint64_t *start, uint64_t end, struct out *o, ui
 		.category_mask = TRACKED | KABI_PAGE_IS_HUGE,
 		.return_mask = KABI_PAGE_IS_FILE | KABI_PAGE_IS_PFNZERO,
 	};
-	int n = scan(pagemap, &arg), err = 0;
+	int n = scan(pagemap, &arg), err = 0, first = o->nr;
 	uint64_t armed = 0;
 
 	if (n < 0)
@@ -362,7 +363,7 @@ static int arm_new(int pagemap, uint64_t *start, uint64_t end, struct out *o, ui
 		*start = end;
 	while (*start < end && !err && o->nr < o->max)
 		err = arm_around(pagemap, start, end, o, found);
-	sort(o->v, o->nr);
+	sort(o->v + first, o->nr - first);
 	return err;
 }
 

@@ -61,13 +61,13 @@ enum track_how {
 struct engine_ops {
 	/*
 	 * [unlocked] Runs of present pages in [start, end) written since the last call, armed again
-	 * atomically; at most `max`, ascending, not overlapping. *walk_end: where to go on (== end
-	 * when done). Returns the number of runs. Whatever was armed again is among them, as
-	 * TRACK_UNKNOWN if need be, and all huge pages are, unless the range is dense. Or returns
-	 * -ESRCH when the client is gone, or another negative errno: then nothing was armed, and
-	 * the engine skips the range. The range may be terabytes of which hardly any is there: the
-	 * call returns after about a millisecond, and with what it has when that is some hundred
-	 * pages. Of 128 MiB and less it may return all.
+	 * atomically; at most `max`, ascending. A page that is written during the call may be in
+	 * two of them. *walk_end: where to go on (== end when done). Returns the number of runs.
+	 * Whatever was armed again is among them, as TRACK_UNKNOWN if need be, and all huge pages
+	 * are, unless the range is dense. Or returns -ESRCH when the client is gone, or another
+	 * negative errno: then nothing was armed, and the engine skips the range. The range may be
+	 * terabytes of which hardly any is there: the call returns after about a millisecond, and
+	 * with what it has when that is some hundred pages. Of 128 MiB and less it may return all.
 	 */
 	int (*track)(void *client, uint64_t start, uint64_t end, enum track_how how,
 		     struct track_range *v, int max, uint64_t *walk_end);

@@ -60,8 +60,9 @@ export TSAN_OPTIONS=${TSAN_OPTIONS:-$tsan_opt}
 wrap=()
 [ "$label" != tsan ] || wrap=(setarch "$(uname -m)" -R)
 
-# Lines that say what failed: Check's, the sanitizers', harness_die()'s, and the house's.
-telling=':[FE]:|ERROR: |WARNING: ThreadSanitizer|runtime error:|^[^ :]+:[0-9]+: '
+# Lines that say what failed: Check's, the sanitizers', harness_die()'s, the house's, and what the
+# programs' tier shows of a failed test (tier.py, state()).
+telling=':[FE]:|ERROR: |WARNING: ThreadSanitizer|runtime error:|^[^ :]+:[0-9]+: |^STATE: '
 
 running=
 stop()

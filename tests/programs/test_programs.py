@@ -35,6 +35,13 @@ class Programs(unittest.TestCase):
         print(f"{kind.name}: seed {seed}", flush=True)
         r = tier.Run(options=kind.options)
         self.addCleanup(r.end)
+        try:
+            self.go_through(r, kind, seed)
+        except BaseException as e:
+            print(f"STATE: {kind.name}: {type(e).__name__}: {e}\n{r.state()}", flush=True)
+            raise
+
+    def go_through(self, r, kind, seed):
         program = kind(r)
         started = time.monotonic()
         program.start()

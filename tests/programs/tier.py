@@ -33,6 +33,9 @@ PR_SET_MEMORY_MERGE = 67
 ADDR_NO_RANDOMIZE = 0x0040000
 LIBC = ctypes.CDLL(None, use_errno=True)
 MIB = 1 << 20
+# What a failed test shows of its daemon.
+COUNTERS = ("run", "clients", "full_scans", "pages_shared", "pages_sharing", "pages_unshared",
+            "pages_volatile", "order_pages_failed")
 
 
 class Wrong(Exception):
@@ -91,6 +94,19 @@ def session_of(pid):
             continue
         if fields[0] != "Z" and int(fields[3]) == pid:
             found.append(int(stat.parent.name))
+    return found
+
+
+def threads(pid):
+    """Each thread's name, state, and what it waits for in the kernel."""
+    found = ""
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            name, fields = (task / "stat").read_text(encoding="latin1").rsplit(")", 1)
+            wchan = (task / "wchan").read_text(encoding="latin1")
+        except OSError:
+            continue
+        found += f" {name.split('(', 1)[1]} {fields.split()[0]} {wchan};"
     return found
 
 
@@ -276,6 +292,24 @@ class Run:
             found = re.search(r"^Pss: +(\d+) kB", text, re.M)
             total += int(found[1]) << 10 if found else 0
         return total
+
+    def state(self):
+        """Where everything stands, for whoever reads why a test failed: a line for each process
+        with its threads, and the daemon's counters."""
+        lines = []
+        for p in ([self.daemon.process] if self.daemon else []) + self.processes:
+            # The daemon is in our session, and is alone in its process.
+            pids = session_of(p.pid) or ([p.pid] if p.poll() is None else [])
+            lines += [f"STATE: {p.name} {pid}:{threads(pid)}" for pid in pids]
+            if not pids:
+                lines.append(f"STATE: {p.name} has ended with status {p.poll()}")
+        if self.daemon:
+            try:
+                seen = [f"{n} {self.daemon.get('ksm/' + n, 'unknown')}" for n in COUNTERS]
+                lines.append("STATE: " + ", ".join(seen))
+            except subprocess.TimeoutExpired:
+                lines.append("STATE: the daemon answers no question")
+        return "\n".join(lines)
 
     def end(self):
         """Nothing that was started stays."""

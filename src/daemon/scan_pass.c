@@ -19,6 +19,8 @@
  * more: the pause doubles, up to max_idle_millisecs. So calm memory costs next to nothing, and
  * memory that starts to change is seen within that time. Without clients the thread sleeps. Where
  * passes are costly and yield little, pauses are longer (rest.h).
+ *
+ * Such passes come in stints, too: the thread sleeps for a moment after each (rest.h).
  */
 #include "daemon/scan_pass.h"
 
@@ -40,6 +42,8 @@
 /* Pages that one thread reads before it wakes others to help: a millisecond of work, some fifty
  * times what waking costs. */
 #define ALONE_PAGES 1024
+#define STINT_PAUSE_MS 1
+#define STINT_SLICE 2 /* pages, or calls of change tracking, between two looks at the time */
 /* Orders for a part of a block wait for more of it, but no longer than this in a pass. */
 #define HOLD_MS 1000
 #define ANSWERS_MS 1 /* between two polls for answers */
@@ -130,6 +134,7 @@ static void pass_begin(struct scan_pass *p, struct domain **v, unsigned int nr)
 	p->d->passes_begun = p->d->passes_done + p->owed + 1;
 	p->start_ms = p->flushed_ms = clock_ms();
 	p->start_cpu_ns = cpu_ns(p);
+	p->thread_ns = clock_thread_cpu_ns();
 	p->pages = 0;
 	f = find(v, nr);
 	p->scanned = f.pages_scanned;
@@ -245,6 +250,24 @@ static bool may_scan(const struct scan_pass *p)
 	return knob(p, KNOB_RUN) == KSM_RUN_MERGE && !*p->stop;
 }
 
+/* ---- stints ---- */
+
+static void stint_begin(struct scan_pass *p)
+{
+	uint64_t now = clock_thread_cpu_ns();
+	uint64_t ns = rest_stint(&p->rest, now - p->thread_ns, scan_pass_orders(p));
+
+	p->stint_ns = ns ? now + ns : 0;
+}
+
+/* For the scan thread alone: the others work where there is much to do, without stints. */
+static bool stint_over(const struct scan_pass *p)
+{
+	return p->stint_ns && clock_thread_cpu_ns() >= p->stint_ns;
+}
+
+/* ---- batches ---- */
+
 /* One domain's share of a batch, worked off by one thread or several. */
 struct share {
 	struct scan_pass *p;
@@ -269,18 +292,20 @@ static int64_t take(struct share *sh, int64_t most)
 static void work(void *arg, unsigned int worker)
 {
 	struct share *sh = arg;
-	int64_t slice, left;
+	int64_t slice, left, most = sh->p->stint_ns ? STINT_SLICE : SLICE_PAGES;
 	enum engine_scan r = ENGINE_SCAN_BUDGET;
 
 	engine_set_worker_nid(sh->d->engine, worker, scan_place_bind(&sh->p->place, worker));
 	/* Once one worker has ended the pass another would begin the next. */
 	while (r == ENGINE_SCAN_BUDGET && !sh->d->pass_done && may_scan(sh->p) &&
-	       (slice = take(sh, SLICE_PAGES)) > 0) {
+	       (slice = take(sh, most)) > 0) {
 		left = slice;
 		r = engine_scan(sh->d->engine, worker, &left);
 		/* An engine that makes no progress must not hold the worker. */
 		sh->budget += left < slice ? left : left - 1;
 		engine_flush(sh->d->engine, ENGINE_FLUSH_RIPE);
+		if (stint_over(sh->p))
+			break; /* here: each stint gets on, however slow the machine is */
 	}
 	if (r == ENGINE_SCAN_PASS)
 		sh->d->pass_done = true;
@@ -303,7 +328,7 @@ static void scan_domain(struct scan_pass *p, struct domain *d, int64_t *budget)
 	struct share sh = { .p = p, .d = d, .budget = alone };
 
 	work(&sh, 0);
-	if (!d->pass_done && *budget > alone) {
+	if (!d->pass_done && *budget > alone && !p->stint_ns) {
 		sh.budget += *budget - alone;
 		crew_run(p->crew, helpers(p, d), work, &sh);
 	}
@@ -346,7 +371,8 @@ static void tick(const struct scan_pass *p, struct engine *e)
 /* One batch. Returns how long to sleep after it. */
 static uint64_t batch(struct scan_pass *p)
 {
-	int64_t budget = knob(p, KNOB_PAGES_TO_SCAN);
+	int64_t most = knob(p, KNOB_PAGES_TO_SCAN);
+	int64_t budget = p->left && p->left < most ? p->left : most;
 	uint64_t pause = knob(p, KNOB_SLEEP_MILLISECS);
 	bool hold_over = clock_ms() - p->flushed_ms >= HOLD_MS;
 	bool held = shortage_holds(&p->d->shortage, &p->d->knobs, clock_ms());
@@ -358,11 +384,18 @@ static uint64_t batch(struct scan_pass *p)
 		pass_begin(p, v, nr);
 	if (hold_over)
 		p->flushed_ms = clock_ms();
+	stint_begin(p);
+	p->left = 0;
 	for (unsigned int i = 0; i < nr; i++) {
 		/* A domain whose clients have all gone has nothing to scan. */
 		if (!v[i]->nr_clients)
 			continue;
 		active++;
+		/* Each stint is one of a domain, or of few: all of them in each would cost more. */
+		if (p->stint_ns && (v[i]->pass_done || stint_over(p))) {
+			done += v[i]->pass_done;
+			continue;
+		}
 		engine_hold(v[i]->engine, held);
 		tick(p, v[i]->engine);
 		scan_domain(p, v[i], &budget);
@@ -384,6 +417,9 @@ static uint64_t batch(struct scan_pass *p)
 		pause = pass_end(p, v, nr);
 	} else if (!knob(p, KNOB_PAGES_TO_SCAN)) {
 		pause = CLOCK_NEVER; /* until a store rings the bell */
+	} else if (stint_over(p) && budget > 0) {
+		p->left = budget;
+		pause = STINT_PAUSE_MS;
 	}
 	if (held && pause != CLOCK_NEVER)
 		pause = u64_min(pause, SHORTAGE_LOOK_MS);
@@ -433,6 +469,7 @@ uint64_t scan_pass_orders(const struct scan_pass *p)
 void scan_pass_abandon(struct scan_pass *p)
 {
 	p->under_way = false;
+	p->left = 0;
 }
 
 /* ---- life ---- */

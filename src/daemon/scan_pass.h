@@ -36,6 +36,9 @@ struct scan_pass {
 	uint64_t agents_cpu_ns;         /* and that of the agents */
 	uint64_t tracked;               /* pages, when it ended */
 	uint64_t least_ms;              /* pause after the last pass that no client may shorten */
+	uint64_t thread_ns;             /* CPU time of the thread when the pass began, */
+	uint64_t stint_ns;              /* and when the stint is over; 0: there is none */
+	int64_t left;                   /* of pages_to_scan, for the stints to come of this batch */
 	uint64_t flushed_ms;            /* when all orders were sent last */
 	uint64_t busy_ms;               /* when a pass last ended that read pages or left orders */
 

@@ -84,6 +84,24 @@ START_TEST(agents_count_as_much_again_at_most)
 }
 END_TEST
 
+/* Only a pass after a lean one that finds nothing either, and does not take for ever. */
+START_TEST(lean_passes_come_in_stints)
+{
+	struct rest r = { 0 };
+	uint64_t least;
+
+	ck_assert_uint_eq(rest_stint(&r, 0, 0), 0);
+	settle(&r, 1400, 0, 10, &least);
+	ck_assert_uint_eq(rest_stint(&r, 0, 0), REST_STINT_NS);
+	ck_assert_uint_eq(rest_stint(&r, REST_STINTS_NS - 1, 0), REST_STINT_NS);
+	ck_assert_uint_eq(rest_stint(&r, REST_STINTS_NS, 0), 0);
+	ck_assert_uint_eq(rest_stint(&r, 0, 1), 0);
+	ck_assert_uint_eq(rest_after(&r, &(struct rest_pass){ 50000, 0, 100000, 5000, 10 }, &least),
+			  0);
+	ck_assert_uint_eq(rest_stint(&r, 0, 0), 0);
+}
+END_TEST
+
 Suite *suite_rest(void)
 {
 	Suite *s = suite_create("rest");
@@ -93,6 +111,7 @@ Suite *suite_rest(void)
 	tcase_add_test(tc, the_share_holds);
 	tcase_add_test(tc, passes_that_yield_do_not_wait);
 	tcase_add_test(tc, agents_count_as_much_again_at_most);
+	tcase_add_test(tc, lean_passes_come_in_stints);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -71,6 +71,12 @@ static inline void *slab_get(const struct slab *s, uint32_t i, size_t obj_size)
 	return s->chunk[i / SLAB_CHUNK]->obj + (i % SLAB_CHUNK) * obj_size;
 }
 
+/* Object i, which is in use, is in another place than `place`. Never so on malloc(). */
+static inline bool slab_is_elsewhere(const struct slab *s, uint32_t i, unsigned int place)
+{
+	return s->place && s->place[i / SLAB_CHUNK] != place;
+}
+
 /* Any index is accepted. */
 static inline bool slab_is_used(const struct slab *s, uint32_t i)
 {

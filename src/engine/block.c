@@ -187,6 +187,34 @@ uint32_t block_get(struct mm_slot *mm, uint32_t key, struct region *region)
 	return bi;
 }
 
+/* As the copy's links say. */
+static void list_replace(struct mm_slot *mm, int link, uint32_t to) NEEDS(mm->e->lock)
+{
+	const struct rmap_block *b = rmap_block(mm->e, to);
+	uint32_t prev = b->link[link].prev, next = b->link[link].next;
+	struct block_head *h;
+
+	if (!b->on[link])
+		return;
+	h = &mm->blocks[b->on[link] - 1];
+	*(prev == NIL ? &h->first : &rmap_block(mm->e, prev)->link[link].next) = to;
+	*(next == NIL ? &h->last : &rmap_block(mm->e, next)->link[link].prev) = to;
+}
+
+void block_replace(struct engine *e, uint32_t bi, uint32_t to)
+{
+	const struct rmap_block *b = rmap_block(e, to);
+	struct mm_slot *mm = block_mm(b);
+
+	mm_is_of(mm, e);
+	assert(block_find(mm, b->key) == bi);
+	mm->table.entry[table_probe(&mm->table, b->key)].block = to;
+	for (int link = 0; link < LINK_NR; link++)
+		list_replace(mm, link, to);
+	if (b->order != NIL)
+		mm->order[b->order].block = to;
+}
+
 void block_put(struct mm_slot *mm, uint32_t bi)
 {
 	struct rmap_block *b = rmap_block(mm->e, bi);

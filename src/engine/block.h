@@ -11,6 +11,8 @@ uint32_t block_find(const struct mm_slot *mm, uint32_t key) NEEDS(mm->e->lock);
 uint32_t block_first_key(const struct mm_slot *mm, uint32_t from) NEEDS(mm->e->lock);
 /* Find or make. NIL for want of memory. The region must be one of mm. */
 uint32_t block_get(struct mm_slot *mm, uint32_t key, struct region *region) NEEDS(mm->e->lock);
+/* `to`, a copy, takes the place of a block in its client's table and lists, and has its order. */
+void block_replace(struct engine *e, uint32_t bi, uint32_t to) NEEDS(e->lock);
 /* Free the block if nothing in it is tracked. */
 void block_put(struct mm_slot *mm, uint32_t bi) NEEDS(mm->e->lock);
 /* Give memory back when most of the table is empty. Failing to does no harm. */

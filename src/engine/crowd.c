@@ -150,6 +150,11 @@ void crowd_del(struct engine *e, uint32_t item)
 	crowd_touch(e, it->s.node);
 }
 
+uint32_t *crowd_first(struct engine *e, uint32_t item)
+{
+	return &party_for(crowd_at(e, rmap_item(e, item)->s.node), family_of(e, item))->first;
+}
+
 uint32_t crowd_item(const struct engine *e, uint32_t c, uint32_t but)
 {
 	const struct crowd *crowd = crowd_at(e, c);

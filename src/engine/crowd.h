@@ -38,6 +38,8 @@ bool crowd_takes(const struct engine *e, uint32_t c, uint64_t family) NEEDS(e->l
 /* For page.c: the item, whose hash is the crowd's, joins or leaves. */
 void crowd_add(struct engine *e, uint32_t c, uint32_t item) NEEDS(e->lock);
 void crowd_del(struct engine *e, uint32_t item) NEEDS(e->lock);
+/* What leads to the first item of its family in the crowd of that item. */
+uint32_t *crowd_first(struct engine *e, uint32_t item) NEEDS(e->lock);
 /* An item of the crowd, not `but`, of another family if there is one. NIL: there is none. */
 uint32_t crowd_item(const struct engine *e, uint32_t c, uint32_t but) NEEDS(e->lock);
 /* May its contents have a frame: do enough families hold them, or have they one already? */

@@ -177,8 +177,8 @@ struct engine_config {
 	/*
 	 * Memory on each node, whose number is the place. Trees and lists are walked by the scan
 	 * threads of their node, so their records lie there: a stable node on the node that it
-	 * counted for when it was made, what is known of a client's pages on the one where most of
-	 * its threads ran when the pages were seen. NULL: malloc(). Outlives the engine.
+	 * counts for, what is known of a client's pages on the one where most of its threads run;
+	 * engine_survey() has them follow. NULL: malloc(). Outlives the engine.
 	 */
 	const struct slab_memory *memory;
 	bool one_client;   /* the domain never has another: min_sharers is void */
@@ -487,8 +487,9 @@ uint32_t engine_next_claimed(struct engine *e, int nid, uint32_t f, uint32_t *nr
 
 /*
  * Ask where pages and frames lie, of about nr pages, and have trees follow what has gone to another
- * node (survey.c). One thread at a time. Each call goes on where the last one stopped; true: all
- * have been asked since the last time that it was true.
+ * node (survey.c). What is kept of a page follows its client, and what is kept of a frame follows
+ * that (record.c), at about the same cost. One thread at a time. Each call goes on where the last
+ * one stopped; true: all have been asked since the last time that it was true.
  */
 bool engine_survey(struct engine *e, uint32_t nr);
 /* May pages wait in a tree that is no longer theirs, until all have been asked? Any thread. */

@@ -4,7 +4,8 @@
  *
  * A tracked page has one rmap_item, 20 bytes, in a block of 64 (an aligned 64-page piece of address
  * space, which is also what a merge order is for). A 32-bit index, block * 64 + slot, names an
- * item; it stays valid while the block exists. A block exists while one of its pages is tracked.
+ * item. A block exists while one of its pages is tracked. Its index is valid while the lock is
+ * held: later the block may have gone, or lie in the memory of another NUMA node (record.c).
  * A block is 1432 bytes, 22.4 per page; with the table that finds it a fully tracked page costs
  * less than 23 (tests/unit/test_memory.c prints the figure).
  *

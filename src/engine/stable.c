@@ -296,6 +296,20 @@ void stable_set_nid(struct stable *s, uint32_t i, int nid, int root)
 		stable_set_meets(s, i, STABLE_MEET_TRIES);
 }
 
+void stable_replace(struct stable *s, uint32_t i, uint32_t to)
+{
+	const struct stable_node *n = stable_node(s, i);
+	struct stable_node *copy = stable_node(s, to);
+
+	*copy = *n;
+	if (n->in_tree)
+		st_replace(s, ctree_root(&s->roots, n->root, n->hash), i, to);
+	copy->dup_prev = n->dup_prev == i ? to : n->dup_prev;
+	copy->dup_next = n->dup_next == i ? to : n->dup_next;
+	stable_node(s, copy->dup_prev)->dup_next = to;
+	stable_node(s, copy->dup_next)->dup_prev = to;
+}
+
 void stable_set_copy(struct stable *s, uint32_t i, bool copy)
 {
 	struct stable_node *n = stable_node(s, i);

@@ -14,6 +14,9 @@
  * RETIRED  no site is left, but a process that the engine cannot see may map the frame: the node
  *          waits in a list, oldest first, for the epochs up to its own to end.
  *
+ * A node's number is valid while the lock is held, and longer while the node is isolated or filled,
+ * or has orders: otherwise it may be copied to the memory of another NUMA node (record.c).
+ *
  * It knows hashes and frames, not clients: the sites hang on `first`, which belongs to page.c.
  * The engine lock covers everything here, and the caller of each function holds it.
  */
@@ -133,6 +136,11 @@ uint32_t stable_new(struct stable *s, int root, int nid, uint64_t hash, uint32_t
  * where it is a dup if its content is there; then it meets. Its sites and orders stay with it.
  */
 void stable_set_nid(struct stable *s, uint32_t n, int nid, int root);
+/*
+ * The object `to` becomes what the LIVE node n is, in the tree and among its dups. The caller sets
+ * right what else names n: its sites, the word of its frame; and frees that object.
+ */
+void stable_replace(struct stable *s, uint32_t n, uint32_t to);
 /* A LIVE node is a copy now, or no longer. */
 void stable_set_copy(struct stable *s, uint32_t n, bool copy);
 /* Its content may stand in the same tree, on the same NUMA node: tries to merge both, or 0. */

@@ -15,6 +15,9 @@
  * elsewhere, the frame itself is looked at through the arena, because the site may have been
  * written since: then it is no site any more, and says nothing of the frame.
  *
+ * What is kept of a page or a frame is brought near to where it is walked by the same rounds
+ * (record.c).
+ *
  * Safe because the node of a content says only in which tree it is looked for. Sites, orders and
  * numbers stay as they are when a stable node changes trees, so the reverse map can be walked at
  * every instant. A node that is isolated is the mover's and is left alone; while a frame is looked
@@ -23,15 +26,21 @@
 #include "engine/core.h"
 #include "engine/crowd.h"
 #include "engine/page.h"
+#include "engine/record.h"
 #include "engine/settle.h"
 #include "engine/unstable.h"
 
 #define VISIT 1024u /* blocks looked at under one hold of the lock */
+/* What copying records costs: of a node with each site, and of a block with the pages in it. */
+#define COPY_NODE 1u
+#define COPY_BLOCK BLOCK_PAGES
+#define COPY_MAX 8192u /* under one hold: half a millisecond; the rest has to wait for a round */
 
 /* Pages of one block that are asked about. */
 struct looked {
 	struct mm_slot *mm; /* counted; NULL: none */
 	uint32_t bi, key;
+	uint32_t copied; /* what copying records has cost, in pages that could have been asked */
 	unsigned int nr;
 	uint8_t slot[BLOCK_PAGES];
 	uint64_t addr[BLOCK_PAGES];
@@ -83,20 +92,48 @@ static void choose(struct engine *e, uint32_t bi, struct looked *l) NEEDS(e->loc
 	mm_get(l->mm);
 }
 
+/* Returns what it has cost. */
+static uint32_t node_follows(struct engine *e, uint32_t node) NEEDS(e->lock)
+{
+	uint32_t to = record_follow_node(e, node);
+
+	return to == node ? 0 : COPY_NODE + stable_node(&e->stable, to)->nr_items;
+}
+
+/* The same of a block and of the nodes of which the first site is there. Returns the block. */
+static uint32_t records_follow(struct engine *e, uint32_t bi, uint32_t *cost) NEEDS(e->lock)
+{
+	uint32_t to = record_follow_block(e, bi);
+	const struct rmap_block *b = rmap_block(e, to);
+
+	if (!e->blocks.memory)
+		return bi;
+	*cost += to == bi ? 0 : COPY_BLOCK;
+	for (uint64_t m = b->tracked; m && *cost < COPY_MAX; m &= m - 1) {
+		unsigned int slot = low_bit(m);
+		uint32_t node = b->item[slot].s.node;
+
+		if (rmap_state(b, slot) == RMAP_MERGED &&
+		    stable_node(&e->stable, node)->first == item_index(to, slot))
+			*cost += node_follows(e, node);
+	}
+	return to;
+}
+
 /* The next block with pages to ask about. False: the round is over. */
 static bool next_block(struct engine *e, struct looked *l)
 {
 	bool more = true;
 
-	l->nr = 0;
+	l->nr = l->copied = 0;
 	l->mm = NULL;
 	engine_lock(e);
 	if (!e->survey_next)
 		e->survey_due = false;
-	for (uint32_t n = 0; n < VISIT && !l->nr && more; n++) {
+	for (uint32_t n = 0; n + l->copied < VISIT && !l->nr && more; n++) {
 		more = e->survey_next < e->blocks.nr_chunks * SLAB_CHUNK;
 		if (more && slab_is_used(&e->blocks, e->survey_next))
-			choose(e, e->survey_next, l);
+			choose(e, records_follow(e, e->survey_next, &l->copied), l);
 		e->survey_next = more ? e->survey_next + 1 : 0;
 	}
 	engine_unlock(e);
@@ -160,11 +197,25 @@ static void take_frames(struct engine *e, const struct doubted *d) NEEDS(e->lock
 	}
 }
 
+/* After they were put back, which settled them, so that some may have gone. */
+static void doubted_follow(struct engine *e, const struct doubted *d) NEEDS(e->lock)
+{
+	for (unsigned int i = 0; i < d->nr; i++) {
+		uint32_t node = pool_word(&e->pool, d->frame[i]);
+
+		if (node == d->node[i])
+			node_follows(e, node);
+	}
+}
+
 static void look_at_frames(struct engine *e, struct doubted *d)
 {
 	e->ops->frame_nids(e->arena, d->frame, d->nr, d->nid);
 	engine_lock(e);
 	take_frames(e, d);
+	engine_unlock(e);
+	engine_lock(e);
+	doubted_follow(e, d);
 	engine_unlock(e);
 }
 
@@ -189,7 +240,7 @@ bool engine_survey(struct engine *e, uint32_t nr)
 		struct looked l;
 
 		more = next_block(e, &l);
-		asked += l.nr;
+		asked += l.nr + l.copied;
 		if (l.mm)
 			ask(e, &l);
 	}

@@ -56,6 +56,13 @@ void unstable_erase(struct engine *e, uint32_t item)
 	ut_erase(e, ctree_root(&e->unstable, unstable_root(e, item), hash), item);
 }
 
+void unstable_replace(struct engine *e, uint32_t from, uint32_t to)
+{
+	uint64_t hash = item_hash(rmap_item(e, from));
+
+	ut_replace(e, ctree_root(&e->unstable, unstable_root(e, from), hash), from, to);
+}
+
 int unstable_check(struct engine *e)
 {
 	uint64_t nr, all = 0;

@@ -15,6 +15,8 @@ bool unstable_insert(struct engine *e, int root, uint32_t item) NEEDS(e->lock);
 /* Number of the tree that the item is in. */
 int unstable_root(struct engine *e, uint32_t item) NEEDS(e->lock);
 void unstable_erase(struct engine *e, uint32_t item) NEEDS(e->lock);
+/* The item `to`, which has the same hash and is in no tree, takes the place of `from`. */
+void unstable_replace(struct engine *e, uint32_t from, uint32_t to) NEEDS(e->lock);
 /* Verify the trees and recount. 0 or -1. */
 int unstable_check(struct engine *e) NEEDS(e->lock);
 

@@ -304,6 +304,54 @@ START_TEST(records_on_their_nodes)
 }
 END_TEST
 
+/*
+ * How much of the daemon's lies on the node that is to lie there. The kernel moves a page for that,
+ * so that the daemon sees that something has moved.
+ */
+static long records_after_a_move(const struct daemon *d, struct puppet *p, long addr, int node)
+{
+	static int to;
+
+	to = !to;
+	puppet_call(p, fn_move, addr, 1, to, MPOL_MF_MOVE_ALL);
+	return records_of(d, node).there;
+}
+
+/*
+ * Processes go to another node, and the kernel moves what they share there, too. What the daemon
+ * keeps of both goes with them, in the round that looks at what has moved.
+ */
+START_TEST(records_follow)
+{
+	enum { MANY = 2048, LEAST = MANY * 20 / 4096 };
+	struct daemon *d = start(1);
+	struct puppet *p[2], *q = puppet_on(0);
+	long here = puppet_call(q, fn_map, 1), a[2], before;
+
+	puppet_call(q, fn_fill, here, 1, 1, 1);
+	for (int i = 0; i < 2; i++) {
+		p[i] = puppet_on(0);
+		a[i] = puppet_call(p[i], fn_offer_on, MANY, 9 * MANY, 1, 0);
+	}
+	wait_until(ctl_get_u64(d, "ksm/pages_sharing") == MANY, WAIT_MS, "merged");
+	before = records_of(d, 1).there;
+	ck_assert_int_ge(records_of(d, 0).there, before + 5 * LEAST);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(puppet_call(p[i], fn_run_on, 1), 0);
+	wait_until(puppet_call(p[0], fn_move, a[0], MANY, 1, MPOL_MF_MOVE_ALL) == MANY, WAIT_MS,
+		   "the kernel moves the frames");
+	wait_until(records_after_a_move(d, q, here, 0) < before + LEAST, WAIT_MS, "the records go");
+	ck_assert_int_ge(records_of(d, 1).there, before + 5 * LEAST);
+	ck_assert_int_eq(records_of(d, 1).elsewhere, 0);
+	for (int i = 0; i < 2; i++) {
+		expect_whole(p[i], a[i], MANY, 9 * MANY);
+		puppet_end(p[i]);
+	}
+	puppet_end(q);
+	daemon_stop(d);
+}
+END_TEST
+
 static void add(SRunner *sr, const char *name)
 {
 	Suite *s = suite_create(name);
@@ -318,6 +366,7 @@ static void add(SRunner *sr, const char *name)
 		tcase_add_test(tc, no_policy_for_others);
 		tcase_add_test(tc, memory_with_a_policy);
 		tcase_add_test(tc, records_on_their_nodes);
+		tcase_add_test(tc, records_follow);
 	} else if (!strcmp(name, "following")) {
 		tcase_add_test(tc, calm_pages_that_move);
 		tcase_add_test(tc, frames_that_move);

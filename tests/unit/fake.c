@@ -483,9 +483,11 @@ static const struct engine_ops fake_ops = {
 static void *memory_get(void *world, size_t bytes, unsigned int place)
 {
 	struct fake *w = world;
-	void *p = malloc(bytes);
+	void *p = w->memory_full ? NULL : malloc(bytes);
 
-	must(p && place < (unsigned int)w->nr_nodes);
+	must(place < (unsigned int)w->nr_nodes);
+	if (!p)
+		return NULL;
 	w->memory_out += bytes;
 	return p;
 }

@@ -100,6 +100,7 @@ struct fake {
 	int released; /* client_release calls; atomic */
 	struct slab_memory memory;
 	size_t memory_out; /* bytes of it that are in use */
+	bool memory_full;  /* there is no more of it */
 	int write_fails;   /* frame_write calls that are to fail */
 	uint64_t writes, copies, frees, frames_freed, reads, looks, cleans, tracks, writtens, sent,
 		asked;

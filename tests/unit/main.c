@@ -52,6 +52,7 @@ int main(void)
 	srunner_add_suite(sr, suite_drain());
 	srunner_add_suite(sr, suite_claim());
 	srunner_add_suite(sr, suite_survey());
+	srunner_add_suite(sr, suite_record());
 	srunner_add_suite(sr, suite_hold());
 	srunner_add_suite(sr, suite_movers());
 	srunner_add_suite(sr, suite_place());

@@ -42,6 +42,7 @@ Suite *suite_movable(void);
 Suite *suite_drain(void);
 Suite *suite_claim(void);
 Suite *suite_survey(void);
+Suite *suite_record(void);
 Suite *suite_hold(void);
 Suite *suite_place(void);
 Suite *suite_migrate(void);

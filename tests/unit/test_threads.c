@@ -309,7 +309,10 @@ static void *clients_main(void *arg)
 	return NULL;
 }
 
-/* A client that stays, with orders all the while, so there is something to move. */
+/*
+ * A client that stays, with orders all the while, so there is something to move. Now and then it
+ * runs on another node.
+ */
 static void *resident_main(void *arg)
 {
 	struct world *w = arg;
@@ -320,6 +323,8 @@ static void *resident_main(void *arg)
 	c = client_new(w);
 	while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
 		answer(c, &rng);
+		if (fake_rand(&rng) % 16 == 0)
+			engine_mm_set_reader(c->mm, (int)(fake_rand(&rng) % NODES));
 		engine_flush(w->e, ENGINE_FLUSH_RIPE);
 		sched_yield();
 	}
@@ -440,11 +445,29 @@ static void *looker_main(void *arg)
 	return NULL;
 }
 
-/* Movers: beside it frames move, and pages are looked for on other nodes. */
+static void *memory_get(void *arg, size_t bytes, unsigned int place)
+{
+	(void)arg;
+	(void)place;
+	return malloc(bytes);
+}
+
+static void memory_put(void *arg, void *p, size_t bytes)
+{
+	(void)arg;
+	(void)bytes;
+	free(p);
+}
+
+/*
+ * Movers: beside it frames move, pages are looked for on other nodes, and records are copied there.
+ */
 static void clients_beside(bool movers)
 {
 	static struct world w;
+	static const struct slab_memory memory = { memory_get, memory_put, NULL };
 	struct engine_config cfg = { .ops = &ops,
+				     .memory = movers ? &memory : NULL,
 				     .knobs = &w.knobs,
 				     .nr_nodes = movers ? NODES : 1,
 				     .zone_frames = ZONE,

@@ -265,6 +265,7 @@ $(BUILD)/tests/numa-vm/init $(BUILD)/tests/numa-vm/beat: $(BUILD)/%: $(O)/%.o
 
 # What runs in its virtual machine.
 $(BUILD)/tests/functional/test_criu: $(addprefix $(BUILD)/tests/numa-vm/,init beat)
+$(BUILD)/tests/functional/test_kernel_selftests: $(BUILD)/tests/numa-vm/init
 
 $(BUILD)/tests/numa-vm/guest: $(call objs,$(VM_SRC) $(TESTLIB_SRC)) $(CORE) $(CLIENT_INT)
 	$(call link,$(TEST_LIBS))

@@ -135,7 +135,7 @@ PRELOAD  := $(if $(SANITIZE),,$(BUILD)/libksm-preload.so)
 .PHONY: all help run test check bench bench-docs install uninstall clean asan tsan clang \
 	format-check tidy house vm tests run-tests torture faults fuzz fuzz-build fuzzers model \
 	deb setup-build setup-run setup-test setup-fuzz setup-model setup-deb \
-	setup-programs programs setup-bench bench-programs view FORCE
+	setup-programs programs setup-bench bench-programs view bench-numa-vm FORCE
 
 ## all           everything, into build/ (default)
 all: $(PROGRAMS) $(LIBS) $(PRELOAD) $(BENCH_DIR)
@@ -515,6 +515,12 @@ bench: setup-run
 bench-programs: setup-bench
 	@$(MAKE) --no-print-directory all
 	@$(BUILD)/ksm-bench programs $(BENCH_ARGS)
+
+## bench-numa-vm  merge_policy on real nodes, in a virtual machine (15 minutes); LAYOUT: vm.py's
+LAYOUT = 2x512,2x512
+bench-numa-vm: setup-test
+	@$(MAKE) --no-print-directory all $(BUILD)/tests/numa-vm/init
+	@tests/numa-vm/bench.sh $(BUILD) $(LAYOUT) $(or $(BENCH_ARGS),--size 1)
 
 ## bench-docs    tables and plot of docs/performance.md anew, from the last bench if there was one
 bench-docs: setup-run

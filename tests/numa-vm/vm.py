@@ -3,7 +3,7 @@
 
     vm.py --cache DIR --program FILE[:GUEST PATH] [--add FILE[:GUEST PATH]]... LAYOUT [ARG...]
 
-A FILE to add may be a directory, with all that is in it (but for Python's tests).
+A FILE to add may be a directory, with all that is in it, but for parts of Python's library.
 
 LAYOUT is a word per node, joined by commas: "2x512" is a node with two CPUs and 512 MiB, "0x256"
 has no CPU, "1x0" no memory. "1x+256" has none at first, and 256 MiB that the guest may take into
@@ -35,6 +35,9 @@ PACKAGE = re.compile(r"^linux-image-(6\.1[2-9][^ ]*|[7-9]\.[^ ]*)-cloud-amd64(-u
 STATUS = re.compile(rb"^VM-EXIT (\d+)\s*$")
 EMULATOR = "qemu-system-x86_64"
 SKIPPED, TIME_IS_UP, NO_STATUS = 77, 124, 125
+# Of Python's library: what takes much room, and nothing in a guest needs.
+UNWANTED = {"__pycache__", "test", "tests", "site-packages", "dist-packages", "ensurepip",
+            "idlelib", "lib2to3", "tkinter", "turtledemo"}
 NEIGHBOUR, STEP = 15, 6  # distances; a node is 10 from itself
 FILES = {
     "/etc/passwd": "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
@@ -129,7 +132,7 @@ class Archive:
 
     def add_tree(self, top, guest):
         for folder, inside, files in os.walk(top):
-            inside[:] = [d for d in inside if d not in ("__pycache__", "test")]
+            inside[:] = [d for d in inside if d not in UNWANTED and not d.startswith("config-")]
             for name in files:
                 path = os.path.join(folder, name)
                 if ".so" in name:

@@ -66,12 +66,21 @@ class Daemon:
         return True
 
     def ask(self, line: str) -> str:
-        assert self.socket
-        self.socket.sendall((line + "\n").encode())
-        head = self.answers.readline().decode().split()
+        head = self._head(line)
+        if not head and self._connect():
+            head = self._head(line)  # it ends a connection on which nobody asked for a minute
         if head[:1] != ["ok"]:
             raise Failed(f"ksmd-user: {line}: {' '.join(head)}")
         return self.answers.read(int(head[1])).decode()
+
+    def _head(self, line: str) -> list[str]:
+        """Of the answer; empty: the connection has ended."""
+        assert self.socket
+        try:
+            self.socket.sendall((line + "\n").encode())
+            return self.answers.readline().decode().split()
+        except ConnectionError:
+            return []
 
     def number(self, path: str) -> int:
         return int(self.ask("get " + path))

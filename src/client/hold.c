@@ -102,6 +102,24 @@ int hold_look(const struct kit *k, uint64_t start, uint64_t end, uint64_t *frame
 	return n < 0 ? (int)n : 0;
 }
 
+uint64_t hold_frames_end(const struct kit *k, uint64_t start, uint64_t end)
+{
+	struct kabi_page_region v = { 0 };
+	struct kabi_pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)&v,
+		.vec_len = 1,
+		.category_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_FILE,
+		.return_mask = KABI_PAGE_IS_PRESENT | KABI_PAGE_IS_FILE,
+	};
+
+	return sysc3(SYS_ioctl, k->pagemap, KABI_PAGEMAP_SCAN, &scan) == 1 && v.start == start ?
+		       v.end :
+		       start;
+}
+
 static bool may_be_positive(const char *status, const char *key)
 {
 	const char *p = strstr(status, key);

@@ -26,6 +26,8 @@ long hold_private(const struct kit *k, uint64_t start, uint64_t end,
  */
 int hold_look(const struct kit *k, uint64_t start, uint64_t end, uint64_t *frames,
 	      uint64_t *private);
+/* Every page from `start` up to where is present and the file's? At most `end`. Any context. */
+uint64_t hold_frames_end(const struct kit *k, uint64_t start, uint64_t end);
 /* Could a device be writing to memory of this process? Errs on the side of yes. Any context. */
 bool hold_may_be_pinned(const struct kit *k);
 

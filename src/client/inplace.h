@@ -9,10 +9,12 @@
 #include "client/kit.h"
 
 /*
- * Replace the pages of `mask` of the order, all of which lie in mappings of frames. On entry
- * result[] is KSM_RES_GONE there; pages that are not replaced keep that or get their reason.
+ * Replace the pages of mask[] of orders for blocks that follow each other: of the first one, and of
+ * those behind it that are one run with it. All of the pages lie in mappings of frames. On entry
+ * their results are KSM_RES_GONE; pages that are not replaced keep that or get their reason.
+ * Returns how many orders are dealt with, one at least.
  */
-void inplace_execute(const struct kit *k, const struct ksm_msg_order *m, uint64_t mask,
-		     uint8_t *result) NEEDS(as.lock);
+unsigned int inplace_execute(const struct kit *k, const struct ksm_msg_order *m, unsigned int nr,
+			     const uint64_t *mask, struct ksm_msg_order_done *done) NEEDS(as.lock);
 
 #endif

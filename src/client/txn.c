@@ -146,8 +146,8 @@ static unsigned int execute(struct kit *k, const struct ksm_msg_order *m, unsign
 	for (unsigned int i = 0; i < nr; i++)
 		mask[i] = eligible(&m[i], &in_frames[i]) & ~in_frames[i];
 	nr = execute_private(k, m, nr, mask, done);
-	for (unsigned int i = 0; i < nr; i++)
-		inplace_execute(k, &m[i], in_frames[i], done[i].result);
+	for (unsigned int i = 0; i < nr;)
+		i += inplace_execute(k, &m[i], nr - i, &in_frames[i], &done[i]);
 	return nr;
 }
 

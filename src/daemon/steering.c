@@ -97,7 +97,8 @@ uint64_t steering_step(struct steering *s, struct clients *c, const struct ksm_k
 
 	if (t->nr_nodes == 1)
 		return CLOCK_NEVER;
-	readers_due = readers_step(&s->readers, c, t);
+	readers_due =
+		readers_step(&s->readers, c, t, policy_steers(knob_get(knobs, KNOB_MERGE_POLICY)));
 	if (now >= s->due_ms) {
 		if (!s->active) {
 			s->pressure = is_short(knobs);

@@ -69,14 +69,18 @@ void engine_mm_set_family(struct mm_slot *mm, uint64_t family)
 	engine_unlock(mm->e);
 }
 
-void engine_mm_set_reader(struct mm_slot *mm, int nid)
+bool engine_mm_set_reader(struct mm_slot *mm, int nid)
 {
+	bool news;
+
 	if (nid < 0 || nid >= mm->e->nr_nodes)
 		nid = NID_UNKNOWN;
 	engine_lock(mm->e);
-	mm->e->reader_changes += mm->reader != nid;
+	news = mm->reader != nid;
+	mm->e->reader_changes += news;
 	mm->reader = nid;
 	engine_unlock(mm->e);
+	return news;
 }
 
 /* Everything that hangs on a client, except itself and its references. */

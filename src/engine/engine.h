@@ -504,7 +504,7 @@ bool engine_survey_due(struct engine *e);
  * adds to *out. ENGINE_MIGRATE_NONE: nothing is to be done for now; DONE: the round has ended with
  * this step, and retired frames if something was moved.
  */
-void engine_mm_set_reader(struct mm_slot *mm, int nid);
+bool engine_mm_set_reader(struct mm_slot *mm, int nid);
 /* Frames, by the node that they were to go to. All are uint64_t. */
 struct engine_steered {
 	struct {

@@ -154,6 +154,7 @@ static bool rights_call_by_number(long nr, const long a[static 6], long *r)
 	case SYS_setgroups:
 	case SYS_setfsuid:
 	case SYS_setfsgid:
+	case SYS_landlock_restrict_self:
 		*r = rights_call(nr, a[0], a[1], a[2], a[3], a[4]);
 		return true;
 	default:

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/landlock.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -43,7 +44,8 @@
 
 static const long PG = PUPPET_PAGE;
 static char self[4096]; /* path of this program */
-enum { NR = 150 };      /* more than two blocks of 64, and no multiple */
+static bool covered_here;
+enum { NR = 150 }; /* more than two blocks of 64, and no multiple */
 
 /* ---- sealed memory ---- */
 
@@ -363,6 +365,44 @@ static int has_no_more_rights(void)
 	return 0;
 }
 
+enum { THREADS_MAX = 16 };
+
+/* Their IDs, without the caller's. Returns how many. */
+static int other_threads(int id[THREADS_MAX])
+{
+	DIR *tasks = opendir("/proc/self/task");
+	int nr = 0;
+
+	for (struct dirent *e; tasks && (e = readdir(tasks));)
+		if (e->d_name[0] != '.' && atoi(e->d_name) != gettid() && nr < THREADS_MAX)
+			id[nr++] = atoi(e->d_name);
+	if (tasks)
+		closedir(tasks);
+	return nr;
+}
+
+/*
+ * Landlock shows nowhere what holds for a thread. So no thread may be there that was there before:
+ * it would open what this one may not. (Files may still be opened, or the look would fail.)
+ */
+static int locks_itself_in(void)
+{
+	const struct landlock_ruleset_attr attr = { .handled_access_fs =
+							    LANDLOCK_ACCESS_FS_MAKE_SOCK };
+	int before[THREADS_MAX], nr, left = 0;
+	long fd = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+
+	say("ruleset", fd);
+	say("NO_NEW_PRIVS", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	while (!(nr = other_threads(before)) && covered_here) /* the agent begins again */
+		usleep(1000);
+	say("restrict_self", syscall(SYS_landlock_restrict_self, fd, 0));
+	for (int i = 0; i < nr; i++)
+		left += !syscall(SYS_tgkill, getpid(), before[i], 0);
+	printf("%d\n", left);
+	return 0;
+}
+
 /* So often that the agent does not begin again. */
 static int changes_all_the_time(void)
 {
@@ -624,6 +664,7 @@ static const struct {
 	PROGRAM(namespaces_by_number),
 	PROGRAM(gives_up_rights),
 	PROGRAM(has_no_more_rights),
+	PROGRAM(locks_itself_in),
 	PROGRAM(changes_all_the_time),
 	PROGRAM(changes_while_users_change),
 	PROGRAM(no_descriptors),
@@ -647,6 +688,7 @@ static int inside(const char *name, bool covered)
 			_exit(97);
 		usleep(10000);
 	}
+	covered_here = covered;
 	atexit(print_at_exit);
 	for (size_t i = 0; i < NR_PROGRAMS; i++)
 		if (!strcmp(programs[i].name, name))

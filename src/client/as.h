@@ -83,6 +83,11 @@ struct as_policy {
 	uint64_t nodes[AS_POLICY_NODES / 64];
 };
 
+/* Names that ranges have: as_names.h. */
+#define AS_NAMES 254
+#define AS_NAMELESS 255 /* the number of a name that is not kept */
+#define AS_NAME_SIZE 80 /* with the NUL: prctl(2) */
+
 /*
  * The lock covers every field, except where a field says otherwise. Invariants, outside of edits:
  * nr is the number of ranges in the table; nr_frame_pages is the number of frame bits set;
@@ -122,6 +127,9 @@ struct as {
 	int32_t leaving[AS_LEAVING]; /* their thread IDs */
 	struct as_policy policy[AS_POLICIES];
 	uint32_t nr_policies; /* they only become more, so a range's number stays valid */
+	char name[AS_NAMES][AS_NAME_SIZE]; /* number n is name[n - 1] */
+	uint32_t nr_names;
+	_Atomic bool names_forbidden; /* by a filter of system calls; without the lock */
 };
 
 extern struct as as;

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "client/as_names.h"
 #include "client/sysc.h"
 #include "wire/wire.h"
 
@@ -50,7 +51,7 @@ bool as_hides_frames(const struct as_range *r)
 bool as_has_advice(const struct as_range *r)
 {
 	return (r->flags & (AS_DONTFORK | AS_DONTDUMP | AS_POLICY)) ||
-	       (r->left_out & 1u << KSM_LEFT_WIPEONFORK);
+	       (r->left_out & 1u << KSM_LEFT_WIPEONFORK) || r->name;
 }
 
 bool as_repeat_on_frames(uint64_t start, uint64_t end, const struct as_range *r)
@@ -77,6 +78,7 @@ bool as_repeat_advice(uint64_t start, uint64_t end, const struct as_range *r)
 		ok &= as_repeat(start, end, MADV_WIPEONFORK);
 	if (nr && nr <= as.nr_policies)
 		ok &= repeat_policy(start, end, &as.policy[nr - 1]);
+	as_name_repeat(start, end, r);
 	return ok;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * as_advice.h - what the kernel has to hear again when a mapping takes another's place: advice on
- * forks and core dumps, and a NUMA policy.
+ * forks and core dumps, a NUMA policy, and a name.
  */
 #ifndef KSM_AS_ADVICE_H
 #define KSM_AS_ADVICE_H
@@ -20,10 +20,14 @@ bool as_hides_frames(const struct as_range *r) NEEDS(as.lock);
 bool as_has_advice(const struct as_range *r) NEEDS(as.lock);
 /*
  * Repeat for the new anonymous mapping [start, end) what the kernel was told of r. False: it
- * refused some of that. Who cannot let children have the memory does this before it is in place.
+ * refused some of that (a name does not count). Who cannot let children have the memory does this
+ * before it is in place.
  */
 bool as_repeat_advice(uint64_t start, uint64_t end, const struct as_range *r) NEEDS(as.lock);
-/* The same for a mapping of frames, without the policy: that would hold for everybody's frames. */
+/*
+ * The same for a mapping of frames, without the policy, which would hold for everybody's frames,
+ * and without the name.
+ */
 bool as_repeat_on_frames(uint64_t start, uint64_t end, const struct as_range *r) NEEDS(as.lock);
 
 /*

@@ -337,7 +337,7 @@ static void split(uint64_t addr) NEEDS(as.lock)
 static bool joins(const struct as_range *a, const struct as_range *b)
 {
 	return a->end == b->start && a->prot == b->prot && a->flags == b->flags &&
-	       a->left_out == b->left_out;
+	       a->left_out == b->left_out && a->name == b->name;
 }
 
 /* Coalesce neighbours from the one that ends at `start` to the one that begins at `end`. */
@@ -372,17 +372,25 @@ static void cut(uint64_t start, uint64_t end) NEEDS(as.lock)
 		remove_some(r, end);
 }
 
-int as_set(uint64_t start, uint64_t end, uint8_t prot, uint16_t flags, uint16_t left_out)
+int as_put(uint64_t start, uint64_t end, struct as_range r)
 {
+	r.start = start;
+	r.end = end;
 	if (as_reserve(EDIT_ADDS) < 0)
 		return -ENOMEM;
 	as.editing = 1;
 	cut(start, end);
-	insert((struct as_range){ start, end, prot, flags, left_out });
+	insert(r);
 	coalesce(start, end);
 	as.editing = 0;
 	atomic_store_explicit(&as.active, true, memory_order_relaxed);
 	return 0;
+}
+
+int as_set(uint64_t start, uint64_t end, uint8_t prot, uint16_t flags, uint16_t left_out)
+{
+	return as_put(start, end,
+		      (struct as_range){ .prot = prot, .flags = flags, .left_out = left_out });
 }
 
 void as_clear(uint64_t start, uint64_t end)

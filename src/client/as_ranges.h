@@ -38,6 +38,7 @@ struct as_range {
 	uint8_t prot;      /* PROT_* */
 	uint16_t flags;    /* AS_* */
 	uint16_t left_out; /* bit set of 1 << enum ksm_left_out */
+	uint8_t name;      /* that the program gave it, or 0: as_name_number() */
 };
 
 static inline struct span as_span(const struct as_range *r)
@@ -66,7 +67,9 @@ bool as_covers(uint64_t start, uint64_t end) NEEDS(as.lock);
 /* Replace what is known of [start, end). Returns 0, or -ENOMEM: nothing has changed. */
 int as_set(uint64_t start, uint64_t end, uint8_t prot, uint16_t flags, uint16_t left_out)
 	NEEDS(as.lock);
-/* The same for the parts of it that are not known yet. Returns 0, or -ENOMEM: a part was done. */
+/* The same, with all that is known of r. */
+int as_put(uint64_t start, uint64_t end, struct as_range r) NEEDS(as.lock);
+/* As as_set(), for the parts of it that are not known yet. 0, or -ENOMEM: a part was done. */
 int as_fill(uint64_t start, uint64_t end, uint8_t prot, uint16_t flags, uint16_t left_out)
 	NEEDS(as.lock);
 /* Forget what is known of [start, end); without memory, all of the ranges that it touches. */

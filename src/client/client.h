@@ -125,6 +125,8 @@ long ksmc_lock_all(int flags, const void *object, size_t len);
 
 /* prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME) of this range, as the kernel answers without frames. */
 long ksmc_name(void *addr, size_t len, const char *to);
+/* That call is forbidden from here on: what is given back stays without its name. */
+void ksmc_name_no_more(void);
 
 /* Does the agent run, or may it never run again? Has it run, here or in an ancestor's memory? */
 bool ksmc_has_agent(void);

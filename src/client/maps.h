@@ -17,7 +17,7 @@ struct maps_entry {
 	uint64_t file; /* maps_file_id(); 0: none */
 	uint8_t prot;  /* PROT_* */
 	bool shared;
-	char name[64]; /* cut off where longer */
+	char name[96]; /* cut off where longer; "[anon:" with the longest name fits */
 };
 
 /*

@@ -14,6 +14,7 @@
 
 #include "client/agent.h"
 #include "client/as_life.h"
+#include "client/as_names.h"
 #include "client/as_ranges.h"
 #include "client/as_unseen.h"
 #include "client/aside.h"
@@ -29,6 +30,8 @@ static void learn_mapping(void *arg, const struct maps_entry *e) NEEDS(as.lock)
 	if (as_may_learn(e) &&
 	    (as_unseen_see(part, e) < 0 || as_fill(part.start, part.end, e->prot, 0, 0) < 0))
 		l->nomem = true;
+	if (as_may_learn(e))
+		as_name_learn(part.start, part.end, e->name);
 	if (l->shared && e->shared && part.end <= KSM_ADDR_END &&
 	    as_fill(part.start, part.end, e->prot, 0, 1u << KSM_LEFT_SHARED) < 0)
 		l->nomem = true;

@@ -184,7 +184,7 @@ static void follow_growth(const struct as_range *last, uint64_t at, uint64_t len
 	ops_forget(at, at + len);
 	if (!last->end)
 		return;
-	as_set(at, at + len, last->prot, last->flags, last->left_out);
+	as_put(at, at + len, *last);
 	if (last->flags & AS_WANTED)
 		as_event(KSM_MSG_ADD, at, at + len);
 }
@@ -210,8 +210,7 @@ static void follow_move(uint64_t from, uint64_t len, uint64_t to, bool keep_old)
 
 		at = part.end;
 		offered |= r.flags & AS_WANTED;
-		as_set(to + (part.start - from), to + (part.end - from), r.prot, r.flags,
-		       r.left_out);
+		as_put(to + (part.start - from), to + (part.end - from), r);
 	}
 	for (at = from; as_frames_next(&at, &run_end, from + len); at = run_end) {
 		frames = true;

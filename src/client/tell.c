@@ -19,6 +19,7 @@
 
 #include "base/span.h"
 #include "client/as.h"
+#include "client/as_names.h"
 #include "client/as_queue.h"
 #include "client/as_ranges.h"
 #include "client/as_unseen.h"
@@ -160,12 +161,13 @@ static void count_left_out(const struct kit *k, uint64_t left_out[KSM_LEFT_CLIEN
 
 bool tell_info(struct link *l)
 {
-	struct ksm_msg_info m = { { KSM_MSG_INFO, sizeof(m) }, 0, 0, 0, { 0 } };
+	struct ksm_msg_info m = { { KSM_MSG_INFO, sizeof(m) }, 0, 0, 0, 0, { 0 } };
 
 	m.cpu_ns = thread_cpu_ns();
 	as_agent_lock();
 	m.flags = (as.merge_any ? KSM_INFO_MERGE_ANY : 0) |
 		  (l->short_of_memory ? KSM_INFO_SHORT : 0);
+	m.nameless = as_names_lost();
 	as_unlock();
 	count_left_out(l->kit, m.left_out);
 	m.left_out[KSM_LEFT_KEPT] = l->kept_pages;

@@ -22,6 +22,7 @@ static void view(struct session *s, struct client_view *v)
 	v->stalled = session_stalled(s);
 	v->ready = session_told(s);
 	v->short_of_memory = s->flags & KSM_INFO_SHORT;
+	v->nameless = s->nameless;
 	v->max_map_count = s->max_map_count;
 	v->agent_cpu_ns = s->agent_cpu_ns;
 	v->connected_ms = clock_ms() - s->accepted_ms;
@@ -163,6 +164,7 @@ void client_totals(struct clients *c, struct client_totals *out)
 		mm_counters(s->mm, &mm);
 		out->nr_short += !!(s->flags & KSM_INFO_SHORT);
 		out->added_vmas += mm.added_vmas;
+		out->nameless += s->nameless;
 		for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
 			out->left_out[i] += s->left_out[i];
 	}

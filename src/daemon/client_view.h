@@ -23,6 +23,7 @@ struct client_view {
 	bool merge_any, stalled, short_of_memory, ready;
 	uint32_t max_map_count;
 	uint64_t agent_cpu_ns, connected_ms;
+	uint64_t nameless;              /* pages on frames that it named */
 	uint64_t left_out[KSM_LEFT_NR]; /* the client's own reasons and ours */
 	struct mm_counters mm;
 	int64_t profit; /* bytes saved less all metadata spent on it */
@@ -61,6 +62,7 @@ unsigned int client_outdated(struct clients *c, struct client_outdated *v, unsig
 struct client_totals {
 	uint64_t added_vmas; /* sum over all clients */
 	uint64_t nr_short;   /* clients that have no room to give frames up */
+	uint64_t nameless;   /* sum of pages on frames that they named */
 	uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };
 void client_totals(struct clients *c, struct client_totals *out);

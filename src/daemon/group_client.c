@@ -173,6 +173,9 @@ static const struct attr attrs[] = {
 		   "added_vmas * " KERNEL_VMA_BYTES_TEXT),
 	CLIENT("ksm_merge_any", merge_any, "1: everything it maps is offered"),
 	CLIENT("ksm_mergeable", mergeable, "1: something is offered"),
+	CLIENT("pages_nameless", view.nameless,
+	       "pages on frames that the program named (PR_SET_VMA_ANON_NAME), and that maps shows "
+	       "without the name"),
 	CLIENT("region_bytes", view.mm.region_bytes, "memory offered"),
 	CLIENT("nr_vmas", nr_vmas, "mappings of the process, those that merging added included"),
 	CLIENT("added_vmas", view.mm.added_vmas, "mappings that merging added"),

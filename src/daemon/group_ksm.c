@@ -20,7 +20,7 @@ static const char *const left_names[KSM_LEFT_NR] = KSM_LEFT_NAMES;
 
 struct ksm_values {
 	struct engine_counters c;
-	uint64_t added_vmas, nr_short;
+	uint64_t added_vmas, nr_short, nameless;
 	int64_t general_profit;
 	uint64_t orders, frames_brought, twins_merged, twins_failed;
 	uint64_t held, debt_bytes, debt_limit_bytes;
@@ -50,6 +50,7 @@ static int gather(void *owner, uint64_t subject, void *values)
 	client_totals(d->clients, &s);
 	v->added_vmas = s.added_vmas;
 	v->nr_short = s.nr_short;
+	v->nameless = s.nameless;
 	account_limits(&d->accounts, &limits);
 	v->held = d->shortage.held;
 	v->debt_bytes = v->c.pages_indebted << KSM_PAGE_SHIFT;
@@ -76,6 +77,9 @@ static const struct attr attrs[] = {
 	KSM("pages_waiting", c.pages_waiting,
 	    "pages equal to others that wait for min_sharers or merge_delay_millisecs"),
 	KSM("pages_volatile", c.pages_volatile, "tracked pages that change too often, or are new"),
+	KSM("pages_nameless", nameless,
+	    "pages on frames that programs named (PR_SET_VMA_ANON_NAME), and that maps shows "
+	    "without the name"),
 	KSM("pages_tracked", c.pages_tracked,
 	    "tracked pages, for each of which the daemon keeps an item"),
 	KSM("pages_scanned", c.total.pages_scanned, "pages read and hashed, since the start"),

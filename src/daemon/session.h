@@ -147,6 +147,7 @@ struct session {
 	_Atomic uint32_t flags, max_map_count;
 	_Atomic uint64_t agent_cpu_ns;
 	_Atomic uint64_t left_out[KSM_LEFT_CLIENT_NR];
+	_Atomic uint64_t nameless;
 };
 TAILQ_HEAD(session_list, session);
 

@@ -14,6 +14,7 @@ void session_info(struct session *s, const union ksm_msg *msg)
 	s->has_told = true;
 	s->d->agents_cpu_ns += info->cpu_ns - u64_min(s->agent_cpu_ns, info->cpu_ns);
 	s->agent_cpu_ns = info->cpu_ns;
+	s->nameless = info->nameless;
 	for (int i = 0; i < KSM_LEFT_CLIENT_NR; i++)
 		s->left_out[i] = info->left_out[i];
 	engine_mm_set_vmas(s->mm, info->nr_vmas, s->max_map_count);

@@ -37,10 +37,11 @@
 #define THREAD 0x3d0f00 /* clone(2) by pthread_create */
 
 /* What we call. A call that `may_fail` may be answered with an error. */
-static const struct {
+struct call {
 	long nr, arg[4];
 	bool may_fail;
-} calls[] = {
+};
+static const struct call calls[] = {
 	/* Interposers. */
 	{ SYS_rt_sigprocmask, { 0 }, false },
 	{ SYS_futex, { 0, FUTEX_WAIT_PRIVATE }, false },
@@ -244,21 +245,40 @@ static uint32_t ask(const struct sock_fprog *prog, const struct seccomp_data *da
 	return SECCOMP_RET_KILL_PROCESS;
 }
 
+/* Will the kernel refuse it? */
+static bool is_invalid(const struct sock_fprog *prog)
+{
+	return !user_range(prog, sizeof(*prog)) || !prog->len || prog->len > BPF_MAXINSNS ||
+	       !user_range(prog->filter, prog->len * sizeof(*prog->filter));
+}
+
+static bool passes(const struct sock_fprog *prog, const struct call *c)
+{
+	struct seccomp_data data = { .nr = (int)c->nr, .arch = ARCH };
+	uint32_t says;
+
+	for (int k = 0; k < 4; k++)
+		data.args[k] = (uint64_t)c->arg[k];
+	says = ask(prog, &data) & SECCOMP_RET_ACTION_FULL;
+	return says == SECCOMP_RET_ALLOW || says == SECCOMP_RET_LOG ||
+	       (c->may_fail && says == SECCOMP_RET_ERRNO);
+}
+
 bool filter_passes(const struct sock_fprog *prog)
 {
-	if (!user_range(prog, sizeof(*prog)) || !prog->len || prog->len > BPF_MAXINSNS ||
-	    !user_range(prog->filter, prog->len * sizeof(*prog->filter)))
-		return true; /* the kernel refuses it */
-	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-		struct seccomp_data data = { .nr = (int)calls[i].nr, .arch = ARCH };
-		uint32_t says;
-
-		for (int k = 0; k < 4; k++)
-			data.args[k] = (uint64_t)calls[i].arg[k];
-		says = ask(prog, &data) & SECCOMP_RET_ACTION_FULL;
-		if (says != SECCOMP_RET_ALLOW && says != SECCOMP_RET_LOG &&
-		    !(calls[i].may_fail && says == SECCOMP_RET_ERRNO))
+	if (is_invalid(prog))
+		return true;
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		if (!passes(prog, &calls[i]))
 			return false;
-	}
 	return true;
+}
+
+bool filter_lets_name(const struct sock_fprog *prog)
+{
+	static const struct call name = { SYS_prctl,
+					  { KABI_PR_SET_VMA, KABI_PR_SET_VMA_ANON_NAME },
+					  true };
+
+	return is_invalid(prog) || passes(prog, &name);
 }

@@ -13,5 +13,7 @@ struct sock_fprog;
  * no filter yet that forbids rt_sigprocmask(2).
  */
 bool filter_passes(const struct sock_fprog *prog);
+/* The same if they name memory, which they do only where the program does. */
+bool filter_lets_name(const struct sock_fprog *prog);
 
 #endif

@@ -70,6 +70,8 @@ long rights_filter(long nr, long a, long b, long c, long d, long e, const void *
 {
 	if (preload_active() && !filter_passes(prog))
 		give_up();
+	if (preload_active() && !filter_lets_name(prog))
+		ksmc_name_no_more();
 	atomic_store(&filtered, true);
 	return sysc5(nr, a, b, c, d, e);
 }

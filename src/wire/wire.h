@@ -24,7 +24,7 @@
 #include "wire/abi.h"
 #include "wire/label.h"
 
-#define KSM_WIRE_VERSION 4
+#define KSM_WIRE_VERSION 5
 #define KSM_CLIENT_SOCKET "client.sock"
 #define KSM_CONTROL_SOCKET "control.sock"
 
@@ -155,7 +155,8 @@ struct ksm_msg_info {
 	struct ksm_msg_hdr hdr;
 	uint32_t flags; /* KSM_INFO_* */
 	uint32_t nr_vmas;
-	uint64_t cpu_ns; /* CPU time the agent has spent so far */
+	uint64_t cpu_ns;   /* CPU time the agent has spent so far */
+	uint64_t nameless; /* pages on frames that the program gave a name */
 	uint64_t left_out[KSM_LEFT_CLIENT_NR];
 };
 

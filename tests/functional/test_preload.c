@@ -1086,6 +1086,94 @@ static int inside_name_memory(void)
 	return 0;
 }
 
+/*
+ * A kernel that names memory. This one answers for it: a filter hands the calls of all threads to a
+ * thread, which refuses what begins on frames and keeps account of the rest.
+ */
+static struct {
+	int listener;
+	_Atomic size_t by_program, by_agent; /* bytes that got the name "mine" */
+} naming;
+
+static void *answer_naming(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		struct seccomp_notif call = { 0 };
+		struct seccomp_notif_resp answer = { 0 };
+		const unsigned char *start;
+
+		if (sysc3(SYS_ioctl, naming.listener, SECCOMP_IOCTL_NOTIF_RECV, &call))
+			continue;
+		start = (const unsigned char *)call.data.args[2];
+		answer.id = call.id;
+		if (on_frames(start, PG))
+			answer.error = -EBADF;
+		else if (strcmp((const char *)call.data.args[4], "mine") != 0)
+			answer.error = -EINVAL;
+		else if (call.pid == (uint32_t)getpid())
+			naming.by_program += call.data.args[3];
+		else
+			naming.by_agent += call.data.args[3];
+		sysc3(SYS_ioctl, naming.listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+	}
+	return NULL;
+}
+
+/* Past the library, which takes its hands from memory's names where a filter may forbid that. */
+static void begin_naming(void)
+{
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, KABI_PR_SET_VMA, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof(f) / sizeof(f[0]), f };
+	pthread_t thread;
+
+	EXPECT(!sysc5(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	naming.listener = (int)sysc3(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+				     SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC |
+					     SECCOMP_FILTER_FLAG_TSYNC_ESRCH,
+				     &prog);
+	EXPECT(naming.listener >= 0);
+	EXPECT(!pthread_create(&thread, NULL, answer_naming, NULL));
+}
+
+/* Memory that is given back has its name again, also where it was moved meanwhile. */
+static int inside_named(void)
+{
+	const size_t len = 2 * MIB, few = 4 * PG;
+	unsigned char *p = map(2 * len), *to = map(len);
+	char c;
+
+	for (size_t i = 0; i < 2 * len / PG; i++) /* pairs, and then pages without an equal */
+		*(size_t *)(p + i * PG) = i < len / PG ? 1 + i / 2 : i + len;
+	while (on_frames(p, len) < len / PG)
+		usleep(1000);
+	begin_naming();
+	EXPECT(!prctl(KABI_PR_SET_VMA, KABI_PR_SET_VMA_ANON_NAME, p, 2 * len, "mine"));
+	EXPECT(naming.by_program == len && !naming.by_agent);
+	EXPECT(mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	EXPECT(write(STDOUT_FILENO, "ready\n", 6) == 6);
+	EXPECT(read(STDIN_FILENO, &c, 1) == 1);
+	/* A few pages are broken in place, and the agent makes a mapping of their own later. */
+	EXPECT(!madvise(to, few, MADV_UNMERGEABLE));
+	while (naming.by_agent < few)
+		usleep(1000);
+	EXPECT(!madvise(to, len, MADV_UNMERGEABLE));
+	EXPECT(!on_frames(to, len));
+	EXPECT(naming.by_agent == len);
+	for (size_t i = 0; i < len / PG; i++)
+		EXPECT(*(size_t *)(to + i * PG) == 1 + i / 2);
+	EXPECT(write(STDOUT_FILENO, "ready\n", 6) == 6);
+	EXPECT(read(STDIN_FILENO, &c, 1) == 1);
+	return 0;
+}
+
 #define LIMIT_ENV "KSM_TEST_MEMLOCK_KIB"
 
 /*
@@ -1188,6 +1276,7 @@ static const struct {
 	INSIDE(hold_and_lock),
 	INSIDE(lock_all),
 	INSIDE(name_memory),
+	INSIDE(named),
 	INSIDE(busy),
 };
 
@@ -1340,6 +1429,26 @@ START_TEST(with_daemon)
 }
 END_TEST
 #define NR_WITH_DAEMON 12
+
+/* Names are missing where frames stand, and nowhere else. */
+START_TEST(names_come_back)
+{
+	struct daemon *d = daemon_start(NULL);
+	struct program p;
+
+	daemon_hasten(d);
+	p = run_inside(NULL, "named");
+	wait_ready(&p);
+	wait_until(ctl_client_u64(d, p.pid, "pages_nameless") == 2 * MIB / PG, WAIT_MS, "counted");
+	ck_assert_uint_eq(ctl_get_u64(d, "ksm/pages_nameless"), 2 * MIB / PG);
+	ck_assert_int_eq(write(p.in, "x", 1), 1);
+	wait_ready(&p);
+	wait_until(!ctl_get_u64(d, "ksm/pages_nameless"), WAIT_MS, "all have their names");
+	ck_assert_int_eq(write(p.in, "x", 1), 1);
+	ck_assert_int_eq(end(&p), 0);
+	daemon_stop(d);
+}
+END_TEST
 
 /*
  * A limit on locked memory that fits the program without us, and 64 KiB. Seen to fail when the
@@ -1692,6 +1801,7 @@ int main(int argc, char **argv)
 	suite_add_tcase(s, t);
 	tcase_add_loop_test(t, without_daemon, 0, NR_WITHOUT_DAEMON);
 	tcase_add_loop_test(t, with_daemon, 0, NR_WITH_DAEMON);
+	tcase_add_test(t, names_come_back);
 	tcase_add_test(t, lock_all_under_a_limit);
 	tcase_add_test(t, merge_any_of_the_kernel);
 	tcase_add_loop_test(t, merges, 0, NR_MERGES);

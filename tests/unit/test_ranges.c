@@ -4,8 +4,10 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "client/as_names.h"
 #include "client/as_ranges.h"
 #include "suites.h"
 
@@ -175,6 +177,62 @@ START_TEST(reserved)
 }
 END_TEST
 
+static uint8_t named_at(unsigned int page) UNCHECKED_LOCKING
+{
+	const struct as_range *r = as_range_at(addr(page));
+
+	return r ? r->name : 0;
+}
+
+/* Give page `page` the n-th of many names. */
+static void give_name(unsigned int page, unsigned int n) UNCHECKED_LOCKING
+{
+	char name[AS_NAME_SIZE];
+
+	snprintf(name, sizeof(name), "n%u", n);
+	as_name_set(addr(page), addr(page + 1), name);
+}
+
+/* Ranges keep names as they keep everything else, and a number that no range has is used again. */
+START_TEST(names)
+{
+	char longest[AS_NAME_SIZE + 8];
+	uint8_t first;
+
+	ck_assert_int_eq(as_ranges_init(), 0);
+	step(0, 0, 1000, 1);
+	as_name_set(addr(10), addr(20), "a name");
+	first = named_at(10);
+	ck_assert_uint_ne(first, 0);
+	ck_assert_uint_eq(named_at(19), first);
+	ck_assert_uint_eq(named_at(9) | named_at(20), 0);
+	as_name_learn(addr(30), addr(40), "[anon:a name]");
+	ck_assert_uint_eq(named_at(30), first);
+	as_name_learn(addr(40), addr(50), "[heap]");
+	ck_assert_uint_eq(named_at(40), 0);
+	as_put(addr(50), addr(51), *as_range_at(addr(10)));
+	ck_assert_uint_eq(named_at(50), first);
+	as_name_set(addr(0), addr(1000), NULL);
+	ck_assert_uint_eq(named_at(10), 0);
+	ck_assert_uint_eq(as.nr, 1);
+
+	memset(longest, 'x', sizeof(longest));
+	memcpy(longest, "[anon:", 6);
+	strcpy(longest + 6 + AS_NAME_SIZE - 1, "]");
+	as_name_learn(addr(0), addr(1), longest);
+	ck_assert_uint_eq(strlen(as.name[named_at(0) - 1]), AS_NAME_SIZE - 1);
+
+	for (unsigned int i = 1; i <= AS_NAMES; i++)
+		give_name(i, i);
+	ck_assert_uint_eq(named_at(AS_NAMES), AS_NAMELESS); /* the longest has a range, too */
+	as_name_set(addr(5), addr(6), NULL);
+	give_name(AS_NAMES, AS_NAMES);
+	ck_assert_uint_ne(named_at(AS_NAMES), AS_NAMELESS);
+	ck_assert_str_eq(as.name[named_at(AS_NAMES) - 1], "n254");
+	ck_assert_str_eq(as.name[named_at(6) - 1], "n6");
+}
+END_TEST
+
 Suite *suite_ranges(void)
 {
 	Suite *s = suite_create("ranges");
@@ -183,6 +241,7 @@ Suite *suite_ranges(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, random_edits);
 	tcase_add_test(tc, reserved);
+	tcase_add_test(tc, names);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -29,6 +29,11 @@ ZONE_MIB = "256"
 CALM_S = 1.5  # nothing has changed for so long
 CALM_TURNS = 14  # and the mover has had so many turns, 250 ms apart on an idle machine
 POLL_S = 0.1
+# A round of the policy waits for so many times the CPU time of the one before (PARTS in
+# src/daemon/steering.c), which on an emulated machine are seconds. What the mover does besides is
+# counted with it, so there is a limit.
+ROUND_PARTS = 20
+ROUND_MAX_S = 10.0
 STRIPE_PAGES = 512
 
 # Put before anything is offered. All copies, if they are of use; memory is no concern here.
@@ -209,16 +214,20 @@ def _known(d: Daemon, tenants: list[Tenant], nodes: int) -> bool:
         d.ask(f"get client/{t.process.pid}/node").strip() == str(t.node) for t in tenants)
 
 
-def _settle(d: Daemon, tenants: list[Tenant], nodes: int) -> tuple[float, bool]:
-    """Wait until nothing changes. How long that took, and whether it ended."""
+def _settle(d: Daemon, tenants: list[Tenant], nodes: int,
+            rounds: bool = False) -> tuple[float, bool]:
+    """Wait until nothing changes; `rounds`: nor would by the policy's next round. How long that
+    took, and whether it ended."""
     begun = last = time.monotonic()
+    cpu = d.cpu_s("ksmd-move")
     passes, turns = d.number("ksm/full_scans"), d.turns("ksmd-move")
     was: tuple[int, ...] = ()
     while True:
         now, state = time.monotonic(), _state(d, nodes)
         if state != was or d.number("ksm/orders") or not _known(d, tenants, nodes):
             was, last, turns = state, now, d.turns("ksmd-move")
-        if (now - last >= CALM_S and d.number("ksm/full_scans") >= passes + 3
+        pause = min(ROUND_PARTS * (d.cpu_s("ksmd-move") - cpu), ROUND_MAX_S) if rounds else 0
+        if (now - last >= max(CALM_S, pause) and d.number("ksm/full_scans") >= passes + 3
                 and (nodes == 1 or d.turns("ksmd-move") >= turns + CALM_TURNS)):
             return last - begun, True
         if now - begun > SETTLE_S:
@@ -313,7 +322,7 @@ class Run(Group):
         for t in self.tenants:
             t.run_on((t.node + 1) % self.nodes)
         self._tell_access(self._access(), "left_")
-        took, _ = _settle(d, self.tenants, self.nodes)
+        took, _ = _settle(d, self.tenants, self.nodes, rounds=True)
         v["follow_s"] = took
         v["follow_cpu_s"] = d.cpu_s("ksmd-move") - cpu
         self._tell_access(self._access(), "moved_")

@@ -20,6 +20,7 @@
 #include <linux/kcmp.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "client/as.h"
 #include "client/io.h"
@@ -152,27 +153,55 @@ static void join(char path[64], const char *dir, const char *name)
 	strncat(path, name, 12);
 }
 
-/*
- * Read a file of fdinfo. "flags:\t0140002" is octal, and has O_DIRECT; io_uring descriptors show
- * themselves by other lines.
- */
-static bool fd_can_pin(const char *dir, const char *name)
+/* "flags:\t0140002" is octal. */
+static bool is_direct(const char *fdinfo)
 {
-	char path[64], buf[512];
+	const char *p = strstr(fdinfo, "flags:");
 	unsigned long flags = 0;
-	const char *p;
-	long n;
 
-	join(path, dir, name);
-	n = io_slurp(path, buf, sizeof(buf));
-	if (n < 0) /* closed meanwhile, perhaps with its thread; else it cannot be told */
-		return n != -ENOENT && n != -ESRCH;
-	p = strstr(buf, "flags:");
 	for (p = p ? p + 6 : ""; *p == ' ' || *p == '\t'; p++)
 		;
 	for (; *p >= '0' && *p <= '7'; p++)
 		flags = flags * 8 + (unsigned long)(*p - '0');
-	return (flags & O_DIRECT) || strstr(buf, "SqMask:");
+	return flags & O_DIRECT;
+}
+
+/* Closed meanwhile, perhaps with its thread; else it cannot be told. */
+static bool may_be_there(long err)
+{
+	return err != -ENOENT && err != -ESRCH;
+}
+
+/*
+ * Can this descriptor pin memory? The kernel shows O_DIRECT in fdinfo alone, and for that it may
+ * take a lock of the file's: that of an epoll instance belongs to whoever waits there for as long
+ * as events are stored in his memory, and he waits for us if that is what is held here. Others of
+ * its kind and devices have locks of their own. So only a file with a name is asked for more than
+ * that, and no device other than a disk.
+ */
+static bool fd_can_pin(const char *dir, const char *name)
+{
+	char path[64], buf[512];
+	struct stat st;
+	long n;
+
+	join(path, dir, name);
+	n = sysc4(SYS_readlinkat, AT_FDCWD, path, buf, sizeof(buf) - 1);
+	if (n < 0)
+		return may_be_there(n);
+	buf[n] = '\0';
+	if (buf[0] != '/')
+		return !strcmp(buf, "anon_inode:[io_uring]");
+	if (!strncmp(buf, "/dev/", 5)) {
+		n = sysc4(SYS_newfstatat, AT_FDCWD, path, &st, 0);
+		if (n < 0 || S_ISCHR(st.st_mode))
+			return n < 0 && may_be_there(n);
+	}
+	strcpy(path, dir);
+	strcat(path, "info");
+	join(path + strlen(path), "", name);
+	n = io_slurp(path, buf, sizeof(buf));
+	return n < 0 ? may_be_there(n) : is_direct(buf);
 }
 
 static bool look_at_fd(void *arg, const char *dir, const char *name)
@@ -198,7 +227,7 @@ static bool look_at_table(void *arg, const char *tasks, const char *name)
 	    (tid != t->first && sysc5(SYS_kcmp, tid, t->first, KCMP_FILES, 0, 0) == 0))
 		return false;
 	join(dir, tasks, name);
-	strcat(dir, "/fdinfo");
+	strcat(dir, "/fd");
 	return procdir_any(dir, look_at_fd, &t->nr_fds);
 }
 

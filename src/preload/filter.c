@@ -91,6 +91,8 @@ static const struct call calls[] = {
 	{ SYS_rt_sigtimedwait, { 0 }, false },
 	{ SYS_clock_gettime, { 0 }, false },
 	{ SYS_kcmp, { 0 }, true },
+	{ SYS_readlinkat, { AT_FDCWD }, true },
+	{ SYS_newfstatat, { AT_FDCWD }, true },
 	{ SYS_pidfd_open, { 0 }, true },
 	{ SYS_prlimit64, { 0 }, true },
 	{ SYS_getuid, { 0 }, false },

@@ -23,6 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -1687,6 +1689,59 @@ START_TEST(test_broken_pages_one_by_one)
 }
 END_TEST
 
+struct poller {
+	int epoll;
+	struct epoll_event *at;
+	_Atomic bool over;
+};
+
+static void *poll_on(void *arg)
+{
+	struct poller *p = arg;
+
+	while (!p->over)
+		ck_assert_int_eq(epoll_wait(p->epoll, p->at, 1, 0), 1);
+	return NULL;
+}
+
+/*
+ * Whoever stores events has a lock of the epoll instance, which the kernel takes to show that
+ * descriptor's fdinfo, too. Here he does so all the time, in a page that is held while descriptors
+ * are looked through. Seen to fail (no end) when fdinfo was read of each.
+ */
+START_TEST(test_epoll_events_into_a_held_page)
+{
+	struct epoll_event ready = { .events = EPOLLIN };
+	int event = eventfd(1, EFD_CLOEXEC);
+	struct poller poller = { .epoll = epoll_create1(EPOLL_CLOEXEC) };
+	uint8_t *mem, res[64];
+	pthread_t thread;
+	struct puppet p;
+
+	ck_assert_int_eq(epoll_ctl(poller.epoll, EPOLL_CTL_ADD, event, &ready), 0);
+	start_joined(&p, &mem, 64);
+	order(&p, mem, 64, 0, res);
+	poller.at = (struct epoll_event *)(mem + 3 * PAGE);
+	ck_assert_int_eq(pthread_create(&thread, NULL, poll_on, &poller), 0);
+	for (int round = 0; round < 200; round++) {
+		for (int i = 0; i < 8; i++)
+			if (i != 3)
+				*(volatile uint8_t *)(mem + i * PAGE) ^= 0;
+		order(&p, mem, 8, 0, res);
+		for (int i = 0; i < 8; i++)
+			if (i != 3)
+				ck_assert_uint_eq(res[i], KSM_RES_MERGED);
+	}
+	poller.over = true;
+	pthread_join(thread, NULL);
+	close(poller.epoll);
+	close(event);
+	for (int i = 0; i < 64; i++)
+		ck_assert(i == 3 || !memcmp(mem + i * PAGE, fake.frames + i * PAGE, PAGE));
+	fake_stop();
+}
+END_TEST
+
 /* ---- devices in the middle of writing to memory ---- */
 
 struct direct_read {
@@ -3166,6 +3221,7 @@ int main(void)
 	tcase_add_test(tc, test_broken_pages_of_an_aio_process_stay);
 	tcase_add_test(tc, test_policy_in_the_middle_of_many_runs);
 	tcase_add_test(tc, test_broken_pages_one_by_one);
+	tcase_add_test(tc, test_epoll_events_into_a_held_page);
 	tcase_add_loop_test(tc, test_direct_read_in_flight, 0, 3);
 	tcase_add_loop_test(tc, test_fixed_buffer_in_flight, 0, 2);
 	tcase_add_loop_test(tc, test_page_in_a_pipe, 0, 3);

@@ -181,7 +181,7 @@ static bool may_be_there(long err)
  */
 static bool fd_can_pin(const char *dir, const char *name)
 {
-	char path[64], buf[512];
+	char path[64], info[64], buf[512];
 	struct stat st;
 	long n;
 
@@ -197,9 +197,9 @@ static bool fd_can_pin(const char *dir, const char *name)
 		if (n < 0 || S_ISCHR(st.st_mode))
 			return n < 0 && may_be_there(n);
 	}
-	strcpy(path, dir);
-	strcat(path, "info");
-	join(path + strlen(path), "", name);
+	strcpy(info, dir);
+	strcat(info, "info");
+	join(path, info, name);
 	n = io_slurp(path, buf, sizeof(buf));
 	return n < 0 ? may_be_there(n) : is_direct(buf);
 }

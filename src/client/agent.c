@@ -409,13 +409,13 @@ void agent_defer(void)
 
 /* ---- for program threads ---- */
 
-int agent_unshare(uint64_t start, uint64_t end, uint64_t ahead)
+int agent_unshare(uint64_t start, uint64_t end)
 {
 	const struct kit none = KIT_NONE;
 	int r = -ENOSYS;
 
 	if (agent_start(false) == 0)
-		r = mailbox_unshare(start, end, ahead);
+		r = mailbox_unshare(start, end);
 	return r == -ENOSYS ? unshare_range(&none, start, end, NULL) : r;
 }
 

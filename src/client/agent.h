@@ -67,11 +67,10 @@ void agent_clear_own(void) NEEDS(as.lock);
  */
 void agent_reset_child(bool raw);
 /*
- * Make every page of [start, end) that stands on a frame private again; returns 0 or -ENOMEM. Where
- * there is an agent it goes on with so many bytes behind, as far as it can, without being waited
- * for. Context: a program thread, between mailbox_begin() and mailbox_end().
+ * Make every page of [start, end) that stands on a frame private again; returns 0 or -ENOMEM.
+ * Context: a program thread, between mailbox_begin() and mailbox_end().
  */
-int agent_unshare(uint64_t start, uint64_t end, uint64_t ahead) NEEDS(mailbox.lock);
+int agent_unshare(uint64_t start, uint64_t end) NEEDS(mailbox.lock);
 
 /* Is this not a child that shares the memory, or does not know yet that it is one? */
 bool agent_is_here(void);

@@ -116,7 +116,6 @@ struct as {
 	bool hide_frames;    /* core dumps must not have what stands on frames: dumps.c */
 	bool gave_zeros;     /* pages of zeros went for an order, once */
 	uint64_t withdrawn_start, withdrawn_end; /* holds what ops_withdraw.c left to the agent */
-	uint64_t wiped_end, wiped_ahead; /* of calls that follow each other: ops_withdraw.c */
 	uint64_t nr_frame_pages;
 	uint64_t frame_moves;        /* counts moves of memory with frames */
 	char domain[KSM_LABEL_SIZE]; /* that the process asks for: as_domain.h */

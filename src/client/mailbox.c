@@ -126,12 +126,11 @@ static int request(enum request kind, int timeout_ms)
 	return 0;
 }
 
-int mailbox_unshare(uint64_t start, uint64_t end, uint64_t ahead)
+int mailbox_unshare(uint64_t start, uint64_t end)
 {
 	int r;
 
 	mailbox.range = (struct span){ start, end };
-	mailbox.ahead = ahead;
 	r = request(REQ_UNSHARE, FOREVER);
 	return r ? r : mailbox.result;
 }

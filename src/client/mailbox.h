@@ -41,15 +41,14 @@ struct LOCK_TYPE("mailbox") mailbox_lock {
  * holds the lock. A forked child assigns the whole of it: it has neither the agent nor the
  * threads.
  *
- * lock covers late_ms, and range, ahead and nr, which are written before kind is. The agent reads
- * these while kind is set; it writes result and stat, and then kind. Every other field is atomic on
+ * lock covers late_ms, and range and nr, which are written before kind is. The agent reads these
+ * two while kind is set; it writes result and stat, and then kind. Every other field is atomic on
  * its own, except pid, which is written before tid leaves 0.
  */
 struct mailbox {
 	struct mailbox_lock lock;
 	_Atomic uint32_t kind; /* enum request; back to REQ_NONE when done */
 	struct span range;     /* of REQ_UNSHARE */
-	uint64_t ahead;        /* bytes behind it for which nobody waits */
 	uint64_t nr;           /* counts requests of kinds REQ_STAT and REQ_PASSES */
 	int32_t result;        /* 0 or -errno */
 	struct ksm_msg_stat_reply stat;
@@ -85,11 +84,10 @@ static inline bool mailbox_connected(void)
 void mailbox_begin(uint64_t *sigmask) TAKES(mailbox.lock);
 void mailbox_end(const uint64_t *sigmask) GIVES(mailbox.lock);
 /*
- * Have the agent make every page of [start, end) private that stands on a frame. Waits for it. Then
- * the agent does the same with so many bytes behind, as far as it can, and nobody waits. Returns 0,
- * -ENOMEM (some still stand on frames), or -ENOSYS: there is no agent, or it ends.
+ * Have the agent make every page of [start, end) private that stands on a frame. Waits for it.
+ * Returns 0, -ENOMEM (some still stand on frames), or -ENOSYS: there is no agent, or it ends.
  */
-int mailbox_unshare(uint64_t start, uint64_t end, uint64_t ahead) NEEDS(mailbox.lock);
+int mailbox_unshare(uint64_t start, uint64_t end) NEEDS(mailbox.lock);
 /* Ask the daemon. Waits at most 2 s. Returns 0, -ENOTCONN, -ETIMEDOUT, or -ENOSYS as above. */
 int mailbox_stat(struct ksm_msg_stat_reply *out) NEEDS(mailbox.lock);
 /*

@@ -186,6 +186,10 @@ static long advise_forks(uint64_t start, uint64_t end, int advice, const struct 
 	struct as_guard g;
 	long r = 0;
 
+	if (!k->undo && k->left_out)
+		r = ksmc_exclude((void *)start, end - start, KSM_LEFT_WIPEONFORK);
+	if (r)
+		return r;
 	if (k->undo && !atomic_load_explicit(&as.active, memory_order_relaxed))
 		return sysc3(SYS_madvise, start, end - start, advice);
 	if (ksmc_init() < 0)
@@ -193,16 +197,7 @@ static long advise_forks(uint64_t start, uint64_t end, int advice, const struct 
 	ops_enter(&g);
 	if (!k->undo)
 		ops_learn(&l); /* it holds for memory that is offered later, too */
-	r = l.nomem ? -ENOMEM : 0;
-	if (!r && !k->undo && k->left_out)
-		r = ops_withdraw_few(start, end, KSM_LEFT_WIPEONFORK);
-	if (r == 1) {
-		ops_leave(&g, false);
-		r = ops_withdraw(start, end, KSM_LEFT_WIPEONFORK);
-		ops_enter(&g);
-	}
-	if (!r)
-		r = advise_parts(start, end, advice, k);
+	r = l.nomem ? -ENOMEM : advise_parts(start, end, advice, k);
 	ops_leave(&g, false);
 	if (k->undo && k->left_out && !r)
 		ksmc_include((void *)start, end - start, KSM_LEFT_WIPEONFORK);

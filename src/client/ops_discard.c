@@ -10,7 +10,6 @@
 #include "client/ops_discard.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "client/as_frames.h"
 #include "client/as_queue.h"
@@ -20,13 +19,12 @@
 #include "wire/kernel_abi.h"
 
 /*
- * Is any memory of [start, end) locked? That is all that MS_INVALIDATE looks for where nothing is
- * to be written. (MADV_COLD is refused by the same rule as MADV_DONTNEED, and takes six times as
- * long.)
+ * Is any memory of [start, end) locked? The kernel refuses MADV_COLD by the same rule as
+ * MADV_DONTNEED. It does nothing to contents, which are thrown away right afterwards.
  */
 static bool any_locked(uint64_t start, uint64_t end)
 {
-	return sysc3(SYS_msync, start, end - start, MS_ASYNC | MS_INVALIDATE) == -EBUSY;
+	return sysc3(SYS_madvise, start, end - start, MADV_COLD) == -EINVAL;
 }
 
 /* The end of the part of [start, end) that is all locked, or all not locked, as its first page. */
@@ -127,7 +125,7 @@ long ops_discard(uint64_t start, uint64_t end, int advice)
 	} else {
 		done = start;
 		/* Does this kernel know the advice? It says so for an empty range. */
-		r = advice == MADV_DONTNEED ? 0 : sysc3(SYS_madvise, start, 0, advice);
+		r = sysc3(SYS_madvise, start, 0, advice);
 		if (!r)
 			r = discard_range(&done, end, advice);
 	}

@@ -112,7 +112,7 @@ long ksmc_join(const char *domain)
 	if (changed)
 		mailbox_poke();
 	if (changed && offered)
-		r = agent_unshare(0, KSM_ADDR_END, 0);
+		r = agent_unshare(0, KSM_ADDR_END);
 	mailbox_end(&sigmask);
 	return r;
 }

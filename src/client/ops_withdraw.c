@@ -15,11 +15,6 @@
  * written. Withdrawn ones leave it when the program has been quiet and the agent puts anonymous
  * memory there (unshare_withdrawn()). Only zero pages are on no frame, and nothing but the
  * program's word tells of them; where there may be any the daemon is waited for.
- *
- * Memory that is to be wiped in children cannot lie in a mapping of frames, because a child that is
- * made by a system call nobody sees would miss it. So the agent is waited for. Where a program goes
- * through its memory page by page, the agent un-shares as many pages ahead as it has come through,
- * and the calls for these wait for nobody. What the program then leaves alone is merged again.
  */
 #include "client/ops_withdraw.h"
 
@@ -37,8 +32,6 @@
 
 /* Pages: from about here on the agent costs less. */
 #define IN_PLACE_MAX 16
-/* Bytes: a copy of so much takes the agent some 0.2 ms. */
-#define AHEAD_MAX (256 * (uint64_t)KSM_PAGE_SIZE)
 
 /* The range is left out for this reason, or (why < 0) not wanted any more. */
 static void leave_out(struct as_range *r, long why)
@@ -68,22 +61,17 @@ static void unmark_all(void) NEEDS(as.lock)
 		unmark_unsharing(r, 0);
 }
 
-/*
- * The kernel breaks the sharing of a few pages. False: not of all, or there are too many. Who locks
- * memory or wants it wiped has not said that pages of zeros are no longer merged.
- */
-static bool break_in_place(uint64_t start, uint64_t end, int why) NEEDS(as.lock)
+/* The kernel breaks the sharing of a few pages. False: not of all, or there are too many. */
+static bool break_in_place(uint64_t start, uint64_t end) NEEDS(as.lock)
 {
 	const uint16_t no = 1u << KSM_LEFT_UFFD | 1u << KSM_LEFT_MLOCKED;
 	uint64_t run_end;
 
-	if (end - start > IN_PLACE_MAX * KSM_PAGE_SIZE || (why < 0 && as.gave_zeros))
+	if (end - start > IN_PLACE_MAX * KSM_PAGE_SIZE || as.gave_zeros)
 		return false;
 	for (uint64_t at = start; as_frames_next(&at, &run_end, end); at = run_end) {
 		const struct as_range *r = as_range_at(at);
 
-		if (why == KSM_LEFT_WIPEONFORK)
-			return false;
 		/* A mapping of frames has no policy, so what has one must leave it at once. */
 		if (!r || r->prot != (PROT_READ | PROT_WRITE) || r->left_out & no ||
 		    r->flags & AS_POLICY)
@@ -99,44 +87,22 @@ static bool break_in_place(uint64_t start, uint64_t end, int why) NEEDS(as.lock)
 	return true;
 }
 
-/* Do calls that want memory wiped follow each other? The first of them says nothing. */
-static void note_wiped(uint64_t start, uint64_t end) NEEDS(as.lock)
-{
-	uint64_t len = end - start;
-
-	if (start == as.wiped_end && len <= IN_PLACE_MAX * KSM_PAGE_SIZE)
-		as.wiped_ahead = u64_min(as.wiped_ahead + len, AHEAD_MAX);
-	else
-		as.wiped_ahead = 0;
-	as.wiped_end = end;
-}
-
-/* Locked memory that was written lies in mappings of frames, too, if it was merged before. */
-long ops_withdraw_few(uint64_t start, uint64_t end, int why)
-{
-	long r = 1;
-
-	if (why == KSM_LEFT_WIPEONFORK)
-		note_wiped(start, end);
-	if (!as_knows(start, end))
-		r = 0;
-	else if (break_in_place(start, end, why))
-		r = as_edit(start, end, leave_out, why);
-	if (!r && as_knows(start, end))
-		as_event(KSM_MSG_DEL, start, end);
-	return r;
-}
-
-/* The same for pages that the program withdraws itself, or locks; 1: of others, too. */
+/*
+ * A few pages that the program withdraws itself, or locks. Returns 0 or -ENOMEM; 1: they are not.
+ * (Locked memory that was written lies in mappings of frames, too, if it was merged before.)
+ */
 static long withdraw_in_place(uint64_t start, uint64_t end, int why)
 {
 	struct as_guard g;
-	long r;
+	long r = 1;
 
-	if (why >= 0 && why != KSM_LEFT_MLOCKED)
-		return 1;
 	ops_enter(&g);
-	r = ops_withdraw_few(start, end, why);
+	if (!as_knows(start, end))
+		r = 0;
+	else if (break_in_place(start, end))
+		r = as_edit(start, end, leave_out, why);
+	if (!r && as_knows(start, end))
+		as_event(KSM_MSG_DEL, start, end);
 	ops_leave(&g, false);
 	return r;
 }
@@ -144,9 +110,9 @@ static long withdraw_in_place(uint64_t start, uint64_t end, int why)
 long ops_withdraw(uint64_t start, uint64_t end, int why)
 {
 	struct as_guard g;
-	uint64_t sigmask, at = start, run_end, ahead;
+	uint64_t sigmask, at = start, run_end;
 	bool frames = false;
-	long r = withdraw_in_place(start, end, why);
+	long r = why < 0 || why == KSM_LEFT_MLOCKED ? withdraw_in_place(start, end, why) : 1;
 
 	if (r <= 0)
 		return r;
@@ -161,10 +127,9 @@ long ops_withdraw(uint64_t start, uint64_t end, int why)
 	}
 	r = as_edit(start, end, mark_unsharing, why);
 	frames = !r && as_frames_next(&at, &run_end, end);
-	ahead = why == KSM_LEFT_WIPEONFORK && as.wiped_end == end ? as.wiped_ahead : 0;
 	as_leave(&g);
 	if (frames || (!r && why == KSM_LEFT_UFFD && atomic_load(&mailbox.tid) > 0))
-		r = agent_unshare(start, end, ahead);
+		r = agent_unshare(start, end);
 	ops_enter(&g);
 	if (as_edit(start, end, unmark_unsharing, 0) < 0)
 		unmark_all();

@@ -13,13 +13,6 @@
  * thread without the lock of as.h; it waits for the agent.
  */
 long ops_withdraw(uint64_t start, uint64_t end, int why);
-/*
- * The same for a few pages, without waiting: they become private in the mapping of frames, and the
- * agent puts anonymous memory there later. Returns 0 or -ENOMEM; 1: they are not few, or it cannot
- * be done like that, as where frames are to be wiped in children. Then the caller gives the lock
- * back and calls ops_withdraw().
- */
-long ops_withdraw_few(uint64_t start, uint64_t end, int why) NEEDS(as.lock);
 /* As ops_enter(), once no other thread is withdrawing any of [start, end). */
 void ops_enter_unmarked(struct as_guard *g, uint64_t start, uint64_t end) TAKES(as.lock);
 

@@ -52,8 +52,9 @@
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-#define CHUNK_RUNS 16u /* some 100 us where each needs a mapping */
-#define MOVE_TRIES 16  /* of a page that is locked, or of which a fork is being announced */
+#define CHUNK_RUNS 16u  /* some 100 us where each needs a mapping */
+#define MOVE_TRIES 16   /* of a page that is locked, or of which a fork is being announced */
+#define COPY_TRIES 1000 /* of a page that nothing known keeps from going back */
 
 /*
  * The private pages of an order, under way: sets of them, bit per page of the block. Invariants:
@@ -98,6 +99,56 @@ static void move_out(struct txn *t, unsigned int from, unsigned int to) NEEDS(as
 			t->result[i++] = r == -EAGAIN ? KSM_RES_BUSY : order_result(r);
 			tries = 0;
 		}
+	}
+}
+
+/*
+ * Copy one page back that cannot be moved: the program has asked something of the kernel behind
+ * our back since (mlock, mprotect) that makes the two mappings too different. Nobody has the page
+ * pinned, and nobody can change it where it is, so a copy is as good. Where there is no memory any
+ * more, or other contents stand, the program did that, too; and an answer that nobody foresaw ends
+ * the attempt after COPY_TRIES, since there is no place left to which the page belongs.
+ */
+static void copy_back(struct txn *t, unsigned int i, int *tries)
+{
+	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
+	struct uffdio_copy c = {
+		.dst = t->m->addr + off,
+		.src = (uintptr_t)t->k->staging + off,
+		.len = KSM_PAGE_SIZE,
+		.mode = UFFDIO_COPY_MODE_DONTWAKE,
+	};
+	long r = sysc3(SYS_ioctl, t->k->uffd_sync, UFFDIO_COPY, &c);
+
+	if (sysc_may_pass(r) || (r && r != -ENOENT && r != -EEXIST && ++*tries < COPY_TRIES)) {
+		sysc0(SYS_sched_yield); /* not for the moment */
+		return;
+	}
+	*tries = 0;
+	sysc3(SYS_madvise, t->k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
+	t->moved &= ~pageset_bit(i);
+}
+
+static void move_back(struct txn *t, unsigned int from, unsigned int to) NEEDS(as.lock)
+{
+	int tries = 0;
+
+	while (from < to) {
+		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
+		long r = staging_move(t->k, t->m->addr + off, (uintptr_t)t->k->staging + off,
+				      to - from);
+		uint64_t left = r == 0 ? 0 : staging_pages(t->k) & pageset_range(from, to);
+
+		t->moved &= ~pageset_range(from, to) | left;
+		if (left & pageset_bit(from)) {
+			uffd_serve_forks(t->k, t->m->addr, t->moved, t->k->staging);
+			if (sysc_may_pass(r))
+				sysc0(SYS_sched_yield);
+			else
+				copy_back(t, from, &tries);
+		}
+		while (from < to && !(t->moved & pageset_bit(from)))
+			from++;
 	}
 }
 
@@ -342,7 +393,7 @@ static void return_the_rest(struct txn *t) NEEDS(as.lock)
 	if (back)
 		uffd_serve_forks(t->k, t->m->addr, t->moved, t->k->staging);
 	for (unsigned int i = 0, j; stretches_next(t->of, back, &i, &j); i = j)
-		staging_return(t->k, t->m->addr, &t->moved, i, j);
+		move_back(t, i, j);
 }
 
 /*

@@ -12,13 +12,11 @@
 #include <poll.h>
 
 #include "base/span.h"
-#include "client/as_frames.h"
 #include "client/as_queue.h"
 #include "client/connect.h"
 #include "client/inlay.h"
 #include "client/mailbox.h"
 #include "client/pageset.h"
-#include "client/rejoin.h"
 #include "client/release.h"
 #include "client/sysc.h"
 #include "client/tell.h"
@@ -137,22 +135,6 @@ static bool on_release(struct link *l, struct heritage *h, const struct ksm_msg_
 	return tell_message(l, &done, sizeof(done));
 }
 
-/* Give pages [from, to) of a block back, in one mapping if there is private memory among them. */
-static int give_back(const struct kit *k, uint64_t block, unsigned int from, unsigned int to,
-		     struct headroom *room)
-{
-	uint64_t start = block + from * (uint64_t)KSM_PAGE_SIZE, at = start, end;
-	bool all;
-
-	as_agent_lock();
-	all = as_frames_next(&at, &end, block + to * (uint64_t)KSM_PAGE_SIZE) && at == start &&
-	      end == block + to * (uint64_t)KSM_PAGE_SIZE;
-	as_unlock();
-	if (all)
-		return unshare_mapping(k, start, end, room);
-	return rejoin(k, block, from, to, room);
-}
-
 /*
  * Each run that is given back makes an event, and at most 32 do: they are told before the next
  * message is looked at. What cannot be given back stays, and the daemon asks again or does not.
@@ -160,13 +142,14 @@ static int give_back(const struct kit *k, uint64_t block, unsigned int from, uns
 static bool on_give_back(struct link *l, const struct ksm_msg_give_back *m)
 {
 	struct headroom room = { 0 };
+	int err = 0;
 
 	if (m->addr % KIT_ORDER_BYTES || m->addr >= KSM_ADDR_END)
 		return false;
 	urgent_begin(l->kit);
-	for (unsigned int i = 0, j; pageset_next(m->mask, &i, &j); i = j)
-		if (give_back(l->kit, m->addr, i, j, &room) == -ENOMEM)
-			break;
+	for (unsigned int i = 0, j; !err && pageset_next(m->mask, &i, &j); i = j)
+		err = unshare_mapping(l->kit, m->addr + i * (uint64_t)KSM_PAGE_SIZE,
+				      m->addr + j * (uint64_t)KSM_PAGE_SIZE, &room);
 	urgent_rest(l->kit);
 	sysc0(SYS_sched_yield); /* as txn_execute() does */
 	tell_info_later(l);

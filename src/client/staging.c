@@ -20,8 +20,6 @@
 #include "client/uffd.h"
 #include "wire/kernel_abi.h"
 
-#define COPY_TRIES 1000 /* of a page that nothing known keeps from going back */
-
 bool staging_open(const struct kit *k)
 {
 	sysc2(SYS_munlock, k->staging, KIT_ORDER_BYTES);
@@ -68,55 +66,4 @@ long staging_move(const struct kit *k, uint64_t dst, uint64_t src, unsigned int 
 	};
 
 	return sysc3(SYS_ioctl, k->uffd_sync, KABI_UFFDIO_MOVE, &mv);
-}
-
-/*
- * Copy one page back that cannot be moved: the program has asked something of the kernel behind
- * our back since (mlock, mprotect) that makes the two mappings too different. Nobody has the page
- * pinned, and nobody can change it where it is, so a copy is as good. Where there is no memory any
- * more, or other contents stand, the program did that, too; and an answer that nobody foresaw ends
- * the attempt after COPY_TRIES, since there is no place left to which the page belongs.
- */
-static void copy_back(const struct kit *k, uint64_t addr, uint64_t *moved, unsigned int i,
-		      int *tries)
-{
-	uint64_t off = (uint64_t)i * KSM_PAGE_SIZE;
-	struct uffdio_copy c = {
-		.dst = addr + off,
-		.src = (uintptr_t)k->staging + off,
-		.len = KSM_PAGE_SIZE,
-		.mode = UFFDIO_COPY_MODE_DONTWAKE,
-	};
-	long r = sysc3(SYS_ioctl, k->uffd_sync, UFFDIO_COPY, &c);
-
-	if (sysc_may_pass(r) || (r && r != -ENOENT && r != -EEXIST && ++*tries < COPY_TRIES)) {
-		sysc0(SYS_sched_yield); /* not for the moment */
-		return;
-	}
-	*tries = 0;
-	sysc3(SYS_madvise, k->staging + off, KSM_PAGE_SIZE, MADV_DONTNEED_LOCKED);
-	*moved &= ~pageset_bit(i);
-}
-
-void staging_return(const struct kit *k, uint64_t addr, uint64_t *moved, unsigned int from,
-		    unsigned int to)
-{
-	int tries = 0;
-
-	while (from < to) {
-		uint64_t off = (uint64_t)from * KSM_PAGE_SIZE;
-		long r = staging_move(k, addr + off, (uintptr_t)k->staging + off, to - from);
-		uint64_t left = r == 0 ? 0 : staging_pages(k) & pageset_range(from, to);
-
-		*moved &= ~pageset_range(from, to) | left;
-		if (left & pageset_bit(from)) {
-			uffd_serve_forks(k, addr, *moved, k->staging);
-			if (sysc_may_pass(r))
-				sysc0(SYS_sched_yield);
-			else
-				copy_back(k, addr, moved, from, &tries);
-		}
-		while (from < to && !(*moved & pageset_bit(from)))
-			from++;
-	}
 }

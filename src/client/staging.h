@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "client/as.h"
 #include "client/kit.h"
 
 /* Begin a transaction. False: the area cannot be had, and no page may be moved. */
@@ -21,12 +20,5 @@ uint64_t staging_pages(const struct kit *k);
  * staging_pages() says how far it came.
  */
 long staging_move(const struct kit *k, uint64_t dst, uint64_t src, unsigned int pages);
-/*
- * Move pages [from, to) of the block at `addr` back, all of which are in the area: *moved is the
- * set of those, and has none of them afterwards. Comes to an end whatever the program does to its
- * memory meanwhile; a page whose place is gone, or is another's by now, is dropped.
- */
-void staging_return(const struct kit *k, uint64_t addr, uint64_t *moved, unsigned int from,
-		    unsigned int to) NEEDS(as.lock);
 
 #endif

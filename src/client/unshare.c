@@ -155,8 +155,8 @@ static int unshare_step(const struct kit *k, const struct step *st, bool all) NE
 	if (!changed_look(k, st->run.start, st->run.end))
 		return CHANGED;
 	err = writable ? hold_begin(k, st->run.start, st->run.end) : 0;
-	/* The program's userfaultfd wants anonymous memory, and so does what is to be wiped. */
-	all |= (st->of.left_out & (1u << KSM_LEFT_UFFD | 1u << KSM_LEFT_WIPEONFORK)) != 0;
+	/* A userfaultfd of the program wants anonymous memory. */
+	all |= (st->of.left_out & 1u << KSM_LEFT_UFFD) != 0;
 	if (!err && all && !hold_may_be_pinned(k))
 		err = replace(k, st->run, st);
 	else if (!err)

@@ -15,9 +15,7 @@
 #include <sys/signalfd.h>
 #include <time.h>
 
-#include "base/span.h"
 #include "client/as.h"
-#include "client/headroom.h"
 #include "client/mailbox.h"
 #include "client/sysc.h"
 #include "client/unshare.h"
@@ -56,20 +54,6 @@ static int ask_for_program(struct link *l, uint32_t flags)
 	return -EINPROGRESS;
 }
 
-/* What is ahead of the thread is still offered, so it is merged again if that is for nothing. */
-static void serve_unshare(struct link *l)
-{
-	struct span s = mailbox.range, ahead = { s.end, s.end + mailbox.ahead };
-	struct headroom room = { 0 };
-
-	urgent_begin(l->kit);
-	mailbox.result = unshare_range(l->kit, s.start, s.end, NULL);
-	mailbox_finish(REQ_UNSHARE);
-	if (!span_empty(ahead) && l->kit->uffd_sync >= 0)
-		unshare_mapping(l->kit, ahead.start, ahead.end, &room);
-	urgent_rest(l->kit);
-}
-
 void wait_serve_request(struct link *l)
 {
 	enum request kind = mailbox_kind();
@@ -77,8 +61,10 @@ void wait_serve_request(struct link *l)
 
 	switch (kind) {
 	case REQ_UNSHARE:
-		serve_unshare(l);
-		return;
+		urgent_begin(l->kit);
+		r = unshare_range(l->kit, mailbox.range.start, mailbox.range.end, NULL);
+		urgent_rest(l->kit);
+		break;
 	case REQ_STAT:
 		r = ask_for_program(l, 0);
 		break;

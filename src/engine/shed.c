@@ -5,11 +5,9 @@
  * Merging may have added mappings before the client began to fork (forks.c). Refusing more of them
  * would leave every fork as slow as it is. So the client is asked to put private memory in the
  * place of those frames that cost it most: the shortest runs of pages first, each in a mapping of
- * its own, and in the end whole blocks. Where frames alternate with private pages, those between
- * two frames go along: the kernel joins no mappings whose anon_vma differs, so private memory in
- * the place of single frames would leave as many mappings as there are. The client answers with a
- * FORGET for what it gave back. Its pages are new then, are read once, and find no room in the
- * budget.
+ * its own, and in the end whole blocks. Frames that alternate with private pages stay: to give them
+ * back leaves as many mappings as there are. The client answers with a FORGET for what it gave
+ * back. Its pages are new then, are read once, and find no room in the budget.
  *
  * Asking is all that happens here, so nothing can be lost: until the FORGET comes, the engine takes
  * the pages to stand where they stood. A client may fail (a device may have the page pinned, its
@@ -29,7 +27,6 @@
 #define ROUND_MS 1000u     /* that a client has for an answer */
 #define ROUND_MS_MAX 64000u
 #define SLACK 16u /* mappings: fewer are not worth the asking */
-#define GAP 8u    /* private pages between two frames: a copy of each costs some 2 us, once */
 
 /* Runs shorter than this go at each level; a run that leaves its block is a long one. */
 static const uint32_t run_below[] = { 2, 4, 16, UINT32_MAX };
@@ -54,35 +51,6 @@ static uint64_t short_runs(const uint32_t row[VMA_ROW], uint32_t below)
 			mask |= mask64(i, j);
 	}
 	return mask;
-}
-
-/* Private pages that can go along with the frames beside them, as far as is known. */
-static uint64_t movable(const struct rmap_block *b, const uint32_t row[VMA_ROW])
-{
-	uint64_t set = 0;
-
-	for (uint64_t m = b->tracked; m; m &= m - 1) {
-		unsigned int slot = low_bit(m);
-
-		if (row[slot + 1] == FRAME_NONE &&
-		    !(rmap_left(b, slot) & (RMAP_LEFT_PINNED | RMAP_LEFT_FORK)))
-			set |= bit64(slot);
-	}
-	return set;
-}
-
-/* The mask with the pages of small gaps in it, where all of a gap can go along. */
-static uint64_t with_gaps(uint64_t mask, uint64_t movable)
-{
-	uint64_t with = mask;
-
-	for (uint64_t m = mask; m & (m - 1); m &= m - 1) {
-		unsigned int from = low_bit(m) + 1, to = low_bit(m & (m - 1));
-
-		if (from < to && to - from <= GAP && !(mask64(from, to) & ~movable))
-			with |= mask64(from, to);
-	}
-	return with;
 }
 
 /*
@@ -118,8 +86,7 @@ static bool ask_block(struct mm_slot *mm, uint32_t bi, uint64_t *gain) NEEDS(mm-
 	if (b->order != NIL || b->ready)
 		return true; /* what it does to mappings is not known yet */
 	vma_row(mm, bi, row);
-	mask = with_gaps(short_runs(row, run_below[mm->shed.level]), movable(b, row));
-	mask = worth_it(row, mask, &more);
+	mask = worth_it(row, short_runs(row, run_below[mm->shed.level]), &more);
 	if (!mask)
 		return true;
 	if (mm->e->ops->give_back(mm->client, block_span(b->key).start, mask))

@@ -2854,39 +2854,6 @@ static int pages_in_child(const uint8_t *p, int nr)
 }
 
 /*
- * Page by page, too, they are anonymous memory when the call returns: a child that nobody sees has
- * all of them. Some pages are broken. The agent goes ahead of calls that follow each other.
- */
-START_TEST(test_wipeonfork_page_by_page)
-{
-	uint8_t *mem, res[64];
-	struct puppet p;
-
-	start_joined(&p, &mem, 64);
-	order(&p, mem, 64, 0, res);
-	expect_all(res, 64, KSM_RES_MERGED);
-	for (int i = 3; i < 64; i += 20) {
-		volatile uint8_t *byte = mem + i * PAGE;
-
-		*byte = *byte;
-	}
-	for (int i = 0; i < 8; i++) {
-		ck_assert_int_eq(ksm_madvise(mem + i * PAGE, PAGE, MADV_WIPEONFORK), 0);
-		ck_assert_int_eq(pages_in_child(mem, 64), 64);
-	}
-	wait_until(!on_frame(mem + 8 * PAGE), 10000, "the agent has gone ahead");
-	ck_assert(on_frame(mem + 32 * PAGE));
-	for (int i = 8; i < 64; i++) {
-		ck_assert_int_eq(ksm_madvise(mem + i * PAGE, PAGE, MADV_WIPEONFORK), 0);
-		ck_assert_int_eq(pages_in_child(mem, 64), 64);
-	}
-	check_fill(mem, 64, 1);
-	ck_assert_int_eq(fork_and_look(mem, true), 0);
-	fake_stop();
-}
-END_TEST
-
-/*
  * The program gives advice first and offers the memory later. Only what is to be wiped in children
  * cannot stand on frames. Seen to fail (MERGED) when the library ignored advice on memory that it
  * did not know; and (GONE) when a stretch reached over two ranges.
@@ -3244,7 +3211,6 @@ int main(void)
 	tcase_add_test(tc, test_absurd_lengths);
 	tcase_add_test(tc, test_guards_leave_zeros);
 	tcase_add_test(tc, test_wipeonfork_with_broken_pages);
-	tcase_add_test(tc, test_wipeonfork_page_by_page);
 	tcase_add_test(tc, test_advice_before_the_offer);
 	tcase_add_loop_test(tc, test_two_advices_in_one_order, 0, 2);
 	tcase_add_test(tc, test_own_tables_are_left_alone);

@@ -398,6 +398,7 @@ START_TEST(old_arena_is_left_by_what_children_must_not_see)
 	puppet_call(p, fn_fill, a + 9 * PG, 1, 800000, 1);
 	ck_assert_int_eq(puppet_call(p, fn_madvise, a + 5 * PG, PG, MADV_WIPEONFORK), 0);
 	ck_assert_int_eq(puppet_call(p, fn_madvise, a + 9 * PG, PG, MADV_DONTFORK), 0);
+	ck_assert_uint_eq(arena_at(p->pid, a + 5 * PG), old);
 	ck_assert_int_eq(puppet_call(p, fn_child_finds, a + 5 * PG), 0);
 	ck_assert_int_eq(puppet_call(p, fn_child_finds, a + 9 * PG), 2);
 	daemon_kill(d);

@@ -818,7 +818,7 @@ void fake_agent_run(struct fake_client *c)
 	}
 }
 
-/* As libksm: private pages in the place of all, in one mapping with those that were private. */
+/* As libksm: private pages in the place of frames, and of what was written on them. */
 static void give_back(struct fake_client *c, uint64_t addr, uint64_t mask)
 {
 	for (uint32_t i = 0; i < KSM_ORDER_PAGES; i++) {
@@ -828,8 +828,9 @@ static void give_back(struct fake_client *c, uint64_t addr, uint64_t mask)
 		if (!(mask >> i & 1))
 			continue;
 		must(at >= c->base && at < c->base + c->nr * PAGE);
-		if (p->how == FAKE_FILE || p->cow)
-			p->how = FAKE_ANON;
+		if (p->how != FAKE_FILE && !p->cow)
+			continue; /* it has gone meanwhile */
+		p->how = FAKE_ANON;
 		p->cow = false;
 		p->written = true;
 		ck_assert_int_eq(engine_region_forget(c->mm, at, at + PAGE), 0);

@@ -200,32 +200,6 @@ START_TEST(long_runs_stay)
 }
 END_TEST
 
-/*
- * Where every second page is private these go along, and lie in one mapping with what was given
- * back. Seen to fail (nothing is asked for, and all mappings are left) without with_gaps().
- */
-START_TEST(private_pages_go_along)
-{
-	struct fake *w = fake_new(1, 65536, 0);
-	struct fake_client *a = fake_client(w, BASE, PAGES), *b = fake_client(w, BASE, PAGES);
-
-	for (uint32_t i = 0; i < PAGES; i++) {
-		fake_store(a, i, 1 + (i % 2 ? PAGES + i : i * 7919 % PAGES));
-		fake_store(b, i, 1 + (i % 2 ? 2 * PAGES + i : i));
-	}
-	engine_mm_set_vmas(a->mm, OWN, 65530);
-	fake_tick(w, 1000);
-	fake_passes(w, 3);
-	ck_assert_uint_ge(fake_vmas(a), PAGES - 200);
-	seconds(w, a, 90, 20);
-	ck_assert_uint_le(fake_vmas(a), DOUBLING + DOUBLING / 8 + 16);
-	ck_assert_uint_ge(fake_vmas(a), DOUBLING / 2);
-	ck_assert_uint_eq(counters(a).left_out[KSM_LEFT_FORK_BUDGET] + counters(a).merging_pages,
-			  PAGES / 2);
-	fake_free(w);
-}
-END_TEST
-
 /* A client that gives nothing back is asked ever more rarely. */
 START_TEST(cannot)
 {
@@ -273,7 +247,6 @@ Suite *suite_forks(void)
 	tcase_add_test(tc, steady);
 	tcase_add_test(tc, cost);
 	tcase_add_test(tc, long_runs_stay);
-	tcase_add_test(tc, private_pages_go_along);
 	tcase_add_test(tc, cannot);
 	tcase_add_test(tc, any_number);
 	suite_add_tcase(s, tc);

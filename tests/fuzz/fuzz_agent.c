@@ -685,14 +685,22 @@ static long do_move(struct kabi_uffdio_move *mv)
 static long do_scan(struct kabi_pm_scan_arg *arg)
 {
 	struct kabi_page_region *v = (struct kabi_page_region *)(uintptr_t)arg->vec;
+	enum how wanted = ANON;
 	long n = 0;
 
 	if (arg->return_mask == KABI_PAGE_IS_HUGE || arg->return_mask == KABI_PAGE_IS_PFNZERO ||
 	    arg->flags & KABI_PM_SCAN_WP_MATCHING)
 		return 0; /* there are no huge pages, and nobody asks what was written */
+	if (aside_at(arg->start, arg->end - arg->start)) {
+		/* Its page tables are filled. */
+		*v = (struct kabi_page_region){ arg->start, arg->end, KABI_PAGE_IS_PRESENT };
+		return 1;
+	}
 	MUST(inside(arg->start, arg->end - arg->start));
+	if (arg->category_mask & KABI_PAGE_IS_FILE && !arg->category_inverted)
+		wanted = FRAME;
 	for (uint64_t at = arg->start; at < arg->end; at += PAGE) {
-		if (k.page[number(at)] != ANON)
+		if (k.page[number(at)] != wanted)
 			continue;
 		if (n && v[n - 1].end == at)
 			v[n - 1].end += PAGE;
@@ -834,8 +842,8 @@ static long do_open(const char *path)
 		return FD_MEM;
 	if (strstr(path, "/pagemap"))
 		return FD_PAGEMAP;
-	k.nr_tasks = strstr(path, "/self/task") && !strstr(path, "fdinfo");
-	if (k.nr_tasks || strstr(path, "fdinfo"))
+	k.nr_tasks = strstr(path, "/self/task") && !strstr(path, "/fd");
+	if (k.nr_tasks || strstr(path, "/fd"))
 		return FD_DIR;
 	k.small = strstr(path, "status") ? status() : "0\n";
 	return FD_SMALL;

@@ -531,6 +531,15 @@ struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames)
 	return w;
 }
 
+struct fake *fake_apart(int nr_nodes, uint32_t zone_frames)
+{
+	struct fake *w = fake_new(nr_nodes, zone_frames, 0);
+
+	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
+	fake_pass(w);
+	return w;
+}
+
 void fake_free(struct fake *w)
 {
 	struct engine_counters n;
@@ -948,6 +957,15 @@ void fake_migrate(struct fake *w)
 		w->now_ms += 5;
 		ck_assert_int_lt(n++, 100000);
 	}
+	fake_check(w);
+}
+
+void fake_survey(struct fake *w)
+{
+	int n = 0;
+
+	while (!engine_survey(w->e, 10))
+		ck_assert_int_lt(n++, 1000);
 	fake_check(w);
 }
 

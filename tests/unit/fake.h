@@ -140,6 +140,8 @@ void fake_script(const uint8_t *bytes, size_t nr);
 bool fake_script_left(void);
 
 struct fake *fake_new(int nr_nodes, uint32_t zone_frames, uint32_t max_frames);
+/* A world without a limit of frames in which each node has trees of its own. */
+struct fake *fake_apart(int nr_nodes, uint32_t zone_frames);
 void fake_free(struct fake *w); /* exits all clients, frees the engine, checks for leaks */
 void fake_set(struct fake *w, enum knob_id id, uint32_t v);
 
@@ -185,6 +187,8 @@ int fake_drain_step(struct fake *w);
 int fake_compact_step(struct fake *w);
 /* Carry them on, with all orders carried out and answered, until all have ended. */
 void fake_migrate(struct fake *w);
+/* Ask of all pages and frames on which node they are, a few at a time. */
+void fake_survey(struct fake *w);
 /* engine_check(), and every byte of every client. */
 void fake_check(struct fake *w);
 struct engine_counters fake_counters(struct fake *w);

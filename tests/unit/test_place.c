@@ -24,10 +24,8 @@ static struct fake_client *client_on(struct fake *w, int i, uint8_t nid)
 /* Clients on nodes of their own, each with the same contents; a tree for each node. */
 static struct fake *world(const char *nids)
 {
-	struct fake *w = fake_new(3, ZONE, 0);
+	struct fake *w = fake_apart(3, ZONE);
 
-	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
-	fake_pass(w);
 	for (int i = 0; nids[i]; i++)
 		client_on(w, i, (uint8_t)(nids[i] - '0'));
 	fake_passes(w, 3);
@@ -107,10 +105,8 @@ END_TEST
 START_TEST(in_large_calls)
 {
 	enum { MANY = 3 * WINDOW / 2 };
-	struct fake *w = fake_new(2, 2 * ZONE, 0);
+	struct fake *w = fake_apart(2, 2 * ZONE);
 
-	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
-	fake_pass(w);
 	for (int i = 0; i < 2; i++)
 		fake_client_on(w, BASE + (uint64_t)i * 0x10000000, MANY, 0);
 	fake_passes(w, 3);
@@ -219,8 +215,7 @@ static struct fake *twins(void)
 
 	for (uint32_t p = 0; p < NR; p++)
 		w->frame_nid[fake_frame(w->client[0], p)] = 2;
-	while (!engine_survey(w->e, 10))
-		;
+	fake_survey(w);
 	expect(w, 2 * NR, 2 * NR, NR);
 	ck_assert_uint_eq(fake_counters(w).frames_met, NR);
 	return w;
@@ -446,8 +441,7 @@ START_TEST(no_home)
 		fake_fill_unique(c, 0, NR, 4000);
 	}
 	fake_passes(w, 3);
-	while (!engine_survey(w->e, 10))
-		;
+	fake_survey(w);
 	must_lie(w, 4, 1);
 	must_lie(w, 5, 1);
 	ck_assert_uint_eq(on_node(w, 0), 0);
@@ -457,8 +451,7 @@ START_TEST(no_home)
 	fake_passes(w, 3);
 	ck_assert_int_eq(nid_of(w->client[7], 5), -1);
 	engine_set_home(w->e, 0, 1);
-	while (!engine_survey(w->e, 10))
-		;
+	fake_survey(w);
 	fake_passes(w, 3);
 	must_lie(w, 7, 1);
 	fake_free(w);

@@ -21,24 +21,6 @@ static struct fake_client *client_on(struct fake *w, int i, uint8_t nid)
 	return c;
 }
 
-static struct fake *world(void)
-{
-	struct fake *w = fake_new(NODES, ZONE, 0);
-
-	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
-	fake_pass(w);
-	return w;
-}
-
-static void survey(struct fake *w)
-{
-	int n = 0;
-
-	while (!engine_survey(w->e, 10))
-		ck_assert_int_lt(n++, 1000);
-	fake_check(w);
-}
-
 static unsigned int place_of(const struct slab *s, uint32_t i)
 {
 	return slab_is_elsewhere(s, i, 0);
@@ -87,14 +69,14 @@ static struct fake_client *mixed(struct fake *w)
 /* Seen to fail when nothing is copied. */
 START_TEST(of_pages)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *c = mixed(w);
 	struct engine_counters before = fake_counters(w);
 
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 0));
 	engine_mm_set_reader(c->mm, 1);
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 1));
 	ck_assert(lies_in(w->client[1], 0));
 	/* Nothing else has changed. */
@@ -105,10 +87,10 @@ START_TEST(of_pages)
 		fake_store(c, p, 9000 + p % 14);
 	fake_passes(w, 4);
 	engine_mm_set_reader(c->mm, NID_UNKNOWN);
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 1));
 	engine_mm_set_reader(c->mm, 0);
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 0));
 	fake_exit(c);
 	fake_passes(w, 2);
@@ -119,7 +101,7 @@ END_TEST
 /* Equal pages that wait, several of a family and of one block on one list. */
 START_TEST(of_waiting_pages)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *c;
 
 	fake_set(w, KNOB_MIN_SHARERS, 2);
@@ -130,7 +112,7 @@ START_TEST(of_waiting_pages)
 	fake_passes(w, 3);
 	ck_assert_uint_gt(fake_counters(w).pages_waiting, 0);
 	engine_mm_set_reader(c->mm, 1);
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 1));
 	fake_tick(w, 1000);
 	fake_passes(w, 3);
@@ -142,7 +124,7 @@ END_TEST
 /* The outcome of an order comes when the block is elsewhere, and so do those that still wait. */
 START_TEST(of_ordered_pages)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *c = client_on(w, 0, 0), *d = client_on(w, 1, 0);
 
 	fake_scan(w);
@@ -152,7 +134,7 @@ START_TEST(of_ordered_pages)
 	ck_assert_uint_gt(c->mm->nr_ready, 0);
 	engine_mm_set_reader(c->mm, 1);
 	engine_mm_set_reader(d->mm, 1);
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 1) && lies_in(d, 1));
 	c->full = false;
 	fake_passes(w, 3);
@@ -164,7 +146,7 @@ END_TEST
 /* Seen to fail when stable nodes are not copied. */
 START_TEST(of_frames)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *c = client_on(w, 0, 0), *d;
 
 	fake_set(w, KNOB_MAX_PAGE_SHARING, 2);
@@ -174,7 +156,7 @@ START_TEST(of_frames)
 	ck_assert_uint_eq(nodes_in(c, 0), NR);
 	for (uint32_t p = 0; p < NR; p++)
 		w->frame_nid[fake_frame(c, p)] = 2;
-	survey(w); /* at once, and not in the next round */
+	fake_survey(w); /* at once, and not in the next round */
 	ck_assert_uint_eq(fake_counters(w).total.frames_followed, NR);
 	ck_assert_uint_eq(nodes_in(c, 1), NR);
 	/* The tree finds them there. */
@@ -195,7 +177,7 @@ END_TEST
  */
 START_TEST(of_frames_with_orders)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *c = client_on(w, 0, 0), *d;
 
 	client_on(w, 1, 0);
@@ -205,15 +187,28 @@ START_TEST(of_frames_with_orders)
 	ck_assert_uint_gt(d->mm->nr_ready, 0);
 	for (uint32_t p = 0; p < NR; p++)
 		w->frame_nid[fake_frame(c, p)] = 2;
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(fake_counters(w).total.frames_followed, NR);
 	ck_assert_uint_eq(nodes_in(c, 0), NR);
 	fake_orders(w);
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(nodes_in(d, 1), NR);
 	fake_free(w);
 }
 END_TEST
+
+/* Frames of two clients of node 0 have gone to node 1, and what is kept of them has not. */
+static struct fake *moved(void)
+{
+	struct fake *w = fake_apart(NODES, ZONE);
+
+	client_on(w, 0, 0);
+	client_on(w, 1, 0);
+	fake_passes(w, 3);
+	ck_assert_int_eq(engine_migrate(w->e, 0, 1), 0);
+	fake_migrate(w);
+	return w;
+}
 
 static void survey_beside(struct fake *w)
 {
@@ -224,13 +219,9 @@ static void survey_beside(struct fake *w)
 /* Nor does one that a mover has. Seen to fail when it does. */
 START_TEST(of_isolated_frames)
 {
-	struct fake *w = world();
-	struct fake_client *c = client_on(w, 0, 0);
+	struct fake *w = moved();
+	const struct fake_client *c = w->client[0];
 
-	client_on(w, 1, 0);
-	fake_passes(w, 3);
-	ck_assert_int_eq(engine_migrate(w->e, 0, 1), 0);
-	fake_migrate(w); /* what is kept of them lies on node 0 still */
 	ck_assert_int_eq(engine_migrate(w->e, 1, 0), 0);
 	w->in_frames = survey_beside;
 	fake_migrate(w);
@@ -244,21 +235,17 @@ END_TEST
 /* A frame that the mover has had moved is followed by the next round, not by the mover. */
 START_TEST(of_frames_that_are_moved)
 {
-	struct fake *w = world();
-	struct fake_client *c = client_on(w, 0, 0);
+	struct fake *w = moved();
+	const struct fake_client *c = w->client[0];
 
-	client_on(w, 1, 0);
-	fake_passes(w, 3);
-	ck_assert_int_eq(engine_migrate(w->e, 0, 1), 0);
-	fake_migrate(w);
 	ck_assert_uint_eq(fake_counters(w).total.frames_followed, 0);
 	ck_assert_uint_eq(nodes_in(c, 0), NR);
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(nodes_in(c, 1), NR);
 	/* Back, as the sites are read from there. */
 	ck_assert_int_eq(engine_migrate(w->e, 1, 0), 0);
 	fake_migrate(w);
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(nodes_in(c, 0), NR);
 	fake_free(w);
 }
@@ -267,7 +254,7 @@ END_TEST
 /* Without memory there all stay, and go when there is some. */
 START_TEST(without_memory)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *c = mixed(w);
 
 	for (uint32_t p = 0; p < NR; p++)
@@ -275,12 +262,12 @@ START_TEST(without_memory)
 			w->frame_nid[fake_frame(c, p)] = 2;
 	engine_mm_set_reader(c->mm, 1);
 	w->memory_full = true;
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 0));
 	ck_assert_uint_eq(nodes_in(c, 1), 0);
 	fake_passes(w, 2);
 	w->memory_full = false;
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 1));
 	ck_assert_uint_eq(nodes_in(c, 0), 0);
 	fake_free(w);
@@ -293,7 +280,7 @@ END_TEST
  */
 START_TEST(not_under_a_job)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *c, *first = client_on(w, 0, 1);
 
 	fake_fill_unique(first, 0, NR, 3000);
@@ -306,13 +293,13 @@ START_TEST(not_under_a_job)
 	engine_mm_set_reader(c->mm, 1);
 	for (int n = 0; fake_migrate_step(w); n++) {
 		ck_assert_int_lt(n, 10000);
-		survey(w);
+		fake_survey(w);
 		ck_assert(lies_in(c, 0));
 		fake_answer_all(w);
 	}
 	for (uint32_t p = 0; p < NR; p++)
 		ck_assert_uint_eq(w->frame_nid[fake_frame(c, p)], 2);
-	survey(w);
+	fake_survey(w);
 	ck_assert(lies_in(c, 1));
 	fake_free(w);
 }

@@ -17,24 +17,6 @@ static struct fake_client *client_on(struct fake *w, int i, uint8_t nid)
 	return fake_client_on(w, BASE + (uint64_t)i * 0x10000000, NR, nid);
 }
 
-static struct fake *world(void)
-{
-	struct fake *w = fake_new(NODES, ZONE, 0);
-
-	fake_set(w, KNOB_MERGE_ACROSS_NODES, 0);
-	fake_pass(w);
-	return w;
-}
-
-static void survey(struct fake *w)
-{
-	int n = 0;
-
-	while (!engine_survey(w->e, 10))
-		ck_assert_int_lt(n++, 1000);
-	fake_check(w);
-}
-
 static void expect(struct fake *w, uint64_t shared, uint64_t sharing)
 {
 	struct engine_counters n = fake_counters(w);
@@ -46,20 +28,20 @@ static void expect(struct fake *w, uint64_t shared, uint64_t sharing)
 /* Seen to fail (nothing is merged) when pages in the unstable tree are not asked about. */
 START_TEST(calm_pages)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *a = client_on(w, 0, 0);
 	uint64_t reads;
 
 	client_on(w, 1, 1);
 	fake_passes(w, 3);
-	survey(w);
+	fake_survey(w);
 	reads = w->reads;
 	fake_passes(w, 2);
 	ck_assert_uint_eq(w->reads, reads); /* nothing moved: nothing is read */
 	expect(w, 0, 0);
 	for (uint32_t p = 0; p < NR; p++)
 		a->page[p].nid = 1;
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(fake_counters(w).total.pages_followed, NR);
 	fake_passes(w, 2);
 	expect(w, NR, NR);
@@ -70,7 +52,7 @@ END_TEST
 /* The same for those in crowds. */
 START_TEST(waiting_pages)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *a;
 
 	fake_set(w, KNOB_MIN_SHARERS, 2);
@@ -81,7 +63,7 @@ START_TEST(waiting_pages)
 	ck_assert_uint_eq(fake_counters(w).pages_waiting, 2 * NR);
 	for (uint32_t p = 0; p < NR; p++)
 		a->page[p].nid = 1;
-	survey(w);
+	fake_survey(w);
 	fake_passes(w, 2);
 	ck_assert_uint_eq(fake_counters(w).pages_waiting, 0);
 	ck_assert_uint_eq(fake_counters(w).pages_unshared, 2 * NR);
@@ -92,7 +74,7 @@ END_TEST
 /* Seen to fail (the third client is alone) when a stable node stays in the tree of its number. */
 START_TEST(frames)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *a = client_on(w, 0, 0), *c;
 
 	client_on(w, 1, 0);
@@ -100,7 +82,7 @@ START_TEST(frames)
 	expect(w, NR, NR);
 	for (uint32_t p = 0; p < NR; p++)
 		w->frame_nid[fake_frame(a, p)] = 2;
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(fake_counters(w).total.frames_followed, NR);
 	c = client_on(w, 2, 1);
 	fake_passes(w, 3);
@@ -109,7 +91,7 @@ START_TEST(frames)
 	/* And back. */
 	for (uint32_t p = 0; p < NR; p++)
 		w->frame_nid[fake_frame(a, p)] = 1;
-	survey(w);
+	fake_survey(w);
 	client_on(w, 3, 0);
 	fake_passes(w, 3);
 	expect(w, NR, 3 * NR);
@@ -120,7 +102,7 @@ END_TEST
 /* The contents stand there already: the frames become dups of each other. */
 START_TEST(twins)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *a = client_on(w, 0, 0);
 
 	client_on(w, 1, 0);
@@ -130,7 +112,7 @@ START_TEST(twins)
 	expect(w, 2 * NR, 2 * NR);
 	for (uint32_t p = 0; p < NR; p++)
 		w->frame_nid[fake_frame(a, p)] = 2;
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(fake_counters(w).stable_node_chains, NR);
 	ck_assert_uint_eq(fake_counters(w).stable_node_dups, 2 * NR);
 	fake_free(w);
@@ -140,7 +122,7 @@ END_TEST
 /* A site that has been written says nothing of its frame. Seen to fail when it is believed. */
 START_TEST(written_sites)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *c[2];
 
 	c[0] = client_on(w, 0, 0);
@@ -151,7 +133,7 @@ START_TEST(written_sites)
 			fake_store(c[i], p, 5000 + p);
 			c[i]->page[p].nid = 1;
 		}
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(fake_counters(w).total.frames_followed, 0);
 	fake_passes(w, 3);
 	expect(w, NR, NR);
@@ -162,7 +144,7 @@ END_TEST
 /* Where a node is full its frames come to lie elsewhere, and go to the tree of that node. */
 START_TEST(full_node)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 	struct fake_client *a = client_on(w, 0, 0);
 	uint64_t placed = 0;
 
@@ -171,7 +153,7 @@ START_TEST(full_node)
 	fake_passes(w, 3);
 	expect(w, NR, NR);
 	ck_assert_uint_eq(fake_counters(w).frames_away, NR);
-	survey(w);
+	fake_survey(w);
 	ck_assert_uint_eq(fake_counters(w).total.frames_followed, 0);
 	client_on(w, 2, 0); /* it is merged all the same */
 	fake_passes(w, 3);
@@ -202,7 +184,7 @@ static void home_changes(struct fake *w, int home, int i)
 	client_on(w, i, 0);
 	fake_passes(w, 3);
 	expect(w, 0, 0);
-	survey(w);
+	fake_survey(w);
 	ck_assert(!engine_survey_due(w->e));
 	ck_assert_uint_eq(fake_counters(w).total.pages_followed, followed + NR);
 	fake_passes(w, 2);
@@ -215,7 +197,7 @@ static void home_changes(struct fake *w, int home, int i)
  */
 START_TEST(homes)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 
 	client_on(w, 0, 0);
 	fake_passes(w, 3);
@@ -234,14 +216,14 @@ END_TEST
 /* A round that has passed some pages when the home changes begins anew. */
 START_TEST(homes_during_a_round)
 {
-	struct fake *w = world();
+	struct fake *w = fake_apart(NODES, ZONE);
 
 	for (int i = 0; i < 4; i++)
 		fake_fill_unique(client_on(w, i, 0), 0, NR, 4000 + 1000 * (uint64_t)i);
 	fake_passes(w, 3);
 	ck_assert(!engine_survey(w->e, NR));
 	engine_set_home(w->e, 0, 1);
-	survey(w);
+	fake_survey(w);
 	ck_assert(!engine_survey_due(w->e));
 	ck_assert_uint_eq(fake_counters(w).total.pages_followed, 4 * NR);
 	fake_free(w);

@@ -166,23 +166,28 @@ static void prefer_node(const struct arena *a, int nid)
 		a->topology->ops->prefer(a->topology, nid);
 }
 
+/* What a call that fills frames came to: 0 (it got on, or is to be made again) or -errno. */
+static int filled(ssize_t n)
+{
+	if (n > 0 || (n < 0 && errno == EINTR))
+		return 0;
+	return n < 0 && (errno == ENOSPC || errno == ENOMEM) ? -errno : -EIO;
+}
+
 static int write_frames(const struct arena *a, uint32_t frame, const void *buf, uint32_t nr)
 {
 	size_t len = (size_t)nr << KSM_PAGE_SHIFT, done = 0;
+	int err = 0;
 
-	while (done < len) {
+	while (done < len && !err) {
 		ssize_t n = pwrite(a->file.fd, (const char *)buf + done, len - done,
 				   frame_offset(frame) + (off_t)done);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno == ENOSPC || errno == ENOMEM ? -errno : -EIO;
-		if (n == 0)
-			return -EIO;
-		done += (size_t)n;
+		err = filled(n);
+		if (n > 0)
+			done += (size_t)n;
 	}
-	return 0;
+	return err;
 }
 
 int arena_frame_write(void *arena, uint32_t frame, const void *buf, uint32_t nr)
@@ -235,19 +240,12 @@ static int copy_frames(const struct arena *a, uint32_t from, uint32_t to, uint32
 {
 	off_t in = frame_offset(from), out = frame_offset(to);
 	const off_t end = frame_offset(from + nr);
+	int err = 0;
 
-	while (in < end) {
-		ssize_t n =
-			copy_file_range(a->file.fd, &in, a->file.fd, &out, (size_t)(end - in), 0);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno == ENOSPC || errno == ENOMEM ? -errno : -EIO;
-		if (n == 0)
-			return -EIO;
-	}
-	return 0;
+	while (in < end && !err)
+		err = filled(
+			copy_file_range(a->file.fd, &in, a->file.fd, &out, (size_t)(end - in), 0));
+	return err;
 }
 
 int arena_frame_copy(void *arena, uint32_t from, uint32_t to, uint32_t nr, int nid)

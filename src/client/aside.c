@@ -33,6 +33,7 @@
 
 #include "client/as_advice.h"
 #include "client/as_frames.h"
+#include "client/hold.h"
 #include "client/io.h"
 #include "client/maps.h"
 #include "client/pageset.h"
@@ -69,31 +70,13 @@ static bool continues(const struct kit *k, uint64_t addr, uint64_t frame) NEEDS(
  */
 #define AROUND (16ull * KSM_PAGE_SIZE)
 
-/* Is there an entry in the page tables for every page of a new mapping of frames? */
-static bool is_filled(const struct kit *k, uint64_t start, uint64_t end)
-{
-	struct kabi_page_region v = { 0 };
-	struct kabi_pm_scan_arg scan = {
-		.size = sizeof(scan),
-		.start = start,
-		.end = end,
-		.vec = (uintptr_t)&v,
-		.vec_len = 1,
-		.category_mask = KABI_PAGE_IS_PRESENT,
-		.return_mask = KABI_PAGE_IS_PRESENT,
-	};
-
-	return sysc3(SYS_ioctl, k->pagemap, KABI_PAGEMAP_SCAN, &scan) == 1 && v.start == start &&
-	       v.end == end;
-}
-
 /* Fill the page tables of a new mapping of frames. */
 static bool fill(const struct kit *k, uint64_t start, uint64_t end)
 {
 	if (end - start > AROUND)
 		for (uint64_t at = start; at < end; at = (at | (AROUND - 1)) + 1)
 			sysc3(SYS_madvise, at, KSM_PAGE_SIZE, MADV_POPULATE_READ);
-	return (end - start > AROUND && is_filled(k, start, end)) ||
+	return (end - start > AROUND && hold_frames_end(k, start, end) == end) ||
 	       sysc3(SYS_madvise, start, end - start, MADV_POPULATE_READ) == 0;
 }
 
